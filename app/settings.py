@@ -1,0 +1,86 @@
+"""Every setting of the service, from ``QPRUNER_*`` environment variables or a ``.env`` file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from qpruner_core.sizes import ByteSize
+from qpruner_core.source_policy import SourcePolicy, default_cache_dir
+
+
+class Settings(BaseSettings):
+    """One class for the API, the workers and the command line; the defaults are the embedded parts."""
+
+    model_config = SettingsConfigDict(env_prefix="QPRUNER_", env_file=".env", extra="ignore")
+
+    data_dir: Path = Field(default=Path(".qpruner"), description="Embedded database, store, secrets and scratch space.")
+    cache_dir: Path = Field(default_factory=default_cache_dir, description="Downloaded and converted models.")
+
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; null is SQLite in data_dir.")
+    broker_url: str | None = Field(default=None, description="Redis URL; null starts a Valkey of our own.")
+    store_url: str | None = Field(
+        default=None, description='"file:///path" or "s3://bucket/prefix"; null is data_dir/store.'
+    )
+    s3_endpoint_url: str | None = Field(default=None, description="S3 endpoint that the service talks to.")
+    s3_public_endpoint_url: str | None = Field(default=None, description="S3 endpoint that signed URLs name.")
+    s3_region: str = "us-east-1"
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    public_url: str | None = Field(default=None, description="Base URL that users see; null is taken from the request.")
+    require_key: bool | None = Field(default=None, description="Demand an API key; null: on any address but loopback.")
+    signing_key: SecretStr | None = Field(
+        default=None, description="Secret for signed URLs and key hashes; null: kept in data_dir."
+    )
+    signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400)
+
+    allowed_roots: tuple[Path, ...] = Field(
+        default=(), description="Local folders that jobs may name models and datasets in."
+    )
+    allow_hub: bool = True
+    hub_endpoint: str | None = None
+    hub_token: SecretStr | None = None
+    max_dataset_bytes: ByteSize = 256 * 2**20
+    max_body_bytes: ByteSize = 2**20
+    max_queued_jobs: int = Field(default=100, ge=1, description="Unfinished jobs per tenant; more are answered 429.")
+
+    lease_seconds: float = Field(default=30.0, gt=0, description="A worker that is silent this long has lost its job.")
+    resend_seconds: float = Field(
+        default=15.0, gt=0, description="A wake-up that started nothing is sent again after this."
+    )
+    poll_seconds: float = Field(default=0.5, gt=0, description="How often dispatcher, supervisor and streams look.")
+    max_attempts: int = Field(default=3, ge=1, description="Attempts of a job that loses its worker.")
+    worker_threads: int = Field(default=0, ge=0, description="CPU threads of a job's process; 0 is every core.")
+    log_level: str = "INFO"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'qpruner.db'}"
+
+    @property
+    def resolved_store_url(self) -> str:
+        """The store URL in force."""
+        return self.store_url or (self.data_dir.resolve() / "store").as_uri()
+
+    @property
+    def source_policy(self) -> SourcePolicy:
+        """What jobs may read."""
+        return SourcePolicy(
+            allowed_roots=tuple(root.resolve() for root in self.allowed_roots),
+            hub_endpoint=self.hub_endpoint,
+            hub_token=self.hub_token.get_secret_value() if self.hub_token else None,
+            allow_hub=self.allow_hub,
+            cache_dir=self.cache_dir,
+            max_dataset_bytes=self.max_dataset_bytes,
+        )
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

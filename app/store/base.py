@@ -1,0 +1,31 @@
+"""What the service asks of a store of artifacts. Keys are POSIX paths without ``..``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class ArtifactStore(Protocol):
+    """A place for large files, shared by the API and every worker.
+
+    Every method raises :class:`app.store.StoreUnavailableError` when the store does not answer.
+    """
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``key``, whole or not at all."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object whose key begins with ``prefix``; none is fine."""
+
+    def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
+        """A URL that lets its holder GET the object for ``expires_in`` seconds, saved as ``filename``.
+
+        ``base_url`` is where users reach the service; stores with an address of their own ignore it.
+        """
+
+    def check(self) -> None:
+        """Return if the store can be read and written."""

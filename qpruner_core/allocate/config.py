@@ -1,0 +1,26 @@
+"""Settings of the allocate stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from qpruner_core.strict import StrictModel
+
+
+class AllocateConfig(StrictModel):
+    """The search over per-layer precisions."""
+
+    trials: int = Field(default=40, ge=1, le=2000, description="Allocations to try, seeds included.")
+    random_seeds: int = Field(default=6, ge=0, description="Random allocations among the seeds.")
+    candidates: int = Field(default=400, ge=1, description="Budget-keeping candidates per proposal.")
+    calibration_sequences: int = Field(default=8, ge=1, description="Sequences of text a trial is measured on.")
+    precisions: tuple[Literal[4, 8, 16], ...] = Field(default=(4, 8, 16), description="Bits a layer may have.")
+
+    @field_validator("precisions")
+    @classmethod
+    def _sorted_unique(cls, value: tuple[Literal[4, 8, 16], ...]) -> tuple[Literal[4, 8, 16], ...]:
+        if not value:
+            raise ValueError("name at least one of 4, 8, 16")
+        return tuple(sorted(set(value)))

@@ -1,0 +1,63 @@
+"""The one typed description of a run: model, dataset, budget, and every setting of every stage."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.errors import InvalidConfigError
+from qpruner_core.evaluate.config import EvaluateConfig
+from qpruner_core.export.config import ExportConfig
+from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.prune.config import PruneConfig
+from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.score.config import ScoreConfig
+from qpruner_core.sizes import ByteSize
+from qpruner_core.strict import StrictModel
+
+
+class CompressionConfig(StrictModel):
+    """A run of the pipeline. Also the body of ``POST /jobs``, and what ``recipe.json`` carries."""
+
+    model: str = Field(
+        min_length=1, max_length=1024,
+        description='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".',
+    )  # fmt: skip
+    dataset: str = Field(
+        min_length=1, max_length=1024,
+        description='A .txt or .jsonl file, a hub dataset id ("org/name@revision"), or the id of an upload ("ds_…").',
+    )  # fmt: skip
+    memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
+    sequence_length: int = Field(default=256, ge=16, le=131072, description="Tokens per sequence, in every stage.")
+    prune: PruneConfig = PruneConfig()
+    score: ScoreConfig = ScoreConfig()
+    allocate: AllocateConfig = AllocateConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    export: ExportConfig = ExportConfig()
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of this config."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def parse_config(values: dict[str, Any]) -> CompressionConfig:
+    """Validate ``values`` into a config.
+
+    Raises:
+        InvalidConfigError: with the dotted path of the first setting at fault.
+    """
+    try:
+        return CompressionConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidConfigError(
+            first["msg"] + ".",
+            field=".".join(str(part) for part in first["loc"]) or None,
+            remedy="See CompressionConfig or /docs for the settings and their ranges.",
+        ) from error

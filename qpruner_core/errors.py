@@ -1,0 +1,154 @@
+"""Errors with a stable code: raised where they are known, translated once at the edge (CLI, HTTP, worker)."""
+
+from __future__ import annotations
+
+
+class QPrunerError(Exception):
+    """A failure that names what is wrong and what to do.
+
+    Attributes:
+        code: stable identifier of the kind of error, in snake case; part of the public API.
+        message: what is wrong, in one sentence.
+        field: dotted path of the setting at fault (``"memory_budget"``, ``"prune.ratio"``), or ``None``.
+        remedy: what the user can do about it.
+        exit_code: what the command line exits with.
+    """
+
+    code = "internal"
+    exit_code = 1
+
+    def __init__(self, message: str, *, field: str | None = None, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{where}{self.message}" + (f" {self.remedy}" if self.remedy else "")
+
+    def to_dict(self) -> dict[str, str | None]:
+        """The error as the JSON object that the API, ``--json`` and the job's row carry."""
+        return {"code": self.code, "message": self.message, "field": self.field, "remedy": self.remedy}
+
+
+class UserError(QPrunerError):
+    """The request cannot be done as it was made; trying again without a change is useless."""
+
+    code = "invalid_request"
+    exit_code = 2
+
+
+class InvalidConfigError(UserError):
+    """A setting is unknown, malformed or out of range."""
+
+    code = "invalid_config"
+
+
+class ModelNotFoundError(UserError):
+    """No model is at that path or hub id."""
+
+    code = "model_not_found"
+
+
+class ModelGatedError(UserError):
+    """The hub wants an accepted licence or a token for this model."""
+
+    code = "model_gated"
+
+
+class UnsupportedArchitectureError(UserError):
+    """The model's architecture has no family declaration."""
+
+    code = "unsupported_architecture"
+
+
+class UnsafeModelError(UserError):
+    """The model has only pickled weights, or needs remote code to load."""
+
+    code = "unsafe_model"
+
+
+class CorruptModelError(UserError):
+    """A weight file is truncated, or tensors are missing or of the wrong shape."""
+
+    code = "corrupt_model"
+
+
+class PathNotAllowedError(UserError):
+    """A path lies outside the roots that this installation may read."""
+
+    code = "path_not_allowed"
+
+
+class DatasetNotFoundError(UserError):
+    """No dataset is at that path or id."""
+
+    code = "dataset_not_found"
+
+
+class DatasetInvalidError(UserError):
+    """The dataset is empty, binary, of the wrong columns or not parsable."""
+
+    code = "dataset_invalid"
+
+
+class DatasetTooLargeError(UserError):
+    """The dataset is larger than this installation's limit."""
+
+    code = "dataset_too_large"
+
+
+class DatasetTooShortError(UserError):
+    """The dataset has too few tokens to calibrate, train and evaluate."""
+
+    code = "dataset_too_short"
+
+
+class BudgetInvalidError(UserError):
+    """The memory budget is not a positive number of bytes."""
+
+    code = "budget_invalid"
+
+
+class BudgetInfeasibleError(UserError):
+    """The memory budget is below what any allowed pruning and precision reaches.
+
+    ``smallest_feasible_bytes`` is the smallest budget that can be met with the other settings as they are.
+    """
+
+    code = "budget_infeasible"
+
+    def __init__(
+        self, message: str, *, smallest_feasible_bytes: int, field: str = "memory_budget", remedy: str = ""
+    ) -> None:
+        super().__init__(message, field=field, remedy=remedy)
+        self.smallest_feasible_bytes = smallest_feasible_bytes
+
+
+class HubUnavailableError(QPrunerError):
+    """The model hub does not answer; trying again later may help."""
+
+    code = "hub_unavailable"
+    exit_code = 3
+
+
+class DiskFullError(QPrunerError):
+    """A stage could not write its result; nothing half-written is left behind."""
+
+    code = "disk_full"
+    exit_code = 4
+
+
+class TrainingDivergedError(QPrunerError):
+    """The loss became NaN or infinite during recovery."""
+
+    code = "training_diverged"
+    exit_code = 5
+
+
+class CancelledError(QPrunerError):
+    """The run was cancelled by its cancel token; finished stages stay."""
+
+    code = "cancelled"
+    exit_code = 130

@@ -1,0 +1,120 @@
+"""What a run tells while it runs, and how it is told to stop.
+
+Every event is a small frozen model with a ``type``; a callback receives them in order, and one JSON line each
+is how the worker's child process speaks to its supervisor.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from qpruner_core.errors import CancelledError
+
+StageName = Literal["prune", "score", "allocate", "quantize", "finetune", "evaluate", "export"]
+STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune", "evaluate", "export")
+
+
+class FileRecord(BaseModel):
+    """One file of a stage or an export: path relative to its directory (POSIX), size in bytes, SHA-256 in hex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str
+    bytes: int
+    sha256: str
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageStarted(_Event):
+    """A stage begins."""
+
+    type: Literal["stage_started"] = "stage_started"
+    stage: StageName
+
+
+class StageProgress(_Event):
+    """How far a stage is: ``fraction`` in [0, 1] of this stage."""
+
+    type: Literal["stage_progress"] = "stage_progress"
+    stage: StageName
+    fraction: float = Field(ge=0, le=1)
+    message: str = ""
+
+
+class StageFinished(_Event):
+    """A stage's result is complete on disk in ``directory``; ``resumed`` if an earlier call had finished it."""
+
+    type: Literal["stage_finished"] = "stage_finished"
+    stage: StageName
+    directory: str
+    files: list[FileRecord]
+    summary: dict[str, Any]
+    seconds: float
+    resumed: bool = False
+
+
+class TrialRecorded(_Event):
+    """One allocation was tried: bits of each layer, bytes of the loaded model, loss in nats per token."""
+
+    type: Literal["trial"] = "trial"
+    index: int
+    origin: str
+    bits: list[int]
+    bytes: int
+    loss: float
+
+
+class MetricRecorded(_Event):
+    """One point of a curve, such as ``finetune.loss`` at an optimiser step."""
+
+    type: Literal["metric"] = "metric"
+    name: str
+    step: int
+    value: float
+
+
+class RunWarning(_Event):
+    """Something the user should know that does not stop the run."""
+
+    type: Literal["warning"] = "warning"
+    stage: StageName | None = None
+    message: str
+
+
+Event = Annotated[
+    StageStarted | StageProgress | StageFinished | TrialRecorded | MetricRecorded | RunWarning,
+    Field(discriminator="type"),
+]
+EventCallback = Callable[[Event], None]
+EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def ignore_event(event: Event) -> None:
+    """The callback of a caller who does not listen."""
+
+
+class CancelToken:
+    """Asks a run to stop; stages look at it between batches. Safe to set from any thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask the run to stop at its next look."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called."""
+        return self._event.is_set()
+
+    def raise_if_cancelled(self) -> None:
+        """Raise :class:`CancelledError` if :meth:`cancel` was called."""
+        if self.cancelled:
+            raise CancelledError("The run was cancelled.", remedy="Run it again to go on from the last finished stage.")

@@ -1,0 +1,25 @@
+"""Settings of the export stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from qpruner_core.strict import StrictModel
+
+
+class ExportConfig(StrictModel):
+    """Which checkpoints are written."""
+
+    formats: tuple[Literal["mixed", "merged"], ...] = Field(
+        default=("mixed", "merged"),
+        description='"mixed": each layer at its precision, with adapters; "merged": one 16-bit model for any tool.',
+    )
+
+    @field_validator("formats")
+    @classmethod
+    def _not_empty(cls, value: tuple[Literal["mixed", "merged"], ...]) -> tuple[Literal["mixed", "merged"], ...]:
+        if not value:
+            raise ValueError('name at least one of "mixed", "merged"')
+        return tuple(sorted(set(value), key=("mixed", "merged").index))

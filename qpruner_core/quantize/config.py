@@ -1,0 +1,16 @@
+"""Settings of the quantize stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from qpruner_core.strict import StrictModel
+
+
+class QuantizeConfig(StrictModel):
+    """Quantization constants and the adapters' initialisation."""
+
+    double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
+    lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
+    lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scaling is alpha / rank.")
+    loftq_iterations: int = Field(default=2, ge=0, description="Alternations of LoftQ; 0 starts adapters at zero.")

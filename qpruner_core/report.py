@@ -1,0 +1,79 @@
+"""What a run reports: the table of before and after, and an estimate before any work."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from qpruner_core.events import FileRecord, StageName
+from qpruner_core.strict import StrictModel
+
+Variant = Literal["dense", "pruned", "pruned_nf4", "final"]
+
+
+class Measurement(StrictModel):
+    """One row of the table. Every figure was measured, none predicted.
+
+    ``bytes``: storage of all parameters and buffers of the loaded model. ``perplexity``: exp of the mean
+    negative log-likelihood per held-out token. ``accuracy``: share of multiple-choice examples whose right choice
+    had the highest log-likelihood, with its standard error; null where the dataset has no choices.
+    ``tokens_per_second``: greedy generation at batch 1.
+    """
+
+    variant: Variant
+    parameters: int
+    bytes: int
+    perplexity: float
+    accuracy: float | None = None
+    accuracy_stderr: float | None = None
+    tokens_per_second: float
+
+
+class BytesByPart(StrictModel):
+    """Bytes of the loaded model, by part; their sum is the prediction that the budget is held against."""
+
+    embeddings: int
+    layers: int
+    quantization_constants: int
+    norms: int
+    adapters: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.embeddings + self.layers + self.quantization_constants + self.norms + self.adapters
+
+
+class Estimate(StrictModel):
+    """What a run would do, worked out from shapes alone."""
+
+    feasible: bool
+    memory_budget: int
+    dense_bytes: int
+    smallest_feasible_bytes: int
+    prune_ratio: float
+    predicted_bytes: BytesByPart
+    predicted_total_bytes: int
+    stage_seconds: dict[StageName, float]
+    notes: tuple[str, ...] = ()
+
+
+class CompressionReport(StrictModel):
+    """The result of a run."""
+
+    model: str
+    revision: str | None
+    dataset: str
+    memory_budget: int
+    seed: int
+    prune_ratio: float
+    bits: list[int]
+    widths: list[dict[str, int]]
+    predicted_bytes: int
+    measurements: list[Measurement]
+    stage_seconds: dict[StageName, float]
+    warnings: list[str]
+    files: list[FileRecord]
+
+    def measurement(self, variant: Variant) -> Measurement:
+        """The row of ``variant``."""
+        return next(row for row in self.measurements if row.variant == variant)

@@ -1,0 +1,34 @@
+"""What a run may read, and from where: set by whoever runs it, never by the request."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from qpruner_core.strict import StrictModel
+
+
+def default_cache_dir() -> Path:
+    """``$QPRUNER_CACHE_DIR``, else ``$XDG_CACHE_HOME/qpruner``, else ``~/.cache/qpruner``."""
+    if explicit := os.environ.get("QPRUNER_CACHE_DIR"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qpruner"
+
+
+class SourcePolicy(StrictModel):
+    """Where models and datasets may come from.
+
+    The command line allows every local path (``allowed_roots=None``); the service allows only its roots.
+    """
+
+    allowed_roots: tuple[Path, ...] | None = Field(
+        default=None,
+        description="Local paths must lie below one of these after symlinks are resolved; null allows all.",
+    )
+    hub_endpoint: str | None = Field(default=None, description="Base URL of the model hub; null is the public one.")
+    hub_token: str | None = Field(default=None, repr=False, description="Token for gated models.")
+    allow_hub: bool = True
+    cache_dir: Path = Field(default_factory=default_cache_dir)
+    max_dataset_bytes: int = Field(default=256 * 2**20, ge=1)
