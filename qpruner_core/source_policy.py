@@ -32,3 +32,6 @@ class SourcePolicy(StrictModel):
     allow_hub: bool = True
     cache_dir: Path = Field(default_factory=default_cache_dir)
     max_dataset_bytes: int = Field(default=256 * 2**20, ge=1)
+    uploads: dict[str, Path] = Field(
+        default_factory=dict, description='Local files of uploaded datasets by id ("ds_…"); these need no allowed root.'
+    )
