@@ -1,0 +1,21 @@
+"""Real parts that the tests of the core share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import build_tiny_llama, write_text_dataset
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a tiny trained Llama; read-only, shared by all tests of a run."""
+    return build_tiny_llama(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def text_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .txt file of about 200 kB of prose; read-only."""
+    return write_text_dataset(tmp_path_factory.mktemp("tiny-text") / "prose.txt")
