@@ -1,0 +1,120 @@
+"""The broker that wakes workers: a Celery client that sends job ids and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from app.settings import Settings
+
+QUEUE = "qpruner"
+RUN_JOB = "qpruner.run_job"
+SOCKET_SECONDS = 1.0
+_SOCKET_PATH_LIMIT = 100  # a Unix socket's address holds 108 bytes on Linux, 104 elsewhere
+
+
+class BrokerUnavailableError(Exception):
+    """The broker does not answer. Nothing is lost by it: the database owns the jobs."""
+
+
+class Broker:
+    """Wakes workers and asks after them; safe to share between threads. Every call ends within two seconds."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._celery = create_celery(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS)
+        self._redis = redis.Redis.from_url(
+            redis_url(url), socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS, retry=None
+        )
+        self._ping_lock = threading.Lock()
+
+    def wake(self, job_id: str) -> None:
+        """Send one wake-up for ``job_id``. Raises :class:`BrokerUnavailableError` if the broker does not answer."""
+        self.check()  # without it the publisher's own retries would outlast the caller's patience
+        try:
+            self._celery.send_task(RUN_JOB, args=[job_id], ignore_result=True, retry=False)
+        except (redis.RedisError, KombuError, OSError) as error:
+            raise BrokerUnavailableError(f"The broker took no wake-up: {error}") from error
+
+    def check(self) -> None:
+        """Return if the broker answers. Raises :class:`BrokerUnavailableError` otherwise."""
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError) as error:
+            raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+
+    def backlog(self) -> int:
+        """Wake-ups that no worker has taken yet. Raises :class:`BrokerUnavailableError`."""
+        try:
+            return int(self._redis.llen(QUEUE))
+        except (redis.RedisError, OSError) as error:
+            raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+
+    def count_workers(self, timeout: float = 0.5) -> int:
+        """How many workers answer within ``timeout`` seconds. Raises :class:`BrokerUnavailableError`."""
+        self.check()
+        with self._ping_lock:
+            try:
+                return len(self._celery.control.ping(timeout=timeout))
+            except (redis.RedisError, KombuError, OSError):
+                self._celery.pool.force_close_all()  # its connections are older than the broker
+            try:
+                return len(self._celery.control.ping(timeout=timeout))
+            except (redis.RedisError, KombuError, OSError) as error:
+                raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._celery.close()
+        self._redis.close()
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker that ``settings`` name."""
+    return Broker(resolved_broker_url(settings))
+
+
+def create_celery(url: str, **transport_options: Any) -> Celery:
+    """The Celery application that clients and workers share: JSON only, no results, one queue."""
+    celery = Celery("qpruner", broker=celery_url(url), set_as_current=False)
+    celery.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        result_backend=None,
+        broker_transport_options=transport_options,
+    )
+    return celery
+
+
+def resolved_broker_url(settings: Settings) -> str:
+    """The broker's URL in force: the configured one, else the socket of the Valkey that ``qpruner serve`` starts."""
+    return settings.broker_url or f"redis+socket://{embedded_socket(settings.data_dir)}"
+
+
+def embedded_socket(data_dir: Path) -> Path:
+    """Where the embedded Valkey of ``data_dir`` listens; in a private temporary folder if the path is too long."""
+    path = data_dir.resolve() / "run" / "valkey.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"qpruner-{os.getuid()}" / f"{digest}.sock"
+
+
+def celery_url(url: str) -> str:
+    """``url`` as Celery spells it."""
+    return url.replace("unix://", "redis+socket://", 1) if url.startswith("unix://") else url
+
+
+def redis_url(url: str) -> str:
+    """``url`` as redis-py spells it."""
+    return url.replace("redis+socket://", "unix://", 1) if url.startswith("redis+socket://") else url
