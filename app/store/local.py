@@ -1,0 +1,134 @@
+"""A folder as a store; the service itself answers its signed URLs (see :mod:`app.store.endpoints`)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.store.errors import StoreUnavailableError
+from app.store.keys import check_key, check_prefix
+from app.store.signing import UrlSigner
+from qpruner_core.stage_store import disk_full_as_error
+
+_PARTIAL = ".partial"
+
+
+class LocalStore:
+    """Objects are files below ``root``, which must exist: a disk that is not mounted is no empty store."""
+
+    def __init__(self, root: Path, signer: UrlSigner) -> None:
+        self.root = root.resolve()
+        self.signer = signer
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``key``, whole or not at all. Raises ``DiskFullError`` when there is no room."""
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
+        with self._failures_as_unavailable():
+            self._require_root()
+            target = self.path_of(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy_whole(path, target)
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        with self._failures_as_unavailable():
+            self._require_root()
+            source = self.find(key)
+            if source is None:
+                raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key)
+        with disk_full_as_error(path.parent):
+            _copy_whole(source, path)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object whose key begins with ``prefix``; none is fine."""
+        folder, _, start = check_prefix(prefix).rpartition("/")
+        with self._failures_as_unavailable():
+            self._require_root()
+            parent = self.path_of(folder) if folder else self.root
+            if start == "":
+                _delete(parent)
+            elif parent.is_dir():
+                for entry in parent.iterdir():
+                    if entry.name.startswith(start):
+                        _delete(entry)
+
+    def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
+        """A URL below ``base_url`` that lets its holder GET the object for ``expires_in`` seconds."""
+        expires = int(time.time()) + expires_in
+        return base_url.rstrip("/") + self.signer.path(check_key(key), filename, expires)
+
+    def check(self) -> None:
+        """Return if the folder can be written, read and deleted from."""
+        probe = self.root / f".{uuid.uuid4().hex}{_PARTIAL}"
+        with self._failures_as_unavailable():
+            self._require_root()
+            try:
+                probe.write_bytes(b"probe")
+                if probe.read_bytes() != b"probe":
+                    raise OSError(errno.EIO, "What was written is not what is read")
+            finally:
+                probe.unlink(missing_ok=True)
+
+    def find(self, key: str) -> Path | None:
+        """The file at ``key``; ``None`` if there is none, or if ``key`` cannot name one."""
+        try:
+            path = self.path_of(key)
+        except ValueError:
+            return None
+        return path if path.is_file() else None
+
+    def path_of(self, key: str) -> Path:
+        """Where ``key`` lies. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""
+        path = self.root.joinpath(*check_key(key).split("/"))
+        if not path.resolve().is_relative_to(self.root):
+            raise ValueError("The key leads out of the store.")
+        return path
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise OSError(errno.ENOENT, "The folder is gone")
+
+    @contextmanager
+    def _failures_as_unavailable(self) -> Iterator[None]:
+        try:
+            with disk_full_as_error(self.root):
+                yield
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self.root.is_dir():
+                raise
+            raise StoreUnavailableError(
+                f"The store's folder {self.root} cannot be used: {error.strerror or error}.",
+                remedy="Mount or restore the folder, and let the service's user write to it.",
+            ) from error
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy by a temporary file next to ``target``, synced before it takes the name."""
+    partial = target.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
+    try:
+        with source.open("rb") as reader, partial.open("xb") as writer:
+            shutil.copyfileobj(reader, writer, 2**20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""A bucket of any S3-compatible server as a store; signed URLs are the server's own."""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from s3transfer.exceptions import RetriesExceededError
+
+from app.settings import Settings
+from app.store.content_disposition import attachment
+from app.store.errors import StoreUnavailableError
+from app.store.keys import check_key, check_prefix
+from qpruner_core.stage_store import disk_full_as_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CONNECT_SECONDS = 2.0
+_ANSWER_SECONDS = 3.0  # for requests that move no data
+_TRANSFER_SECONDS = 30.0  # between two pieces of data; a server may take a while to put a large object together
+_ATTEMPTS = 2
+# No threads: a put is one of a stage's files in a supervisor that also renews a lease, and Ctrl-C must reach it.
+_TRANSFER = TransferConfig(
+    multipart_threshold=64 * 2**20, multipart_chunksize=64 * 2**20, use_threads=False, num_download_attempts=_ATTEMPTS
+)
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+class S3Store:
+    """Objects below ``prefix`` in ``bucket``, which must exist. Credentials come from boto3's usual places."""
+
+    def __init__(self, bucket: str, prefix: str, settings: Settings) -> None:
+        self.bucket = bucket
+        self.prefix = f"{prefix}/" if prefix else ""
+        endpoint = settings.s3_endpoint_url
+        with self._failures_as_unavailable():
+            self._control = _client(settings.s3_region, endpoint, _ANSWER_SECONDS)
+            self._transfer = _client(settings.s3_region, endpoint, _TRANSFER_SECONDS)
+            self._public = _client(settings.s3_region, settings.s3_public_endpoint_url or endpoint, _ANSWER_SECONDS)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``key``, whole or not at all; in parts above 64 MiB."""
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
+        with self._failures_as_unavailable():
+            self._transfer.upload_file(str(path), self.bucket, self._name(key), Config=_TRANSFER)
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+        try:
+            with disk_full_as_error(path.parent), self._failures_as_unavailable(key):
+                self._transfer.download_file(self.bucket, self._name(key), str(partial), Config=_TRANSFER)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object and unfinished upload whose key begins with ``prefix``; none is fine."""
+        start = self.prefix + check_prefix(prefix)
+        with self._failures_as_unavailable():
+            for page in self._control.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=start
+            ):
+                for upload in page.get("Uploads", []):
+                    self._control.abort_multipart_upload(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+            # One by one: the bulk request wants a checksum whose kind differs from server to server.
+            for listing in self._control.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
+                for entry in listing.get("Contents", []):
+                    self._control.delete_object(Bucket=self.bucket, Key=entry["Key"])
+
+    def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
+        """The server's own presigned URL, at the public endpoint if there is one; ``base_url`` is not used."""
+        with self._failures_as_unavailable():
+            return self._public.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self.bucket,
+                    "Key": self._name(key),
+                    "ResponseContentDisposition": attachment(filename),
+                },
+                ExpiresIn=expires_in,
+            )
+
+    def check(self) -> None:
+        """Return if the bucket is there and an object can be put and deleted."""
+        probe = f"{self.prefix}.probe-{uuid.uuid4().hex}"
+        with self._failures_as_unavailable():
+            self._control.head_bucket(Bucket=self.bucket)
+            self._control.put_object(Bucket=self.bucket, Key=probe, Body=b"probe")
+            self._control.delete_object(Bucket=self.bucket, Key=probe)
+
+    def _name(self, key: str) -> str:
+        return self.prefix + check_key(key)
+
+    @contextmanager
+    def _failures_as_unavailable(self, key: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            if key is not None and error.response.get("Error", {}).get("Code") in _MISSING:
+                raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key) from error
+            raise self._unavailable(error) from error
+        except (BotoCoreError, Boto3Error, RetriesExceededError) as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"The store's bucket {self.bucket!r} cannot be used: {error}.",
+            remedy="See that the bucket exists, QPRUNER_S3_ENDPOINT_URL reaches its server and the credentials may write.",
+        )
+
+
+def _client(region: str, endpoint: str | None, read_seconds: float) -> S3Client:
+    return boto3.client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=read_seconds,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            # Checksums beyond SigV4's own are AWS's: other servers refuse or mangle them.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
