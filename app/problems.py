@@ -1,0 +1,252 @@
+"""Errors as RFC 9457 problem documents: one shape, stable codes, the field at fault, and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from app.store import StoreUnavailableError
+from qpruner_core.errors import (
+    BudgetInfeasibleError,
+    DatasetTooLargeError,
+    DiskFullError,
+    HubUnavailableError,
+    QPrunerError,
+    UserError,
+)
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+
+
+class Fault(BaseModel):
+    """One of several faults of a request."""
+
+    field: str | None = Field(description="Dotted path of the value at fault.", examples=["prune.ratio"])
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """What every error answers with (RFC 9457). `code` is stable; `detail` and `remedy` are for people."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = Field(description="A URN that ends in the code.", examples=["urn:qpruner:problem:budget_invalid"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable identifier of the kind of error.", examples=["budget_invalid"])
+    field: str | None = Field(default=None, description="Dotted path of the value at fault.")
+    remedy: str = Field(default="", description="What to do about it.")
+    instance: str = Field(description="Path of the request.")
+    request_id: str = Field(description="The same as the header X-Request-Id; names the request in the log.")
+    errors: list[Fault] = Field(default=[], description="Every fault found, where there are several.")
+
+
+class Problem(HTTPException):
+    """An error of the HTTP edge.
+
+    Args:
+        status: HTTP status.
+        code: stable identifier in snake case.
+        detail: what is wrong, in one sentence.
+        field: dotted path of the value at fault.
+        remedy: what the user can do about it.
+        headers: headers of the answer, such as ``Retry-After``.
+        errors: every fault, where there are several.
+        extra: further members of the document.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        remedy: str = "",
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[Fault] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, detail, dict(headers) if headers else None)
+        self.code = code
+        self.field = field
+        self.remedy = remedy
+        self.errors = list(errors)
+        self.extra = dict(extra or {})
+
+
+def problem_response(request: Request, problem: Problem) -> JSONResponse:
+    """``problem`` as the answer to ``request``."""
+    document = ProblemDocument(
+        type=f"urn:qpruner:problem:{problem.code}",
+        title=problem.code.replace("_", " ").capitalize(),
+        status=problem.status_code,
+        detail=problem.detail,
+        code=problem.code,
+        field=problem.field,
+        remedy=problem.remedy,
+        instance=request.url.path,
+        request_id=getattr(request.state, "request_id", ""),
+        errors=problem.errors,
+        **problem.extra,
+    )
+    body = document.model_dump(mode="json")
+    return JSONResponse(body, problem.status_code, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def from_core_error(error: QPrunerError) -> Problem:
+    """The problem of an error that the core raised."""
+    headers, extra = {}, {}
+    match error:
+        case DatasetTooLargeError():
+            status = 413
+        case UserError():
+            status = 422
+        case HubUnavailableError():
+            status, headers = 503, {"Retry-After": "30"}
+        case DiskFullError():
+            status = 507
+        case _:
+            status = 500
+    if isinstance(error, BudgetInfeasibleError):
+        extra = {"smallest_feasible_bytes": error.smallest_feasible_bytes}
+    return Problem(
+        status, error.code, error.message, field=error.field, remedy=error.remedy, headers=headers, extra=extra
+    )
+
+
+def database_problem() -> Problem:
+    """The database does not answer."""
+    return Problem(
+        503,
+        "database_unavailable",
+        "The database does not answer.",
+        remedy="Nothing was changed by this request; try again shortly.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+def internal_problem() -> Problem:
+    """A fault of the service; what it was stays in the log."""
+    return Problem(
+        500, "internal", "The service failed.", remedy="Try again; give the operator the request id if it lasts."
+    )
+
+
+def _from_http_exception(error: StarletteHTTPException) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if error.status_code == 400:  # FastAPI could not make JSON of the body: too deep, not UTF-8, too many digits
+        return _invalid_json("The body is not JSON that can be read.")
+    phrase = HTTPStatus(error.status_code).phrase
+    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
+        error.status_code, phrase.lower().replace(" ", "_").replace("-", "_")
+    )
+    remedy = "See /docs for the requests there are." if error.status_code in (404, 405) else ""
+    return Problem(error.status_code, code, f"{error.detail}.", remedy=remedy, headers=error.headers)
+
+
+def _invalid_json(detail: str) -> Problem:
+    return Problem(400, "invalid_json", detail, remedy="Send a JSON object in UTF-8.")
+
+
+def _from_validation_error(request: Request, error: RequestValidationError) -> Problem:
+    faults = list(error.errors())
+    first = faults[0]
+    if first["type"] == "json_invalid":
+        return _invalid_json(f"The body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}.")
+    part = first["loc"][0]
+    kind = request.headers.get("content-type", "")
+    if first["loc"] == ("body",) and first["type"] != "missing" and "json" not in kind:
+        detail = f"The body is {kind or 'of no type'}, not JSON."
+        return Problem(415, "unsupported_media_type", detail, remedy="Send Content-Type: application/json.")
+    errors = [Fault(field=_dotted(fault["loc"]), detail=_sentence(fault["msg"])) for fault in faults]
+    budget = first["loc"] == ("body", "memory_budget") and first["type"] != "missing"
+    code = "budget_invalid" if budget else "invalid_config" if part == "body" else "invalid_request"
+    detail, _, remedy = errors[0].detail.partition(" Give ") if budget else (errors[0].detail, "", "")
+    return Problem(
+        422,
+        code,
+        detail,
+        field=errors[0].field,
+        remedy=f"Give {remedy}" if remedy else "See /docs for the settings and their ranges.",
+        errors=errors,
+    )
+
+
+def _dotted(location: Sequence[str | int]) -> str | None:
+    return ".".join(str(part) for part in location[1:]) or None
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message if message.endswith((".", "?", "!")) else f"{message}."
+
+
+def _from_database_error(error: Exception) -> Problem:
+    if isinstance(error, DataError):
+        return Problem(
+            422, "invalid_request", "A value is of no use to the database.", remedy="Leave out control characters."
+        )
+    lost = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
+    if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        logger.warning("database: %s", getattr(error, "orig", None) or error)
+        full = "disk is full" in str(error) or "No space left" in str(error)
+        return from_core_error(DiskFullError("The database's disk is full.")) if full else database_problem()
+    logger.error("unexpected database error", exc_info=error)
+    return internal_problem()
+
+
+def _from_store_error(error: StoreUnavailableError) -> Problem:
+    logger.warning("store: %s", error)
+    return Problem(
+        503,
+        "store_unavailable",
+        "The store of artifacts does not answer.",
+        remedy="Try again shortly.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+def _to_problem(request: Request, error: Exception) -> Problem:
+    match error:
+        case StarletteHTTPException():
+            return _from_http_exception(error)
+        case RequestValidationError():
+            return _from_validation_error(request, error)
+        case StoreUnavailableError():
+            return _from_store_error(error)
+        case QPrunerError():
+            return from_core_error(error)
+        case _:
+            return _from_database_error(error)
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(request, _to_problem(request, error))
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every known kind of error of ``app`` with a problem document.
+
+    What is not known here is answered by :class:`app.request_context.RequestContext`.
+    """
+    kinds = (
+        StarletteHTTPException, RequestValidationError, QPrunerError, StoreUnavailableError,
+        DBAPIError, PoolTimeoutError,
+    )  # fmt: skip
+    for kind in kinds:
+        app.add_exception_handler(kind, _answer)
