@@ -61,15 +61,11 @@ class Broker:
     def count_workers(self, timeout: float = 0.5) -> int:
         """How many workers answer within ``timeout`` seconds. Raises :class:`BrokerUnavailableError`."""
         self.check()
-        with self._ping_lock:
-            try:
-                return len(self._celery.control.ping(timeout=timeout))
-            except (redis.RedisError, KombuError, OSError):
-                self._celery.pool.force_close_all()  # its connections are older than the broker
-            try:
-                return len(self._celery.control.ping(timeout=timeout))
-            except (redis.RedisError, KombuError, OSError) as error:
-                raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+        try:  # with a connection of its own: a pooled one may be older than the broker
+            with self._ping_lock, self._celery.connection() as connection:
+                return len(self._celery.control.ping(timeout=timeout, connection=connection))
+        except (redis.RedisError, KombuError, OSError) as error:
+            raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
 
     def close(self) -> None:
         """Close every connection."""
