@@ -1,0 +1,137 @@
+"""Sends the wake-ups that are owed, and takes jobs back whose holder fell silent. Several processes may do so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import timedelta
+from typing import Protocol
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.broker import BrokerUnavailableError
+from app.database import utc_now
+from app.jobs.lease import lose_attempt
+from app.jobs.models import Dispatch, Job
+from app.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_BATCH = 100
+_LONGEST_PAUSE = 10.0
+
+
+class Waker(Protocol):
+    """What the dispatcher asks of the broker."""
+
+    def wake(self, job_id: str) -> None:
+        """Send one wake-up. Raises :class:`BrokerUnavailableError`."""
+
+    def backlog(self) -> int:
+        """Wake-ups that no worker has taken yet. Raises :class:`BrokerUnavailableError`."""
+
+
+class Dispatcher:
+    """A thread that keeps looking at the outbox and at leases until it is stopped."""
+
+    def __init__(self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings) -> None:
+        self._sessions = session_factory
+        self._broker = broker
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+        self._failures = 0
+        self._reap_from = 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and return when nothing is under way any more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def send_due(self) -> int:
+        """Send every wake-up that is due; how many were sent. Raises :class:`BrokerUnavailableError`."""
+        due = self._take_due()
+        for position, job_id in enumerate(due):
+            try:
+                self._broker.wake(job_id)
+            except BrokerUnavailableError:
+                self._put_back(due[position:])
+                raise
+        return len(due)
+
+    def reap(self) -> int:
+        """Take every job back whose lease has run out; how many."""
+        silent = select(Job).where(Job.status == "running", Job.lease_expires_at < utc_now())
+        with self._sessions.begin() as session:
+            jobs = session.scalars(silent.with_for_update(skip_locked=True).limit(_BATCH)).all()
+            for job in jobs:
+                _LOG.warning("%s: its worker %s fell silent", job.id, job.lease_owner)
+                lose_attempt(session, job, code="worker_lost", reason=f"The worker {job.lease_owner} fell silent.")
+            return len(jobs)
+
+    def _take_due(self) -> list[str]:
+        """Mark due rows as sent before they are sent: a broker must not be talked to while rows are locked.
+
+        A crash in between costs one ``resend_seconds``.
+        """
+        now = utc_now()
+        if not self._any_due():
+            return []
+        backlog = self._broker.backlog()
+        with self._sessions.begin() as session:
+            session.execute(delete(Dispatch).where(Dispatch.job_id.in_(select(Job.id).where(Job.status != "queued"))))
+            owed = session.scalar(select(func.count()).select_from(Dispatch)) or 0
+            due = select(Dispatch).where(Dispatch.due_at <= now).order_by(Dispatch.due_at).limit(_BATCH)
+            if backlog >= owed:  # busy workers will come to the messages that lie there; more would only pile up
+                due = due.where(Dispatch.sends == 0)
+            rows = session.scalars(due.with_for_update(skip_locked=True)).all()
+            for row in rows:
+                row.due_at = now + timedelta(seconds=self._settings.resend_seconds)
+                row.sent_at, row.sends = now, row.sends + 1
+            return [row.job_id for row in rows]
+
+    def _any_due(self) -> bool:
+        with self._sessions() as session:
+            return session.scalar(select(Dispatch.job_id).where(Dispatch.due_at <= utc_now()).limit(1)) is not None
+
+    def _put_back(self, job_ids: list[str]) -> None:
+        owed = update(Dispatch).where(Dispatch.job_id.in_(job_ids))
+        with self._sessions.begin() as session:
+            session.execute(owed.values(due_at=utc_now(), sends=Dispatch.sends - 1, sent_at=None))
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._pause()):
+            try:
+                if time.monotonic() >= self._reap_from:
+                    self.reap()
+                self.send_due()
+                self._back_again()
+            except SQLAlchemyError as error:
+                # Holders could not renew either while the database was away: give them a lease's time to come back.
+                self._reap_from = time.monotonic() + self._settings.lease_seconds
+                self._away("The database", error)
+            except BrokerUnavailableError as error:
+                self._away("The broker", error)
+            except Exception:  # noqa: BLE001 - jobs would wait for ever on a dead thread
+                _LOG.exception("The dispatcher met a fault of its own and goes on")
+                self._failures += 1
+
+    def _pause(self) -> float:
+        return float(min(self._settings.poll_seconds * 2 ** min(self._failures, 6), _LONGEST_PAUSE))
+
+    def _away(self, what: str, error: Exception) -> None:
+        if self._failures == 0:
+            _LOG.warning("%s is away; jobs wait until it is back: %s", what, error)
+        self._failures += 1
+
+    def _back_again(self) -> None:
+        if self._failures:
+            _LOG.warning("Database and broker answer again")
+        self._failures = 0

@@ -1,0 +1,195 @@
+"""Who may work on a job: taking it, keeping it, and writing only while it is held.
+
+No function here commits: guard and write share the caller's transaction. A guarded write first updates the job's
+row where the token is still the caller's; that locks the row, so nothing written after it in the same transaction
+can follow a change of holder. Hosts' clocks must agree to well within the lease.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.jobs.history import append_event
+from app.jobs.models import Dispatch, Job, JobEvent
+
+
+class LeaseLost(Exception):  # noqa: N818 - it is news for the holder, not a fault
+    """The job is no longer this holder's: the lease ran out and was taken away, or the job has ended."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a job until it is taken away; ``token`` is new with every attempt."""
+
+    job_id: str
+    tenant: str
+    token: str
+    owner: str
+    attempt: int
+    seconds: float
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LeaseState:
+    """What a holder learns when it asks."""
+
+    held: bool
+    cancel_requested: bool
+
+
+def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Lease | None:
+    """Take a job that is queued, or whose holder has been silent too long; ``None`` if it is not to be had.
+
+    Counts an attempt and settles the wake-up owed for the job.
+    """
+    job = session.scalars(_free_job(job_id)).one_or_none()
+    if job is None:
+        return None
+    if job.status == "running":
+        lose_attempt(session, job, code="worker_lost", reason=f"The worker {job.lease_owner} fell silent.")
+    if job.status == "queued" and job.cancel_requested_at is not None:
+        _end(session, job, "cancelled")
+    if job.status == "queued" and job.attempt >= job.max_attempts:
+        end_as_failed(session, job, _exhausted(session, job))
+    if job.status != "queued":
+        return None
+    now = utc_now()
+    job.status = "running"
+    job.attempt += 1
+    job.stage, job.progress, job.error = None, 0.0, None
+    job.started_at = job.started_at or now
+    job.lease_owner, job.lease_token = owner, secrets.token_hex(16)
+    job.lease_expires_at = now + timedelta(seconds=lease_seconds)
+    session.execute(delete(Dispatch).where(Dispatch.job_id == job_id))
+    append_event(session, job_id, "started", {"attempt": job.attempt, "worker": owner})
+    return Lease(job_id, job.tenant, job.lease_token, owner, job.attempt, lease_seconds, job.config)
+
+
+def renew(session: Session, lease: Lease) -> LeaseState:
+    """Prolong the lease, also one that has run out but that nobody has taken away."""
+    job = _held_job(session, lease)
+    if job is None:
+        return LeaseState(held=False, cancel_requested=False)
+    job.lease_expires_at = utc_now() + timedelta(seconds=lease.seconds)
+    return LeaseState(held=True, cancel_requested=job.cancel_requested_at is not None)
+
+
+def look(session: Session, lease: Lease) -> LeaseState:
+    """What :func:`renew` tells, without writing."""
+    held = (Job.id == lease.job_id, Job.lease_token == lease.token, Job.status == "running")
+    row = session.execute(select(Job.cancel_requested_at).where(*held)).one_or_none()
+    return LeaseState(held=row is not None, cancel_requested=row is not None and row[0] is not None)
+
+
+def hold(session: Session, lease: Lease) -> Job:
+    """The job's row, locked until the transaction ends, to be written to. Raises :class:`LeaseLost`."""
+    job = _held_job(session, lease)
+    if job is None:
+        raise LeaseLost(f"{lease.job_id} is no longer held by {lease.owner}.")
+    return job
+
+
+def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> None:
+    """End the job with its result. Raises :class:`LeaseLost`."""
+    job = hold(session, lease)
+    job.result, job.progress = result, 1.0
+    _end(session, job, "succeeded")
+
+
+def fail(session: Session, lease: Lease, error: dict[str, Any]) -> None:
+    """End the job with an error that another attempt would meet again. Raises :class:`LeaseLost`."""
+    end_as_failed(session, hold(session, lease), error)
+
+
+def cancel(session: Session, lease: Lease) -> None:
+    """End the job as cancelled. Raises :class:`LeaseLost`."""
+    _end(session, hold(session, lease), "cancelled")
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Give the job back without counting the attempt. Raises :class:`LeaseLost`."""
+    job = hold(session, lease)
+    job.attempt -= 1
+    if job.cancel_requested_at is not None:
+        _end(session, job, "cancelled")
+        return
+    append_event(session, job.id, "attempt_lost", {"attempt": lease.attempt, "counted": False,
+                 "code": "worker_stopped", "reason": f"The worker {lease.owner} was stopped."})  # fmt: skip
+    _requeue(session, job)
+
+
+def give_up(session: Session, lease: Lease, *, code: str, reason: str) -> None:
+    """Give the job back and count the attempt, since its process died. Raises :class:`LeaseLost`."""
+    lose_attempt(session, hold(session, lease), code=code, reason=reason)
+
+
+def lose_attempt(session: Session, job: Job, *, code: str, reason: str) -> None:
+    """Take a locked running job from its holder: cancelled if that was asked for, failed with ``code`` if this was
+    the last attempt, else queued again with a wake-up owed."""
+    append_event(session, job.id, "attempt_lost", {"attempt": job.attempt, "counted": True, "code": code,
+                 "reason": reason})  # fmt: skip
+    if job.cancel_requested_at is not None:
+        _end(session, job, "cancelled")
+    elif job.attempt >= job.max_attempts:
+        end_as_failed(session, job, {
+            "code": code, "message": f"{reason} This was attempt {job.attempt} of {job.max_attempts}.",
+            "field": None, "remedy": "If it happens again, look at the worker's log and memory.", "user": False,
+        })  # fmt: skip
+    else:
+        _requeue(session, job)
+
+
+def end_as_failed(session: Session, job: Job, error: dict[str, Any]) -> None:
+    """End a locked job with ``error``."""
+    job.error = error
+    _end(session, job, "failed", error)
+
+
+def _free_job(job_id: str) -> Any:
+    silent = and_(Job.status == "running", Job.lease_expires_at < utc_now())
+    return select(Job).where(Job.id == job_id, or_(Job.status == "queued", silent)).with_for_update(skip_locked=True)
+
+
+def _held_job(session: Session, lease: Lease) -> Job | None:
+    held = (Job.id == lease.job_id, Job.lease_token == lease.token, Job.status == "running")
+    touched = session.execute(update(Job).where(*held).values(lease_token=lease.token))
+    if touched.rowcount == 0:  # type: ignore[attr-defined]
+        return None
+    return session.get_one(Job, lease.job_id, populate_existing=True)
+
+
+def _requeue(session: Session, job: Job) -> None:
+    _let_go(job)
+    job.status, job.stage = "queued", None
+    session.merge(Dispatch(job_id=job.id, due_at=utc_now(), sent_at=None, sends=0))
+    session.flush()
+
+
+def _end(session: Session, job: Job, status: Any, data: dict[str, Any] | None = None) -> None:
+    _let_go(job)
+    job.status, job.finished_at = status, utc_now()
+    session.execute(delete(Dispatch).where(Dispatch.job_id == job.id))
+    append_event(session, job.id, status, data)
+
+
+def _let_go(job: Job) -> None:
+    job.lease_owner = job.lease_token = job.lease_expires_at = None
+
+
+def _exhausted(session: Session, job: Job) -> dict[str, Any]:
+    lost = select(JobEvent).where(JobEvent.job_id == job.id, JobEvent.type == "attempt_lost")
+    last = session.scalars(lost.order_by(JobEvent.id.desc()).limit(1)).one_or_none()
+    reason = last.data["reason"] if last else "No attempt has told why."
+    return {
+        "code": "attempts_exhausted", "message": f"All {job.max_attempts} attempts were used up. {reason}",
+        "field": None, "remedy": "Submit the job again once the reason is gone.", "user": False,
+    }  # fmt: skip
