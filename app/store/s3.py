@@ -119,7 +119,7 @@ class S3Store:
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"The store's bucket {self.bucket!r} cannot be used: {error}.",
-            remedy="See that the bucket exists, QPRUNER_S3_ENDPOINT_URL reaches its server and the credentials may write.",
+            remedy="Make the bucket, check QPRUNER_S3_ENDPOINT_URL, and give credentials that may write.",
         )
 
 

@@ -1,0 +1,19 @@
+"""What a key may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+Scope = Literal["read", "submit", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+_IMPLIED: dict[Scope, frozenset[Scope]] = {
+    "read": frozenset({"read"}),
+    "submit": frozenset({"submit", "read"}),
+    "admin": frozenset(SCOPES),
+}
+
+
+def implied_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
+    """Everything that ``scopes`` allow: admin allows all, submit allows read; unknown ones allow nothing."""
+    return frozenset(implied for scope in SCOPES if scope in set(scopes) for implied in _IMPLIED[scope])
