@@ -1,0 +1,171 @@
+"""Reading repositories of a model hub: references, file lists, safe downloads, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
+
+from qpruner_core.errors import (
+    DatasetNotFoundError,
+    HubUnavailableError,
+    ModelGatedError,
+    ModelNotFoundError,
+    PathNotAllowedError,
+    UserError,
+)
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage_store import disk_full_as_error
+
+RepositoryKind = Literal["model", "dataset"]
+_HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[^\x00:]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# HfHubHTTPError derives from the base error of the HTTP client that huggingface_hub uses, whichever that is
+_CLIENT_ERROR: type[Exception] = next(
+    base for base in HfHubHTTPError.__bases__ if base.__name__ == "HTTPError" and issubclass(base, Exception)
+)
+
+
+@dataclass(frozen=True)
+class HubId:
+    """``org/name[@revision][:file]``."""
+
+    repository: str
+    revision: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            self.repository
+            + (f"@{self.revision}" if self.revision else "")
+            + (f":{self.file}" if self.file else "")
+        )  # fmt: skip
+
+
+def parse_hub_id(reference: str) -> HubId | None:
+    """The parts of ``org/name[@revision][:file]``, or ``None`` if ``reference`` is not of that form."""
+    match = _HUB_ID.fullmatch(reference)
+    return None if match is None else HubId(match["repository"], match["revision"], match["file"])
+
+
+class HubRepository:
+    """One repository at one commit of the hub. Opening it asks the hub once for its commit and its files.
+
+    Raises:
+        ModelNotFoundError, DatasetNotFoundError: no such repository, revision or file.
+        ModelGatedError: the hub wants a licence accepted, or a token.
+        HubUnavailableError: the hub does not answer, and the commit is not in the cache either.
+        PathNotAllowedError: this installation may not read the hub.
+    """
+
+    def __init__(self, hub_id: HubId, policy: SourcePolicy, kind: RepositoryKind) -> None:
+        if not policy.allow_hub:
+            raise PathNotAllowedError(
+                f"This installation does not read from a hub, so {str(hub_id)!r} cannot be fetched.",
+                field=kind,
+                remedy="Give a local path, or ask the operator to allow the hub.",
+            )
+        self.id = hub_id
+        self.kind = kind
+        self._cache = policy.cache_dir / "hub"
+        self.api = HfApi(endpoint=policy.hub_endpoint, token=policy.hub_token)
+        self.commit, self.sizes = self._look()
+
+    def _look(self) -> tuple[str, dict[str, int]]:
+        """The commit, and the bytes of every file by its path; from the cache if the hub is away."""
+        revision = self.id.revision
+        try:
+            with self.errors():
+                info = self.api.repo_info(
+                    self.id.repository, revision=revision, repo_type=self.kind, files_metadata=True
+                )
+        except HubUnavailableError:
+            cached = self._cached_snapshot(revision)
+            if revision is None or cached is None:
+                raise
+            return revision, {
+                path.relative_to(cached).as_posix(): path.stat().st_size for path in cached.rglob("*") if path.is_file()
+            }
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if ".." not in file.rfilename}
+        return info.sha or revision or "main", sizes
+
+    def _cached_snapshot(self, revision: str | None) -> Path | None:
+        if revision is None or not _COMMIT.fullmatch(revision):  # a branch may have moved on meanwhile
+            return None
+        folder = f"{self.kind}s--" + self.id.repository.replace("/", "--")
+        snapshot = self._cache / folder / "snapshots" / revision
+        return snapshot if snapshot.is_dir() else None
+
+    def download(self, files: Sequence[str]) -> Path:
+        """Fetch ``files`` (exact paths) into the cache and return the directory that holds them.
+
+        May be called again after an interruption: finished files are kept, and a partly fetched one goes on.
+        """
+        directory = self._cache
+        with disk_full_as_error(self._cache), self.errors():
+            for name in files:
+                path = Path(
+                    self.api.hf_hub_download(
+                        self.id.repository, name, repo_type=self.kind, revision=self.commit, cache_dir=self._cache
+                    )
+                )
+                directory = path.parents[len(Path(name).parts) - 1]
+        return directory
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the hub client's errors into ours."""
+        try:
+            yield
+        except (GatedRepoError, RepositoryNotFoundError) as error:
+            raise self._refused() if isinstance(error, GatedRepoError) else self._missing() from error
+        except (RevisionNotFoundError, HFValidationError) as error:
+            raise self._missing() from error
+        except LocalEntryNotFoundError as error:  # the client's word for "not cached, and the hub does not answer"
+            raise self._away() from error
+        except EntryNotFoundError as error:
+            raise self._missing() from error
+        except HfHubHTTPError as error:
+            refused = error.response is not None and error.response.status_code in (401, 403)
+            raise self._refused() if refused else self._away() from error
+        except (_CLIENT_ERROR, OfflineModeIsEnabled, RevisionResolutionError, ConnectionError, TimeoutError) as error:
+            raise self._away() from error
+
+    def _missing(self) -> UserError:
+        error = ModelNotFoundError if self.kind == "model" else DatasetNotFoundError
+        return error(
+            f"The hub has no {self.kind} {str(self.id)!r}, or it is private.",
+            field=self.kind,
+            remedy="Check the spelling and the revision; a private repository needs a token of the hub.",
+        )
+
+    def _refused(self) -> UserError:
+        error = ModelGatedError if self.kind == "model" else DatasetNotFoundError
+        return error(
+            f"The hub refuses access to the {self.kind} {self.id.repository!r}: it is gated.",
+            field=self.kind,
+            remedy="Accept its licence on the hub and set a token of that account, or use another one.",
+        )
+
+    def _away(self) -> HubUnavailableError:
+        return HubUnavailableError(
+            f"The hub at {self.api.endpoint} does not answer for {str(self.id)!r}.",
+            field=self.kind,
+            remedy="Try again later, or give a local path.",
+        )

@@ -1,0 +1,52 @@
+"""Which local paths a run may read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qpruner_core.errors import PathNotAllowedError
+from qpruner_core.source_policy import SourcePolicy
+
+_PATH_PREFIXES = ("/", "./", "../", "~")
+
+
+def is_local_reference(reference: str, policy: SourcePolicy) -> bool:
+    """Whether ``reference`` means a local path rather than a hub id.
+
+    What merely looks like a hub id is a path only where every path is allowed and it exists: in the service, a
+    directory that happens to lie in the working directory must not shadow ``org/name``.
+    """
+    if reference.startswith(_PATH_PREFIXES) or reference in (".", ".."):
+        return True
+    return policy.allowed_roots is None and Path(reference).exists()
+
+
+def resolve_local_path(reference: str, policy: SourcePolicy, field: str) -> Path:
+    """The absolute path of ``reference`` with symlinks resolved; it need not exist.
+
+    Raises:
+        PathNotAllowedError: it lies outside the allowed roots. Existence is not looked at first, so that the error
+            tells nothing about paths outside.
+    """
+    try:
+        path = Path(reference).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise PathNotAllowedError(
+            f"{reference!r} is not a usable path.", field=field, remedy="Give a path that exists."
+        ) from error
+    check_within_roots(path, policy, field)
+    return path
+
+
+def check_within_roots(path: Path, policy: SourcePolicy, field: str) -> None:
+    """Raise :class:`PathNotAllowedError` unless ``path``, symlinks resolved, lies below an allowed root."""
+    if policy.allowed_roots is None:
+        return
+    resolved = path.resolve()
+    if any(resolved.is_relative_to(root.expanduser().resolve()) for root in policy.allowed_roots):
+        return
+    raise PathNotAllowedError(
+        f"{str(path)!r} lies outside the directories that this installation may read.",
+        field=field,
+        remedy="Move it below an allowed root, upload it, or ask the operator to allow its directory.",
+    )

@@ -1,0 +1,119 @@
+"""Everything about a model that can be checked before work, without fetching its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
+from transformers import PretrainedConfig
+
+from qpruner_core.errors import CorruptModelError, ModelNotFoundError
+from qpruner_core.hub import HubRepository
+from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
+from qpruner_core.models.gguf import converted_tensors, read_gguf_config
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
+from qpruner_core.source_policy import SourcePolicy
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model as its headers tell it.
+
+    ``weight_bytes``: bytes of all tensors as stored (of a GGUF file: after conversion to 16 bits). ``tensors``: shape
+    and dtype by name.
+    """
+
+    reference: str
+    revision: str | None
+    config: PretrainedConfig
+    weight_bytes: int
+    tensors: TensorShapes
+
+
+def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
+    """Describe the model of ``reference``, and refuse it now for whatever would fail later.
+
+    Raises:
+        ModelNotFoundError, ModelGatedError, UnsafeModelError, UnsupportedArchitectureError, CorruptModelError,
+        PathNotAllowedError, HubUnavailableError.
+    """
+    found = locate_model(reference, policy)
+    if isinstance(found, HubRepository):
+        return _inspect_hub(reference, found)
+    return _inspect_local(reference, found)
+
+
+def _inspect_local(reference: str, model: LocalModel) -> ModelDescription:
+    if model.is_gguf:
+        return _describe(reference, None, read_gguf_config(model.path), None)
+    _require_files([path.name for path in model.path.iterdir()], reference)
+    config = read_config(model.path / CONFIG_FILE)
+    return _describe(reference, None, config, read_checkpoint(model.path).tensors)
+
+
+def _inspect_hub(reference: str, repository: HubRepository) -> ModelDescription:
+    weights = hub_weight_files(repository)
+    if weights[0].endswith(".gguf"):
+        # a GGUF file keeps its config inside, so it is fetched (once) to be looked at
+        path = repository.download(weights) / weights[0]
+        return _describe(reference, repository.commit, read_gguf_config(path), None)
+    _require_files(list(repository.sizes), reference)
+    config = read_config(repository.download([CONFIG_FILE]) / CONFIG_FILE)
+    missing = [name for name in weights if name not in repository.sizes]
+    if missing:
+        raise CorruptModelError(
+            f"The hub's {reference!r} lacks the shard {missing[0]!r} that its index names.",
+            field="model",
+            remedy="Choose another revision, or tell its authors.",
+        )
+    return _describe(reference, repository.commit, config, _hub_tensors(repository, reference))
+
+
+def _hub_tensors(repository: HubRepository, reference: str) -> TensorShapes:
+    try:
+        with repository.errors():
+            metadata = repository.api.get_safetensors_metadata(repository.id.repository, revision=repository.commit)
+    except (SafetensorsParsingError, NotASafetensorsRepoError, json.JSONDecodeError, KeyError) as error:
+        raise CorruptModelError(
+            f"The weights of {reference!r} on the hub have no readable safetensors header.",
+            field="model",
+            remedy="Choose another revision, or tell its authors.",
+        ) from error
+    tensors: TensorShapes = {}
+    for name, file in metadata.files_metadata.items():
+        tensors.update({key: (tuple(info.shape), str(info.dtype)) for key, info in file.tensors.items()})
+        needed = max((info.data_offsets[1] for info in file.tensors.values()), default=0)
+        if repository.sizes.get(name, needed) < needed:
+            raise CorruptModelError(
+                f"{name} of {reference!r} on the hub is truncated: it has {repository.sizes[name]} bytes of {needed}.",
+                field="model",
+                remedy="Choose another revision, or tell its authors.",
+            )
+    return tensors
+
+
+def _require_files(names: list[str], reference: str) -> None:
+    if CONFIG_FILE not in names:
+        raise ModelNotFoundError(
+            f"The model {reference!r} has no {CONFIG_FILE}.",
+            field="model",
+            remedy="Give the directory that holds config.json and the safetensors files.",
+        )
+    if not set(names) & set(_TOKENIZER_FILES):
+        raise ModelNotFoundError(
+            f"The model {reference!r} has no tokenizer.",
+            field="model",
+            remedy="Put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights.",
+        )
+
+
+def _describe(
+    reference: str, revision: str | None, config: PretrainedConfig, tensors: TensorShapes | None
+) -> ModelDescription:
+    tensors = converted_tensors(config) if tensors is None else tensors
+    size = sum(tensor_bytes(shape, dtype) for shape, dtype in tensors.values())
+    return ModelDescription(reference, revision, config, size, tensors)

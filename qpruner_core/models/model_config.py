@@ -1,0 +1,98 @@
+"""Reading ``config.json`` without running anything that came with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
+from qpruner_core.models.families import find_family
+
+CONFIG_FILE = "config.json"
+_POSITIVE = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
+)  # fmt: skip
+
+
+def read_config(path: Path) -> PretrainedConfig:
+    """The model's config, built by the stock class of its ``model_type``.
+
+    Raises:
+        UnsafeModelError: the model loads only with code of its own.
+        UnsupportedArchitectureError: no family declares its ``model_type``.
+        CorruptModelError: not JSON, NaN or infinite values, sizes that no model can have.
+    """
+    values = _read_json(path)
+    model_type = values.get("model_type")
+    _refuse_remote_code(values, path)
+    if not isinstance(model_type, str):
+        raise _corrupt(path, "it names no model_type")
+    find_family(model_type)
+    if model_type not in CONFIG_MAPPING:
+        raise UnsupportedArchitectureError(
+            f"The installed transformers does not know the architecture {model_type!r}.",
+            field="model",
+            remedy="Upgrade transformers, or choose a model of another architecture.",
+        )
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict(values)
+    except Exception as error:
+        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
+    check_sizes(config, path)
+    return config
+
+
+def check_sizes(config: PretrainedConfig, path: Path) -> None:
+    """Raise :class:`CorruptModelError` for sizes that no model can have."""
+    for name in _POSITIVE:
+        value = getattr(config, name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise _corrupt(path, f"{name} is {value!r}, which is not a positive whole number")
+    heads, groups = getattr(config, "num_attention_heads", 1), getattr(config, "num_key_value_heads", 1)
+    if heads % groups:
+        raise _corrupt(path, f"{heads} attention heads cannot share {groups} key-value heads")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"it holds the value {constant}")
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(path, str(error)) from error
+    if not isinstance(values, dict):
+        raise _corrupt(path, "it is not a JSON object")
+    return values
+
+
+def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
+    """Refuse a model whose class is its own; an ``auto_map`` beside stock classes is ignored when loading."""
+    auto_map = values.get("auto_map")
+    if not isinstance(auto_map, dict) or not auto_map:
+        return
+    architectures = values.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else None
+    stock = values.get("model_type") in CONFIG_MAPPING and (
+        named is None or named in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    )
+    if not stock:
+        raise UnsafeModelError(
+            f"The model of {str(path.parent.name)!r} loads only with Python code of its own "
+            f"(auto_map in {path.name}), which is never run here.",
+            field="model",
+            remedy="Choose a model whose architecture is part of transformers.",
+        )
+
+
+def _corrupt(path: Path, what: str) -> CorruptModelError:
+    return CorruptModelError(
+        f"{path.name} of the model cannot be used: {what}.",
+        field="model",
+        remedy="Fetch or export the model again.",
+    )

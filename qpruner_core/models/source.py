@@ -1,0 +1,166 @@
+"""From a reference to a local directory that can be loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from qpruner_core.errors import InvalidConfigError, ModelNotFoundError, UnsafeModelError
+from qpruner_core.hub import HubRepository, parse_hub_id
+from qpruner_core.local_paths import check_within_roots, is_local_reference, resolve_local_path
+from qpruner_core.models.checkpoint import (
+    INDEX_FILE,
+    WEIGHT_FILE,
+    read_checkpoint,
+    refuse_without_safetensors,
+    shards_of_index,
+    weight_files,
+)
+from qpruner_core.models.demo import DEMO_PREFIX, demo_file
+from qpruner_core.models.gguf import convert_gguf
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage_store import file_sha256
+from qpruner_core.strict import StrictModel
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+_SMALL_FILES = (CONFIG_FILE, "generation_config.json", *TOKENIZER_FILES)
+
+
+class ModelSource(StrictModel):
+    """A model on this machine.
+
+    ``directory`` holds config.json, safetensors and tokenizer. ``revision``: commit of the hub. ``digest``: SHA-256
+    (hex) over names and SHA-256 of the files that loading reads.
+    """
+
+    reference: str
+    directory: Path
+    revision: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A reference that was found on this machine: a safetensors directory, or a GGUF file still to convert."""
+
+    path: Path
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether :attr:`path` is a GGUF file rather than a directory."""
+        return self.path.is_file()
+
+
+def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
+    """Make the model of ``reference`` lie on this machine as a directory that can be loaded.
+
+    Raises:
+        ModelNotFoundError, ModelGatedError, UnsafeModelError, UnsupportedArchitectureError, CorruptModelError,
+        PathNotAllowedError, HubUnavailableError, DiskFullError.
+    """
+    found = locate_model(reference, policy)
+    revision = None
+    if isinstance(found, HubRepository):
+        revision = found.commit
+        found = LocalModel(_download(found))
+    directory = convert_gguf(found.path, policy.cache_dir) if found.is_gguf else found.path
+    read_config(directory / CONFIG_FILE)
+    read_checkpoint(directory)
+    return ModelSource(
+        reference=reference, directory=directory, revision=revision, digest=_digest(directory)
+    )  # fmt: skip
+
+
+def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubRepository:
+    """What ``reference`` means. Raises as :func:`resolve_model` does."""
+    if reference.startswith(DEMO_PREFIX):
+        return LocalModel(demo_file(reference.removeprefix(DEMO_PREFIX)))
+    if is_local_reference(reference, policy):
+        return LocalModel(_local_model(reference, policy))
+    hub_id = parse_hub_id(reference)
+    if hub_id is None:
+        raise ModelNotFoundError(
+            f"{reference!r} is neither an existing path nor a hub id.",
+            field="model",
+            remedy='Give a path that starts with "/", "./" or "~", a hub id such as "org/name@revision", '
+            'or "demo:smollm2-135m-instruct".',
+        )
+    return HubRepository(hub_id, policy, "model")
+
+
+def hub_weight_files(repository: HubRepository) -> tuple[str, ...]:
+    """Names of the weight files of a repository to fetch: safetensors, else one GGUF file."""
+    names = [name for name in repository.sizes if "/" not in name]
+    if repository.id.file is not None:
+        if repository.id.file not in names or not repository.id.file.endswith(".gguf"):
+            raise ModelNotFoundError(
+                f"The hub's {repository.id.repository!r} has no GGUF file {repository.id.file!r}.",
+                field="model",
+                remedy="Name one of its .gguf files after the colon, or none.",
+            )
+        return (repository.id.file,)
+    if INDEX_FILE in names:
+        return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
+    if WEIGHT_FILE in names:
+        return (WEIGHT_FILE,)
+    return (_single_gguf(names, str(repository.id)),)
+
+
+def _download(repository: HubRepository) -> Path:
+    """Fetch what loading needs and nothing else; returns the directory, or the GGUF file."""
+    weights = hub_weight_files(repository)
+    if weights[0].endswith(".gguf"):
+        return repository.download(weights) / weights[0]
+    names = [name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes]
+    return repository.download([*names, *weights])
+
+
+def _local_model(reference: str, policy: SourcePolicy) -> Path:
+    path = resolve_local_path(reference, policy, "model")
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    if not path.is_dir():
+        raise ModelNotFoundError(
+            f"No model directory is at {reference!r}.",
+            field="model",
+            remedy="Give a directory with config.json and safetensors weights, or a .gguf file.",
+        )
+    names = []
+    for file in path.iterdir():
+        check_within_roots(file, policy, "model")
+        names.append(file.name)
+    if "adapter_config.json" in names:
+        raise UnsafeModelError(
+            f"{reference!r} is an adapter, not a model of its own.",
+            field="model",
+            remedy="Merge it into its base model (PEFT: merge_and_unload) and save that.",
+        )
+    if INDEX_FILE in names or WEIGHT_FILE in names:
+        return path
+    return path / _single_gguf(names, reference)
+
+
+def _single_gguf(names: list[str], model: str) -> str:
+    files = sorted(name for name in names if name.endswith(".gguf"))
+    if not files:
+        refuse_without_safetensors(names, model)
+    if len(files) > 1:
+        raise InvalidConfigError(
+            f"The model {model!r} has {len(files)} GGUF files.",
+            field="model",
+            remedy=f'Name one: the file\'s path, or on the hub "org/name:{files[0]}".',
+        )
+    return files[0]
+
+
+def _digest(directory: Path) -> str:
+    names = [*(name for name in (*_SMALL_FILES, INDEX_FILE) if (directory / name).is_file()), *weight_files(directory)]
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(f"{name}\0{file_sha256(directory / name)}\n".encode())
+    return digest.hexdigest()
