@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 import qpruner_core.models.pruned as pruned
@@ -32,9 +33,10 @@ def config_with_widths(config: PretrainedConfig, family: Family, widths: list[La
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
-    """A model of ``config`` on the meta device: shapes and dtypes without memory."""
-    with torch.device("meta"):
+    """A model of ``config`` whose parameters are on the meta device: shapes without memory; buffers are real."""
+    with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model.tie_weights()
     return model.eval()
 
 

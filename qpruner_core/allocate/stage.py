@@ -1,0 +1,64 @@
+"""Stage 3: the precision of each layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.allocate.search import AllocationSearch
+from qpruner_core.allocate.seeds import Allocation
+from qpruner_core.allocate.trial import Trial, pareto_front
+from qpruner_core.events import TrialRecorded
+from qpruner_core.models import load_model
+from qpruner_core.quantize.precision_bank import PrecisionBank
+from qpruner_core.resources import free_memory
+from qpruner_core.score.divergence import Divergence
+from qpruner_core.score.scores import Scores
+from qpruner_core.score.stage import SCORES
+from qpruner_core.stage import StageContext
+from qpruner_core.strict import StrictModel
+
+ALLOCATION = "allocation.json"
+
+
+class AllocationResult(StrictModel):
+    """``allocation.json``: the chosen trial, every trial, and the Pareto front of bytes against loss."""
+
+    best: Trial
+    trials: list[Trial]
+    pareto_front: list[Trial]
+
+
+def run(context: StageContext, output: Path) -> dict[str, Any]:
+    """Write ``output/allocation.json``."""
+    settings = context.config.allocate
+    family = context.plan.family
+    scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
+    model = load_model(context.finished("prune") / "model")
+    memory = MemoryModel(model.config, family, context.config.quantize)
+    search = AllocationSearch(
+        memory, scores, settings, budget=context.config.memory_budget, seed=context.config.seed
+    )
+    bank = PrecisionBank(
+        model,
+        family,
+        bits=settings.precisions,
+        double_quant=context.config.quantize.double_quant,
+        capacity=free_memory() // 2,
+        on_layer=lambda done, total: context.progress(0.1 * done / total, "quantizing"),
+    )
+    divergence = Divergence(model, context.data().calibration[: settings.calibration_sequences])
+
+    def evaluate(allocation: Allocation) -> float:
+        bank.apply(allocation)
+        return divergence()
+
+    def on_trial(trial: Trial) -> None:
+        context.tell(TrialRecorded(**trial.model_dump(exclude={"bits"}), bits=list(trial.bits)))
+        context.progress(0.1 + 0.9 * (trial.index + 1) / settings.trials, f"trial {trial.index + 1}")
+
+    trials = search.run(evaluate, on_trial)
+    result = AllocationResult(best=search.best, trials=trials, pareto_front=pareto_front(trials))
+    (output / ALLOCATION).write_text(result.model_dump_json(indent=1) + "\n")
+    return {"best": result.best.model_dump(mode="json"), "trials": len(trials)}

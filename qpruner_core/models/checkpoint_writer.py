@@ -1,0 +1,38 @@
+"""Writing 16-bit checkpoints that load elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from qpruner_core.models.families import Family
+from qpruner_core.models.reshape import copy_modeling_file
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def copy_tokenizer(source: Path, directory: Path) -> None:
+    """Copy the tokenizer, chat template and generation config of ``source``, byte for byte."""
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
+
+
+def write_model(model: PreTrainedModel, family: Family, directory: Path, *, tokenizer_from: Path) -> None:
+    """Write ``model`` as safetensors with its config, modeling file where needed, and tokenizer."""
+    model.config._name_or_path = ""  # would name a directory of this machine
+    model.save_pretrained(directory)
+    copy_modeling_file(model.config, family, directory)
+    copy_tokenizer(tokenizer_from, directory)

@@ -1,0 +1,32 @@
+"""What a precision is: how it stores a weight matrix, and the module that computes with it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+Tensors = dict[str, torch.Tensor]
+"""Tensors of one module, under the names that they have in its state dict (``weight``, ``weight.absmax``, …)."""
+
+
+class Precision(Protocol):
+    """A way to store the weight ``[out, in]`` of a linear module; ``bits`` names it in allocations."""
+
+    bits: int
+
+    def weight_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of the stored weight, without constants."""
+
+    def constant_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of the quantization constants."""
+
+    def encode(self, weight: torch.Tensor) -> Tensors:
+        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds."""
+
+    def decode(self, tensors: Tensors) -> torch.Tensor:
+        """The bfloat16 weight that :meth:`build`'s module computes with."""
+
+    def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
+        """A module that computes with ``tensors`` as they are."""

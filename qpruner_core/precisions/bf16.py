@@ -1,0 +1,38 @@
+"""16 bits: the weight as it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from qpruner_core.precisions.base import Tensors
+
+
+class Bf16:
+    """bfloat16, unquantized."""
+
+    bits = 16
+
+    def weight_bytes(self, rows: int, columns: int) -> int:
+        """Two bytes a weight."""
+        return 2 * rows * columns
+
+    def constant_bytes(self, rows: int, columns: int) -> int:
+        """None."""
+        return 0
+
+    def encode(self, weight: torch.Tensor) -> Tensors:
+        """The weight itself."""
+        return {"weight": weight.to(torch.bfloat16).contiguous()}
+
+    def decode(self, tensors: Tensors) -> torch.Tensor:
+        """The weight itself."""
+        return tensors["weight"]
+
+    def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
+        """A plain linear module."""
+        rows, columns = tensors["weight"].shape
+        linear = nn.Linear(columns, rows, bias=False, device="meta")
+        linear.weight = nn.Parameter(tensors["weight"], requires_grad=False)
+        linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        return linear

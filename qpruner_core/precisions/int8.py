@@ -1,0 +1,46 @@
+"""8 bits: one absolute maximum a row (LLM.int8(), arXiv 2208.07339), by bitsandbytes."""
+
+from __future__ import annotations
+
+import bitsandbytes as bnb
+import torch
+from torch import nn
+
+from qpruner_core.precisions.base import Tensors
+
+
+class Int8:
+    """bitsandbytes ``Linear8bitLt``: int8 rows, each with a float32 scale; activations quantized as they come."""
+
+    bits = 8
+
+    def weight_bytes(self, rows: int, columns: int) -> int:
+        """One byte a weight."""
+        return rows * columns
+
+    def constant_bytes(self, rows: int, columns: int) -> int:
+        """A float32 a row."""
+        return 4 * rows
+
+    def encode(self, weight: torch.Tensor) -> Tensors:
+        """``weight`` int8 ``[out, in]`` and ``SCB`` float32 ``[out]``, the rows' absolute maxima."""
+        quantized, scales, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16))
+        return {"weight": quantized, "SCB": scales.to(torch.float32)}
+
+    def decode(self, tensors: Tensors) -> torch.Tensor:
+        """``weight · SCB / 127``."""
+        return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
+
+    def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
+        """A ``Linear8bitLt`` on the stored rows, without outlier decomposition."""
+        rows, columns = tensors["weight"].shape
+        linear = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False, device="meta")
+        linear.weight = bnb.nn.Int8Params(
+            tensors["weight"],
+            requires_grad=False,
+            has_fp16_weights=False,
+            CB=tensors["weight"],
+            SCB=tensors["SCB"],
+        )
+        linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        return linear

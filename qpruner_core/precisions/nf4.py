@@ -1,0 +1,76 @@
+"""4 bits: NormalFloat in blocks of 64 (QLoRA, arXiv 2305.14314), by bitsandbytes."""
+
+from __future__ import annotations
+
+import math
+
+import bitsandbytes as bnb
+import torch
+from torch import nn
+
+from qpruner_core.precisions.base import Tensors
+
+BLOCK = 64
+NESTED_BLOCK = 256
+
+
+class Nf4:
+    """bitsandbytes ``Linear4bit`` with NF4; ``double_quant`` stores the blocks' maxima in 8 bits as well."""
+
+    bits = 4
+
+    def __init__(self, double_quant: bool) -> None:
+        self.double_quant = double_quant
+
+    def weight_bytes(self, rows: int, columns: int) -> int:
+        """Half a byte a weight."""
+        return math.ceil(rows * columns / 2)
+
+    def constant_bytes(self, rows: int, columns: int) -> int:
+        """The blocks' maxima, the 16 levels, and with double quantization its maxima, 256 levels and offset."""
+        blocks = math.ceil(rows * columns / BLOCK)
+        levels = 4 * 16
+        if not self.double_quant:
+            return 4 * blocks + levels
+        return blocks + 4 * math.ceil(blocks / NESTED_BLOCK) + 4 * 256 + 4 + levels
+
+    def encode(self, weight: torch.Tensor) -> Tensors:
+        """The packed weight uint8 ``[out · in / 2, 1]`` and its quantization state, in bitsandbytes' own names."""
+        packed, state = bnb.functional.quantize_4bit(
+            weight.to(torch.bfloat16).contiguous(),
+            blocksize=BLOCK,
+            compress_statistics=self.double_quant,
+            quant_type="nf4",
+        )
+        return {"weight": packed, **{f"weight.{name}": value for name, value in state.as_dict(packed=True).items()}}
+
+    def decode(self, tensors: Tensors) -> torch.Tensor:
+        """What ``Linear4bit`` multiplies with."""
+        state = bnb.functional.QuantState.from_dict(_state_of(tensors), device=tensors["weight"].device)
+        weight: torch.Tensor = bnb.functional.dequantize_4bit(tensors["weight"], state)
+        return weight
+
+    def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
+        """A ``Linear4bit`` on the packed weight.
+
+        bitsandbytes would repack the weight at the first forward on CPUs with AVX-512, which changes its bytes and
+        rounds its constants: results would depend on the machine and on train or eval mode, so that is turned off.
+        """
+        weight = bnb.nn.Params4bit.from_prequantized(
+            tensors["weight"], _state_of(tensors), device=tensors["weight"].device
+        )
+        rows, columns = weight.quant_state.shape
+        linear = bnb.nn.Linear4bit(
+            columns, rows, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
+        )
+        linear.weight = weight
+        linear.weight.module = linear
+        linear.quant_state = weight.quant_state
+        linear.support_avx512bf16_for_cpu = False
+        linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        return linear
+
+
+def _state_of(tensors: Tensors) -> Tensors:
+    # from_dict empties the dictionary it is given
+    return {name.removeprefix("weight."): value for name, value in tensors.items() if name.startswith("weight.")}

@@ -1,0 +1,40 @@
+"""Stage 1: the dense model becomes a smaller 16-bit model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qpruner_core.models import load_model
+from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.prune.importance import taylor_importance
+from qpruner_core.prune.plan import removed_fraction
+from qpruner_core.prune.surgery import prune_model
+from qpruner_core.stage import StageContext
+
+MODEL = "model"
+
+
+def run(context: StageContext, output: Path) -> dict[str, Any]:
+    """Write the pruned checkpoint to ``output/model``."""
+    plan = context.plan
+    context.progress(0.0, "loading the model")
+    model = load_model(context.source.directory, dtype=torch.bfloat16)
+    dense_parameters = model.num_parameters()
+    if plan.ratio > 0:
+        calibration = context.data().calibration[: context.config.prune.calibration_sequences]
+        importance = taylor_importance(
+            model, plan.family, calibration, lambda done, total: context.progress(0.9 * done / total, "importance")
+        )
+        model = prune_model(model, plan.family, plan.widths, importance)
+    context.progress(0.95, "writing the checkpoint")
+    write_model(model, plan.family, output / MODEL, tokenizer_from=context.source.directory)
+    return {
+        "ratio": plan.ratio,
+        "removed_fraction": removed_fraction(plan.dense_config, plan.family, plan.widths),
+        "parameters_before": dense_parameters,
+        "parameters_after": model.num_parameters(),
+        "widths": [width.model_dump() for width in plan.widths],
+    }

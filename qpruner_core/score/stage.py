@@ -1,0 +1,56 @@
+"""Stage 2: the importance of each layer, and what each precision would do to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qpruner_core.models import load_model
+from qpruner_core.quantize.precision_bank import PrecisionBank
+from qpruner_core.resources import free_memory
+from qpruner_core.score.divergence import Divergence
+from qpruner_core.score.mutual_information import layer_mutual_information
+from qpruner_core.score.scores import Scores
+from qpruner_core.stage import StageContext
+
+SCORES = "scores.json"
+
+
+def run(context: StageContext, output: Path) -> dict[str, Any]:
+    """Write ``output/scores.json``."""
+    settings = context.config.score
+    family = context.plan.family
+    model = load_model(context.finished("prune") / "model")
+    calibration = context.data().calibration[: settings.calibration_sequences]
+    information = layer_mutual_information(
+        model,
+        family,
+        calibration,
+        clusters=settings.clusters,
+        predictions=settings.predictions,
+        seed=context.config.seed,
+        on_layer=lambda done, total: context.progress(0.2 * done / total, "mutual information"),
+    )
+    bits = context.config.allocate.precisions
+    bank = PrecisionBank(
+        model,
+        family,
+        bits=bits,
+        double_quant=context.config.quantize.double_quant,
+        capacity=free_memory() // 2,
+        on_layer=lambda done, total: context.progress(0.2 + 0.2 * done / total, "quantizing"),
+    )
+    divergence = Divergence(model, calibration)
+    layers = len(information)
+    sensitivity: list[dict[int, float]] = []
+    for layer in range(layers):
+        losses = {16: 0.0}
+        for bit in bits:
+            if bit != 16:
+                bank.apply([bit if index == layer else 16 for index in range(layers)])
+                losses[bit] = divergence()
+        sensitivity.append(losses)
+        context.progress(0.4 + 0.6 * (layer + 1) / layers, "sensitivity")
+    scores = Scores(mutual_information=information, sensitivity=sensitivity)
+    (output / SCORES).write_text(scores.model_dump_json(indent=1) + "\n")
+    return scores.model_dump(mode="json")

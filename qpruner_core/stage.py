@@ -1,0 +1,59 @@
+"""What every stage is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PretrainedConfig
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import PreparedData
+from qpruner_core.events import CancelToken, Event, EventCallback, RunWarning, StageName, StageProgress
+from qpruner_core.models import ModelSource
+from qpruner_core.models.families import Family, LayerWidths
+from qpruner_core.stage_store import StageStore
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What was worked out before any work: the dense config, the ratio in force and the widths it means."""
+
+    dense_config: PretrainedConfig
+    family: Family
+    ratio: float
+    widths: list[LayerWidths]
+
+
+@dataclass
+class StageContext:
+    """The run as one stage sees it: settings, sources, finished stages before it, and ears to speak to."""
+
+    stage: StageName
+    config: CompressionConfig
+    source: ModelSource
+    plan: RunPlan
+    data: Callable[[], PreparedData]
+    store: StageStore
+    emit: EventCallback
+    cancel: CancelToken
+    warnings: list[str] = field(default_factory=list)
+
+    def finished(self, stage: StageName) -> Path:
+        """The directory of a stage that is finished."""
+        return self.store.directory(stage)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tell how far this stage is, in [0, 1]; stops the stage if the run is cancelled."""
+        self.cancel.raise_if_cancelled()
+        self.emit(StageProgress(stage=self.stage, fraction=min(max(fraction, 0.0), 1.0), message=message))
+
+    def warn(self, message: str) -> None:
+        """Tell the user something that does not stop the run; it is also kept for the report."""
+        self.warnings.append(message)
+        self.emit(RunWarning(stage=self.stage, message=message))
+
+    def tell(self, event: Event) -> None:
+        """Emit any other event."""
+        self.emit(event)
