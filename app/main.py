@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
+from app import health, metrics
+from app.broker import open_broker
 from app.database import create_database_engine, create_session_factory
-from app.metrics import HttpMetrics
+from app.jobs.dispatcher import Dispatcher
+from app.jobs.endpoints import router as jobs_router
+from app.keys.binding import trusted_hosts
+from app.keys.same_origin import SameOriginMiddleware
+from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
 from app.settings import Settings, get_settings
@@ -18,24 +25,50 @@ from app.store import open_store
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI application on the parts that ``settings`` name.
+    """The service as an ASGI application on the parts that ``settings`` name; none of them needs to answer yet.
 
-    ``app.state`` carries ``settings``, ``engine``, ``session_factory``, ``store`` and ``registry`` (Prometheus).
+    ``app.state`` carries ``settings``, ``engine``, ``session_factory``, ``store``, ``broker`` and ``registry``
+    (Prometheus). The database must have been migrated for requests to succeed.
     """
     settings = settings or get_settings()
-    app: FastAPI = FastAPIOffline(redoc_url=None, title="QPruner", lifespan=_lifespan)
+    app: FastAPI = FastAPIOffline(
+        redoc_url=None,
+        title=TITLE,
+        description=DESCRIPTION,
+        version=version("qpruner"),
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call the method
+        lifespan=_lifespan,
+    )
+    _open_parts(app, settings)
+    for router in (jobs_router, health.router, metrics.router):
+        app.include_router(router)
+    install_problem_handlers(app)
+    describe_problems(app)
+    app.add_middleware(SameOriginMiddleware, hosts=trusted_hosts(settings), public_url=settings.public_url)
+    app.add_middleware(RequestContext, settings=settings, metrics=metrics.HttpMetrics(app.state.registry))
+    return app
+
+
+def _open_parts(app: FastAPI, settings: Settings) -> None:
     state = app.state
     state.settings = settings
     state.engine = create_database_engine(settings.resolved_database_url)
     state.session_factory = create_session_factory(state.engine)
     state.store = open_store(settings)
+    state.broker = open_broker(settings)
     state.registry = CollectorRegistry()
-    install_problem_handlers(app)
-    app.add_middleware(RequestContext, settings=settings, metrics=HttpMetrics(state.registry))
-    return app
+    state.registry.register(metrics.JobCollector(state.session_factory))
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
-    app.state.engine.dispose()
+    state = app.state
+    dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
+    dispatcher.start()
+    try:
+        yield
+    finally:
+        dispatcher.stop()
+        state.broker.close()
+        state.engine.dispose()

@@ -1,11 +1,40 @@
-"""Figures for Prometheus: requests of this process, and jobs as the database knows them."""
+"""Figures for Prometheus: requests of this process, and jobs as the database knows them, of all tenants together."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Iterator
+from typing import Any, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
 from starlette.types import Scope
+
+from app.database import utc_now
+from app.jobs.models import Job, JobEvent, JobStatus, StageResult
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(tags=["operation"])
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUEUEING_EVENTS = ("queued", "retried", "attempt_lost")
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(request: Request) -> Response:
+    """Requests of this process since it started; jobs, queue and stages as the database knows them."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class HttpMetrics:
@@ -29,4 +58,49 @@ class HttpMetrics:
         self._seconds.labels(method, template).observe(seconds)
 
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+class JobCollector(Collector):
+    """Reads jobs, queue and stages from the database at each scrape, so that no restart forgets them."""
+
+    def __init__(self, factory: sessionmaker[Session]) -> None:
+        self._factory = factory
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures; only ``qpruner_database_up 0`` while the database is away."""
+        try:
+            with self._factory() as session:
+                families = [_jobs(session), _oldest_queued(session), _stage_seconds(session)]
+        except SQLAlchemyError as error:
+            logger.warning("metrics: %s", error)
+            families = []
+        yield GaugeMetricFamily("qpruner_database_up", "1 if the database answers.", value=float(bool(families)))
+        yield from families
+
+
+def _jobs(session: Session) -> Metric:
+    rows = session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples()
+    counts = dict(rows.all())
+    family = GaugeMetricFamily("qpruner_jobs", "Jobs by status.", labels=("status",))
+    for status in get_args(JobStatus):
+        family.add_metric((status,), counts.get(status, 0))
+    return family
+
+
+def _oldest_queued(session: Session) -> Metric:
+    queued = (
+        select(func.max(JobEvent.created_at).label("since"))
+        .join(Job, Job.id == JobEvent.job_id)
+        .where(Job.status == "queued", JobEvent.type.in_(_QUEUEING_EVENTS))
+        .group_by(Job.id)
+        .subquery()
+    )
+    since = session.scalar(select(func.min(queued.c.since)))
+    age = max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
+    return GaugeMetricFamily("qpruner_oldest_queued_seconds", "How long the first job in the queue waits.", value=age)
+
+
+def _stage_seconds(session: Session) -> Metric:
+    family = SummaryMetricFamily("qpruner_stage_seconds", "Seconds of finished stages.", labels=("stage",))
+    query = select(StageResult.stage, func.count(), func.sum(StageResult.seconds)).group_by(StageResult.stage)
+    for stage, count, seconds in session.execute(query):
+        family.add_metric((stage,), count_value=count, sum_value=seconds)
+    return family

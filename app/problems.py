@@ -146,10 +146,11 @@ def internal_problem() -> Problem:
     )
 
 
-def _from_http_exception(error: StarletteHTTPException) -> Problem:
+def _from_http_exception(request: Request, error: StarletteHTTPException) -> Problem:
     if isinstance(error, Problem):
         return error
-    if error.status_code == 400:  # FastAPI could not make JSON of the body: too deep, not UTF-8, too many digits
+    json = "json" in request.headers.get("content-type", "")
+    if error.status_code == 400 and json:  # FastAPI cannot read the body: too deep, not UTF-8, too many digits
         return _invalid_json("The body is not JSON that can be read.")
     phrase = HTTPStatus(error.status_code).phrase
     code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
@@ -173,7 +174,7 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> P
     if first["loc"] == ("body",) and first["type"] != "missing" and "json" not in kind:
         detail = f"The body is {kind or 'of no type'}, not JSON."
         return Problem(415, "unsupported_media_type", detail, remedy="Send Content-Type: application/json.")
-    errors = [Fault(field=_dotted(fault["loc"]), detail=_sentence(fault["msg"])) for fault in faults]
+    errors = [Fault(field=_dotted(fault["loc"]), detail=_sentence(fault)) for fault in faults]
     budget = first["loc"] == ("body", "memory_budget") and first["type"] != "missing"
     code = "budget_invalid" if budget else "invalid_config" if part == "body" else "invalid_request"
     detail, _, remedy = errors[0].detail.partition(" Give ") if budget else (errors[0].detail, "", "")
@@ -191,8 +192,12 @@ def _dotted(location: Sequence[str | int]) -> str | None:
     return ".".join(str(part) for part in location[1:]) or None
 
 
-def _sentence(message: str) -> str:
-    message = message.removeprefix("Value error, ")
+def _sentence(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "missing":
+        return "It is missing." if len(fault["loc"]) > 1 else "The body is missing."
+    if fault["type"] == "extra_forbidden":
+        return "There is no such setting."
+    message = str(fault["msg"]).removeprefix("Value error, ")
     return message if message.endswith((".", "?", "!")) else f"{message}."
 
 
@@ -224,7 +229,7 @@ def _from_store_error(error: StoreUnavailableError) -> Problem:
 def _to_problem(request: Request, error: Exception) -> Problem:
     match error:
         case StarletteHTTPException():
-            return _from_http_exception(error)
+            return _from_http_exception(request, error)
         case RequestValidationError():
             return _from_validation_error(request, error)
         case StoreUnavailableError():
@@ -250,3 +255,17 @@ def install_problem_handlers(app: FastAPI) -> None:
     )  # fmt: skip
     for kind in kinds:
         app.add_exception_handler(kind, _answer)
+
+
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of an endpoint that may answer with these problems, each written ``"404 job_not_found"``."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status, _, code in sorted(code.partition(" ") for code in codes):
+        known = responses.setdefault(
+            int(status), {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}}
+        )
+        known["description"] += f", `{code}`" if known["description"] else f"`{code}`"
+    return responses
+
+
+PROBLEM_SCHEMA = "#/components/schemas/Problem"

@@ -1,0 +1,109 @@
+"""Whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Literal
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from sqlalchemy import Engine
+
+import migrations
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(tags=["operation"])
+
+_PATIENCE_SECONDS = 5.0
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class PartState(BaseModel):
+    """One part that the service stands on. Why it fails is in the log."""
+
+    ready: bool
+    detail: str = Field(examples=["ready", "does not answer", "is not migrated", "no worker answers"])
+
+
+class Readiness(BaseModel):
+    """Ready if every part is."""
+
+    ready: bool
+    parts: dict[Literal["database", "broker", "store", "workers"], PartState]
+
+
+class _NotReadyError(Exception):
+    """A part answers, but not as it should; the message may be shown."""
+
+
+@router.get("/healthz", summary="Is the process alive?")
+def healthz() -> Alive:
+    """Asks no other part, so that one that is away does not get this process restarted."""
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    summary="Can jobs be done?",
+    responses={503: {"model": Readiness, "description": "Some part is not ready."}},
+)
+def readyz(request: Request, response: Response) -> Readiness:
+    """The database answers and is migrated, broker and store answer, and at least one worker is alive."""
+    state = request.app.state
+    readiness = check_parts(
+        {
+            "database": lambda: _check_database(state.engine),
+            "broker": state.broker.check,
+            "store": state.store.check,
+            "workers": lambda: _check_workers(state.broker.count_workers),
+        }
+    )
+    response.status_code = 200 if readiness.ready else 503
+    return readiness
+
+
+def check_parts(
+    checks: dict[Literal["database", "broker", "store", "workers"], Callable[[], None]],
+) -> Readiness:
+    """Run all ``checks`` at once; one that raises, or is not done within five seconds, is not ready."""
+    executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
+    futures = {part: executor.submit(check) for part, check in checks.items()}
+    wait(futures.values(), timeout=_PATIENCE_SECONDS)
+    executor.shutdown(wait=False, cancel_futures=True)
+    parts = {part: _state(part, future) for part, future in futures.items()}
+    return Readiness(ready=all(part.ready for part in parts.values()), parts=parts)
+
+
+def _state(part: str, future: Future[None]) -> PartState:
+    if not future.done():
+        logger.warning("readiness: %s gave no answer within %s s", part, _PATIENCE_SECONDS)
+        return PartState(ready=False, detail="does not answer")
+    error = future.exception()
+    if error is None:
+        return PartState(ready=True, detail="ready")
+    logger.warning("readiness: %s: %s", part, error)
+    return PartState(ready=False, detail=str(error) if isinstance(error, _NotReadyError) else "does not answer")
+
+
+def _check_database(engine: Engine) -> None:
+    head = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+    with engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    if revision != head:
+        raise _NotReadyError(f"is at revision {revision}, not {head}: run `qpruner migrate`")
+
+
+def _check_workers(count_workers: Callable[[], int]) -> None:
+    if count_workers() < 1:
+        raise _NotReadyError("no worker answers")

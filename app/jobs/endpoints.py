@@ -1,0 +1,286 @@
+"""Requests about jobs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import RedirectResponse
+from pydantic import AwareDatetime
+
+from app.database import utc_now
+from app.dependencies import BaseUrlDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
+from app.jobs import repository, service
+from app.jobs.cursor import decode_cursor, encode_cursor
+from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
+from app.jobs.schemas import (
+    ArtifactList,
+    ArtifactView,
+    CurvePoint,
+    EventPage,
+    EventView,
+    JobMetricsView,
+    JobPage,
+    JobRequest,
+    JobView,
+    TrialList,
+    TrialView,
+    pareto_front,
+)
+from app.jobs.stream import event_stream
+from app.keys.auth import Reader, Submitter
+from app.problems import problem_responses
+from app.settings import Settings
+from qpruner_core.report import CompressionReport, Estimate
+
+NOT_FOUND = "404 job_not_found"
+BAD_RUN = (
+    "400 invalid_json", "413 body_too_large", "415 unsupported_media_type", "422 invalid_config", "422 budget_invalid",
+    "422 model_not_found", "422 model_gated", "422 unsupported_architecture", "422 unsafe_model", "422 corrupt_model",
+    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 dataset_too_short",
+    "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable",
+)  # fmt: skip
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
+
+JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
+EventId = Annotated[int, Query(ge=0, lt=2**63)]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Compress a model",
+    responses={
+        200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has made this job."},
+        **problem_responses(
+            *BAD_RUN, "409 idempotency_conflict", "422 budget_infeasible", "429 queue_full", "503 store_unavailable"
+        ),
+    },
+)
+def submit_job(
+    body: JobRequest,
+    principal: Submitter,
+    session: SessionDep,
+    settings: SettingsDep,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Makes sending it again safe."),
+    ] = None,
+) -> JobView:
+    """Queue a run. What would make it fail, and can be known beforehand, is answered here and queues nothing."""
+    job, replayed = service.submit_job(session, settings, principal.tenant, body, idempotency_key)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    if replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    return _view(session, job)
+
+
+@router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN))
+def estimate_job(body: JobRequest, principal: Submitter, session: SessionDep, settings: SettingsDep) -> Estimate:
+    """What a run would come to, without running or queueing anything.
+
+    Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`.
+    """
+    return service.estimate_job(session, settings, principal.tenant, body.config())
+
+
+def _filter(
+    status: Annotated[list[JobStatus], Query(description="Any of these.")] = [],  # noqa: B006
+    model: Annotated[str | None, Query(max_length=1024)] = None,
+    label: Annotated[
+        list[Annotated[str, Query(pattern=r"^[^:]+:.*$", max_length=400)]],
+        Query(description="`key:value`; all of these.", max_length=16),
+    ] = [],  # noqa: B006
+    created_after: AwareDatetime | None = None,
+    created_before: AwareDatetime | None = None,
+) -> repository.JobFilter:
+    labels = tuple((key, value) for key, _, value in (one.partition(":") for one in label))
+    return repository.JobFilter(tuple(status), model, labels, created_after, created_before)
+
+
+@router.get("", summary="List jobs", responses=problem_responses("422 invalid_cursor", "422 invalid_request"))
+def list_jobs(
+    principal: Reader,
+    session: SessionDep,
+    wanted: Annotated[repository.JobFilter, Depends(_filter)],
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> JobPage:
+    """The newest first. A job that is submitted while you read on does not shift the pages."""
+    before = decode_cursor(cursor) if cursor is not None else None
+    jobs = repository.list_jobs(session, principal.tenant, wanted, before=before, limit=limit + 1)
+    page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
+    seconds = repository.stage_seconds(session, [job.id for job in page])
+    return JobPage(
+        jobs=[JobView.of(job, seconds[job.id]) for job in page],
+        next_cursor=encode_cursor(last.created_at, last.id) if last else None,
+    )
+
+
+@router.get("/{job_id}", summary="See a job", responses=problem_responses(NOT_FOUND))
+def get_job(job_id: JobId, principal: Reader, session: SessionDep) -> JobView:
+    """Status, stage, progress, attempts, timings; the result or the error once it has ended."""
+    return _view(session, service.require_job(session, principal.tenant, job_id))
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="Follow a job",
+    response_model=EventPage,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job has ended and `Last-Event-ID` was its last: an EventSource stops asking."},
+        **problem_responses(NOT_FOUND, "422 invalid_request"),
+    },
+)
+def list_events(
+    job_id: JobId,
+    principal: Reader,
+    session: SessionDep,
+    factory: SessionFactoryDep,
+    settings: SettingsDep,
+    accept: Annotated[str, Header(description="`text/event-stream` for a live stream.")] = "",
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63, description="Goes before `after`.")] = None,
+    after: EventId = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> Any:
+    """A job's history as JSON, or live as Server-Sent Events when `Accept` asks for `text/event-stream`.
+
+    The stream sends each event with its id, so that a client that reconnects with `Last-Event-ID` misses none and gets
+    none twice, and ends when the job has ended.
+    """
+    job = service.require_job(session, principal.tenant, job_id)
+    after = after if last_event_id is None else last_event_id
+    if "text/event-stream" not in accept:
+        events = [
+            EventView.of(event) for event in repository.list_events(session, job_id, after=after, limit=limit + 1)
+        ]
+        return EventPage(events=events[:limit], next_after=events[limit - 1].id if len(events) > limit else None)
+    resumed_after_end = last_event_id is not None and job.status in TERMINAL
+    if resumed_after_end and not repository.list_events(session, job_id, after=after, limit=1):
+        return Response(status_code=204)
+    return event_stream(factory, job_id, after, settings.poll_seconds)
+
+
+@router.get("/{job_id}/trials", summary="See the search", responses=problem_responses(NOT_FOUND))
+def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialList:
+    """Every allocation of precisions tried so far, and the Pareto front of bytes against quality."""
+    job = service.require_job(session, principal.tenant, job_id)
+    trials = [
+        TrialView(index=trial.index, origin=trial.origin, bits=trial.bits, bytes=trial.bytes, loss=trial.loss)
+        for trial in repository.list_trials(session, job_id)
+    ]
+    chosen = [trial.index for trial in trials if job.result and trial.bits == job.result["bits"]]
+    return TrialList(trials=trials, pareto_front=pareto_front(trials), selected=chosen[0] if chosen else None)
+
+
+@router.get("/{job_id}/metrics", summary="See curves and measurements", responses=problem_responses(NOT_FOUND))
+def get_metrics(job_id: JobId, principal: Reader, session: SessionDep) -> JobMetricsView:
+    """Curves so far, such as the loss of recovery, and the table of before and after."""
+    job = service.require_job(session, principal.tenant, job_id)
+    curves: dict[str, list[CurvePoint]] = {}
+    for point in repository.list_metrics(session, job_id):
+        curves.setdefault(point.name, []).append(CurvePoint(step=point.step, value=point.value))
+    report = CompressionReport.model_validate(job.result) if job.result else None
+    return JobMetricsView(curves=curves, measurements=report.measurements if report else [])
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    responses={
+        200: {"model": JobView, "description": "It is cancelled."},
+        **problem_responses(NOT_FOUND, "409 job_finished"),
+    },
+)
+def cancel_job(job_id: JobId, principal: Submitter, session: SessionDep, response: Response) -> JobView:
+    """At once if no worker holds it; else 202, and its worker stops within seconds."""
+    job = service.cancel_job(session, principal.tenant, job_id)
+    response.status_code = 200 if job.status == "cancelled" else 202
+    return _view(session, job)
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    summary="Retry a job",
+    responses=problem_responses(NOT_FOUND, "409 job_not_retryable", "429 queue_full"),
+)
+def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
+    """Queue a failed or cancelled job again. It goes on from its last finished stage."""
+    return _view(session, service.retry_job(session, settings, principal.tenant, job_id))
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
+)
+def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
+    """The job, its history and its files, for good. An unfinished job must be cancelled first."""
+    service.delete_job(session, store, principal.tenant, job_id)
+
+
+@router.get(
+    "/{job_id}/artifacts",
+    summary="List a job's files",
+    responses=problem_responses(NOT_FOUND, "503 store_unavailable"),
+)
+def list_artifacts(
+    job_id: JobId, principal: Reader, session: SessionDep, store: StoreDep, settings: SettingsDep, base_url: BaseUrlDep
+) -> ArtifactList:
+    """Name, size, SHA-256 and a signed URL of every file."""
+    service.require_job(session, principal.tenant, job_id)
+    expires_at = utc_now() + timedelta(seconds=settings.signed_url_seconds)
+    return ArtifactList(
+        artifacts=[
+            ArtifactView(
+                name=artifact.name,
+                bytes=artifact.bytes,
+                sha256=artifact.sha256,
+                format=artifact.format,
+                url=_signed_url(store, settings, artifact, base_url),
+                expires_at=expires_at,
+            )
+            for artifact in repository.list_artifacts(session, job_id)
+        ]
+    )
+
+
+@router.get(
+    "/{job_id}/artifacts/{name}",
+    status_code=307,
+    response_class=RedirectResponse,
+    summary="Download a file",
+    responses=problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
+)
+def get_artifact(
+    job_id: JobId,
+    name: str,
+    principal: Reader,
+    session: SessionDep,
+    store: StoreDep,
+    settings: SettingsDep,
+    base_url: BaseUrlDep,
+) -> RedirectResponse:
+    """Redirects to a signed URL, which takes Range requests. With curl: `-L`."""
+    artifact = service.require_artifact(session, principal.tenant, job_id, name)
+    url = _signed_url(store, settings, artifact, base_url)
+    return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
+
+
+def _view(session: SessionDep, job: Job) -> JobView:
+    session.flush()
+    return JobView.of(job, repository.stage_seconds(session, [job.id])[job.id])
+
+
+def _signed_url(store: StoreDep, settings: Settings, artifact: Artifact, base_url: str) -> str:
+    return store.signed_url(
+        artifact.key, expires_in=settings.signed_url_seconds, filename=artifact.name, base_url=base_url
+    )

@@ -1,0 +1,133 @@
+"""Every query about jobs that the API makes. Nothing here commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, and_, delete, func, or_, select, text
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.jobs.models import (
+    TERMINAL,
+    Artifact,
+    Dispatch,
+    Job,
+    JobEvent,
+    JobMetric,
+    JobStatus,
+    JobTrial,
+    StageResult,
+)
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; empty means all."""
+
+    statuses: tuple[JobStatus, ...] = ()
+    model: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+def get_job(session: Session, tenant: str, job_id: str, *, lock: bool = False) -> Job | None:
+    """The tenant's job, fresh from the database; with ``lock`` nobody else changes it until the transaction ends."""
+    query = select(Job).where(Job.id == job_id, Job.tenant == tenant).execution_options(populate_existing=True)
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def find_by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
+    """The job that the tenant has submitted with ``key``."""
+    return session.scalar(select(Job).where(Job.tenant == tenant, Job.idempotency_key == key))
+
+
+def lock_queue(session: Session, tenant: str) -> None:
+    """Let one transaction at a time count and add jobs of ``tenant``; on SQLite every transaction is alone anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:tenant))"), {"tenant": f"queue:{tenant}"})
+
+
+def count_unfinished(session: Session, tenant: str) -> int:
+    """How many of the tenant's jobs are queued or running."""
+    query = select(func.count()).where(Job.tenant == tenant, Job.status.not_in(TERMINAL))
+    return session.scalar(query) or 0
+
+
+def owe_wake_up(session: Session, job_id: str) -> None:
+    """Write to the outbox that the workers are to hear of ``job_id`` now."""
+    session.merge(Dispatch(job_id=job_id, due_at=utc_now(), sent_at=None, sends=0))
+
+
+def drop_wake_up(session: Session, job_id: str) -> None:
+    """Owe no wake-up for ``job_id`` any more."""
+    session.execute(delete(Dispatch).where(Dispatch.job_id == job_id))
+
+
+def list_jobs(
+    session: Session, tenant: str, wanted: JobFilter, *, before: tuple[datetime, str] | None, limit: int
+) -> Sequence[Job]:
+    """At most ``limit`` of the tenant's jobs, the newest first, all older than ``before`` (created_at, id)."""
+    query = _filtered(select(Job).where(Job.tenant == tenant), wanted)
+    if before is not None:
+        created_at, job_id = before
+        query = query.where(or_(Job.created_at < created_at, and_(Job.created_at == created_at, Job.id < job_id)))
+    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+
+
+def _filtered(query: Select[tuple[Job]], wanted: JobFilter) -> Select[tuple[Job]]:
+    if wanted.statuses:
+        query = query.where(Job.status.in_(wanted.statuses))
+    if wanted.model is not None:
+        query = query.where(Job.model == wanted.model)
+    for key, value in wanted.labels:
+        query = query.where(Job.labels[key].as_string() == value)
+    if wanted.created_after is not None:
+        query = query.where(Job.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(Job.created_at < wanted.created_before)
+    return query
+
+
+def stage_seconds(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Seconds of every finished stage, by job and stage."""
+    query = select(StageResult.job_id, StageResult.stage, StageResult.seconds).where(StageResult.job_id.in_(job_ids))
+    found: dict[str, dict[str, float]] = {job_id: {} for job_id in job_ids}
+    for job_id, stage, seconds in session.execute(query):
+        found[job_id][stage] = seconds
+    return found
+
+
+def list_events(session: Session, job_id: str, *, after: int, limit: int) -> Sequence[JobEvent]:
+    """At most ``limit`` events with ids above ``after``, in order."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id)
+    return session.scalars(query.limit(limit)).all()
+
+
+def list_trials(session: Session, job_id: str) -> Sequence[JobTrial]:
+    """Every trial, in order."""
+    return session.scalars(select(JobTrial).where(JobTrial.job_id == job_id).order_by(JobTrial.index)).all()
+
+
+def list_metrics(session: Session, job_id: str) -> Sequence[JobMetric]:
+    """Every point of every curve, in order."""
+    query = select(JobMetric).where(JobMetric.job_id == job_id).order_by(JobMetric.name, JobMetric.step)
+    return session.scalars(query).all()
+
+
+def list_artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
+    """Every artifact, by name."""
+    return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
+
+
+def get_artifact(session: Session, job_id: str, name: str) -> Artifact | None:
+    """The artifact called ``name``."""
+    return session.get(Artifact, (job_id, name))
+
+
+def delete_job(session: Session, job: Job) -> None:
+    """Delete the job's row, and with it every row that names it."""
+    session.execute(delete(Job).where(Job.id == job.id))

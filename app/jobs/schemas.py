@@ -1,0 +1,231 @@
+"""What requests about jobs carry and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from app.jobs.models import Job, JobEvent, JobStatus
+from qpruner_core.config import CompressionConfig
+from qpruner_core.events import STAGES
+from qpruner_core.report import CompressionReport, Measurement
+
+MAX_LABELS = 16
+EXAMPLE_REQUEST = {
+    "model": "demo:smollm2-135m-instruct",
+    "dataset": "demo:python-topics",
+    "memory_budget": "130MB",
+    "allocate": {"trials": 12},
+    "finetune": {"steps": 100},
+    "labels": {"team": "search"},
+}
+
+LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,63}$")]
+LabelValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,255}$")]
+
+
+def _sorted(labels: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(labels.items()))  # so that the order they were sent in does not make another request
+
+
+class JobRequest(CompressionConfig):
+    """A run to do: its settings, and labels to find it by."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
+    labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(_sorted)] = Field(
+        default={}, max_length=MAX_LABELS, description="Names and values of your own; `GET /jobs` filters by them."
+    )
+
+    @field_validator("model", "dataset")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("names and paths have no control characters")
+        return value
+
+    def config(self) -> CompressionConfig:
+        """The settings of the run alone."""
+        return CompressionConfig.model_validate(self.model_dump(exclude={"labels"}))
+
+
+class StageView(BaseModel):
+    """One of the seven stages. `seconds` is what the attempt that finished it took."""
+
+    name: str
+    status: Literal["pending", "running", "finished", "failed", "cancelled"]
+    seconds: float | None = None
+
+
+class JobErrorView(BaseModel):
+    """Why a job failed. `code` is stable; a user's mistake and a fault of the service have different codes."""
+
+    code: str
+    message: str
+    field: str | None = None
+    remedy: str = ""
+
+
+class JobLinks(BaseModel):
+    """Paths of what else there is to see of the job."""
+
+    self: str
+    events: str
+    trials: str
+    metrics: str
+    artifacts: str
+
+
+class JobView(BaseModel):
+    """A job, and how far it is."""
+
+    model_config = ConfigDict(title="Job")
+    id: str = Field(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])
+    status: JobStatus
+    stage: str | None = Field(description="The stage at work; null before the first.")
+    progress: float = Field(ge=0, le=1, description="Share of the whole job that is done.")
+    attempt: int = Field(description="Attempts so far. A job that loses its worker gets another.")
+    max_attempts: int
+    cancel_requested: bool = Field(description="The job was asked to stop, and its worker has yet to obey.")
+    model: str
+    dataset: str
+    memory_budget: int = Field(description="Bytes of the loaded model.")
+    labels: dict[str, str]
+    config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    stages: list[StageView]
+    result: CompressionReport | None = Field(description="The report of a job that succeeded.")
+    error: JobErrorView | None = Field(description="Why the job failed.")
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: Job, stage_seconds: Mapping[str, float]) -> Self:
+        """The view of ``job``, of which the stages in ``stage_seconds`` are finished."""
+        path = f"/jobs/{job.id}"
+        return cls(
+            id=job.id,
+            status=job.status,
+            stage=job.stage,
+            progress=job.progress,
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            cancel_requested=job.cancel_requested_at is not None,
+            model=job.model,
+            dataset=job.dataset,
+            memory_budget=job.memory_budget,
+            labels=job.labels,
+            config=job.config,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            stages=[_stage_view(job, name, stage_seconds) for name in STAGES],
+            result=None if job.result is None else CompressionReport.model_validate(job.result),
+            error=None if job.error is None else JobErrorView.model_validate(job.error),
+            links=JobLinks(
+                self=path,
+                events=f"{path}/events",
+                trials=f"{path}/trials",
+                metrics=f"{path}/metrics",
+                artifacts=f"{path}/artifacts",
+            ),
+        )
+
+
+def _stage_view(job: Job, name: str, stage_seconds: Mapping[str, float]) -> StageView:
+    if name in stage_seconds:
+        return StageView(name=name, status="finished", seconds=stage_seconds[name])
+    if name == job.stage and job.status in ("running", "failed", "cancelled"):
+        return StageView(name=name, status=job.status)
+    return StageView(name=name, status="pending")
+
+
+class JobPage(BaseModel):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobView]
+    next_cursor: str | None = Field(description="Give it as `cursor` to see older jobs; null on the last page.")
+
+
+class EventView(BaseModel):
+    """One line of a job's history. `data` depends on `type`."""
+
+    id: int = Field(description="Grows; what `after` and `Last-Event-ID` name.")
+    type: str = Field(examples=["stage_finished"])
+    data: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        """The view of ``event``."""
+        return cls(id=event.id, type=event.type, data=event.data, created_at=event.created_at)
+
+
+class EventPage(BaseModel):
+    """Some of a job's history, the oldest first."""
+
+    events: list[EventView]
+    next_after: int | None = Field(description="Give it as `after` to read on; null if this was all there is yet.")
+
+
+class TrialView(BaseModel):
+    """One allocation that the search tried."""
+
+    index: int
+    origin: str = Field(description="What proposed it.", examples=["score", "uniform", "acquisition"])
+    bits: list[int] = Field(description="Bits of each layer's weights.")
+    bytes: int = Field(description="Bytes of the loaded model.")
+    loss: float = Field(description="Nats per token on calibration text; less is better.")
+
+
+class TrialList(BaseModel):
+    """Every allocation tried, and which of them no other beats in both bytes and loss."""
+
+    trials: list[TrialView]
+    pareto_front: list[int] = Field(description="Indices of those trials, by bytes.")
+    selected: int | None = Field(description="Index of the trial that the result uses; null until the job succeeds.")
+
+
+class CurvePoint(BaseModel):
+    """One point of a curve."""
+
+    step: int
+    value: float
+
+
+class JobMetricsView(BaseModel):
+    """The curves of a job, and what was measured before and after."""
+
+    curves: dict[str, list[CurvePoint]] = Field(description="By name, such as `finetune.loss`.")
+    measurements: list[Measurement] = Field(description="Empty until the job succeeds.")
+
+
+class ArtifactView(BaseModel):
+    """A file to download."""
+
+    name: str = Field(examples=["mixed.tar"])
+    bytes: int
+    sha256: str
+    format: str = Field(examples=["tar"])
+    url: str = Field(description="Needs no key; good for GET with Range until `expires_at`.")
+    expires_at: datetime
+
+
+class ArtifactList(BaseModel):
+    """Every file of a job."""
+
+    artifacts: list[ArtifactView]
+
+
+def pareto_front(trials: Sequence[TrialView]) -> list[int]:
+    """Indices of the trials that no other is as good as in bytes and loss and better in one, by bytes."""
+    front: list[int] = []
+    lowest = float("inf")
+    for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
+        if trial.loss < lowest:
+            front.append(trial.index)
+            lowest = trial.loss
+    return front

@@ -1,0 +1,214 @@
+"""What the API does with jobs. The caller commits; :mod:`app.jobs.lease` is the workers' side."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.datasets.models import Dataset
+from app.ids import is_id, new_id
+from app.jobs import repository
+from app.jobs.history import append_event
+from app.jobs.models import TERMINAL, Artifact, Job
+from app.jobs.schemas import JobRequest
+from app.problems import Problem
+from app.settings import Settings
+from app.store.base import ArtifactStore
+from qpruner_core.config import CompressionConfig
+from qpruner_core.errors import DatasetNotFoundError
+from qpruner_core.report import Estimate
+
+_QUEUE_RETRY_SECONDS = 30
+
+
+def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = False) -> Job:
+    """The tenant's job. Raises a 404 problem, which does not tell another tenant's job from none."""
+    job = repository.get_job(session, tenant, job_id, lock=lock) if is_id(job_id, "job") else None
+    if job is None:
+        raise Problem(404, "job_not_found", "There is no such job.", remedy="GET /jobs lists yours.")
+    return job
+
+
+def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> Artifact:
+    """A file of the tenant's job. Raises a 404 problem."""
+    require_job(session, tenant, job_id)
+    artifact = repository.get_artifact(session, job_id, name)
+    if artifact is None:
+        raise Problem(
+            404,
+            "artifact_not_found",
+            f"The job has no file {name!r}.",
+            remedy=f"GET /jobs/{job_id}/artifacts lists them.",
+        )
+    return artifact
+
+
+def estimate_job(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> Estimate:
+    """What a run would come to. Raises what :func:`submit_job` raises, but for an infeasible budget."""
+    from qpruner_core import estimate  # imports torch, which an API that has not been asked yet can do without
+
+    uploaded = _release_after_dataset_check(session, tenant, config.dataset)
+    return estimate(config, policy=settings.source_policy, check_dataset=not uploaded)
+
+
+def submit_job(
+    session: Session, settings: Settings, tenant: str, request: JobRequest, idempotency_key: str | None
+) -> tuple[Job, bool]:
+    """Queue a run, and owe the workers its wake-up.
+
+    Returns:
+        The job, and whether an earlier request with the same key and body had made it.
+
+    Raises:
+        UserError: the model, dataset or budget would make the run fail.
+        Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
+    """
+    if earlier := _earlier_job(session, tenant, request, idempotency_key):
+        return earlier, True
+    _check(session, settings, tenant, request.config())
+    repository.lock_queue(session, tenant)
+    if earlier := _earlier_job(session, tenant, request, idempotency_key):
+        return earlier, True
+    _require_room(session, settings, tenant)
+    job = _new_job(tenant, request, idempotency_key, settings.max_attempts)
+    try:
+        session.add(job)
+        session.flush()
+    except IntegrityError:  # the same request came in twice at once, and the other was first
+        session.rollback()
+        if earlier := _earlier_job(session, tenant, request, idempotency_key):
+            return earlier, True
+        raise
+    repository.owe_wake_up(session, job.id)
+    append_event(session, job.id, "queued")
+    return job, False
+
+
+def cancel_job(session: Session, tenant: str, job_id: str) -> Job:
+    """Stop a job: at once if no worker holds it, else by asking its worker.
+
+    Raises:
+        Problem: 404; 409 ``job_finished`` if it has succeeded or failed.
+    """
+    job = require_job(session, tenant, job_id, lock=True)
+    if job.status == "cancelled":
+        return job
+    if job.status in TERMINAL:
+        raise Problem(409, "job_finished", f"The job has {job.status} already.", remedy="Leave it, or DELETE it.")
+    now = utc_now()
+    held = job.status == "running" and job.lease_expires_at is not None and job.lease_expires_at > now
+    if held:
+        if job.cancel_requested_at is None:
+            job.cancel_requested_at = now
+            append_event(session, job.id, "cancel_requested")
+        return job
+    job.status = "cancelled"
+    job.finished_at = now
+    job.lease_owner = job.lease_token = job.lease_expires_at = None  # a worker that comes back finds it has lost it
+    repository.drop_wake_up(session, job.id)
+    append_event(session, job.id, "cancelled", {"stage": job.stage})
+    return job
+
+
+def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) -> Job:
+    """Queue a failed or cancelled job again; it goes on from its last finished stage with all its attempts.
+
+    Raises:
+        Problem: 404; 409 ``job_not_retryable``; 429 ``queue_full``.
+    """
+    repository.lock_queue(session, tenant)
+    job = require_job(session, tenant, job_id, lock=True)
+    if job.status not in ("failed", "cancelled"):
+        raise Problem(
+            409, "job_not_retryable", f"The job is {job.status}.", remedy="Only failed and cancelled jobs are retried."
+        )
+    _require_room(session, settings, tenant)
+    job.status = "queued"
+    job.attempt = 0
+    job.max_attempts = settings.max_attempts
+    job.stage = job.error = job.finished_at = job.cancel_requested_at = None
+    job.lease_owner = job.lease_token = job.lease_expires_at = None
+    repository.owe_wake_up(session, job.id)
+    append_event(session, job.id, "retried")
+    return job
+
+
+def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> None:
+    """Delete a finished job, its rows and its files.
+
+    Raises:
+        Problem: 404; 409 ``job_not_finished``.
+        StoreUnavailableError: nothing was deleted from the database; deleting again goes on.
+    """
+    job = require_job(session, tenant, job_id, lock=True)
+    if job.status not in TERMINAL:
+        raise Problem(409, "job_not_finished", f"The job is {job.status}.", remedy="Cancel it first.")
+    store.delete_prefix(f"jobs/{job.id}/")  # files first: rows without files can be deleted again, the reverse leaks
+    repository.delete_job(session, job)
+
+
+def _check(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> None:
+    from qpruner_core import check  # imports torch, which an API that has not been asked yet can do without
+
+    uploaded = _release_after_dataset_check(session, tenant, config.dataset)
+    check(config, policy=settings.source_policy, check_dataset=not uploaded)
+
+
+def _release_after_dataset_check(session: Session, tenant: str, dataset: str) -> bool:
+    """Whether ``dataset`` is one of the tenant's uploads, whose content was checked when it came.
+
+    Ends the transaction: looking at a model takes a second, and SQLite would make every writer wait for it.
+    """
+    if dataset.startswith("ds_"):
+        upload = session.get(Dataset, dataset)
+        if upload is None or upload.tenant != tenant:
+            raise DatasetNotFoundError(
+                f"There is no dataset {dataset!r}.", field="dataset", remedy="Upload one with POST /datasets."
+            )
+    session.rollback()
+    return dataset.startswith("ds_")
+
+
+def _earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:
+    job = repository.find_by_idempotency_key(session, tenant, key) if key is not None else None
+    if job is not None and job.request_sha256 != request.digest():
+        raise Problem(
+            409,
+            "idempotency_conflict",
+            f"This Idempotency-Key belongs to another request, which made {job.id}.",
+            field="Idempotency-Key",
+            remedy="Take a new key for a new request.",
+        )
+    return job
+
+
+def _require_room(session: Session, settings: Settings, tenant: str) -> None:
+    if repository.count_unfinished(session, tenant) >= settings.max_queued_jobs:
+        raise Problem(
+            429,
+            "queue_full",
+            f"{settings.max_queued_jobs} of your jobs are unfinished, which is the limit.",
+            remedy="Wait for one to finish, or cancel one.",
+            headers={"Retry-After": str(_QUEUE_RETRY_SECONDS)},
+        )
+
+
+def _new_job(tenant: str, request: JobRequest, idempotency_key: str | None, max_attempts: int) -> Job:
+    config = request.config()
+    return Job(
+        id=new_id("job"),
+        tenant=tenant,
+        status="queued",
+        progress=0.0,
+        attempt=0,
+        max_attempts=max_attempts,
+        model=config.model,
+        dataset=config.dataset,
+        memory_budget=config.memory_budget,
+        labels=request.labels,
+        config=config.model_dump(mode="json"),
+        idempotency_key=idempotency_key,
+        request_sha256=request.digest(),
+        created_at=utc_now(),
+    )

@@ -1,0 +1,54 @@
+"""The description of the API at ``/openapi.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
+
+TITLE = "QPruner"
+DESCRIPTION = """\
+Compresses a language model into a number of bytes: structured pruning, per-layer mixed precision, low-rank recovery.
+
+Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files from
+`GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as `"130MB"` or `"6GiB"`.
+Every error is an RFC 9457 problem document with a stable `code`, and every answer carries `X-Request-Id`.
+"""
+TAGS = [
+    {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
+    {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
+    {"name": "operation", "description": "For whoever runs the service."},
+]
+_FASTAPI_PROBLEMS = "HTTPValidationError", "ValidationError"  # what FastAPI would answer without our handlers
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Put the problem document into the schema of ``app``, in the place of FastAPI's own shape of errors."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = original()
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            for name in _FASTAPI_PROBLEMS:
+                components.pop(name, None)
+            document = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            document.pop("$defs")
+            components[PROBLEM_SCHEMA.rpartition("/")[2]] = document | {"title": "Problem"}
+            components[Fault.__name__] = Fault.model_json_schema()
+            _replace_validation_errors(schema)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _replace_validation_errors(schema: dict[str, Any]) -> None:
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            answer = operation["responses"].get("422", {})
+            if "HTTPValidationError" in str(answer):
+                answer["description"] = "`invalid_request`"
+                answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}
