@@ -38,11 +38,9 @@ class LocalStore:
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
-        with self._failures_as_unavailable():
-            self._require_root()
-            source = self.find(key)
-            if source is None:
-                raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key)
+        source = self.find(key)
+        if source is None:
+            raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key)
         with disk_full_as_error(path.parent):
             _copy_whole(source, path)
 
@@ -78,11 +76,13 @@ class LocalStore:
 
     def find(self, key: str) -> Path | None:
         """The file at ``key``; ``None`` if there is none, or if ``key`` cannot name one."""
-        try:
-            path = self.path_of(key)
-        except ValueError:
-            return None
-        return path if path.is_file() else None
+        with self._failures_as_unavailable():
+            self._require_root()
+            try:
+                path = self.path_of(key)
+            except ValueError:
+                return None
+            return path if path.is_file() else None
 
     def path_of(self, key: str) -> Path:
         """Where ``key`` lies. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""

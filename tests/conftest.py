@@ -1,0 +1,59 @@
+"""Real databases and a real S3 server for any test that asks for them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.migrate import upgrade
+from tests.postgres import NoPostgresError, find_postgres, fresh_database, run_postgres
+from tests.s3 import NoS3Error, S3Server, find_s3, run_s3
+
+
+def pytest_report_header() -> str:
+    """Which real parts this run uses."""
+    return f"real parts: {find_postgres()}; {find_s3()}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of the maintenance database of a running PostgreSQL."""
+    try:
+        with run_postgres() as url:
+            yield url
+    except NoPostgresError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """An empty PostgreSQL database of the test's own, dropped after it."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the test's own, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """A migrated database of the test's own, once on SQLite and once on PostgreSQL."""
+    upgrade(empty_database_url)
+    return empty_database_url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A running S3 server."""
+    try:
+        with run_s3() as server:
+            yield server
+    except NoS3Error as error:
+        pytest.skip(str(error))
