@@ -102,7 +102,11 @@ class HubRepository:
             return revision, {
                 path.relative_to(cached).as_posix(): path.stat().st_size for path in cached.rglob("*") if path.is_file()
             }
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if ".." not in file.rfilename}
+        sizes = {
+            file.rfilename: file.size or 0
+            for file in getattr(info, "siblings", None) or []
+            if ".." not in file.rfilename
+        }
         return info.sha or revision or "main", sizes
 
     def _cached_snapshot(self, revision: str | None) -> Path | None:

@@ -1,0 +1,18 @@
+"""Reading datasets, splitting them, and turning them into tokens."""
+
+from qpruner_core.data.prepare import PreparedData, prepare_data
+from qpruner_core.data.reader import DatasetDescription, inspect_dataset, read_dataset
+from qpruner_core.data.records import DatasetKind, TextDataset
+from qpruner_core.data.tokenization import ChoiceExample, Example
+
+__all__ = [
+    "ChoiceExample",
+    "DatasetDescription",
+    "DatasetKind",
+    "Example",
+    "PreparedData",
+    "TextDataset",
+    "inspect_dataset",
+    "prepare_data",
+    "read_dataset",
+]

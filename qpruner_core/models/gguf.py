@@ -35,7 +35,7 @@ def read_gguf_config(path: Path) -> PretrainedConfig:
     except Exception as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
     check_sizes(config, path)
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def converted_tensors(config: PretrainedConfig) -> TensorShapes:

@@ -35,7 +35,7 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
         raise _corrupt(f"{len(mismatched)} tensors are of the wrong shape, such as {mismatched[0]}")
     if surplus:
         raise _corrupt(f"config.json has no place for {len(surplus)} of its tensors, such as {surplus[0]!r}")
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -53,7 +53,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             field="model",
             remedy="Put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights.",
         ) from error
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def _corrupt(what: str) -> CorruptModelError:

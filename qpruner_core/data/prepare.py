@@ -1,0 +1,175 @@
+"""One dataset, split once, as tokens for every stage."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from qpruner_core.data.prompts import instruction_segments, messages_segments
+from qpruner_core.data.records import ChoicesRecord, InstructionRecord, MessagesRecord, Record, TextDataset, TextRecord
+from qpruner_core.data.splits import Split, split_records
+from qpruner_core.data.tokenization import (
+    ChoiceExample,
+    Example,
+    choice_as_example,
+    encode_choices,
+    encode_stream,
+    join,
+    mask_segments,
+    start_ids,
+    windows,
+)
+from qpruner_core.errors import DatasetTooShortError
+
+_HELD_OUT_SHARES = (0.1, 0.2, 0.35, 0.5)
+_SHORTEST_EXAMPLE = 16  # tokens; a shorter rest of the training stream is not worth a step
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What the stages train, calibrate and measure on.
+
+    ``train``: sequences of at most ``sequence_length`` tokens. ``calibration``: LongTensor[n, sequence_length] of the
+    training side. ``held_out``: LongTensor[m, sequence_length], windows that do not overlap. ``choices``: held-out
+    records to score. ``digest``: SHA-256 (hex) of all of these. ``warnings``: what was done differently than asked.
+    """
+
+    train: list[Example]
+    calibration: torch.Tensor
+    held_out: torch.Tensor
+    choices: list[ChoiceExample]
+    digest: str
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of the split as tokens: all of it in one stream, and record by record."""
+
+    stream: torch.Tensor
+    examples: list[Example]
+    choices: list[ChoiceExample]
+    left_out: int = 0
+
+
+def prepare_data(
+    dataset: TextDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    sequence_length: int,
+    calibration_sequences: int,
+    held_out_tokens: int,
+    max_choices: int,
+    seed: int,
+) -> PreparedData:
+    """Split ``dataset`` by ``seed`` (about a tenth is held out) and tokenize both sides.
+
+    Where a tenth would not fill one window of ``sequence_length`` tokens, more is held out, up to half.
+
+    Raises:
+        DatasetTooShortError: a side does not fill one window; says how many tokens there are and how many it takes.
+        DatasetInvalidError: the model's chat template refuses a conversation.
+    """
+    start = start_ids(tokenizer)
+    split, held_out = _hold_out(dataset, tokenizer, sequence_length, start, seed)
+    train = _tokenize(split.train, tokenizer, sequence_length, start, is_prose=split.is_prose)
+    train_windows = windows(train.stream, sequence_length, start)
+    held_windows = windows(held_out.stream, sequence_length, start)
+    examples = train.examples or _stream_examples(train.stream, train_windows, sequence_length, start)
+    if not len(train_windows) or not len(held_windows) or not examples:
+        raise _too_short(len(train.stream), len(held_out.stream), sequence_length)
+    calibration = _sample(train_windows, calibration_sequences, seed)
+    held_windows = held_windows[: max(1, held_out_tokens // sequence_length)].clone()
+    choices = held_out.choices[:max_choices]
+    warnings = []
+    if len(calibration) < calibration_sequences:
+        warnings.append(
+            f"The dataset gives {len(calibration)} calibration sequences of {sequence_length} tokens; "
+            f"{calibration_sequences} were asked for."
+        )
+    if left_out := train.left_out + held_out.left_out:
+        warnings.append(f"{left_out} records were left out: their answers do not fit into {sequence_length} tokens.")
+    digest = _digest(examples, calibration, held_windows, choices)
+    return PreparedData(examples, calibration, held_windows, choices, digest, warnings)
+
+
+def _hold_out(
+    dataset: TextDataset, tokenizer: PreTrainedTokenizerBase, length: int, start: Sequence[int], seed: int
+) -> tuple[Split, _Side]:
+    for share in _HELD_OUT_SHARES:
+        split = split_records(dataset, seed=seed, share=share)
+        side = _tokenize(split.held_out, tokenizer, length, start, is_prose=split.is_prose)
+        if len(side.stream) >= length - len(start):
+            break
+    return split, side
+
+
+def _tokenize(
+    records: Sequence[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    start: Sequence[int],
+    *,
+    is_prose: bool,
+) -> _Side:
+    texts = [record.text for record in records if isinstance(record, TextRecord)]
+    if texts:
+        return _Side(encode_stream(tokenizer, texts, separate=not is_prose), [], [])
+    examples: list[Example] = []
+    choices: list[ChoiceExample] = []
+    for record in records:
+        if isinstance(record, ChoicesRecord):
+            choice = encode_choices(tokenizer, record, length, start)
+            if choice is not None:
+                choices.append(choice)
+                examples.append(choice_as_example(choice))
+        elif isinstance(record, InstructionRecord | MessagesRecord):
+            by_kind = instruction_segments if isinstance(record, InstructionRecord) else messages_segments
+            example = mask_segments(tokenizer, by_kind(record, tokenizer), length, start)  # type: ignore[arg-type]
+            if example is not None:
+                examples.append(example)
+    stream = join([example.input_ids[len(start) :] for example in examples])
+    return _Side(stream, examples, choices, left_out=len(records) - len(examples))
+
+
+def _stream_examples(stream: torch.Tensor, full: torch.Tensor, length: int, start: Sequence[int]) -> list[Example]:
+    examples = [Example(row, row) for row in full]
+    rest = stream[len(full) * (length - len(start)) :]
+    if len(rest) >= _SHORTEST_EXAMPLE:
+        ids = torch.cat([torch.tensor(start, dtype=torch.long), rest])
+        examples.append(Example(ids, ids))
+    return examples
+
+
+def _sample(rows: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    if count >= len(rows):
+        return rows.clone()
+    return rows[sorted(random.Random(seed).sample(range(len(rows)), count))]  # noqa: S311  not for secrets
+
+
+def _digest(
+    examples: list[Example], calibration: torch.Tensor, held_out: torch.Tensor, choices: list[ChoiceExample]
+) -> str:
+    digest = hashlib.sha256()
+    tensors = [tensor for example in examples for tensor in (example.input_ids, example.labels)]
+    for tensor in (*tensors, calibration, held_out):
+        digest.update(f"{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    for choice in choices:
+        digest.update(repr(choice).encode())
+    return digest.hexdigest()
+
+
+def _too_short(train: int, held_out: int, length: int) -> DatasetTooShortError:
+    return DatasetTooShortError(
+        f"The dataset has {train + held_out} tokens that can be used, {train} to train on and {held_out} held out, "
+        f"where each side needs at least {length}: {2 * length} tokens in all.",
+        field="dataset",
+        remedy=f"Give more text (some {8 * length} characters or more, in several paragraphs or records), "
+        "or a smaller sequence_length.",
+    )

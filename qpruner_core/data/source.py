@@ -1,0 +1,109 @@
+"""From a reference to the local files of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from qpruner_core.errors import DatasetInvalidError, DatasetNotFoundError, DatasetTooLargeError
+from qpruner_core.hub import HubRepository, parse_hub_id
+from qpruner_core.local_paths import is_local_reference, resolve_local_path
+from qpruner_core.sizes import format_bytes
+from qpruner_core.source_policy import SourcePolicy
+
+SUFFIXES = (".jsonl", ".parquet", ".txt")
+"""What a dataset may be, in the order of preference where a repository has several."""
+
+UPLOAD_PREFIX = "ds_"
+
+
+def locate_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
+    """The local files of ``reference``, together no larger than the limit; a hub's are fetched.
+
+    Raises:
+        DatasetNotFoundError, DatasetInvalidError, DatasetTooLargeError, PathNotAllowedError, HubUnavailableError.
+    """
+    if reference in policy.uploads:
+        files: tuple[Path, ...] = (_existing(policy.uploads[reference], reference),)
+    elif reference.startswith(UPLOAD_PREFIX) and "/" not in reference:
+        raise DatasetNotFoundError(
+            f"There is no uploaded dataset {reference!r}.", field="dataset", remedy="Upload it, or check its id."
+        )
+    elif is_local_reference(reference, policy):
+        files = (_existing(resolve_local_path(reference, policy, "dataset"), reference),)
+    else:
+        return _fetch(reference, policy)
+    _check_size(sum(path.stat().st_size for path in files), reference, policy)
+    return files
+
+
+def _existing(path: Path, reference: str) -> Path:
+    if not path.is_file():
+        what = "a directory, not a file" if path.is_dir() else "missing"
+        raise DatasetNotFoundError(
+            f"The dataset {reference!r} is {what}.", field="dataset", remedy="Give a .txt, .jsonl or .parquet file."
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise DatasetInvalidError(
+            f"The dataset {reference!r} is of the unknown type {path.suffix!r}.",
+            field="dataset",
+            remedy="Give a .txt, .jsonl or .parquet file.",
+        )
+    return path
+
+
+def _fetch(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
+    hub_id = parse_hub_id(reference)
+    if hub_id is None:
+        raise DatasetNotFoundError(
+            f"{reference!r} is neither an existing file, nor an upload, nor a hub dataset id.",
+            field="dataset",
+            remedy='Give a path that starts with "/", "./" or "~", an id such as "org/name@revision", '
+            'or the id of an upload ("ds_…").',
+        )
+    repository = HubRepository(hub_id, policy, "dataset")
+    names = _data_files(repository)
+    _check_size(sum(repository.sizes[name] for name in names), reference, policy)
+    directory = repository.download(names)
+    files = tuple(directory / name for name in names)
+    _check_size(sum(path.stat().st_size for path in files), reference, policy)
+    return files
+
+
+def _data_files(repository: HubRepository) -> list[str]:
+    """The files to read: the one named, else those of the training split, of one format and one directory."""
+    if repository.id.file is not None:
+        if repository.id.file not in repository.sizes or not repository.id.file.lower().endswith(SUFFIXES):
+            raise DatasetNotFoundError(
+                f"The hub's dataset {repository.id.repository!r} has no data file {repository.id.file!r}.",
+                field="dataset",
+                remedy="Name one of its .jsonl, .parquet or .txt files after the colon.",
+            )
+        return [repository.id.file]
+    for suffix in SUFFIXES:
+        names = sorted(name for name in repository.sizes if name.lower().endswith(suffix))
+        names = [name for name in names if "train" in PurePosixPath(name).name.lower()] or names
+        if not names:
+            continue
+        if len({PurePosixPath(name).parent for name in names}) > 1 or (suffix == ".txt" and len(names) > 1):
+            raise DatasetInvalidError(
+                f"The hub's dataset {repository.id.repository!r} has several parts: {', '.join(names[:5])}.",
+                field="dataset",
+                remedy=f'Name the file: "{repository.id.repository}:{names[0]}".',
+            )
+        return names
+    raise DatasetInvalidError(
+        f"The hub's dataset {repository.id.repository!r} has no .jsonl, .parquet or .txt file; "
+        "loading scripts are never run.",
+        field="dataset",
+        remedy="Export it as .jsonl and give that file.",
+    )
+
+
+def _check_size(size: int, reference: str, policy: SourcePolicy) -> None:
+    if size > policy.max_dataset_bytes:
+        raise DatasetTooLargeError(
+            f"The dataset {reference!r} has {format_bytes(size)}; "
+            f"this installation takes at most {format_bytes(policy.max_dataset_bytes)}.",
+            field="dataset",
+            remedy="Give a part of it: some megabytes of typical text are enough to calibrate and recover.",
+        )

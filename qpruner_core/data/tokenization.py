@@ -1,0 +1,146 @@
+"""From text to token ids: streams, windows, masked examples, and choices to be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from qpruner_core.data.prompts import Segment
+from qpruner_core.data.records import ChoicesRecord
+
+IGNORED = -100
+"""The label of a token that no loss counts on, as ``torch.nn.functional.cross_entropy`` has it."""
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training sequence: ``input_ids`` and ``labels``, both LongTensor[T]; -100 in labels where nothing is learned."""
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ChoiceExample:
+    """A context and its continuations as token ids; ``label`` is the index of the right one."""
+
+    context_ids: list[int]
+    choice_ids: list[list[int]]
+    label: int
+
+
+def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that the tokenizer puts before every text (usually its BOS, or nothing)."""
+    ids = encode(tokenizer, "a", special=True)
+    bare = encode(tokenizer, "a")
+    for length in range(len(ids) - len(bare) + 1):
+        if ids[length : length + len(bare)] == bare:
+            return ids[:length]
+    return []
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = False) -> list[int]:
+    """Ids of ``text``, of any length, without the tokenizer's warning about it."""
+    return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+def encode_stream(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, separate: bool) -> torch.Tensor:
+    """All ``texts`` as one LongTensor[N]; ``separate`` puts the end-of-text token after each."""
+    end = [tokenizer.eos_token_id] if separate and tokenizer.eos_token_id is not None else []
+    pieces: list[torch.Tensor] = []
+    for first in range(0, len(texts), _BATCH):
+        batch = list(texts[first : first + _BATCH])
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
+            pieces.append(torch.tensor([*ids, *end], dtype=torch.long))
+    return join(pieces)
+
+
+def join(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+    """``pieces`` as one LongTensor[N]."""
+    return torch.cat(list(pieces)) if pieces else torch.empty(0, dtype=torch.long)
+
+
+def windows(stream: torch.Tensor, length: int, start: Sequence[int]) -> torch.Tensor:
+    """Non-overlapping windows of ``stream``, LongTensor[n, length], each beginning with ``start``."""
+    body = length - len(start)
+    count = len(stream) // body
+    rows = stream[: count * body].view(count, body)
+    return torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), rows], dim=1)
+
+
+def mask_segments(
+    tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segment], length: int, start: Sequence[int]
+) -> Example | None:
+    """One example of at most ``length`` tokens, or ``None`` if nothing in it is learned.
+
+    Each segment is tokenized on its own, as in generation, where the prompt ends before the answer begins.
+    """
+    ids: list[int] = []
+    learned: list[bool] = []
+    for segment in segments:
+        piece = encode(tokenizer, segment.text)
+        ids += piece
+        learned += [segment.learned] * len(piece)
+    if ids[: len(start)] == list(start):  # the chat template has written it already
+        ids, learned = ids[len(start) :], learned[len(start) :]
+    return _mask(ids, learned, length, start)
+
+
+def _mask(ids: list[int], learned: list[bool], length: int, start: Sequence[int]) -> Example | None:
+    """Cut on the left so that the answer stays; an answer longer than the sequence keeps some prompt and its own head."""
+    if not any(learned):
+        return None
+    body = length - len(start)
+    first = learned.index(True)
+    last = len(learned) - learned[::-1].index(True)
+    begin = max(0, last - body) if last - first <= body else max(0, first - body // 4)
+    kept = slice(begin, min(last, begin + body))
+    input_ids = torch.tensor([*start, *ids[kept]], dtype=torch.long)
+    mask = torch.tensor([*([False] * len(start)), *learned[kept]])
+    mask[0] = False  # nothing comes before it that could predict it
+    if not mask.any():
+        return None
+    return Example(input_ids, input_ids.masked_fill(~mask, IGNORED))
+
+
+def encode_choices(
+    tokenizer: PreTrainedTokenizerBase, record: ChoicesRecord, length: int, start: Sequence[int]
+) -> ChoiceExample | None:
+    """The record ready to be scored, or ``None`` if a choice does not fit beside any context.
+
+    A choice is tokenized in its context and cut off behind it (as EleutherAI's lm-eval does), because a tokenizer may
+    join the space between them to the choice.
+    """
+    context = record.context.rstrip()
+    space = record.context[len(context) :] or " "
+    context_ids = encode(tokenizer, context) if context else []
+    choice_ids = []
+    for choice in record.choices:
+        joined = choice if not context or choice[0].isspace() else space + choice
+        ids = encode(tokenizer, context + joined)
+        own = ids[len(context_ids) :] if ids[: len(context_ids)] == context_ids else encode(tokenizer, joined)
+        choice_ids.append(own or encode(tokenizer, joined))
+    if not start and not context_ids:
+        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        start = [] if first is None else [first]
+    room = length - len(start) - max(len(ids) for ids in choice_ids)
+    if room < 0 or not (start or context_ids):
+        return None
+    kept = context_ids[len(context_ids) - room :] if len(context_ids) > room else context_ids
+    if not (start or kept):
+        return None
+    return ChoiceExample([*start, *kept], choice_ids, record.label)
+
+
+def choice_as_example(choice: ChoiceExample) -> Example:
+    """The context and its right continuation as a training sequence, learned on the continuation only."""
+    answer = choice.choice_ids[choice.label]
+    input_ids = torch.tensor([*choice.context_ids, *answer], dtype=torch.long)
+    labels = input_ids.clone()
+    labels[: len(choice.context_ids)] = IGNORED
+    return Example(input_ids, labels)
