@@ -52,9 +52,7 @@ class MemoryModel:
         return BytesByPart(
             embeddings=self._embeddings,
             layers=self._biases + sum(weight[bit] for weight, bit in zip(self._weight, bits, strict=True)),
-            quantization_constants=sum(
-                constants[bit] for constants, bit in zip(self._constants, bits, strict=True)
-            ),
+            quantization_constants=sum(constants[bit] for constants, bit in zip(self._constants, bits, strict=True)),
             norms=self._norms,
             adapters=self._adapters if adapters else 0,
         )

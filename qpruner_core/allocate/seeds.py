@@ -30,9 +30,7 @@ def by_order(memory: MemoryModel, precisions: tuple[int, ...], budget: int, orde
     return tuple(bits)
 
 
-def by_mutual_information(
-    memory: MemoryModel, precisions: tuple[int, ...], budget: int, scores: Scores
-) -> Allocation:
+def by_mutual_information(memory: MemoryModel, precisions: tuple[int, ...], budget: int, scores: Scores) -> Allocation:
     """The paper's allocation: the more a layer tells of the prediction, the sooner it gets more bits."""
     order = sorted(range(memory.layers), key=lambda layer: -scores.mutual_information[layer])
     return by_order(memory, precisions, budget, order)
@@ -60,15 +58,11 @@ def _gain_per_byte(memory: MemoryModel, scores: Scores, layer: int, old: int, ne
     return saved / (memory.layer(layer, new) - memory.layer(layer, old))
 
 
-def at_random(
-    memory: MemoryModel, precisions: tuple[int, ...], budget: int, generator: random.Random
-) -> Allocation:
+def at_random(memory: MemoryModel, precisions: tuple[int, ...], budget: int, generator: random.Random) -> Allocation:
     """Raise layers in random order to random precisions while the budget holds."""
     bits = [precisions[0]] * memory.layers
     for layer in generator.sample(range(memory.layers), memory.layers):
         room = budget - memory.total(bits)
-        affordable = [
-            bit for bit in precisions if memory.layer(layer, bit) - memory.layer(layer, bits[layer]) <= room
-        ]
+        affordable = [bit for bit in precisions if memory.layer(layer, bit) - memory.layer(layer, bits[layer]) <= room]
         bits[layer] = generator.choice(affordable)
     return tuple(bits)

@@ -37,9 +37,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
     model = load_model(context.finished("prune") / "model")
     memory = MemoryModel(model.config, family, context.config.quantize)
-    search = AllocationSearch(
-        memory, scores, settings, budget=context.config.memory_budget, seed=context.config.seed
-    )
+    search = AllocationSearch(memory, scores, settings, budget=context.config.memory_budget, seed=context.config.seed)
     bank = PrecisionBank(
         model,
         family,

@@ -33,9 +33,7 @@ def prune_model(
     return pruned.eval()
 
 
-def kept_units(
-    width: LayerWidths, importance: LayerImportance
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def kept_units(width: LayerWidths, importance: LayerImportance) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Indices of the kept channels, query heads and key-value heads, each ascending.
 
     If fewer key-value heads are wanted, whole groups go; otherwise every group loses as many query heads.

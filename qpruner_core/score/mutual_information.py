@@ -38,7 +38,9 @@ def _entropy(counts: NDArray[np.float64]) -> float:
     return float(-(share * np.log(share)).sum() + (seen.size - 1) / (2 * seen.sum()))
 
 
-def binned_mutual_information(hidden: NDArray[np.float32], labels: NDArray[np.int64], clusters: int, seed: int) -> float:
+def binned_mutual_information(
+    hidden: NDArray[np.float32], labels: NDArray[np.int64], clusters: int, seed: int
+) -> float:
     """I(X; Y) in nats of vectors ``hidden [n, d]`` and ``labels [n]``, X binned into ``clusters`` by k-means."""
     count = min(clusters, len(np.unique(hidden, axis=0)))
     # Hidden states of some positions are hundreds of times as large as others: without scaling they own the clusters.

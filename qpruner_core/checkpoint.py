@@ -1,0 +1,34 @@
+"""Loading what a run exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from qpruner_core.models import load_tokenizer
+from qpruner_core.quantize.adapters import attach_adapter
+from qpruner_core.quantize.mixed_model import load_mixed_model
+
+ADAPTER = "adapter"
+
+
+def load_mixed_checkpoint(model: Path, adapter: Path, *, device: str | torch.device = "cpu") -> PeftModel:
+    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, in eval mode."""
+    return attach_adapter(load_mixed_model(model, device=device), adapter)
+
+
+def load_compressed(
+    directory: Path | str, *, device: str | torch.device = "cpu"
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """Load the ``mixed`` checkpoint of a run: the model, ready to generate, and its tokenizer.
+
+    The ``merged`` checkpoint needs nothing of ours: load it with ``AutoModelForCausalLM.from_pretrained``.
+
+    Raises:
+        CorruptModelError: the directory is no such checkpoint, or a tensor is missing.
+    """
+    directory = Path(directory)
+    return load_mixed_checkpoint(directory, directory / ADAPTER, device=device), load_tokenizer(directory)

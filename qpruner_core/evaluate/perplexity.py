@@ -1,0 +1,28 @@
+"""Perplexity on text that no other stage has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+
+@torch.no_grad()
+def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int, int], None]) -> float:
+    """exp of the mean negative log-likelihood of each token given those before it in its window.
+
+    Args:
+        model: causal language model in eval mode.
+        windows: token ids ``[windows, length]``, int64, not overlapping; the first of each is not predicted.
+        on_window: called with (done, total).
+    """
+    total = 0.0
+    for index, window in enumerate(windows):
+        ids = window.unsqueeze(0).to(next(model.parameters()).device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+        total += cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        on_window(index + 1, len(windows))
+    return math.exp(min(total / (windows.shape[0] * (windows.shape[1] - 1)), 700.0))

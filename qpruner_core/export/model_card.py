@@ -1,0 +1,91 @@
+"""The README.md that travels with a checkpoint: what it is, what it cost, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.models.families import LayerWidths
+from qpruner_core.report import Measurement, Variant
+from qpruner_core.sizes import format_bytes
+
+_NAMES: dict[Variant, str] = {
+    "dense": "dense, 16 bit",
+    "pruned": "pruned, 16 bit",
+    "pruned_nf4": "pruned, uniform NF4, no training",
+    "final": "final: mixed precision, recovered",
+}
+_LOADING = """\
+## Loading
+`mixed/` keeps each layer at its own precision; it needs the `qpruner` package:
+
+```python
+from qpruner_core import load_compressed
+
+model, tokenizer = load_compressed("mixed")
+```
+
+`merged/` is one 16-bit model for any tool that loads transformers checkpoints, at about {merged} in memory:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("merged"{trust})
+tokenizer = AutoTokenizer.from_pretrained("merged")
+```
+"""
+_WHY_TRUST = """
+Its layers differ in width, which stock {architecture} code cannot build; the small modeling file in `merged/` does.
+"""
+
+
+def model_card(
+    config: CompressionConfig,
+    measurements: Sequence[Measurement],
+    bits: Sequence[int],
+    widths: Sequence[LayerWidths],
+    *,
+    merged_bytes: int,
+    architecture: str,
+    own_code: bool,
+) -> str:
+    """Markdown; says nothing that was not measured, and nothing that changes from run to run."""
+    counts = ", ".join(f"{list(bits).count(bit)} layers at {bit} bits" for bit in sorted(set(bits)))
+    return "\n".join(
+        [
+            f"# {config.model}, compressed by QPruner",
+            "",
+            f"Made to fit {format_bytes(config.memory_budget)} ({config.memory_budget} bytes) for the text of "
+            f"`{config.dataset}`: structured pruning, mixed precision ({counts}), low-rank recovery.",
+            "",
+            *_table(measurements),
+            "",
+            _LOADING.format(merged=format_bytes(merged_bytes), trust=", trust_remote_code=True" if own_code else "")
+            + (_WHY_TRUST.format(architecture=architecture) if own_code else ""),
+            "## Layers",
+            *_layers(bits, widths),
+            "",
+            "`recipe.json` has every setting, seed, version and content hash that it takes to make this again.",
+            "",
+        ]
+    )
+
+
+def _table(measurements: Sequence[Measurement]) -> list[str]:
+    with_accuracy = any(row.accuracy is not None for row in measurements)
+    head = "| model | bytes loaded | parameters | perplexity |" + (" accuracy |" if with_accuracy else "")
+    lines = [head, "|---|---:|---:|---:|" + ("---:|" if with_accuracy else "")]
+    for row in measurements:
+        line = f"| {_NAMES[row.variant]} | {row.bytes} | {row.parameters} | {row.perplexity:.2f} |"
+        if row.accuracy is not None:
+            line += f" {row.accuracy:.3f} ± {row.accuracy_stderr:.3f} |"
+        lines.append(line)
+    return [*lines, "", "Perplexity is on text of the dataset that no stage trained or calibrated on."]
+
+
+def _layers(bits: Sequence[int], widths: Sequence[LayerWidths]) -> list[str]:
+    lines = ["| layer | bits | query heads | key-value heads | MLP channels |", "|---:|---:|---:|---:|---:|"]
+    return lines + [
+        f"| {index} | {bit} | {width.num_attention_heads} | {width.num_key_value_heads} | {width.intermediate_size} |"
+        for index, (bit, width) in enumerate(zip(bits, widths, strict=True))
+    ]

@@ -1,0 +1,90 @@
+"""Stage 7: checkpoints that load, and the recipe to make them again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.checkpoint import ADAPTER
+from qpruner_core.export.model_card import model_card
+from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.quantize.adapters import attach_adapter
+from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
+from qpruner_core.report import Measurement
+from qpruner_core.stage import StageContext
+from qpruner_core.stage_store import list_files
+
+MIXED = "mixed"
+MERGED = "merged"
+RECIPE = "recipe.json"
+CARD = "README.md"
+_PACKAGES = ("qpruner", "torch", "transformers", "peft", "bitsandbytes", "scikit-optimize", "scikit-learn", "numpy")
+
+
+def run(context: StageContext, output: Path) -> dict[str, Any]:
+    """Write the checkpoints asked for, ``recipe.json`` and the model card to ``output``."""
+    quantized = context.finished("quantize") / "model"
+    adapter = context.finished("finetune") / "adapter"
+    config, precision, family = read_mixed_config(quantized)
+    formats = context.config.export.formats
+    if "mixed" in formats:
+        link_tree(quantized, output / MIXED)
+        link_tree(adapter, output / MIXED / ADAPTER)
+    context.progress(0.2, "merging")
+    if "merged" in formats:
+        merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload()
+        write_model(merged, family, output / MERGED, tokenizer_from=quantized)
+    context.progress(0.8, "writing the recipe")
+    card = model_card(
+        context.config,
+        evaluated(context),
+        precision.bits,
+        context.plan.widths,
+        merged_bytes=MemoryModel(config, family, context.config.quantize).dense_bytes,
+        architecture=family.model_type.title(),
+        own_code=config.model_type == family.pruned_model_type,
+    )
+    (output / CARD).write_text(card)
+    for name in formats:
+        (output / name / CARD).write_text(card)
+    recipe = _recipe(context, list(precision.bits), output)
+    (output / RECIPE).write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+    return {"formats": list(formats)}
+
+
+def evaluated(context: StageContext) -> list[Measurement]:
+    """What the evaluate stage measured."""
+    summary = json.loads((context.finished("evaluate") / "stage.json").read_text())["summary"]
+    return [Measurement.model_validate(row) for row in summary["measurements"]]
+
+
+def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, Any]:
+    """Everything that the checkpoints follow from. Times and speeds are left out: they differ from run to run."""
+    return {
+        "config": context.config.model_dump(mode="json"),
+        "model": {"digest": context.source.digest, "revision": context.source.revision},
+        "dataset": {"digest": context.data().digest},
+        "prune_ratio": context.plan.ratio,
+        "widths": [width.model_dump() for width in context.plan.widths],
+        "bits": bits,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "files": [record.model_dump() for record in list_files(output)],
+    }
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a directory by hard links where the file system allows, else by content."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            destination = target / path.relative_to(source)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, destination)
+            except OSError:
+                shutil.copyfile(path, destination)

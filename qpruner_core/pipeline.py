@@ -1,0 +1,201 @@
+"""The pipeline: seven stages in a row, each from the files of those before it to files of its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import qpruner_core.allocate.stage
+import qpruner_core.evaluate.stage
+import qpruner_core.export.stage
+import qpruner_core.finetune.stage
+import qpruner_core.prune.stage
+import qpruner_core.quantize.stage
+import qpruner_core.score.stage
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import PreparedData, prepare_data, read_dataset
+from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
+from qpruner_core.export.stage import evaluated, link_tree
+from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.planning import make_plan
+from qpruner_core.quantize.mixed_model import read_mixed_config
+from qpruner_core.report import CompressionReport
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage import RunPlan, StageContext
+from qpruner_core.stage_store import STAGE_FILE, StageRecord, StageStore, disk_full_as_error, list_files
+
+REPORT = "report.json"
+PIPELINE: tuple[tuple[StageName, Callable[[StageContext, Path], dict[str, Any]]], ...] = (
+    ("prune", qpruner_core.prune.stage.run),
+    ("score", qpruner_core.score.stage.run),
+    ("allocate", qpruner_core.allocate.stage.run),
+    ("quantize", qpruner_core.quantize.stage.run),
+    ("finetune", qpruner_core.finetune.stage.run),
+    ("evaluate", qpruner_core.evaluate.stage.run),
+    ("export", qpruner_core.export.stage.run),
+)
+
+
+def compress(
+    config: CompressionConfig,
+    output: Path,
+    *,
+    work_dir: Path | None = None,
+    policy: SourcePolicy | None = None,
+    on_event: EventCallback = ignore_event,
+    cancel: CancelToken | None = None,
+) -> CompressionReport:
+    """Compress a model into a number of bytes.
+
+    Args:
+        config: model, dataset, budget and every setting.
+        output: directory for the checkpoints (``mixed/``, ``merged/``), ``recipe.json``, ``report.json`` and the
+            model card; made if missing, and what an earlier run left of these is replaced.
+        work_dir: directory of finished stages, ``<output>.work`` if not given. A second call with the same goes on
+            after the last finished stage; when all are finished it may be deleted.
+        policy: what may be read, and from where.
+        on_event: called with every event, in order, from this thread.
+        cancel: set it from another thread to stop; finished stages stay.
+
+    Raises:
+        UserError: the model, dataset or budget cannot be used as asked; raised before any stage begins.
+        CancelledError, DiskFullError, TrainingDivergedError, HubUnavailableError.
+    """
+    policy = policy or SourcePolicy()
+    cancel = cancel or CancelToken()
+    make_plan(config, inspect_model(config.model, policy).config)  # before anything large is fetched
+    dataset = read_dataset(config.dataset, policy)
+    source = resolve_model(config.model, policy)
+    plan = make_plan(config, read_config(source.directory / CONFIG_FILE))
+    data = functools.cache(lambda: _prepare(config, source, dataset))
+    data()  # a dataset that is too short fails here, before any stage
+    store = StageStore(work_dir or output.with_name(output.name + ".work"))
+    warnings = list(data().warnings)
+    records: dict[StageName, StageRecord] = {}
+    key = _base_key(config, source, plan, data().digest)
+    for stage, run in PIPELINE:
+        key = _stage_key(key, stage, config)
+        context = StageContext(stage, config, source, plan, data, store, on_event, cancel, warnings)
+        records[stage] = _run_stage(context, run, key)
+    return _finish(output, context, records)
+
+
+def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> PreparedData:
+    return prepare_data(
+        dataset,
+        load_tokenizer(source.directory),
+        sequence_length=config.sequence_length,
+        calibration_sequences=max(
+            config.prune.calibration_sequences,
+            config.score.calibration_sequences,
+            config.allocate.calibration_sequences,
+        ),
+        held_out_tokens=config.evaluate.max_tokens,
+        max_choices=config.evaluate.max_choices,
+        seed=config.seed,
+    )
+
+
+def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[str, Any]], key: str) -> StageRecord:
+    context.cancel.raise_if_cancelled()
+    record = context.store.load(context.stage, key)
+    resumed = record is not None
+    if record is None:
+        context.emit(StageStarted(stage=context.stage))
+        seed_everything(context.config.seed, context.stage)
+        started = time.perf_counter()
+        with context.store.begin(context.stage) as partial:
+            summary = run(context, partial)
+            record = context.store.commit(context.stage, key, partial, summary, time.perf_counter() - started)
+    context.emit(
+        StageFinished(
+            stage=context.stage,
+            directory=str(context.store.directory(context.stage)),
+            files=record.files,
+            summary=record.summary,
+            seconds=record.seconds,
+            resumed=resumed,
+        )
+    )
+    return record
+
+
+def seed_everything(seed: int, stage: StageName) -> None:
+    """Start every random number generator anew, so that a stage does not depend on which ran before it here."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{stage}".encode()).digest()[:4])
+    random.seed(number)
+    np.random.seed(number)  # scikit-learn and scikit-optimize fall back on it
+    torch.manual_seed(number)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:
+    return _digest(
+        source.digest, data_digest, config.seed, config.sequence_length, plan.ratio,
+        [width.model_dump() for width in plan.widths],
+    )  # fmt: skip
+
+
+def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> str:
+    """Digest of all that a stage's result follows from: the stages before it and its own settings."""
+    settings: list[Any] = [getattr(config, stage).model_dump(mode="json")]
+    if stage in ("score", "allocate"):
+        settings += [config.quantize.double_quant, list(config.allocate.precisions)]
+    if stage == "allocate":
+        settings += [config.memory_budget, config.quantize.lora_rank]
+    if stage == "export":
+        settings.append(config.model_dump(mode="json"))  # the recipe says it all
+    return _digest(previous, stage, settings)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _finish(output: Path, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
+    """Put the exported files into ``output`` with the report beside them."""
+    with disk_full_as_error(output):
+        output.mkdir(parents=True, exist_ok=True)
+        exported = context.finished("export")
+        for entry in sorted(exported.iterdir()):
+            target = output / entry.name
+            if entry.is_dir():
+                shutil.rmtree(target, ignore_errors=True)
+                link_tree(entry, target)
+            elif entry.name != STAGE_FILE:
+                shutil.copyfile(entry, target)
+        report = _report(context, records, output)
+        (output / REPORT).write_text(report.model_dump_json(indent=2) + "\n")
+    return report
+
+
+def _report(context: StageContext, records: dict[StageName, StageRecord], output: Path) -> CompressionReport:
+    config, precision, family = read_mixed_config(context.finished("quantize") / "model")
+    memory = MemoryModel(config, family, context.config.quantize)
+    return CompressionReport(
+        model=context.config.model,
+        revision=context.source.revision,
+        dataset=context.config.dataset,
+        memory_budget=context.config.memory_budget,
+        seed=context.config.seed,
+        prune_ratio=context.plan.ratio,
+        bits=list(precision.bits),
+        widths=[width.model_dump() for width in context.plan.widths],
+        predicted_bytes=memory.total(precision.bits),
+        measurements=evaluated(context),
+        stage_seconds={stage: record.seconds for stage, record in records.items()},
+        warnings=context.warnings,
+        files=[record for record in list_files(output) if record.path != REPORT],
+    )

@@ -1,0 +1,143 @@
+"""What a run will do, worked out from shapes before any work: the ratio, the widths, and whether the budget holds."""
+
+from __future__ import annotations
+
+from transformers import PretrainedConfig
+
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import inspect_dataset
+from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
+from qpruner_core.models import inspect_model
+from qpruner_core.models.families import Family, LayerWidths, find_family
+from qpruner_core.models.reshape import config_with_widths
+from qpruner_core.prune.plan import plan_widths
+from qpruner_core.report import BytesByPart, Estimate
+from qpruner_core.sizes import format_bytes
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage import RunPlan
+from qpruner_core.stage_times import expected_seconds
+
+LARGEST_FOUND_RATIO = 0.5
+"""The most that is pruned without being asked for by name: beyond it little of the model is left."""
+_STEPS = 100
+
+
+class Planner:
+    """Answers what each ratio would take, for one model and one set of settings."""
+
+    def __init__(self, config: CompressionConfig, dense: PretrainedConfig, family: Family) -> None:
+        self.config = config
+        self.dense = dense
+        self.family = family
+        self.dense_bytes = MemoryModel(dense, family, config.quantize).dense_bytes
+
+    def widths(self, ratio: float) -> list[LayerWidths]:
+        """Widths at ``ratio``."""
+        return plan_widths(self.dense, self.family, self.config.prune, ratio)
+
+    def smallest(self, ratio: float) -> BytesByPart:
+        """Bytes at ``ratio`` with every layer at the lowest precision."""
+        memory = MemoryModel(
+            config_with_widths(self.dense, self.family, self.widths(ratio)), self.family, self.config.quantize
+        )
+        return memory.by_part([self.config.allocate.precisions[0]] * memory.layers)
+
+    def largest_ratio(self) -> float:
+        """The ratio given, or the largest that may be found."""
+        if self.config.prune.ratio is not None:
+            return self.config.prune.ratio
+        for step in range(int(LARGEST_FOUND_RATIO * _STEPS), 0, -1):
+            try:
+                self.widths(step / _STEPS)
+            except InvalidConfigError:
+                continue
+            return step / _STEPS
+        return 0.0
+
+    def find_ratio(self) -> float:
+        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision.
+
+        Pruning costs more quality than 4 bits do, so no more is pruned than the budget asks for.
+        """
+        if self.config.prune.ratio is not None:
+            return self.config.prune.ratio
+        low, high = 0, round(self.largest_ratio() * _STEPS)
+        while low < high:
+            middle = (low + high) // 2
+            if self.smallest(middle / _STEPS).total <= self.config.memory_budget:
+                high = middle
+            else:
+                low = middle + 1
+        return low / _STEPS
+
+
+def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
+    """The ratio and widths of a run.
+
+    Raises:
+        BudgetInfeasibleError: no allowed pruning and precision meets the budget; it says the smallest that can.
+        BudgetInvalidError: the model fits already.
+    """
+    planner = Planner(config, dense, find_family(dense.model_type))
+    _refuse_needless(planner)
+    smallest = planner.smallest(planner.largest_ratio()).total
+    if smallest > config.memory_budget:
+        raise BudgetInfeasibleError(
+            f"{config.memory_budget} bytes ({format_bytes(config.memory_budget)}) cannot be met: "
+            f"the smallest feasible budget is {smallest} bytes ({format_bytes(smallest)}).",
+            smallest_feasible_bytes=smallest,
+            remedy=f"Ask for at least {smallest} bytes, a larger prune.ratio, or a smaller quantize.lora_rank.",
+        )
+    ratio = planner.find_ratio()
+    return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, widths=planner.widths(ratio))
+
+
+def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:
+    """What :func:`qpruner_core.compress` would do, without doing it; an infeasible budget is an answer, not an error.
+
+    Raises the same errors for a model or dataset that cannot be used. ``check_dataset=False`` skips the dataset.
+    """
+    policy = policy or SourcePolicy()
+    description = inspect_model(config.model, policy)
+    if check_dataset:
+        inspect_dataset(config.dataset, policy)
+    planner = Planner(config, description.config, find_family(description.config.model_type))
+    _refuse_needless(planner)
+    smallest = planner.smallest(planner.largest_ratio())
+    feasible = smallest.total <= config.memory_budget
+    ratio = planner.find_ratio() if feasible else planner.largest_ratio()
+    parts = planner.smallest(ratio)
+    seconds, note = expected_seconds(config, planner.dense, planner.family)
+    return Estimate(
+        feasible=feasible,
+        memory_budget=config.memory_budget,
+        dense_bytes=planner.dense_bytes,
+        smallest_feasible_bytes=smallest.total,
+        prune_ratio=ratio,
+        predicted_bytes=parts,
+        predicted_total_bytes=parts.total,
+        stage_seconds=seconds,
+        notes=(
+            "predicted_bytes is at the lowest precision everywhere; the search spends what is left of the budget.",
+            note,
+        ),
+    )
+
+
+def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:
+    """As :func:`estimate`, but an infeasible budget raises :class:`BudgetInfeasibleError`."""
+    result = estimate(config, policy=policy, check_dataset=check_dataset)
+    if not result.feasible:
+        make_plan(config, inspect_model(config.model, policy or SourcePolicy()).config)
+    return result
+
+
+def _refuse_needless(planner: Planner) -> None:
+    if planner.config.memory_budget >= planner.dense_bytes:
+        raise BudgetInvalidError(
+            f"The model takes {planner.dense_bytes} bytes ({format_bytes(planner.dense_bytes)}) in 16 bits, "
+            f"which is within {planner.config.memory_budget} bytes as it is.",
+            field="memory_budget",
+            remedy=f"Use the model as it is, or ask for fewer than {planner.dense_bytes} bytes.",
+        )

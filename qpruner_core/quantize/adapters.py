@@ -1,0 +1,60 @@
+"""LoRA adapters on disk, in PEFT's format, and on a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from qpruner_core.precisions import Tensors
+from qpruner_core.quantize.config import QuantizeConfig
+
+_PREFIX = "base_model.model."
+
+
+def adapter_name(linear: str, factor: str) -> str:
+    """PEFT's name of the tensor of ``factor`` ("A" or "B") on the module ``linear``."""
+    return f"{_PREFIX}{linear}.lora_{factor}.weight"
+
+
+def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, targets: list[str]) -> None:
+    """Write adapter tensors, under PEFT's names, as a directory that ``PeftModel.from_pretrained`` loads."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+    )
+    # PEFT keeps sets, whose order changes from process to process
+    values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
+    (directory / "adapter_config.json").write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n")
+    save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, directory / "adapter_model.safetensors")
+
+
+def attach_adapter(
+    model: PreTrainedModel, directory: Path, *, trainable: bool = False, dtype: torch.dtype = torch.bfloat16
+) -> PeftModel:
+    """Put the adapter of ``directory`` on ``model``, its factors in ``dtype``."""
+    peft_model: PeftModel = PeftModel.from_pretrained(
+        model, str(directory), is_trainable=trainable, torch_device=str(model.device)
+    )
+    for name, parameter in peft_model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.to(dtype)
+    return peft_model.train() if trainable else peft_model.eval()
+
+
+def adapter_tensors(model: PeftModel, dtype: torch.dtype) -> Tensors:
+    """The adapter's tensors under PEFT's names on disk, on the CPU."""
+    return {
+        name.replace(".default.", "."): parameter.detach().to("cpu", dtype)
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name
+    }

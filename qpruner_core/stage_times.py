@@ -1,0 +1,58 @@
+"""Expected seconds of each stage, from the work that it does and the speed of the machine that is asked."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+from transformers import PretrainedConfig
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.events import StageName
+from qpruner_core.models.families import Family
+from qpruner_core.resources import best_device
+
+_EFFICIENCY = 0.3
+"""Share of a plain matrix product's speed that a small transformer reaches."""
+_QUANTIZED_SLOWDOWN = 4.0
+"""How much slower the quantized modules are than 16-bit ones, on a CPU."""
+
+
+@lru_cache
+def matmul_flops() -> float:
+    """Floating-point operations a second of a bfloat16 matrix product on the device at hand, measured once."""
+    device = best_device()
+    matrix = torch.ones(1024, 1024, dtype=torch.bfloat16, device=device)
+    matrix @ matrix
+    started = time.perf_counter()
+    for _ in range(4):
+        result = matrix @ matrix
+    result[0, 0].item()  # waits for a GPU
+    return float(4 * 2 * 1024**3 / (time.perf_counter() - started))
+
+
+def expected_seconds(
+    config: CompressionConfig, dense: PretrainedConfig, family: Family
+) -> tuple[dict[StageName, float], str]:
+    """Seconds a stage, good to a factor of about three, and a sentence that says so."""
+    weights = sum(family.layer_parameters(dense, width) for width in family.widths(dense))
+    weights += dense.vocab_size * dense.hidden_size
+    layers = dense.num_hidden_layers
+    length = config.sequence_length
+    forward = 2.0 * weights / (matmul_flops() * _EFFICIENCY)  # seconds a token
+    lowered = sum(bits != 16 for bits in config.allocate.precisions)
+    finetune = config.finetune
+    tokens = finetune.steps * finetune.batch_size * finetune.gradient_accumulation * length
+    read = weights * 2 / 5e8  # loading and writing, at half a gigabyte a second
+    seconds: dict[StageName, float] = {
+        "prune": read + 3 * forward * config.prune.calibration_sequences * length,
+        "score": read + forward * config.score.calibration_sequences * length * (1 + lowered * layers),
+        "allocate": read + forward * config.allocate.calibration_sequences * length * config.allocate.trials,
+        "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
+        "finetune": read + 3 * forward * tokens,
+        "evaluate": 4 * read + (3 + _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
+        "export": 2 * read,
+    }
+    note = "stage_seconds is worked out from the speed of the machine that answers, good to a factor of about three."
+    return {stage: round(value, 1) for stage, value in seconds.items()}, note
