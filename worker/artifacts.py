@@ -1,0 +1,75 @@
+"""What a job leaves for its user: checkpoints as deterministic tars, the report, the recipe and the model card."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qpruner_core.stage_store import disk_full_as_error, file_sha256
+
+CHECKPOINTS = ("mixed", "merged")
+DOCUMENTS = {"report.json": "json", "recipe.json": "json", "README.md": "markdown"}
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """A file that is ready to be stored."""
+
+    name: str
+    format: str
+    path: Path
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, format: str) -> ArtifactFile:
+        """The artifact at ``path``, measured."""
+        return cls(path.name, format, path, path.stat().st_size, file_sha256(path))
+
+
+def artifact_key(job_id: str, name: str) -> str:
+    """Where an artifact lies in the store."""
+    return f"jobs/{job_id}/artifacts/{name}"
+
+
+def pack_artifacts(output: Path) -> Iterator[ArtifactFile]:
+    """Every artifact of a finished run, one after another; a checkpoint's tar is deleted when the next is asked for."""
+    for checkpoint in CHECKPOINTS:
+        if (output / checkpoint).is_dir():
+            tar = output / f"{checkpoint}.tar"
+            try:
+                with disk_full_as_error(output):
+                    pack_directory(output / checkpoint, tar)
+                yield ArtifactFile.of(tar, "tar")
+            finally:
+                tar.unlink(missing_ok=True)
+    for name, format in DOCUMENTS.items():
+        if (output / name).is_file():
+            yield ArtifactFile.of(output / name, format)
+
+
+def pack_directory(directory: Path, target: Path) -> None:
+    """Write an uncompressed tar whose bytes follow from the names and contents of the files alone.
+
+    Members are sorted, lie under the directory's own name, and carry no time, no owner and fixed modes.
+    """
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in [directory, *sorted(directory.rglob("*"))]:
+            name = path.relative_to(directory.parent).as_posix()
+            if path.is_dir():
+                tar.addfile(_member(name, tarfile.DIRTYPE, 0o755))
+            else:
+                member = _member(name, tarfile.REGTYPE, 0o644)
+                member.size = path.stat().st_size
+                with path.open("rb") as stream:
+                    tar.addfile(member, stream)
+
+
+def _member(name: str, type: bytes, mode: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode = type, mode
+    member.mtime = member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member

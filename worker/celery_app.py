@@ -1,0 +1,78 @@
+"""The worker process: Celery listens for wake-ups, and one supervisor thread obeys them.
+
+Torch is never imported here: it lives and dies with the child of a job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_shutting_down
+
+from app.broker import create_celery, resolved_broker_url
+from app.database import create_database_engine, create_session_factory
+from app.settings import Settings
+from app.store import open_store
+from worker.job_run import Parts
+from worker.supervisor import Supervisor
+from worker.tasks import register_run_job
+
+_LOG = logging.getLogger(__name__)
+_SHUTDOWN_SECONDS = 15.0
+
+
+def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
+    """The Celery application of a worker: one job at a time, early acknowledgement, no prefetch, no results."""
+    celery = create_celery(resolved_broker_url(settings), health_check_interval=10, socket_keepalive=True)
+    celery.conf.update(
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # else a busy worker would sit on a wake-up that an idle one could obey
+        task_acks_late=False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+    )
+    register_run_job(celery, supervisor)
+    return celery
+
+
+def run_worker(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    engine = create_database_engine(settings.resolved_database_url)
+    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings)))
+    supervisor.sweep()
+    celery = create_worker(settings, supervisor)
+
+    def shut_down(**_: Any) -> None:
+        supervisor.stop()
+        _exit_later()
+
+    worker_shutting_down.connect(shut_down, weak=False)
+    worker = celery.Worker(
+        hostname=f"qpruner-{os.getpid()}@%h", loglevel=settings.log_level, without_mingle=True, without_gossip=True,
+        without_heartbeat=True,
+    )  # fmt: skip
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _exit_later() -> None:
+    """End the process even if a part of it hangs: the job's lease then runs out by itself."""
+
+    def exit_now() -> None:
+        _LOG.error("Still not done %.0f s after being told to stop: leaving", _SHUTDOWN_SECONDS)
+        os._exit(1)
+
+    timer = threading.Timer(_SHUTDOWN_SECONDS, exit_now)
+    timer.daemon = True
+    timer.start()

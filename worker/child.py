@@ -1,0 +1,87 @@
+"""The process of one job: it has no credentials, and ends when its supervisor does.
+
+Run as ``python -m worker.child``; see :mod:`worker.protocol`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import TextIO
+
+from pydantic import BaseModel
+
+from qpruner_core.errors import QPrunerError
+from qpruner_core.stage_store import disk_full_as_error
+from worker.protocol import ChildRequest, RunError, RunResult
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run what the first line of standard input asks for; 0 if a result or a named error was told."""
+    lines = _take_standard_output()
+    die_with_parent()
+    with open(0, "rb", buffering=0, closefd=False) as unbuffered:
+        request = ChildRequest.model_validate_json(unbuffered.readline())
+    threading.Thread(target=_die_with_lifeline, name="lifeline", daemon=True).start()
+    limit_threads(request.threads)
+    try:
+        final: BaseModel = _run(request, lines)
+    except QPrunerError as error:
+        traceback.print_exc()
+        final = RunError.of(error)
+    _tell(lines, final)
+    return 0
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies; elsewhere than on Linux the lifeline does alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def limit_threads(threads: int) -> None:
+    """Let torch use ``threads`` CPU threads, 0 for every core."""
+    import torch
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def _run(request: ChildRequest, lines: TextIO) -> RunResult:
+    from qpruner_core import compress
+
+    with disk_full_as_error(request.work_dir):
+        report = compress(
+            request.config, request.output, work_dir=request.work_dir, policy=request.policy,
+            on_event=lambda event: _tell(lines, event),
+        )  # fmt: skip
+    return RunResult(report=report)
+
+
+def _take_standard_output() -> TextIO:
+    """Keep standard output for the protocol; what libraries print goes to standard error."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return lines
+
+
+def _tell(lines: TextIO, message: BaseModel) -> None:
+    lines.write(message.model_dump_json() + "\n")
+    lines.flush()
+
+
+def _die_with_lifeline() -> None:
+    """Kill this process and what it started once the supervisor's end of standard input closes."""
+    os.read(0, 1)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

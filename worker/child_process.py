@@ -1,0 +1,127 @@
+"""A child process and its two streams, seen from the supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from worker.protocol import LINE_ADAPTER, ChildRequest, Line
+
+CHILD_COMMAND = (sys.executable, "-m", "worker.child")
+_LOG = logging.getLogger(__name__)
+_TAIL_BYTES = 64 * 2**10
+_TERM_SECONDS = 1.0
+
+# The child gets what a program needs to run and no more: no credential of the service is in any of these.
+_PASSED_ON = re.compile(
+    r"PATH|HOME|LANG|LANGUAGE|LC_\w+|TZ|USER|LOGNAME|PYTHONPATH|VIRTUAL_ENV|LD_LIBRARY_PATH|XDG_CACHE_HOME"
+    r"|(CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|TORCH|PYTORCH|BNB|OMP|MKL|KMP|OPENBLAS|ROCM|HIP|HSA)_\w+"
+    r"|HF_(HOME|HUB_CACHE|HUB_OFFLINE|HUB_\w*TIMEOUT)|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"|(http|https|no|all)_proxy|(HTTP|HTTPS|NO|ALL)_PROXY"
+)
+
+
+def child_environment(environment: Mapping[str, str], threads: int, temporary: Path) -> dict[str, str]:
+    """The part of ``environment`` that a child may see, with its number of threads and its temporary folder."""
+    passed = {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
+    if threads:
+        passed |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return passed | {"TMPDIR": str(temporary), "PYTHONHASHSEED": "0"}
+
+
+class ChildProcess:
+    """Starts a child at once. ``lines`` yields what it tells, then ``None`` when its output ends."""
+
+    def __init__(
+        self, request: ChildRequest, environment: Mapping[str, str], *,
+        command: Sequence[str] = CHILD_COMMAND, keep_open: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        self.lines: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+        self._tail = bytearray()
+        self._process = subprocess.Popen(  # noqa: S603 - the command is our own
+            list(command), env=dict(environment), start_new_session=True, pass_fds=tuple(keep_open),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._lifeline = self._process.stdin
+        self._ended = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._read_lines, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        with suppress(BrokenPipeError):  # it died already: its exit code and its log tell more
+            self._lifeline.write(request.model_dump_json().encode() + b"\n")
+            self._lifeline.flush()
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of its process group."""
+        return self._process.pid
+
+    def finish(self, seconds: float) -> int:
+        """Wait for its end, with force after ``seconds``; its exit code, negative for a signal."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.wait()
+        self._signal(signal.SIGKILL)  # what it started and left behind
+        self._close()
+        return code
+
+    def kill(self) -> None:
+        """End the child and all it started: asked first, forced after a second."""
+        if self._ended.is_set():
+            return  # its id may be another process's by now
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_TERM_SECONDS)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._close()
+
+    def log_tail(self, characters: int = 4000) -> str:
+        """The end of what it wrote to standard error."""
+        return bytes(self._tail).decode(errors="replace")[-characters:].strip()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)  # the group outlives its leader for as long as anyone is in it
+
+    def _close(self) -> None:
+        self._ended.set()
+        with suppress(BrokenPipeError):
+            self._lifeline.close()
+        for reader in self._readers:
+            reader.join(1.0)
+
+    def _read_lines(self, stream: BinaryIO) -> None:
+        with stream:
+            for raw in stream:
+                try:
+                    self.lines.put(LINE_ADAPTER.validate_json(raw))
+                except ValidationError:
+                    _LOG.warning("The child wrote a line that is no event: %.200r", raw)
+        self.lines.put(None)
+
+    def _read_log(self, stream: BinaryIO) -> None:
+        with stream:
+            while piece := stream.read1(4096):  # type: ignore[attr-defined]
+                self._tail += piece
+                del self._tail[:-_TAIL_BYTES]

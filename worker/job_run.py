@@ -1,0 +1,234 @@
+"""One attempt at a job, from its scratch folder to its last row; it goes on until told to stop.
+
+It runs in a thread beside the one that keeps the lease, so that no upload, however long, lets the lease run out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.database import utc_now
+from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
+from app.jobs.models import Artifact, StageResult
+from app.settings import Settings
+from app.store import ArtifactStore
+from qpruner_core.config import parse_config
+from qpruner_core.errors import QPrunerError
+from qpruner_core.events import STAGES, Event, StageFinished
+from worker.artifacts import ArtifactFile, artifact_key, pack_artifacts
+from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
+from worker.patience import Stopped, persist
+from worker.protocol import ChildRequest, Line, RunError, RunResult
+from worker.recording import ProgressThrottle, record_events
+from worker.scratch import Scratch, locked_scratch
+from worker.stage_files import fetch_stage, stage_prefix, upload_stage
+from worker.uploads import fetch_uploads
+
+_LOG = logging.getLogger(__name__)
+_EXIT_SECONDS = 20.0  # between a child's last line and its end
+_BATCH = 500
+_Result = TypeVar("_Result")
+_KEPT_STAGES = ("score", "allocate")  # small, and what a later look at the search needs
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run works with."""
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    store: ArtifactStore
+    command: Sequence[str] = CHILD_COMMAND
+
+
+class JobRun:
+    """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided."""
+
+    def __init__(self, lease: Lease, parts: Parts) -> None:
+        self.settled = threading.Event()
+        self._lease = lease
+        self._parts = parts
+        self._stop = threading.Event()
+        self._child: ChildProcess | None = None
+        self._child_lock = threading.Lock()
+        self._stored: set[str] = set()
+        self._throttle = ProgressThrottle()
+
+    def run(self) -> None:
+        """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
+        try:
+            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
+                if scratch is not None:
+                    self._work(scratch)
+        except (Stopped, LeaseLost) as error:
+            _LOG.info("%s: left off: %s", self._lease.job_id, error)
+        except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
+            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
+        finally:
+            self.stop()
+            self.settled.set()
+
+    def stop(self) -> None:
+        """End the attempt: kill the child, and try nothing again. Nothing is written to the job any more."""
+        self._stop.set()
+        with self._child_lock:
+            child = self._child
+        if child is not None:
+            child.kill()
+
+    def _work(self, scratch: Scratch) -> None:
+        try:
+            scratch.prepare()
+            self._fetch_stages(scratch)
+            child = self._start_child(self._request(scratch), scratch)
+            final = self._follow(child)
+            code = child.finish(_EXIT_SECONDS)
+            if isinstance(final, RunResult):
+                self._succeed(final, scratch)
+            elif isinstance(final, RunError):
+                self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
+            elif not self._stop.is_set():
+                self._crashed(child, code)
+        except QPrunerError as error:
+            told = RunError.of(error).model_dump(exclude={"type"})
+            self._settle(lambda session: fail(session, self._lease, told))
+        except (Stopped, LeaseLost):
+            raise
+        except Exception as error:
+            reason = f"The worker met a fault of its own: {type(error).__name__}: {error}"[:1000]
+            self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
+            raise
+
+    def _fetch_stages(self, scratch: Scratch) -> None:
+        for result in self._write(self._stage_results):
+            fetch = partial(fetch_stage, self._parts.store, result, scratch.stages / result.stage)
+            if self._persist(fetch, f"fetching stage {result.stage}"):
+                self._stored.add(result.stage)
+
+    def _stage_results(self, session: Session) -> list[StageResult]:
+        hold(session, self._lease)
+        return list(session.scalars(select(StageResult).where(StageResult.job_id == self._lease.job_id)))
+
+    def _request(self, scratch: Scratch) -> ChildRequest:
+        settings = self._parts.settings
+        config = parse_config(dict(self._lease.config))
+        uploads = self._persist(
+            lambda: fetch_uploads(self._parts.sessions, self._parts.store, self._lease, config, scratch.uploads),
+            "fetching the dataset",
+        )
+        policy = settings.source_policy.model_copy(update={"uploads": uploads})
+        return ChildRequest(
+            config=config, policy=policy, output=scratch.output, work_dir=scratch.stages,
+            threads=settings.worker_threads,
+        )  # fmt: skip
+
+    def _start_child(self, request: ChildRequest, scratch: Scratch) -> ChildProcess:
+        environment = child_environment(os.environ, request.threads, scratch.temporary)
+        with self._child_lock:
+            if self._stop.is_set():
+                raise Stopped("starting the child")
+            self._child = ChildProcess(
+                request, environment, command=self._parts.command, keep_open=(scratch.lock,)
+            )  # fmt: skip
+        return self._child
+
+    def _follow(self, child: ChildProcess) -> RunResult | RunError | None:
+        """Record what the child tells, until its last line; ``None`` if it ended without one."""
+        while True:
+            told: list[Event] = []
+            for line in _lines_so_far(child.lines):
+                if line is None or isinstance(line, (RunResult, RunError)):
+                    self._record(told)
+                    return line
+                if isinstance(line, StageFinished) and line.stage not in self._stored:
+                    self._record(told)
+                    told = []
+                    self._store_stage(line)
+                if self._throttle.admits(line):
+                    told.append(line)
+            self._record(told)
+
+    def _record(self, events: list[Event]) -> None:
+        if events:
+            self._write(lambda session: record_events(session, self._lease, events))
+
+    def _store_stage(self, finished: StageFinished) -> None:
+        upload = partial(upload_stage, self._parts.store, self._lease.job_id, finished)
+        self._persist(upload, f"storing stage {finished.stage}")
+        self._stored.add(finished.stage)
+
+    def _succeed(self, final: RunResult, scratch: Scratch) -> None:
+        stored: list[ArtifactFile] = []
+        for file in pack_artifacts(scratch.output):
+            put = partial(self._parts.store.put_file, artifact_key(self._lease.job_id, file.name), file.path)
+            self._persist(put, f"storing {file.name}")
+            stored.append(file)
+        self._settle(lambda session: self._record_success(session, final, stored))
+        for stage in STAGES:
+            if stage not in _KEPT_STAGES:
+                delete = partial(self._parts.store.delete_prefix, stage_prefix(self._lease.job_id, stage))
+                self._persist(delete, f"deleting the files of stage {stage}")
+
+    def _record_success(self, session: Session, final: RunResult, files: list[ArtifactFile]) -> None:
+        job = hold(session, self._lease)
+        if job.cancel_requested_at is not None:
+            cancel(session, self._lease)
+            return
+        for file in files:
+            session.merge(
+                Artifact(
+                    job_id=job.id, name=file.name, key=artifact_key(job.id, file.name), bytes=file.bytes,
+                    sha256=file.sha256, format=file.format, created_at=utc_now(),
+                )
+            )  # fmt: skip
+        for result in self._stage_results(session):
+            if result.stage not in _KEPT_STAGES:
+                result.files = []  # they leave the store once this is committed
+        succeed(session, self._lease, final.report.model_dump(mode="json"))
+
+    def _crashed(self, child: ChildProcess, code: int) -> None:
+        tail = child.log_tail()
+        _LOG.error("%s: the child ended with %d and no last line:\n%s", self._lease.job_id, code, tail)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = " (the system may have run out of memory)" if code == -signal.SIGKILL else ""
+        last = tail.splitlines()[-1][:500] if tail else ""
+        reason = f"The job's process {how}{hint}." + (f" Its last words: {last}" if last else "")
+        self._settle(lambda session: give_up(session, self._lease, code="worker_crashed", reason=reason))
+
+    def _settle(self, write: Callable[[Session], None]) -> None:
+        self._write(write)
+        self.settled.set()
+
+    def _write(self, action: Callable[[Session], _Result]) -> _Result:
+        def transaction() -> _Result:
+            with self._parts.sessions.begin() as session:
+                return action(session)
+
+        return self._persist(transaction, "writing to the database")
+
+    def _persist(self, action: Callable[[], _Result], what: str) -> _Result:
+        return persist(action, f"{self._lease.job_id}: {what}", self._stop)
+
+    def _wait(self) -> bool:
+        return not self._stop.wait(0.1)
+
+
+def _lines_so_far(lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
+    """At least one line, waited for, and those that are there already, so that one transaction holds them all."""
+    yield lines.get()
+    for _ in range(_BATCH):
+        try:
+            yield lines.get_nowait()
+        except queue.Empty:
+            return

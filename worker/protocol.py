@@ -1,0 +1,63 @@
+"""What supervisor and child say to each other: one JSON object a line.
+
+The first line of the child's standard input is a :class:`ChildRequest`; the input then stays open as its lifeline.
+Its standard output carries the events of :mod:`qpruner_core.events` and ends with a result or an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.errors import QPrunerError, UserError
+from qpruner_core.events import Event
+from qpruner_core.report import CompressionReport
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.strict import StrictModel
+
+
+class ChildRequest(StrictModel):
+    """One run of the pipeline. ``threads`` is the number of CPU threads, 0 for every core."""
+
+    config: CompressionConfig
+    policy: SourcePolicy
+    output: Path
+    work_dir: Path
+    threads: int = 0
+
+
+class _FinalLine(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunResult(_FinalLine):
+    """The run succeeded; its files are in the request's ``output``."""
+
+    type: Literal["result"] = "result"
+    report: CompressionReport
+
+
+class RunError(_FinalLine):
+    """The run failed in a way that it can name; ``user`` if the request is at fault."""
+
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+    field: str | None
+    remedy: str
+    user: bool
+
+    @classmethod
+    def of(cls, error: QPrunerError) -> RunError:
+        """The line that tells of ``error``."""
+        return cls(
+            code=error.code, message=error.message, field=error.field, remedy=error.remedy,
+            user=isinstance(error, UserError),
+        )  # fmt: skip
+
+
+Line = Annotated[Event | RunResult | RunError, Field(discriminator="type")]
+LINE_ADAPTER: TypeAdapter[Line] = TypeAdapter(Line)

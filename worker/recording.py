@@ -1,0 +1,90 @@
+"""What a child tells, as rows of the database."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.jobs.history import append_event
+from app.jobs.lease import Lease, hold
+from app.jobs.models import Job, JobMetric, JobTrial, StageResult
+from qpruner_core.events import (
+    STAGES,
+    Event,
+    MetricRecorded,
+    RunWarning,
+    StageFinished,
+    StageName,
+    StageProgress,
+    StageStarted,
+    TrialRecorded,
+)  # fmt: skip
+from worker.stage_files import stage_prefix
+
+
+class ProgressThrottle:
+    """Lets one report of progress through a second, and the last of every stage."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._last = float("-inf")
+
+    def admits(self, event: Event) -> bool:
+        """Whether ``event`` is worth a row."""
+        if not isinstance(event, StageProgress) or event.fraction == 1:
+            return True
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def record_events(session: Session, lease: Lease, events: list[Event]) -> None:
+    """Write ``events`` as the holder of ``lease``. Writing the same ones again, in a later attempt, changes no figure.
+
+    Raises:
+        LeaseLost: nothing was written.
+    """
+    job = hold(session, lease)
+    for event in events:
+        _record(session, job, event)
+
+
+def overall_progress(stage: StageName, fraction: float) -> float:
+    """Share of the whole job that is done when ``fraction`` of ``stage`` is; every stage counts the same."""
+    return (STAGES.index(stage) + fraction) / len(STAGES)
+
+
+def _record(session: Session, job: Job, event: Event) -> None:
+    match event:
+        case StageStarted():
+            job.stage, job.progress = event.stage, overall_progress(event.stage, 0.0)
+            append_event(session, job.id, "stage_started", {"stage": event.stage, "attempt": job.attempt})
+        case StageProgress():
+            job.stage, job.progress = event.stage, overall_progress(event.stage, event.fraction)
+            append_event(session, job.id, "stage_progress", event.model_dump(exclude={"type"}))
+        case StageFinished():
+            job.stage, job.progress = event.stage, overall_progress(event.stage, 1.0)
+            _record_stage(session, job, event)
+        case TrialRecorded():
+            session.merge(JobTrial(job_id=job.id, **event.model_dump(exclude={"type"})))
+        case MetricRecorded():
+            session.merge(JobMetric(job_id=job.id, **event.model_dump(exclude={"type"})))
+        case RunWarning():
+            append_event(session, job.id, "warning", event.model_dump(exclude={"type"}))
+
+
+def _record_stage(session: Session, job: Job, event: StageFinished) -> None:
+    if not event.resumed or session.get(StageResult, (job.id, event.stage)) is None:
+        session.merge(
+            StageResult(
+                job_id=job.id, stage=event.stage, attempt=job.attempt, seconds=event.seconds,
+                store_prefix=stage_prefix(job.id, event.stage), files=[file.model_dump() for file in event.files],
+                summary=event.summary, finished_at=utc_now(),
+            )
+        )  # fmt: skip
+    told = event.model_dump(include={"stage", "seconds", "summary", "resumed"})
+    append_event(session, job.id, "stage_finished", told)

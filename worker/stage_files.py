@@ -1,0 +1,60 @@
+"""The files of finished stages, on their way to the store and back."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.jobs.models import StageResult
+from app.store import ArtifactStore
+from qpruner_core.events import FileRecord, StageFinished
+from qpruner_core.stage_store import STAGE_FILE, list_files
+
+_LOG = logging.getLogger(__name__)
+
+
+def stage_prefix(job_id: str, stage: str) -> str:
+    """Where the files of a stage lie in the store, with a slash at the end."""
+    return f"jobs/{job_id}/stages/{stage}/"
+
+
+def upload_stage(store: ArtifactStore, job_id: str, finished: StageFinished) -> None:
+    """Put every file of a finished stage into the store, ``stage.json`` last."""
+    for path in [*(file.path for file in finished.files), STAGE_FILE]:
+        store.put_file(stage_prefix(job_id, finished.stage) + path, Path(finished.directory) / path)
+
+
+def fetch_stage(store: ArtifactStore, result: StageResult, directory: Path) -> bool:
+    """Have the files of a finished stage in ``directory``: those that lie there, else those of the store.
+
+    False, with nothing left in ``directory``, if the store has lost them: the stage is then to be done again.
+    """
+    files = [FileRecord.model_validate(file) for file in result.files]
+    if _is_whole(directory, files):
+        return True
+    partial = directory.with_name(f"{directory.name}.fetched")
+    for folder in (directory, partial):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        _download(store, result.store_prefix, [*(file.path for file in files), STAGE_FILE], partial)
+        if not _is_whole(partial, files):
+            raise FileNotFoundError("its files are not what was stored")
+    except FileNotFoundError as error:
+        _LOG.warning("%s: stage %s must be done again: %s", result.job_id, result.stage, error)
+        shutil.rmtree(partial, ignore_errors=True)
+        return False
+    partial.rename(directory)
+    return True
+
+
+def _download(store: ArtifactStore, prefix: str, paths: Iterable[str], directory: Path) -> None:
+    for path in paths:
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(prefix + path, target)
+
+
+def _is_whole(directory: Path, files: list[FileRecord]) -> bool:
+    return (directory / STAGE_FILE).is_file() and list_files(directory) == files

@@ -1,0 +1,129 @@
+"""Takes a job, keeps its lease while the run goes on beside it, and ends the run when it must end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.jobs import lease as leases
+from app.jobs.lease import Lease, LeaseLost, LeaseState
+from app.jobs.models import TERMINAL, Job
+from worker.artifacts import artifact_key
+from worker.job_run import JobRun, Parts
+from worker.patience import Stopped, persist
+from worker.scratch import jobs_with_scratch, locked_scratch
+
+_LOG = logging.getLogger(__name__)
+_CLAIM_SECONDS = 30.0
+_LAST_WORD_SECONDS = 5.0  # how long a worker that must go tries to say so to a database that does not answer
+Verdict = Literal["settled", "cancelled", "lost", "stopping"]
+
+
+class Supervisor:
+    """Runs one job at a time; :meth:`stop` may be called from a signal handler or any thread."""
+
+    def __init__(self, parts: Parts, owner: str | None = None) -> None:
+        self._parts = parts
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Give the job at work back, without counting the attempt, and take no other."""
+        self._stopping.set()
+
+    def run(self, job_id: str) -> None:
+        """Work on ``job_id`` until it has ended or is no longer ours; nothing if it is not to be had."""
+        lease = self._claim(job_id)
+        if lease is None:
+            return
+        _LOG.info("%s: attempt %d", job_id, lease.attempt)
+        run = JobRun(lease, self._parts)
+        thread = threading.Thread(target=run.run, name=job_id, daemon=True)
+        thread.start()
+        verdict = self._keep(lease, run)
+        if verdict != "settled":
+            run.stop()
+            self._conclude(lease, verdict)
+        thread.join()
+        if verdict == "cancelled":
+            self._drop_artifacts(job_id)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete the scratch folders of jobs that have ended, here or elsewhere."""
+        here = jobs_with_scratch(self._parts.settings)
+        with suppress(SQLAlchemyError), self._parts.sessions() as session:
+            alive = set(session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL))))
+            for job_id in set(here) - alive:
+                with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
+                    if scratch is not None:
+                        scratch.delete()
+
+    def _claim(self, job_id: str) -> Lease | None:
+        def attempt() -> Lease | None:
+            with self._parts.sessions.begin() as session:
+                return leases.claim(session, job_id, self._owner, self._parts.settings.lease_seconds)
+
+        if self._stopping.is_set():
+            return None
+        with suppress(Stopped):  # the dispatcher will wake somebody again
+            return persist(attempt, f"{job_id}: taking it", self._stopping, _CLAIM_SECONDS)
+        return None
+
+    def _keep(self, lease: Lease, run: JobRun) -> Verdict:
+        """Renew the lease until the run has settled the job, or must end."""
+        renew_at, away = time.monotonic() + lease.seconds / 3, False
+        while not run.settled.wait(self._parts.settings.poll_seconds):
+            if self._stopping.is_set():
+                return "stopping"
+            due = time.monotonic() >= renew_at
+            try:
+                state = self._ask(lease, renewing=due)
+            except SQLAlchemyError as error:
+                if not away:
+                    _LOG.warning("%s: the lease cannot be renewed for now: %s", lease.job_id, error)
+                away, renew_at = True, 0.0
+                continue
+            away = False
+            if due:
+                renew_at = time.monotonic() + lease.seconds / 3
+            if not state.held:
+                return "settled" if run.settled.is_set() else "lost"
+            if state.cancel_requested:
+                return "cancelled"
+        return "settled"
+
+    def _ask(self, lease: Lease, *, renewing: bool) -> LeaseState:
+        with self._parts.sessions.begin() as session:
+            return leases.renew(session, lease) if renewing else leases.look(session, lease)
+
+    def _conclude(self, lease: Lease, verdict: Verdict) -> None:
+        """Tell the database how a run that was stopped ended; a lost job is its next holder's."""
+        if verdict == "lost":
+            _LOG.warning("%s: no longer ours", lease.job_id)
+            return
+        write = leases.cancel if verdict == "cancelled" else leases.release
+
+        def transaction() -> None:
+            with self._parts.sessions.begin() as session:
+                write(session, lease)
+
+        with suppress(LeaseLost, Stopped):  # then the lease runs out, and the dispatcher does the same
+            if verdict == "cancelled":
+                persist(transaction, f"{lease.job_id}: ending it", self._stopping)
+            else:
+                persist(transaction, f"{lease.job_id}: giving it back", threading.Event(), _LAST_WORD_SECONDS)
+
+    def _drop_artifacts(self, job_id: str) -> None:
+        drop = partial(self._parts.store.delete_prefix, artifact_key(job_id, ""))
+        with suppress(Stopped):
+            persist(drop, f"{job_id}: deleting its files", self._stopping, _LAST_WORD_SECONDS)
