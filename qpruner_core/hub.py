@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from qpruner_core.errors import (
     DatasetNotFoundError,
@@ -84,11 +88,12 @@ class HubRepository:
         self.id = hub_id
         self.kind = kind
         self._cache = policy.cache_dir / "hub"
+        self._folder = self._cache / repo_folder_name(repo_id=hub_id.repository, repo_type=kind)
         self.api = HfApi(endpoint=policy.hub_endpoint, token=policy.hub_token)
         self.commit, self.sizes = self._look()
 
     def _look(self) -> tuple[str, dict[str, int]]:
-        """The commit, and the bytes of every file by its path; from the cache if the hub is away."""
+        """The commit, and the bytes of every file by its path; remembered for when the hub is away."""
         revision = self.id.revision
         try:
             with self.errors():
@@ -96,41 +101,44 @@ class HubRepository:
                     self.id.repository, revision=revision, repo_type=self.kind, files_metadata=True
                 )
         except HubUnavailableError:
-            cached = self._cached_snapshot(revision)
-            if revision is None or cached is None:
+            listing = self._listing(revision or "")
+            if not _COMMIT.fullmatch(revision or "") or not listing.is_file():  # a branch may have moved on meanwhile
                 raise
-            return revision, {
-                path.relative_to(cached).as_posix(): path.stat().st_size for path in cached.rglob("*") if path.is_file()
-            }
-        sizes = {
-            file.rfilename: file.size or 0
-            for file in getattr(info, "siblings", None) or []
-            if ".." not in file.rfilename
-        }
-        return info.sha or revision or "main", sizes
+            return listing.stem, json.loads(listing.read_text())
+        siblings = getattr(info, "siblings", None) or []
+        sizes = {file.rfilename: file.size or 0 for file in siblings if ".." not in Path(file.rfilename).parts}
+        commit = info.sha or revision or "main"
+        self._remember(commit, sizes)
+        return commit, sizes
 
-    def _cached_snapshot(self, revision: str | None) -> Path | None:
-        if revision is None or not _COMMIT.fullmatch(revision):  # a branch may have moved on meanwhile
-            return None
-        folder = f"{self.kind}s--" + self.id.repository.replace("/", "--")
-        snapshot = self._cache / folder / "snapshots" / revision
-        return snapshot if snapshot.is_dir() else None
+    def _listing(self, commit: str) -> Path:
+        return self._folder / "listings" / f"{commit}.json"
+
+    def _remember(self, commit: str, sizes: dict[str, int]) -> None:
+        path = self._listing(commit)
+        with disk_full_as_error(self._cache):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+            partial.write_text(json.dumps(sizes))
+            partial.replace(path)
+
+    def cached(self, files: Sequence[str]) -> Path | None:
+        """The directory that holds ``files`` if all of them have been fetched before."""
+        snapshot = self._folder / "snapshots" / self.commit
+        return snapshot if all((snapshot / name).is_file() for name in files) else None
 
     def download(self, files: Sequence[str]) -> Path:
         """Fetch ``files`` (exact paths) into the cache and return the directory that holds them.
 
         May be called again after an interruption: finished files are kept, and a partly fetched one goes on.
         """
-        directory = self._cache
+        snapshot = self._folder / "snapshots" / self.commit
         with disk_full_as_error(self._cache), self.errors():
             for name in files:
-                path = Path(
-                    self.api.hf_hub_download(
-                        self.id.repository, name, repo_type=self.kind, revision=self.commit, cache_dir=self._cache
-                    )
+                self.api.hf_hub_download(
+                    self.id.repository, name, repo_type=self.kind, revision=self.commit, cache_dir=self._cache
                 )
-                directory = path.parents[len(Path(name).parts) - 1]
-        return directory
+        return snapshot
 
     @contextmanager
     def errors(self) -> Iterator[None]:

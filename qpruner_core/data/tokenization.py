@@ -19,7 +19,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Example:
-    """A training sequence: ``input_ids`` and ``labels``, both LongTensor[T]; -100 in labels where nothing is learned."""
+    """A training sequence: ``input_ids`` and ``labels``, LongTensor[T]; labels are -100 where nothing is learned."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor
@@ -92,7 +92,7 @@ def mask_segments(
 
 
 def _mask(ids: list[int], learned: list[bool], length: int, start: Sequence[int]) -> Example | None:
-    """Cut on the left so that the answer stays; an answer longer than the sequence keeps some prompt and its own head."""
+    """Cut on the left so that the answer stays; an answer longer than the sequence keeps its head and some prompt."""
     if not any(learned):
         return None
     body = length - len(start)

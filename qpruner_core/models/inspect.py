@@ -70,7 +70,9 @@ def _inspect_hub(reference: str, repository: HubRepository) -> ModelDescription:
             field="model",
             remedy="Choose another revision, or tell its authors.",
         )
-    return _describe(reference, repository.commit, config, _hub_tensors(repository, reference))
+    fetched = repository.cached([CONFIG_FILE, *weights])
+    tensors = _hub_tensors(repository, reference) if fetched is None else read_checkpoint(fetched).tensors
+    return _describe(reference, repository.commit, config, tensors)
 
 
 def _hub_tensors(repository: HubRepository, reference: str) -> TensorShapes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.hub_server import HubServer, run_hub_server
 from tests.tiny_model import build_tiny_llama, write_text_dataset
 
 
@@ -19,3 +21,10 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def text_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .txt file of about 200 kB of prose; read-only."""
     return write_text_dataset(tmp_path_factory.mktemp("tiny-text") / "prose.txt")
+
+
+@pytest.fixture
+def hub_server() -> Iterator[HubServer]:
+    """A running model hub without repositories; ``add_model`` and ``add_dataset`` give it some."""
+    with run_hub_server() as hub:
+        yield hub
