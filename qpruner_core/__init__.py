@@ -1,13 +1,20 @@
 """Compress a language model into a number of bytes; usable alone, without the service around it."""
 
-from qpruner_core.checkpoint import load_compressed
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import QPrunerError, UserError
 from qpruner_core.events import CancelToken
-from qpruner_core.pipeline import compress
-from qpruner_core.planning import check, estimate
 from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.source_policy import SourcePolicy
+
+if TYPE_CHECKING:
+    from qpruner_core.checkpoint import load_compressed
+    from qpruner_core.pipeline import compress
+    from qpruner_core.planning import check, estimate
 
 __all__ = [
     "CancelToken",
@@ -23,3 +30,17 @@ __all__ = [
     "load_compressed",
     "parse_config",
 ]
+
+# These import torch, which takes seconds and which the service's own processes must never load.
+_LOADED_WHEN_USED = {
+    "check": "qpruner_core.planning",
+    "compress": "qpruner_core.pipeline",
+    "estimate": "qpruner_core.planning",
+    "load_compressed": "qpruner_core.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LOADED_WHEN_USED[name]), name)
