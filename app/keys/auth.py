@@ -56,7 +56,9 @@ def current_principal(
         raise _unauthenticated("The API key was revoked.")
     if row.expires_at is not None and row.expires_at <= utc_now():
         raise _unauthenticated("The API key has expired.")
-    return Principal(row.tenant, implied_scopes(row.scopes), row.id)
+    principal = Principal(row.tenant, implied_scopes(row.scopes), row.id)
+    session.rollback()  # nothing was written, and on SQLite an open transaction keeps every other one waiting
+    return principal
 
 
 CurrentPrincipal = Annotated[Principal, Depends(current_principal)]

@@ -54,7 +54,7 @@ def download(
         ) from None
     except SignatureExpiredError:
         raise Problem(403, "signature_expired", "The URL has expired.", remedy=_FRESH_URL) from None
-    path = store.find(key)
+    path = store.find(key)  # a key that was signed is well-formed
     if path is None:
         raise Problem(404, "not_found", "The file is no longer there.", remedy="Its job or dataset was deleted.")
     return FileResponse(

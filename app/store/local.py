@@ -75,13 +75,10 @@ class LocalStore:
                 probe.unlink(missing_ok=True)
 
     def find(self, key: str) -> Path | None:
-        """The file at ``key``; ``None`` if there is none, or if ``key`` cannot name one."""
+        """The file at ``key``, or ``None``. Raises ``ValueError`` as :meth:`path_of` does."""
         with self._failures_as_unavailable():
             self._require_root()
-            try:
-                path = self.path_of(key)
-            except ValueError:
-                return None
+            path = self.path_of(key)
             return path if path.is_file() else None
 
     def path_of(self, key: str) -> Path:

@@ -1,0 +1,105 @@
+"""Takes, finds, lists and deletes the datasets of a tenant."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.datasets.models import Dataset
+from app.ids import new_id
+from app.jobs.models import TERMINAL, Job
+from app.problems import Problem
+from app.store import ArtifactStore, StoreUnavailableError
+from qpruner_core.data import DatasetDescription, inspect_dataset
+from qpruner_core.errors import UserError
+from qpruner_core.source_policy import SourcePolicy
+
+
+def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy, tenant: str, path: Path) -> Dataset:
+    """Check the file, put it into the store, and commit its row; after a failure neither is there.
+
+    Raises:
+        DatasetInvalidError, DatasetTooLargeError: with the field ``file``.
+        StoreUnavailableError, DiskFullError: the store did not take it.
+    """
+    description = _inspect(path, policy)
+    dataset_id = new_id("ds")
+    row = Dataset(
+        id=dataset_id,
+        tenant=tenant,
+        filename=path.name,
+        key=f"{_prefix(dataset_id)}{path.name}",
+        bytes=description.bytes,
+        sha256=description.sha256,
+        kind=description.kind,
+        records=description.records,
+        created_at=utc_now(),
+    )
+    try:
+        store.put_file(row.key, path)
+        session.add(row)
+        session.commit()
+    except BaseException:
+        session.rollback()
+        with contextlib.suppress(StoreUnavailableError):
+            store.delete_prefix(_prefix(dataset_id))
+        raise
+    return row
+
+
+def require_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset:
+    """The tenant's dataset. Raises a 404 problem ``dataset_not_found``, also for another tenant's."""
+    row = _find(session, tenant, dataset_id)
+    if row is None:
+        raise Problem(404, "dataset_not_found", f"There is no dataset {dataset_id!r}.", remedy="See GET /datasets.")
+    return row
+
+
+def list_datasets(session: Session, tenant: str, *, before: str | None, limit: int) -> Sequence[Dataset]:
+    """The tenant's datasets, the newest first, beginning after the id ``before``."""
+    query = select(Dataset).where(Dataset.tenant == tenant).order_by(Dataset.id.desc()).limit(limit)
+    return session.scalars(query if before is None else query.where(Dataset.id < before)).all()
+
+
+def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> None:
+    """Delete row and file. The caller commits: should the store fail, the row stays and it can be tried again.
+
+    Raises:
+        Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
+    """
+    row = require_dataset(session, tenant, dataset_id)
+    users = select(Job.id).where(Job.tenant == tenant, Job.dataset == dataset_id, Job.status.not_in(TERMINAL))
+    job_id = session.scalar(users.limit(1))
+    if job_id is not None:
+        raise Problem(
+            409,
+            "dataset_in_use",
+            f"The job {job_id} has not finished with it.",
+            remedy=f"Wait, or cancel it: POST /jobs/{job_id}/cancel.",
+            extra={"job_id": job_id},
+        )
+    session.delete(row)
+    session.flush()
+    store.delete_prefix(_prefix(dataset_id))
+
+
+def _find(session: Session, tenant: str, dataset_id: str) -> Dataset | None:
+    return session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant == tenant))
+
+
+def _prefix(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}/"
+
+
+def _inspect(path: Path, policy: SourcePolicy) -> DatasetDescription:
+    # Named as the user named it, so that the errors speak of that and not of a temporary folder of ours.
+    try:
+        return inspect_dataset(path.name, policy.model_copy(update={"uploads": {path.name: path}}))
+    except UserError as error:
+        error.field = "file"
+        raise

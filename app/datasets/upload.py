@@ -1,0 +1,130 @@
+"""Reads an uploaded file from a request to disk, no further than the limit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from app.problems import Problem
+from qpruner_core.errors import DatasetTooLargeError
+from qpruner_core.sizes import format_bytes
+from qpruner_core.stage_store import disk_full_as_error
+
+_FORM_BYTES = 2**16  # boundaries, headers and other fields around the file
+_LONGEST_NAME = 200  # bytes
+_NOT_IN_NAMES = re.compile(r"[^\w.()+-]+")
+
+
+@contextmanager
+def upload_directory(data_dir: Path) -> Iterator[Path]:
+    """A directory for one upload, gone afterwards with all that is in it."""
+    uploads = data_dir / "uploads"
+    with disk_full_as_error(data_dir):
+        uploads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=uploads) as directory:
+            yield Path(directory)
+
+
+async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
+    """Write the request's file into ``directory`` under the name it was sent with, made safe.
+
+    The file is the part ``file`` of a form, or the whole body with its name in the query.
+
+    Raises:
+        DatasetTooLargeError: it has more than ``limit`` bytes; no more than that is read.
+        Problem: 400, if there is no file, or the request breaks off.
+    """
+    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
+    allowance = limit + (_FORM_BYTES if is_form else 0)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > allowance:
+        raise _too_large(limit)
+    try:
+        async with aclosing(_limited(request, allowance, limit)) as body:
+            return await (
+                _receive_form(request, body, directory) if is_form else _receive_body(request, body, directory)
+            )
+    except ClientDisconnect as error:
+        raise Problem(400, "upload_broken_off", "The upload ended before it was whole.") from error
+
+
+def safe_filename(name: str) -> str:
+    """``name`` without folders, control characters and whatever a shell, a URL or a bucket could misread."""
+    last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
+    clean = _NOT_IN_NAMES.sub("_", last).lstrip(".").rstrip("._") or "dataset"
+    stem, dot, suffix = clean.rpartition(".")
+    if not dot:
+        return _shortened(clean, _LONGEST_NAME)
+    suffix = _shortened(suffix, 16)
+    return f"{_shortened(stem or 'dataset', _LONGEST_NAME - 17)}.{suffix}"
+
+
+async def _limited(request: Request, allowance: int, limit: int) -> AsyncGenerator[bytes, None]:
+    read = 0
+    async for chunk in request.stream():
+        read += len(chunk)
+        if read > allowance:
+            raise _too_large(limit)
+        yield chunk
+
+
+async def _receive_form(request: Request, body: AsyncGenerator[bytes, None], directory: Path) -> Path:
+    try:
+        form = await MultiPartParser(request.headers, body, max_files=1, max_fields=8).parse()
+    except MultiPartException as error:
+        raise Problem(
+            400, "invalid_form", f"The form cannot be read: {error.message}", remedy="Send one file, as `file`."
+        ) from error
+    try:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile) or not upload.filename:
+            raise _no_file()
+        path = directory / safe_filename(upload.filename)
+        with path.open("wb") as target:
+            await run_in_threadpool(shutil.copyfileobj, upload.file, target, 2**20)
+        return path
+    finally:
+        await form.close()
+
+
+async def _receive_body(request: Request, body: AsyncGenerator[bytes, None], directory: Path) -> Path:
+    name = request.query_params.get("filename")
+    if not name:
+        raise _no_file()
+    path = directory / safe_filename(name)
+    with path.open("wb") as target:
+        async for chunk in body:
+            await run_in_threadpool(target.write, chunk)
+    return path
+
+
+def _shortened(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def _too_large(limit: int) -> DatasetTooLargeError:
+    return DatasetTooLargeError(
+        f"The file is larger than {format_bytes(limit)}, the most that this installation takes.",
+        field="file",
+        remedy="Send a part of it: some megabytes of typical text are enough to calibrate and recover.",
+    )
+
+
+def _no_file() -> Problem:
+    return Problem(
+        400,
+        "file_missing",
+        "The request has no file.",
+        field="file",
+        remedy="Send a form with the part `file` (curl -F file=@text.jsonl), or the file alone with ?filename=…",
+    )

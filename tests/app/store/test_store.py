@@ -1,0 +1,125 @@
+"""What every store does, on a folder and on a real S3 server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.store import ArtifactStore
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    """A file of 100 kB that is not text."""
+    path = tmp_path / "payload.bin"
+    path.write_bytes(os.urandom(100_000))
+    return path
+
+
+def _has(store: ArtifactStore, key: str, tmp_path: Path) -> bool:
+    try:
+        store.get_file(key, tmp_path / "probe")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def test_what_was_put_is_got(store: ArtifactStore, payload: Path, tmp_path: Path) -> None:
+    store.put_file("jobs/job_1/artifacts/mixed.tar", payload)
+    store.get_file("jobs/job_1/artifacts/mixed.tar", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == payload.read_bytes()
+
+
+def test_an_empty_file_is_a_file(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    store.put_file("jobs/job_1/empty", tmp_path / "empty")
+    store.get_file("jobs/job_1/empty", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == b""
+
+
+def test_a_second_put_replaces_the_first(store: ArtifactStore, payload: Path, tmp_path: Path) -> None:
+    store.put_file("a/b", payload)
+    payload.write_bytes(b"second")
+    store.put_file("a/b", payload)
+    store.get_file("a/b", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == b"second"
+
+
+def test_a_missing_object_is_not_found_and_leaves_no_file(store: ArtifactStore, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileNotFoundError):
+        store.get_file("jobs/job_1/none", tmp_path / "got")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_object_does_not_replace_the_file_that_is_there(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "got").write_bytes(b"kept")
+    with pytest.raises(FileNotFoundError):
+        store.get_file("jobs/job_1/none", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == b"kept"
+
+
+def test_a_missing_source_is_not_found_and_stores_nothing(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.put_file("a/b", tmp_path / "none")
+    assert not _has(store, "a/b", tmp_path)
+
+
+def test_deleting_a_prefix_deletes_just_what_begins_with_it(
+    store: ArtifactStore, payload: Path, tmp_path: Path
+) -> None:
+    for key in ("jobs/job_1/a", "jobs/job_1/stages/prune/b", "jobs/job_10/c", "jobs/job_2/d"):
+        store.put_file(key, payload)
+    store.delete_prefix("jobs/job_1/")
+    assert not _has(store, "jobs/job_1/a", tmp_path)
+    assert not _has(store, "jobs/job_1/stages/prune/b", tmp_path)
+    assert _has(store, "jobs/job_10/c", tmp_path)
+    store.delete_prefix("jobs/job_1")
+    assert not _has(store, "jobs/job_10/c", tmp_path)
+    assert _has(store, "jobs/job_2/d", tmp_path)
+
+
+def test_deleting_nothing_is_fine(store: ArtifactStore) -> None:
+    store.delete_prefix("jobs/job_none/")
+
+
+def test_the_check_leaves_nothing_behind(store: ArtifactStore, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    store.check()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a/./b",
+        "a//b",
+        "a/",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "x" * 513,
+        "a/" + "y" * 256,
+    ],
+)
+def test_a_key_that_names_no_object_is_refused(store: ArtifactStore, payload: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        store.put_file(key, payload)
+    with pytest.raises(ValueError, match="key"):
+        store.get_file(key, payload)
+    with pytest.raises(ValueError, match="key"):
+        store.signed_url(key, expires_in=60, filename="x", base_url="http://127.0.0.1")
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "../", "a/../"])
+def test_a_prefix_that_would_delete_everything_is_refused(store: ArtifactStore, payload: Path, prefix: str) -> None:
+    store.put_file("a/b", payload)
+    with pytest.raises(ValueError, match="key"):
+        store.delete_prefix(prefix)
+    store.get_file("a/b", payload)
