@@ -1,0 +1,105 @@
+// Charts as inline SVG; every point can be reached and read without seeing it.
+
+import { el, svg } from "./dom.js";
+import { bytes, count, decimal } from "./format.js";
+
+const WIDTH = 560;
+const HEIGHT = 260;
+const LEFT = 52;
+const RIGHT = 14;
+const TOP = 14;
+const BOTTOM = 40;
+
+function scale([low, high], [from, to]) {
+  const span = high - low || 1;
+  return (value) => from + ((value - low) / span) * (to - from);
+}
+
+function padded(values, share = 0.06) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const pad = (high - low || Math.abs(high) * 0.1 || 1) * share;
+  return [low - pad, high + pad];
+}
+
+/** About four round numbers inside a range. */
+function ticks([low, high]) {
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
+  const found = [];
+  for (let value = Math.ceil(low / step) * step; value <= high; value += step) found.push(value);
+  return found;
+}
+
+function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY) {
+  const bottom = HEIGHT - BOTTOM;
+  return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": label },
+    ticks(rangeY).map((value) => [
+      svg("line", { class: "grid-line", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
+      svg("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, formatY(value))]),
+    ticks(rangeX).map((value) => svg("text", { x: x(value), y: bottom + 17, "text-anchor": "middle" }, formatX(value))),
+    svg("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: bottom, y2: bottom }),
+    svg("text", { class: "axis-name", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, nameX),
+    svg("text", { class: "axis-name", x: 12, y: (TOP + bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(TOP + bottom) / 2})` }, nameY));
+}
+
+/** One cell a layer, coloured and lettered by its bits. */
+export function heatStrip(bits, title, widths) {
+  const used = [...new Set(bits)].sort((a, b) => a - b);
+  const about = (index) => {
+    const shape = Object.entries(widths?.[index] ?? {}).map(([name, size]) => `${name.replaceAll("_", " ")} ${count(size)}`).join(", ");
+    return `Layer ${index}: ${bits[index]} bits${shape && `; ${shape}`}`;
+  };
+  return el("section", { class: "card" },
+    el("div", { class: "row between wrap" }, el("h2", {}, title),
+      el("ul", { class: "legend" }, used.map((bit) => el("li", {},
+        el("i", { class: `dot bits-${bit}` }), `${bit} bits × ${bits.filter((one) => one === bit).length}`)))),
+    el("ol", { class: "heat", "aria-label": title }, bits.map((bit, index) =>
+      el("li", { class: `bits-${bit}`, title: about(index), "aria-label": about(index) },
+        el("b", {}, bit), el("span", {}, index)))));
+}
+
+/** Every allocation tried, by bytes and loss, with the front that none beats and the budget. */
+export function trialsChart({ trials, pareto_front: front, selected }, budget) {
+  const near = budget <= 1.35 * Math.max(...trials.map((one) => one.bytes));
+  const rangeX = padded([...trials.map((one) => one.bytes), ...(near ? [budget] : [])]);
+  const rangeY = padded(trials.map((one) => one.loss));
+  const x = scale(rangeX, [LEFT, WIDTH - RIGHT]);
+  const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
+  const byIndex = new Map(trials.map((one) => [one.index, one]));
+  const chart = frame(`${trials.length} allocations tried`, x, y, rangeX, rangeY, "bytes when loaded", "loss, nats per token",
+    (value) => bytes(value).replace(".0 ", " "), (value) => decimal(value, 2));
+  const path = front.map((index) => byIndex.get(index)).map((one, place, all) =>
+    place === 0 ? `M${x(one.bytes)} ${y(one.loss)}` : `L${x(one.bytes)} ${y(all[place - 1].loss)}L${x(one.bytes)} ${y(one.loss)}`).join("");
+  if (near) chart.append(svg("line", { class: "budget", x1: x(budget), x2: x(budget), y1: TOP, y2: HEIGHT - BOTTOM }),
+    svg("text", { class: "budget-name", x: x(budget) - 5, y: TOP + 10, "text-anchor": "end" }, "budget"));
+  chart.append(svg("path", { class: "front", d: path }));
+  for (const one of trials) {
+    const kind = one.index === selected ? "selected" : front.includes(one.index) ? "best" : "";
+    chart.append(svg("circle", { class: `trial ${one.origin} ${kind}`, cx: x(one.bytes), cy: y(one.loss), r: kind === "selected" ? 6.5 : 4 },
+      svg("title", {}, `Trial ${one.index} (${one.origin}): ${bytes(one.bytes)}, loss ${decimal(one.loss, 4)}`)));
+  }
+  return el("section", { class: "card" },
+    el("div", { class: "row between wrap" }, el("h2", {}, "What the search tried"),
+      el("ul", { class: "legend" }, el("li", {}, el("i", { class: "dot plain" }), `${trials.length} trials`), el("li", {}, el("i", { class: "dot front-dot" }), "Pareto front"),
+        selected !== null && el("li", {}, el("i", { class: "dot chosen" }), "chosen"))),
+    chart);
+}
+
+/** One curve over optimiser steps; a smoothed line over the points as they came. */
+export function lossCurve(name, points) {
+  const rangeX = [points[0].step, points.at(-1).step];
+  const rangeY = padded(points.map((one) => one.value));
+  const x = scale(rangeX, [LEFT, WIDTH - RIGHT]);
+  const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
+  const title = { "finetune.loss": "Recovery loss" }[name] ?? name.replaceAll(/[._]/g, " ");
+  const chart = frame(`${title}: from ${decimal(points[0].value)} to ${decimal(points.at(-1).value)}`, x, y, rangeX, rangeY, "step", "value",
+    (value) => count(value), (value) => decimal(value, 2));
+  const line = (values) => values.map((value, place) => `${place ? "L" : "M"}${x(points[place].step)} ${y(value)}`).join("");
+  let mean = points[0].value;
+  const weight = Math.min(0.9, 1 - 4 / Math.max(5, points.length));
+  const smooth = points.map((one) => (mean = weight * mean + (1 - weight) * one.value));
+  chart.append(svg("path", { class: "raw", d: line(points.map((one) => one.value)) }), svg("path", { class: "smooth", d: line(smooth) }));
+  return el("section", { class: "card" }, el("h2", {}, title), chart);
+}

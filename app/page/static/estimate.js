@@ -1,0 +1,43 @@
+// What a run would come to, before it is submitted.
+
+import { el } from "./dom.js";
+import { bytes, change, duration, percent } from "./format.js";
+
+const PARTS = [
+  ["layers", "Layers"], ["embeddings", "Embeddings"], ["quantization_constants", "Quantization constants"],
+  ["norms", "Norms"], ["adapters", "Adapters"],
+];
+
+/** A card of feasibility, bytes by part and expected time; useBudget(bytes) takes the smallest feasible budget. */
+export function estimateView(estimate, useBudget) {
+  const seconds = Object.values(estimate.stage_seconds).reduce((sum, one) => sum + one, 0);
+  return el("section", { class: `estimate ${estimate.feasible ? "yes" : "no"}` },
+    el("div", { class: "row between" },
+      el("h3", {}, estimate.feasible ? "Fits the budget" : "Does not fit the budget"),
+      el("span", { class: "muted small" }, `about ${duration(seconds)} here`)),
+    estimate.feasible ? fits(estimate) : tooSmall(estimate, useBudget),
+    estimate.notes.map((note) => el("p", { class: "muted small" }, note)));
+}
+
+function tooSmall(estimate, useBudget) {
+  const smallest = estimate.smallest_feasible_bytes;
+  return el("div", {},
+    el("p", {}, `${bytes(estimate.memory_budget)} cannot be met; the smallest budget that can is `, el("strong", {}, bytes(smallest)), "."),
+    el("button", { type: "button", class: "quiet small", onclick: () => useBudget(smallest) }, "Use that budget"));
+}
+
+function fits(estimate) {
+  const total = estimate.predicted_total_bytes;
+  const bar = el("div", { class: "stack", role: "img", "aria-label": `Predicted ${bytes(total)} of ${bytes(estimate.memory_budget)}` });
+  const legend = el("dl", { class: "parts" });
+  for (const [name, label] of PARTS) {
+    const size = estimate.predicted_bytes[name];
+    const piece = el("span", { class: `part ${name}`, title: `${label}: ${bytes(size)}` });
+    piece.style.flexGrow = String(size);
+    bar.append(piece);
+    legend.append(el("div", {}, el("dt", {}, el("i", { class: `dot ${name}` }), label), el("dd", {}, bytes(size))));
+  }
+  return el("div", {},
+    el("p", {}, el("strong", {}, bytes(total)), ` predicted, ${change(total, estimate.dense_bytes)} against ${bytes(estimate.dense_bytes)}; prunes ${percent(estimate.prune_ratio)} of the blocks.`),
+    bar, legend);
+}

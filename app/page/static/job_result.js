@@ -1,0 +1,67 @@
+// What came out of a job: the headline, the table of before and after, and the files.
+
+import { getJson } from "./api.js";
+import { copyButton, el, notify } from "./dom.js";
+import { bytes, change, count, decimal } from "./format.js";
+
+const NAMES = { dense: "Dense", pruned: "Pruned", pruned_nf4: "Pruned, all NF4", final: "Final" };
+
+/** Three large figures: bytes, perplexity and speed, before and after. */
+export function headline(report) {
+  const [dense, final] = ["dense", "final"].map((name) => report.measurements.find((row) => row.variant === name));
+  if (!dense || !final) return null;
+  const tile = (label, now, before, delta) => el("div", { class: "tile card" },
+    el("span", { class: "muted small" }, label), el("strong", {}, now),
+    el("span", { class: "muted small" }, `${delta} from ${before}`));
+  return el("section", { class: "tiles", "aria-label": "Result" },
+    tile("Memory when loaded", bytes(final.bytes), bytes(dense.bytes), change(final.bytes, dense.bytes)),
+    tile("Perplexity, held-out", decimal(final.perplexity), decimal(dense.perplexity), change(final.perplexity, dense.perplexity)),
+    tile("Tokens per second", decimal(final.tokens_per_second, 1), decimal(dense.tokens_per_second, 1), change(final.tokens_per_second, dense.tokens_per_second)));
+}
+
+/** Every variant measured, with its change against the dense model. */
+export function measurementsCard(report) {
+  const rows = report.measurements;
+  const dense = rows.find((row) => row.variant === "dense");
+  const accuracy = rows.some((row) => row.accuracy !== null);
+  const against = (row, name) => dense && row !== dense && el("span", { class: "muted small delta" }, change(row[name], dense[name]));
+  const heads = ["", "Parameters", "Bytes", "Perplexity", accuracy && "Accuracy", "Tokens/s"].filter((head) => head !== false);
+  return el("section", { class: "card" },
+    el("h2", {}, "Before and after"),
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of before and after" }, el("table", {},
+      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, rows.map((row) => el("tr", { class: row.variant },
+        el("th", { scope: "row" }, NAMES[row.variant] ?? row.variant),
+        el("td", {}, count(row.parameters)),
+        el("td", {}, bytes(row.bytes), against(row, "bytes")),
+        el("td", {}, decimal(row.perplexity), against(row, "perplexity")),
+        accuracy && el("td", {}, row.accuracy === null ? "–" : `${decimal(100 * row.accuracy, 1)} ± ${decimal(100 * (row.accuracy_stderr ?? 0), 1)} %`),
+        el("td", {}, decimal(row.tokens_per_second, 1), against(row, "tokens_per_second"))))))),
+    el("p", { class: "muted small" }, `Budget ${bytes(report.memory_budget)}; ${bytes(report.predicted_bytes)} was predicted. Every figure of the table was measured.`),
+    report.warnings.map((text) => el("p", { class: "alert warn" }, text)));
+}
+
+/** Files with size, SHA-256 and download, and how to do the same from a shell. */
+export function artifactsCard(job, artifacts) {
+  const first = artifacts.find((one) => one.name === "mixed.tar") ?? artifacts[0];
+  const command = `curl -L -C - -o ${first.name} -H "Authorization: Bearer $QPRUNER_API_KEY" ${location.origin}/jobs/${job.id}/artifacts/${first.name}`;
+  return el("section", { class: "card" },
+    el("h2", {}, "Files"),
+    el("ul", { class: "files" }, artifacts.map((one) => el("li", {},
+      el("span", { class: "file-name" }, el("strong", {}, one.name), el("span", { class: "muted small" }, bytes(one.bytes))),
+      el("span", { class: "sha muted small" }, "SHA-256 ", el("code", { title: one.sha256 }, `${one.sha256.slice(0, 12)}…`), copyButton(one.sha256)),
+      el("button", { type: "button", class: "primary small", "aria-label": `Download ${one.name}`, onclick: () => download(job.id, one.name) }, "Download")))),
+    el("div", { class: "command" }, el("pre", {}, command), copyButton(command, "Copy curl")));
+}
+
+async function download(jobId, name) {
+  try { // signed afresh: the address from when the page was opened may have expired
+    const { artifacts } = await getJson(`/jobs/${jobId}/artifacts`);
+    const link = el("a", { href: artifacts.find((one) => one.name === name).url, download: name });
+    document.body.append(link);
+    link.click();
+    link.remove();
+  } catch (error) {
+    notify(error.message, "error");
+  }
+}

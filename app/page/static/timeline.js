@@ -1,0 +1,22 @@
+// The seven stages of a job, with how long each took or how far it is.
+
+import { el } from "./dom.js";
+import { duration, percent } from "./format.js";
+
+const SAYS = {
+  prune: "Remove channels and heads that matter least", score: "Measure what each layer carries",
+  allocate: "Search 4, 8 or 16 bits a layer", quantize: "Quantize, and start adapters from the error",
+  finetune: "Train the loss back", evaluate: "Measure before and after", export: "Write the checkpoints",
+};
+
+/** A list of stages; progress is {stage: {fraction}} for those at work. */
+export function stageTimeline(job, progress) {
+  return el("ol", { class: "stages" }, job.stages.map((stage) => {
+    const running = stage.status === "running";
+    const state = running ? percent(progress[stage.name]?.fraction ?? 0) : stage.seconds !== null ? duration(stage.seconds) : stage.status;
+    return el("li", { class: stage.status, title: SAYS[stage.name], "aria-current": running && "step" },
+      el("span", { class: "mark", "aria-hidden": "true" }, { finished: "✓", failed: "!", cancelled: "×" }[stage.status] ?? ""),
+      el("span", { class: "stage-name" }, stage.name),
+      el("span", { class: "muted small" }, state));
+  }));
+}
