@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from huggingface_hub import HfApi
@@ -88,8 +88,9 @@ class HubRepository:
         self.id = hub_id
         self.kind = kind
         self._cache = policy.cache_dir / "hub"
-        self._folder = self._cache / repo_folder_name(repo_id=hub_id.repository, repo_type=kind)
         self.api = HfApi(endpoint=policy.hub_endpoint, token=policy.hub_token)
+        with self.errors():
+            self._folder = self._cache / repo_folder_name(repo_id=hub_id.repository, repo_type=kind)
         self.commit, self.sizes = self._look()
 
     def _look(self) -> tuple[str, dict[str, int]]:
@@ -106,7 +107,7 @@ class HubRepository:
                 raise
             return listing.stem, json.loads(listing.read_text())
         siblings = getattr(info, "siblings", None) or []
-        sizes = {file.rfilename: file.size or 0 for file in siblings if ".." not in Path(file.rfilename).parts}
+        sizes = {file.rfilename: file.size or 0 for file in siblings if _stays_inside(file.rfilename)}
         commit = info.sha or revision or "main"
         self._remember(commit, sizes)
         return commit, sizes
@@ -181,3 +182,9 @@ class HubRepository:
             field=self.kind,
             remedy="Try again later, or give a local path.",
         )
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a path that the hub names lies inside the directory that it will be put into."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name

@@ -12,7 +12,7 @@ from gguf import GGUFReader
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint
+from qpruner_core.models.checkpoint import read_checkpoint
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import check_sizes
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
@@ -38,13 +38,6 @@ def read_gguf_config(path: Path) -> PretrainedConfig:
     return config
 
 
-def converted_tensors(config: PretrainedConfig) -> TensorShapes:
-    """The tensors of the 16-bit model that a GGUF file with ``config`` converts to; no memory is taken."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    return {name: (tuple(tensor.shape), "BF16") for name, tensor in model.named_parameters()}
-
-
 def convert_gguf(path: Path, cache_dir: Path) -> Path:
     """The directory of ``path`` as bfloat16 safetensors with config and tokenizer, converted once.
 
@@ -54,7 +47,7 @@ def convert_gguf(path: Path, cache_dir: Path) -> Path:
         CorruptModelError, UnsupportedArchitectureError: as :func:`read_gguf_config`.
         DiskFullError: no space is left below ``cache_dir``.
     """
-    directory = cache_dir / "converted" / f"{file_sha256(path)[:32]}-{_LAYOUT}"
+    directory = _directory_of(path, cache_dir)
     if _is_whole(directory):
         return directory
     config = read_gguf_config(path)
@@ -67,6 +60,16 @@ def convert_gguf(path: Path, cache_dir: Path) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return directory
+
+
+def converted_before(path: Path, cache_dir: Path) -> Path | None:
+    """The result of an earlier :func:`convert_gguf` of a file with this content, if there is one."""
+    directory = _directory_of(path, cache_dir)
+    return directory if _is_whole(directory) else None
+
+
+def _directory_of(path: Path, cache_dir: Path) -> Path:
+    return cache_dir / "converted" / f"{file_sha256(path)[:32]}-{_LAYOUT}"
 
 
 def _convert(path: Path, config: PretrainedConfig, destination: Path) -> None:

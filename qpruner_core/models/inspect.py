@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 from transformers import PretrainedConfig
@@ -11,8 +12,9 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.gguf import converted_tensors, read_gguf_config
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.models.families import find_family
+from qpruner_core.models.gguf import converted_before, read_gguf_config
+from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
 from qpruner_core.source_policy import SourcePolicy
 
@@ -43,24 +45,32 @@ def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
     """
     found = locate_model(reference, policy)
     if isinstance(found, HubRepository):
-        return _inspect_hub(reference, found)
-    return _inspect_local(reference, found)
+        return _inspect_hub(reference, found, policy)
+    if found.is_gguf:
+        return _inspect_gguf(reference, None, found, policy)
+    return _inspect_directory(reference, found.path)
 
 
-def _inspect_local(reference: str, model: LocalModel) -> ModelDescription:
-    if model.is_gguf:
-        return _describe(reference, None, read_gguf_config(model.path), None)
-    _require_files([path.name for path in model.path.iterdir()], reference)
-    config = read_config(model.path / CONFIG_FILE)
-    return _describe(reference, None, config, read_checkpoint(model.path).tensors)
+def _inspect_directory(reference: str, directory: Path) -> ModelDescription:
+    _require_files([path.name for path in directory.iterdir()], reference)
+    config = read_config(directory / CONFIG_FILE)
+    return _describe(reference, None, config, read_checkpoint(directory).tensors)
 
 
-def _inspect_hub(reference: str, repository: HubRepository) -> ModelDescription:
+def _inspect_gguf(reference: str, revision: str | None, model: LocalModel, policy: SourcePolicy) -> ModelDescription:
+    directory = converted_before(model.path, policy.cache_dir)
+    if directory is not None:
+        return replace(_inspect_directory(reference, directory), revision=revision)
+    config = read_gguf_config(model.path)
+    return _describe(reference, revision, config, expected_tensors(config))
+
+
+def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy) -> ModelDescription:
     weights = hub_weight_files(repository)
     if weights[0].endswith(".gguf"):
         # a GGUF file keeps its config inside, so it is fetched (once) to be looked at
-        path = repository.download(weights) / weights[0]
-        return _describe(reference, repository.commit, read_gguf_config(path), None)
+        model = LocalModel(repository.download(weights) / weights[0])
+        return _inspect_gguf(reference, repository.commit, model, policy)
     _require_files(list(repository.sizes), reference)
     config = read_config(repository.download([CONFIG_FILE]) / CONFIG_FILE)
     missing = [name for name in weights if name not in repository.sizes]
@@ -114,8 +124,24 @@ def _require_files(names: list[str], reference: str) -> None:
 
 
 def _describe(
-    reference: str, revision: str | None, config: PretrainedConfig, tensors: TensorShapes | None
+    reference: str, revision: str | None, config: PretrainedConfig, tensors: TensorShapes
 ) -> ModelDescription:
-    tensors = converted_tensors(config) if tensors is None else tensors
+    _require_tensors(config, tensors)
     size = sum(tensor_bytes(shape, dtype) for shape, dtype in tensors.values())
     return ModelDescription(reference, revision, config, size, tensors)
+
+
+def _require_tensors(config: PretrainedConfig, tensors: TensorShapes) -> None:
+    """Refuse weights that lack a tensor of the architecture, or have one of another shape."""
+    if find_family(config.model_type).model_type != config.model_type:
+        return  # pruned: its class comes with the family, and loading checks it
+    for name, (shape, _) in expected_tensors(config).items():
+        found = tensors.get(name)
+        if found is not None and found[0] == shape:
+            continue
+        what = "is missing" if found is None else f"has the shape {found[0]}, where its config asks for {shape}"
+        raise CorruptModelError(
+            f"The model's weights do not fit its config.json: {name!r} {what}.",
+            field="model",
+            remedy="Fetch or export the model again.",
+        )

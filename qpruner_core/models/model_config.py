@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
+from qpruner_core.models.checkpoint import TensorShapes
 from qpruner_core.models.families import find_family
 
 CONFIG_FILE = "config.json"
 _POSITIVE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
 )  # fmt: skip
+_MOST_LAYERS = 1024  # a broken config must not make the service build a model without end
 
 
 def read_config(path: Path) -> PretrainedConfig:
@@ -33,6 +36,7 @@ def read_config(path: Path) -> PretrainedConfig:
     if not isinstance(model_type, str):
         raise _corrupt(path, "it names no model_type")
     find_family(model_type)
+    _refuse_quantized(values, path)
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedArchitectureError(
             f"The installed transformers does not know the architecture {model_type!r}.",
@@ -53,9 +57,32 @@ def check_sizes(config: PretrainedConfig, path: Path) -> None:
         value = getattr(config, name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise _corrupt(path, f"{name} is {value!r}, which is not a positive whole number")
+    if config.num_hidden_layers > _MOST_LAYERS:
+        raise _corrupt(path, f"num_hidden_layers is {config.num_hidden_layers}, which no model has")
     heads, groups = getattr(config, "num_attention_heads", 1), getattr(config, "num_key_value_heads", 1)
     if heads % groups:
         raise _corrupt(path, f"{heads} attention heads cannot share {groups} key-value heads")
+
+
+def expected_tensors(config: PretrainedConfig) -> TensorShapes:
+    """The tensors of a 16-bit model with ``config``, tied ones once; no memory is taken."""
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    except Exception as error:
+        raise _corrupt(Path(CONFIG_FILE), f"no model can be built from it ({type(error).__name__}: {error})") from error
+    return {name: (tuple(tensor.shape), "BF16") for name, tensor in model.named_parameters()}
+
+
+def _refuse_quantized(values: dict[str, Any], path: Path) -> None:
+    quantization = values.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
+        raise UnsupportedArchitectureError(
+            f"The model of {path.parent.name!r} is quantized already (method {method!r}).",
+            field="model",
+            remedy="Give the 16-bit model that it was made from.",
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
