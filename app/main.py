@@ -13,15 +13,18 @@ from prometheus_client import CollectorRegistry
 from app import health, metrics
 from app.broker import open_broker
 from app.database import create_database_engine, create_session_factory
+from app.datasets.endpoints import router as datasets_router
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.endpoints import router as jobs_router
 from app.keys.binding import trusted_hosts
 from app.keys.same_origin import SameOriginMiddleware
 from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
+from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
 from app.settings import Settings, get_settings
-from app.store import open_store
+from app.store import LocalStore, open_store
+from app.store.endpoints import router as store_router
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -41,8 +44,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, health.router, metrics.router):
+    for router in (jobs_router, datasets_router, health.router, metrics.router, page_router):
         app.include_router(router)
+    if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
+        app.include_router(store_router)
     install_problem_handlers(app)
     describe_problems(app)
     app.add_middleware(SameOriginMiddleware, hosts=trusted_hosts(settings), public_url=settings.public_url)

@@ -19,6 +19,7 @@ Every error is an RFC 9457 problem document with a stable `code`, and every answ
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
+    {"name": "store", "description": "Where signed URLs of the local store lead."},
     {"name": "operation", "description": "For whoever runs the service."},
 ]
 _FASTAPI_PROBLEMS = "HTTPValidationError", "ValidationError"  # what FastAPI would answer without our handlers
@@ -36,19 +37,21 @@ def describe_problems(app: FastAPI) -> None:
                 components.pop(name, None)
             document = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             document.pop("$defs")
-            components[PROBLEM_SCHEMA.rpartition("/")[2]] = document | {"title": "Problem"}
+            components[ProblemDocument.__name__] = document
             components[Fault.__name__] = Fault.model_json_schema()
-            _replace_validation_errors(schema)
+            _unify_problems(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _replace_validation_errors(schema: dict[str, Any]) -> None:
+def _unify_problems(schema: dict[str, Any]) -> None:
     for operations in schema["paths"].values():
         for operation in operations.values():
-            answer = operation["responses"].get("422", {})
-            if "HTTPValidationError" in str(answer):
-                answer["description"] = "`invalid_request`"
-                answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}
+            for status, answer in operation["responses"].items():
+                described = answer.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+                if described.endswith("/HTTPValidationError"):
+                    answer["description"] = "`invalid_request`"
+                if int(status) >= 400 and described.endswith(("/HTTPValidationError", "/ProblemDocument")):
+                    answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}

@@ -268,4 +268,4 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-PROBLEM_SCHEMA = "#/components/schemas/Problem"
+PROBLEM_SCHEMA = "#/components/schemas/ProblemDocument"

@@ -160,14 +160,15 @@ def _release_after_dataset_check(session: Session, tenant: str, dataset: str) ->
 
     Ends the transaction: looking at a model takes a second, and SQLite would make every writer wait for it.
     """
-    if dataset.startswith("ds_"):
+    is_upload = dataset.startswith("ds_") and "/" not in dataset
+    if is_upload:
         upload = session.get(Dataset, dataset)
         if upload is None or upload.tenant != tenant:
             raise DatasetNotFoundError(
                 f"There is no dataset {dataset!r}.", field="dataset", remedy="Upload one with POST /datasets."
             )
     session.rollback()
-    return dataset.startswith("ds_")
+    return is_upload
 
 
 def _earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:
