@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from torch import nn
+import torch
 from transformers import PretrainedConfig
 
 from qpruner_core.models.families import Family
@@ -24,8 +25,8 @@ class MemoryModel:
     def __init__(self, config: PretrainedConfig, family: Family, quantize: QuantizeConfig) -> None:
         skeleton = empty_model(config)
         layers = family.decoder_layers(skeleton)
-        linears = [[layer.get_submodule(path) for path in family.linears] for layer in layers]
-        shapes = [[(linear.out_features, linear.in_features) for linear in layer] for layer in linears]  # type: ignore[union-attr]
+        linears = [family.linears_of(layer) for layer in layers]
+        shapes = [[(linear.out_features, linear.in_features) for linear in layer] for layer in linears]
         self.layers = len(layers)
         self._weight: list[dict[int, int]] = []
         self._constants: list[dict[int, int]] = []
@@ -33,12 +34,12 @@ class MemoryModel:
             kinds = precisions(quantize.double_quant).values()
             self._weight.append({kind.bits: sum(kind.weight_bytes(*shape) for shape in layer) for kind in kinds})
             self._constants.append({kind.bits: sum(kind.constant_bytes(*shape) for shape in layer) for kind in kinds})
-        self._biases = sum(_bytes(linear.bias) for layer in linears for linear in layer)  # type: ignore[arg-type]
+        self._biases = sum(_bytes(linear.bias) for layer in linears for linear in layer)
         self._adapters = sum(2 * quantize.lora_rank * sum(shape) for layer in shapes for shape in layer)
         everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
         total = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
         embeddings = {
-            id(module.weight): _bytes(module.weight)  # type: ignore[arg-type]
+            id(module.weight): _bytes(cast(torch.Tensor, module.weight))
             for module in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings())
             if module is not None
         }
@@ -66,5 +67,5 @@ class MemoryModel:
         return self._weight[index][bits] + self._constants[index][bits]
 
 
-def _bytes(tensor: nn.Parameter | None) -> int:
+def _bytes(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.numel() * tensor.element_size()

@@ -94,7 +94,7 @@ def _measure(context: StageContext, variant: Variant, model: nn.Module, start: f
         accuracy=accuracy,
         accuracy_stderr=error,
         tokens_per_second=tokens_per_second(
-            model,  # type: ignore[arg-type]
+            model,
             data.held_out[0, : min(_PROMPT_TOKENS, data.held_out.shape[1])],
             settings.generated_tokens,
         ),

@@ -6,6 +6,7 @@ All families here are decoders with grouped-query attention and a gated MLP, wit
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -42,6 +43,10 @@ class Family:
         """Paths of the linear modules of a layer that pruning slices, precision applies to and adapters join."""
         return (self.query, self.key, self.value, self.attention_output, self.gate, self.up, self.down)
 
+    def linears_of(self, layer: nn.Module) -> list[nn.Linear]:
+        """The linear modules of a decoder layer, in the order of :attr:`linears`."""
+        return [cast(nn.Linear, layer.get_submodule(path)) for path in self.linears]
+
     @property
     def pruned_class_prefix(self) -> str:
         """The stem of the class names in the family's modeling file."""
@@ -53,7 +58,7 @@ class Family:
 
     def head_dim(self, config: PretrainedConfig) -> int:
         """Width of one attention head."""
-        return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
     def widths(self, config: PretrainedConfig) -> list[LayerWidths]:
         """The widths of every layer of a model with ``config``, dense or pruned."""
@@ -70,7 +75,7 @@ class Family:
         """Weights (no biases) of the linear modules of a layer with ``widths``."""
         head = self.head_dim(config)
         attention = 2 * (widths.num_attention_heads + widths.num_key_value_heads) * head * config.hidden_size
-        return attention + 3 * widths.intermediate_size * config.hidden_size
+        return int(attention + 3 * widths.intermediate_size * config.hidden_size)
 
 
 _LLAMA = Family(model_type="llama", pruned_model_type="qpruner_llama")

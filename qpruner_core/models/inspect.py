@@ -14,6 +14,7 @@ from qpruner_core.hub import HubRepository
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
 from qpruner_core.models.families import find_family
 from qpruner_core.models.gguf import converted_before, read_gguf_config
+from qpruner_core.models.load import is_layer_tensor
 from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
 from qpruner_core.source_policy import SourcePolicy
@@ -135,7 +136,15 @@ def _require_tensors(config: PretrainedConfig, tensors: TensorShapes) -> None:
     """Refuse weights that lack a tensor of the architecture, or have one of another shape."""
     if find_family(config.model_type).model_type != config.model_type:
         return  # pruned: its class comes with the family, and loading checks it
-    for name, (shape, _) in expected_tensors(config).items():
+    expected = expected_tensors(config)
+    surplus = sorted(name for name in tensors.keys() - expected.keys() if is_layer_tensor(name))
+    if surplus:
+        raise CorruptModelError(
+            f"The model's weights do not fit its config.json, which has no place for {surplus[0]!r}.",
+            field="model",
+            remedy="Fetch or export the model again.",
+        )
+    for name, (shape, _) in expected.items():
         found = tensors.get(name)
         if found is not None and found[0] == shape:
             continue

@@ -28,7 +28,7 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     except (RuntimeError, ValueError, OSError, TypeError, KeyError) as error:
         raise _corrupt(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
     missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
-    surplus = sorted(key for key in info["unexpected_keys"] if ".layers." in key and not key.endswith("inv_freq"))
+    surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key))
     if missing:
         raise _corrupt(f"{len(missing)} tensors are missing, such as {missing[0]!r}")
     if mismatched:
@@ -36,6 +36,11 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     if surplus:
         raise _corrupt(f"config.json has no place for {len(surplus)} of its tensors, such as {surplus[0]!r}")
     return model.eval()
+
+
+def is_layer_tensor(name: str) -> bool:
+    """Whether a tensor is a weight of a decoder layer, which a model must not leave unused."""
+    return ".layers." in name and not name.endswith("inv_freq")  # old checkpoints carry this constant
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -34,5 +34,6 @@ class Bf16:
         rows, columns = tensors["weight"].shape
         linear = nn.Linear(columns, rows, bias=False, device="meta")
         linear.weight = nn.Parameter(tensors["weight"], requires_grad=False)
-        linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        if bias is not None:
+            linear.bias = nn.Parameter(bias, requires_grad=False)
         return linear

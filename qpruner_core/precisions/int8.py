@@ -34,7 +34,7 @@ class Int8:
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A ``Linear8bitLt`` on the stored rows, without outlier decomposition."""
         rows, columns = tensors["weight"].shape
-        linear = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False, device="meta")
+        linear: nn.Linear = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False, device="meta")
         linear.weight = bnb.nn.Int8Params(
             tensors["weight"],
             requires_grad=False,
@@ -42,5 +42,6 @@ class Int8:
             CB=tensors["weight"],
             SCB=tensors["SCB"],
         )
-        linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        if bias is not None:
+            linear.bias = nn.Parameter(bias, requires_grad=False)
         return linear

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import bitsandbytes as bnb
 import torch
@@ -60,15 +61,16 @@ class Nf4:
             tensors["weight"], _state_of(tensors), device=tensors["weight"].device
         )
         rows, columns = weight.quant_state.shape
-        linear = bnb.nn.Linear4bit(
+        linear: Any = bnb.nn.Linear4bit(
             columns, rows, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
         )
         linear.weight = weight
         linear.weight.module = linear
         linear.quant_state = weight.quant_state
         linear.support_avx512bf16_for_cpu = False
-        linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        return linear
+        if bias is not None:
+            linear.bias = nn.Parameter(bias, requires_grad=False)
+        return cast(nn.Module, linear)
 
 
 def _state_of(tensors: Tensors) -> Tensors:

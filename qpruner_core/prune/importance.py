@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -54,7 +55,6 @@ def taylor_importance(
         parameter.requires_grad_(False)
     for scorer in scores:
         hooks += scorer.attach()
-    # The embeddings' output must need a gradient for checkpointed layers to have one; weights of layers do already.
     try:
         for index, sequence in enumerate(calibration):
             ids = sequence.unsqueeze(0).to(model.device)
@@ -78,7 +78,7 @@ class _Reducer:
     def attach(self) -> list[torch.utils.hooks.RemovableHandle]:
         handles = []
         for path, linear in self._linears.items():
-            weight: nn.Parameter = linear.weight  # type: ignore[assignment]
+            weight = cast(nn.Parameter, linear.weight)
             weight.requires_grad_(True)
             handles.append(weight.register_post_accumulate_grad_hook(self._hook(path)))
         return handles
@@ -88,8 +88,8 @@ class _Reducer:
 
         def reduce(weight: torch.Tensor) -> None:
             assert weight.grad is not None
-            product = (weight.detach() * weight.grad).abs().sum(dim=along, dtype=torch.float64)
-            self._sums[path] = self._sums.get(path, 0) + product
+            product = (weight.detach() * weight.grad).abs().sum(dim=along, dtype=torch.float32)
+            self._sums[path] = self._sums.get(path, 0) + product.double()
             weight.grad = None
 
         return reduce

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -71,8 +73,8 @@ def _slices(
         linear = layer.get_submodule(path)
         slices += [(path, name, tensor.data[rows.to(tensor.device)]) for name, tensor in linear.named_parameters()]
     for path, columns in kept_columns.items():
-        weight = layer.get_submodule(path).weight
-        slices.append((path, "weight", weight.data[:, columns.to(weight.device)]))  # type: ignore[union-attr,operator,index,arg-type]
+        weight = cast(torch.Tensor, layer.get_submodule(path).weight)
+        slices.append((path, "weight", weight.data[:, columns.to(weight.device)]))
     return slices
 
 

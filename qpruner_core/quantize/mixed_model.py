@@ -118,7 +118,7 @@ def encode_uniform(model: PreTrainedModel, family: Family, bits: Sequence[int], 
     quantized = set()
     for layer, bit in enumerate(bits):
         for name in linear_names(family, layer):
-            encoded = kinds[bit].encode(model.get_submodule(name).weight.data)  # type: ignore[arg-type,union-attr]
+            encoded = kinds[bit].encode(model.get_submodule(name).weight.data)
             tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
             quantized.add(f"{name}.weight")
     return tensors | other_tensors(model, quantized)

@@ -63,5 +63,5 @@ class PrecisionBank:
         return [kind.decode(kind.encode(weight)) for weight in self._dense[layer]]
 
     def _weight(self, name: str) -> torch.nn.Parameter:
-        weight: torch.nn.Parameter = self._model.get_submodule(name).weight  # type: ignore[assignment]
+        weight: torch.nn.Parameter = self._model.get_submodule(name).weight
         return weight

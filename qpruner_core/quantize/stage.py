@@ -36,7 +36,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     scaling = settings.lora_alpha / settings.lora_rank
     for layer, bit in enumerate(bits):
         for position, name in enumerate(linear_names(family, layer)):
-            weight: torch.Tensor = model.get_submodule(name).weight.data  # type: ignore[assignment,union-attr]
+            weight: torch.Tensor = model.get_submodule(name).weight.data
             encoded, a, b = loftq(
                 weight,
                 kinds[bit],

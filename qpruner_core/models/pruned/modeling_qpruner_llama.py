@@ -12,7 +12,7 @@ class QPrunerLlamaConfig(LlamaConfig):
 
     model_type = "qpruner_llama"
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
@@ -21,7 +21,7 @@ class QPrunerLlamaForCausalLM(LlamaForCausalLM):
 
     config_class = QPrunerLlamaConfig
 
-    def __init__(self, config):
+    def __init__(self, config: "QPrunerLlamaConfig") -> None:
         config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):

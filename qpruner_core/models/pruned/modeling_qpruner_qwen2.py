@@ -12,7 +12,7 @@ class QPrunerQwen2Config(Qwen2Config):
 
     model_type = "qpruner_qwen2"
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
@@ -21,7 +21,7 @@ class QPrunerQwen2ForCausalLM(Qwen2ForCausalLM):
 
     config_class = QPrunerQwen2Config
 
-    def __init__(self, config):
+    def __init__(self, config: "QPrunerQwen2Config") -> None:
         config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):

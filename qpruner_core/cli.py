@@ -1,0 +1,236 @@
+"""``qpruner compress``, ``estimate``, ``evaluate`` and ``generate``: the pipeline without a server.
+
+Exit codes: 0 done; 1 a fault of ours; 2 the request cannot be done as made; 3 hub away; 4 disk full; 5 training
+diverged; 130 cancelled. With ``--json`` standard output is one JSON document, also for errors.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.sizes import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from qpruner_core.config import CompressionConfig
+    from qpruner_core.report import Estimate, Measurement
+
+app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+_errors = Console(stderr=True, highlight=False)
+_out = Console(highlight=False)
+
+Model = Annotated[
+    str, typer.Argument(help='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".')
+]
+Budget = Annotated[str, typer.Option("--memory-budget", help='Bytes of the loaded model: "130MB", "6GiB", 130000000.')]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting, as path=value: --set allocate.trials=80 (JSON values)."),
+]
+
+
+@app.command()
+def compress(
+    model: Model,
+    dataset: Annotated[str, typer.Option(help="A .txt or .jsonl file, or a hub dataset id.")],
+    memory_budget: Budget,
+    output: Annotated[Path, typer.Option(help="Directory for the checkpoints and the report.")],
+    prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
+    finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compress MODEL into a number of bytes. Run again with the same output to go on after an interruption."""
+    with _errors_as_exit_codes(as_json):
+        from qpruner_core.pipeline import compress as run
+        from qpruner_core.terminal import Progress
+
+        given = {"prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps}
+        config = _config(model, dataset, memory_budget, seed, given, settings)
+        with _cancel_on_interrupt() as cancel, Progress(_errors, quiet=as_json) as progress:
+            report = run(config, output, on_event=progress, cancel=cancel)
+        if as_json:
+            _out.print_json(report.model_dump_json())
+            return
+        _out.print(measurement_table(report.measurements))
+        _out.print(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
+        _out.print(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
+
+
+@app.command()
+def estimate(
+    model: Model,
+    memory_budget: Budget,
+    prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether MODEL can fit, and in how many bytes, without doing anything."""
+    with _errors_as_exit_codes(as_json):
+        from qpruner_core.planning import estimate as run
+
+        config = _config(model, "-", memory_budget, 0, {"prune.ratio": prune_ratio}, settings)
+        result = run(config, check_dataset=False)
+        if as_json:
+            _out.print_json(result.model_dump_json())
+        else:
+            _out.print(_estimate_table(result))
+    if not result.feasible:
+        raise typer.Exit(2)
+
+
+@app.command()
+def evaluate(
+    directory: Annotated[Path, typer.Argument(help="A checkpoint: mixed, merged, or any 16-bit model directory.")],
+    text: Annotated[Path, typer.Option(help="Text to measure perplexity on (.txt or .jsonl).")],
+    tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl).")] = None,
+    sequence_length: Annotated[int, typer.Option(help="Tokens per window.")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of text to measure on.")] = 16384,
+    max_choices: Annotated[int, typer.Option(help="Examples of each task.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
+    with _errors_as_exit_codes(as_json):
+        from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+
+        result = evaluate_checkpoint(
+            directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices
+        )
+        if as_json:
+            _out.print_json(json.dumps(result))
+            return
+        table = Table("measure", "value", title=str(directory))
+        for name, value in result.items():
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+        _out.print(table)
+
+
+@app.command()
+def generate(
+    directory: Annotated[Path, typer.Argument(help="The mixed checkpoint of a run.")],
+    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 48,
+    as_json: AsJson = False,
+) -> None:
+    """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
+    with _errors_as_exit_codes(as_json):
+        from qpruner_core.checkpoint import load_compressed
+        from qpruner_core.evaluate.memory import loaded_bytes
+
+        model, tokenizer = load_compressed(directory)
+        size = loaded_bytes(model)
+        inputs = tokenizer(prompt, return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
+        text = tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        if as_json:
+            _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))
+        else:
+            _out.print(f"[dim]{format_bytes(size)} loaded[/dim]")
+            _out.print(prompt + text, markup=False)
+
+
+def measurement_table(rows: list[Measurement]) -> Table:
+    """The table of before and after."""
+    table = Table(title="Before and after")
+    for name in ("model", "bytes loaded", "of dense", "perplexity", "tokens/s"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    names = {"dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4", "final": "final"}
+    for row in rows:
+        table.add_row(
+            names[row.variant],
+            format_bytes(row.bytes),
+            f"{row.bytes / rows[0].bytes:.0%}",
+            f"{row.perplexity:.2f}",
+            f"{row.tokens_per_second:.1f}",
+        )
+    return table
+
+
+def _estimate_table(result: Estimate) -> Table:
+    table = Table("part", "bytes", title="Feasible" if result.feasible else "Not feasible")
+    for name, value in result.predicted_bytes.model_dump().items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    table.add_section()
+    table.add_row(f"smallest model at {result.prune_ratio:.0%} pruned", f"{result.predicted_total_bytes:,}")
+    table.add_row("memory budget", f"{result.memory_budget:,}")
+    table.add_row("smallest feasible budget", f"{result.smallest_feasible_bytes:,}")
+    table.add_row("dense model, 16 bit", f"{result.dense_bytes:,}")
+    return table
+
+
+def _config(
+    model: str, dataset: str, budget: str, seed: int, given: dict[str, Any], settings: list[str] | None
+) -> CompressionConfig:
+    from qpruner_core.config import parse_config
+
+    values: dict[str, Any] = {
+        "model": model, "dataset": dataset, "memory_budget": parse_bytes(budget), "seed": seed,
+    }  # fmt: skip
+    pairs = [(path, value) for path, value in given.items() if value is not None]
+    pairs += [_setting(text) for text in settings or []]
+    for path, value in pairs:
+        *parents, name = path.split(".")
+        target = values
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[name] = value
+    return parse_config(values)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidConfigError(
+            f"{text!r} is not path=value.", field="--set", remedy="Write --set allocate.trials=80."
+        )
+    try:
+        return path, json.loads(value)
+    except json.JSONDecodeError:
+        return path, value
+
+
+@contextmanager
+def _cancel_on_interrupt() -> Iterator[Any]:
+    from qpruner_core.events import CancelToken
+
+    token = CancelToken()
+    previous = signal.signal(signal.SIGINT, lambda *_: token.cancel())
+    try:
+        yield token
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _errors_as_exit_codes(as_json: bool) -> Iterator[None]:
+    try:
+        _quieten_libraries()
+        yield
+    except QPrunerError as error:
+        if as_json:
+            _out.print_json(json.dumps({"error": error.to_dict()}))
+        else:
+            _errors.print(f"[red]{error.code}[/red]", end=" ")
+            _errors.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _quieten_libraries() -> None:
+    from qpruner_core.quiet import quieten_libraries
+
+    quieten_libraries()
+
+
+main: Callable[[], None] = app

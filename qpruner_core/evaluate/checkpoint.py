@@ -1,0 +1,89 @@
+"""Measuring a checkpoint on files of the user's choice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from qpruner_core.checkpoint import load_compressed
+from qpruner_core.data import read_dataset
+from qpruner_core.data.records import ChoicesRecord, TextRecord
+from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
+from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError
+from qpruner_core.evaluate.choices import choice_accuracy
+from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.evaluate.perplexity import perplexity
+from qpruner_core.evaluate.speed import tokens_per_second
+from qpruner_core.models import load_model, load_tokenizer
+from qpruner_core.source_policy import SourcePolicy
+
+_PROMPT_TOKENS = 16
+_GENERATED_TOKENS = 32
+
+
+def evaluate_checkpoint(
+    directory: Path, text: Path, tasks: list[Path], *, length: int, max_tokens: int, max_choices: int
+) -> dict[str, float | int]:
+    """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
+    error for each file of ``tasks``, and tokens generated a second.
+
+    Raises:
+        ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
+    """
+    model, tokenizer = load_checkpoint(directory)
+    text_windows = _windows(text, tokenizer, length, max_tokens)
+    result: dict[str, float | int] = {
+        "bytes": loaded_bytes(model),
+        "tokens": text_windows.numel(),
+        "perplexity": perplexity(model, text_windows, _ignore),
+        "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
+    }
+    for task in tasks:
+        records = read_dataset(str(task), SourcePolicy()).records[:max_choices]
+        choices = [record for record in records if isinstance(record, ChoicesRecord)]
+        encoded = [encode_choices(tokenizer, record, length, start_ids(tokenizer)) for record in choices]
+        examples = [example for example in encoded if example is not None]
+        if not examples:
+            raise DatasetInvalidError(
+                f"{task} has no choices.", field="tasks", remedy="Give records with context, choices and label."
+            )
+        result[f"{task.stem}.acc"], result[f"{task.stem}.acc_stderr"] = choice_accuracy(model, examples, _ignore)
+    return result
+
+
+def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """A mixed checkpoint of ours, or any 16-bit one of a supported family."""
+    config = directory / "config.json"
+    if not config.is_file():
+        raise ModelNotFoundError(
+            f"{directory} has no config.json.", field="model", remedy="Name the directory of a checkpoint."
+        )
+    if "quantization_config" in json.loads(config.read_text()):
+        return load_compressed(directory)
+    return load_model(directory), load_tokenizer(directory)
+
+
+def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int) -> torch.Tensor:
+    records = read_dataset(str(path), SourcePolicy()).records
+    texts = [record.text for record in records if isinstance(record, TextRecord)]
+    if not texts:
+        raise DatasetInvalidError(
+            f"{path} has no plain text.", field="text", remedy="Give a .txt file, or a .jsonl file with text."
+        )
+    stream = encode_stream(tokenizer, texts, separate=False)
+    rows = windows(stream[:max_tokens], length, start_ids(tokenizer))
+    if len(rows) == 0:
+        raise DatasetTooShortError(
+            f"{path} has {len(stream)} tokens, fewer than one window of {length}.",
+            field="text",
+            remedy="Give more text, or a smaller --sequence-length.",
+        )
+    return rows
+
+
+def _ignore(done: int, total: int) -> None:
+    """Nobody watches."""

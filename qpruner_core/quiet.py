@@ -1,0 +1,19 @@
+"""Silence for libraries that speak where users look."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+
+def quieten_libraries() -> None:
+    """Turn off progress bars and notices of transformers, huggingface_hub and bitsandbytes; errors still show."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for module in ("transformers", "peft", "torch"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
