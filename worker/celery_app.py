@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
+import warnings
 from typing import Any
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
 
 from app.broker import create_celery, resolved_broker_url
@@ -47,11 +50,11 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
 
 def run_worker(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     engine = create_database_engine(settings.resolved_database_url)
     supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings)))
     supervisor.sweep()
     celery = create_worker(settings, supervisor)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept
 
     def shut_down(**_: Any) -> None:
         supervisor.stop()
@@ -59,7 +62,7 @@ def run_worker(settings: Settings) -> int:
 
     worker_shutting_down.connect(shut_down, weak=False)
     worker = celery.Worker(
-        hostname=f"qpruner-{os.getpid()}@%h", loglevel=settings.log_level, without_mingle=True, without_gossip=True,
+        hostname=f"qpruner-{os.getpid()}@{socket.gethostname()}", quiet=True, loglevel=settings.log_level, without_mingle=True, without_gossip=True,
         without_heartbeat=True,
     )  # fmt: skip
     worker.start()

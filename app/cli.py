@@ -1,0 +1,204 @@
+"""``qpruner``: the commands of the core, and ``serve``, ``worker``, ``migrate`` and ``keys`` of the service."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from qpruner_core.cli import app as core
+from qpruner_core.errors import InvalidConfigError, QPrunerError
+
+app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+app.registered_commands += core.registered_commands
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app.add_typer(keys_app, name="keys")
+_out = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Database, store and scratch space.")] = None,
+    worker: Annotated[bool, typer.Option(help="Run a worker too.")] = True,
+) -> None:
+    """Start the service on what the settings name, and on embedded parts for the rest. Ctrl-C stops all of it."""
+    with _errors_as_exit_codes():
+        from app.embedded import EmbeddedService
+
+        given = {"host": host, "port": port, "data_dir": data_dir}
+        settings = _settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+        _log_to_stderr(settings)
+        service = EmbeddedService(settings, with_worker=worker, on_ready=lambda url: _announce(url, settings, worker))
+        code = service.run()
+        _out.print("Stopped.")
+    raise typer.Exit(code)
+
+
+@app.command(name="worker")
+def run_worker() -> None:
+    """Work on jobs until SIGTERM or Ctrl-C, then give the job at work back."""
+    with _errors_as_exit_codes():
+        from worker.celery_app import run_worker as run
+
+        settings = _settings()
+        _log_to_stderr(settings)
+        code = run(settings)
+    raise typer.Exit(code)
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(help="Revision to go to.")] = "head",
+    down: Annotated[bool, typer.Option("--down", help="Go down to it, which deletes what newer tables hold.")] = False,
+) -> None:
+    """Bring the database's schema up to date."""
+    with _errors_as_exit_codes():
+        from app.migrate import current, downgrade, upgrade
+
+        url = _settings().resolved_database_url
+        (downgrade if down else upgrade)(url, to)
+        _out.print(f"The database is at revision {current(url) or 'base'}.")
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="What will use it.")],
+    scope: Annotated[list[str] | None, typer.Option(help="read, submit or admin; may be given again.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose jobs it sees; by default the embedded tenant's.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, once: only its hash is kept."""
+    from app.database import utc_now
+    from app.keys import service
+    from app.secrets import load_signing_key
+
+    expires_at = utc_now() + timedelta(days=days) if days else None
+    with _key_session() as (session, settings):
+        row, text = service.create_key(
+            session, load_signing_key(settings), tenant or service.DEFAULT_TENANT, name, scope or ["submit"], expires_at
+        )
+        session.commit()
+    if as_json:
+        _out.print_json(json.dumps({"id": row.id, "tenant": row.tenant, "scopes": row.scopes, "key": text}))
+    else:
+        _errors.print(f"{row.id}, tenant {row.tenant}, {', '.join(row.scopes)}. The key will not be shown again:")
+        typer.echo(text)
+
+
+@keys_app.command("list")
+def list_keys(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None, as_json: AsJson = False
+) -> None:
+    """List all keys, also revoked and expired ones."""
+    from app.keys import service
+
+    with _key_session() as (session, _):
+        rows = [
+            {
+                "id": row.id, "tenant": row.tenant, "name": row.name, "scopes": ", ".join(row.scopes),
+                "created": row.created_at.isoformat(timespec="seconds"),
+                "expires": row.expires_at.isoformat(timespec="seconds") if row.expires_at else "never",
+                "revoked": row.revoked_at.isoformat(timespec="seconds") if row.revoked_at else "",
+            }
+            for row in service.list_keys(session, tenant)
+        ]  # fmt: skip
+    if as_json:
+        _out.print_json(json.dumps(rows))
+        return
+    table = Table("id", "tenant", "name", "scopes", "created", "expires", "revoked")
+    for row in rows:
+        table.add_row(*row.values())
+    _out.print(table)
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as `qpruner keys list` shows it.")]) -> None:
+    """Make a key useless from the next request on."""
+    from app.keys import service
+
+    with _key_session() as (session, _):
+        row = service.revoke_key(session, key_id)
+        session.commit()
+    _out.print(f"{row.id} is revoked.")
+
+
+def _announce(url: str, settings: Settings, with_worker: bool) -> None:
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("page", url)
+    rows.add_row("API", f"{url}/docs")
+    rows.add_row("data", str(settings.data_dir.resolve()))
+    rows.add_row("worker", "one, on this machine" if with_worker else "none here: start some with `qpruner worker`")
+    _out.print("[bold]QPruner is ready.[/bold] Ctrl-C stops it.")
+    _out.print(rows, soft_wrap=True)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidConfigError(
+            f"{first['msg']}.", field=f"QPRUNER_{name.upper()}", remedy="Correct the environment variable or .env."
+        ) from error
+
+
+@contextmanager
+def _key_session() -> Iterator[tuple[Session, Settings]]:
+    from app.database import create_database_engine
+    from app.migrate import upgrade
+
+    with _errors_as_exit_codes():
+        settings = _settings()
+        upgrade(settings.resolved_database_url)
+        engine = create_database_engine(settings.resolved_database_url)
+        try:
+            with Session(engine, expire_on_commit=False) as session:
+                yield session, settings
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except QPrunerError as error:
+        _errors.print(f"[red]{error.code}[/red]", end=" ")
+        _errors.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from error
+    except OperationalError as error:
+        _errors.print("[red]database_unavailable[/red]", end=" ")
+        _errors.print(f"{error.orig} Look at QPRUNER_DATABASE_URL.", markup=False, soft_wrap=True)
+        raise typer.Exit(3) from error
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+main: Callable[[], None] = app
+
+if __name__ == "__main__":
+    main()

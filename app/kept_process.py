@@ -1,0 +1,94 @@
+"""A process that is started again when it ends, and that ends when we do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from app import die_with_parent
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_PAUSE = 10.0
+_SETTLED_SECONDS = 30.0  # having run this long, it is no longer failing at its start
+
+
+class KeptProcess:
+    """``command`` from :meth:`start` to :meth:`stop`, in a session of its own so that a Ctrl-C reaches only us."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], *,
+        environment: Mapping[str, str] | None = None, log: Path | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._command = [str(part) for part in command]
+        self._environment = dict(environment) if environment is not None else None
+        self._log = log
+        self._death_signal = death_signal
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        # The thread that starts the process outlives it: the kernel takes that thread's end for the parent's.
+        self._thread = threading.Thread(target=self._keep, name=f"keep-{name}", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Ask it to end by SIGTERM, force it after ``seconds``, and return when it is gone."""
+        with self._lock:
+            self._stopping.set()
+            process = self._process
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                _LOG.warning("The %s did not end within %.0f s: killed", self.name, seconds)
+                with suppress(ProcessLookupError):
+                    process.kill()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _keep(self) -> None:
+        failures = 0
+        while (process := self._start()) is not None:
+            since = time.monotonic()
+            code = process.wait()
+            if self._stopping.is_set():
+                return
+            failures = 1 if time.monotonic() - since > _SETTLED_SECONDS else failures + 1
+            pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
+            _LOG.warning("The %s ended with %d: started again in %.1f s", self.name, code, pause)
+            self._stopping.wait(pause)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        wrapper = [sys.executable, "-S", "-E", die_with_parent.__file__, str(int(self._death_signal)), str(os.getpid())]
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            log = self._log.open("ab") if self._log is not None else None
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own command
+                    [*wrapper, *self._command], env=self._environment, start_new_session=True,
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                )  # fmt: skip
+            finally:
+                if log is not None:
+                    log.close()
+            return self._process
