@@ -10,6 +10,7 @@ from app.datasets.models import Dataset
 from app.ids import is_id, new_id
 from app.jobs import repository
 from app.jobs.history import append_event
+from app.jobs.inspection import check_run, estimate_run
 from app.jobs.models import TERMINAL, Artifact, Job
 from app.jobs.schemas import JobRequest
 from app.problems import Problem
@@ -46,10 +47,8 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
 
 def estimate_job(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> Estimate:
     """What a run would come to. Raises what :func:`submit_job` raises, but for an infeasible budget."""
-    from qpruner_core import estimate  # imports torch, which an API that has not been asked yet can do without
-
     uploaded = _release_after_dataset_check(session, tenant, config.dataset)
-    return estimate(config, policy=settings.source_policy, check_dataset=not uploaded)
+    return estimate_run(config, settings.source_policy, check_dataset=not uploaded)
 
 
 def submit_job(
@@ -66,7 +65,8 @@ def submit_job(
     """
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
-    _check(session, settings, tenant, request.config())
+    uploaded = _release_after_dataset_check(session, tenant, request.dataset)
+    check_run(request.config(), settings.source_policy, check_dataset=not uploaded)
     repository.lock_queue(session, tenant)
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
@@ -146,13 +146,6 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
         raise Problem(409, "job_not_finished", f"The job is {job.status}.", remedy="Cancel it first.")
     store.delete_prefix(f"jobs/{job.id}/")  # files first: rows without files can be deleted again, the reverse leaks
     repository.delete_job(session, job)
-
-
-def _check(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> None:
-    from qpruner_core import check  # imports torch, which an API that has not been asked yet can do without
-
-    uploaded = _release_after_dataset_check(session, tenant, config.dataset)
-    check(config, policy=settings.source_policy, check_dataset=not uploaded)
 
 
 def _release_after_dataset_check(session: Session, tenant: str, dataset: str) -> bool:

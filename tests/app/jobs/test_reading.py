@@ -74,7 +74,8 @@ def test_lists_are_filtered_by_status_model_label_and_time(client: TestClient, m
     [
         ({"cursor": "bm90IGEgY3Vyc29y"}, "cursor"), ({"cursor": "ÿ"}, "cursor"), ({"limit": 101}, "limit"),
         ({"status": "lost"}, "status.0"), ({"label": "team"}, "label.0"),
-        ({"created_after": "yesterday"}, "created_after"), ({"created_after": "2026-01-01T00:00:00"}, "created_after"), ({"model": "\x00"}, None),
+        ({"created_after": "yesterday"}, "created_after"),
+        ({"created_after": "2026-01-01T00:00:00"}, "created_after"), ({"model": "\x00"}, None),
     ],
 )  # fmt: skip
 def test_a_malformed_query_is_told_which_part_is_wrong(

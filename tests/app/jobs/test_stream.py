@@ -1,0 +1,205 @@
+"""The live stream of a job's history, from a real server over a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.database import utc_now
+from app.jobs import lease, stream
+from app.jobs.history import append_event
+from app.jobs.models import Job, JobEvent
+from app.settings import Settings
+from tests.app.jobs.conftest import MakeJob
+
+ACCEPT = {"Accept": "text/event-stream"}
+
+
+@dataclass
+class Message:
+    """One message of a stream."""
+
+    id: str = ""
+    event: str = ""
+    data: str = ""
+    comments: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def server(application: FastAPI) -> Iterator[httpx.Client]:
+    """A client of the application in a real server, whose shutdown must not wait for streams."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20) as client:
+            client.get("/healthz")
+            yield client
+    finally:
+        running.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def read(response: httpx.Response) -> Iterator[Message]:
+    message = Message()
+    for line in response.iter_lines():
+        if not line:
+            yield message
+            message = Message()
+            continue
+        name, _, value = line.partition(":")
+        if not name:
+            message.comments.append(value.strip())
+        elif name in ("id", "event", "data"):
+            setattr(message, name, value.removeprefix(" "))
+
+
+def events_of(response: httpx.Response) -> Iterator[Message]:
+    return (message for message in read(response) if message.event)
+
+
+def test_a_stream_tells_events_as_they_come_and_ends_with_the_job(
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    job_id = make_job("queued")
+    with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        messages = events_of(response)
+        assert next(messages).event == "queued"
+        with sessions.begin() as session:
+            held = lease.claim(session, job_id, "worker@host", 30)
+        assert held is not None
+        started = next(messages)
+        assert started.event == "started"
+        assert json.loads(started.data)["data"]["worker"] == "worker@host"
+        with sessions.begin() as session:
+            lease.succeed(session, held, {})
+        assert [message.event for message in messages] == ["succeeded"]
+
+
+def test_a_stream_that_broke_off_goes_on_after_the_last_event_seen(
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    job_id, other = make_job("queued"), make_job("queued")
+    with sessions.begin() as session:
+        for number in range(5):
+            append_event(session, job_id, "warning", {"message": f"line one\nline {number}"})
+            append_event(session, other, "warning", {"message": "not for you"})
+    with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
+        messages = events_of(response)
+        seen = [next(messages) for _ in range(3)]
+    server.post(f"/jobs/{job_id}/cancel")
+    with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT | {"Last-Event-ID": seen[-1].id}) as response:
+        seen += list(events_of(response))
+    assert [message.event for message in seen] == ["queued", *["warning"] * 5, "cancelled"]
+    history = server.get(f"/jobs/{job_id}/events").json()["events"]
+    assert [json.loads(message.data) for message in seen] == history
+    assert [message.id for message in seen] == [str(event["id"]) for event in history]
+    after_the_end = server.get(f"/jobs/{job_id}/events", headers=ACCEPT | {"Last-Event-ID": seen[-1].id})
+    assert after_the_end.status_code == 204  # which tells a browser's EventSource not to come again
+
+
+def test_a_stream_that_waits_sends_heartbeats_and_holds_no_connection_of_the_database(
+    server: httpx.Client, application: FastAPI, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)
+    job_id = make_job("queued")
+    engine: Engine = application.state.engine
+    busy = contextlib.ExitStack()
+    with busy, server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
+        messages = read(response)
+        pings = 0
+        while pings < 3:
+            pings += any("ping" in comment for comment in next(messages).comments)
+        checked_out = [engine.pool.checkedout() for _ in range(50) if time.sleep(0.005) is None]  # type: ignore[attr-defined]
+        assert checked_out.count(0) > 25
+    assert server.get(f"/jobs/{job_id}").json()["status"] == "queued"
+
+
+def test_a_stream_outlives_a_database_that_goes_away_for_a_while(
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = make_job("queued")
+    with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
+        messages = events_of(response)
+        assert next(messages).event == "queued"
+        with sessions.begin() as session:
+            session.execute(text("ALTER TABLE job_events RENAME TO job_events_away"))
+        time.sleep(0.3)  # several looks fail
+        with sessions.begin() as session:
+            session.execute(text("ALTER TABLE job_events_away RENAME TO job_events"))
+        server.post(f"/jobs/{job_id}/cancel")
+        assert [message.event for message in messages] == ["cancelled"]
+
+
+def test_a_stream_ends_when_its_job_is_deleted(
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    job_id = make_job("queued")
+    with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
+        messages = events_of(response)
+        next(messages)
+        with sessions.begin() as session:
+            session.delete(session.get_one(Job, job_id))
+        assert list(messages) == []
+
+
+def test_a_long_history_is_told_whole_and_in_order(
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    job_id = make_job("cancelled")
+    with sessions.begin() as session:
+        session.add_all(
+            JobEvent(job_id=job_id, type="warning", data={"n": number}, created_at=utc_now()) for number in range(450)
+        )
+    with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
+        told = [json.loads(message.data)["data"].get("n") for message in events_of(response)]
+    assert told == [None, *range(450)]
+    pages, after = [], 0
+    while after is not None:
+        page = server.get(f"/jobs/{job_id}/events", params={"after": after, "limit": 100}).json()
+        pages += [event["data"].get("n") for event in page["events"]]
+        after = page["next_after"]
+    assert pages == told
+
+
+def test_events_of_writers_at_once_become_visible_in_the_order_of_their_ids(
+    make_job: MakeJob, sessions: sessionmaker[Session], settings: Settings
+) -> None:
+    job_id = make_job("queued")
+    errors: list[Exception] = []
+
+    def write() -> None:
+        try:
+            for _ in range(10):
+                with sessions.begin() as session:
+                    append_event(session, job_id, "warning", {})
+                    time.sleep(0.002)
+        except Exception as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    seen: list[int] = []
+    while len(seen) < 31 and not errors:
+        seen += [event.id for event in stream._look(sessions, job_id, seen[-1] if seen else 0).events]
+    for writer in writers:
+        writer.join()
+    assert not errors
+    with sessions() as session:
+        assert seen == sorted(event.id for event in session.query(JobEvent).filter_by(job_id=job_id))
