@@ -62,8 +62,8 @@ def run_worker(settings: Settings) -> int:
 
     worker_shutting_down.connect(shut_down, weak=False)
     worker = celery.Worker(
-        hostname=f"qpruner-{os.getpid()}@{socket.gethostname()}", quiet=True, loglevel=settings.log_level, without_mingle=True, without_gossip=True,
-        without_heartbeat=True,
+        hostname=f"qpruner-{os.getpid()}@{socket.gethostname()}", loglevel=settings.log_level, quiet=True,
+        without_mingle=True, without_gossip=True, without_heartbeat=True,
     )  # fmt: skip
     worker.start()
     return int(worker.exitcode or 0)
