@@ -98,7 +98,7 @@ export function lossCurve(name, points) {
     (value) => count(value), (value) => decimal(value, 2));
   const line = (values) => values.map((value, place) => `${place ? "L" : "M"}${x(points[place].step)} ${y(value)}`).join("");
   let mean = points[0].value;
-  const weight = Math.min(0.9, 1 - 4 / Math.max(5, points.length));
+  const weight = Math.min(0.9, Math.max(0, 1 - 12 / points.length));
   const smooth = points.map((one) => (mean = weight * mean + (1 - weight) * one.value));
   chart.append(svg("path", { class: "raw", d: line(points.map((one) => one.value)) }), svg("path", { class: "smooth", d: line(smooth) }));
   return el("section", { class: "card" }, el("h2", {}, title), chart);

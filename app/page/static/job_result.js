@@ -1,6 +1,6 @@
 // What came out of a job: the headline, the table of before and after, and the files.
 
-import { getJson } from "./api.js";
+import { apiKey, getJson } from "./api.js";
 import { copyButton, el, notify } from "./dom.js";
 import { bytes, change, count, decimal } from "./format.js";
 
@@ -25,18 +25,18 @@ export function measurementsCard(report) {
   const dense = rows.find((row) => row.variant === "dense");
   const accuracy = rows.some((row) => row.accuracy !== null);
   const against = (row, name) => dense && row !== dense && el("span", { class: "muted small delta" }, change(row[name], dense[name]));
-  const heads = ["", "Parameters", "Bytes", "Perplexity", accuracy && "Accuracy", "Tokens/s"].filter((head) => head !== false);
+  const heads = ["", "Bytes", "Perplexity", accuracy && "Accuracy", "Tokens/s", "Parameters"].filter((head) => head !== false);
   return el("section", { class: "card" },
     el("h2", {}, "Before and after"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of before and after" }, el("table", {},
       el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, rows.map((row) => el("tr", { class: row.variant },
         el("th", { scope: "row" }, NAMES[row.variant] ?? row.variant),
-        el("td", {}, count(row.parameters)),
         el("td", {}, bytes(row.bytes), against(row, "bytes")),
         el("td", {}, decimal(row.perplexity), against(row, "perplexity")),
         accuracy && el("td", {}, row.accuracy === null ? "–" : `${decimal(100 * row.accuracy, 1)} ± ${decimal(100 * (row.accuracy_stderr ?? 0), 1)} %`),
-        el("td", {}, decimal(row.tokens_per_second, 1), against(row, "tokens_per_second"))))))),
+        el("td", {}, decimal(row.tokens_per_second, 1), against(row, "tokens_per_second")),
+        el("td", {}, count(row.parameters))))))),
     el("p", { class: "muted small" }, `Budget ${bytes(report.memory_budget)}; ${bytes(report.predicted_bytes)} was predicted. Every figure of the table was measured.`),
     report.warnings.map((text) => el("p", { class: "alert warn" }, text)));
 }
@@ -44,7 +44,8 @@ export function measurementsCard(report) {
 /** Files with size, SHA-256 and download, and how to do the same from a shell. */
 export function artifactsCard(job, artifacts) {
   const first = artifacts.find((one) => one.name === "mixed.tar") ?? artifacts[0];
-  const command = `curl -L -C - -o ${first.name} -H "Authorization: Bearer $QPRUNER_API_KEY" ${location.origin}/jobs/${job.id}/artifacts/${first.name}`;
+  const key = apiKey.get() ? ' -H "Authorization: Bearer $QPRUNER_API_KEY"' : "";
+  const command = `curl -L -C - -o ${first.name}${key} ${location.origin}/jobs/${job.id}/artifacts/${first.name}`;
   return el("section", { class: "card" },
     el("h2", {}, "Files"),
     el("ul", { class: "files" }, artifacts.map((one) => el("li", {},

@@ -1,0 +1,133 @@
+"""Jobs as workers leave them in the database, for the page to show."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.ids import new_id
+from app.jobs.history import append_event
+from app.jobs.models import Artifact, Job, JobMetric, JobTrial, StageResult
+from app.keys.service import DEFAULT_TENANT
+from app.store.base import ArtifactStore
+from qpruner_core.config import CompressionConfig
+from qpruner_core.events import STAGES
+from qpruner_core.report import CompressionReport, Measurement
+
+LAYERS = 30
+BUDGET = 130_000_000
+BITS = [16 if layer in (0, 29) else 8 if layer % 4 == 0 else 4 for layer in range(LAYERS)]
+
+
+def add_job(
+    session: Session, status: str, *, stage: str | None = None, model: str = "demo:smollm2-135m-instruct"
+) -> Job:
+    """A job without history."""
+    config = CompressionConfig(model=model, dataset="ds_prose", memory_budget=BUDGET)
+    now = utc_now()
+    job = Job(
+        id=new_id("job"), tenant=DEFAULT_TENANT, status=status, stage=stage, progress=0.0, model=model,
+        dataset="ds_prose", memory_budget=BUDGET, labels={}, config=config.model_dump(mode="json"),
+        request_sha256="0" * 64, attempt=0 if status == "queued" else 1, max_attempts=3, created_at=now,
+        started_at=None if status == "queued" else now - timedelta(seconds=200),
+        finished_at=now if status in ("succeeded", "failed", "cancelled") else None,
+    )  # fmt: skip
+    session.add(job)
+    session.flush()
+    append_event(session, job.id, "queued")
+    return job
+
+
+def finish_stages(session: Session, job: Job, stages: tuple[str, ...]) -> None:
+    """Give ``job`` the rows of finished ``stages``."""
+    for number, stage in enumerate(stages):
+        seconds = 4.2 + 13 * number
+        session.add(
+            StageResult(
+                job_id=job.id, stage=stage, attempt=1, seconds=seconds, store_prefix=f"jobs/{job.id}/stages/{stage}",
+                files=[], summary={}, finished_at=utc_now(),
+            )
+        )  # fmt: skip
+        append_event(session, job.id, "stage_started", {"stage": stage})
+        append_event(session, job.id, "stage_finished", {"stage": stage, "seconds": seconds, "resumed": False})
+
+
+def add_trials(session: Session, job: Job, number: int) -> None:
+    """Give ``job`` as many trials, the last of them with BITS."""
+    for index in range(number):
+        spread = math.sin(index * 2.4) * 0.5 + 0.5
+        bits = BITS if index == number - 1 else [16 if (layer * 7 + index) % 11 == 0 else 4 for layer in range(LAYERS)]
+        size = int(96e6 + 33e6 * spread)
+        loss = 3.9 - 0.6 * spread + 0.12 * abs(math.cos(index * 5.1))
+        origin = "score" if index == 0 else "random" if index < 6 else "acquisition"
+        session.add(JobTrial(job_id=job.id, index=index, origin=origin, bits=bits, bytes=size, loss=loss))
+
+
+def add_running_job(session: Session) -> Job:
+    """A job in the middle of its search."""
+    job = add_job(session, "running", stage="allocate")
+    job.progress = 2.4 / 7
+    finish_stages(session, job, STAGES[:2])
+    append_event(session, job.id, "stage_started", {"stage": "allocate"})
+    append_event(session, job.id, "stage_progress", {"stage": "allocate", "fraction": 0.4, "message": "trial 16 of 40"})
+    add_trials(session, job, 16)
+    return job
+
+
+def add_failed_job(session: Session) -> Job:
+    """A job whose training diverged."""
+    job = add_job(session, "failed", stage="finetune", model="org/broken-model@main")
+    job.progress = 4.3 / 7
+    finish_stages(session, job, STAGES[:4])
+    job.error = {
+        "code": "training_diverged", "message": "The loss became NaN at step 31.", "field": "finetune.learning_rate",
+        "remedy": "Lower finetune.learning_rate and retry: finished stages are kept.",
+    }  # fmt: skip
+    append_event(session, job.id, "failed", job.error)
+    return job
+
+
+def add_finished_job(session: Session, store: ArtifactStore, artifact: bytes, sha256: str) -> Job:
+    """A job with its report, its curves and one file, which holds ``artifact``."""
+    job = add_job(session, "succeeded")
+    job.progress = 1.0
+    finish_stages(session, job, STAGES)
+    add_trials(session, job, 40)
+    for step in range(0, 200, 4):
+        value = 3.1 + 1.1 * math.exp(-step / 40) + 0.12 * math.sin(step * 1.7)
+        session.add(JobMetric(job_id=job.id, name="finetune.loss", step=step, value=value))
+    rows = (
+        ("dense", 134_515_008, 269_030_144, 20.5, 31.0),
+        ("pruned", 117_000_000, 234_000_000, 44.1, 34.2),
+        ("pruned_nf4", 117_000_000, 104_000_000, 52.8, 18.4),
+        ("final", 119_000_000, 128_400_000, 29.7, 20.1),
+    )
+    job.result = CompressionReport(
+        model=job.model, revision=None, dataset=job.dataset, memory_budget=BUDGET, seed=0, prune_ratio=0.13,
+        bits=BITS, widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
+        predicted_bytes=128_400_000,
+        measurements=[
+            Measurement.model_validate(
+                dict(zip(("variant", "parameters", "bytes", "perplexity", "tokens_per_second"), row, strict=True))
+            )
+            for row in rows
+        ],
+        stage_seconds=dict.fromkeys(STAGES, 10.0), warnings=[], files=[],
+    ).model_dump(mode="json")  # fmt: skip
+    key = f"jobs/{job.id}/artifacts/mixed.tar"
+    session.add(
+        Artifact(
+            job_id=job.id,
+            name="mixed.tar",
+            key=key,
+            bytes=len(artifact),
+            sha256=sha256,
+            format="tar",
+            created_at=utc_now(),
+        )
+    )
+    append_event(session, job.id, "succeeded")
+    return job
