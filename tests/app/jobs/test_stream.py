@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import utc_now
@@ -181,7 +182,7 @@ def test_events_of_writers_at_once_become_visible_in_the_order_of_their_ids(
     make_job: MakeJob, sessions: sessionmaker[Session], settings: Settings
 ) -> None:
     job_id = make_job("queued")
-    errors: list[Exception] = []
+    errors: list[SQLAlchemyError] = []
 
     def write() -> None:
         try:
@@ -189,7 +190,7 @@ def test_events_of_writers_at_once_become_visible_in_the_order_of_their_ids(
                 with sessions.begin() as session:
                     append_event(session, job_id, "warning", {})
                     time.sleep(0.002)
-        except Exception as error:
+        except SQLAlchemyError as error:
             errors.append(error)
 
     writers = [threading.Thread(target=write) for _ in range(3)]
