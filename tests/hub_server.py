@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -139,6 +140,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+class _Server(ThreadingHTTPServer):
+    """A server whose end also ends the connections that clients keep open."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self._connections: list[socket.socket] = []
+
+    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in self._connections:
+            with suppress(OSError):  # the client has closed it already
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 def _files(repository: _Repository) -> list[tuple[str, Path]]:
     paths = sorted(path for path in repository.directory.rglob("*") if path.is_file())
     return [(path.relative_to(repository.directory).as_posix(), path) for path in paths]
@@ -151,8 +172,7 @@ def _blob(path: Path) -> dict[str, object]:
 @contextmanager
 def run_hub_server() -> Iterator[HubServer]:
     """A hub on 127.0.0.1, until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server()
     hub = HubServer(url=f"http://127.0.0.1:{server.server_port}")
     server.RequestHandlerClass = type("Handler", (_Handler,), {"hub": hub})
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
