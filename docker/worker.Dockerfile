@@ -32,6 +32,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --user-group --home-dir /var/lib/qpruner --create-home qpruner
 COPY --from=build /opt/qpruner /opt/qpruner
+COPY docker/check_worker.py /opt/qpruner/check_worker.py
 ENV PATH=/opt/qpruner/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

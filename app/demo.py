@@ -1,0 +1,234 @@
+"""``make demo``: the whole service at work on SmolLM2-135M-Instruct, seen from outside.
+
+Starts ``qpruner serve`` on its embedded parts, uploads prose, posts a job, follows it, downloads the result through
+its signed URL and loads it in a process of its own. Ends with nothing left running, unless asked with ``--keep``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from app import die_with_parent
+from app.demo_client import DemoError, JobClient
+from qpruner_core.cli import measurement_table
+from qpruner_core.events import EVENT_ADAPTER
+from qpruner_core.report import CompressionReport
+from qpruner_core.sizes import format_bytes
+from qpruner_core.terminal import Progress as StageBars
+
+JOB: dict[str, Any] = {
+    "model": "demo:smollm2-135m-instruct",
+    "sequence_length": 128,
+    "prune": {"calibration_sequences": 16},
+    "score": {"calibration_sequences": 4},
+    "allocate": {"trials": 16, "calibration_sequences": 4},
+    "finetune": {"steps": 150, "batch_size": 4},
+    "evaluate": {"max_tokens": 8192, "generated_tokens": 24},
+    "labels": {"made-by": "demo"},
+}
+BUDGET = "130MB"
+PROMPT = "The with statement is used to"
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+
+console = Console(highlight=False)
+
+
+def main(
+    budget: Annotated[str, typer.Option(help="Bytes of the loaded model.")] = BUDGET,
+    data_dir: Annotated[Path, typer.Option(help="The service's data, and what is downloaded.")] = Path(".qpruner/demo"),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running at the end.")] = False,
+) -> None:
+    """Compress SmolLM2-135M-Instruct through the service, and show what came out."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    begun = time.monotonic()
+    data_dir = data_dir.resolve()
+    try:
+        with _running_service(data_dir, port, keep) as (url, alive):
+            client = JobClient(url, alive)
+            try:
+                job_id, files = _compress(client, data_dir, budget, url)
+            finally:
+                client.close()
+        _say_where(url, job_id, files, data_dir, keep)
+        console.print(f"Done in {time.monotonic() - begun:.0f} s.")
+    except DemoError as error:
+        console.print("[red]The demo failed.[/red]", end=" ")
+        console.print(str(error), markup=False, soft_wrap=True)
+        console.print(f"The service's log is {data_dir / 'serve.log'}.", soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left running.")
+        raise typer.Exit(130) from None
+
+
+def _compress(client: JobClient, data_dir: Path, budget: str, url: str) -> tuple[str, Path]:
+    """Submit, follow, download and load; the job's id and where its files lie."""
+    client.cancel_unfinished()
+    dataset = client.upload(_write_prose(data_dir / "prose.txt"))
+    console.print(f"Uploaded {dataset['records']} passages of prose as {dataset['id']}.")
+    job_id = str(client.submit(JOB | {"dataset": dataset["id"], "memory_budget": budget})["id"])
+    console.print(f"Submitted {job_id}; the page shows it at {url}/#/jobs/{job_id}", soft_wrap=True)
+    try:
+        _follow(client, job_id)
+    except BaseException:
+        _cancel_quietly(client)
+        raise
+    job = client.job(job_id)
+    if job["status"] != "succeeded":
+        error = job["error"] or {"message": f"The job is {job['status']}.", "remedy": "", "code": job["status"]}
+        raise DemoError(f"{error['message']} {error.get('remedy') or ''} ({error['code']})")
+    files = data_dir / "files" / job_id
+    loaded = _download_and_load(client, job_id, files)
+    _show(CompressionReport.model_validate(job["result"]), loaded)
+    return job_id, files
+
+
+def _follow(client: JobClient, job_id: str) -> None:
+    with StageBars(console) as bars:
+        for event in client.follow(job_id):
+            kind, data = event["type"], event["data"]
+            if kind in ("stage_started", "stage_progress"):
+                shown = {name: data[name] for name in ("stage", "fraction", "message") if name in data}
+                bars(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
+            elif kind == "stage_finished":
+                shown = {name: data[name] for name in ("stage", "seconds", "summary", "resumed")}
+                bars(EVENT_ADAPTER.validate_python({"type": kind, "directory": "", "files": [], **shown}))
+            elif kind in ("warning", "attempt_lost"):
+                console.print(f"{kind}: {data.get('message') or data.get('reason') or ''}", markup=False)
+
+
+def _cancel_quietly(client: JobClient) -> None:
+    with suppress(DemoError):  # the service is gone, or stops now anyway: the next demo cancels what this one leaves
+        client.cancel_unfinished()
+
+
+def _download_and_load(client: JobClient, job_id: str, files: Path) -> dict[str, Any]:
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True)
+    archive = files / "mixed.tar"
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(" download", total=None)
+        entry = client.download(
+            job_id, archive.name, archive, lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    console.print(f"SHA-256 {entry['sha256']} is as the manifest says.", soft_wrap=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(files, filter="data")
+    command = [sys.executable, "-m", "app.cli", "generate", str(files / "mixed"), "--prompt", PROMPT, "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603 - our own command
+    if answer.returncode:
+        raise DemoError(f"The downloaded model does not load: {answer.stderr.strip() or answer.stdout.strip()}")
+    return dict(json.loads(answer.stdout))
+
+
+def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
+    console.print(measurement_table(report.measurements))
+    fits = loaded["bytes"] <= report.memory_budget
+    console.print(
+        f"Loaded from the download in a process of its own: {loaded['bytes']:,} bytes measured, "
+        f"budget {report.memory_budget:,}, predicted {report.predicted_bytes:,}.", soft_wrap=True,
+    )  # fmt: skip
+    console.print("It says: ", end="")
+    console.print(" ".join(f"{loaded['prompt']}{loaded['text']}".split()), style="italic", markup=False)
+    if not fits:
+        raise DemoError(f"The loaded model takes {format_bytes(loaded['bytes'])}, more than the budget.")
+
+
+def _say_where(url: str, job_id: str, files: Path, data_dir: Path, keep: bool) -> None:
+    shown = Path(os.path.relpath(data_dir))
+    console.print(f"Files:  {files}", soft_wrap=True)
+    if keep:
+        pid = (data_dir / "serve.pid").read_text()
+        console.print(f"Page:   {url}/#/jobs/{job_id} until you stop it with: kill {pid}", soft_wrap=True)
+    else:
+        console.print(f'Page:   make serve ARGS="--data-dir {shown}" shows the job again', soft_wrap=True)
+
+
+def _write_prose(path: Path) -> Path:
+    """The prose of Python's own reference, which every installation carries, a passage a paragraph."""
+    passages = []
+    for name in sorted(topics):
+        for block in re.split(r"\n\s*\n", topics[name]):
+            text = " ".join(block.split())
+            if len(text) >= 80 and sum(one.isalpha() or one == " " for one in text) > 0.85 * len(text):
+                passages.append(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(dict.fromkeys(passages)) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """``qpruner serve`` on embedded parts: its address, and whether it lives. Gone afterwards, unless kept."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--data-dir", str(data_dir)]
+    if not keep:  # however we end, it ends
+        wrapper = [die_with_parent.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
+        command = [sys.executable, "-S", "-E", *wrapper, *command]
+    environment = {name: value for name, value in os.environ.items() if not _is_setting(name)}
+    log = data_dir / "serve.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, cwd=data_dir, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+            start_new_session=True,
+        )  # fmt: skip
+    (data_dir / "serve.pid").write_text(str(process.pid))
+    done = False
+    try:
+        url = _wait_for_url(process, log)
+        console.print(f"The service is up at {url}, on embedded parts.")
+        yield url, lambda: process.poll() is None
+        done = True
+    finally:
+        if not (keep and done):
+            _stop(process)
+
+
+def _is_setting(name: str) -> bool:
+    # Embedded defaults: neither the environment nor a .env (we start in data_dir) points the demo at other parts.
+    return name.startswith("QPRUNER_") and name != "QPRUNER_CACHE_DIR"
+
+
+def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        text = log.read_text(errors="replace")
+        if found := re.search(r"^page\s+(http://\S+)", text, flags=re.MULTILINE):
+            return found[1]
+        if process.poll() is not None:
+            raise DemoError(f"The service did not start: {' '.join(text.split()[-60:])}")
+        time.sleep(0.1)
+    raise DemoError(f"The service was not ready within {START_SECONDS:.0f} s.")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    typer.run(main)
