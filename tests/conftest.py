@@ -1,4 +1,4 @@
-"""Real databases and a real S3 server for any test that asks for them by name."""
+"""Real databases, a real S3 server and a real full disk for any test that asks for them by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from app.migrate import upgrade
 from tests.postgres import NoPostgresError, find_postgres, fresh_database, run_postgres
 from tests.s3 import NoS3Error, S3Server, find_s3, run_s3
+from tests.small_disk import NoSmallDiskError, mount_small_disk
 
 
 def pytest_report_header() -> str:
@@ -57,3 +58,15 @@ def s3_server() -> Iterator[S3Server]:
             yield server
     except NoS3Error as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory with room for 1 MiB."""
+    directory = tmp_path / "small-disk"
+    directory.mkdir()
+    try:
+        with mount_small_disk(directory, 2**20):
+            yield directory
+    except (NoSmallDiskError, FileNotFoundError) as error:
+        pytest.skip(f"no disk to fill up: {error}")

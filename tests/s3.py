@@ -13,12 +13,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import boto3
+from boto3.session import Session
 from botocore.config import Config
 
 from tests.server_processes import free_port, start_server, wait_until
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _CEPH_PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 _CEPH_CONF = """
@@ -51,7 +56,7 @@ mon_data_avail_warn = 1
 paxos_propose_interval = 0.05
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
-rgw_dns_name = 127.0.0.1
+rgw_dns_name = localhost
 rgw_num_rados_handles = 1
 rgw_gc_max_objs = 1
 rgw_usage_max_shards = 1
@@ -78,22 +83,26 @@ class S3Server:
 
     def create_bucket(self) -> str:
         """Make a bucket of a name of its own."""
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name="us-east-1",
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
         bucket = f"test-{uuid.uuid4().hex[:12]}"
-        client.create_bucket(Bucket=bucket)
+        _client(self).create_bucket(Bucket=bucket)
         return bucket
 
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables by which boto3 finds the credentials."""
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+
+@cache
+def _client(server: S3Server) -> S3Client:
+    return Session().client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 def find_s3() -> str:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
+from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from s3transfer.exceptions import RetriesExceededError
@@ -44,9 +44,10 @@ class S3Store:
         self.prefix = f"{prefix}/" if prefix else ""
         endpoint = settings.s3_endpoint_url
         with self._failures_as_unavailable():
-            self._control = _client(settings.s3_region, endpoint, _ANSWER_SECONDS)
-            self._transfer = _client(settings.s3_region, endpoint, _TRANSFER_SECONDS)
-            self._public = _client(settings.s3_region, settings.s3_public_endpoint_url or endpoint, _ANSWER_SECONDS)
+            session = Session(region_name=settings.s3_region)
+            self._control = _client(session, endpoint, _ANSWER_SECONDS)
+            self._transfer = _client(session, endpoint, _TRANSFER_SECONDS)
+            self._public = _client(session, settings.s3_public_endpoint_url or endpoint, _ANSWER_SECONDS)
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``key``, whole or not at all; in parts above 64 MiB."""
@@ -69,6 +70,14 @@ class S3Store:
         """Delete every object and unfinished upload whose key begins with ``prefix``; none is fine."""
         start = self.prefix + check_prefix(prefix)
         with self._failures_as_unavailable():
+            self._abort_uploads(start)
+            # One by one: the bulk request wants a checksum whose kind differs from server to server.
+            for page in self._control.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
+                for entry in page.get("Contents", []):
+                    self._control.delete_object(Bucket=self.bucket, Key=entry["Key"])
+
+    def _abort_uploads(self, start: str) -> None:
+        try:
             for page in self._control.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket, Prefix=start
             ):
@@ -76,10 +85,9 @@ class S3Store:
                     self._control.abort_multipart_upload(
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
-            # One by one: the bulk request wants a checksum whose kind differs from server to server.
-            for listing in self._control.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
-                for entry in listing.get("Contents", []):
-                    self._control.delete_object(Bucket=self.bucket, Key=entry["Key"])
+        except ClientError as error:
+            if _code(error) != "NoSuchUpload":  # it just ended; and how some servers say that there is none
+                raise
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
         """The server's own presigned URL, at the public endpoint if there is one; ``base_url`` is not used."""
@@ -110,7 +118,7 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            if key is not None and error.response.get("Error", {}).get("Code") in _MISSING:
+            if key is not None and _code(error) in _MISSING:
                 raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key) from error
             raise self._unavailable(error) from error
         except (BotoCoreError, Boto3Error, RetriesExceededError) as error:
@@ -123,10 +131,13 @@ class S3Store:
         )
 
 
-def _client(region: str, endpoint: str | None, read_seconds: float) -> S3Client:
-    return boto3.client(
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _client(session: Session, endpoint: str | None, read_seconds: float) -> S3Client:
+    return session.client(
         "s3",
-        region_name=region,
         endpoint_url=endpoint,
         config=Config(
             signature_version="s3v4",

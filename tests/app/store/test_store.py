@@ -91,35 +91,22 @@ def test_the_check_leaves_nothing_behind(store: ArtifactStore, tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "/etc/passwd",
-        "../x",
-        "a/../../x",
-        "a/./b",
-        "a//b",
-        "a/",
-        "a\\b",
-        "a\0b",
-        "a\nb",
-        "x" * 513,
-        "a/" + "y" * 256,
-    ],
-)
-def test_a_key_that_names_no_object_is_refused(store: ArtifactStore, payload: Path, key: str) -> None:
-    with pytest.raises(ValueError, match="key"):
-        store.put_file(key, payload)
-    with pytest.raises(ValueError, match="key"):
-        store.get_file(key, payload)
-    with pytest.raises(ValueError, match="key"):
-        store.signed_url(key, expires_in=60, filename="x", base_url="http://127.0.0.1")
+NO_KEYS = ("", "/etc/passwd", "../x", "a/../../x", "a/./b", "a//b", "a/", "a\\b", "a\0b", "a\nb", "x" * 513, "y" * 256)
 
 
-@pytest.mark.parametrize("prefix", ["", "/", "../", "a/../"])
-def test_a_prefix_that_would_delete_everything_is_refused(store: ArtifactStore, payload: Path, prefix: str) -> None:
+def test_a_key_that_names_no_object_is_refused(store: ArtifactStore, payload: Path) -> None:
+    for key in NO_KEYS:
+        with pytest.raises(ValueError, match="A key"):
+            store.put_file(key, payload)
+        with pytest.raises(ValueError, match="A key"):
+            store.get_file(key, payload)
+        with pytest.raises(ValueError, match="A key"):
+            store.signed_url(key, expires_in=60, filename="x", base_url="http://127.0.0.1")
+
+
+def test_a_prefix_that_would_delete_everything_is_refused(store: ArtifactStore, payload: Path, tmp_path: Path) -> None:
     store.put_file("a/b", payload)
-    with pytest.raises(ValueError, match="key"):
-        store.delete_prefix(prefix)
-    store.get_file("a/b", payload)
+    for prefix in ("", "/", "../", "a/../"):
+        with pytest.raises(ValueError, match="A key"):
+            store.delete_prefix(prefix)
+    assert _has(store, "a/b", tmp_path)
