@@ -1,0 +1,28 @@
+"""Installations, and a tiny model for real runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_model import build_tiny_llama, write_text_dataset
+from tests.worker.installation import TINY, Installation, run_installation
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """Everything but a worker, on SQLite and a local folder."""
+    with run_installation(tmp_path, {}) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A job that takes seconds once torch is imported."""
+    root = tmp_path_factory.mktemp("tiny-job")
+    build_tiny_llama(root / "model", train_steps=20)
+    write_text_dataset(root / "prose.txt", max_bytes=60_000)
+    return {"model": str(root / "model"), "dataset": str(root / "prose.txt"), **TINY}

