@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+_NO_SUCH_TABLE_OR_COLUMN = ("42P01", "42703")  # PostgreSQL's; SQLite says OperationalError
 
 
 class Fault(BaseModel):
@@ -207,7 +208,8 @@ def _from_database_error(error: Exception) -> Problem:
             422, "invalid_request", "A value is of no use to the database.", remedy="Leave out control characters."
         )
     lost = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
-    if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):
+    unmigrated = getattr(getattr(error, "orig", None), "sqlstate", None) in _NO_SUCH_TABLE_OR_COLUMN
+    if lost or unmigrated or (isinstance(error, DBAPIError) and error.connection_invalidated):
         logger.warning("database: %s", getattr(error, "orig", None) or error)
         full = "disk is full" in str(error) or "No space left" in str(error)
         return from_core_error(DiskFullError("The database's disk is full.")) if full else database_problem()

@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 request_id_context: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="-")
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_FORM_BYTES = 2**20  # boundaries and fields around an uploaded file
 
 
 class RequestContext:
@@ -58,7 +57,7 @@ class RequestContext:
         try:
             await self._guarded(request, scope, receive, send_with_id)
         except Exception:
-            logger.exception("unhandled error in %s %s", request.method, request.url.path)
+            logger.exception("%s: unhandled error in %s %s", request_id, request.method, request.url.path)
             if status:  # the answer has begun: all that is left is to break it off
                 raise
             await problem_response(request, internal_problem())(scope, receive, send_with_id)
@@ -66,7 +65,10 @@ class RequestContext:
             self.metrics.observe(scope, status, time.perf_counter() - begun)
 
     async def _guarded(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = self._body_limit(request.url.path)
+        if request.url.path == "/datasets":  # app.datasets.upload counts the file itself
+            await self.app(scope, receive, send)
+            return
+        limit = self.settings.max_body_bytes
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             await problem_response(request, _body_too_large(limit))(scope, receive, send)
@@ -83,11 +85,6 @@ class RequestContext:
             return message
 
         await self.app(scope, receive_within_limit, send)
-
-    def _body_limit(self, path: str) -> int:
-        if path == "/datasets" or path.startswith("/datasets/"):
-            return self.settings.max_dataset_bytes + _FORM_BYTES
-        return self.settings.max_body_bytes
 
 
 def _body_too_large(limit: int) -> Problem:

@@ -13,7 +13,11 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.database import utc_now
 from app.jobs import lease
 from app.jobs.models import Artifact, Dispatch, Job, JobEvent, JobStatus, StageResult
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import BASE_URL
 from tests.app.jobs.conftest import MakeJob, held_for
+from tests.server_processes import free_port
 
 
 def event_types(client: TestClient, job_id: str) -> list[str]:
@@ -145,3 +149,15 @@ def test_a_deleted_job_leaves_no_row_and_no_file_and_another_keeps_its_own(
     with pytest.raises(FileNotFoundError):
         application.state.store.get_file(f"jobs/{job_id}/artifacts/report.json", tmp_path / "gone")
     application.state.store.get_file(f"jobs/{other}/artifacts/report.json", tmp_path / "kept")
+
+
+def test_a_store_that_is_away_is_503_and_deletes_nothing(settings: Settings, make_job: MakeJob) -> None:
+    job_id = make_job("succeeded")
+    away = settings.model_copy(
+        update={"store_url": "s3://bucket/prefix", "s3_endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    )
+    client = TestClient(create_app(away), base_url=BASE_URL)
+    answer = client.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert client.get(f"/jobs/{job_id}").status_code == 200

@@ -1,0 +1,76 @@
+"""``/docs`` and ``/openapi.json``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.jobs.schemas import JobRequest
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import BASE_URL
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    """A client of an application whose database was never made."""
+    return TestClient(create_app(Settings(data_dir=tmp_path)), base_url=BASE_URL)
+
+
+@pytest.fixture
+def schema(client: TestClient) -> dict[str, Any]:
+    """The description of the API."""
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+def operations(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_the_documentation_page_asks_no_other_host_for_anything(client: TestClient) -> None:
+    page = client.get("/docs").text
+    addresses = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)""", page)
+    assert any(address.endswith("swagger-ui-bundle.js") for address in addresses)
+    for address in addresses:
+        assert address.startswith("/"), address
+        assert not address.startswith("//")
+        assert client.get(address).status_code == 200
+    assert "//" not in re.sub(r"\s//.*", "", page)
+    assert client.get("/redoc").status_code == 404
+
+
+def test_every_operation_says_what_it_does_and_how_it_fails(schema: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in operations(schema)]
+    assert len(names) == len(set(names)) > 15
+    for name, operation in operations(schema):
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+        for status, answer in operation["responses"].items():
+            if status.startswith(("4", "5")) and "content" in answer and name != "GET /readyz":
+                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+    jobs = [operation for name, operation in operations(schema) if " /jobs" in name]
+    assert len(jobs) == 12
+    for operation in jobs:
+        assert operation["security"]
+        assert {"401", "403"} <= set(operation["responses"])
+
+
+def test_every_reference_of_the_description_leads_somewhere(schema: dict[str, Any]) -> None:
+    names = set(re.findall(r"#/components/schemas/(\w+)", str(schema)))
+    assert names == set(schema["components"]["schemas"])
+
+
+def test_the_example_body_is_a_valid_request(schema: dict[str, Any]) -> None:
+    (example,) = schema["components"]["schemas"]["JobRequest"]["examples"]
+    assert example["model"] == "demo:smollm2-135m-instruct"
+    assert JobRequest.model_validate(example).memory_budget == 130_000_000
