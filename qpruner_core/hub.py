@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
     RevisionResolutionError,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import SafetensorsRepoMetadata  # type: ignore[attr-defined]
 
 from qpruner_core.errors import (
     DatasetNotFoundError,
@@ -89,6 +90,7 @@ class HubRepository:
         self.kind = kind
         self._cache = policy.cache_dir / "hub"
         self.api = HfApi(endpoint=policy.hub_endpoint, token=policy.hub_token)
+        self._is_away = False
         with self.errors():
             self._folder = self._cache / repo_folder_name(repo_id=hub_id.repository, repo_type=kind)
         self.commit, self.sizes = self._look()
@@ -105,6 +107,7 @@ class HubRepository:
             listing = self._listing(revision or "")
             if not _COMMIT.fullmatch(revision or "") or not listing.is_file():  # a branch may have moved on meanwhile
                 raise
+            self._is_away = True
             return listing.stem, json.loads(listing.read_text())
         siblings = getattr(info, "siblings", None) or []
         sizes = {file.rfilename: file.size or 0 for file in siblings if _stays_inside(file.rfilename)}
@@ -137,9 +140,21 @@ class HubRepository:
         with disk_full_as_error(self._cache), self.errors():
             for name in files:
                 self.api.hf_hub_download(
-                    self.id.repository, name, repo_type=self.kind, revision=self.commit, cache_dir=self._cache
+                    self.id.repository,
+                    name,
+                    repo_type=self.kind,
+                    revision=self.commit,
+                    cache_dir=self._cache,
+                    local_files_only=self._is_away,  # the client would try for half a minute
                 )
         return snapshot
+
+    def safetensors_metadata(self) -> SafetensorsRepoMetadata:
+        """The headers of the repository's safetensors files, fetched without their weights."""
+        if self._is_away:
+            raise self._away()
+        with self.errors():
+            return self.api.get_safetensors_metadata(self.id.repository, revision=self.commit)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -101,6 +101,7 @@ def _choices(row: Mapping[str, Any], where: str) -> Record | None:
     context, choices, label = _string(row, "context", where), row["choices"], row["label"]
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise invalid(f'"choices" of {where} is not a list of strings', COLUMNS_REMEDY)
+    choices = [_string({"choices": choice}, "choices", where) for choice in choices]
     if len(choices) < 2:
         raise invalid(f"{where} has {len(choices)} choices", "Give at least 2 choices in each record.")
     if isinstance(label, bool) or not isinstance(label, int):
@@ -121,6 +122,10 @@ def _string(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row[column]
     if not isinstance(value, str):
         raise invalid(f'"{column}" of {where} is not a string', COLUMNS_REMEDY)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, which no tokenizer takes
+        raise invalid(f'"{column}" of {where} is not valid Unicode', "Remove the broken characters.") from error
     return value
 
 

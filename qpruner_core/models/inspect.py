@@ -88,8 +88,7 @@ def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy
 
 def _hub_tensors(repository: HubRepository, reference: str) -> TensorShapes:
     try:
-        with repository.errors():
-            metadata = repository.api.get_safetensors_metadata(repository.id.repository, revision=repository.commit)
+        metadata = repository.safetensors_metadata()
     except (SafetensorsParsingError, NotASafetensorsRepoError, json.JSONDecodeError, KeyError) as error:
         raise CorruptModelError(
             f"The weights of {reference!r} on the hub have no readable safetensors header.",
