@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import re
 import time
@@ -17,8 +16,6 @@ from app.settings import Settings
 from qpruner_core.sizes import format_bytes
 
 logger = logging.getLogger(__name__)
-
-request_id_context: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="-")
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -44,7 +41,6 @@ class RequestContext:
         given = request.headers.get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        request_id_context.set(request_id)
         status, begun = 0, time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -57,12 +53,14 @@ class RequestContext:
         try:
             await self._guarded(request, scope, receive, send_with_id)
         except Exception:
-            logger.exception("%s: unhandled error in %s %s", request_id, request.method, request.url.path)
+            logger.exception("%s: unhandled error in %s %r", request_id, request.method, request.url.path)
             if status:  # the answer has begun: all that is left is to break it off
                 raise
             await problem_response(request, internal_problem())(scope, receive, send_with_id)
         finally:
-            self.metrics.observe(scope, status, time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            self.metrics.observe(scope, status, seconds)
+            logger.info("%s: %s %r %d in %.3f s", request_id, request.method, request.url.path, status, seconds)
 
     async def _guarded(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         if request.url.path == "/datasets":  # app.datasets.upload counts the file itself

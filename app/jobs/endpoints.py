@@ -71,7 +71,10 @@ def submit_job(
         Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Makes sending it again safe."),
     ] = None,
 ) -> JobView:
-    """Queue a run. What would make it fail, and can be known beforehand, is answered here and queues nothing."""
+    """Queue a run. What would make it fail, and can be known beforehand, is answered here and queues nothing.
+
+    `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
+    """
     job, replayed = service.submit_job(session, settings, principal.tenant, body, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
