@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,9 +16,11 @@ from app.ids import new_id
 from app.jobs.models import TERMINAL, Job
 from app.problems import Problem
 from app.store import ArtifactStore, StoreUnavailableError
-from qpruner_core.data import DatasetDescription, inspect_dataset
 from qpruner_core.errors import UserError
 from qpruner_core.source_policy import SourcePolicy
+
+if TYPE_CHECKING:
+    from qpruner_core.data import DatasetDescription
 
 
 def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy, tenant: str, path: Path) -> Dataset:
@@ -97,6 +100,8 @@ def _prefix(dataset_id: str) -> str:
 
 
 def _inspect(path: Path, policy: SourcePolicy) -> DatasetDescription:
+    from qpruner_core.data import inspect_dataset  # imports tokenizers and more, seconds that a start need not wait for
+
     # Named as the user named it, so that the errors speak of that and not of a temporary folder of ours.
     try:
         return inspect_dataset(path.name, policy.model_copy(update={"uploads": {path.name: path}}))

@@ -85,7 +85,7 @@ def test_a_key_is_usable_until_it_is_revoked_or_expires(session: Session) -> Non
     assert not has_usable_key(session)
 
 
-BAD_REQUESTS = (
+BAD_REQUESTS: tuple[tuple[str, str, list[str], datetime | None, str], ...] = (
     ("", "n", ["read"], None, "tenant"),
     ("Acme Corp", "n", ["read"], None, "tenant"),
     ("a" * 65, "n", ["read"], None, "tenant"),
