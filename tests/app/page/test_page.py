@@ -13,8 +13,8 @@ from app.jobs.history import append_event
 from app.jobs.models import Job, JobTrial
 from app.keys.service import DEFAULT_TENANT, create_key
 from app.secrets import load_signing_key
-from tests.app.page import seed
-from tests.app.page.conftest import Service
+from tests.app import seeded_jobs as seed
+from tests.app.live_service import Service
 from tests.tiny_model import build_tiny_llama, write_text_dataset
 
 pytestmark = pytest.mark.service

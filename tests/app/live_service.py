@@ -1,0 +1,41 @@
+"""The service in a thread of the test, on a free port, with its application at hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.migrate import upgrade
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service: its address and its application, whose state tests write jobs through."""
+
+    url: str
+    app: FastAPI
+
+
+def run_service(settings: Settings) -> Iterator[Service]:
+    """Serve ``settings`` on a free port until the generator is closed."""
+    upgrade(settings.resolved_database_url)
+    app = create_app(settings)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the service did not start"
+        thread.join(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Service(f"http://127.0.0.1:{port}", app)
+    finally:
+        server.should_exit = True
+        thread.join(20)
