@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from app.migrate import upgrade
 from tests.postgres import NoPostgresError, find_postgres, fresh_database, run_postgres
@@ -35,7 +37,10 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
+
+
+@pytest.fixture(params=BOTH)
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of the test's own, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
@@ -43,11 +48,32 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
-@pytest.fixture
-def database_url(empty_database_url: str) -> str:
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a migrated SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "test.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated PostgreSQL database, to be copied."""
+    with fresh_database(postgres_server) as url:
+        upgrade(url)
+        yield str(make_url(url).database)
+
+
+@pytest.fixture(params=BOTH)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated database of the test's own, once on SQLite and once on PostgreSQL."""
-    upgrade(empty_database_url)
-    return empty_database_url
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.db")
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+    else:
+        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated_postgres")
+        with fresh_database(server, template) as url:
+            yield url
 
 
 @pytest.fixture(scope="session")

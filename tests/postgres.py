@@ -46,12 +46,12 @@ def run_postgres() -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """An empty database on the server, dropped afterwards with whatever is still connected to it."""
+def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
+    """A copy of the database ``template``, dropped afterwards with whatever is still connected to it."""
     name = f"qpruner_{uuid.uuid4().hex[:12]}"
     conninfo = make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
             yield make_url(conninfo).set(database=name).render_as_string(hide_password=False)
         finally:
