@@ -93,7 +93,9 @@ def prepare_data(
             f"{calibration_sequences} were asked for."
         )
     if left_out := train.left_out + held_out.left_out:
-        warnings.append(f"{left_out} records were left out: their answers do not fit into {sequence_length} tokens.")
+        warnings.append(
+            f"{left_out} records were left out: nothing to learn from them fits into {sequence_length} tokens."
+        )
     digest = _digest(examples, calibration, held_windows, choices)
     return PreparedData(examples, calibration, held_windows, choices, digest, warnings)
 

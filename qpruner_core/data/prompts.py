@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from qpruner_core.data.formats import invalid
 from qpruner_core.data.records import InstructionRecord, Message, MessagesRecord
@@ -22,6 +26,7 @@ _WITHOUT_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,9 @@ def instruction_segments(record: InstructionRecord, tokenizer: PreTrainedTokeniz
 def messages_segments(record: MessagesRecord, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
     """The conversation, learned on the turns of the assistant only.
 
-    A turn is what the template adds to the conversation so far with its generation prompt. Where a template rewrites
-    earlier turns (some drop the thoughts in them), only the last turn of the assistant is learned.
+    A template that marks them (``{% generation %}``) is taken at its word. Under any other, a turn is what the
+    template adds to the conversation so far with its generation prompt. Where a template rewrites earlier turns (some
+    drop the thoughts in them), only the last turn of the assistant is learned.
 
     Raises:
         DatasetInvalidError: the tokenizer's template refuses the conversation.
@@ -56,19 +62,45 @@ def messages_segments(record: MessagesRecord, tokenizer: PreTrainedTokenizerBase
     if not tokenizer.chat_template:
         return _plain_segments(record, tokenizer)
     turns = [index for index, message in enumerate(record.messages) if message.role == "assistant"]
-    messages = [{"role": message.role, "content": message.content} for message in record.messages]
-    whole = _render(tokenizer, messages[: turns[-1] + 1], add_generation_prompt=False)
-    return _by_prefix(tokenizer, messages, turns, whole) or _by_prefix(tokenizer, messages, turns[-1:], whole) or []
+    messages = [{"role": message.role, "content": message.content} for message in record.messages[: turns[-1] + 1]]
+    if _GENERATION.search(str(tokenizer.get_chat_template())):
+        return _by_marks(tokenizer, messages)
+    whole = _render(tokenizer, messages, add_generation_prompt=False)
+    for prompted in (True, False):  # some generation prompts open a thought that a finished turn does not have
+        for chosen in (turns, turns[-1:]):
+            segments = _by_prefix(tokenizer, messages, chosen, whole, prompted=prompted)
+            if segments is not None:
+                return segments
+    raise invalid(
+        "the model's chat template rewrites a conversation when a turn is added, so that turns cannot be told apart",
+        'Give records with "instruction" and "output", or with "text".',
+    )
+
+
+def _by_marks(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[Segment]:
+    with _template_errors(messages):
+        rendered, marks = render_jinja_template(
+            conversations=[messages],
+            chat_template=tokenizer.get_chat_template(),
+            return_assistant_tokens_mask=True,
+            **tokenizer.special_tokens_map,
+        )
+    segments: list[Segment] = []
+    position = 0
+    for start, end in marks[0]:
+        segments += [Segment(rendered[0][position:start], False), Segment(rendered[0][start:end], True)]
+        position = end
+    return segments
 
 
 def _by_prefix(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], turns: list[int], whole: str
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], turns: list[int], whole: str, *, prompted: bool
 ) -> list[Segment] | None:
     """Cut ``whole`` around the given turns, or ``None`` if the template does not build it up turn by turn."""
     segments: list[Segment] = []
     position = 0
     for turn in turns:
-        before = _render(tokenizer, messages[:turn], add_generation_prompt=True) if turn else ""
+        before = _render(tokenizer, messages[:turn], add_generation_prompt=prompted) if turn else ""
         after = _render(tokenizer, messages[: turn + 1], add_generation_prompt=False)
         if not (whole.startswith(before) and whole.startswith(after) and position <= len(before) < len(after)):
             return None
@@ -88,8 +120,14 @@ def _plain_segments(record: MessagesRecord, tokenizer: PreTrainedTokenizerBase) 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
     options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-    try:
+    with _template_errors(messages):
         return str(tokenizer.apply_chat_template(messages, **options))
+
+
+@contextmanager
+def _template_errors(messages: list[dict[str, str]]) -> Iterator[None]:
+    try:
+        yield
     except (TemplateError, TypeError, ValueError) as error:
         roles = ", ".join(message["role"] for message in messages)
         raise invalid(

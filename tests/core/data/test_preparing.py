@@ -179,6 +179,32 @@ def test_a_template_that_rewrites_earlier_turns_is_learned_on_the_last(tokenizer
     assert not any("shortened" in learned_text(example, tokenizer) for example in data.train)
 
 
+def test_a_template_that_marks_what_is_generated_is_taken_at_its_word(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}:{% if m['role'] == 'assistant' %}"
+        "{% generation %}{{ m['content'] }};{% endgeneration %}{% else %}{{ m['content'] }};{% endif %}{% endfor %}"
+    )
+    data = prepare(dataset_of("messages", _conversations(60)), tokenizer, sequence_length=256)
+    for example in data.train:
+        learned = learned_text(example, tokenizer)
+        assert learned.startswith("reply one to ")
+        assert learned.endswith(";reply two;")
+        assert "assistant" not in learned
+
+
+def test_a_generation_prompt_that_finished_turns_do_not_have_is_done_without(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }};{% endfor %}"
+        "{% if add_generation_prompt %}assistant:<think>{% endif %}"
+    )
+    data = prepare(dataset_of("messages", _conversations(60)), tokenizer, sequence_length=256)
+    for example in data.train:
+        assert learned_text(example, tokenizer).endswith("assistant:reply two;")
+        assert "question" not in learned_text(example, tokenizer)
+
+
 def test_a_conversation_that_the_template_refuses_is_told(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(DatasetInvalidError, match="roles must alternate") as caught:
