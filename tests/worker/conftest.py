@@ -19,6 +19,13 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         yield made
 
 
+@pytest.fixture
+def offline_installation(tmp_path: Path) -> Iterator[Installation]:
+    """Database and store alone: nobody sends wake-ups, and nobody takes jobs back."""
+    with run_installation(tmp_path, {}, dispatching=False) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A job that takes seconds once torch is imported."""

