@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -94,17 +95,16 @@ class Installation:
         assert wait_until(lambda: self.job(job_id).status in statuses, seconds), self.describe(job_id)
         return self.job(job_id)
 
-    def wait_for_stage(self, job_id: str, stage: str, seconds: float = 120) -> None:
-        """Wait until the job's current attempt has begun ``stage``."""
-        attempt = max(self.job(job_id).attempt, 1)
-
-        def begun() -> bool:
-            return any(
-                event.data["stage"] == stage and event.data["attempt"] >= attempt
-                for event in self.events(job_id, "stage_started")
-            )
-
-        assert wait_until(begun, seconds), self.describe(job_id)
+    def wait_for_stage(self, job_id: str, stage: str, *, again: bool = False, seconds: float = 120) -> None:
+        """Wait until ``stage`` has begun; ``again``: once more, from now on."""
+        seen = [event.id for event in self.events(job_id)][-1:] if again else []
+        deadline = time.monotonic() + seconds
+        while not any(
+            event.data["stage"] == stage and event.id > max(seen, default=0)
+            for event in self.events(job_id, "stage_started")
+        ):
+            assert time.monotonic() < deadline, self.describe(job_id)
+            time.sleep(0.005)  # stages of a tiny model are short, and this one must be hit
 
     def describe(self, job_id: str) -> str:
         job = self.job(job_id)

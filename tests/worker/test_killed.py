@@ -1,8 +1,10 @@
-"""A job survives whatever is killed under it, and ends with the same bytes."""
+"""The real pipeline in real worker processes: a job survives what is killed under it, and ends with the same bytes."""
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ def test_a_job_whose_worker_is_killed_in_every_stage_ends_with_the_same_bytes(
     job_id = installation.submit(tiny_config, max_attempts=len(STAGES) + 1)
     for stage in STAGES:
         worker = installation.start_worker()
-        installation.wait_for_stage(job_id, stage)
+        installation.wait_for_stage(job_id, stage, again=True)
         kill(worker)
         eventually(lambda: children_of(installation.settings) == [])
         installation.wait_for(job_id, "queued")
@@ -44,3 +46,64 @@ def test_a_job_whose_worker_is_killed_in_every_stage_ends_with_the_same_bytes(
     assert all(stages.count(stage) <= 2 for stage in STAGES), f"a finished stage was done again: {stages}"
     found = installation.artifacts(job_id)
     assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
+
+
+@pytest.mark.timeout(600)
+def test_a_job_is_cancelled_in_every_stage_within_five_seconds(
+    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
+) -> None:
+    installation.start_worker()
+    job_id = installation.submit(tiny_config)
+    for stage in STAGES:
+        installation.wait_for_stage(job_id, stage, again=True)
+        asked = time.monotonic()
+        installation.ask_to_cancel(job_id)
+        installation.wait_for(job_id, "cancelled", "succeeded")
+        assert time.monotonic() - asked < 5
+        assert installation.job(job_id).status == "cancelled"
+        assert children_of(installation.settings) == []
+        installation.requeue(job_id)
+    assert installation.wait_for(job_id, "succeeded", "failed").status == "succeeded", installation.describe(job_id)
+    found = installation.artifacts(job_id)
+    assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
+
+
+def test_a_job_survives_a_broker_that_goes_and_comes_back_and_the_death_of_its_process_alone(
+    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
+) -> None:
+    installation.valkey.stop()
+    job_id = installation.submit(tiny_config)
+    worker = installation.start_worker()
+    time.sleep(1)
+    assert installation.job(job_id).status == "queued"
+    installation.valkey.start()
+    installation.wait_for_stage(job_id, "score")
+    installation.valkey.stop()
+    (child,) = children_of(installation.settings)
+    os.kill(child, signal.SIGKILL)
+    installation.wait_for(job_id, "queued")
+    installation.valkey.start()
+    job = installation.wait_for(job_id, "succeeded", "failed")
+    assert job.status == "succeeded", installation.describe(job_id)
+    assert job.attempt == 2
+    found = installation.artifacts(job_id)
+    assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
+    assert worker.poll() is None
+
+
+def test_a_worker_told_to_stop_gives_its_job_to_another(
+    installation: Installation, tiny_config: dict[str, Any]
+) -> None:
+    job_id = installation.submit(tiny_config, max_attempts=1)
+    first = installation.start_worker()
+    installation.wait_for_stage(job_id, "allocate")
+    second = installation.start_worker()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(15) == 0
+    job = installation.wait_for(job_id, "succeeded", "failed")
+    assert (job.status, job.attempt) == ("succeeded", 1), installation.describe(job_id)
+    owners = [event.data["worker"] for event in installation.events(job_id, "started")]
+    assert [int(owner.rsplit(":", 1)[1]) for owner in owners] == [first.pid, second.pid]
+    second.send_signal(signal.SIGINT)
+    assert second.wait(15) == 0
+    assert children_of(installation.settings) == []

@@ -6,14 +6,11 @@ import os
 import shutil
 import signal
 import sqlite3
-import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -23,64 +20,17 @@ from app.jobs import lease as leases
 from app.jobs.models import Job, JobMetric, JobTrial
 from app.store import StoreUnavailableError
 from qpruner_core.events import STAGES
-from tests.server_processes import wait_until
+from tests.worker.bench import CONFIG, Bench, run_bench
 from tests.worker.installation import Installation, children_of, eventually
-from worker.job_run import Parts
 from worker.scratch import scratch_root
-from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
-CONFIG: dict[str, Any] = {"model": "m", "dataset": "d", "memory_budget": 1000}
-SCRIPT = str(Path(__file__).with_name("scripted_child.py"))
-
-
-class Bench:
-    """Supervisors in threads, and the folder that directs their children."""
-
-    def __init__(self, installation: Installation, directions: Path) -> None:
-        self.installation = installation
-        self.directions = directions
-        self._threads: list[tuple[Supervisor, threading.Thread]] = []
-
-    def direct(self, stage: str, what: str, text: str = "") -> Path:
-        path = self.directions / f"{stage}.{what}"
-        path.write_text(text)
-        return path
-
-    def start(self, job_id: str, owner: str = "tester") -> Supervisor:
-        """Work on the job in a thread."""
-        installation = self.installation
-        command = (sys.executable, SCRIPT, str(self.directions))
-        parts = Parts(installation.settings, installation.sessions, installation.store, command)
-        supervisor = Supervisor(parts, owner)
-        thread = threading.Thread(target=supervisor.run, args=(job_id,), daemon=True)
-        thread.start()
-        self._threads.append((supervisor, thread))
-        return supervisor
-
-    def join(self) -> None:
-        """Wait until every supervisor has let go."""
-        for _, thread in self._threads:
-            thread.join(30)
-            assert not thread.is_alive()
-
-    def stop(self) -> None:
-        for supervisor, _ in self._threads:
-            supervisor.stop()
-        self.join()
-
-    def begun(self, stage: str) -> None:
-        """Wait until a child has begun ``stage``."""
-        assert wait_until((self.directions / f"{stage}.told").exists)
 
 
 @pytest.fixture
 def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    directions = tmp_path / "directions"
-    directions.mkdir()
-    made = Bench(offline_installation, directions)
-    yield made
-    made.stop()
+    with run_bench(offline_installation, tmp_path / "directions") as made:
+        yield made
 
 
 def test_a_run_leaves_result_artifacts_history_and_nothing_in_scratch(bench: Bench) -> None:
