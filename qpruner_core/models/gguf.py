@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from qpruner_core.models.model_config import check_sizes
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
 
 _LAYOUT = "1"  # raise when the conversion changes, so that older results are not taken for new ones
+_ABANDONED_SECONDS = 6 * 3600
 _CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
 
 
@@ -53,6 +56,7 @@ def convert_gguf(path: Path, cache_dir: Path) -> Path:
     config = read_gguf_config(path)
     with disk_full_as_error(cache_dir):
         directory.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(directory)
         partial = Path(tempfile.mkdtemp(prefix=f"{directory.name}.", suffix=".partial", dir=directory.parent))
         try:
             _convert(path, config, partial)
@@ -90,6 +94,14 @@ def _convert(path: Path, config: PretrainedConfig, destination: Path) -> None:
         tokenizer.chat_template = template
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(destination)
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Delete what conversions that were killed have left; one that still runs is younger."""
+    for partial in directory.parent.glob(f"{directory.name}.*.partial"):
+        with suppress(OSError):  # another process deletes it too
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _move_into_place(partial: Path, directory: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sys
 import threading
 from importlib.util import find_spec
@@ -112,6 +114,18 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     with pytest.raises(DiskFullError):
         resolve_model(str(gguf_file), policy)
     assert list((policy.cache_dir / "converted").iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_deleted_later(gguf_file: Path, policy: SourcePolicy) -> None:
+    directory = resolve_model(str(gguf_file), policy).directory
+    shutil.rmtree(directory)
+    abandoned, running = (directory.with_name(f"{directory.name}.{name}.partial") for name in ("old", "new"))
+    for partial in (abandoned, running):
+        partial.mkdir()
+    os.utime(abandoned, (0, 0))
+    resolve_model(str(gguf_file), policy)
+    assert not abandoned.exists()
+    assert running.exists()
 
 
 def test_an_unknown_demo_model_names_the_known_ones(policy: SourcePolicy) -> None:
