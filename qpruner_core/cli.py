@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -233,4 +233,3 @@ def _quieten_libraries() -> None:
     quieten_libraries()
 
 
-main: Callable[[], None] = app

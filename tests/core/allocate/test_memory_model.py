@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.models.families import LayerWidths, find_family
+from qpruner_core.models.reshape import config_with_widths
+from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.quantize.adapters import adapter_name, attach_adapter, write_adapter
+from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.quantize.loftq import loftq
+from qpruner_core.quantize.mixed_model import (
+    MixedPrecision,
+    encode_uniform,
+    linear_names,
+    load_mixed_model,
+    write_mixed_model,
+)
+from tests.core.small_models import FAMILIES, small_config
+
+LAYERS = 3
+
+
+@st.composite
+def models(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "model_type": draw(st.sampled_from(FAMILIES)),
+        "tie_word_embeddings": draw(st.booleans()),
+        "widths": [
+            LayerWidths(
+                num_attention_heads=2 * groups,
+                num_key_value_heads=groups,
+                intermediate_size=8 * draw(st.integers(1, 6)),
+            )
+            for groups in (draw(st.integers(1, 3)) for _ in range(LAYERS))
+        ],
+        "bits": tuple(draw(st.sampled_from((4, 8, 16))) for _ in range(LAYERS)),
+        "quantize": QuantizeConfig(
+            double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 9)), loftq_iterations=1
+        ),
+    }
+
+
+@settings(deadline=None, max_examples=25)
+@given(drawn=models())
+def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(drawn: dict[str, Any]) -> None:
+    family = find_family(drawn["model_type"])
+    dense = small_config(
+        drawn["model_type"], num_hidden_layers=LAYERS, tie_word_embeddings=drawn["tie_word_embeddings"]
+    )
+    config = config_with_widths(dense, family, drawn["widths"])
+    settings_, bits = drawn["quantize"], drawn["bits"]
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    memory = MemoryModel(config, family, settings_)
+    adapter: Tensors = {}
+    for layer in range(LAYERS):
+        for name in linear_names(family, layer):
+            _, adapter[adapter_name(name, "A")], adapter[adapter_name(name, "B")] = loftq(
+                model.get_submodule(name).weight.data,
+                precisions(settings_.double_quant)[bits[layer]],
+                rank=settings_.lora_rank, scaling=2.0, iterations=1, seed=0,
+            )  # fmt: skip
+    with tempfile.TemporaryDirectory() as directory:
+        precision = MixedPrecision(bits=bits, double_quant=settings_.double_quant)
+        tensors = encode_uniform(model, family, bits, settings_.double_quant)
+        write_mixed_model(Path(directory), config, precision, tensors, family)
+        targets = [path.rpartition(".")[2] for path in family.linears]
+        write_adapter(Path(directory) / "adapter", adapter, settings_, targets)
+        loaded = load_mixed_model(Path(directory))
+        assert loaded_bytes(loaded) == memory.by_part(bits, adapters=False).total
+        assert loaded_bytes(attach_adapter(loaded, Path(directory) / "adapter")) == memory.total(bits)
+
+
+def test_every_layer_at_more_bits_takes_more_bytes() -> None:
+    memory = MemoryModel(small_config("llama", intermediate_size=512), find_family("llama"), QuantizeConfig())
+    totals = [memory.total([bits] * 5) for bits in (4, 8, 16)]
+    assert totals == sorted(totals)
+    assert memory.total([4, 4, 8, 4, 4]) - totals[0] == memory.layer(2, 8) - memory.layer(2, 4)
+
+
+def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
+    from transformers import AutoModelForCausalLM
+
+    for tied in (True, False):
+        config = small_config("qwen2", tie_word_embeddings=tied)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        assert MemoryModel(config, find_family("qwen2"), QuantizeConfig()).dense_bytes == loaded_bytes(model)

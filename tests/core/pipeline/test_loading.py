@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
+from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.quantize.mixed_model import load_mixed_model
+from tests.core.pipeline.conftest import FinishedRun
+
+IDS = torch.arange(3, 35).unsqueeze(0)
+
+
+def test_the_exported_model_is_the_one_that_was_evaluated(finished_run: FinishedRun) -> None:
+    work = finished_run.output.with_name("out.work")
+    evaluated = load_mixed_checkpoint(work / "quantize" / "model", work / "finetune" / "adapter")
+    model, tokenizer = load_compressed(finished_run.output / "mixed")
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, evaluated(IDS).logits)
+    assert loaded_bytes(model) == finished_run.report.measurement("final").bytes
+    assert tokenizer.decode(tokenizer("plain text")["input_ids"], skip_special_tokens=True) == "plain text"
+
+
+def test_the_adapter_changes_what_the_model_says(finished_run: FinishedRun) -> None:
+    model, _ = load_compressed(finished_run.output / "mixed")
+    with torch.no_grad():
+        with_adapter = model(IDS).logits
+        with model.disable_adapter():  # type: ignore[operator]
+            without = model(IDS).logits
+    assert (with_adapter - without).abs().max() > 0.01
+
+
+def test_the_merged_checkpoint_loads_where_our_package_is_not_imported_and_says_nearly_the_same(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    script = (
+        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+        "AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "assert not any(name.startswith(('qpruner_core', 'bitsandbytes')) for name in sys.modules)\n"
+        "with torch.no_grad(): torch.save(model(torch.arange(3, 35).unsqueeze(0)).logits, sys.argv[2])\n"
+        "model.generate(torch.arange(3, 9).unsqueeze(0), max_new_tokens=4)\n"
+    )
+    result = tmp_path / "logits.pt"
+    subprocess.run(
+        [sys.executable, "-c", script, str(finished_run.output / "merged"), str(result)],
+        cwd=tmp_path, env={"PATH": "", "HF_HOME": str(tmp_path / "hf")}, check=True,
+    )  # fmt: skip
+    # INT8 modules round their inputs, the merged model does not: compare with the values they stand for
+    base = load_mixed_model(finished_run.output / "mixed", dequantize=True)
+    from qpruner_core.quantize.adapters import attach_adapter
+
+    with torch.no_grad():
+        expected = attach_adapter(base, finished_run.output / "mixed" / "adapter")(IDS).logits
+    assert (torch.load(result) - expected).float().norm() < 0.03 * expected.float().norm()
+
+
+def test_a_checkpoint_is_evaluated_on_text_and_choices(finished_run: FinishedRun, tmp_path: Path) -> None:
+    text = tmp_path / "held_out.txt"
+    text.write_text("The statement is executed when the condition is true.\n\n" * 60)
+    choices = tmp_path / "pick.jsonl"
+    choices.write_text('{"context": "The value of the", "choices": ["expression", "zqxj"], "label": 0}\n' * 4)
+    for name in ("mixed", "merged"):
+        result = evaluate_checkpoint(
+            finished_run.output / name, text, [choices], length=32, max_tokens=512, max_choices=3
+        )
+        assert result["tokens"] <= 512
+        assert 1 < result["perplexity"] < 300
+        assert 0 <= result["pick.acc"] <= 1

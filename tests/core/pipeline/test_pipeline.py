@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from qpruner_core import CancelToken, CompressionConfig, compress
+from qpruner_core.errors import (
+    BudgetInfeasibleError,
+    BudgetInvalidError,
+    CancelledError,
+    DatasetTooShortError,
+    DiskFullError,
+    TrainingDivergedError,
+)
+from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TrialRecorded
+from qpruner_core.stage_store import file_sha256, list_files
+from tests.core.pipeline.conftest import FinishedRun, quick_config
+from tests.small_disk import NoSmallDiskError, mount_small_disk
+
+
+def checkpoint_hashes(output: Path) -> dict[str, str]:
+    """All that a run writes but report.json, which tells times."""
+    return {record.path: record.sha256 for record in list_files(output) if record.path != "report.json"}
+
+
+def test_every_stage_runs_once_in_order(finished_run: FinishedRun) -> None:
+    finished = [event for event in finished_run.events if isinstance(event, StageFinished)]
+    assert tuple(event.stage for event in finished) == STAGES
+    assert not any(event.resumed for event in finished)
+    assert all(event.files for event in finished if event.stage != "evaluate")
+
+
+def test_the_final_model_is_within_the_budget_and_as_large_as_predicted(finished_run: FinishedRun) -> None:
+    final = finished_run.report.measurement("final")
+    assert final.bytes <= finished_run.config.memory_budget
+    assert final.bytes == finished_run.report.predicted_bytes
+
+
+def test_recovery_lowers_perplexity_below_that_of_the_pruned_model_at_uniform_nf4(finished_run: FinishedRun) -> None:
+    rows = {row.variant: row for row in finished_run.report.measurements}
+    assert list(rows) == ["dense", "pruned", "pruned_nf4", "final"]
+    assert rows["final"].perplexity < rows["pruned_nf4"].perplexity
+    assert rows["dense"].bytes > rows["pruned"].bytes > rows["pruned_nf4"].bytes
+
+
+def test_every_trial_is_told_and_recorded(finished_run: FinishedRun) -> None:
+    told = [event for event in finished_run.events if isinstance(event, TrialRecorded)]
+    assert 3 <= len(told) <= 8
+    assert {"sensitivity", "random", "bayesian"} <= {trial.origin for trial in told}
+    assert min(told, key=lambda trial: trial.loss).bits == finished_run.report.bits
+
+
+def test_the_exported_files_are_the_ones_reported(finished_run: FinishedRun) -> None:
+    assert checkpoint_hashes(finished_run.output) == {file.path: file.sha256 for file in finished_run.report.files}
+    names = {path.name for path in finished_run.output.iterdir()}
+    assert names == {"mixed", "merged", "README.md", "recipe.json", "report.json"}
+
+
+def test_the_recipe_has_what_it_takes_to_run_again(finished_run: FinishedRun) -> None:
+    recipe = json.loads((finished_run.output / "recipe.json").read_text())
+    assert CompressionConfig.model_validate(recipe["config"]) == finished_run.config
+    assert recipe["bits"] == finished_run.report.bits
+    assert {"torch", "transformers", "bitsandbytes", "peft", "qpruner"} <= set(recipe["versions"])
+    for file in recipe["files"]:
+        assert file_sha256(finished_run.output / file["path"]) == file["sha256"]
+
+
+def test_the_model_card_tells_the_measured_bytes(finished_run: FinishedRun) -> None:
+    card = (finished_run.output / "mixed" / "README.md").read_text()
+    assert f"| {finished_run.report.measurement('final').bytes} |" in card
+    assert "load_compressed" in card
+
+
+def test_no_text_that_is_evaluated_on_was_trained_on(finished_run: FinishedRun, tiny_llama: Path) -> None:
+    from qpruner_core.data import prepare_data, read_dataset
+    from qpruner_core.models import load_tokenizer
+    from qpruner_core.source_policy import SourcePolicy
+
+    tokenizer = load_tokenizer(tiny_llama)
+    dataset = read_dataset(finished_run.config.dataset, SourcePolicy())
+    data = prepare_data(
+        dataset, tokenizer, sequence_length=64, calibration_sequences=4, held_out_tokens=1024, max_choices=1, seed=0
+    )
+    seen = "\n".join(tokenizer.decode(example.input_ids) for example in data.train)
+    for window in data.held_out:
+        middle = tokenizer.decode(window[16:48])
+        assert middle not in seen
+
+
+def test_the_same_config_gives_the_same_bytes(finished_run: FinishedRun, tmp_path: Path) -> None:
+    compress(finished_run.config, tmp_path / "again")
+    assert checkpoint_hashes(tmp_path / "again") == checkpoint_hashes(finished_run.output)
+
+
+def test_another_seed_gives_another_model(finished_run: FinishedRun, tmp_path: Path) -> None:
+    compress(finished_run.config.model_copy(update={"seed": 1}), tmp_path / "other")
+    name = "mixed/adapter/adapter_model.safetensors"
+    assert checkpoint_hashes(tmp_path / "other")[name] != checkpoint_hashes(finished_run.output)[name]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_cancelled_in_a_stage_goes_on_from_the_one_before_and_ends_the_same(
+    stage: StageName, finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    cancel = CancelToken()
+
+    def cancel_within(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage == stage:
+            cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        compress(finished_run.config, tmp_path / "out", on_event=cancel_within, cancel=cancel)
+    before = STAGES[: STAGES.index(stage)]
+    assert {path.name for path in (tmp_path / "out.work").iterdir()} == set(before)
+    assert not (tmp_path / "out").exists()
+
+    events: list[Event] = []
+    compress(finished_run.config, tmp_path / "out", on_event=events.append)
+    finished = [event for event in events if isinstance(event, StageFinished)]
+    assert [event.stage for event in finished if event.resumed] == list(before)
+    assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
+
+
+def test_a_stage_whose_files_were_damaged_is_run_again(finished_run: FinishedRun, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished_run.output.with_name("out.work"), work)
+    (work / "allocate" / "allocation.json").write_text("{}")
+    events: list[Event] = []
+    compress(finished_run.config, tmp_path / "out", work_dir=work, on_event=events.append)
+    redone = [event.stage for event in events if isinstance(event, StageFinished) and not event.resumed]
+    assert redone == ["allocate"]
+    assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
+
+
+def test_another_budget_uses_the_pruned_model_and_the_scores_again(finished_run: FinishedRun, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished_run.output.with_name("out.work"), work)
+    events: list[Event] = []
+    config = finished_run.config.model_copy(update={"memory_budget": 270_000})
+    report = compress(config, tmp_path / "out", work_dir=work, on_event=events.append)
+    resumed = [event.stage for event in events if isinstance(event, StageFinished) and event.resumed]
+    assert resumed == ["prune", "score"]
+    assert report.measurement("final").bytes <= 270_000
+
+
+def test_a_budget_that_cannot_be_met_fails_before_any_work_and_says_the_smallest_that_can(
+    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        compress(quick_config(tiny_llama, text_dataset, memory_budget=1000), tmp_path / "out")
+    assert caught.value.field == "memory_budget"
+    assert not list(tmp_path.iterdir())
+    smallest = caught.value.smallest_feasible_bytes
+    assert str(smallest) in str(caught.value)
+    report = compress(quick_config(tiny_llama, text_dataset, memory_budget=smallest), tmp_path / "out")
+    assert report.measurement("final").bytes == smallest
+    with pytest.raises(BudgetInfeasibleError):
+        compress(quick_config(tiny_llama, text_dataset, memory_budget=smallest - 1), tmp_path / "less")
+
+
+def test_a_budget_above_the_models_size_is_refused(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetInvalidError) as caught:
+        compress(quick_config(tiny_llama, text_dataset, memory_budget="1GB"), tmp_path / "out")
+    assert caught.value.field == "memory_budget"
+    assert "as it is" in caught.value.remedy
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_ratio_is_found_from_the_budget(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
+    prune = {"protect_first": 1, "protect_last": 1, "width_multiple": 8, "calibration_sequences": 4}
+    loose = compress(quick_config(tiny_llama, text_dataset, memory_budget=320_000, prune=prune), tmp_path / "loose")
+    tight = compress(quick_config(tiny_llama, text_dataset, memory_budget=250_000, prune=prune), tmp_path / "tight")
+    assert loose.prune_ratio == 0
+    assert 0 < tight.prune_ratio <= 0.5
+    assert tight.measurement("final").bytes <= 250_000
+
+
+def test_a_dataset_too_short_fails_before_any_stage(tiny_llama: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("Too little to learn from.\n")
+    with pytest.raises(DatasetTooShortError) as caught:
+        compress(quick_config(tiny_llama, short), tmp_path / "out")
+    assert caught.value.field == "dataset"
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_stages_before(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    finetune = finished_run.config.finetune.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(TrainingDivergedError) as caught:
+        compress(finished_run.config.model_copy(update={"finetune": finetune}), tmp_path / "out")
+    assert caught.value.field == "finetune.learning_rate"
+    assert (tmp_path / "out.work" / "quantize" / "stage.json").exists()
+    assert not (tmp_path / "out.work" / "finetune").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+    tiny_llama: Path, text_dataset: Path, finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        with mount_small_disk(disk, 700_000):
+            with pytest.raises(DiskFullError) as caught:
+                compress(quick_config(tiny_llama, text_dataset), tmp_path / "out", work_dir=disk / "work")
+            assert "space" in caught.value.message
+            left = {path.name for path in (disk / "work").iterdir()}
+            assert left < set(STAGES)
+            assert not (tmp_path / "out").exists()
+            shutil.copytree(disk / "work", tmp_path / "work")
+    except NoSmallDiskError as error:
+        pytest.skip(str(error))
+    compress(finished_run.config, tmp_path / "out", work_dir=tmp_path / "work")
+    assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
+
+
+def test_only_the_formats_asked_for_are_written(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
+    config = quick_config(tiny_llama, text_dataset, export={"formats": ["merged"]}, finetune={"steps": 0})
+    compress(config, tmp_path / "out")
+    assert (tmp_path / "out" / "merged").is_dir()
+    assert not (tmp_path / "out" / "mixed").exists()
+
+
+def test_the_adapter_is_stored_in_16_bits(finished_run: FinishedRun) -> None:
+    tensors = load_file(finished_run.output / "mixed" / "adapter" / "adapter_model.safetensors")
+    assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.bfloat16"}
+    assert any(tensor.any() for name, tensor in tensors.items() if "lora_B" in name)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.precisions import precisions
+
+KINDS = [(4, True), (4, False), (8, True), (16, True)]
+
+
+def weight(rows: int, columns: int) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows * columns)).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+def test_the_module_computes_with_exactly_the_decoded_weight(bits: int, double_quant: bool) -> None:
+    kind = precisions(double_quant)[bits]
+    tensors = kind.encode(weight(96, 128))
+    x = torch.randn(5, 128, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    bias = torch.ones(96, dtype=torch.bfloat16)
+    expected = torch.nn.functional.linear(x, kind.decode(tensors), bias)
+    actual = kind.build(tensors, bias).eval()(x)
+    error = (actual.float() - expected.float()).norm() / expected.float().norm()
+    assert error <= (0.02 if bits == 8 else 0.0)  # INT8 modules quantize their input as well
+
+
+@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+def test_more_bits_lose_less(bits: int, double_quant: bool) -> None:
+    wanted = weight(96, 128)
+    kind = precisions(double_quant)[bits]
+    error = (kind.decode(kind.encode(wanted)).float() - wanted.float()).norm() / wanted.float().norm()
+    assert error <= {4: 0.11, 8: 0.01, 16: 0.0}[bits]
+    assert bits == 16 or error > 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 40).map(lambda n: 8 * n),
+    columns=st.integers(1, 40).map(lambda n: 8 * n),
+    kind=st.sampled_from(KINDS),
+)
+def test_predicted_bytes_are_those_of_the_built_module(rows: int, columns: int, kind: tuple[int, bool]) -> None:
+    bits, double_quant = kind
+    precision = precisions(double_quant)[bits]
+    module = precision.build(precision.encode(weight(rows, columns)), None)
+    assert loaded_bytes(module) == precision.weight_bytes(rows, columns) + precision.constant_bytes(rows, columns)
+
+
+def test_running_a_module_does_not_change_its_bytes_or_its_result() -> None:
+    for bits, kind in precisions(True).items():
+        module = kind.build(kind.encode(weight(64, 64)), None).eval()
+        x = torch.ones(2, 64, dtype=torch.bfloat16)
+        before = loaded_bytes(module)
+        with torch.no_grad():
+            first, second = module(x), module(x)
+        assert torch.equal(first, second), bits
+        assert loaded_bytes(module) == before, bits

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+from qpruner_core.models.families import find_family
+from qpruner_core.quantize.precision_bank import PrecisionBank
+from qpruner_core.score.divergence import Divergence
+from tests.core.small_models import small_model
+
+IDS = torch.randint(0, 97, (3, 16), generator=torch.Generator().manual_seed(0))
+
+
+def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
+    return PrecisionBank(
+        model, find_family("llama"), bits=(4, 8, 16), double_quant=True, capacity=capacity, on_layer=lambda *_: None
+    )
+
+
+def test_an_unchanged_model_does_not_diverge() -> None:
+    model = small_model("llama", dtype=torch.bfloat16)
+    assert Divergence(model, IDS)() == pytest.approx(0, abs=1e-7)
+
+
+def test_divergence_is_the_mean_kullback_leibler_divergence_of_the_predictions() -> None:
+    model = small_model("llama", dtype=torch.bfloat16)
+    with torch.no_grad():
+        before = log_softmax(model(IDS).logits.float(), -1)
+        divergence = Divergence(model, IDS)
+        bank(model, 10**9).apply([4] * 5)
+        after = log_softmax(model(IDS).logits.float(), -1)
+    expected = (before.exp() * (before - after)).sum(-1).mean().item()
+    assert divergence() == pytest.approx(expected, rel=0.02)
+    assert expected > 0
+
+
+def test_going_back_to_sixteen_bits_restores_the_model() -> None:
+    model = small_model("llama", dtype=torch.bfloat16)
+    before = model(IDS).logits
+    swapper = bank(model, 10**9)
+    swapper.apply([4, 8, 4, 8, 4])
+    assert not torch.equal(model(IDS).logits, before)
+    swapper.apply([16] * 5)
+    assert torch.equal(model(IDS).logits, before)
+
+
+def test_a_bank_without_room_gives_the_same_values() -> None:
+    roomy, tight = small_model("llama", dtype=torch.bfloat16), small_model("llama", dtype=torch.bfloat16)
+    for model, capacity in ((roomy, 10**9), (tight, 0)):
+        bank(model, capacity).apply([4, 8, 16, 8, 4])
+    assert torch.equal(roomy(IDS).logits, tight(IDS).logits)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = [
+    "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
+    "--set", "prune.width_multiple=8", "--set", "prune.calibration_sequences=4", "--set", "score.calibration_sequences=2",
+    "--set", "allocate.calibration_sequences=2", "--set", "evaluate.max_tokens=512",
+    "--set", "evaluate.generated_tokens=2",
+]  # fmt: skip
+
+
+def qpruner(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-m", "qpruner_core", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_compress_prints_one_json_document_and_a_second_call_goes_on(
+    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "compress", str(tiny_llama), "--dataset", str(text_dataset), "--memory-budget", "300kB",
+        "--output", str(tmp_path / "out"), "--prune-ratio", "0.2", "--trials", "5", "--finetune-steps", "3", *TINY,
+    ]  # fmt: skip
+    done = qpruner(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["measurements"][-1]["bytes"] <= 300_000
+    assert done.stderr == ""
+    again = qpruner(*arguments)
+    assert again.returncode == 0
+    assert "Before and after" in again.stdout
+    assert again.stderr.count("done before") == 7
+
+    generated = qpruner("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
+    assert json.loads(generated.stdout)["bytes"] == report["measurements"][-1]["bytes"]
+    evaluated = qpruner(
+        "evaluate", str(tmp_path / "out" / "mixed"), "--text", str(text_dataset), "--sequence-length", "64",
+        "--max-tokens", "256", "--json",
+    )  # fmt: skip
+    assert json.loads(evaluated.stdout)["perplexity"] > 1
+
+
+def test_estimate_says_whether_it_is_feasible_by_its_exit_code(tiny_llama: Path) -> None:
+    good = qpruner("estimate", str(tiny_llama), "--memory-budget", "300kB", "--json", *TINY)
+    assert good.returncode == 0, good.stderr
+    assert json.loads(good.stdout)["feasible"] is True
+    bad = qpruner("estimate", str(tiny_llama), "--memory-budget", "10kB", *TINY)
+    assert bad.returncode == 2
+    assert "Not feasible" in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("budget", "code"),
+    [("0", "budget_invalid"), ("-5MB", "budget_invalid"), ("many", "budget_invalid"), ("9999TB", "budget_invalid"),
+     ("10kB", "budget_infeasible"), ("1e400", "budget_invalid")],
+)  # fmt: skip
+def test_a_bad_budget_is_told_as_json_with_its_field(
+    budget: str, code: str, tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    done = qpruner(
+        "compress", str(tiny_llama), "--dataset", str(text_dataset), f"--memory-budget={budget}",
+        "--output", str(tmp_path / "out"), "--json", *TINY,
+    )  # fmt: skip
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == code
+    assert error["field"] == "memory_budget"
+    assert error["remedy"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_setting_is_refused_by_name(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
+    done = qpruner(
+        "compress", str(tiny_llama), "--dataset", str(text_dataset), "--memory-budget", "300kB",
+        "--output", str(tmp_path / "out"), "--set", "prune.ratioo=0.2",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "prune.ratioo" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_model_is_told_without_a_traceback(text_dataset: Path, tmp_path: Path) -> None:
+    done = qpruner(
+        "compress", str(tmp_path / "none"), "--dataset", str(text_dataset), "--memory-budget", "1MB",
+        "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "model_not_found" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_stops_between_batches_and_keeps_finished_stages(
+    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "compress", str(tiny_llama), "--dataset", str(text_dataset), "--memory-budget", "300kB",
+        "--output", str(tmp_path / "out"), "--finetune-steps", "100000", "--prune-ratio", "0.2", "--trials", "4", *TINY,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qpruner_core", *arguments], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not (tmp_path / "out.work" / "finetune.partial").exists():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "cancelled" in errors
+    assert (tmp_path / "out.work" / "quantize" / "stage.json").exists()
+    assert not (tmp_path / "out.work" / "finetune.partial").exists()
