@@ -139,6 +139,22 @@ def test_a_url_does_not_open_another_object(store: ArtifactStore, url: str, tmp_
     _assert_refused(httpx.get(url.replace("job_1", "none")), store)
 
 
+@pytest.mark.parametrize("store_settings", ["local"], indirect=True)  # S3 signs HEAD apart from GET
+def test_head_tells_of_a_local_file_what_get_would(url: str) -> None:
+    whole, part = httpx.head(url), httpx.head(url, headers={"Range": "bytes=0-9"})
+    assert (whole.status_code, whole.content, whole.headers["content-length"]) == (200, b"", str(len(CONTENT)))
+    assert (part.status_code, part.headers["content-length"]) == (206, "10")
+    assert httpx.head(_with_query(url, expires="9999999999")).status_code == 403
+
+
+def test_a_url_of_a_deleted_object_is_not_found(store: ArtifactStore, url: str) -> None:
+    store.delete_prefix("jobs/job_1/")
+    response = httpx.get(url)
+    assert response.status_code == 404
+    if isinstance(store, LocalStore):
+        assert response.json()["code"] == "not_found"
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
 def test_a_url_to_read_does_not_let_write(store: ArtifactStore, url: str, method: str) -> None:
     response = httpx.request(method, url, content=b"changed" if method != "DELETE" else None)

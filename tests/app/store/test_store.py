@@ -32,6 +32,14 @@ def test_what_was_put_is_got(store: ArtifactStore, payload: Path, tmp_path: Path
     assert (tmp_path / "got").read_bytes() == payload.read_bytes()
 
 
+def test_a_key_may_have_any_letters(store: ArtifactStore, payload: Path, tmp_path: Path) -> None:
+    store.put_file("datasets/ds_1/语料 (1)+é%20.txt", payload)
+    store.get_file("datasets/ds_1/语料 (1)+é%20.txt", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == payload.read_bytes()
+    store.delete_prefix("datasets/ds_1/")
+    assert not _has(store, "datasets/ds_1/语料 (1)+é%20.txt", tmp_path)
+
+
 def test_an_empty_file_is_a_file(store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     store.put_file("jobs/job_1/empty", tmp_path / "empty")
