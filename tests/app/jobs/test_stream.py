@@ -177,7 +177,7 @@ def test_a_long_history_is_told_whole_and_in_order(
 
 
 # SQLite has one writer at a time by itself.
-@pytest.mark.parametrize("empty_database_url", [pytest.param("postgresql", marks=pytest.mark.service)], indirect=True)
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.service)], indirect=True)
 def test_a_stream_misses_no_event_of_a_writer_that_commits_late(
     make_job: MakeJob, sessions: sessionmaker[Session]
 ) -> None:
