@@ -18,7 +18,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="QPRUNER_", env_file=".env", extra="ignore")
 
     data_dir: Path = Field(default=Path(".qpruner"), description="Embedded database, store, secrets and scratch space.")
-    cache_dir: Path = Field(default_factory=default_cache_dir, description="Downloaded and converted models.")
+    cache_dir: Path = Field(
+        default_factory=default_cache_dir, description="Downloaded and converted models; by default below ~/.cache."
+    )
 
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; null is SQLite in data_dir.")
     broker_url: str | None = Field(default=None, description="Redis URL; null starts a Valkey of our own.")
@@ -27,25 +29,25 @@ class Settings(BaseSettings):
     )
     s3_endpoint_url: str | None = Field(default=None, description="S3 endpoint that the service talks to.")
     s3_public_endpoint_url: str | None = Field(default=None, description="S3 endpoint that signed URLs name.")
-    s3_region: str = "us-east-1"
+    s3_region: str = Field(default="us-east-1", description="Region that S3 signatures name.")
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     public_url: str | None = Field(default=None, description="Base URL that users see; null is taken from the request.")
     require_key: bool | None = Field(default=None, description="Demand an API key; null: on any address but loopback.")
     signing_key: SecretStr | None = Field(
         default=None, description="Secret for signed URLs and key hashes; null: kept in data_dir."
     )
-    signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400)
+    signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400, description="How long a signed URL works.")
 
     allowed_roots: tuple[Path, ...] = Field(
         default=(), description="Local folders that jobs may name models and datasets in."
     )
-    allow_hub: bool = True
-    hub_endpoint: str | None = None
-    hub_token: SecretStr | None = None
-    max_dataset_bytes: ByteSize = 256 * 2**20
-    max_body_bytes: ByteSize = 2**20
+    allow_hub: bool = Field(default=True, description="Whether models and datasets may come from the hub.")
+    hub_endpoint: str | None = Field(default=None, description="Base URL of the model hub; null is the public one.")
+    hub_token: SecretStr | None = Field(default=None, description="Token for gated models of the hub.")
+    max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
+    max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
     max_queued_jobs: int = Field(default=100, ge=1, description="Unfinished jobs per tenant; more are answered 429.")
 
     lease_seconds: float = Field(default=30.0, gt=0, description="A worker that is silent this long has lost its job.")
@@ -55,7 +57,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=0.5, gt=0, description="How often dispatcher, supervisor and streams look.")
     max_attempts: int = Field(default=3, ge=1, description="Attempts of a job that loses its worker.")
     worker_threads: int = Field(default=0, ge=0, description="CPU threads of a job's process; 0 is every core.")
-    log_level: str = "INFO"
+    log_level: str = Field(default="INFO", description="Least severe level that is logged.")
 
     @property
     def resolved_database_url(self) -> str:

@@ -1,0 +1,51 @@
+"""The README says nothing that is not true today, as far as a test can tell."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from app.cli import app as commands
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def settings_table() -> list[str]:
+    """One row a setting, as the README has it."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default in (None, ()) else f"`{field.default}`"
+        rows.append(f"| `QPRUNER_{name.upper()}` | {default} | {(field.description or '').replace('|', '/')} |")
+    return rows
+
+
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    lines = README.splitlines()
+    assert [row for row in settings_table() if row not in lines] == []
+    listed = {name for name in re.findall(r"^\| `(QPRUNER_\w+)`", README, re.M)}
+    assert listed == {f"QPRUNER_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_make_target_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_every_command_named_exists() -> None:
+    import typer
+
+    known = set(typer.main.get_command(commands).commands)  # type: ignore[attr-defined]
+    for command in ("compress", "estimate", "evaluate", "generate", "serve", "worker", "migrate", "keys"):
+        assert f"qpruner {command}" in README or f"| {command}" in README
+        assert command in known
+
+
+def test_no_placeholder_is_left() -> None:
+    assert not re.search(r"\b[A-Z]+_TABLE\b|TODO|FIXME", README)
