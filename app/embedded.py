@@ -113,7 +113,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
             return json.dumps([str(item) for item in value])
         return str(value)
 
-    values = {name: getattr(settings, name) for name in settings.model_fields_set | {"data_dir", "broker_url"}}
+    values = {name: getattr(settings, name) for name in settings.model_fields_set | {"data_dir"}}
     return os.environ | {
         f"QPRUNER_{name.upper()}": spelled(value) for name, value in values.items() if value is not None
     }

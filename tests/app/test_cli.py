@@ -1,0 +1,53 @@
+"""The operator's commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+
+RUN = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_every_command_of_core_and_service_is_offered() -> None:
+    listed = RUN.invoke(app, ["--help"]).output
+    for command in ("compress", "estimate", "evaluate", "serve", "worker", "migrate", "keys"):
+        assert command in listed
+
+
+def test_a_key_is_made_listed_without_its_text_and_revoked() -> None:
+    made = json.loads(RUN.invoke(app, ["keys", "create", "--name", "ci", "--scope", "read", "--json"]).output)
+    listed = RUN.invoke(app, ["keys", "list", "--json"]).output
+    assert made["key"] not in listed
+    assert [(row["id"], row["scopes"], row["revoked"]) for row in json.loads(listed)] == [(made["id"], "read", "")]
+    assert RUN.invoke(app, ["keys", "revoke", made["id"]]).exit_code == 0
+    assert json.loads(RUN.invoke(app, ["keys", "list", "--json"]).output)[0]["revoked"] != ""
+
+
+def test_a_key_that_is_not_there_cannot_be_revoked() -> None:
+    result = RUN.invoke(app, ["keys", "revoke", "key_none"])
+    assert result.exit_code == 2
+    assert "key_not_found" in result.stderr
+
+
+def test_the_schema_goes_up_and_down() -> None:
+    assert "revision 0" in RUN.invoke(app, ["migrate"]).output
+    assert "revision base" in RUN.invoke(app, ["migrate", "--to", "base", "--down"]).output
+
+
+def test_a_database_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPRUNER_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    result = RUN.invoke(app, ["migrate"])
+    assert result.exit_code == 3
+    assert "QPRUNER_DATABASE_URL" in result.stderr

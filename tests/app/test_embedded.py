@@ -1,0 +1,184 @@
+"""``qpruner serve``: everything comes up with one command and goes with it, however it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from app.database import create_database_engine, create_session_factory
+from app.embedded import settings_environment
+from app.jobs.models import Job
+from app.settings import Settings
+from tests.server_processes import free_port, start_server, wait_until
+from tests.tiny_model import build_tiny_llama, write_text_dataset
+
+pytestmark = pytest.mark.service
+
+
+class Service:
+    """A ``qpruner serve`` of the test's own."""
+
+    def __init__(self, root: Path, processes: ExitStack, port: int) -> None:
+        self.settings = Settings(
+            _env_file=None, data_dir=root / "data", allowed_roots=(Path("/"),), port=port, lease_seconds=3.0,
+            resend_seconds=1.0, poll_seconds=0.1, worker_threads=1,
+        )  # fmt: skip
+        self.log = root / "serve.log"
+        self.url = f"http://127.0.0.1:{port}"
+        self._processes = processes
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = settings_environment(self.settings) | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "app.cli", "serve", *arguments]
+        self.process = start_server(self._processes, command, self.log, environment=environment)
+        assert wait_until(lambda: "is ready" in self.log.read_text() or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.log.read_text()
+        return self.process
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz").json()["ready"] is True
+        except (httpx.HTTPError, ValueError):
+            return False
+
+    def parts(self) -> dict[str, psutil.Process]:
+        """Processes of the service but itself, by what they are."""
+        assert self.process is not None
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return {_role(process): process for process in found}
+
+    def submit(self, config: dict[str, Any]) -> str:
+        answer = httpx.post(f"{self.url}/jobs", json=config, timeout=60)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job_id: str) -> Job:
+        engine = create_database_engine(self.settings.resolved_database_url)
+        try:
+            with create_session_factory(engine)() as session:
+                return session.get_one(Job, job_id)
+        finally:
+            engine.dispose()
+
+
+def _role(process: psutil.Process) -> str:
+    arguments = process.cmdline()
+    return "valkey" if "valkey-server" in arguments[0] else arguments[-1]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with ExitStack() as processes:
+        yield Service(tmp_path, processes, free_port())
+
+
+def test_it_starts_all_parts_and_ctrl_c_ends_all_of_them(service: Service) -> None:
+    process = service.start()
+    assert wait_until(service.ready, 60)
+    parts = service.parts()
+    assert parts.keys() == {"valkey", "worker"}
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert not any(part.is_running() for part in parts.values())
+    said = service.log.read_text()
+    assert f"{service.url}/docs" in said
+    assert "Stopped." in said
+    assert not (service.settings.data_dir / "run" / "valkey.sock").exists()
+
+
+def test_its_page_and_documentation_answer(service: Service) -> None:
+    service.start("--no-worker")
+    assert httpx.get(f"{service.url}/docs").status_code == 200
+    assert service.parts().keys() == {"valkey"}
+
+
+def test_valkey_and_worker_are_started_again_when_they_die(service: Service) -> None:
+    service.start()
+    assert wait_until(service.ready, 60)
+    before = service.parts()
+    for part in before.values():
+        part.kill()
+    assert wait_until(lambda: service.parts().keys() == {"valkey", "worker"} and service.ready(), 60)
+    assert all(service.parts()[name].pid != part.pid for name, part in before.items())
+
+
+def test_killed_it_takes_everything_with_it_and_starts_again(service: Service, tiny_sources: dict[str, Any]) -> None:
+    process = service.start()
+    job_id = service.submit(tiny_sources)
+    assert wait_until(lambda: "worker.child" in service.parts(), 60)
+    parts = service.parts()
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not any(part.is_running() for part in parts.values()), 20)
+    service.start()
+    assert wait_until(lambda: service.job(job_id).status == "running", 60)
+
+
+def test_stopped_in_the_middle_of_a_job_it_gives_the_job_back(service: Service, tiny_sources: dict[str, Any]) -> None:
+    process = service.start()
+    job_id = service.submit(tiny_sources)
+    assert wait_until(lambda: "worker.child" in service.parts(), 60)
+    parts = service.parts()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 0
+    assert not any(part.is_running() for part in parts.values())
+    job = service.job(job_id)
+    assert (job.status, job.attempt, job.lease_token) == ("queued", 0, None)
+
+
+def test_a_second_one_on_the_same_data_is_refused(service: Service) -> None:
+    service.start("--no-worker")
+    result = _serve(service, "--port", "0")
+    assert result.returncode == 2
+    assert "already_running" in result.stderr
+    assert "QPRUNER_DATA_DIR" in result.stderr
+
+
+def test_a_port_in_use_is_told_before_anything_starts(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", service.settings.port)):
+        result = _serve(service)
+    assert result.returncode == 2
+    assert "port_in_use" in result.stderr
+    assert "--port" in result.stderr
+    assert not (service.settings.data_dir / "qpruner.db").exists()
+
+
+def test_another_address_than_loopback_is_refused_without_a_key(service: Service) -> None:
+    result = _serve(service, "--host", "0.0.0.0", "--port", "0")
+    assert result.returncode == 2
+    assert "unsafe_binding" in result.stderr
+
+
+def test_a_malformed_setting_is_named(service: Service) -> None:
+    result = _serve(service, QPRUNER_LEASE_SECONDS="soon")
+    assert result.returncode == 2
+    assert "QPRUNER_LEASE_SECONDS" in result.stderr
+
+
+def _serve(service: Service, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = settings_environment(service.settings) | environment
+    command = [sys.executable, "-m", "app.cli", "serve", *arguments]
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def tiny_sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A job that is long enough to be interrupted."""
+    root = tmp_path_factory.mktemp("sources")
+    build_tiny_llama(root / "model", train_steps=0)
+    write_text_dataset(root / "prose.txt")
+    return {
+        "model": str(root / "model"), "dataset": str(root / "prose.txt"), "memory_budget": "400kB",
+        "sequence_length": 32, "finetune": {"steps": 2000},
+    }  # fmt: skip
