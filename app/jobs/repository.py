@@ -78,7 +78,7 @@ def list_jobs(
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
-def _filtered(query: Select[tuple[Job]], wanted: JobFilter) -> Select[tuple[Job]]:
+def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
     if wanted.statuses:
         query = query.where(Job.status.in_(wanted.statuses))
     if wanted.model is not None:

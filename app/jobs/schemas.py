@@ -14,7 +14,7 @@ from qpruner_core.events import STAGES
 from qpruner_core.report import CompressionReport, Measurement
 
 MAX_LABELS = 16
-EXAMPLE_REQUEST = {
+EXAMPLE_REQUEST: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "dataset": "ds_01k9t4ae5xfz3v2s6q0m8y1d7c",
     "memory_budget": "130MB",
