@@ -157,7 +157,7 @@ def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
 
 
 def _say_where(url: str, job_id: str, files: Path, data_dir: Path, keep: bool) -> None:
-    shown = Path(os.path.relpath(data_dir))
+    shown = data_dir.relative_to(Path.cwd()) if data_dir.is_relative_to(Path.cwd()) else data_dir
     console.print(f"Files:  {files}", soft_wrap=True)
     if keep:
         pid = (data_dir / "serve.pid").read_text()

@@ -5,7 +5,7 @@ import { bytes, count, decimal } from "./format.js";
 
 const WIDTH = 560;
 const HEIGHT = 260;
-const LEFT = 52;
+const LEFT = 58;
 const RIGHT = 14;
 const TOP = 14;
 const BOTTOM = 40;
@@ -30,6 +30,13 @@ function ticks([low, high]) {
   const found = [];
   for (let value = Math.ceil(low / step) * step; value <= high; value += step) found.push(value);
   return found;
+}
+
+/** As many decimals as tell one tick of the range from the next. */
+function tickFormat(range) {
+  const [first, second] = ticks(range);
+  const digits = Math.max(0, Math.ceil(-Math.log10(second - first || 1) - 1e-9));
+  return (value) => (digits > 4 ? value.toExponential(0) : decimal(value, digits));
 }
 
 function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY) {
@@ -69,7 +76,7 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
   const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
   const byIndex = new Map(trials.map((one) => [one.index, one]));
   const chart = frame(`${trials.length} allocations tried`, x, y, rangeX, rangeY, "bytes when loaded", "loss, nats per token",
-    (value) => bytes(value).replace(".0 ", " "), (value) => decimal(value, 2));
+    (value) => bytes(value).replace(".0 ", " "), tickFormat(rangeY));
   const path = front.map((index) => byIndex.get(index)).map((one, place, all) =>
     place === 0 ? `M${x(one.bytes)} ${y(one.loss)}` : `L${x(one.bytes)} ${y(all[place - 1].loss)}L${x(one.bytes)} ${y(one.loss)}`).join("");
   if (near) chart.append(svg("line", { class: "budget", x1: x(budget), x2: x(budget), y1: TOP, y2: HEIGHT - BOTTOM }),
@@ -78,7 +85,7 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
   for (const one of trials) {
     const kind = one.index === selected ? "selected" : front.includes(one.index) ? "best" : "";
     chart.append(svg("circle", { class: `trial ${one.origin} ${kind}`, cx: x(one.bytes), cy: y(one.loss), r: kind === "selected" ? 6.5 : 4 },
-      svg("title", {}, `Trial ${one.index} (${one.origin}): ${bytes(one.bytes)}, loss ${decimal(one.loss, 4)}`)));
+      svg("title", {}, `Trial ${one.index} (${one.origin}): ${bytes(one.bytes)}, loss ${one.loss.toPrecision(4)}`)));
   }
   return el("section", { class: "card" },
     el("div", { class: "row between wrap" }, el("h2", {}, "What the search tried"),
@@ -95,7 +102,7 @@ export function lossCurve(name, points) {
   const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
   const title = { "finetune.loss": "Recovery loss" }[name] ?? name.replaceAll(/[._]/g, " ");
   const chart = frame(`${title}: from ${decimal(points[0].value)} to ${decimal(points.at(-1).value)}`, x, y, rangeX, rangeY, "step", "value",
-    (value) => count(value), (value) => decimal(value, 2));
+    (value) => count(value), tickFormat(rangeY));
   const line = (values) => values.map((value, place) => `${place ? "L" : "M"}${x(points[place].step)} ${y(value)}`).join("");
   let mean = points[0].value;
   const weight = Math.min(0.9, Math.max(0, 1 - 12 / points.length));
