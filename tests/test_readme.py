@@ -24,7 +24,7 @@ def settings_table() -> list[str]:
 def test_every_setting_is_in_the_table_with_its_default() -> None:
     lines = README.splitlines()
     assert [row for row in settings_table() if row not in lines] == []
-    listed = {name for name in re.findall(r"^\| `(QPRUNER_\w+)`", README, re.M)}
+    listed = set(re.findall(r"^\| `(QPRUNER_\w+)`", README, re.M))
     assert listed == {f"QPRUNER_{name.upper()}" for name in Settings.model_fields}
 
 

@@ -11,8 +11,9 @@ import pytest
 
 TINY = [
     "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
-    "--set", "prune.width_multiple=8", "--set", "prune.calibration_sequences=4", "--set", "score.calibration_sequences=2",
-    "--set", "allocate.calibration_sequences=2", "--set", "evaluate.max_tokens=512",
+    "--set", "prune.width_multiple=8", "--set", "prune.calibration_sequences=4",
+    "--set", "score.calibration_sequences=2", "--set", "allocate.calibration_sequences=2",
+    "--set", "evaluate.max_tokens=512",
     "--set", "evaluate.generated_tokens=2",
 ]  # fmt: skip
 
