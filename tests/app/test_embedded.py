@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import create_database_engine, create_session_factory
 from app.embedded import settings_environment
@@ -21,6 +22,7 @@ from app.jobs.models import Job
 from app.settings import Settings
 from tests.server_processes import free_port, start_server, wait_until
 from tests.tiny_model import build_tiny_llama, write_text_dataset
+from tests.worker.installation import queue_job
 
 pytestmark = pytest.mark.service
 
@@ -59,22 +61,26 @@ class Service:
         return {_role(process): process for process in found}
 
     def submit(self, config: dict[str, Any]) -> str:
-        answer = httpx.post(f"{self.url}/jobs", json=config, timeout=60)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
+        with self.sessions() as sessions:
+            return queue_job(sessions, config)
 
     def job(self, job_id: str) -> Job:
+        with self.sessions() as sessions, sessions() as session:
+            return session.get_one(Job, job_id)
+
+    @contextmanager
+    def sessions(self) -> Iterator[sessionmaker[Session]]:
         engine = create_database_engine(self.settings.resolved_database_url)
-        try:
-            with create_session_factory(engine)() as session:
-                return session.get_one(Job, job_id)
-        finally:
-            engine.dispose()
+        yield create_session_factory(engine)
+        engine.dispose()
 
 
 def _role(process: psutil.Process) -> str:
-    arguments = process.cmdline()
-    return "valkey" if "valkey-server" in arguments[0] else arguments[-1]
+    try:
+        arguments = process.cmdline()
+    except psutil.NoSuchProcess:
+        return "gone"
+    return "valkey" if arguments and "valkey-server" in arguments[0] else " ".join(arguments[-1:])
 
 
 @pytest.fixture

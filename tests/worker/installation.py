@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.broker import Broker
 from app.database import create_database_engine, create_session_factory, utc_now
@@ -46,17 +47,7 @@ class Installation:
         self._workers = 0
 
     def submit(self, config: dict[str, Any], *, max_attempts: int = 3) -> str:
-        parsed = parse_config(config)
-        job_id = new_id("job")
-        with self.sessions.begin() as session:
-            session.add(Job(
-                id=job_id, tenant="default", model=parsed.model, dataset=parsed.dataset,
-                memory_budget=parsed.memory_budget, config=parsed.model_dump(mode="json"), request_sha256="",
-                max_attempts=max_attempts, created_at=utc_now(),
-            ))  # fmt: skip
-            session.flush()
-            session.add(Dispatch(job_id=job_id, due_at=utc_now()))
-        return job_id
+        return queue_job(self.sessions, config, max_attempts)
 
     def requeue(self, job_id: str) -> None:
         """What ``POST /jobs/{id}/retry`` does."""
@@ -117,6 +108,23 @@ class Installation:
         log = self.settings.data_dir.parent / f"worker-{self._workers}.log"
         environment = settings_environment(self.settings) | {"OMP_NUM_THREADS": "1"} | overrides
         return start_server(self._processes, [sys.executable, "-m", "app.cli", "worker"], log, environment=environment)
+
+
+def queue_job(sessions: sessionmaker[Session], config: dict[str, Any], max_attempts: int = 3) -> str:
+    """What ``POST /jobs`` does once it has checked the request."""
+    parsed = parse_config(config)
+    job_id = new_id("job")
+    with sessions.begin() as session:
+        session.add(
+            Job(
+                id=job_id, tenant="default", model=parsed.model, dataset=parsed.dataset,
+                memory_budget=parsed.memory_budget, config=parsed.model_dump(mode="json"), request_sha256="",
+                max_attempts=max_attempts, created_at=utc_now(),
+            )
+        )  # fmt: skip
+        session.flush()
+        session.add(Dispatch(job_id=job_id, due_at=utc_now()))
+    return job_id
 
 
 @contextmanager
