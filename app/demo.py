@@ -36,7 +36,7 @@ from qpruner_core.terminal import Progress as StageBars
 JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "sequence_length": 128,
-    "prune": {"calibration_sequences": 16},
+    "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 4},
     "allocate": {"trials": 16, "calibration_sequences": 4},
     "finetune": {"steps": 150, "batch_size": 4},

@@ -231,5 +231,3 @@ def _quieten_libraries() -> None:
     from qpruner_core.quiet import quieten_libraries
 
     quieten_libraries()
-
-

@@ -6,7 +6,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
-from qpruner_core.data import inspect_dataset
+from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, LayerWidths, find_family
@@ -101,7 +101,7 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
     policy = policy or SourcePolicy()
     description = inspect_model(config.model, policy)
     if check_dataset:
-        inspect_dataset(config.dataset, policy)
+        refuse_too_few_bytes(inspect_dataset(config.dataset, policy).bytes, config.sequence_length)
     planner = Planner(config, description.config, find_family(description.config.model_type))
     _refuse_needless(planner)
     smallest = planner.smallest(planner.largest_ratio())

@@ -47,7 +47,7 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
 
 def estimate_job(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> Estimate:
     """What a run would come to. Raises what :func:`submit_job` raises, but for an infeasible budget."""
-    uploaded = _release_after_dataset_check(session, tenant, config.dataset)
+    uploaded = _release_after_dataset_check(session, tenant, config)
     return estimate_run(config, settings.source_policy, check_dataset=not uploaded)
 
 
@@ -65,7 +65,7 @@ def submit_job(
     """
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
-    uploaded = _release_after_dataset_check(session, tenant, request.dataset)
+    uploaded = _release_after_dataset_check(session, tenant, request.config())
     check_run(request.config(), settings.source_policy, check_dataset=not uploaded)
     repository.lock_queue(session, tenant)
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
@@ -148,11 +148,12 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
     repository.delete_job(session, job)
 
 
-def _release_after_dataset_check(session: Session, tenant: str, dataset: str) -> bool:
-    """Whether ``dataset`` is one of the tenant's uploads, whose content was checked when it came.
+def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:
+    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked when it came.
 
     Ends the transaction: looking at a model takes a second, and SQLite would make every writer wait for it.
     """
+    dataset = config.dataset
     is_upload = dataset.startswith("ds_") and "/" not in dataset
     if is_upload:
         upload = session.get(Dataset, dataset)
@@ -160,6 +161,9 @@ def _release_after_dataset_check(session: Session, tenant: str, dataset: str) ->
             raise DatasetNotFoundError(
                 f"There is no dataset {dataset!r}.", field="dataset", remedy="Upload one with POST /datasets."
             )
+        from qpruner_core.data import refuse_too_few_bytes  # imports torch, as the look at the model does
+
+        refuse_too_few_bytes(upload.bytes, config.sequence_length)
     session.rollback()
     return is_upload
 

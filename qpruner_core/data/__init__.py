@@ -1,5 +1,6 @@
 """Reading datasets, splitting them, and turning them into tokens."""
 
+from qpruner_core.data.limits import refuse_too_few_bytes
 from qpruner_core.data.prepare import PreparedData, prepare_data
 from qpruner_core.data.reader import DatasetDescription, inspect_dataset, read_dataset
 from qpruner_core.data.records import DatasetKind, TextDataset
@@ -15,4 +16,5 @@ __all__ = [
     "inspect_dataset",
     "prepare_data",
     "read_dataset",
+    "refuse_too_few_bytes",
 ]

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.checkpoint import TensorShapes
 from qpruner_core.models.families import find_family
+from qpruner_core.models.reshape import empty_model
 
 CONFIG_FILE = "config.json"
 _POSITIVE = (
@@ -67,8 +67,7 @@ def check_sizes(config: PretrainedConfig, path: Path) -> None:
 def expected_tensors(config: PretrainedConfig) -> TensorShapes:
     """The tensors of a 16-bit model with ``config``, tied ones once; no memory is taken."""
     try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = empty_model(config)
     except Exception as error:
         raise _corrupt(Path(CONFIG_FILE), f"no model can be built from it ({type(error).__name__}: {error})") from error
     return {name: (tuple(tensor.shape), "BF16") for name, tensor in model.named_parameters()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import threading
 from pathlib import Path
 
 import torch
@@ -12,6 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 import qpruner_core.models.pruned as pruned
 from qpruner_core.models.families import Family, LayerWidths
+
+# accelerate and transformers patch torch for the whole process while they build a model without its memory; two
+# threads that do so at once would leave the patches in place for good.
+_PATCHING = threading.Lock()
 
 
 def config_with_widths(config: PretrainedConfig, family: Family, widths: list[LayerWidths]) -> PretrainedConfig:
@@ -34,7 +39,7 @@ def config_with_widths(config: PretrainedConfig, family: Family, widths: list[La
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """A model of ``config`` whose parameters are on the meta device: shapes without memory; buffers are real."""
-    with init_empty_weights(include_buffers=False):
+    with _PATCHING, init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()
     return model.eval()

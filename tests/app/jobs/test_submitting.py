@@ -167,6 +167,7 @@ def test_a_full_queue_refuses_also_those_who_come_at_once(
         ({"dataset": "{sources}/nothing.txt"}, "dataset_not_found", "dataset"),
         ({"dataset": "ds_01k9t4ae5xfz3v2s6q0m8y1d7c"}, "dataset_not_found", "dataset"),
         ({"dataset": "{sources}/empty.txt"}, "dataset_invalid", "dataset"),
+        ({"dataset": "{sources}/short.txt"}, "dataset_too_short", "dataset"),
         ({"dataset": "{sources}/binary.txt"}, "dataset_invalid", "dataset"),
         ({"dataset": "{sources}/columns.jsonl"}, "dataset_invalid", "dataset"),
         ({"labels": {"a b": "c"}}, "invalid_config", "labels.a b.[key]"),
@@ -181,6 +182,7 @@ def test_bad_input_is_answered_with_field_and_remedy_and_queues_nothing(
     change: dict[str, Any], code: str, field: str,
 ) -> None:  # fmt: skip
     (sources / "empty.txt").write_text("")
+    (sources / "short.txt").write_text("Too little.\n")
     (sources / "binary.txt").write_bytes(bytes(range(256)) * 50)
     (sources / "columns.jsonl").write_text(json.dumps({"colour": "red"}) + "\n")
     change = {key: value.format(sources=sources) if isinstance(value, str) else value for key, value in change.items()}
