@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,14 +17,19 @@ from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.broker import Broker, BrokerUnavailableError, embedded_socket, resolved_broker_url
+from app.database import create_database_engine
+from app.jobs.lease import expire_leases_of, worker_name
 from app.kept_process import KeptProcess
 from app.keys.binding import ensure_safe_binding
 from app.migrate import upgrade
 from app.settings import Settings
 from qpruner_core.errors import QPrunerError
 
+_LOG = logging.getLogger(__name__)
 _WORKER_STOP_SECONDS = 20.0
 _VALKEY_STOP_SECONDS = 5.0
 _VALKEY_START_SECONDS = 10.0
@@ -169,10 +175,20 @@ def _wait_for(broker: Broker, log: Path) -> None:
 
 @contextmanager
 def _running_worker(settings: Settings) -> Iterator[None]:
+    def free_its_job(pid: int) -> None:
+        engine = create_database_engine(settings.resolved_database_url)
+        try:
+            with Session(engine) as session, session.begin():
+                expire_leases_of(session, worker_name(pid))
+        except SQLAlchemyError as error:  # then the lease runs out by itself
+            _LOG.warning("The leases of worker %d must run out: %s", pid, error)
+        finally:
+            engine.dispose()
+
     # SIGTERM, should we be killed: it then still gives its job back.
     worker = KeptProcess(
         "worker", [sys.executable, "-m", "app.cli", "worker"], environment=settings_environment(settings),
-        death_signal=signal.SIGTERM,
+        death_signal=signal.SIGTERM, on_end=free_its_job,
     )  # fmt: skip
     worker.start()
     try:

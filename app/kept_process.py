@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,13 +26,14 @@ class KeptProcess:
     def __init__(
         self, name: str, command: Sequence[str | Path], *,
         environment: Mapping[str, str] | None = None, log: Path | None = None,
-        death_signal: signal.Signals = signal.SIGKILL,
+        death_signal: signal.Signals = signal.SIGKILL, on_end: Callable[[int], None] | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self._command = [str(part) for part in command]
         self._environment = dict(environment) if environment is not None else None
         self._log = log
         self._death_signal = death_signal
+        self._on_end = on_end or (lambda pid: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -70,6 +71,7 @@ class KeptProcess:
         while (process := self._start()) is not None:
             since = time.monotonic()
             code = process.wait()
+            self._on_end(process.pid)
             if self._stopping.is_set():
                 return
             failures = 1 if time.monotonic() - since > _SETTLED_SECONDS else failures + 1

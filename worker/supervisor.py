@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -33,7 +32,7 @@ class Supervisor:
 
     def __init__(self, parts: Parts, owner: str | None = None) -> None:
         self._parts = parts
-        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self._owner = owner or leases.worker_name(os.getpid())
         self._stopping = threading.Event()
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ can follow a change of holder. Hosts' clocks must agree to well within the lease
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -146,6 +147,17 @@ def lose_attempt(session: Session, job: Job, *, code: str, reason: str) -> None:
         })  # fmt: skip
     else:
         _requeue(session, job)
+
+
+def expire_leases_of(session: Session, owner: str) -> None:
+    """Let the leases of a worker that is known to be dead run out at once, for the dispatcher to see."""
+    dead = (Job.lease_owner == owner, Job.status == "running")
+    session.execute(update(Job).where(*dead).values(lease_expires_at=utc_now() - timedelta(seconds=1)))
+
+
+def worker_name(pid: int) -> str:
+    """What a worker process on this host calls itself as the owner of leases."""
+    return f"{socket.gethostname()}:{pid}"
 
 
 def end_as_failed(session: Session, job: Job, error: dict[str, Any]) -> None:

@@ -131,6 +131,17 @@ def test_killed_it_takes_everything_with_it_and_starts_again(service: Service, t
     assert wait_until(lambda: service.job(job_id).status == "running", 60)
 
 
+def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_without_waiting_for_its_lease(
+    service: Service, tiny_sources: dict[str, Any]
+) -> None:
+    service.settings = service.settings.model_copy(update={"lease_seconds": 600.0})
+    service.start()
+    job_id = service.submit(tiny_sources)
+    assert wait_until(lambda: "worker.child" in service.parts(), 60)
+    service.parts()["worker"].kill()
+    assert wait_until(lambda: service.job(job_id).attempt == 2, 60)
+
+
 def test_stopped_in_the_middle_of_a_job_it_gives_the_job_back(service: Service, tiny_sources: dict[str, Any]) -> None:
     process = service.start()
     job_id = service.submit(tiny_sources)
