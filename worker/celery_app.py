@@ -56,7 +56,10 @@ def run_worker(settings: Settings) -> int:
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept
 
+    told_to_stop = threading.Event()
+
     def shut_down(**_: Any) -> None:
+        told_to_stop.set()
         supervisor.stop()
         _exit_later()
 
@@ -66,7 +69,7 @@ def run_worker(settings: Settings) -> int:
         without_mingle=True, without_gossip=True, without_heartbeat=True,
     )  # fmt: skip
     worker.start()
-    return int(worker.exitcode or 0)
+    return 0 if told_to_stop.is_set() else int(worker.exitcode or 0)  # Celery calls a Ctrl-C a failure
 
 
 def _exit_later() -> None:
