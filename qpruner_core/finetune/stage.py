@@ -27,7 +27,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     quantized = context.finished("quantize")
     device = best_device()
     base = load_mixed_model(quantized / "model", device=device, dequantize=device.type == "cpu")
-    model = attach_adapter(base, quantized / "adapter", trainable=True, dtype=torch.float32)
+    model = attach_adapter(base, quantized / "adapter", trainable=True, dropout=settings.dropout, dtype=torch.float32)
     losses: list[float] = []
 
     def on_step(step: int, loss: float) -> None:

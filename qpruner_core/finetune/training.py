@@ -20,22 +20,28 @@ def train_adapter(
 ) -> None:
     """Train the adapter's factors in place with AdamW, linear warm-up and cosine decay.
 
+    The factors end in bfloat16, which the model computes with; the optimiser works on float32 copies of them, as steps
+    are too small for bfloat16 to hold.
+
     ``on_step`` receives the number of finished optimiser steps and the mean loss of the last, in nats per token.
 
     Raises:
         TrainingDivergedError: the loss or the gradient is not finite.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = settings.dropout
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    masters = [torch.nn.Parameter(factor.detach().float().clone()) for factor in factors]
+    for factor in factors:
+        factor.data = factor.data.to(torch.bfloat16)
+    optimizer = torch.optim.AdamW(masters, lr=settings.learning_rate, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(
         optimizer, min(settings.warmup_steps, settings.steps // 2), settings.steps
     )
     for step in range(1, settings.steps + 1):
         loss = _accumulate(model, [next(stream) for _ in range(settings.gradient_accumulation)])
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm)
+        for master, factor in zip(masters, factors, strict=True):
+            master.grad = None if factor.grad is None else factor.grad.float()
+            factor.grad = None
+        norm = torch.nn.utils.clip_grad_norm_(masters, settings.max_gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDivergedError(
                 f"The loss became {loss} at step {step}.",
@@ -44,7 +50,8 @@ def train_adapter(
             )
         optimizer.step()
         schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        for master, factor in zip(masters, factors, strict=True):
+            factor.data.copy_(master.data)
         on_step(step, loss)
 
 

@@ -39,11 +39,19 @@ def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, t
 
 
 def attach_adapter(
-    model: PreTrainedModel, directory: Path, *, trainable: bool = False, dtype: torch.dtype = torch.bfloat16
+    model: PreTrainedModel,
+    directory: Path,
+    *,
+    trainable: bool = False,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> PeftModel:
-    """Put the adapter of ``directory`` on ``model``, its factors in ``dtype``."""
+    """Put the adapter of ``directory`` on ``model``, its factors in ``dtype``; ``dropout`` is only for training."""
+    config = LoraConfig.from_pretrained(str(directory))
+    config.lora_dropout = dropout
+    config.inference_mode = not trainable
     peft_model: PeftModel = PeftModel.from_pretrained(
-        model, str(directory), is_trainable=trainable, torch_device=str(model.device)
+        model, str(directory), config=config, is_trainable=trainable, torch_device=str(model.device)
     )
     for name, parameter in peft_model.named_parameters():
         if ".lora_" in name:
