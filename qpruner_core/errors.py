@@ -147,6 +147,13 @@ class TrainingDivergedError(QPrunerError):
     exit_code = 5
 
 
+class NotFiniteError(QPrunerError):
+    """A model's predictions are NaN: its weights hold NaN or infinities, or it overflows in 16 bits."""
+
+    code = "not_finite"
+    exit_code = 5
+
+
 class CancelledError(QPrunerError):
     """The run was cancelled by its cancel token; finished stages stay."""
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from qpruner_core.errors import NotFiniteError
+
 
 @torch.no_grad()
 def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int, int], None]) -> float:
@@ -18,6 +20,9 @@ def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int
         model: causal language model in eval mode.
         windows: token ids ``[windows, length]``, int64, not overlapping; the first of each is not predicted.
         on_window: called with (done, total).
+
+    Raises:
+        NotFiniteError: a prediction is NaN.
     """
     total = 0.0
     for index, window in enumerate(windows):
@@ -25,4 +30,10 @@ def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
         total += cross_entropy(logits, ids[0, 1:], reduction="sum").item()
         on_window(index + 1, len(windows))
+    if math.isnan(total):
+        raise NotFiniteError(
+            "The model's predictions are not numbers.",
+            field="model",
+            remedy="Look for NaN or infinite weights in it, or prune less.",
+        )
     return math.exp(min(total / (windows.shape[0] * (windows.shape[1] - 1)), 700.0))
