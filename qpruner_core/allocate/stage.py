@@ -12,7 +12,7 @@ from qpruner_core.allocate.trial import Trial, pareto_front
 from qpruner_core.events import TrialRecorded
 from qpruner_core.models import load_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
-from qpruner_core.resources import free_memory
+from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
 from qpruner_core.score.scores import Scores
 from qpruner_core.score.stage import SCORES
@@ -35,7 +35,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     settings = context.config.allocate
     family = context.plan.family
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
-    model = load_model(context.finished("prune") / "model")
+    model = load_model(context.finished("prune") / "model").to(best_device())
     memory = MemoryModel(model.config, family, context.config.quantize)
     search = AllocationSearch(memory, scores, settings, budget=context.config.memory_budget, seed=context.config.seed)
     bank = PrecisionBank(
@@ -43,7 +43,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         family,
         bits=settings.precisions,
         double_quant=context.config.quantize.double_quant,
-        capacity=free_memory() // 2,
+        capacity=free_memory(model.device) // 2,
         on_layer=lambda done, total: context.progress(0.1 * done / total, "quantizing"),
     )
     divergence = Divergence(model, context.data().calibration[: settings.calibration_sequences])

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.importance import taylor_importance
 from qpruner_core.prune.plan import removed_fraction
 from qpruner_core.prune.surgery import prune_model
+from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 
 MODEL = "model"
@@ -21,7 +20,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write the pruned checkpoint to ``output/model``."""
     plan = context.plan
     context.progress(0.0, "loading the model")
-    model = load_model(context.source.directory, dtype=torch.bfloat16)
+    model = load_model(context.source.directory).to(best_device())
     dense_parameters = model.num_parameters()
     if plan.ratio > 0:
         calibration = context.data().calibration[: context.config.prune.calibration_sequences]

@@ -7,7 +7,7 @@ from typing import Any
 
 from qpruner_core.models import load_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
-from qpruner_core.resources import free_memory
+from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
 from qpruner_core.score.mutual_information import layer_mutual_information
 from qpruner_core.score.scores import Scores
@@ -20,7 +20,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write ``output/scores.json``."""
     settings = context.config.score
     family = context.plan.family
-    model = load_model(context.finished("prune") / "model")
+    model = load_model(context.finished("prune") / "model").to(best_device())
     calibration = context.data().calibration[: settings.calibration_sequences]
     information = layer_mutual_information(
         model,
@@ -37,7 +37,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         family,
         bits=bits,
         double_quant=context.config.quantize.double_quant,
-        capacity=free_memory() // 2,
+        capacity=free_memory(model.device) // 2,
         on_layer=lambda done, total: context.progress(0.2 + 0.2 * done / total, "quantizing"),
     )
     divergence = Divergence(model, calibration)
