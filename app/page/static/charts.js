@@ -39,10 +39,18 @@ function tickFormat(range) {
   return (value) => (digits > 4 ? value.toExponential(0) : decimal(value, digits));
 }
 
-function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY) {
+/** Ticks of a range of decimal logarithms: powers of ten, with their doubles and halves where few fit. */
+function logTicks([low, high]) {
+  const steps = high - low > 1.5 ? [1] : [1, 2, 5];
+  const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, place) => Math.floor(low) + place);
+  const found = powers.flatMap((power) => steps.map((one) => Math.log10(one) + power)).filter((one) => one >= low && one <= high);
+  return found.length > 1 ? found : ticks([low, high]);
+}
+
+function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY, ticksY = ticks(rangeY)) {
   const bottom = HEIGHT - BOTTOM;
   return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": label },
-    ticks(rangeY).map((value) => [
+    ticksY.map((value) => [
       svg("line", { class: "grid-line", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
       svg("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, formatY(value))]),
     ticks(rangeX).map((value) => svg("text", { x: x(value), y: bottom + 17, "text-anchor": "middle" }, formatX(value))),
@@ -71,12 +79,14 @@ export function heatStrip(bits, title, widths) {
 export function trialsChart({ trials, pareto_front: front, selected }, budget) {
   const near = budget <= 1.35 * Math.max(...trials.map((one) => one.bytes));
   const rangeX = padded([...trials.map((one) => one.bytes), ...(near ? [budget] : [])]);
-  const rangeY = padded(trials.map((one) => one.loss));
+  const log = (loss) => Math.log10(Math.max(loss, 1e-9)); // losses of one search differ a hundredfold
+  const rangeY = padded(trials.map((one) => log(one.loss)));
   const x = scale(rangeX, [LEFT, WIDTH - RIGHT]);
-  const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
+  const onLog = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
+  const y = (loss) => onLog(log(loss));
   const byIndex = new Map(trials.map((one) => [one.index, one]));
-  const chart = frame(`${trials.length} allocations tried`, x, y, rangeX, rangeY, "bytes when loaded", "loss, nats per token",
-    (value) => bytes(value).replace(".0 ", " "), tickFormat(rangeY));
+  const chart = frame(`${trials.length} allocations tried`, x, onLog, rangeX, rangeY, "bytes when loaded", "loss, nats per token (log)",
+    (value) => bytes(value).replace(".0 ", " "), (value) => String(Number((10 ** value).toPrecision(2))), logTicks(rangeY));
   const path = front.map((index) => byIndex.get(index)).map((one, place, all) =>
     place === 0 ? `M${x(one.bytes)} ${y(one.loss)}` : `L${x(one.bytes)} ${y(all[place - 1].loss)}L${x(one.bytes)} ${y(one.loss)}`).join("");
   if (near) chart.append(svg("line", { class: "budget", x1: x(budget), x2: x(budget), y1: TOP, y2: HEIGHT - BOTTOM }),
