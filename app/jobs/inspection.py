@@ -11,10 +11,11 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.report import Estimate
 from qpruner_core.source_policy import SourcePolicy
 
-# To build a model without its memory, transformers and accelerate patch torch's classes for the whole process; two
-# threads that do so at once leave the patches in place for good. So one request at a time looks at a model.
-_TURN = threading.Lock()
-_PATIENCE_SECONDS = 30.0
+# A look may wait for a slow hub, and each holds one of the 40 threads that answer requests: these leave most of them
+# to requests that look at nothing.
+_MOST_LOOKS = 16
+_LOOKS = threading.BoundedSemaphore(_MOST_LOOKS)
+_PATIENCE_SECONDS = 2.0
 _RETRY_SECONDS = 10
 
 
@@ -22,7 +23,7 @@ def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset:
     """Return if the run can be expected to end well. Raises a :class:`UserError`, or 503 ``busy``."""
     from qpruner_core import check  # imports torch, which an API that is only read from can do without
 
-    with _own_turn():
+    with _one_look():
         check(config, policy=policy, check_dataset=check_dataset)
 
 
@@ -30,22 +31,22 @@ def estimate_run(config: CompressionConfig, policy: SourcePolicy, *, check_datas
     """What the run would come to. Raises what :func:`check_run` raises, but for an infeasible budget."""
     from qpruner_core import estimate  # as above
 
-    with _own_turn():
+    with _one_look():
         return estimate(config, policy=policy, check_dataset=check_dataset)
 
 
 @contextmanager
-def _own_turn() -> Iterator[None]:
-    # Whoever waits holds one of the threads that answer requests, so nobody waits for long.
-    if not _TURN.acquire(timeout=_PATIENCE_SECONDS):
+def _one_look() -> Iterator[None]:
+    # Whoever waits holds a thread as well, so nobody waits for long.
+    if not _LOOKS.acquire(timeout=_PATIENCE_SECONDS):
         raise Problem(
             503,
             "busy",
-            "Other requests are having their models looked at.",
+            f"{_MOST_LOOKS} other requests are having their models looked at.",
             remedy="Try again shortly.",
             headers={"Retry-After": str(_RETRY_SECONDS)},
         )
     try:
         yield
     finally:
-        _TURN.release()
+        _LOOKS.release()
