@@ -26,7 +26,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
-from qpruner_core.export.stage import evaluated, link_tree
+from qpruner_core.export.stage import MERGED, MIXED, evaluated, link_tree, recorded_versions
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
@@ -143,7 +143,7 @@ def seed_everything(seed: int, stage: StageName) -> None:
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:
     return _digest(
-        source.digest, data_digest, config.seed, config.sequence_length, plan.ratio,
+        recorded_versions(), source.digest, data_digest, config.seed, config.sequence_length, plan.ratio,
         [width.model_dump() for width in plan.widths],
     )  # fmt: skip
 
@@ -168,11 +168,12 @@ def _finish(output: Path, context: StageContext, records: dict[StageName, StageR
     """Put the exported files into ``output`` with the report beside them."""
     with disk_full_as_error(output):
         output.mkdir(parents=True, exist_ok=True)
+        for name in (MIXED, MERGED):
+            shutil.rmtree(output / name, ignore_errors=True)
         exported = context.finished("export")
         for entry in sorted(exported.iterdir()):
             target = output / entry.name
             if entry.is_dir():
-                shutil.rmtree(target, ignore_errors=True)
                 link_tree(entry, target)
             elif entry.name != STAGE_FILE:
                 shutil.copyfile(entry, target)

@@ -78,9 +78,10 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
     Raises:
         BudgetInfeasibleError: no allowed pruning and precision meets the budget; it says the smallest that can.
         BudgetInvalidError: the model fits already.
+        InvalidConfigError: sequences are longer than the model reads, or nothing can be pruned at the ratio.
     """
     planner = Planner(config, dense, find_family(dense.model_type))
-    _refuse_needless(planner)
+    _refuse_what_the_model_cannot(planner)
     smallest = planner.smallest(planner.largest_ratio()).total
     if smallest > config.memory_budget:
         raise BudgetInfeasibleError(
@@ -103,7 +104,7 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
     if check_dataset:
         refuse_too_few_bytes(inspect_dataset(config.dataset, policy).bytes, config.sequence_length)
     planner = Planner(config, description.config, find_family(description.config.model_type))
-    _refuse_needless(planner)
+    _refuse_what_the_model_cannot(planner)
     smallest = planner.smallest(planner.largest_ratio())
     feasible = smallest.total <= config.memory_budget
     ratio = planner.find_ratio() if feasible else planner.largest_ratio()
@@ -133,7 +134,14 @@ def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, chec
     return result
 
 
-def _refuse_needless(planner: Planner) -> None:
+def _refuse_what_the_model_cannot(planner: Planner) -> None:
+    positions = getattr(planner.dense, "max_position_embeddings", None)
+    if positions is not None and planner.config.sequence_length > positions:
+        raise InvalidConfigError(
+            f"The model reads at most {positions} tokens, not {planner.config.sequence_length}.",
+            field="sequence_length",
+            remedy=f"Choose a sequence_length of at most {positions}.",
+        )
     if planner.config.memory_budget >= planner.dense_bytes:
         raise BudgetInvalidError(
             f"The model takes {planner.dense_bytes} bytes ({format_bytes(planner.dense_bytes)}) in 16 bits, "

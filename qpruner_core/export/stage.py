@@ -73,9 +73,14 @@ def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, A
         "prune_ratio": context.plan.ratio,
         "widths": [width.model_dump() for width in context.plan.widths],
         "bits": bits,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": recorded_versions(),
         "files": [record.model_dump() for record in list_files(output)],
     }
+
+
+def recorded_versions() -> dict[str, str]:
+    """Versions of all that a result's bytes may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.families import Family, find_family
@@ -24,6 +24,7 @@ from qpruner_core.strict import StrictModel
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 
 
 class MixedPrecision(StrictModel):
@@ -101,6 +102,8 @@ def load_mixed_model(
             module, _, parameter = key.rpartition(".")
             setattr(model.get_submodule(module), parameter, nn.Parameter(file.get_tensor(key), requires_grad=False))
     model.tie_weights()
+    if (directory / GENERATION_CONFIG).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(directory)
     missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     if missing:
         raise CorruptModelError(

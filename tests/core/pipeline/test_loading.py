@@ -71,3 +71,11 @@ def test_a_checkpoint_is_evaluated_on_text_and_choices(finished_run: FinishedRun
         assert result["tokens"] <= 512
         assert 1 < result["perplexity"] < 300
         assert 0 <= result["pick.acc"] <= 1
+
+
+def test_the_generation_settings_of_the_model_travel_along(finished_run: FinishedRun) -> None:
+    import json
+
+    stored = json.loads((finished_run.output / "mixed" / "generation_config.json").read_text())
+    model, _ = load_compressed(finished_run.output / "mixed")
+    assert model.generation_config.eos_token_id == stored["eos_token_id"]

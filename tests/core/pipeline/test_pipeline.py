@@ -14,6 +14,7 @@ from qpruner_core.errors import (
     CancelledError,
     DatasetTooShortError,
     DiskFullError,
+    InvalidConfigError,
     TrainingDivergedError,
 )
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TrialRecorded
@@ -230,3 +231,24 @@ def test_the_adapter_is_stored_in_16_bits(finished_run: FinishedRun) -> None:
     tensors = load_file(finished_run.output / "mixed" / "adapter" / "adapter_model.safetensors")
     assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.bfloat16"}
     assert any(tensor.any() for name, tensor in tensors.items() if "lora_B" in name)
+
+
+def test_sequences_longer_than_the_model_reads_are_refused(
+    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        compress(quick_config(tiny_llama, text_dataset, sequence_length=1024), tmp_path / "out")
+    assert caught.value.field == "sequence_length"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_earlier_run_left_in_the_output_is_not_taken_for_this_ones(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    (output / "merged").mkdir(parents=True)
+    (output / "merged" / "stale.safetensors").write_text("of another run")
+    work = tmp_path / "work"
+    shutil.copytree(finished_run.output.with_name("out.work"), work)
+    compress(finished_run.config, output, work_dir=work)
+    assert checkpoint_hashes(output) == checkpoint_hashes(finished_run.output)
