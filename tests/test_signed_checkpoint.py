@@ -20,7 +20,7 @@ from qpruner_core.stage_store import file_sha256
 from tests.app.live_service import run_service
 from tests.model_in_memory import IDS, LOGITS_SCRIPT, compress_in_memory
 from tests.tiny_model import build_tiny_llama
-from worker.artifacts import artifact_key, pack_directory
+from worker.artifacts import pack_directory
 
 
 @pytest.mark.service
@@ -54,7 +54,7 @@ def download(tar: Path, target: Path, data_dir: Path) -> None:
     """Put ``tar`` into the store of a running service, and fetch it as its user would."""
     with contextmanager(run_service)(Settings(data_dir=data_dir)) as service:
         store = service.app.state.store
-        key = artifact_key("job_x", tar.name)
+        key = f"jobs/job_x/artifacts/{tar.name}"
         store.put_file(key, tar)
         url = store.signed_url(key, expires_in=600, filename=tar.name, base_url=service.url)
         received = hashlib.sha256()

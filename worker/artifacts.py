@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,19 +29,17 @@ class ArtifactFile:
         return cls(path.name, format, path, path.stat().st_size, file_sha256(path))
 
 
-def artifact_key(job_id: str, name: str) -> str:
-    """Where an artifact lies in the store."""
-    return f"jobs/{job_id}/artifacts/{name}"
+def pack_artifacts(output: Path, check: Callable[[], None] = lambda: None) -> Iterator[ArtifactFile]:
+    """Every artifact of a finished run, one after another; a checkpoint's tar is deleted when the next is asked for.
 
-
-def pack_artifacts(output: Path) -> Iterator[ArtifactFile]:
-    """Every artifact of a finished run, one after another; a checkpoint's tar is deleted when the next is asked for."""
+    ``check`` is called before every file that is packed, and may raise to end it.
+    """
     for checkpoint in CHECKPOINTS:
         if (output / checkpoint).is_dir():
             tar = output / f"{checkpoint}.tar"
             try:
                 with disk_full_as_error(output):
-                    pack_directory(output / checkpoint, tar)
+                    pack_directory(output / checkpoint, tar, check)
                 yield ArtifactFile.of(tar, "tar")
             finally:
                 tar.unlink(missing_ok=True)
@@ -50,13 +48,14 @@ def pack_artifacts(output: Path) -> Iterator[ArtifactFile]:
             yield ArtifactFile.of(output / name, format)
 
 
-def pack_directory(directory: Path, target: Path) -> None:
+def pack_directory(directory: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
     """Write an uncompressed tar whose bytes follow from the names and contents of the files alone.
 
     Members are sorted, lie under the directory's own name, and carry no time, no owner and fixed modes.
     """
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in [directory, *sorted(directory.rglob("*"))]:
+            check()
             name = path.relative_to(directory.parent).as_posix()
             if path.is_dir():
                 tar.addfile(_member(name, tarfile.DIRTYPE, 0o755))

@@ -12,34 +12,37 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import utc_now
+from app.jobs.history import append_event
 from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
-from app.store import ArtifactStore
+from app.store import ArtifactStore, StoreUnavailableError
 from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
-from qpruner_core.events import STAGES, Event, StageFinished
-from worker.artifacts import ArtifactFile, artifact_key, pack_artifacts
+from qpruner_core.events import Event, RunWarning, StageFinished
+from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
-from worker.patience import Stopped, persist
+from worker.patience import Stopped, is_away, persist
 from worker.protocol import ChildRequest, Line, RunError, RunResult
 from worker.recording import ProgressThrottle, record_events
 from worker.scratch import Scratch, locked_scratch
-from worker.stage_files import fetch_stage, stage_prefix, upload_stage
+from worker.stage_files import fetch_stage, upload_stage
+from worker.store_keys import artifact_key, attempt_prefix, stage_prefix
 from worker.uploads import fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
 _BATCH = 500
 _Result = TypeVar("_Result")
-_KEPT_STAGES = ("score", "allocate")  # small, and what a later look at the search needs
+_WAITING = RunWarning(message="The store does not answer; the run waits for it.")
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,14 @@ class Parts:
 
 
 class JobRun:
-    """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided."""
+    """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
+
+    ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
+    """
 
     def __init__(self, lease: Lease, parts: Parts) -> None:
         self.settled = threading.Event()
+        self.touched: set[str] = set()
         self._lease = lease
         self._parts = parts
         self._stop = threading.Event()
@@ -105,16 +112,17 @@ class JobRun:
             self._settle(lambda session: fail(session, self._lease, told))
         except (Stopped, LeaseLost):
             raise
-        except Exception as error:
-            reason = f"The worker met a fault of its own: {type(error).__name__}: {error}"[:1000]
+        except Exception:  # noqa: BLE001 - the job is told, and the log says more
+            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
+            reason = f"The worker met a fault of its own; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
-            raise
 
     def _fetch_stages(self, scratch: Scratch) -> None:
         for result in self._write(self._stage_results):
-            fetch = partial(fetch_stage, self._parts.store, result, scratch.stages / result.stage)
-            if self._persist(fetch, f"fetching stage {result.stage}"):
+            if fetch_stage(result, scratch.stages / result.stage, self._get):
                 self._stored.add(result.stage)
+            else:
+                self.touched.add(result.store_prefix)  # its row will name where it is put when it is done again
 
     def _stage_results(self, session: Session) -> list[StageResult]:
         hold(session, self._lease)
@@ -164,21 +172,19 @@ class JobRun:
             self._write(lambda session: record_events(session, self._lease, events))
 
     def _store_stage(self, finished: StageFinished) -> None:
-        upload = partial(upload_stage, self._parts.store, self._lease.job_id, finished)
-        self._persist(upload, f"storing stage {finished.stage}")
+        prefix = stage_prefix(self._lease, finished.stage)
+        self.touched |= {attempt_prefix(self._lease), prefix}
+        upload_stage(finished, prefix, self._put)
         self._stored.add(finished.stage)
 
     def _succeed(self, final: RunResult, scratch: Scratch) -> None:
         stored: list[ArtifactFile] = []
-        for file in pack_artifacts(scratch.output):
-            put = partial(self._parts.store.put_file, artifact_key(self._lease.job_id, file.name), file.path)
-            self._persist(put, f"storing {file.name}")
+        self.touched |= {attempt_prefix(self._lease), artifact_key(self._lease, "")}
+        for file in pack_artifacts(scratch.output, self._check_stop):
+            self._put(artifact_key(self._lease, file.name), file.path)
             stored.append(file)
+            self._check_stop()
         self._settle(lambda session: self._record_success(session, final, stored))
-        for stage in STAGES:
-            if stage not in _KEPT_STAGES:
-                delete = partial(self._parts.store.delete_prefix, stage_prefix(self._lease.job_id, stage))
-                self._persist(delete, f"deleting the files of stage {stage}")
 
     def _record_success(self, session: Session, final: RunResult, files: list[ArtifactFile]) -> None:
         job = hold(session, self._lease)
@@ -188,13 +194,10 @@ class JobRun:
         for file in files:
             session.merge(
                 Artifact(
-                    job_id=job.id, name=file.name, key=artifact_key(job.id, file.name), bytes=file.bytes,
+                    job_id=job.id, name=file.name, key=artifact_key(self._lease, file.name), bytes=file.bytes,
                     sha256=file.sha256, format=file.format, created_at=utc_now(),
                 )
             )  # fmt: skip
-        for result in self._stage_results(session):
-            if result.stage not in _KEPT_STAGES:
-                result.files = []  # they leave the store once this is committed
         succeed(session, self._lease, final.report.model_dump(mode="json"))
 
     def _crashed(self, child: ChildProcess, code: int) -> None:
@@ -202,8 +205,7 @@ class JobRun:
         _LOG.error("%s: the child ended with %d and no last line:\n%s", self._lease.job_id, code, tail)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (the system may have run out of memory)" if code == -signal.SIGKILL else ""
-        last = tail.splitlines()[-1][:500] if tail else ""
-        reason = f"The job's process {how}{hint}." + (f" Its last words: {last}" if last else "")
+        reason = f"The job's process {how}{hint}; see {_log_now()}."
         self._settle(lambda session: give_up(session, self._lease, code="worker_crashed", reason=reason))
 
     def _settle(self, write: Callable[[Session], None]) -> None:
@@ -217,11 +219,39 @@ class JobRun:
 
         return self._persist(transaction, "writing to the database")
 
+    def _put(self, key: str, path: Path) -> None:
+        self._persist(lambda: self._parts.store.put_file(key, path), f"storing {key}")
+
+    def _get(self, key: str, path: Path) -> None:
+        self._persist(lambda: self._parts.store.get_file(key, path), f"fetching {key}")
+
     def _persist(self, action: Callable[[], _Result], what: str) -> _Result:
-        return persist(action, f"{self._lease.job_id}: {what}", self._stop)
+        return persist(action, f"{self._lease.job_id}: {what}", self._stop, on_outage=self._tell_of_outage)
+
+    def _tell_of_outage(self, error: Exception) -> bool:
+        """Tell the job that it waits for the store. One that waits for the database cannot be told so."""
+        if not isinstance(error, StoreUnavailableError):
+            return False
+        try:
+            with self._parts.sessions.begin() as session:
+                hold(session, self._lease)
+                append_event(session, self._lease.job_id, "warning", _WAITING.model_dump(exclude={"type"}))
+        except SQLAlchemyError as unwritten:
+            if not is_away(unwritten):
+                raise
+            return False
+        return True
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped("the run")
 
     def _wait(self) -> bool:
         return not self._stop.wait(0.1)
+
+
+def _log_now() -> str:
+    return f"the worker's log of {utc_now().isoformat(timespec='seconds')}"
 
 
 def _lines_so_far(lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:

@@ -21,7 +21,7 @@ from qpruner_core.events import (
     StageStarted,
     TrialRecorded,
 )  # fmt: skip
-from worker.stage_files import stage_prefix
+from worker.store_keys import stage_prefix
 
 
 class ProgressThrottle:
@@ -50,7 +50,7 @@ def record_events(session: Session, lease: Lease, events: list[Event]) -> None:
     """
     job = hold(session, lease)
     for event in events:
-        _record(session, job, event)
+        _record(session, lease, job, event)
 
 
 def overall_progress(stage: StageName, fraction: float) -> float:
@@ -58,7 +58,7 @@ def overall_progress(stage: StageName, fraction: float) -> float:
     return (STAGES.index(stage) + fraction) / len(STAGES)
 
 
-def _record(session: Session, job: Job, event: Event) -> None:
+def _record(session: Session, lease: Lease, job: Job, event: Event) -> None:
     match event:
         case StageStarted():
             job.stage, job.progress = event.stage, overall_progress(event.stage, 0.0)
@@ -68,7 +68,7 @@ def _record(session: Session, job: Job, event: Event) -> None:
             append_event(session, job.id, "stage_progress", event.model_dump(exclude={"type"}))
         case StageFinished():
             job.stage, job.progress = event.stage, overall_progress(event.stage, 1.0)
-            _record_stage(session, job, event)
+            _record_stage(session, lease, job, event)
         case TrialRecorded():
             session.merge(JobTrial(job_id=job.id, **event.model_dump(exclude={"type"})))
         case MetricRecorded():
@@ -77,12 +77,12 @@ def _record(session: Session, job: Job, event: Event) -> None:
             append_event(session, job.id, "warning", event.model_dump(exclude={"type"}))
 
 
-def _record_stage(session: Session, job: Job, event: StageFinished) -> None:
+def _record_stage(session: Session, lease: Lease, job: Job, event: StageFinished) -> None:
     if not event.resumed or session.get(StageResult, (job.id, event.stage)) is None:
         session.merge(
             StageResult(
                 job_id=job.id, stage=event.stage, attempt=job.attempt, seconds=event.seconds,
-                store_prefix=stage_prefix(job.id, event.stage), files=[file.model_dump() for file in event.files],
+                store_prefix=stage_prefix(lease, event.stage), files=[file.model_dump() for file in event.files],
                 summary=event.summary, finished_at=utc_now(),
             )
         )  # fmt: skip

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from app.jobs.models import StageResult
-from app.store import ArtifactStore
 from qpruner_core.events import FileRecord, StageFinished
 from qpruner_core.stage_store import STAGE_FILE, list_files
 
 _LOG = logging.getLogger(__name__)
+Transfer = Callable[[str, Path], None]
+"""Puts or gets one object: its key, and the file."""
 
 
-def stage_prefix(job_id: str, stage: str) -> str:
-    """Where the files of a stage lie in the store, with a slash at the end."""
-    return f"jobs/{job_id}/stages/{stage}/"
-
-
-def upload_stage(store: ArtifactStore, job_id: str, finished: StageFinished) -> None:
-    """Put every file of a finished stage into the store, ``stage.json`` last."""
+def upload_stage(finished: StageFinished, prefix: str, put: Transfer) -> None:
+    """Put every file of a finished stage into the store below ``prefix``, ``stage.json`` last."""
     for path in [*(file.path for file in finished.files), STAGE_FILE]:
-        store.put_file(stage_prefix(job_id, finished.stage) + path, Path(finished.directory) / path)
+        put(prefix + path, Path(finished.directory) / path)
 
 
-def fetch_stage(store: ArtifactStore, result: StageResult, directory: Path) -> bool:
+def fetch_stage(result: StageResult, directory: Path, get: Transfer) -> bool:
     """Have the files of a finished stage in ``directory``: those that lie there, else those of the store.
 
     False, with nothing left in ``directory``, if the store has lost them: the stage is then to be done again.
@@ -38,7 +34,10 @@ def fetch_stage(store: ArtifactStore, result: StageResult, directory: Path) -> b
     for folder in (directory, partial):
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        _download(store, result.store_prefix, [*(file.path for file in files), STAGE_FILE], partial)
+        for path in [*(file.path for file in files), STAGE_FILE]:
+            target = partial / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            get(result.store_prefix + path, target)
         if not _is_whole(partial, files):
             raise FileNotFoundError("its files are not what was stored")
     except FileNotFoundError as error:
@@ -47,13 +46,6 @@ def fetch_stage(store: ArtifactStore, result: StageResult, directory: Path) -> b
         return False
     partial.rename(directory)
     return True
-
-
-def _download(store: ArtifactStore, prefix: str, paths: Iterable[str], directory: Path) -> None:
-    for path in paths:
-        target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(prefix + path, target)
 
 
 def _is_whole(directory: Path, files: list[FileRecord]) -> bool:

@@ -16,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.jobs import lease as leases
 from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
-from worker.artifacts import artifact_key
+from app.store import StoreUnavailableError
 from worker.job_run import JobRun, Parts
+from worker.leftovers import delete_finished_stages, delete_unrecorded
 from worker.patience import Stopped, persist
 from worker.scratch import jobs_with_scratch, locked_scratch
 
@@ -53,19 +54,24 @@ class Supervisor:
             run.stop()
             self._conclude(lease, verdict)
         thread.join()
-        if verdict == "cancelled":
-            self._drop_artifacts(job_id)
+        self._drop_unrecorded(job_id, run.touched)
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete the scratch folders of jobs that have ended, here or elsewhere."""
-        here = jobs_with_scratch(self._parts.settings)
-        with suppress(SQLAlchemyError), self._parts.sessions() as session:
-            alive = set(session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL))))
-            for job_id in set(here) - alive:
+        """Delete what ended jobs need no more: scratch folders on this host, files of stages in the store."""
+        with suppress(SQLAlchemyError):
+            for job_id in self._ended_with_scratch():
                 with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
                     if scratch is not None:
                         scratch.delete()
+        with suppress(SQLAlchemyError, StoreUnavailableError):  # another sweep goes on
+            delete_finished_stages(self._parts.sessions, self._parts.store)
+
+    def _ended_with_scratch(self) -> set[str]:
+        here = jobs_with_scratch(self._parts.settings)
+        with self._parts.sessions() as session:
+            alive = session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL)))
+            return set(here).difference(alive)
 
     def _claim(self, job_id: str) -> Lease | None:
         def attempt() -> Lease | None:
@@ -117,12 +123,14 @@ class Supervisor:
                 write(session, lease)
 
         with suppress(LeaseLost, Stopped):  # then the lease runs out, and the dispatcher does the same
-            if verdict == "cancelled":
+            try:
                 persist(transaction, f"{lease.job_id}: ending it", self._stopping)
-            else:
-                persist(transaction, f"{lease.job_id}: giving it back", threading.Event(), _LAST_WORD_SECONDS)
+            except Stopped:
+                persist(transaction, f"{lease.job_id}: ending it", threading.Event(), _LAST_WORD_SECONDS)
 
-    def _drop_artifacts(self, job_id: str) -> None:
-        drop = partial(self._parts.store.delete_prefix, artifact_key(job_id, ""))
-        with suppress(Stopped):
-            persist(drop, f"{job_id}: deleting its files", self._stopping, _LAST_WORD_SECONDS)
+    def _drop_unrecorded(self, job_id: str, prefixes: set[str]) -> None:
+        if not prefixes:
+            return
+        drop = partial(delete_unrecorded, self._parts.sessions, self._parts.store, job_id, prefixes)
+        with suppress(Stopped):  # DELETE of the job takes what is left
+            persist(drop, f"{job_id}: deleting what does not count", threading.Event(), _LAST_WORD_SECONDS)

@@ -68,7 +68,7 @@ class Dispatch(Base):
 
 
 class StageResult(Base):
-    """A finished stage whose files are in the store below ``store_prefix``."""
+    """A finished stage whose files are in the store below ``store_prefix``; empty once they are needed no more."""
 
     __tablename__ = "stage_results"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.store import ArtifactStore
 from tests.server_processes import wait_until
 from tests.worker.installation import Installation
 from worker.job_run import Parts
@@ -31,12 +32,18 @@ class Bench:
         path.write_text(text)
         return path
 
-    def start(self, job_id: str, owner: str = "tester") -> Supervisor:
-        """Work on the job in a thread."""
+    def parts(self, *, store: ArtifactStore | None = None, host: str | None = None, **settings: Any) -> Parts:
+        """What a supervisor works with; ``host`` has a scratch folder of its own."""
         installation = self.installation
+        if host is not None:
+            settings["data_dir"] = self.directions.parent / host
         command = (sys.executable, SCRIPT, str(self.directions))
-        parts = Parts(installation.settings, installation.sessions, installation.store, command)
-        supervisor = Supervisor(parts, owner)
+        changed = installation.settings.model_copy(update=settings)
+        return Parts(changed, installation.sessions, store or installation.store, command)
+
+    def start(self, job_id: str, owner: str = "tester", parts: Parts | None = None) -> Supervisor:
+        """Work on the job in a thread."""
+        supervisor = Supervisor(parts or self.parts(), owner)
         thread = threading.Thread(target=supervisor.run, args=(job_id,), daemon=True)
         thread.start()
         self._threads.append((supervisor, thread))

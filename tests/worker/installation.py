@@ -76,6 +76,24 @@ class Installation:
         with self.sessions() as session:
             return set(session.scalars(select(StageResult.stage).where(StageResult.job_id == job_id)))
 
+    def place_of(self, job_id: str, stage: str) -> str:
+        """Prefix of the store below which the files of a finished stage lie."""
+        with self.sessions() as session:
+            return session.get_one(StageResult, (job_id, stage)).store_prefix
+
+    def stored_files(self, job_id: str) -> set[str]:
+        """Keys of the job's objects in a local store."""
+        root = self.settings.data_dir / "store"
+        return {path.relative_to(root).as_posix() for path in (root / "jobs" / job_id).rglob("*") if path.is_file()}
+
+    def recorded_files(self, job_id: str) -> set[str]:
+        """Keys that the job's rows name."""
+        with self.sessions() as session:
+            stages = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
+            artifacts = set(session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)))
+        names = {result.store_prefix: [*(file["path"] for file in result.files), "stage.json"] for result in stages}
+        return artifacts | {prefix + name for prefix, paths in names.items() if prefix for name in paths}
+
     def artifacts(self, job_id: str) -> dict[str, str]:
         """SHA-256 by name."""
         with self.sessions() as session:
