@@ -27,6 +27,8 @@ _COLUMNS: dict[DatasetKind, frozenset[str]] = {
     "instruction": frozenset({"instruction", "output"}),
     "text": frozenset({"text"}),
 }
+KNOWN_COLUMNS = frozenset({"input"}).union(*_COLUMNS.values())
+"""Every column that goes into a record."""
 
 
 def parse_line(line: str, where: str) -> Mapping[str, Any]:
@@ -53,7 +55,7 @@ def kind_of(row: Mapping[str, Any], where: str) -> DatasetKind:
     for kind, columns in _COLUMNS.items():
         if columns <= row.keys():
             return kind
-    found = ", ".join(repr(str(key)) for key in list(row)[:10]) or "none"
+    found = ", ".join(repr(str(key)[:40]) for key in list(row)[:10]) or "none"
     raise invalid(f"{where} has none of the known sets of columns; it has {found}", COLUMNS_REMEDY)
 
 

@@ -1,8 +1,11 @@
-"""What can be said of a dataset by its size alone."""
+"""Sizes that a dataset must have, and must not."""
 
 from __future__ import annotations
 
 from qpruner_core.errors import DatasetTooShortError
+
+LONGEST_RECORD = 8 * 2**20
+"""The most bytes of one record: as Python's objects, nested lists take some thirty times as much."""
 
 
 def refuse_too_few_bytes(size: int, length: int) -> None:

@@ -149,9 +149,9 @@ def _stream_examples(stream: torch.Tensor, full: torch.Tensor, length: int, star
 
 
 def _sample(rows: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    if count >= len(rows):
-        return rows.clone()
-    return rows[sorted(random.Random(seed).sample(range(len(rows)), count))]  # noqa: S311  not for secrets
+    # A prefix of one order for all counts: a stage that takes fewer still sees all parts of the text
+    order = random.Random(seed).sample(range(len(rows)), len(rows))  # noqa: S311  not for secrets
+    return rows[order[:count]]
 
 
 def _digest(

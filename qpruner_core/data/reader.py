@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qpruner_core.data.formats import invalid, kind_of, parse_line, parse_row
+from qpruner_core.data.limits import LONGEST_RECORD
+from qpruner_core.data.parquet import parquet_rows
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
 from qpruner_core.data.source import locate_dataset
+from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 
 _LONGEST_PARAGRAPH = 4096  # characters; longer ones are cut at a line or a word, so that any text can be split
+_PARQUET_EXPANSION = 8  # how many times its size a Parquet file may come to; text comes to three or four
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class DatasetDescription:
 def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
     """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`."""
     files = locate_dataset(reference, policy)
-    scan = _Scan(files)
+    scan = _Scan(files, policy.max_dataset_bytes)
     count = sum(1 for _ in scan)
     return DatasetDescription(scan.checked_kind(count), count, scan.bytes, scan.digest.hexdigest())
 
@@ -43,7 +47,7 @@ def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
         PathNotAllowedError, HubUnavailableError; all with the field ``dataset``.
     """
     files = locate_dataset(reference, policy)
-    scan = _Scan(files)
+    scan = _Scan(files, policy.max_dataset_bytes)
     records = tuple(scan)
     kind = scan.checked_kind(len(records))
     is_prose = files[0].suffix.lower() == ".txt"
@@ -53,8 +57,9 @@ def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
 class _Scan:
     """One pass over the files: yields records, and knows kind, bytes and digest when it is through."""
 
-    def __init__(self, files: tuple[Path, ...]) -> None:
+    def __init__(self, files: tuple[Path, ...], max_bytes: int) -> None:
         self._files = files
+        self._max_bytes = max_bytes
         self._kind: DatasetKind | None = None
         self.bytes = 0
         self.digest = hashlib.sha256()
@@ -77,23 +82,36 @@ class _Scan:
             raise invalid("it holds only empty strings", "Give records with some text in them.")
         return self._kind
 
-    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
+    def _lines(self, path: Path, *, may_be_cut: bool) -> Iterator[tuple[int, str]]:
+        """The lines with their numbers; one that is longer than a record may be comes in pieces, or is refused."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        number = 1
         with path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                self.bytes += len(raw)
-                self.digest.update(raw)
+            while True:
+                raw = stream.readline(LONGEST_RECORD + 1)
+                if len(raw) > LONGEST_RECORD and not may_be_cut:
+                    raise invalid(
+                        f"line {number} is longer than {format_bytes(LONGEST_RECORD)}", "Split it into several records."
+                    )
                 if b"\0" in raw:
                     raise invalid(f"line {number} holds a zero byte: the file is binary", "Give a UTF-8 text file.")
+                is_first = stream.tell() == len(raw)
+                self.bytes += len(raw)
+                self.digest.update(raw)
+                text = raw.removeprefix(codecs.BOM_UTF8) if is_first else raw
                 try:
-                    yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                    yield number, decoder.decode(text, final=not (may_be_cut and raw))
                 except UnicodeDecodeError as error:
                     raise invalid(f"line {number} is not UTF-8", "Save the file as UTF-8 text.") from error
+                if not raw:
+                    return
+                number += raw.endswith(b"\n")
 
     def _paragraphs(self, path: Path) -> Iterator[Record]:
         self._kind = "text"
         paragraph: list[str] = []
         size = 0
-        for _, line in self._lines(path):
+        for _, line in self._lines(path, may_be_cut=True):
             if line.strip() and size + len(line) <= _LONGEST_PARAGRAPH:
                 paragraph.append(line)
                 size += len(line)
@@ -103,7 +121,7 @@ class _Scan:
         yield from _text_records(paragraph)
 
     def _objects(self, path: Path) -> Iterator[Record]:
-        for number, line in self._lines(path):
+        for number, line in self._lines(path, may_be_cut=False):
             if line.strip():
                 yield from self._record(parse_line(line, f"line {number}"), f"line {number}")
 
@@ -112,7 +130,7 @@ class _Scan:
             while block := stream.read(1 << 20):
                 self.bytes += len(block)
                 self.digest.update(block)
-        for number, row in enumerate(_read_parquet(path), start=1):
+        for number, row in enumerate(parquet_rows(path, _PARQUET_EXPANSION * self._max_bytes), start=1):
             yield from self._record(row, f"row {number}")
 
     def _record(self, row: Mapping[str, Any], where: str) -> Iterator[Record]:
@@ -131,24 +149,14 @@ class _Scan:
 
 def _text_records(lines: list[str]) -> Iterator[TextRecord]:
     text = "".join(lines).strip()
-    while len(text) > _LONGEST_PARAGRAPH:
-        cut = text.rfind(" ", 1, _LONGEST_PARAGRAPH)
-        cut = cut if cut > 0 else _LONGEST_PARAGRAPH
-        yield TextRecord(text[:cut].strip())
-        text = text[cut:].strip()
-    if text:
-        yield TextRecord(text)
-
-
-def _read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise invalid(
-            "it is a Parquet file, and pyarrow is not installed", "Run: pip install pyarrow; or give a .jsonl file."
-        ) from error
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's errors derive from these
-        raise invalid("it is not a readable Parquet file", "Export it again, or give a .jsonl file.") from error
+    start = 0
+    while len(text) - start > _LONGEST_PARAGRAPH:
+        end = start + _LONGEST_PARAGRAPH
+        space = text.rfind(" ", start + 1, end)
+        end = space if space > 0 else end
+        yield TextRecord(text[start:end].strip())
+        start = end
+        while text[start].isspace():
+            start += 1
+    if start < len(text):
+        yield TextRecord(text[start:])

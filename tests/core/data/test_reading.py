@@ -99,9 +99,84 @@ def test_parquet_is_read_as_jsonl_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "x" * 2**20},
+        {"messages": [{"role": role, "content": "x" * 2**20} for role in ("user", "assistant")]},
+        {"context": "x", "choices": ["x" * 2**20] * 2, "label": 0},
+    ],
+)
+def test_parquet_that_repeats_one_string_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is optional")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([row] * 300), path, dictionary_pagesize_limit=2**30)
+    assert path.stat().st_size < 2**20
+    usual, measured = pyarrow.default_memory_pool(), pyarrow.proxy_memory_pool(pyarrow.default_memory_pool())
+    pyarrow.set_memory_pool(measured)
+    try:
+        assert inspect_dataset(str(path), SourcePolicy()).records == 300
+        error = _refused(str(path), SourcePolicy(max_dataset_bytes=2**22), DatasetInvalidError)
+    finally:
+        pyarrow.set_memory_pool(usual)
+    assert "decoded" in error.message
+    assert measured.max_memory() < 32 * 2**20  # written out, it would be more than 300
+
+
+def test_a_parquet_row_longer_than_a_record_may_be_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is optional")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    rows = [MESSAGES, {"messages": [{"role": "assistant", "content": "x" * 2**20}] * 9}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert "rows" in _refused(str(path), SourcePolicy(), DatasetInvalidError).message
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary", "binary", "fixed"])
+def test_parquet_strings_of_every_type_are_read_and_other_types_are_refused(tmp_path: Path, kind: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is optional")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    types = {
+        "string": pyarrow.string(), "large_string": pyarrow.large_string(), "string_view": pyarrow.string_view(),
+        "dictionary": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), "binary": pyarrow.binary(),
+        "fixed": pyarrow.binary(5),
+    }  # fmt: skip
+    column = pyarrow.array(["prose", None if kind == "fixed" else "words"] * 2000).cast(types[kind])
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.table({"text": column, "other": column}), path, row_group_size=1500)
+    if kind in ("binary", "fixed"):
+        assert "text" in _refused(str(path), SourcePolicy(), DatasetInvalidError).message
+    else:
+        assert [record.text for record in read_dataset(str(path), SourcePolicy()).records] == ["prose", "words"] * 2000  # type: ignore[union-attr]
+
+
+def test_a_line_longer_than_a_record_may_be_is_refused_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"text": "a"}\n{"text": [' + "[]," * (3 * 2**20) + "[]]}\n")
+    error = _refused(str(path), SourcePolicy(), DatasetInvalidError)
+    assert "line 2 is longer than" in error.message
+    assert "Split" in error.remedy
+
+
+def test_a_text_of_one_huge_line_is_read_and_its_letters_are_never_split(tmp_path: Path) -> None:
+    words = "größer " * (3 * 2**20)
+    path = tmp_path / "one-line.txt"
+    path.write_text(words, encoding="utf-8")
+    dataset = read_dataset(str(path), SourcePolicy())
+    letters = "".join(record.text for record in dataset.records).replace(" ", "")  # type: ignore[union-attr]
+    assert letters == words.replace(" ", "")
+    assert dataset.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(words.encode()[:-2] + b"\xc3")
+    assert "line 1 is not UTF-8" in _refused(str(path), SourcePolicy(), DatasetInvalidError).message
+
+
+@pytest.mark.parametrize(
     ("row", "said"),
     [
         ({"txt": "a"}, "'txt'"),
+        ({"k" * 1000: "a"}, f"it has '{'k' * 40}'"),
         ({}, "none"),
         ({"instruction": "a", "response": "b"}, "'response'"),
         ({"text": 7}, "not a string"),
