@@ -60,12 +60,15 @@ class StageView(BaseModel):
 
 
 class JobErrorView(BaseModel):
-    """Why a job failed. `code` is stable; a user's mistake and a fault of the service have different codes."""
+    """Why a job failed. `code` is stable."""
 
     code: str
     message: str
     field: str | None = None
     remedy: str = ""
+    user: bool = Field(
+        description="Whether the request is at fault, and must be changed; else the service is, and a retry may help."
+    )
 
 
 class JobLinks(BaseModel):

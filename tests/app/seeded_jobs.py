@@ -85,6 +85,7 @@ def add_failed_job(session: Session) -> Job:
     job.error = {
         "code": "training_diverged", "message": "The loss became NaN at step 31.", "field": "finetune.learning_rate",
         "remedy": "Lower finetune.learning_rate and retry: finished stages are kept.",
+        "user": False,
     }  # fmt: skip
     append_event(session, job.id, "failed", job.error)
     return job

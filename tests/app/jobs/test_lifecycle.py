@@ -86,7 +86,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(client: TestClient, make_job: 
 def test_a_retried_job_is_queued_with_all_attempts_and_keeps_its_finished_stages(
     client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session], status: JobStatus
 ) -> None:
-    error = {"code": "disk_full", "message": "Full.", "field": None, "remedy": "Make room."}
+    error = {"code": "disk_full", "message": "Full.", "field": None, "remedy": "Make room.", "user": False}
     job_id = make_job(status, attempt=3, stage="score", error=error, cancel_requested_at=utc_now())
     finish_stage(sessions, job_id, "prune")
     answer = client.post(f"/jobs/{job_id}/retry")

@@ -101,10 +101,13 @@ def test_a_job_shows_its_stages_its_result_and_times_in_utc(client: TestClient, 
         assert client.get(path).status_code == 200
 
 
-def test_a_failed_job_tells_code_field_and_remedy(client: TestClient, make_job: MakeJob) -> None:
-    error = {"code": "dataset_too_short", "message": "Short.", "field": "dataset", "remedy": "Add text.", "user": True}
+@pytest.mark.parametrize("user", [True, False])
+def test_a_failed_job_tells_code_field_remedy_and_whose_fault_it_is(
+    client: TestClient, make_job: MakeJob, user: bool
+) -> None:
+    error = {"code": "dataset_too_short", "message": "Short.", "field": "dataset", "remedy": "Add text.", "user": user}
     job = client.get(f"/jobs/{make_job('failed', error=error, stage='prune')}").json()
-    assert job["error"] == {"code": "dataset_too_short", "message": "Short.", "field": "dataset", "remedy": "Add text."}
+    assert job["error"] == error
     assert job["stages"][0] == {"name": "prune", "status": "failed", "seconds": None}
 
 
