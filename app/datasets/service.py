@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
@@ -57,9 +57,9 @@ def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy,
 
 def require_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset:
     """The tenant's dataset. Raises a 404 problem ``dataset_not_found``, also for another tenant's."""
-    row = _find(session, tenant, dataset_id)
+    row = session.scalar(_owned(tenant, dataset_id))
     if row is None:
-        raise Problem(404, "dataset_not_found", f"There is no dataset {dataset_id!r}.", remedy="See GET /datasets.")
+        raise _not_found(dataset_id)
     return row
 
 
@@ -75,7 +75,9 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
     Raises:
         Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
     """
-    row = require_dataset(session, tenant, dataset_id)
+    row = session.scalar(_owned(tenant, dataset_id).with_for_update())  # a job that is being queued holds it, too
+    if row is None:
+        raise _not_found(dataset_id)
     users = select(Job.id).where(Job.tenant == tenant, Job.dataset == dataset_id, Job.status.not_in(TERMINAL))
     job_id = session.scalar(users.limit(1))
     if job_id is not None:
@@ -91,8 +93,12 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
     store.delete_prefix(_prefix(dataset_id))
 
 
-def _find(session: Session, tenant: str, dataset_id: str) -> Dataset | None:
-    return session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant == tenant))
+def _owned(tenant: str, dataset_id: str) -> Select[Dataset]:
+    return select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant == tenant)
+
+
+def _not_found(dataset_id: str) -> Problem:
+    return Problem(404, "dataset_not_found", f"There is no dataset {dataset_id!r}.", remedy="See GET /datasets.")
 
 
 def _prefix(dataset_id: str) -> str:

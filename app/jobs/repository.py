@@ -10,6 +10,7 @@ from sqlalchemy import Select, and_, delete, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
+from app.datasets.models import Dataset
 from app.jobs.models import (
     TERMINAL,
     Artifact,
@@ -49,6 +50,12 @@ def lock_queue(session: Session, tenant: str) -> None:
     """Let one transaction at a time count and add jobs of ``tenant``; on SQLite every transaction is alone anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:tenant))"), {"tenant": f"queue:{tenant}"})
+
+
+def find_upload(session: Session, tenant: str, dataset_id: str) -> Dataset | None:
+    """The tenant's uploaded dataset, which nobody deletes until the transaction ends."""
+    query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant == tenant)
+    return session.scalar(query.with_for_update(read=True))
 
 
 def count_unfinished(session: Session, tenant: str) -> int:

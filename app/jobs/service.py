@@ -70,6 +70,8 @@ def submit_job(
     repository.lock_queue(session, tenant)
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
+    if uploaded:  # it may have been deleted meanwhile; from here on that waits until the job says that it is in use
+        _require_upload(session, tenant, request.dataset)
     _require_room(session, settings, tenant)
     job = _new_job(tenant, request, idempotency_key, settings.max_attempts)
     try:
@@ -156,16 +158,21 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
     dataset = config.dataset
     is_upload = dataset.startswith("ds_") and "/" not in dataset
     if is_upload:
-        upload = session.get(Dataset, dataset)
-        if upload is None or upload.tenant != tenant:
-            raise DatasetNotFoundError(
-                f"There is no dataset {dataset!r}.", field="dataset", remedy="Upload one with POST /datasets."
-            )
+        upload = _require_upload(session, tenant, dataset)
         from qpruner_core.data import refuse_too_few_bytes  # imports torch, as the look at the model does
 
         refuse_too_few_bytes(upload.bytes, config.sequence_length)
     session.rollback()
     return is_upload
+
+
+def _require_upload(session: Session, tenant: str, dataset_id: str) -> Dataset:
+    upload = repository.find_upload(session, tenant, dataset_id)
+    if upload is None:
+        raise DatasetNotFoundError(
+            f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
+        )
+    return upload
 
 
 def _earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:
