@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     hub_endpoint: str | None = Field(default=None, description="Base URL of the model hub; null is the public one.")
     hub_token: SecretStr | None = Field(default=None, description="Token for gated models of the hub.")
     max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
+    max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is fetched, in bytes.")
     max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
     max_queued_jobs: int = Field(default=100, ge=1, description="Unfinished jobs per tenant; more are answered 429.")
 
@@ -76,9 +77,11 @@ class Settings(BaseSettings):
             allowed_roots=tuple(root.resolve() for root in self.allowed_roots),
             hub_endpoint=self.hub_endpoint,
             hub_token=self.hub_token.get_secret_value() if self.hub_token else None,
+            implicit_login=False,
             allow_hub=self.allow_hub,
             cache_dir=self.cache_dir,
             max_dataset_bytes=self.max_dataset_bytes,
+            max_model_bytes=self.max_model_bytes,
         )
 
 

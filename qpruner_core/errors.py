@@ -51,6 +51,12 @@ class ModelNotFoundError(UserError):
     code = "model_not_found"
 
 
+class ModelTooLargeError(UserError):
+    """The model on the hub is larger than this installation's limit."""
+
+    code = "model_too_large"
+
+
 class ModelGatedError(UserError):
     """The hub wants an accepted licence or a token for this model."""
 

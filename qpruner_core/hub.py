@@ -89,7 +89,8 @@ class HubRepository:
         self.id = hub_id
         self.kind = kind
         self._cache = policy.cache_dir / "hub"
-        self.api = HfApi(endpoint=policy.hub_endpoint, token=policy.hub_token)
+        token = policy.hub_token or (None if policy.implicit_login else False)
+        self.api = HfApi(endpoint=policy.hub_endpoint, token=token)
         self._is_away = False
         with self.errors():
             self._folder = self._cache / repo_folder_name(repo_id=hub_id.repository, repo_type=kind)

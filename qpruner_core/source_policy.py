@@ -29,9 +29,15 @@ class SourcePolicy(StrictModel):
     )
     hub_endpoint: str | None = Field(default=None, description="Base URL of the model hub; null is the public one.")
     hub_token: str | None = Field(default=None, repr=False, description="Token for gated models.")
+    implicit_login: bool = Field(
+        default=True,
+        description="Without hub_token, use the login of whoever runs this process (HF_TOKEN, `hf auth login`). "
+        "The service must not: its users would read with the operator's rights.",
+    )
     allow_hub: bool = True
     cache_dir: Path = Field(default_factory=default_cache_dir)
     max_dataset_bytes: int = Field(default=256 * 2**20, ge=1)
+    max_model_bytes: int | None = Field(default=None, ge=1, description="Most that is fetched of a hub's model.")
     uploads: dict[str, Path] = Field(
         default_factory=dict, description='Local files of uploaded datasets by id ("ds_…"); these need no allowed root.'
     )

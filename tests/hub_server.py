@@ -29,11 +29,13 @@ class _Repository:
 
 @dataclass
 class HubServer:
-    """A running hub. ``requests`` lists method and path of everything that was asked."""
+    """A running hub. ``requests`` lists method and path of everything that was asked, ``authorizations`` with
+    which header."""
 
     url: str
     token: str = "hub-token"
     requests: list[str] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
     failing: bool = False
     _repositories: dict[tuple[str, str], _Repository] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.authorizations.append(self.headers.get("Authorization", ""))
         if self.hub.failing:
             self._send(503, b"")
         elif match := _RESOLVE.fullmatch(path):

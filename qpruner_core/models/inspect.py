@@ -41,8 +41,8 @@ def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
     """Describe the model of ``reference``, and refuse it now for whatever would fail later.
 
     Raises:
-        ModelNotFoundError, ModelGatedError, UnsafeModelError, UnsupportedArchitectureError, CorruptModelError,
-        PathNotAllowedError, HubUnavailableError.
+        ModelNotFoundError, ModelGatedError, ModelTooLargeError, UnsafeModelError, UnsupportedArchitectureError,
+        CorruptModelError, PathNotAllowedError, HubUnavailableError.
     """
     found = locate_model(reference, policy)
     if isinstance(found, HubRepository):
@@ -67,7 +67,7 @@ def _inspect_gguf(reference: str, revision: str | None, model: LocalModel, polic
 
 
 def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy) -> ModelDescription:
-    weights = hub_weight_files(repository)
+    weights = hub_weight_files(repository, policy)
     if weights[0].endswith(".gguf"):
         # a GGUF file keeps its config inside, so it is fetched (once) to be looked at
         model = LocalModel(repository.download(weights) / weights[0])

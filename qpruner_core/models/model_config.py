@@ -16,6 +16,8 @@ from qpruner_core.models.families import find_family
 from qpruner_core.models.reshape import empty_model
 
 CONFIG_FILE = "config.json"
+LARGEST_JSON = 32 * 2**20
+"""The most bytes of a config or an index of shards; those of the largest models have some hundred kilobytes."""
 _POSITIVE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
 )  # fmt: skip
@@ -88,6 +90,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise ValueError(f"it holds the value {constant}")
 
+    if path.is_file() and path.stat().st_size > LARGEST_JSON:
+        raise _corrupt(path, "it is too large to be a config")
     try:
         values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:

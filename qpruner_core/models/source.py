@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from qpruner_core.errors import InvalidConfigError, ModelNotFoundError, UnsafeModelError
+from qpruner_core.errors import InvalidConfigError, ModelNotFoundError, ModelTooLargeError, UnsafeModelError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import check_within_roots, is_local_reference, resolve_local_path
 from qpruner_core.models.checkpoint import (
@@ -19,7 +19,8 @@ from qpruner_core.models.checkpoint import (
 )
 from qpruner_core.models.demo import DEMO_PREFIX, demo_file
 from qpruner_core.models.gguf import convert_gguf
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_JSON, read_config
+from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import file_sha256
 from qpruner_core.strict import StrictModel
@@ -28,6 +29,8 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+_CHOOSE = "Choose a smaller model, or ask the operator for a higher limit."
+_TELL = "Choose another revision, or tell its authors."
 _SMALL_FILES = (CONFIG_FILE, "generation_config.json", *TOKENIZER_FILES)
 
 
@@ -60,14 +63,14 @@ def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
     """Make the model of ``reference`` lie on this machine as a directory that can be loaded.
 
     Raises:
-        ModelNotFoundError, ModelGatedError, UnsafeModelError, UnsupportedArchitectureError, CorruptModelError,
-        PathNotAllowedError, HubUnavailableError, DiskFullError.
+        ModelNotFoundError, ModelGatedError, ModelTooLargeError, UnsafeModelError, UnsupportedArchitectureError,
+        CorruptModelError, PathNotAllowedError, HubUnavailableError, DiskFullError.
     """
     found = locate_model(reference, policy)
     revision = None
     if isinstance(found, HubRepository):
         revision = found.commit
-        found = LocalModel(_download(found))
+        found = LocalModel(_download(found, policy))
     directory = convert_gguf(found.path, policy.cache_dir) if found.is_gguf else found.path
     read_config(directory / CONFIG_FILE)
     read_checkpoint(directory)
@@ -93,8 +96,31 @@ def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubReposi
     return HubRepository(hub_id, policy, "model")
 
 
-def hub_weight_files(repository: HubRepository) -> tuple[str, ...]:
-    """Names of the weight files of a repository to fetch: safetensors, else one GGUF file."""
+def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[str, ...]:
+    """Names of the weight files of a repository to fetch: safetensors, else one GGUF file.
+
+    Raises:
+        ModelTooLargeError: what would be fetched is more than the policy allows.
+    """
+    for name in (CONFIG_FILE, INDEX_FILE):
+        _refuse_more_than(LARGEST_JSON, repository.sizes.get(name, 0), f"{name} of {str(repository.id)!r}", _TELL)
+    weights = _weight_files(repository)
+    if policy.max_model_bytes is not None:
+        size = sum(repository.sizes.get(name, 0) for name in (*_small_files(repository), *weights))
+        _refuse_more_than(policy.max_model_bytes, size, f"The model {str(repository.id)!r}", _CHOOSE)
+    return weights
+
+
+def _refuse_more_than(limit: int, size: int, what: str, remedy: str) -> None:
+    if size > limit:
+        raise ModelTooLargeError(
+            f"{what} has {format_bytes(size)}; this installation fetches at most {format_bytes(limit)}.",
+            field="model",
+            remedy=remedy,
+        )
+
+
+def _weight_files(repository: HubRepository) -> tuple[str, ...]:
     names = [name for name in repository.sizes if "/" not in name]
     if repository.id.file is not None:
         if repository.id.file not in names or not repository.id.file.endswith(".gguf"):
@@ -111,13 +137,16 @@ def hub_weight_files(repository: HubRepository) -> tuple[str, ...]:
     return (_single_gguf(names, str(repository.id)),)
 
 
-def _download(repository: HubRepository) -> Path:
+def _small_files(repository: HubRepository) -> list[str]:
+    return [name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes]
+
+
+def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
     """Fetch what loading needs and nothing else; returns the directory, or the GGUF file."""
-    weights = hub_weight_files(repository)
+    weights = hub_weight_files(repository, policy)
     if weights[0].endswith(".gguf"):
         return repository.download(weights) / weights[0]
-    names = [name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes]
-    return repository.download([*names, *weights])
+    return repository.download([*_small_files(repository), *weights])
 
 
 def _local_model(reference: str, policy: SourcePolicy) -> Path:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.settings import Settings
 from qpruner_core.errors import (
     CorruptModelError,
     HubUnavailableError,
     InvalidConfigError,
     ModelGatedError,
     ModelNotFoundError,
+    ModelTooLargeError,
     PathNotAllowedError,
     UnsafeModelError,
     UnsupportedArchitectureError,
@@ -123,6 +125,55 @@ def test_a_gated_model_is_told_as_gated_and_opens_with_the_token(
         assert "licence" in caught.value.remedy
     with_token = hub_policy.model_copy(update={"hub_token": hub_server.token})
     assert resolve_model("acme/gated", with_token).revision
+
+
+def test_the_operators_own_login_is_used_on_the_command_line_and_never_by_the_service(
+    hub_server: HubServer, hub_policy: SourcePolicy, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.add_model("acme/gated", tiny_llama, gated=True)
+    monkeypatch.setenv("HF_TOKEN", hub_server.token)
+    service = Settings(hub_endpoint=hub_server.url, cache_dir=hub_policy.cache_dir).source_policy
+    for use in (inspect_model, resolve_model):
+        with pytest.raises(ModelGatedError):
+            use("acme/gated", service)
+    assert not any(hub_server.authorizations)
+    assert resolve_model("acme/gated", hub_policy).revision
+
+
+@pytest.mark.parametrize("form", ["safetensors", "sharded", "gguf"])
+def test_a_model_larger_than_the_limit_is_refused_before_its_weights_are_fetched(
+    hub_server: HubServer, hub_policy: SourcePolicy, model_copy: Path, form: str
+) -> None:
+    if form == "sharded":
+        model = load_model(model_copy)
+        (model_copy / "model.safetensors").unlink()
+        model.save_pretrained(model_copy, max_shard_size="100KB")
+    if form == "gguf":
+        write_tiny_gguf(model_copy, model_copy / "tiny.gguf")
+        (model_copy / "model.safetensors").unlink()
+    hub_server.add_model("acme/large", model_copy)
+    for use in (inspect_model, resolve_model):
+        with pytest.raises(ModelTooLargeError) as caught:
+            use("acme/large", hub_policy.model_copy(update={"max_model_bytes": 300_000}))
+        assert caught.value.field == "model"
+        assert "at most 300.0 kB" in caught.value.message
+    assert not [name for name in hub_server.sent if name.endswith((".safetensors", ".gguf"))]
+    assert inspect_model("acme/large", hub_policy.model_copy(update={"max_model_bytes": 2_000_000})).revision
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_huge_json_file_on_the_hub_is_refused_unfetched(
+    hub_server: HubServer, hub_policy: SourcePolicy, model_copy: Path, name: str
+) -> None:
+    with (model_copy / name).open("ab") as file:
+        file.truncate(33 * 2**20)
+    hub_server.add_model("acme/huge", model_copy)
+    with pytest.raises(ModelTooLargeError, match=name):
+        inspect_model("acme/huge", hub_policy)
+    assert hub_server.sent == {}
+    if name == "config.json":
+        with pytest.raises(CorruptModelError, match="too large"):
+            inspect_model(str(model_copy), SourcePolicy())
 
 
 def test_pickled_weights_on_the_hub_are_refused_unfetched(
