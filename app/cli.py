@@ -6,9 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -20,6 +20,9 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from qpruner_core.cli import app as core
 from qpruner_core.errors import InvalidConfigError, QPrunerError
+
+if TYPE_CHECKING:
+    from app.keys.models import ApiKey
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
 app.registered_commands += core.registered_commands
@@ -97,7 +100,7 @@ def create_key(
         )
         session.commit()
     if as_json:
-        _out.print_json(json.dumps({"id": row.id, "tenant": row.tenant, "scopes": row.scopes, "key": text}))
+        _out.print_json(json.dumps(_key_fields(row) | {"key": text}))
     else:
         _errors.print(f"{row.id}, tenant {row.tenant}, {', '.join(row.scopes)}. The key will not be shown again:")
         typer.echo(text)
@@ -111,21 +114,14 @@ def list_keys(
     from app.keys import service
 
     with _key_session() as (session, _):
-        rows = [
-            {
-                "id": row.id, "tenant": row.tenant, "name": row.name, "scopes": ", ".join(row.scopes),
-                "created": row.created_at.isoformat(timespec="seconds"),
-                "expires": row.expires_at.isoformat(timespec="seconds") if row.expires_at else "never",
-                "revoked": row.revoked_at.isoformat(timespec="seconds") if row.revoked_at else "",
-            }
-            for row in service.list_keys(session, tenant)
-        ]  # fmt: skip
+        rows = [_key_fields(row) for row in service.list_keys(session, tenant)]
     if as_json:
         _out.print_json(json.dumps(rows))
         return
     table = Table("id", "tenant", "name", "scopes", "created", "expires", "revoked")
     for row in rows:
-        table.add_row(*row.values())
+        shown = row | {"scopes": ", ".join(row["scopes"]), "expires_at": row["expires_at"] or "never"}
+        table.add_row(*(value or "" for value in shown.values()))
     _out.print(table)
 
 
@@ -138,6 +134,17 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as `qpruner k
         row = service.revoke_key(session, key_id)
         session.commit()
     _out.print(f"{row.id} is revoked.")
+
+
+def _key_fields(row: ApiKey) -> dict[str, Any]:
+    def moment(value: datetime | None) -> str | None:
+        return value.isoformat(timespec="seconds") if value else None
+
+    return {
+        "id": row.id, "tenant": row.tenant, "name": row.name, "scopes": row.scopes,
+        "created_at": moment(row.created_at), "expires_at": moment(row.expires_at),
+        "revoked_at": moment(row.revoked_at),
+    }  # fmt: skip
 
 
 def _announce(url: str, settings: Settings, with_worker: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,13 @@ def test_a_key_is_made_listed_without_its_text_and_revoked() -> None:
     made = json.loads(RUN.invoke(app, ["keys", "create", "--name", "ci", "--scope", "read", "--json"]).output)
     listed = RUN.invoke(app, ["keys", "list", "--json"]).output
     assert made["key"] not in listed
-    assert [(row["id"], row["scopes"], row["revoked"]) for row in json.loads(listed)] == [(made["id"], "read", "")]
+    assert json.loads(listed) == [{name: value for name, value in made.items() if name != "key"}]
+    assert (made["scopes"], made["expires_at"], made["revoked_at"]) == (["read"], None, None)
+    assert datetime.fromisoformat(made["created_at"]).tzinfo
+    table = RUN.invoke(app, ["keys", "list"], env={"COLUMNS": "200"}).output
+    assert all(part in table for part in (made["id"], "read", made["created_at"], "never"))
     assert RUN.invoke(app, ["keys", "revoke", made["id"]]).exit_code == 0
-    assert json.loads(RUN.invoke(app, ["keys", "list", "--json"]).output)[0]["revoked"] != ""
+    assert json.loads(RUN.invoke(app, ["keys", "list", "--json"]).output)[0]["revoked_at"]
 
 
 def test_a_key_that_is_not_there_cannot_be_revoked() -> None:
