@@ -50,6 +50,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """An aware ``moment`` in UTC. Raises :class:`ValueError` where that is before the year 1 or after 9999."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("In UTC this is outside the years 1 to 9999.") from error
+
+
 def create_database_engine(url: str) -> Engine:
     """An engine for ``url``: SQLite with WAL, foreign keys and a busy timeout; PostgreSQL with liveness checks."""
     parsed = make_url(url)

@@ -7,6 +7,7 @@ import binascii
 import json
 from datetime import datetime
 
+from app.database import as_utc
 from app.ids import is_id
 from app.problems import Problem
 
@@ -23,6 +24,7 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(created_at)
         if moment.tzinfo is None or not is_id(job_id, "job"):
             raise ValueError(cursor)
+        moment = as_utc(moment)
     except (binascii.Error, ValueError, TypeError, AttributeError) as error:
         raise Problem(
             422,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime
 
-from app.database import utc_now
+from app.database import as_utc, utc_now
 from app.dependencies import BaseUrlDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
 from app.jobs import repository, service
 from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.schemas import (
+    EXAMPLE_REQUEST,
     ArtifactList,
     ArtifactView,
     CurvePoint,
@@ -46,6 +47,19 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("4
 
 JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
 EventId = Annotated[int, Query(ge=0, lt=2**63)]
+Moment = Annotated[AwareDatetime, AfterValidator(as_utc)]
+RunBody = Annotated[
+    JobRequest,
+    Body(
+        openapi_examples={
+            "upload": {
+                "summary": "On a dataset of yours",
+                "description": "Send your file to `POST /datasets` first; its answer has the id to put as `dataset`.",
+                "value": EXAMPLE_REQUEST,
+            }
+        }
+    ),
+]
 
 
 @router.post(
@@ -60,7 +74,7 @@ EventId = Annotated[int, Query(ge=0, lt=2**63)]
     },
 )
 def submit_job(
-    body: JobRequest,
+    body: RunBody,
     principal: Submitter,
     session: SessionDep,
     settings: SettingsDep,
@@ -83,7 +97,7 @@ def submit_job(
 
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN))
-def estimate_job(body: JobRequest, principal: Submitter, session: SessionDep, settings: SettingsDep) -> Estimate:
+def estimate_job(body: RunBody, principal: Submitter, session: SessionDep, settings: SettingsDep) -> Estimate:
     """What a run would come to, without running or queueing anything.
 
     Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`.
@@ -95,11 +109,11 @@ def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.")] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=1024)] = None,
     label: Annotated[
-        list[Annotated[str, Query(pattern=r"^[^:]+:.*$", max_length=400)]],
+        list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],
         Query(description="`key:value`; all of these.", max_length=16),
     ] = [],  # noqa: B006
-    created_after: AwareDatetime | None = None,
-    created_before: AwareDatetime | None = None,
+    created_after: Moment | None = None,
+    created_before: Moment | None = None,
 ) -> repository.JobFilter:
     labels = tuple((key, value) for key, _, value in (one.partition(":") for one in label))
     return repository.JobFilter(tuple(status), model, labels, created_after, created_before)

@@ -16,7 +16,7 @@ from qpruner_core.report import CompressionReport, Measurement
 MAX_LABELS = 16
 EXAMPLE_REQUEST: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
-    "dataset": "ds_01k9t4ae5xfz3v2s6q0m8y1d7c",
+    "dataset": "ds_THE_ID_FROM_POST_DATASETS",
     "memory_budget": "130MB",
     "allocate": {"trials": 12},
     "finetune": {"steps": 100},

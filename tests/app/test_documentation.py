@@ -72,5 +72,10 @@ def test_every_reference_of_the_description_leads_somewhere(schema: dict[str, An
 
 def test_the_example_body_is_a_valid_request(schema: dict[str, Any]) -> None:
     (example,) = schema["components"]["schemas"]["JobRequest"]["examples"]
+    for path in ("/jobs", "/jobs/estimate"):
+        (shown,) = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"].values()
+        assert shown["value"] == example
+        assert "POST /datasets" in shown["description"]
+    assert "POST_DATASETS" in example["dataset"]  # which no upload is called: it says where the id comes from
     assert example["model"] == "demo:smollm2-135m-instruct"
     assert JobRequest.model_validate(example).memory_budget == 130_000_000

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import utc_now
 from app.ids import new_id
+from app.jobs.cursor import encode_cursor
 from app.jobs.models import Artifact, JobMetric, JobTrial
 from app.jobs.schemas import TrialView, pareto_front
 from qpruner_core.report import CompressionReport, Measurement
@@ -35,6 +36,10 @@ def list_ids(client: TestClient, **query: Any) -> list[str]:
     answer = client.get("/jobs", params=query)
     assert answer.status_code == 200, answer.text
     return [job["id"] for job in answer.json()["jobs"]]
+
+
+def cursor_of(moment: str) -> str:
+    return encode_cursor(datetime.fromisoformat(moment), new_id("job"))
 
 
 def test_pages_hold_every_job_once_although_jobs_come_in_between_and_share_a_moment(
@@ -65,6 +70,8 @@ def test_lists_are_filtered_by_status_model_label_and_time(client: TestClient, m
     assert list_ids(client, label="team:a") == [third, first]
     assert list_ids(client, label=["team:a", 'a.b-c:x:"y']) == [first]
     assert list_ids(client, label="nobody:a") == []
+    assert list_ids(client, created_after="0001-01-01T00:00:00Z") == [third, second, first]
+    assert list_ids(client, created_before="9999-12-31T23:59:59.999999Z") == [third, second, first]
     assert list_ids(client, created_before="2026-01-01T00:00:00.000001Z") == [first]
     assert list_ids(client, created_after="2026-01-01T00:00:00Z") == [third, second]
 
@@ -73,7 +80,12 @@ def test_lists_are_filtered_by_status_model_label_and_time(client: TestClient, m
     ("query", "field"),
     [
         ({"cursor": "bm90IGEgY3Vyc29y"}, "cursor"), ({"cursor": "ÿ"}, "cursor"), ({"limit": 101}, "limit"),
-        ({"status": "lost"}, "status.0"), ({"label": "team"}, "label.0"),
+        ({"status": "lost"}, "status.0"), ({"label": "team"}, "label.0"), ({"label": 'a"b:x'}, "label.0"),
+        ({"label": ["team:a", "a b:x"]}, "label.1"), ({"label": "k" * 64 + ":x"}, "label.0"),
+        ({"label": "team:\x00"}, "label.0"), ({"label": "team:" + "v" * 256}, "label.0"),
+        ({"created_after": "0001-01-01T00:00:00+14:00"}, "created_after"),
+        ({"created_before": "9999-12-31T23:59:59-14:00"}, "created_before"),
+        ({"cursor": cursor_of("0001-01-01T00:00:00+14:00")}, "cursor"),
         ({"created_after": "yesterday"}, "created_after"),
         ({"created_after": "2026-01-01T00:00:00"}, "created_after"), ({"model": "\x00"}, None),
     ],
