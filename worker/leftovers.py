@@ -30,16 +30,17 @@ def delete_unrecorded(
             store.delete_prefix(prefix)
 
 
-def delete_finished_stages(sessions: sessionmaker[Session], store: ArtifactStore) -> None:
-    """Delete the files of stages that succeeded jobs need no more, also of jobs whose worker died before it could."""
-    succeeded = select(Job.id).where(Job.status == "succeeded")
-    done = select(StageResult.job_id, StageResult.stage, StageResult.store_prefix).where(
-        StageResult.store_prefix != "", StageResult.stage.not_in(KEPT_STAGES), StageResult.job_id.in_(succeeded)
-    )
+def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore) -> None:
+    """Delete what succeeded jobs need no more: stages, and whatever a killed worker could not delete itself."""
+    waiting = (StageResult.store_prefix != "", StageResult.stage.not_in(KEPT_STAGES), Job.status == "succeeded")
     with sessions() as session:
-        rows = session.execute(done).all()
-    for job_id, stage, prefix in rows:
-        store.delete_prefix(prefix)
-        row = (StageResult.job_id == job_id, StageResult.stage == stage)
+        job_ids = session.scalars(select(Job.id).join(StageResult).where(*waiting).distinct()).all()
+    for job_id in job_ids:
+        with sessions() as session:  # nobody changes the rows of a succeeded job but to delete it
+            results = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
+            keep = [result.store_prefix for result in results if result.stage in KEPT_STAGES and result.store_prefix]
+            keep += session.scalars(select(Artifact.key).where(Artifact.job_id == job_id))
+        store.delete_prefix(f"jobs/{job_id}/", keep=keep)
+        done = (StageResult.job_id == job_id, StageResult.stage.not_in(KEPT_STAGES))
         with sessions.begin() as session:
-            session.execute(update(StageResult).where(*row).values(store_prefix="", files=[]))
+            session.execute(update(StageResult).where(*done).values(store_prefix="", files=[]))

@@ -18,7 +18,7 @@ from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
 from app.store import StoreUnavailableError
 from worker.job_run import JobRun, Parts
-from worker.leftovers import delete_finished_stages, delete_unrecorded
+from worker.leftovers import delete_superfluous, delete_unrecorded
 from worker.patience import Stopped, persist
 from worker.scratch import jobs_with_scratch, locked_scratch
 
@@ -58,14 +58,14 @@ class Supervisor:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what ended jobs need no more: scratch folders on this host, files of stages in the store."""
+        """Delete what ended jobs need no more: scratch folders on this host, files in the store."""
         with suppress(SQLAlchemyError):
             for job_id in self._ended_with_scratch():
                 with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
                     if scratch is not None:
                         scratch.delete()
         with suppress(SQLAlchemyError, StoreUnavailableError):  # another sweep goes on
-            delete_finished_stages(self._parts.sessions, self._parts.store)
+            delete_superfluous(self._parts.sessions, self._parts.store)
 
     def _ended_with_scratch(self) -> set[str]:
         here = jobs_with_scratch(self._parts.settings)

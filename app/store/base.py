@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +19,9 @@ class ArtifactStore(Protocol):
     def get_file(self, key: str, path: Path) -> None:
         """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
 
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete every object whose key begins with ``prefix``; none is fine."""
+    def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        """Delete every object whose key begins with ``prefix``, but for those that begin with one of ``keep``; none is
+        fine."""
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
         """A URL that lets its holder GET the object for ``expires_in`` seconds, saved as ``filename``.

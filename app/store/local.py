@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,18 +44,32 @@ class LocalStore:
         with disk_full_as_error(path.parent):
             _copy_whole(source, path)
 
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete every object whose key begins with ``prefix``; none is fine."""
+    def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        """Delete every object whose key begins with ``prefix``, but for those of ``keep``; none is fine."""
         folder, _, start = check_prefix(prefix).rpartition("/")
+        kept = tuple(keep)
         with self._failures_as_unavailable():
             self._require_root()
             parent = self.path_of(folder) if folder else self.root
             if start == "":
-                _delete(parent)
+                self._delete(parent, kept)
             elif parent.is_dir():
                 for entry in parent.iterdir():
                     if entry.name.startswith(start):
-                        _delete(entry)
+                        self._delete(entry, kept)
+
+    def _delete(self, path: Path, kept: tuple[str, ...]) -> None:
+        is_folder = path.is_dir() and not path.is_symlink()
+        name = path.relative_to(self.root).as_posix() + ("/" if is_folder else "")
+        if name.startswith(kept):
+            return
+        if not is_folder:
+            path.unlink(missing_ok=True)
+        elif any(other.startswith(name) for other in kept):
+            for entry in path.iterdir():
+                self._delete(entry, kept)
+        else:
+            shutil.rmtree(path)
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
         """A URL below ``base_url`` that lets its holder GET the object for ``expires_in`` seconds."""
@@ -122,10 +136,3 @@ def _copy_whole(source: Path, target: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

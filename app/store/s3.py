@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,15 +66,18 @@ class S3Store:
         finally:
             partial.unlink(missing_ok=True)
 
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete every object and unfinished upload whose key begins with ``prefix``; none is fine."""
+    def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        """Delete every object whose key begins with ``prefix``, but for those of ``keep``, and every unfinished upload;
+        none is fine."""
         start = self.prefix + check_prefix(prefix)
+        kept = tuple(self.prefix + other for other in keep)
         with self._failures_as_unavailable():
             self._abort_uploads(start)
             # One by one: the bulk request wants a checksum whose kind differs from server to server.
             for page in self._control.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
                 for entry in page.get("Contents", []):
-                    self._control.delete_object(Bucket=self.bucket, Key=entry["Key"])
+                    if not entry["Key"].startswith(kept):
+                        self._control.delete_object(Bucket=self.bucket, Key=entry["Key"])
 
     def _abort_uploads(self, start: str) -> None:
         try:

@@ -49,9 +49,11 @@ class Bench:
         self._threads.append((supervisor, thread))
         return supervisor
 
-    def join(self) -> None:
-        """Wait until every supervisor has let go."""
-        for _, thread in self._threads:
+    def join(self, only: Supervisor | None = None) -> None:
+        """Wait until every supervisor has let go, or ``only`` one."""
+        for supervisor, thread in self._threads:
+            if only not in (None, supervisor):
+                continue
             thread.join(30)
             assert not thread.is_alive()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,10 +38,15 @@ class SlowStore(LocalStore):
         super().put_file(key, path)
         self.put.append(key.split("/", 3)[-1])
 
-    def delete_prefix(self, prefix: str) -> None:
+    def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         if self.refuses_to_delete:
             raise StoreUnavailableError("Access denied")
-        super().delete_prefix(prefix)
+        super().delete_prefix(prefix, keep=keep)
+
+    @classmethod
+    def of(cls, bench: Bench, slow: str) -> SlowStore:
+        assert isinstance(bench.installation.store, LocalStore)
+        return cls(bench.installation.store, slow)
 
 
 @pytest.fixture
@@ -52,8 +57,7 @@ def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]
 
 def start_slowly(bench: Bench, slow: str, **settings: float) -> tuple[str, SlowStore, Supervisor]:
     """A job whose worker is in the middle of putting ``slow`` into the store."""
-    assert isinstance(bench.installation.store, LocalStore)
-    store = SlowStore(bench.installation.store, slow)
+    store = SlowStore.of(bench, slow)
     job_id = bench.installation.submit(CONFIG)
     supervisor = bench.start(job_id, "slow", bench.parts(store=store, **settings))
     assert store.reached.wait(30)
@@ -118,6 +122,24 @@ def test_a_worker_that_has_lost_its_job_spoils_nothing_of_the_next_one(bench: Be
     assert installation.stored_files(job_id) == installation.recorded_files(job_id)
 
 
+def test_a_worker_that_has_lost_its_job_deletes_nothing_that_the_next_one_is_still_putting(bench: Bench) -> None:
+    installation = bench.installation
+    job_id, store, old = start_slowly(bench, "artifacts/mixed.tar")
+    installation.ask_to_cancel(job_id)
+    installation.wait_for(job_id, "cancelled")
+    installation.requeue(job_id)
+    next_store = SlowStore.of(bench, "artifacts/report.json")
+    bench.start(job_id, "next", bench.parts(store=next_store, host="another"))
+    assert next_store.reached.wait(30)  # both checkpoints lie there, and no row says so yet
+    store.go_on.set()
+    bench.join(old)
+    next_store.go_on.set()
+    bench.join()
+    assert installation.job(job_id).status == "succeeded", installation.describe(job_id)
+    assert installation.artifacts(job_id).keys() == {"mixed.tar", "merged.tar", "report.json"}
+    assert installation.stored_files(job_id) == installation.recorded_files(job_id)
+
+
 def test_a_put_that_ends_after_its_job_was_deleted_leaves_nothing(bench: Bench) -> None:
     installation = bench.installation
     job_id, store, _ = start_slowly(bench, "artifacts/mixed.tar")
@@ -149,15 +171,16 @@ def test_a_cancel_that_comes_with_the_last_file_drops_the_artifacts_and_keeps_th
     assert installation.stages_started(job_id) == list(STAGES)
 
 
-def test_stages_that_a_killed_worker_left_of_a_succeeded_job_go_with_the_next_sweep(bench: Bench) -> None:
+def test_what_killed_workers_left_of_a_succeeded_job_goes_with_the_next_sweep(bench: Bench, tmp_path: Path) -> None:
     installation = bench.installation
+    (tmp_path / "part").touch()
     job_id, store, _ = start_slowly(bench, "artifacts/report.json")
     store.refuses_to_delete = True  # as if it died with its last write
     store.go_on.set()
     bench.join()
     assert installation.job(job_id).status == "succeeded"
-    left = installation.stored_files(job_id)
-    assert len(left) == 2 * len(STAGES) + 3
+    store.put_file(f"jobs/{job_id}/another-token/artifacts/mixed.tar", tmp_path / "part")
+    assert len(installation.stored_files(job_id)) == 2 * len(STAGES) + 4
     for _ in range(2):
         Supervisor(bench.parts()).sweep()
         stored = installation.stored_files(job_id)

@@ -89,6 +89,17 @@ def test_deleting_a_prefix_deletes_just_what_begins_with_it(
     assert _has(store, "jobs/job_2/d", tmp_path)
 
 
+def test_deleting_a_prefix_spares_what_is_to_be_kept(store: ArtifactStore, payload: Path, tmp_path: Path) -> None:
+    gone = ("jobs/job_1/a", "jobs/job_1/x/stages/prune/b", "jobs/job_1/y/artifacts/c", "jobs/job_1/x/stages/score.json")
+    kept = ("jobs/job_1/x/stages/score/d", "jobs/job_1/x/stages/score/e/f", "jobs/job_1/x/artifacts/c")
+    for key in (*gone, *kept):
+        store.put_file(key, payload)
+    store.delete_prefix("jobs/job_1/", keep=["jobs/job_1/x/stages/score/", "jobs/job_1/x/arti", "jobs/job_2/"])
+    assert [key for key in (*gone, *kept) if _has(store, key, tmp_path)] == list(kept)
+    store.delete_prefix("jobs/job_1", keep=["jobs/job_1/x/stages/score/e/f"])
+    assert [key for key in kept if _has(store, key, tmp_path)] == ["jobs/job_1/x/stages/score/e/f"]
+
+
 def test_deleting_nothing_is_fine(store: ArtifactStore) -> None:
     store.delete_prefix("jobs/job_none/")
 
