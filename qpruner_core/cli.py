@@ -60,7 +60,7 @@ def compress(
         given = {"prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps}
         config = _config(model, dataset, memory_budget, seed, given, settings)
         with _cancel_on_interrupt() as cancel, Progress(_errors, quiet=as_json) as progress:
-            report = run(config, output, on_event=progress, cancel=cancel)
+            report = run(config, output.resolve(), on_event=progress, cancel=cancel)
         if as_json:
             _out.print_json(report.model_dump_json())
             return
@@ -96,9 +96,9 @@ def evaluate(
     directory: Annotated[Path, typer.Argument(help="A checkpoint: mixed, merged, or any 16-bit model directory.")],
     text: Annotated[Path, typer.Option(help="Text to measure perplexity on (.txt or .jsonl).")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl).")] = None,
-    sequence_length: Annotated[int, typer.Option(help="Tokens per window.")] = 256,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of text to measure on.")] = 16384,
-    max_choices: Annotated[int, typer.Option(help="Examples of each task.")] = 200,
+    sequence_length: Annotated[int, typer.Option(help="Tokens per window.", min=16)] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of text to measure on.", min=16)] = 16384,
+    max_choices: Annotated[int, typer.Option(help="Examples of each task.", min=1)] = 200,
     as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
@@ -185,6 +185,8 @@ def _config(
         target = values
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
         target[name] = value
     return parse_config(values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import random
 import shutil
 import time
@@ -73,6 +74,7 @@ def compress(
         UserError: the model, dataset or budget cannot be used as asked; raised before any stage begins.
         CancelledError, DiskFullError, TrainingDivergedError, HubUnavailableError.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
     policy = policy or SourcePolicy()
     cancel = cancel or CancelToken()
     make_plan(config, inspect_model(config.model, policy).config)  # before anything large is fetched
@@ -87,7 +89,7 @@ def compress(
     key = _base_key(config, source, plan, data().digest)
     for stage, run in PIPELINE:
         key = _stage_key(key, stage, config)
-        context = StageContext(stage, config, source, plan, data, store, on_event, cancel, warnings)
+        context = StageContext(stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, warnings)
         records[stage] = _run_stage(context, run, key)
     return _finish(output, context, records)
 

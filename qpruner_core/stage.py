@@ -33,6 +33,7 @@ class StageContext:
     stage: StageName
     config: CompressionConfig
     source: ModelSource
+    dataset_sha256: str
     plan: RunPlan
     data: Callable[[], PreparedData]
     store: StageStore

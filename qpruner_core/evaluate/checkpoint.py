@@ -68,19 +68,21 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
 
 
 def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int) -> torch.Tensor:
-    records = read_dataset(str(path), SourcePolicy()).records
-    texts = [record.text for record in records if isinstance(record, TextRecord)]
+    dataset = read_dataset(str(path), SourcePolicy())
+    texts = [record.text for record in dataset.records if isinstance(record, TextRecord)]
     if not texts:
         raise DatasetInvalidError(
             f"{path} has no plain text.", field="text", remedy="Give a .txt file, or a .jsonl file with text."
         )
-    stream = encode_stream(tokenizer, texts, separate=False)
+    if dataset.is_prose:
+        texts = ["\n\n".join(texts)]
+    stream = encode_stream(tokenizer, texts, separate=not dataset.is_prose)
     rows = windows(stream[:max_tokens], length, start_ids(tokenizer))
     if len(rows) == 0:
         raise DatasetTooShortError(
-            f"{path} has {len(stream)} tokens, fewer than one window of {length}.",
+            f"{min(len(stream), max_tokens)} tokens of {path} are fewer than one window of {length}.",
             field="text",
-            remedy="Give more text, or a smaller --sequence-length.",
+            remedy="Give more text, a larger --max-tokens, or a smaller --sequence-length.",
         )
     return rows
 

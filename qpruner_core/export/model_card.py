@@ -15,9 +15,8 @@ _NAMES: dict[Variant, str] = {
     "pruned_nf4": "pruned, uniform NF4, no training",
     "final": "final: mixed precision, recovered",
 }
-_LOADING = """\
-## Loading
-`mixed/` keeps each layer at its own precision; it needs the `qpruner` package:
+_MIXED = """\
+`mixed` keeps each layer at its own precision; it needs the `qpruner` package:
 
 ```python
 from qpruner_core import load_compressed
@@ -25,7 +24,9 @@ from qpruner_core import load_compressed
 model, tokenizer = load_compressed("mixed")
 ```
 
-`merged/` is one 16-bit model for any tool that loads transformers checkpoints, at about {merged} in memory:
+"""
+_MERGED = """\
+`merged` is one 16-bit model of the pruned shape, {merged} in memory, which loads without this package:
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -35,7 +36,8 @@ tokenizer = AutoTokenizer.from_pretrained("merged")
 ```
 """
 _WHY_TRUST = """
-Its layers differ in width, which stock {architecture} code cannot build; the small modeling file in `merged/` does.
+Its layers differ in width, which stock {architecture} code cannot build. The small modeling file beside the weights
+does, with transformers 5.15 or later.
 """
 
 
@@ -50,6 +52,8 @@ def model_card(
     own_code: bool,
 ) -> str:
     """Markdown; says nothing that was not measured, and nothing that changes from run to run."""
+    merged = _MERGED.format(merged=format_bytes(merged_bytes), trust=", trust_remote_code=True" if own_code else "")
+    merged += _WHY_TRUST.format(architecture=architecture) if own_code else ""
     counts = ", ".join(f"{list(bits).count(bit)} layers at {bit} bits" for bit in sorted(set(bits)))
     return "\n".join(
         [
@@ -60,12 +64,13 @@ def model_card(
             "",
             *_table(measurements),
             "",
-            _LOADING.format(merged=format_bytes(merged_bytes), trust=", trust_remote_code=True" if own_code else "")
-            + (_WHY_TRUST.format(architecture=architecture) if own_code else ""),
+            "## Loading",
+            *([_MIXED] if "mixed" in config.export.formats else []),
+            *([merged] if "merged" in config.export.formats else []),
             "## Layers",
             *_layers(bits, widths),
             "",
-            "`recipe.json` has every setting, seed, version and content hash that it takes to make this again.",
+            "The run's `recipe.json` has all settings, seeds, versions and content hashes it takes to make this again.",
             "",
         ]
     )

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.export.model_card import model_card
@@ -17,6 +19,7 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.quantize.adapters import attach_adapter
 from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.report import Measurement
+from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import list_files
 
@@ -24,7 +27,10 @@ MIXED = "mixed"
 MERGED = "merged"
 RECIPE = "recipe.json"
 CARD = "README.md"
-_PACKAGES = ("qpruner", "torch", "transformers", "peft", "bitsandbytes", "scikit-optimize", "scikit-learn", "numpy")
+_PACKAGES = (
+    "qpruner", "torch", "transformers", "tokenizers", "peft", "accelerate", "bitsandbytes", "safetensors",
+    "scikit-optimize", "scikit-learn", "scipy", "numpy",
+)  # fmt: skip
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
@@ -69,7 +75,8 @@ def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, A
     return {
         "config": context.config.model_dump(mode="json"),
         "model": {"digest": context.source.digest, "revision": context.source.revision},
-        "dataset": {"digest": context.data().digest},
+        "dataset": {"sha256": context.dataset_sha256, "tokens_digest": context.data().digest},
+        "machine": {"device": best_device().type, "threads": torch.get_num_threads()},
         "prune_ratio": context.plan.ratio,
         "widths": [width.model_dump() for width in context.plan.widths],
         "bits": bits,

@@ -26,7 +26,10 @@ class Precision(Protocol):
         """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds."""
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
-        """The bfloat16 weight that :meth:`build`'s module computes with."""
+        """The bfloat16 weight that :meth:`build`'s module multiplies with."""
+
+    def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The ``inputs [..., in]`` that :meth:`build`'s module really multiplies with; gradients pass unchanged."""
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A module that computes with ``tensors`` as they are."""

@@ -29,6 +29,10 @@ class Bf16:
         """The weight itself."""
         return tensors["weight"]
 
+    def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
+        """As they are."""
+        return inputs
+
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A plain linear module."""
         rows, columns = tensors["weight"].shape

@@ -31,6 +31,12 @@ class Int8:
         """``weight · SCB / 127``."""
         return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
 
+    def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Each token rounded to 255 steps between plus and minus its absolute maximum, as ``Linear8bitLt`` does."""
+        scale = inputs.detach().abs().amax(dim=-1, keepdim=True).float().clamp_min(1e-12) / 127
+        rounded = ((inputs.detach().float() / scale).round() * scale).to(inputs.dtype)
+        return inputs + (rounded - inputs.detach())
+
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A ``Linear8bitLt`` on the stored rows, without outlier decomposition."""
         rows, columns = tensors["weight"].shape

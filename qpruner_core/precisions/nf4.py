@@ -51,6 +51,10 @@ class Nf4:
         weight: torch.Tensor = bnb.functional.dequantize_4bit(tensors["weight"], state)
         return weight
 
+    def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
+        """As they are."""
+        return inputs
+
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A ``Linear4bit`` on the packed weight.
 

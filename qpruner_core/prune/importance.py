@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import Family
 
 
@@ -47,6 +48,9 @@ def taylor_importance(
         model: bfloat16 or float32 causal language model; its gradients must be free to use.
         calibration: token ids ``[sequences, length]``, int64.
         on_batch: called with (done, total) after each sequence.
+
+    Raises:
+        NotFiniteError: the model's loss is NaN or infinite.
     """
     layers = family.decoder_layers(model)
     scores = [_Reducer(family, layer, family.head_dim(model.config)) for layer in layers]
@@ -58,7 +62,14 @@ def taylor_importance(
     try:
         for index, sequence in enumerate(calibration):
             ids = sequence.unsqueeze(0).to(model.device)
-            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+            if not torch.isfinite(loss):
+                raise NotFiniteError(
+                    "The model's loss on the calibration text is not a number.",
+                    field="model",
+                    remedy="Look for NaN or infinite weights in it.",
+                )
+            loss.backward()
             on_batch(index + 1, len(calibration))
     finally:
         for hook in hooks:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from qpruner_core.errors import CorruptModelError
 from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.config import QuantizeConfig
 
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 
 
@@ -34,8 +38,8 @@ def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, t
     )
     # PEFT keeps sets, whose order changes from process to process
     values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
-    (directory / "adapter_config.json").write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n")
-    save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, directory / "adapter_model.safetensors")
+    (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n")
+    save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, directory / WEIGHTS)
 
 
 def attach_adapter(
@@ -47,16 +51,34 @@ def attach_adapter(
     dtype: torch.dtype = torch.bfloat16,
 ) -> PeftModel:
     """Put the adapter of ``directory`` on ``model``, its factors in ``dtype``; ``dropout`` is only for training."""
+    _require_adapter_files(directory)
     config = LoraConfig.from_pretrained(str(directory))
     config.lora_dropout = dropout
     config.inference_mode = not trainable
     peft_model: PeftModel = PeftModel.from_pretrained(
-        model, str(directory), config=config, is_trainable=trainable, torch_device=str(model.device)
+        model, str(directory.resolve()), config=config, is_trainable=trainable, torch_device=str(model.device)
     )
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
+        stored = set(file.keys())
+    if stored != set(adapter_tensors(peft_model, dtype)):  # PEFT would leave what it lacks at zero, and say little
+        raise _corrupt(directory, "its tensors are not those of the model's linear modules")
     for name, parameter in peft_model.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.to(dtype)
     return peft_model.train() if trainable else peft_model.eval()
+
+
+def _require_adapter_files(directory: Path) -> None:
+    # Without them PEFT would take the path for a hub id, or fall back on pickled weights
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).is_file():
+            raise _corrupt(directory, f"it has no {name}")
+
+
+def _corrupt(directory: Path, what: str) -> CorruptModelError:
+    return CorruptModelError(
+        f"The adapter in {directory} cannot be used: {what}.", field="model", remedy="Download the checkpoint again."
+    )
 
 
 def adapter_tensors(model: PeftModel, dtype: torch.dtype) -> Tensors:

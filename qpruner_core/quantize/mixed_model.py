@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -17,9 +18,11 @@ from torch import nn
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.models.checkpoint import read_header
 from qpruner_core.models.families import Family, find_family
+from qpruner_core.models.model_config import check_sizes
 from qpruner_core.models.reshape import copy_modeling_file, empty_model
-from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.precisions import Precision, Tensors, precisions
 from qpruner_core.strict import StrictModel
 
 WEIGHTS = "model.safetensors"
@@ -31,7 +34,7 @@ class MixedPrecision(StrictModel):
     """``quantization_config`` of a mixed checkpoint."""
 
     quant_method: str = "qpruner"
-    bits: tuple[int, ...]
+    bits: tuple[Literal[4, 8, 16], ...]
     double_quant: bool
 
 
@@ -61,15 +64,20 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
     try:
         values = json.loads((directory / CONFIG).read_text())
         precision = MixedPrecision.model_validate(values.pop("quantization_config"))
-    except (OSError, ValueError, KeyError) as error:
+        family = find_family(values.pop("model_type"))
+        kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
+        config = AutoConfig.for_model(kind, **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(
             f"{directory} holds no mixed-precision checkpoint.",
             field="model",
             remedy='Name the directory that has config.json with a "qpruner" quantization_config.',
         ) from error
-    family = find_family(values.pop("model_type"))
-    kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
-    return AutoConfig.for_model(kind, **values), precision, family
+    if len(precision.bits) != config.num_hidden_layers:
+        raise _corrupt(directory, f"it has {config.num_hidden_layers} layers, but bits for {len(precision.bits)}")
+    for layer in config.per_layer_config:
+        check_sizes(layer, directory / CONFIG)
+    return config, precision, family
 
 
 def load_mixed_model(
@@ -77,15 +85,18 @@ def load_mixed_model(
 ) -> PreTrainedModel:
     """Load a mixed checkpoint onto ``device``, in eval mode.
 
-    With ``dequantize`` every linear module is a plain bfloat16 one with the very values that the quantized module
-    computes with: more memory, and on a CPU much less time.
+    With ``dequantize`` every linear module is a plain bfloat16 one with the very weights that the quantized module
+    computes with, and inputs rounded as it rounds them: more memory, and on a CPU much less time.
 
     Raises:
-        CorruptModelError: a tensor is missing or too many.
+        CorruptModelError: the files are damaged or do not fit each other.
     """
     config, precision, family = read_mixed_config(directory)
     model = empty_model(config)
     kinds = precisions(precision.double_quant)
+    if not (directory / WEIGHTS).is_file():
+        raise _corrupt(directory, f"it has no {WEIGHTS}")
+    read_header(directory / WEIGHTS)  # refuses a file that is no safetensors, or truncated
     with safe_open(directory / WEIGHTS, framework="pt", device=str(device)) as file:
         remaining = set(file.keys())
         for layer, bits in enumerate(precision.bits):
@@ -94,24 +105,56 @@ def load_mixed_model(
                 tensors = {key.removeprefix(name + "."): file.get_tensor(key) for key in stored}
                 remaining -= stored
                 bias = tensors.pop("bias", None)
-                kind = kinds[bits]
-                if dequantize:
-                    tensors, kind = {"weight": kind.decode(tensors)}, kinds[16]
-                model.set_submodule(name, kind.build(tensors, bias))
+                linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory / WEIGHTS}: {name}")
+                wanted = model.get_submodule(name)
+                if (linear.out_features, linear.in_features) != (wanted.out_features, wanted.in_features):
+                    raise _corrupt(directory, f"{name} is not of the shape that config.json says")
+                model.set_submodule(name, linear)
         for key in remaining:
-            module, _, parameter = key.rpartition(".")
-            setattr(model.get_submodule(module), parameter, nn.Parameter(file.get_tensor(key), requires_grad=False))
+            _set_parameter(model, key, file.get_tensor(key), directory)
     model.tie_weights()
     if (directory / GENERATION_CONFIG).is_file():
         model.generation_config = GenerationConfig.from_pretrained(directory)
     missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     if missing:
-        raise CorruptModelError(
-            f"{directory / WEIGHTS} lacks {missing[0]}.", field="model", remedy="Download the checkpoint again."
-        )
+        raise _corrupt(directory, f"{missing[0]} is missing")
     model.is_loaded_in_4bit = not dequantize and 4 in precision.bits
     model.is_loaded_in_8bit = not dequantize and 8 in precision.bits
     return model.to(device).eval()
+
+
+def _build(
+    kinds: dict[int, Precision], bits: int, tensors: Tensors, bias: torch.Tensor | None, dequantize: bool, where: str
+) -> nn.Module:
+    try:
+        if not dequantize:
+            return kinds[bits].build(tensors, bias)
+        linear = kinds[16].build({"weight": kinds[bits].decode(tensors)}, bias)
+        linear.register_forward_pre_hook(lambda module, args: (kinds[bits].round_input(args[0]), *args[1:]))
+    except (KeyError, AttributeError, AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptModelError(
+            f"{where} cannot be read at {bits} bits ({type(error).__name__}: {error}).",
+            field="model",
+            remedy="Download the checkpoint again.",
+        ) from error
+    return linear
+
+
+def _set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: Path) -> None:
+    module, _, parameter = name.rpartition(".")
+    try:
+        old = model.get_parameter(name)
+    except AttributeError:
+        raise _corrupt(directory, f"config.json has no place for {name}") from None
+    if old.shape != value.shape:
+        raise _corrupt(directory, f"{name} is not of the shape that config.json says")
+    setattr(model.get_submodule(module), parameter, nn.Parameter(value, requires_grad=False))
+
+
+def _corrupt(directory: Path, what: str) -> CorruptModelError:
+    return CorruptModelError(
+        f"The checkpoint in {directory} is damaged: {what}.", field="model", remedy="Download the checkpoint again."
+    )
 
 
 def encode_uniform(model: PreTrainedModel, family: Family, bits: Sequence[int], double_quant: bool) -> Tensors:

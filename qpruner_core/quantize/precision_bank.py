@@ -15,7 +15,8 @@ from qpruner_core.quantize.mixed_model import linear_names
 class PrecisionBank:
     """Holds the bfloat16 values of each layer's weights after a round trip through each precision.
 
-    Swapping them into the 16-bit model gives what the quantized modules compute, without their slow kernels.
+    Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
+    compute, without their slow kernels.
     If ``capacity`` bytes do not hold all of them, the rest is quantized again at each swap: slower, same values.
     """
 
@@ -36,6 +37,9 @@ class PrecisionBank:
         self._dense = [[self._weight(name).data for name in names] for names in self._names]
         self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._now = [16] * layers
+        for layer, names in enumerate(self._names):
+            for name in names:
+                model.get_submodule(name).register_forward_pre_hook(self._round_input(layer))
         room = capacity
         for layer in range(layers):
             for bit in bits:
@@ -52,6 +56,12 @@ class PrecisionBank:
                 for name, weight in zip(self._names[layer], self._values(layer, new), strict=True):
                     self._weight(name).data = weight
                 self._now[layer] = new
+
+    def _round_input(self, layer: int) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+        def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            return (self._kinds[self._now[layer]].round_input(args[0]),)
+
+        return hook
 
     def _values(self, layer: int, bits: int) -> list[torch.Tensor]:
         if bits == 16:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn.functional import kl_div, log_softmax
 from transformers import PreTrainedModel
+
+from qpruner_core.errors import NotFiniteError
 
 
 class Divergence:
@@ -19,7 +23,7 @@ class Divergence:
         self._reference = [self._logits(sequence) for sequence in self._sequences]
 
     def __call__(self) -> float:
-        """The divergence of the model as it is now."""
+        """The divergence of the model as it is now. Raises :class:`NotFiniteError` if it predicts NaN."""
         total = 0.0
         tokens = 0
         for sequence, reference in zip(self._sequences, self._reference, strict=True):
@@ -27,6 +31,12 @@ class Divergence:
             actual = log_softmax(self._logits(sequence).float(), dim=-1)
             total += kl_div(actual, expected, reduction="sum", log_target=True).item()
             tokens += expected.shape[0]
+        if math.isnan(total):
+            raise NotFiniteError(
+                "The model's predictions are not numbers.",
+                field="model",
+                remedy="Look for NaN or infinite weights in it, or prune less.",
+            )
         return max(total / tokens, 0.0)
 
     @torch.no_grad()

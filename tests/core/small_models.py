@@ -8,6 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 FAMILIES = ("llama", "mistral", "qwen2")
+BIASED = {"attention_bias": True, "mlp_bias": True}
+"""What gives a Llama biases in every linear module of a layer."""
 
 
 def small_config(model_type: str, **overrides: Any) -> PretrainedConfig:

@@ -23,7 +23,7 @@ from qpruner_core.quantize.mixed_model import (
     load_mixed_model,
     write_mixed_model,
 )
-from tests.core.small_models import FAMILIES, small_config
+from tests.core.small_models import BIASED, FAMILIES, small_config
 
 LAYERS = 3
 
@@ -33,6 +33,7 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "model_type": draw(st.sampled_from(FAMILIES)),
         "tie_word_embeddings": draw(st.booleans()),
+        "biased": draw(st.booleans()),
         "widths": [
             LayerWidths(
                 num_attention_heads=2 * groups,
@@ -53,7 +54,10 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
 def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(drawn: dict[str, Any]) -> None:
     family = find_family(drawn["model_type"])
     dense = small_config(
-        drawn["model_type"], num_hidden_layers=LAYERS, tie_word_embeddings=drawn["tie_word_embeddings"]
+        drawn["model_type"],
+        num_hidden_layers=LAYERS,
+        tie_word_embeddings=drawn["tie_word_embeddings"],
+        **(BIASED if drawn["biased"] and drawn["model_type"] == "llama" else {}),
     )
     config = config_with_widths(dense, family, drawn["widths"])
     settings_, bits = drawn["quantize"], drawn["bits"]

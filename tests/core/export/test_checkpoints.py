@@ -39,6 +39,48 @@ def test_a_checkpoint_without_a_tensor_is_refused(tiny_llama: Path, tmp_path: Pa
         load_compressed(tmp_path / "mixed")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["no weights", "truncated", "a scale is missing", "a stranger's tensor", "wrong shape", "bits", "no adapter",
+     "half an adapter", "a config that is a list"],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_refused_whatever_is_wrong_with_it(
+    damage: str, tiny_llama: Path, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed"
+    compress_in_memory(tiny_llama, mixed)
+    weights, adapter, config = (
+        mixed / "model.safetensors",
+        mixed / "adapter" / "adapter_model.safetensors",
+        mixed / "config.json",
+    )
+    if damage == "no weights":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "no adapter":
+        adapter.unlink()
+    elif damage == "half an adapter":
+        tensors = load_file(adapter)
+        save_file({name: tensors[name] for name in sorted(tensors)[::2]}, adapter)
+    elif damage == "a config that is a list":
+        config.write_text("[1, 2]")
+    elif damage == "bits":
+        config.write_text(config.read_text().replace('"bits": [', '"bits": [4,', 1))
+    else:
+        tensors = load_file(weights)
+        if damage == "a scale is missing":
+            tensors.pop(next(name for name in tensors if name.endswith("SCB")))
+        elif damage == "a stranger's tensor":
+            tensors["model.norm.surprise"] = torch.zeros(3)
+        else:
+            tensors["model.norm.weight"] = torch.ones(7)
+        save_file(tensors, weights)
+    with pytest.raises(CorruptModelError) as caught:
+        load_compressed(mixed)
+    assert caught.value.remedy
+
+
 def test_a_directory_that_is_no_mixed_checkpoint_is_refused(tiny_llama: Path) -> None:
     with pytest.raises(CorruptModelError) as caught:
         load_compressed(tiny_llama)

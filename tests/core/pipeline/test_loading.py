@@ -61,7 +61,7 @@ def test_the_merged_checkpoint_loads_where_our_package_is_not_imported_and_says_
 
 def test_a_checkpoint_is_evaluated_on_text_and_choices(finished_run: FinishedRun, tmp_path: Path) -> None:
     text = tmp_path / "held_out.txt"
-    text.write_text("The statement is executed when the condition is true.\n\n" * 60)
+    text.write_text("\n\n".join(f"Statement {n} is executed when the condition is true." for n in range(60)))
     choices = tmp_path / "pick.jsonl"
     choices.write_text('{"context": "The value of the", "choices": ["expression", "zqxj"], "label": 0}\n' * 4)
     for name in ("mixed", "merged"):

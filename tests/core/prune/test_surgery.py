@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.plan import plan_widths
 from qpruner_core.prune.surgery import kept_units, prune_model
-from tests.core.small_models import FAMILIES, small_model
+from tests.core.small_models import BIASED, FAMILIES, small_model
 
 UNITS = ("kv_group", "query_head")
 
@@ -32,8 +33,8 @@ def random_importance(model: PreTrainedModel, family: Family) -> list[LayerImpor
     ]
 
 
-def pruned(model_type: str, unit: str) -> tuple[PreTrainedModel, PreTrainedModel, list[LayerWidths]]:
-    model = small_model(model_type)
+def pruned(model_type: str, unit: str, **overrides: Any) -> tuple[PreTrainedModel, PreTrainedModel, list[LayerWidths]]:
+    model = small_model(model_type, **overrides)
     family = find_family(model_type)
     settings = PruneConfig(attention_unit=unit, protect_first=1, protect_last=1, width_multiple=8)
     widths = plan_widths(model.config, family, settings, 0.35)
@@ -57,9 +58,11 @@ def zero_removed_units(model: PreTrainedModel, family: Family, widths: list[Laye
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("model_type", FAMILIES)
-def test_a_pruned_model_equals_the_dense_one_with_the_same_units_zeroed(model_type: str, unit: str) -> None:
-    model, small, widths = pruned(model_type, unit)
+@pytest.mark.parametrize(("model_type", "overrides"), [*((name, {}) for name in FAMILIES), ("llama", BIASED)])
+def test_a_pruned_model_equals_the_dense_one_with_the_same_units_zeroed(
+    model_type: str, overrides: dict[str, Any], unit: str
+) -> None:
+    model, small, widths = pruned(model_type, unit, **overrides)
     zeroed = copy.deepcopy(model)
     zero_removed_units(zeroed, find_family(model_type), widths)
     ids = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(2))

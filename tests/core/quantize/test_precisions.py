@@ -16,15 +16,15 @@ def weight(rows: int, columns: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("bits", "double_quant"), KINDS)
-def test_the_module_computes_with_exactly_the_decoded_weight(bits: int, double_quant: bool) -> None:
+def test_the_module_multiplies_the_rounded_input_with_the_decoded_weight(bits: int, double_quant: bool) -> None:
     kind = precisions(double_quant)[bits]
     tensors = kind.encode(weight(96, 128))
     x = torch.randn(5, 128, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     bias = torch.ones(96, dtype=torch.bfloat16)
-    expected = torch.nn.functional.linear(x, kind.decode(tensors), bias)
+    expected = torch.nn.functional.linear(kind.round_input(x), kind.decode(tensors), bias)
     actual = kind.build(tensors, bias).eval()(x)
     error = (actual.float() - expected.float()).norm() / expected.float().norm()
-    assert error <= (0.02 if bits == 8 else 0.0)  # INT8 modules quantize their input as well
+    assert error <= (0.004 if bits == 8 else 0.0)  # bitsandbytes adds INT8 products up in another order and dtype
 
 
 @pytest.mark.parametrize(("bits", "double_quant"), KINDS)
@@ -58,3 +58,12 @@ def test_running_a_module_does_not_change_its_bytes_or_its_result() -> None:
             first, second = module(x), module(x)
         assert torch.equal(first, second), bits
         assert loaded_bytes(module) == before, bits
+
+
+def test_rounding_an_input_keeps_its_gradient() -> None:
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rounded = precisions(True)[8].round_input(x)
+    assert not torch.equal(rounded, x)
+    assert (rounded - x).abs().max() <= x.abs().max() / 127
+    rounded.sum().backward()
+    assert torch.equal(x.grad, torch.ones(3, 64))

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import log_softmax
 
+from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import find_family
+from qpruner_core.quantize.mixed_model import MixedPrecision, encode_uniform, load_mixed_model, write_mixed_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.divergence import Divergence
 from tests.core.small_models import small_model
@@ -16,6 +20,32 @@ def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
     return PrecisionBank(
         model, find_family("llama"), bits=(4, 8, 16), double_quant=True, capacity=capacity, on_layer=lambda *_: None
     )
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_swapped_layer_says_what_the_quantized_module_says(bits: int, tmp_path: Path) -> None:
+    source = small_model("llama", dtype=torch.bfloat16)
+    family = find_family("llama")
+    for name in (bits, 16):
+        precision = MixedPrecision(bits=(name,) * 5, double_quant=True)
+        tensors = encode_uniform(source, family, precision.bits, True)
+        write_mixed_model(tmp_path / str(name), source.config, precision, tensors, family)
+    quantized = load_mixed_model(tmp_path / str(bits))
+    plain = load_mixed_model(tmp_path / str(bits), dequantize=True)
+    model = load_mixed_model(tmp_path / "16")
+    bank(model, 10**9).apply([bits] * 5)
+    with torch.no_grad():
+        expected = quantized(IDS).logits.float()
+        assert torch.equal(model(IDS).logits, plain(IDS).logits)
+        assert (model(IDS).logits.float() - expected).norm() < 0.02 * expected.norm()
+
+
+def test_a_model_that_predicts_nan_is_told() -> None:
+    model = small_model("llama", dtype=torch.bfloat16)
+    divergence = Divergence(model, IDS)
+    model.get_output_embeddings().weight.data[3] = float("nan")
+    with pytest.raises(NotFiniteError):
+        divergence()
 
 
 def test_an_unchanged_model_does_not_diverge() -> None:
