@@ -39,7 +39,7 @@ JOB: dict[str, Any] = {
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 4},
     "allocate": {"trials": 16, "calibration_sequences": 4},
-    "finetune": {"steps": 150, "batch_size": 4},
+    "finetune": {"steps": 120, "batch_size": 4},
     "evaluate": {"max_tokens": 8192, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }
