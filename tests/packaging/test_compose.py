@@ -117,6 +117,14 @@ def test_our_containers_are_restricted(services: dict[str, dict[str, Any]]) -> N
             assert service["cap_drop"] == ["ALL"], name
 
 
+def test_forms_are_spooled_to_a_volume_since_a_dataset_may_be_larger_than_the_temporary_disk(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    api = services["api"]
+    mounts = {volume["target"] for volume in api["volumes"] if volume["type"] == "volume"}
+    assert api["environment"]["TMPDIR"] in mounts  # in it, rather than below: it must exist when the API starts
+
+
 def test_only_the_api_and_the_store_are_published_and_only_on_loopback(services: dict[str, dict[str, Any]]) -> None:
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert set(published) == {"api", "store"}
