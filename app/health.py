@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,6 +16,7 @@ from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Engine
+from starlette.datastructures import State
 
 import migrations
 
@@ -21,6 +25,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["operation"])
 
 _PATIENCE_SECONDS = 5.0
+_FRESH_SECONDS = 2.0
 
 
 class Alive(BaseModel):
@@ -58,10 +63,52 @@ def healthz() -> Alive:
     summary="Can jobs be done?",
     responses={503: {"model": Readiness, "description": "Some part is not ready."}},
 )
-def readyz(request: Request, response: Response) -> Readiness:
-    """The database answers and is migrated, broker and store answer, and at least one worker is alive."""
-    state = request.app.state
-    readiness = check_parts(
+async def readyz(request: Request, response: Response) -> Readiness:
+    """The database answers and is migrated, broker and store answer, and at least one worker is alive.
+
+    The answer may be two seconds old.
+    """
+    probe: ReadinessProbe = request.app.state.readiness
+    readiness = await asyncio.wrap_future(probe.current())
+    response.status_code = 200 if readiness.ready else 503
+    return readiness
+
+
+class ReadinessProbe:
+    """Runs ``check`` for all who ask, once at a time and no more often than every two seconds.
+
+    Anyone may ask, and a check writes to the store: many who ask must not become as many checks.
+    """
+
+    def __init__(self, check: Callable[[], Readiness]) -> None:
+        self._check = check
+        self._lock = threading.Lock()
+        self._latest: Future[Readiness] | None = None
+        self._fresh_until = 0.0
+
+    def current(self) -> Future[Readiness]:
+        """What the check at work will give, or the latest one gave, or a new one will. Cannot be cancelled."""
+        with self._lock:
+            latest = self._latest
+            if latest is None or (latest.done() and time.monotonic() >= self._fresh_until):
+                latest = self._latest = Future()
+                latest.set_running_or_notify_cancel()  # so that one who goes away does not take it from the others
+                threading.Thread(target=self._run, args=(latest,), name="readiness", daemon=True).start()
+            return latest
+
+    def _run(self, future: Future[Readiness]) -> None:
+        try:
+            readiness = self._check()
+        except BaseException as error:  # noqa: BLE001  whoever waits must hear of it
+            future.set_exception(error)
+            return
+        self._fresh_until = time.monotonic() + _FRESH_SECONDS
+        future.set_result(readiness)
+
+
+def check_service(state: State) -> Readiness:
+    """Check every part that ``state`` of the application names."""
+    return check_parts(
         {
             "database": lambda: _check_database(state.engine),
             "broker": state.broker.check,
@@ -69,8 +116,6 @@ def readyz(request: Request, response: Response) -> Readiness:
             "workers": lambda: _check_workers(state.broker.count_workers),
         }
     )
-    response.status_code = 200 if readiness.ready else 503
-    return readiness
 
 
 def check_parts(

@@ -16,6 +16,7 @@ from app.database import create_database_engine, create_session_factory
 from app.datasets.endpoints import router as datasets_router
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.endpoints import router as jobs_router
+from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
 from app.keys.same_origin import SameOriginMiddleware
 from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
@@ -30,8 +31,8 @@ from app.store.endpoints import router as store_router
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application on the parts that ``settings`` name; none of them needs to answer yet.
 
-    ``app.state`` carries ``settings``, ``engine``, ``session_factory``, ``store``, ``broker`` and ``registry``
-    (Prometheus). The database must have been migrated for requests to succeed.
+    ``app.state`` carries ``settings``, ``engine``, ``session_factory``, ``store``, ``broker``, ``readiness`` and
+    ``registry`` (Prometheus). The database must have been migrated for requests to succeed.
     """
     settings = settings or get_settings()
     app: FastAPI = FastAPIOffline(
@@ -62,6 +63,7 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
     state.session_factory = create_session_factory(state.engine)
     state.store = open_store(settings)
     state.broker = open_broker(settings)
+    state.readiness = health.ReadinessProbe(lambda: health.check_service(state))
     state.registry = CollectorRegistry()
     state.registry.register(metrics.JobCollector(state.session_factory))
 
@@ -70,10 +72,13 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
+    warm_up = WarmUp()
     dispatcher.start()
+    warm_up.start()
     try:
         yield
     finally:
+        warm_up.stop()
         dispatcher.stop()
         state.broker.close()
         state.engine.dispose()

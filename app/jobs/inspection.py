@@ -21,7 +21,7 @@ _RETRY_SECONDS = 10
 
 def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> None:
     """Return if the run can be expected to end well. Raises a :class:`UserError`, or 503 ``busy``."""
-    from qpruner_core import check  # imports torch, which an API that is only read from can do without
+    from qpruner_core import check  # imports torch: the service starts without it, see app.jobs.warm_up
 
     with _one_look():
         check(config, policy=policy, check_dataset=check_dataset)

@@ -1,0 +1,130 @@
+"""Many who ask whether the service is ready, and what is loaded before anybody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app import health
+from app.health import PartState, Readiness, ReadinessProbe
+from app.jobs.warm_up import WarmUp
+from tests.app.conftest import BASE_URL
+
+READY = Readiness(ready=True, parts={"store": PartState(ready=True, detail="ready")})
+
+
+class Check:
+    """A check that takes a while, and counts."""
+
+    def __init__(self) -> None:
+        self.runs = self.at_once = self.most_at_once = 0
+        self.release = threading.Event()
+
+    def __call__(self) -> Readiness:
+        self.runs += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.release.wait(20)
+        self.at_once -= 1
+        return READY.model_copy()
+
+
+def test_all_who_ask_at_once_get_one_checks_answer_and_hold_no_thread(application: FastAPI) -> None:
+    check = Check()
+    application.state.readiness = ReadinessProbe(check)
+
+    async def ask() -> list[int]:
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
+            waiting = [asyncio.create_task(client.get("/readyz")) for _ in range(200)]
+            await asyncio.sleep(0.2)
+            assert (await client.get("/healthz")).status_code == 200  # which needs one of the threads
+            waiting[0].cancel()  # one who goes away takes nothing from the others
+            await asyncio.sleep(0)
+            check.release.set()
+            return [(await answer).status_code for answer in waiting[1:]]
+
+    assert asyncio.run(ask()) == [200] * 199
+    assert (check.runs, check.most_at_once) == (1, 1)
+
+
+def test_an_answer_is_given_again_until_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = Check()
+    check.release.set()
+    probe = ReadinessProbe(check)
+    first = probe.current().result(10)
+    assert probe.current().result(10) is first
+    monkeypatch.setattr(health, "_FRESH_SECONDS", 0.0)
+    probe._fresh_until = time.monotonic()
+    assert probe.current().result(10) is not first
+    probe.current().result(10)
+    assert check.runs == 3
+
+
+def test_a_check_that_breaks_is_told_and_tried_again() -> None:
+    def broken() -> Readiness:
+        raise RuntimeError("no threads left")
+
+    probe = ReadinessProbe(broken)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            probe.current().result(10)
+
+
+def test_the_store_is_written_to_once_however_many_ask(application: FastAPI, client: TestClient) -> None:
+    checks = 0
+    check = application.state.store.check
+
+    def counted() -> None:
+        nonlocal checks
+        checks += 1
+        check()
+
+    application.state.store.check = counted
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: client.get("/readyz").json(), range(8)))
+    assert len({str(answer) for answer in answers}) == 1
+    assert answers[0]["parts"]["store"]["ready"] is True
+    assert checks == 1
+
+
+def test_a_process_that_serves_loads_what_the_first_job_needs_and_may_end_meanwhile(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from fastapi.testclient import TestClient
+from app.main import create_app
+from app.settings import Settings
+app = create_app(Settings(data_dir=Path(sys.argv[1]), broker_url="redis://127.0.0.1:1"))
+assert "torch" not in sys.modules
+with TestClient(app):
+    while sys.argv[2] == "all" and not hasattr(sys.modules.get("qpruner_core.planning"), "estimate"):
+        time.sleep(0.05)
+print("transformers" in sys.modules)
+"""
+    for wanted, loaded in (("all", "True"), ("some", None)):
+        command = [sys.executable, "-c", program, str(tmp_path), wanted]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stderr
+        assert loaded in (None, ended.stdout.strip())
+
+
+def test_what_cannot_be_loaded_is_logged_and_the_service_lives(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.jobs.warm_up._MODULES", ("qpruner_core.no_such_module",))
+    warm_up = WarmUp()
+    warm_up.start()
+    warm_up._thread.join()
+    warm_up.stop()
+    assert "no_such_module cannot be imported" in caplog.text
