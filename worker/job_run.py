@@ -183,7 +183,6 @@ class JobRun:
         for file in pack_artifacts(scratch.output, self._check_stop):
             self._put(artifact_key(self._lease, file.name), file.path)
             stored.append(file)
-            self._check_stop()
         self._settle(lambda session: self._record_success(session, final, stored))
 
     def _record_success(self, session: Session, final: RunResult, files: list[ArtifactFile]) -> None:

@@ -6,6 +6,8 @@ import os
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from worker.artifacts import pack_artifacts, pack_directory
 
 
@@ -34,6 +36,20 @@ def test_a_tar_unpacks_to_what_was_packed(tmp_path: Path) -> None:
         assert tar.getnames() == ["mixed", "mixed/adapter", "mixed/adapter/a.bin", "mixed/config.json"]
         tar.extractall(tmp_path / "unpacked", filter="data")
     assert (tmp_path / "unpacked" / "mixed" / "adapter" / "a.bin").read_text() == "adapter/a.bin"
+
+
+def test_packing_ends_between_two_files_when_it_is_to_end_and_leaves_no_tar(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, ["mixed/a.bin", "mixed/b.bin", "report.json"])
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(pack_artifacts(tmp_path, check))
+    assert not (tmp_path / "mixed.tar").exists()
 
 
 def test_only_what_a_run_wrote_is_packed_and_no_tar_is_left(tmp_path: Path) -> None:
