@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import sys
-import threading
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,16 +69,31 @@ def test_a_file_is_converted_once_and_again_if_the_result_was_damaged(gguf_file:
     assert resolve_model(str(gguf_file), policy) == source
 
 
-def test_two_conversions_at_once_give_one_result(gguf_file: Path, policy: SourcePolicy) -> None:
-    digests: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: digests.append(resolve_model(str(gguf_file), policy).digest)) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(digests) == 2
+def test_two_processes_that_convert_at_once_give_one_result(gguf_file: Path, policy: SourcePolicy) -> None:
+    program = """
+import sys
+from pathlib import Path
+from qpruner_core.models import resolve_model
+from qpruner_core.source_policy import SourcePolicy
+print("ready", flush=True)
+sys.stdin.readline()
+print(resolve_model(sys.argv[1], SourcePolicy(cache_dir=Path(sys.argv[2]))).digest)
+"""
+    command = [sys.executable, "-c", program, str(gguf_file), str(policy.cache_dir)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        digests = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
     assert len(set(digests)) == 1
     assert len(list((policy.cache_dir / "converted").iterdir())) == 1
 
