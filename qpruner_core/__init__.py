@@ -31,7 +31,7 @@ __all__ = [
     "parse_config",
 ]
 
-# These import torch, which takes seconds and which the service's own processes must never load.
+# These import torch, which takes seconds: a worker's supervisor never loads it, the API after it has started.
 _LOADED_WHEN_USED = {
     "check": "qpruner_core.planning",
     "compress": "qpruner_core.pipeline",

@@ -14,6 +14,7 @@ from app.database import utc_now
 from app.datasets.models import Dataset
 from app.ids import new_id
 from app.jobs.models import TERMINAL, Job
+from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.store import ArtifactStore, StoreUnavailableError
 from qpruner_core.errors import UserError
@@ -106,7 +107,8 @@ def _prefix(dataset_id: str) -> str:
 
 
 def _inspect(path: Path, policy: SourcePolicy) -> DatasetDescription:
-    from qpruner_core.data import inspect_dataset  # imports tokenizers and more, seconds that a start need not wait for
+    load_core()
+    from qpruner_core.data import inspect_dataset
 
     # Named as the user named it, so that the errors speak of that and not of a temporary folder of ours.
     try:

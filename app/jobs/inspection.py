@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from app.jobs.warm_up import load_core
 from app.problems import Problem
 from qpruner_core.config import CompressionConfig
 from qpruner_core.report import Estimate
@@ -21,7 +22,8 @@ _RETRY_SECONDS = 10
 
 def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> None:
     """Return if the run can be expected to end well. Raises a :class:`UserError`, or 503 ``busy``."""
-    from qpruner_core import check  # imports torch: the service starts without it, see app.jobs.warm_up
+    load_core()
+    from qpruner_core import check
 
     with _one_look():
         check(config, policy=policy, check_dataset=check_dataset)
@@ -29,7 +31,8 @@ def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset:
 
 def estimate_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> Estimate:
     """What the run would come to. Raises what :func:`check_run` raises, but for an infeasible budget."""
-    from qpruner_core import estimate  # as above
+    load_core()
+    from qpruner_core import estimate
 
     with _one_look():
         return estimate(config, policy=policy, check_dataset=check_dataset)

@@ -13,6 +13,7 @@ from app.jobs.history import append_event
 from app.jobs.inspection import check_run, estimate_run
 from app.jobs.models import TERMINAL, Artifact, Job
 from app.jobs.schemas import JobRequest
+from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
 from app.store.base import ArtifactStore
@@ -159,7 +160,8 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
     is_upload = dataset.startswith("ds_") and "/" not in dataset
     if is_upload:
         upload = _require_upload(session, tenant, dataset)
-        from qpruner_core.data import refuse_too_few_bytes  # imports torch, as the look at the model does
+        load_core()
+        from qpruner_core.data import refuse_too_few_bytes
 
         refuse_too_few_bytes(upload.bytes, config.sequence_length)
     session.rollback()

@@ -1,4 +1,4 @@
-"""Loads what a look at a model needs before the first request asks for one."""
+"""Loads what a look at a model needs, in one thread at a time, and before the first request asks for it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import threading
 
 logger = logging.getLogger(__name__)
 
-_MODULES = ("torch", "transformers", "qpruner_core.planning")
+_CORE = "qpruner_core.planning"
+# transformers replaces its own module while it is imported: a second thread that imports from it meanwhile keeps the
+# old one, which has no names.
+_IMPORTING = threading.Lock()
+
+
+def load_core() -> None:
+    """Import what checks models and datasets, and torch with it; returns at once when it is there.
+
+    To be called before any import of it within a request.
+    """
+    with _IMPORTING:
+        importlib.import_module(_CORE)
 
 
 class WarmUp:
-    """A thread that imports, in steps, what takes seconds; :meth:`stop` waits for the step at work, not for the rest.
-
-    The process must not end in the middle of such an import, so the thread is no daemon.
-    """
+    """A thread that calls :func:`load_core`; no daemon, as the process must not end in the middle of an import."""
 
     def __init__(self) -> None:
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warm-up")
 
     def start(self) -> None:
@@ -27,16 +35,11 @@ class WarmUp:
 
     def stop(self) -> None:
         """Return when nothing is under way any more."""
-        self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        for module in _MODULES:
-            if self._stopping.is_set():
-                return
-            try:
-                importlib.import_module(module)
-            except Exception:  # requests that need it will say so; all others are answered
-                logger.exception("%s cannot be imported", module)
-                return
+        try:
+            load_core()
+        except Exception:  # requests that need it will say so; all others are answered
+            logger.exception("%s cannot be imported", _CORE)

@@ -122,9 +122,29 @@ print("transformers" in sys.modules)
 def test_what_cannot_be_loaded_is_logged_and_the_service_lives(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.jobs.warm_up._MODULES", ("qpruner_core.no_such_module",))
+    monkeypatch.setattr("app.jobs.warm_up._CORE", "qpruner_core.no_such_module")
     warm_up = WarmUp()
     warm_up.start()
     warm_up._thread.join()
     warm_up.stop()
     assert "no_such_module cannot be imported" in caplog.text
+
+
+def test_requests_and_the_warm_up_may_load_the_core_at_the_same_time() -> None:
+    """In a process of its own: importing transformers from two threads at once leaves one with an empty module."""
+    script = (
+        "import threading\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from app.jobs.warm_up import WarmUp, load_core\n"
+        "def request():\n"
+        "    load_core()\n"
+        "    from qpruner_core.data import inspect_dataset\n"
+        "    from transformers import PreTrainedTokenizerBase\n"
+        "warm_up = WarmUp()\n"
+        "warm_up.start()\n"
+        "with ThreadPoolExecutor(6) as pool:\n"
+        "    [future.result() for future in [pool.submit(request) for _ in range(6)]]\n"
+        "warm_up.stop()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
