@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -28,7 +29,8 @@ app = typer.Typer(no_args_is_help=True, help="Compress a language model into a n
 app.registered_commands += core.registered_commands
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
-_out = Console(highlight=False)
+# A file or a pipe has no width to fit into: an id broken over two lines is no use there
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 _errors = Console(stderr=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CEPH_PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
+_CEPH_TRIES = 4
 _CEPH_CONF = """
 [global]
 fsid = {fsid}
@@ -114,10 +115,24 @@ def find_s3() -> str:
 
 @contextmanager
 def run_s3() -> Iterator[S3Server]:
-    """A running server, in memory or in a temporary folder; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="qpruner-s3-") as folder, ExitStack() as processes:
-        start = _start_ceph if _has_ceph() else _start_rclone
-        yield start(Path(folder), processes)
+    """A running server, in memory or in a temporary folder; gone afterwards.
+
+    Ceph's monitor now and then starts without knowing its own keys; a new one is then tried.
+    """
+    with ExitStack() as processes:
+        yield _start_any([_start_ceph] * _CEPH_TRIES if _has_ceph() else [_start_rclone], processes)
+
+
+def _start_any(starts: list[Callable[[Path, ExitStack], S3Server]], processes: ExitStack) -> S3Server:
+    for start in starts[:-1]:
+        with ExitStack() as attempt:
+            folder = attempt.enter_context(tempfile.TemporaryDirectory(prefix="qpruner-s3-"))
+            with suppress(NoS3Error):
+                server = start(Path(folder), attempt)
+                processes.push(attempt.pop_all())
+                return server
+    folder = processes.enter_context(tempfile.TemporaryDirectory(prefix="qpruner-s3-"))
+    return starts[-1](Path(folder), processes)
 
 
 def _has_ceph() -> bool:
