@@ -10,7 +10,7 @@ from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, LayerWidths, find_family
-from qpruner_core.models.reshape import config_with_widths
+from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.prune.plan import plan_widths
 from qpruner_core.report import BytesByPart, Estimate
 from qpruner_core.sizes import format_bytes
@@ -39,7 +39,7 @@ class Planner:
     def smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with every layer at the lowest precision."""
         memory = MemoryModel(
-            config_with_widths(self.dense, self.family, self.widths(ratio)), self.family, self.config.quantize
+            config_with_shape(self.dense, self.family, self.widths(ratio)), self.family, self.config.quantize
         )
         return memory.by_part([self.config.allocate.precisions[0]] * memory.layers)
 

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
 from qpruner_core.models.families import Family
+from qpruner_core.prune.blocks import Blocks
 from qpruner_core.resources import best_device
 
 _EFFICIENCY = 0.3
@@ -36,7 +37,7 @@ def expected_seconds(
     config: CompressionConfig, dense: PretrainedConfig, family: Family
 ) -> tuple[dict[StageName, float], str]:
     """Seconds a stage, good to a factor of about three, and a sentence that says so."""
-    weights = sum(family.layer_parameters(dense, width) for width in family.widths(dense))
+    weights = Blocks.of(dense, family).total
     weights += dense.vocab_size * dense.hidden_size
     layers = dense.num_hidden_layers
     length = config.sequence_length

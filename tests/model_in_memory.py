@@ -37,7 +37,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     quantized: set[str] = set()
     pattern = [PATTERN[layer % len(PATTERN)] for layer in range(model.config.num_hidden_layers)]
     for layer, bits in enumerate(pattern):
-        for name in linear_names(family, layer):
+        for name in linear_names(model, family, layer):
             encoded = kinds[bits].encode(model.get_submodule(name).weight.data)
             tensors |= {f"{name}.{key}": value.clone() for key, value in encoded.items()}
             quantized.add(f"{name}.weight")

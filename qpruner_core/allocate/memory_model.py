@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from transformers import PretrainedConfig
 
-from qpruner_core.models.families import Family
+from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
@@ -26,7 +26,7 @@ class MemoryModel:
         skeleton = empty_model(config)
         layers = family.decoder_layers(skeleton)
         linears = [family.linears_of(layer) for layer in layers]
-        shapes = [[(linear.out_features, linear.in_features) for linear in layer] for layer in linears]
+        shapes = [[linear_shape(linear) for linear in layer] for layer in linears]
         self.layers = len(layers)
         self._weight: list[dict[int, int]] = []
         self._constants: list[dict[int, int]] = []
@@ -34,7 +34,7 @@ class MemoryModel:
             kinds = precisions(quantize.double_quant).values()
             self._weight.append({kind.bits: sum(kind.weight_bytes(*shape) for shape in layer) for kind in kinds})
             self._constants.append({kind.bits: sum(kind.constant_bytes(*shape) for shape in layer) for kind in kinds})
-        self._biases = sum(_bytes(linear.bias) for layer in linears for linear in layer)
+        self._biases = sum(_bytes(cast(torch.Tensor | None, linear.bias)) for layer in linears for linear in layer)
         self._adapters = sum(2 * quantize.lora_rank * sum(shape) for layer in shapes for shape in layer)
         everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
         total = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())

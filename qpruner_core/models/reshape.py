@@ -5,36 +5,75 @@ from __future__ import annotations
 import copy
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-import qpruner_core.models.pruned as pruned
-from qpruner_core.models.families import Family, LayerWidths
+from qpruner_core.models.families import Family, LayerWidths, modeling_file
 
 # accelerate and transformers patch torch for the whole process while they build a model without its memory; two
 # threads that do so at once would leave the patches in place for good.
 _PATCHING = threading.Lock()
 
+Shape = list[LayerWidths | None]
+"""The widths of every layer of a model, first to last; ``None`` where the whole layer goes."""
 
-def config_with_widths(config: PretrainedConfig, family: Family, widths: list[LayerWidths]) -> PretrainedConfig:
-    """A copy of the dense ``config`` with ``widths``: a stock config if they are uniform, else ours.
 
-    A stock config also demands a hidden size that the heads divide (Llama); otherwise ours is used.
+def config_with_shape(
+    config: PretrainedConfig, family: Family, shape: Sequence[LayerWidths | None], *, output_bias: bool = False
+) -> PretrainedConfig:
+    """A copy of ``config`` (dense or pruned) with ``shape``: a stock config if one can say it, else ours.
+
+    A stock config has one width for all layers; where its code works out the size of a head from their number
+    (``Family.explicit_head_dim``), it has all heads. ``output_bias``: attention and MLP end in a bias of our own.
     """
-    values = copy.deepcopy(config.to_dict())
-    values["head_dim"] = family.head_dim(config)
-    values.pop("model_type")
-    uniform = all(layer == widths[0] for layer in widths)
-    if uniform and config.hidden_size % widths[0].num_attention_heads == 0:
-        return AutoConfig.for_model(family.model_type, **{**values, **widths[0].model_dump()})
-    values["per_layer_config"] = {index: layer.model_dump() for index, layer in enumerate(widths)}
-    stem = f"modeling_{family.pruned_model_type}.{family.pruned_class_prefix}"
-    values["auto_map"] = {"AutoConfig": f"{stem}Config", "AutoModelForCausalLM": f"{stem}ForCausalLM"}
-    values["architectures"] = [f"{family.pruned_class_prefix}ForCausalLM"]
+    kept = [index for index, widths in enumerate(shape) if widths is not None]
+    widths = [layer for layer in shape if layer is not None]
+    values = _without_layers(config, family, kept)
+    if not output_bias and all(layer == widths[0] for layer in widths):
+        stock = _stock_config(config, family, values, widths[0])
+        if stock is not None:
+            return stock
+    values["per_layer_config"] = {index: family.config_values(layer) for index, layer in enumerate(widths)}
+    stem = modeling_file(family).stem
+    values["auto_map"] = {
+        "AutoConfig": f"{stem}.{family.config_class}",
+        "AutoModelForCausalLM": f"{stem}.{family.model_class}",
+    }
+    values["architectures"] = [family.model_class]
+    if output_bias:
+        values["output_bias"] = True
     return AutoConfig.for_model(family.pruned_model_type, **values)
+
+
+def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -> dict[str, Any]:
+    """The values of ``config`` for the layers ``kept``, without what says that layers differ."""
+    values: dict[str, Any] = copy.deepcopy(config.to_dict())
+    for name in ("model_type", "per_layer_config", "auto_map", "architectures"):
+        values.pop(name, None)
+    for name in family.layer_lists:
+        if values.get(name) is not None:
+            values[name] = [values[name][index] for index in kept]
+    values["num_hidden_layers"] = len(kept)
+    values["head_dim"] = family.head_dim(config)
+    return values
+
+
+def _stock_config(
+    config: PretrainedConfig, family: Family, values: dict[str, Any], widths: LayerWidths
+) -> PretrainedConfig | None:
+    if getattr(config, "output_bias", False):
+        return None
+    heads_cut = widths.num_attention_heads != config.num_attention_heads
+    if heads_cut and (not family.explicit_head_dim or config.hidden_size % widths.num_attention_heads):
+        return None
+    if not family.explicit_head_dim:
+        values = {name: value for name, value in values.items() if name != "head_dim"}
+    return AutoConfig.for_model(family.model_type, **{**values, **family.config_values(widths)})
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
@@ -48,5 +87,4 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
 def copy_modeling_file(config: PretrainedConfig, family: Family, directory: Path) -> None:
     """Put the family's modeling file beside ``config.json`` if ``config`` needs it."""
     if config.model_type == family.pruned_model_type:
-        name = f"modeling_{family.pruned_model_type}.py"
-        shutil.copyfile(Path(pruned.__file__).parent / name, directory / name)
+        shutil.copyfile(modeling_file(family), directory / modeling_file(family).name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from transformers import PretrainedConfig
 
 from qpruner_core.errors import InvalidConfigError
-from qpruner_core.models.families import Family, LayerWidths
+from qpruner_core.models.families import Family, LayerWidths, Unit
+from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 
 
@@ -18,7 +19,8 @@ def plan_widths(config: PretrainedConfig, family: Family, settings: PruneConfig,
     Raises:
         InvalidConfigError: no layer is left to prune, or one would lose all its channels.
     """
-    dense = family.widths(config)
+    blocks = Blocks.of(config, family)
+    dense = blocks.widths
     if ratio == 0:
         return dense
     first, last = settings.protect_first, len(dense) - settings.protect_last
@@ -29,17 +31,16 @@ def plan_widths(config: PretrainedConfig, family: Family, settings: PruneConfig,
             field="prune.protect_first",
             remedy="Protect fewer layers, or set prune.ratio to 0.",
         )
-    sizes = [family.layer_parameters(config, widths) for widths in dense]
+    sizes = blocks.layer_parameters
     rate = ratio * sum(sizes) / sum(sizes[index] for index in prunable)
     return [
-        _prune_layer(config, family, settings, widths, rate) if index in prunable else widths
+        _prune_layer(blocks, index, settings, rate) if index in prunable else widths
         for index, widths in enumerate(dense)
     ]
 
 
-def _prune_layer(
-    config: PretrainedConfig, family: Family, settings: PruneConfig, dense: LayerWidths, rate: float
-) -> LayerWidths:
+def _prune_layer(blocks: Blocks, layer: int, settings: PruneConfig, rate: float) -> LayerWidths:
+    dense = blocks.widths[layer]
     heads, groups = dense.num_attention_heads, dense.num_key_value_heads
     per_group = heads // groups
     if settings.attention_unit == "kv_group":
@@ -51,9 +52,9 @@ def _prune_layer(
     attention_only = LayerWidths(
         num_attention_heads=heads, num_key_value_heads=groups, intermediate_size=dense.intermediate_size
     )
-    target = (1 - rate) * family.layer_parameters(config, dense)
-    excess = family.layer_parameters(config, attention_only) - target
-    channels = dense.intermediate_size - excess / (3 * config.hidden_size)
+    target = (1 - rate) * blocks.layer_parameters[layer]
+    excess = blocks.parameters_of(layer, attention_only) - target
+    channels = dense.intermediate_size - excess / blocks.unit_parameters[layer][Unit.CHANNEL]
     kept = min(round(channels / multiple) * multiple, dense.intermediate_size)
     if kept < multiple:
         raise InvalidConfigError(
@@ -62,10 +63,3 @@ def _prune_layer(
             remedy="Choose a smaller ratio or protect fewer layers.",
         )
     return attention_only.model_copy(update={"intermediate_size": kept})
-
-
-def removed_fraction(config: PretrainedConfig, family: Family, widths: list[LayerWidths]) -> float:
-    """The fraction of the layers' weights that ``widths`` removes from the dense model with ``config``."""
-    dense = sum(family.layer_parameters(config, layer) for layer in family.widths(config))
-    kept = sum(family.layer_parameters(config, layer) for layer in widths)
-    return 1 - kept / dense

@@ -2,81 +2,98 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.models.families import Family, LayerWidths
-from qpruner_core.models.reshape import config_with_widths, empty_model
-from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.models.families import Family, LayerWidths, Unit, positions
+from qpruner_core.models.reshape import Shape, config_with_shape, empty_model
+from qpruner_core.prune.importance import LayerImportance, kv_groups
+
+Kept = dict[Unit, torch.Tensor]
+"""Indices of the units that a layer keeps, int64, ascending, a kind."""
 
 
 def prune_model(
-    model: PreTrainedModel, family: Family, widths: list[LayerWidths], importance: list[LayerImportance]
+    model: PreTrainedModel,
+    family: Family,
+    shape: Shape,
+    importance: Sequence[LayerImportance],
+    *,
+    biases: Mapping[str, torch.Tensor] | None = None,
 ) -> PreTrainedModel:
-    """A new model of ``widths`` with the most important units of ``model``, in their old order.
+    """A new model of ``shape`` with the most important units of ``model`` (dense or pruned), in their old order.
 
-    Removing a unit is the same as setting its weights to zero: the output is that of the dense model with the
-    removed units zeroed. ``model`` must be dense; its unsliced tensors are shared with the result.
+    Removing a unit is the same as setting its weights to zero: the output is that of ``model`` with the removed
+    units zeroed. Unsliced tensors are shared with the result. ``biases``: values for parameters that the new model
+    has and ``model`` lacks, or has with other values, under their new names; the model then ends its attention and
+    MLP in biases.
     """
-    pruned = empty_model(config_with_widths(model.config, family, widths), dtype=model.dtype)
-    tensors = dict(model.named_parameters())
-    for index, (layer, width) in enumerate(zip(family.decoder_layers(model), widths, strict=True)):
-        for path, parameter, tensor in _slices(family, layer, width, importance[index], family.head_dim(model.config)):
-            tensors[f"{family.layers}.{index}.{path}.{parameter}"] = tensor
+    pruned = empty_model(
+        config_with_shape(model.config, family, shape, output_bias=biases is not None), dtype=model.dtype
+    )
+    tensors: dict[str, torch.Tensor] = {name: tensor.data for name, tensor in model.named_parameters()}
+    tensors |= _kept_layers(model, family, shape, importance)
+    tensors |= biases or {}
     for name, _ in list(pruned.named_parameters()):
         module, _, parameter = name.rpartition(".")
-        value = nn.Parameter(tensors[name].detach(), requires_grad=False)
-        setattr(pruned.get_submodule(module), parameter, value)
+        setattr(pruned.get_submodule(module), parameter, nn.Parameter(tensors[name], requires_grad=False))
     pruned.tie_weights()
     pruned.generation_config = model.generation_config
     return pruned.eval()
 
 
-def kept_units(width: LayerWidths, importance: LayerImportance) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Indices of the kept channels, query heads and key-value heads, each ascending.
+def _kept_layers(
+    model: PreTrainedModel, family: Family, shape: Shape, importance: Sequence[LayerImportance]
+) -> dict[str, torch.Tensor]:
+    """The parameters of the layers that stay, sliced, under the names that they have after the others are gone."""
+    tensors: dict[str, torch.Tensor] = {}
+    head_dim = family.head_dim(model.config)
+    position = 0
+    layers = zip(family.decoder_layers(model), family.widths(model.config), shape, importance, strict=True)
+    for layer, old, widths, scores in layers:
+        if widths is None:
+            continue
+        parameters = {name: tensor.data for name, tensor in layer.named_parameters()}
+        kept = kept_units(old, widths, scores)
+        for cut in family.cuts(layer):
+            entries = kept_entries(positions(cut.axis, old, head_dim), kept).to(cut.tensor.device)
+            whole = parameters[cut.parameter]
+            if len(entries) < whole.shape[cut.dim]:
+                parameters[cut.parameter] = whole.index_select(cut.dim, entries)
+        tensors |= {f"{family.layers}.{position}.{name}": tensor for name, tensor in parameters.items()}
+        position += 1
+    return tensors
+
+
+def kept_units(old: LayerWidths, new: LayerWidths, importance: LayerImportance) -> Kept:
+    """The units that a layer of widths ``old`` keeps to have widths ``new``.
 
     If fewer key-value heads are wanted, whole groups go; otherwise every group loses as many query heads.
     """
-    channels = _top(importance.channels, width.intermediate_size)
-    groups = importance.key_value_heads.numel()
-    per_group = importance.query_heads.numel() // groups
-    key_values = _top(importance.kv_groups(), width.num_key_value_heads)
-    kept_per_group = width.num_attention_heads // width.num_key_value_heads
-    by_group = importance.query_heads.view(groups, per_group)
-    heads = torch.cat([group * per_group + _top(by_group[group], kept_per_group) for group in key_values])
-    return channels, heads, key_values
+    kept: Kept = {}
+    for unit in (Unit.CHANNEL, Unit.EXPERT):
+        if unit in importance:
+            kept[unit] = _top(importance[unit], new.count(unit))
+    if Unit.QUERY_HEAD in importance:
+        per_group = old.num_attention_heads // old.num_key_value_heads
+        kept_per_group = new.num_attention_heads // new.num_key_value_heads
+        by_group = importance[Unit.QUERY_HEAD].view(-1, per_group)
+        groups = _top(kv_groups(importance), new.num_key_value_heads)
+        kept[Unit.KEY_VALUE_HEAD] = groups
+        kept[Unit.QUERY_HEAD] = torch.cat(
+            [group * per_group + _top(by_group[group], kept_per_group) for group in groups]
+        )
+    return kept
+
+
+def kept_entries(places: Mapping[Unit, torch.Tensor], kept: Kept) -> torch.Tensor:
+    """Which entries of a dimension stay, ascending: those of the kept units at their ``places`` along it."""
+    return torch.cat([places[unit][kept[unit]].flatten() for unit in places]).sort().values
 
 
 def _top(scores: torch.Tensor, count: int) -> torch.Tensor:
     # A stable sort, so that equal scores always keep the same unit
     return torch.sort(scores, descending=True, stable=True).indices[:count].sort().values
-
-
-def _slices(
-    family: Family, layer: nn.Module, width: LayerWidths, importance: LayerImportance, head_dim: int
-) -> list[tuple[str, str, torch.Tensor]]:
-    channels, heads, key_values = kept_units(width, importance)
-    queries, keys = _rows(heads, head_dim), _rows(key_values, head_dim)
-    kept_rows = {
-        family.query: queries,
-        family.key: keys,
-        family.value: keys,
-        family.gate: channels,
-        family.up: channels,
-    }
-    kept_columns = {family.attention_output: queries, family.down: channels}
-    slices = []
-    for path, rows in kept_rows.items():
-        linear = layer.get_submodule(path)
-        slices += [(path, name, tensor.data[rows.to(tensor.device)]) for name, tensor in linear.named_parameters()]
-    for path, columns in kept_columns.items():
-        weight = cast(torch.Tensor, layer.get_submodule(path).weight)
-        slices.append((path, "weight", weight.data[:, columns.to(weight.device)]))
-    return slices
-
-
-def _rows(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
-    return (heads.unsqueeze(1) * head_dim + torch.arange(head_dim)).flatten()

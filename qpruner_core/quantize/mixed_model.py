@@ -19,7 +19,7 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrai
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import read_header
-from qpruner_core.models.families import Family, find_family
+from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
 from qpruner_core.models.model_config import check_sizes
 from qpruner_core.models.reshape import copy_modeling_file, empty_model
 from qpruner_core.precisions import Precision, Tensors, precisions
@@ -38,9 +38,10 @@ class MixedPrecision(StrictModel):
     double_quant: bool
 
 
-def linear_names(family: Family, layer: int) -> list[str]:
+def linear_names(model: nn.Module, family: Family, layer: int) -> list[str]:
     """Full module names of the linear modules of ``layer``."""
-    return [f"{family.layers}.{layer}.{path}" for path in family.linears]
+    name = f"{family.layers}.{layer}"
+    return [f"{name}.{path}" for path in family.linear_paths(model.get_submodule(name))]
 
 
 def write_mixed_model(
@@ -100,14 +101,14 @@ def load_mixed_model(
     with safe_open(directory / WEIGHTS, framework="pt", device=str(device)) as file:
         remaining = set(file.keys())
         for layer, bits in enumerate(precision.bits):
-            for name in linear_names(family, layer):
+            for name in linear_names(model, family, layer):
                 stored = {key for key in remaining if key.startswith(name + ".")}
                 tensors = {key.removeprefix(name + "."): file.get_tensor(key) for key in stored}
                 remaining -= stored
                 bias = tensors.pop("bias", None)
                 linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory / WEIGHTS}: {name}")
                 wanted = model.get_submodule(name)
-                if (linear.out_features, linear.in_features) != (wanted.out_features, wanted.in_features):
+                if linear_shape(linear) != linear_shape(wanted):
                     raise _corrupt(directory, f"{name} is not of the shape that config.json says")
                 model.set_submodule(name, linear)
         for key in remaining:
@@ -163,8 +164,8 @@ def encode_uniform(model: PreTrainedModel, family: Family, bits: Sequence[int], 
     tensors: Tensors = {}
     quantized = set()
     for layer, bit in enumerate(bits):
-        for name in linear_names(family, layer):
-            encoded = kinds[bit].encode(model.get_submodule(name).weight.data)
+        for name in linear_names(model, family, layer):
+            encoded = kinds[bit].encode(linear_weight(model.get_submodule(name)))
             tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
             quantized.add(f"{name}.weight")
     return tensors | other_tensors(model, quantized)

@@ -33,7 +33,7 @@ class PrecisionBank:
         self._model = model
         self._kinds: dict[int, Precision] = precisions(double_quant)
         layers = len(family.decoder_layers(model))
-        self._names = [linear_names(family, layer) for layer in range(layers)]
+        self._names = [linear_names(model, family, layer) for layer in range(layers)]
         self._dense = [[self._weight(name).data for name in names] for names in self._names]
         self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._now = [16] * layers

@@ -11,6 +11,7 @@ import torch
 from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
+from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
@@ -35,14 +36,14 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     adapter: Tensors = {}
     before = after = 0.0
     for layer, bit in enumerate(bits):
-        for position, name in enumerate(linear_names(family, layer)):
+        for position, name in enumerate(linear_names(model, family, layer)):
             seed = context.config.seed + 1000 * layer + position
-            fitted = _fit(model.get_submodule(name).weight.data, bit, settings, seed)
+            fitted = _fit(linear_weight(model.get_submodule(name)), bit, settings, seed)
             tensors |= {f"{name}.{key}": value for key, value in fitted.tensors.items()}
             adapter[adapter_name(name, "A")], adapter[adapter_name(name, "B")] = fitted.a, fitted.b
             before, after = before + fitted.squared_error_before, after + fitted.squared_error_after
         context.progress((layer + 1) / len(bits), f"layer {layer + 1}: {bit} bits")
-    quantized = {f"{name}.weight" for layer in range(len(bits)) for name in linear_names(family, layer)}
+    quantized = {f"{name}.weight" for layer in range(len(bits)) for name in linear_names(model, family, layer)}
     tensors |= other_tensors(model, quantized)
     precision = MixedPrecision(bits=bits, double_quant=settings.double_quant)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)

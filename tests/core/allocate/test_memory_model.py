@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.models.families import LayerWidths, find_family
-from qpruner_core.models.reshape import config_with_widths
+from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
@@ -59,7 +59,7 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
         tie_word_embeddings=drawn["tie_word_embeddings"],
         **(BIASED if drawn["biased"] and drawn["model_type"] == "llama" else {}),
     )
-    config = config_with_widths(dense, family, drawn["widths"])
+    config = config_with_shape(dense, family, drawn["widths"])
     settings_, bits = drawn["quantize"], drawn["bits"]
     from transformers import AutoModelForCausalLM
 
@@ -67,7 +67,7 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
     memory = MemoryModel(config, family, settings_)
     adapter: Tensors = {}
     for layer in range(LAYERS):
-        for name in linear_names(family, layer):
+        for name in linear_names(model, family, layer):
             _, adapter[adapter_name(name, "A")], adapter[adapter_name(name, "B")] = loftq(
                 model.get_submodule(name).weight.data,
                 precisions(settings_.double_quant)[bits[layer]],

@@ -32,7 +32,7 @@ def adapter(tmp_path: Path) -> Path:
     model = small_model("llama", dtype=torch.bfloat16)
     tensors = {}
     for layer in range(5):
-        for name in linear_names(family, layer):
+        for name in linear_names(model, family, layer):
             rows, columns = model.get_submodule(name).weight.shape
             tensors[adapter_name(name, "A")] = torch.randn(4, columns, generator=generator) * 0.1
             tensors[adapter_name(name, "B")] = torch.zeros(rows, 4)

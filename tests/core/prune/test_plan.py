@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.families import find_family
+from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
-from qpruner_core.prune.plan import plan_widths, removed_fraction
+from qpruner_core.prune.plan import plan_widths
 from tests.core.small_models import small_config
 
 SETTINGS = PruneConfig(protect_first=1, protect_last=1, width_multiple=8)
@@ -44,8 +45,9 @@ def test_a_plan_removes_the_ratio_within_one_group_of_each_layer(ratio: float) -
     family = find_family("llama")
     settings = PruneConfig(protect_first=2, protect_last=2, width_multiple=32)
     widths = plan_widths(config, family, settings, ratio)
-    one_group = 8 * 3 * 32 * 480 / 2 / sum(family.layer_parameters(config, width) for width in family.widths(config))
-    assert abs(removed_fraction(config, family, widths) - ratio) <= one_group + 1e-9
+    blocks = Blocks.of(config, family)
+    one_group = 8 * 3 * 32 * 480 / 2 / blocks.total
+    assert abs(blocks.removed_fraction(widths) - ratio) <= one_group + 1e-9
 
 
 def test_pruning_with_every_layer_protected_is_refused_with_the_setting_at_fault() -> None:

@@ -11,50 +11,22 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from qpruner_core.models.checkpoint_writer import write_model
-from qpruner_core.models.families import Family, LayerWidths, find_family
+from qpruner_core.models.families import LayerWidths, Unit, find_family
 from qpruner_core.prune.config import PruneConfig
-from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.plan import plan_widths
 from qpruner_core.prune.surgery import kept_units, prune_model
+from tests.core.prune.units import random_importance, zero_removed_units
 from tests.core.small_models import BIASED, FAMILIES, small_model
 
 UNITS = ("kv_group", "query_head")
-
-
-def random_importance(model: PreTrainedModel, family: Family) -> list[LayerImportance]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        LayerImportance(
-            channels=torch.rand(width.intermediate_size, generator=generator, dtype=torch.float64),
-            query_heads=torch.rand(width.num_attention_heads, generator=generator, dtype=torch.float64),
-            key_value_heads=torch.rand(width.num_key_value_heads, generator=generator, dtype=torch.float64),
-        )
-        for width in family.widths(model.config)
-    ]
 
 
 def pruned(model_type: str, unit: str, **overrides: Any) -> tuple[PreTrainedModel, PreTrainedModel, list[LayerWidths]]:
     model = small_model(model_type, **overrides)
     family = find_family(model_type)
     settings = PruneConfig(attention_unit=unit, protect_first=1, protect_last=1, width_multiple=8)
-    widths = plan_widths(model.config, family, settings, 0.35)
-    return model, prune_model(model, family, widths, random_importance(model, family)), widths
-
-
-def zero_removed_units(model: PreTrainedModel, family: Family, widths: list[LayerWidths]) -> None:
-    """Make removed heads and channels contribute nothing, by the weights that read them."""
-    head = family.head_dim(model.config)
-    importances = random_importance(model, family)
-    for layer, width, importance in zip(family.decoder_layers(model), widths, importances, strict=True):
-        channels, heads, _ = kept_units(width, importance)
-        down = layer.get_submodule(family.down).weight.data
-        output = layer.get_submodule(family.attention_output).weight.data
-        keep = torch.zeros(down.shape[1], dtype=torch.bool)
-        keep[channels] = True
-        down[:, ~keep] = 0
-        keep = torch.zeros(output.shape[1] // head, dtype=torch.bool)
-        keep[heads] = True
-        output[:, ~keep.repeat_interleave(head)] = 0
+    widths = plan_widths(model.config, family, settings, 0.3)
+    return model, prune_model(model, family, list(widths), random_importance(model, family)), widths
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -64,7 +36,8 @@ def test_a_pruned_model_equals_the_dense_one_with_the_same_units_zeroed(
 ) -> None:
     model, small, widths = pruned(model_type, unit, **overrides)
     zeroed = copy.deepcopy(model)
-    zero_removed_units(zeroed, find_family(model_type), widths)
+    family = find_family(model_type)
+    zero_removed_units(zeroed, family, list(widths), random_importance(model, family))
     ids = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected, actual = zeroed(ids).logits, small(ids).logits
@@ -120,9 +93,10 @@ def test_uniform_widths_make_a_stock_config(tmp_path: Path) -> None:
 
 
 def test_equal_importance_always_keeps_the_first_units() -> None:
-    same = LayerImportance(torch.ones(10), torch.ones(6), torch.ones(3))
-    width = LayerWidths(num_attention_heads=4, num_key_value_heads=2, intermediate_size=4)
-    channels, heads, groups = kept_units(width, same)
-    assert channels.tolist() == [0, 1, 2, 3]
-    assert heads.tolist() == [0, 1, 2, 3]
-    assert groups.tolist() == [0, 1]
+    same = {Unit.CHANNEL: torch.ones(10), Unit.QUERY_HEAD: torch.ones(6), Unit.KEY_VALUE_HEAD: torch.ones(3)}
+    old = LayerWidths(num_attention_heads=6, num_key_value_heads=3, intermediate_size=10)
+    new = LayerWidths(num_attention_heads=4, num_key_value_heads=2, intermediate_size=4)
+    kept = kept_units(old, new, same)
+    assert kept[Unit.CHANNEL].tolist() == [0, 1, 2, 3]
+    assert kept[Unit.QUERY_HEAD].tolist() == [0, 1, 2, 3]
+    assert kept[Unit.KEY_VALUE_HEAD].tolist() == [0, 1]

@@ -1,0 +1,143 @@
+"""What the pipeline must know of an architecture: where its coupled units lie, and which config fields follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import nn
+from transformers import PretrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from qpruner_core.models.families.units import Axis, LayerWidths, Unit, positions
+from qpruner_core.strict import StrictModel
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A dimension of a parameter of a decoder layer that pruning may shorten; ``parameter``: its path in the layer."""
+
+    parameter: str
+    tensor: torch.Tensor
+    dim: int
+    axis: Axis
+
+
+class Family(StrictModel):
+    """A model family. All paths are relative to a decoder layer, except ``layers``.
+
+    ``config_class``, ``model_class``: names of the classes in the family's file whose layers may differ.
+    ``linears``: path -> (axis of the outputs, axis of the inputs), in the order of computation; these modules are also
+    the ones that precisions apply to and adapters join. ``attention_output`` and ``down``: those of them that end the
+    attention and the MLP. ``parameters``: path -> axis of dimension 0, for parameters of other modules.
+    ``fields``: field of :class:`LayerWidths` -> field of the config; what is not named follows from the others.
+    ``layer_lists``: config fields that hold one entry a layer. ``explicit_head_dim``: the stock code reads
+    ``config.head_dim``, so that a stock config can have fewer heads.
+    """
+
+    model_type: str
+    config_class: str
+    model_class: str
+    layers: str = "model.layers"
+    linears: Mapping[str, tuple[Axis, Axis]]
+    attention_output: str = "self_attn.o_proj"
+    down: str = "mlp.down_proj"
+    parameters: Mapping[str, Axis] = Field(default_factory=dict)
+    fields: Mapping[str, str] = Field(
+        default_factory=lambda: {
+            name: name for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+        }
+    )
+    layer_lists: tuple[str, ...] = ("layer_types",)
+    explicit_head_dim: bool = True
+    key_value_heads: Callable[[PretrainedConfig], int] | None = None
+
+    @property
+    def pruned_model_type(self) -> str:
+        """The ``model_type`` of a pruned model whose layers differ."""
+        return f"qpruner_{self.model_type}"
+
+    def decoder_layers(self, model: nn.Module) -> list[nn.Module]:
+        """The decoder layers of ``model``, first to last."""
+        return list(model.get_submodule(self.layers).children())
+
+    def linear_paths(self, layer: nn.Module) -> list[str]:
+        """Paths of those of :attr:`linears` that ``layer`` has (a sparse layer lacks the dense MLP)."""
+        return [path for path in self.linears if _has(layer, path)]
+
+    def linears_of(self, layer: nn.Module) -> list[nn.Module]:
+        """The linear modules of a decoder layer, in the order of :attr:`linears`."""
+        return [layer.get_submodule(path) for path in self.linear_paths(layer)]
+
+    def cuts(self, layer: nn.Module) -> list[Cut]:
+        """Every dimension of every parameter of ``layer`` that units lie along."""
+        return list(self._cuts(layer))
+
+    def _cuts(self, layer: nn.Module) -> Iterator[Cut]:
+        for path in self.linear_paths(layer):
+            linear = layer.get_submodule(path)
+            outputs, inputs = self.linears[path]
+            weight = cast(torch.Tensor, linear.weight)
+            out_dim = 1 if isinstance(linear, Conv1D) else 0
+            for dim, axis in ((out_dim, outputs), (1 - out_dim, inputs)):
+                if axis != "hidden":
+                    yield Cut(f"{path}.weight", weight, dim, axis)
+            if outputs != "hidden" and linear.bias is not None:
+                yield Cut(f"{path}.bias", cast(torch.Tensor, linear.bias), 0, outputs)
+        for path, axis in self.parameters.items():
+            module, _, name = path.rpartition(".")
+            if _has(layer, module) and getattr(layer.get_submodule(module), name, None) is not None:
+                yield Cut(path, layer.get_parameter(path), 0, axis)
+
+    def head_dim(self, config: PretrainedConfig) -> int:
+        """Width of one attention head."""
+        return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+    def widths(self, config: PretrainedConfig) -> list[LayerWidths]:
+        """The widths of every layer of a model with ``config``, dense or pruned."""
+        return [self._layer_widths(layer) for layer in config.per_layer_config]
+
+    def _layer_widths(self, config: PretrainedConfig) -> LayerWidths:
+        found = {name: getattr(config, field) for name, field in self.fields.items()}
+        if found.get("intermediate_size") is None:
+            found["intermediate_size"] = 4 * config.hidden_size
+        if self.key_value_heads is not None:
+            found["num_key_value_heads"] = self.key_value_heads(config)
+        return LayerWidths(**{"num_key_value_heads": found["num_attention_heads"], **found})
+
+    def config_values(self, widths: LayerWidths) -> dict[str, int]:
+        """The config fields that say ``widths``."""
+        return {field: getattr(widths, name) for name, field in self.fields.items()}
+
+    def unit_parameters(self, layer: nn.Module, widths: LayerWidths, head_dim: int) -> dict[Unit, int]:
+        """Parameters that go with one unit of each kind of ``layer`` (of ``widths``; may be on the meta device)."""
+        counts: dict[Unit, int] = {}
+        for cut in self.cuts(layer):
+            for unit, places in positions(cut.axis, widths, head_dim).items():
+                across = cut.tensor.numel() // cut.tensor.shape[cut.dim]
+                counts[unit] = counts.get(unit, 0) + across * places.shape[1]
+        return counts
+
+
+def linear_shape(linear: nn.Module) -> tuple[int, int]:
+    """(outputs, inputs) of a linear module: plain, quantized, or GPT-2's ``Conv1D``."""
+    if isinstance(linear, Conv1D):
+        return int(linear.nf), int(linear.nx)
+    return cast(nn.Linear, linear).out_features, cast(nn.Linear, linear).in_features
+
+
+def linear_weight(linear: nn.Module) -> torch.Tensor:
+    """The weight of a linear module as ``[outputs, inputs]``; of a ``Conv1D`` a transposed view."""
+    weight = cast(torch.Tensor, linear.weight).detach()
+    return weight.T if isinstance(linear, Conv1D) else weight
+
+
+def _has(layer: nn.Module, path: str) -> bool:
+    try:
+        layer.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

@@ -1,0 +1,51 @@
+"""Llama whose layers may differ in attention heads and MLP width, as ``config.per_layer_config`` says.
+
+Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
+"""
+
+from torch import nn
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
+
+FAMILY = {
+    "linears": {
+        "self_attn.q_proj": ("query", "hidden"),
+        "self_attn.k_proj": ("key_value", "hidden"),
+        "self_attn.v_proj": ("key_value", "hidden"),
+        "self_attn.o_proj": ("hidden", "query"),
+        "mlp.gate_proj": ("channel", "hidden"),
+        "mlp.up_proj": ("channel", "hidden"),
+        "mlp.down_proj": ("hidden", "channel"),
+    },
+}
+
+
+class QPrunerLlamaConfig(LlamaConfig):
+    """A Llama configuration with per-layer widths; heads need not divide the hidden size."""
+
+    model_type = "qpruner_llama"
+
+    def validate_architecture(self) -> None:
+        """Accept any number of heads: ``head_dim`` is given explicitly."""
+
+
+class QPrunerLlamaForCausalLM(LlamaForCausalLM):
+    """A Llama model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerLlamaConfig
+
+    def __init__(self, config: QPrunerLlamaConfig) -> None:
+        config.allow_global_per_layer_attribute_access = True
+        super().__init__(config)
+        for index in range(config.num_hidden_layers):
+            layer = LlamaDecoderLayer(config.per_layer_config[index], index)
+            if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
+                layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
+                layer.mlp.down_proj = biased(layer.mlp.down_proj)
+            self.model.layers[index] = layer
+        self.post_init()
+
+
+def biased(linear: nn.Linear) -> nn.Linear:
+    """A linear module of the same shape that has a bias."""
+    return nn.Linear(linear.in_features, linear.out_features, bias=True)

@@ -1,0 +1,76 @@
+"""The units that pruning removes, and where they lie along the dimensions of a layer's parameters."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import torch
+
+from qpruner_core.strict import StrictModel
+
+
+class Unit(StrEnum):
+    """A coupled structure: everything that must go together so that the layer still computes."""
+
+    CHANNEL = "channel"
+    QUERY_HEAD = "query_head"
+    KEY_VALUE_HEAD = "key_value_head"
+    EXPERT = "expert"
+
+
+class LayerWidths(StrictModel):
+    """How many units of each kind one layer has; ``num_experts`` is 0 where the MLP is dense."""
+
+    num_attention_heads: int
+    num_key_value_heads: int
+    intermediate_size: int
+    num_experts: int = 0
+
+    def count(self, unit: Unit) -> int:
+        """How many units of this kind the layer has."""
+        return {
+            Unit.CHANNEL: self.intermediate_size,
+            Unit.QUERY_HEAD: self.num_attention_heads,
+            Unit.KEY_VALUE_HEAD: self.num_key_value_heads,
+            Unit.EXPERT: self.num_experts,
+        }[unit]
+
+
+Axis = Literal["hidden", "query", "key_value", "query|key|value", "grouped_qkv", "channel", "channel|channel", "expert"]
+"""What a dimension of a parameter runs over.
+
+``hidden``: nothing that is ever cut. ``query``, ``key_value``: heads of ``head_dim`` entries each. ``query|key|value``:
+the three stacked (Phi-3, GPT-2). ``grouped_qkv``: for each key-value head its query heads, its key and its value
+(GPT-NeoX, Falcon). ``channel|channel``: gate above up (Phi-3). ``expert``: one entry an expert.
+"""
+
+
+def positions(axis: Axis, widths: LayerWidths, head_dim: int) -> dict[Unit, torch.Tensor]:
+    """Where along ``axis`` the units lie: for each kind, int64 ``[units, entries of one unit]``."""
+    heads, groups, channels = widths.num_attention_heads, widths.num_key_value_heads, widths.intermediate_size
+    if axis == "hidden":
+        return {}
+    if axis == "channel":
+        return {Unit.CHANNEL: torch.arange(channels).view(channels, 1)}
+    if axis == "channel|channel":
+        return {Unit.CHANNEL: torch.arange(2 * channels).view(2, channels).T.contiguous()}
+    if axis == "expert":
+        return {Unit.EXPERT: torch.arange(widths.num_experts).view(-1, 1)}
+    if axis == "query":
+        return {Unit.QUERY_HEAD: torch.arange(heads * head_dim).view(heads, head_dim)}
+    if axis == "key_value":
+        return {Unit.KEY_VALUE_HEAD: torch.arange(groups * head_dim).view(groups, head_dim)}
+    entries = torch.arange((heads + 2 * groups) * head_dim)
+    if axis == "query|key|value":
+        queries, keys_values = entries.split([heads * head_dim, 2 * groups * head_dim])
+        stacked = keys_values.view(2, groups, head_dim).transpose(0, 1)
+        return {
+            Unit.QUERY_HEAD: queries.view(heads, head_dim),
+            Unit.KEY_VALUE_HEAD: stacked.reshape(groups, 2 * head_dim),
+        }
+    grouped = entries.view(groups, heads // groups + 2, head_dim)
+    return {
+        Unit.QUERY_HEAD: grouped[:, :-2].reshape(heads, head_dim),
+        Unit.KEY_VALUE_HEAD: grouped[:, -2:].reshape(groups, 2 * head_dim),
+    }
