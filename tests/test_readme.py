@@ -7,6 +7,8 @@ from pathlib import Path
 
 from app.cli import app as commands
 from app.settings import Settings
+from qpruner_core.export.config import ExportConfig
+from qpruner_core.prune.config import PruneConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,6 +28,17 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     assert [row for row in settings_table() if row not in lines] == []
     listed = set(re.findall(r"^\| `(QPRUNER_\w+)`", README, re.M))
     assert listed == {f"QPRUNER_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_every_setting_of_pruning_is_in_the_table_with_its_default() -> None:
+    settings = {f"prune.{name}": field for name, field in PruneConfig.model_fields.items()}
+    settings["export.max_shard_size"] = ExportConfig.model_fields["max_shard_size"]
+    rows = [
+        f"| `{name}` | {'' if field.default is None else f'`{field.default}`'} | {field.description} |"
+        for name, field in settings.items()
+    ]
+    assert [row for row in rows if row not in README.splitlines()] == []
+    assert set(re.findall(r"^\| `(prune\.\w+|export\.\w+)`", README, re.M)) == set(settings)
 
 
 def test_every_setting_says_what_it_is() -> None:

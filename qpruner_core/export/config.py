@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel
 
 
@@ -15,6 +16,10 @@ class ExportConfig(StrictModel):
     formats: tuple[Literal["mixed", "merged"], ...] = Field(
         default=("mixed", "merged"),
         description='"mixed": each layer at its precision, with adapters; "merged": one 16-bit model for any tool.',
+    )
+
+    max_shard_size: ByteSize = Field(
+        default=5_000_000_000, description='Bytes of the largest weight file of a checkpoint, such as "5GB".'
     )
 
     @field_validator("formats")

@@ -8,14 +8,37 @@ from pydantic import Field
 
 from qpruner_core.strict import StrictModel
 
+CriterionName = Literal[
+    "taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"
+]
+LayoutName = Literal["same_ratio", "global", "stock", "depth"]
+
 
 class PruneConfig(StrictModel):
-    """What to remove, and how its importance is measured."""
+    """What to remove, how its importance is measured, and how the removal is spread over the layers."""
 
     ratio: float | None = Field(
         default=None, ge=0, le=0.9,
         description="Fraction of the blocks' parameters to remove; null finds the smallest that meets the budget.",
     )  # fmt: skip
+    criterion: CriterionName = Field(
+        default="taylor_first",
+        description="Importance of a unit: from gradients (taylor_…), weights (magnitude), activations (wanda, flap) "
+        "or chance (random).",
+    )
+    layout: LayoutName = Field(
+        default="same_ratio",
+        description="Where it is removed: the same ratio in every unprotected layer, by one ranking over all of them "
+        "(global), one width for all layers (stock), or whole layers (depth).",
+    )
+    remove_layers: int = Field(
+        default=0, ge=0,
+        description="Whole layers removed first, those that change their input least; width makes up the rest.",
+    )  # fmt: skip
+    bias_compensation: bool = Field(
+        default=False, description="Add the mean of what the removed units contributed to a bias of the layer."
+    )
+    steps: int = Field(default=1, ge=1, le=100, description="Prune in so many steps, measuring importance anew in each.")
     attention_unit: Literal["kv_group", "query_head", "none"] = Field(
         default="kv_group",
         description="What attention loses: whole key-value groups, one query head from every group, or nothing.",
