@@ -38,7 +38,9 @@ class PruneConfig(StrictModel):
     bias_compensation: bool = Field(
         default=False, description="Add the mean of what the removed units contributed to a bias of the layer."
     )
-    steps: int = Field(default=1, ge=1, le=100, description="Prune in so many steps, measuring importance anew in each.")
+    steps: int = Field(
+        default=1, ge=1, le=100, description="Prune in so many steps, measuring importance anew in each."
+    )
     attention_unit: Literal["kv_group", "query_head", "none"] = Field(
         default="kv_group",
         description="What attention loses: whole key-value groups, one query head from every group, or nothing.",
