@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import Cut, Family, LayerWidths, Unit, positions
 
 LayerImportance = dict[Unit, torch.Tensor]
@@ -43,3 +44,20 @@ def sum_units(cut: Cut, entries: torch.Tensor, widths: LayerWidths, head_dim: in
     for unit, places in positions(cut.axis, widths, head_dim).items():
         total = entries.double().cpu()[places].sum(dim=1)
         into[unit] = into[unit] + total if unit in into else total
+
+
+def finite(importance: list[LayerImportance]) -> list[LayerImportance]:
+    """``importance`` itself, if all of it is finite.
+
+    Raises:
+        NotFiniteError: a score is NaN or infinite.
+    """
+    for index, layer in enumerate(importance):
+        for unit, scores in layer.items():
+            if not scores.isfinite().all():
+                raise NotFiniteError(
+                    f"The importance of a {unit.replace('_', ' ')} in layer {index} is not a number.",
+                    field="model",
+                    remedy="Look for NaN or infinite weights in it, and for overflow if it is in float16.",
+                )
+    return importance

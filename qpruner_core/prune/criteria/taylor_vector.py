@@ -1,0 +1,24 @@
+"""Vector-wise Taylor importance (LLM-Pruner, arXiv 2305.11627, equation 3): ``|Σ w·g|`` over a unit's weights.
+
+The sum, with signs, is the first-order change of the loss when the whole unit goes, counted once for every weight
+matrix in a row. Its absolute value is taken of each sequence and then averaged: averaged first, changes of different
+sign would cancel between sequences until mostly the noise of few sequences is left.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from qpruner_core.models.families import Family
+from qpruner_core.prune.gradients import reduce_gradients, wide
+from qpruner_core.prune.importance import LayerImportance, OnBatch
+
+
+def taylor_vector(
+    model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
+) -> list[LayerImportance]:
+    """See :class:`qpruner_core.prune.importance.Criterion`."""
+    return reduce_gradients(
+        model, family, calibration, lambda weight, grad: wide(weight) * grad, on_batch, of_unit=torch.abs
+    )
