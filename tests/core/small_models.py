@@ -7,18 +7,50 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-FAMILIES = ("llama", "mistral", "qwen2")
 BIASED = {"attention_bias": True, "mlp_bias": True}
 """What gives a Llama biases in every linear module of a layer."""
+
+WINDOW = 6
+"""The sliding window of the families that have one; shorter than the sequences of the tests."""
+
+_SIZES: dict[str, Any] = {
+    "hidden_size": 48, "num_hidden_layers": 5, "num_attention_heads": 6, "num_key_value_heads": 3,
+    "intermediate_size": 40, "vocab_size": 97, "tie_word_embeddings": False, "max_position_embeddings": 64,
+}  # fmt: skip
+
+_OVERRIDES: dict[str, dict[str, Any]] = {
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 24, "sliding_window": WINDOW, "tie_word_embeddings": True},
+    "gemma3_text": {
+        "head_dim": 8, "query_pre_attn_scalar": 24, "sliding_window": WINDOW, "tie_word_embeddings": True,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention",
+                        "full_attention"],
+    },
+    "granite": {
+        "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.2,
+        "tie_word_embeddings": True, **BIASED,
+    },
+    "mistral": {"sliding_window": WINDOW},
+    "olmo2": {"attention_bias": True},
+    "phi3": {
+        "sliding_window": WINDOW, "pad_token_id": 0,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    },
+    "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2},
+    "qwen3": {
+        "head_dim": 8, "attention_bias": True, "use_sliding_window": True, "sliding_window": WINDOW,
+        "max_window_layers": 2,
+    },
+    "smollm3": {
+        "no_rope_layers": [1, 0, 1, 1, 0], "use_sliding_window": True, "sliding_window": WINDOW, "pad_token_id": 0,
+        "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+"""What each family's small model has besides :data:`_SIZES`, so that all that is its own is in use."""
 
 
 def small_config(model_type: str, **overrides: Any) -> PretrainedConfig:
     """Six heads in three groups, five layers."""
-    settings: dict[str, Any] = {
-        "hidden_size": 48, "num_hidden_layers": 5, "num_attention_heads": 6, "num_key_value_heads": 3,
-        "intermediate_size": 40, "vocab_size": 97, "tie_word_embeddings": False, "max_position_embeddings": 64,
-    }  # fmt: skip
-    return AutoConfig.for_model(model_type, **(settings | overrides))
+    return AutoConfig.for_model(model_type, **(_SIZES | _OVERRIDES.get(model_type, {}) | overrides))
 
 
 def small_model(

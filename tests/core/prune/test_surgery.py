@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from qpruner_core.models.checkpoint_writer import write_model
-from qpruner_core.models.families import LayerWidths, Unit, find_family
+from qpruner_core.models.families import LayerWidths, Unit, family_names, find_family
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.plan import plan_widths
 from qpruner_core.prune.surgery import kept_units, prune_model
 from tests.core.prune.units import random_importance, zero_removed_units
-from tests.core.small_models import BIASED, FAMILIES, small_model
+from tests.core.small_models import BIASED, small_model
 
 UNITS = ("kv_group", "query_head")
 
@@ -30,7 +30,7 @@ def pruned(model_type: str, unit: str, **overrides: Any) -> tuple[PreTrainedMode
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(("model_type", "overrides"), [*((name, {}) for name in FAMILIES), ("llama", BIASED)])
+@pytest.mark.parametrize(("model_type", "overrides"), [*((name, {}) for name in family_names()), ("llama", BIASED)])
 def test_a_pruned_model_equals_the_dense_one_with_the_same_units_zeroed(
     model_type: str, overrides: dict[str, Any], unit: str
 ) -> None:
@@ -46,7 +46,7 @@ def test_a_pruned_model_equals_the_dense_one_with_the_same_units_zeroed(
     assert small.num_parameters() < model.num_parameters()
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", family_names())
 def test_a_pruned_model_generates_the_same_with_and_without_cache(model_type: str) -> None:
     _, small, _ = pruned(model_type, "kv_group")
     ids = torch.randint(0, 97, (1, 8), generator=torch.Generator().manual_seed(3))
@@ -54,7 +54,7 @@ def test_a_pruned_model_generates_the_same_with_and_without_cache(model_type: st
     assert torch.equal(small.generate(ids, **settings), small.generate(ids, use_cache=False, **settings))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", family_names())
 def test_a_pruned_checkpoint_loads_with_the_same_logits_where_our_package_is_not_imported(
     model_type: str, tmp_path: Path
 ) -> None:
