@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from qpruner_core.models.families import Family, LayerWidths, modeling_file
@@ -28,14 +29,15 @@ def config_with_shape(
 ) -> PretrainedConfig:
     """A copy of ``config`` (dense or pruned) with ``shape``: a stock config if one can say it, else ours.
 
-    A stock config has one width for all layers; where its code works out the size of a head from their number
-    (``Family.explicit_head_dim``), it has all heads. ``output_bias``: attention and MLP end in a bias of our own.
+    A stock config has one width for all layers; where its code works out the size of a head from their number (not
+    ``Family.explicit_head_dim``), it has all heads. ``output_bias``: attention and MLP end in a bias of our own.
     """
     kept = [index for index, widths in enumerate(shape) if widths is not None]
     widths = [layer for layer in shape if layer is not None]
     values = _without_layers(config, family, kept)
-    if not output_bias and all(layer == widths[0] for layer in widths):
-        stock = _stock_config(config, family, values, widths[0])
+    common = common_widths(widths)
+    if not output_bias and common is not None:
+        stock = _stock_config(config, family, values, common)
         if stock is not None:
             return stock
     values["per_layer_config"] = {index: family.config_values(layer) for index, layer in enumerate(widths)}
@@ -50,6 +52,18 @@ def config_with_shape(
     return AutoConfig.for_model(family.pruned_model_type, **values)
 
 
+def common_widths(widths: Sequence[LayerWidths]) -> LayerWidths | None:
+    """The widths that all layers share, where each has some of a kind at all; ``None`` if they differ."""
+    common: dict[str, int] = {}
+    for layer in widths:
+        for name, count in layer.model_dump().items():
+            if common.setdefault(name, count) in (0, count) or count == 0:
+                common[name] = max(common[name], count)
+            else:
+                return None
+    return LayerWidths(**common)
+
+
 def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -> dict[str, Any]:
     """The values of ``config`` for the layers ``kept``, without what says that layers differ."""
     values: dict[str, Any] = copy.deepcopy(config.to_dict())
@@ -58,22 +72,33 @@ def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -
     for name in family.layer_lists:
         if values.get(name) is not None:
             values[name] = [values[name][index] for index in kept]
+    if family.kept_layers is not None:
+        values |= family.kept_layers(config, kept)
     values["num_hidden_layers"] = len(kept)
     values["head_dim"] = family.head_dim(config)
+    # Not serialised, but the new model is to compute as the old one does
+    values["attn_implementation"] = config._attn_implementation
+    values["experts_implementation"] = config._experts_implementation
     return values
 
 
 def _stock_config(
     config: PretrainedConfig, family: Family, values: dict[str, Any], widths: LayerWidths
 ) -> PretrainedConfig | None:
+    """The stock config of a model all of whose layers have ``widths``; ``None`` if stock code would not build that.
+
+    The config's own checks decide (some demand a hidden size divisible by the heads), and what it then says.
+    """
     if getattr(config, "output_bias", False):
-        return None
-    heads_cut = widths.num_attention_heads != config.num_attention_heads
-    if heads_cut and (not family.explicit_head_dim or config.hidden_size % widths.num_attention_heads):
         return None
     if not family.explicit_head_dim:
         values = {name: value for name, value in values.items() if name != "head_dim"}
-    return AutoConfig.for_model(family.model_type, **{**values, **family.config_values(widths)})
+    try:
+        stock = AutoConfig.for_model(family.model_type, **{**values, **family.config_values(widths)})
+    except (ValueError, StrictDataclassError):
+        return None
+    same = family.head_dim(stock) == family.head_dim(config)
+    return stock if same and all(layer == widths for layer in family.widths(stock)) else None
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
@@ -14,11 +14,21 @@ from qpruner_core.models.reshape import empty_model
 @dataclass(frozen=True)
 class Blocks:
     """The decoder layers of a model in numbers: for each layer its widths, all its parameters, and those of one unit
-    of each kind."""
+    of each kind.
 
+    ``indices``: place of each layer in the model that pruning began with, which had ``first_layers`` layers of
+    ``first_total`` parameters; so ratios and protected layers mean the same after some layers are gone.
+    ``config`` and ``family`` are those of that model.
+    """
+
+    config: PretrainedConfig
+    family: Family
     widths: list[LayerWidths]
     layer_parameters: list[int]
     unit_parameters: list[dict[Unit, int]]
+    indices: list[int]
+    first_layers: int
+    first_total: int
 
     @classmethod
     def of(cls, config: PretrainedConfig, family: Family) -> Blocks:
@@ -26,18 +36,29 @@ class Blocks:
         layers = family.decoder_layers(empty_model(config))
         widths = family.widths(config)
         head_dim = family.head_dim(config)
+        parameters = [sum(tensor.numel() for tensor in layer.parameters()) for layer in layers]
         return cls(
+            config=config,
+            family=family,
             widths=widths,
-            layer_parameters=[sum(tensor.numel() for tensor in layer.parameters()) for layer in layers],
+            layer_parameters=parameters,
             unit_parameters=[
                 family.unit_parameters(layer, width, head_dim) for layer, width in zip(layers, widths, strict=True)
             ],
+            indices=list(range(len(layers))),
+            first_layers=len(layers),
+            first_total=sum(parameters),
         )
 
     @property
     def total(self) -> int:
         """Parameters of all layers."""
         return sum(self.layer_parameters)
+
+    @property
+    def fewest_experts(self) -> int:
+        """Experts that a layer needs at least: as many as it asks for each token."""
+        return int(getattr(self.config, "num_experts_per_tok", None) or 1)
 
     def parameters_of(self, layer: int, widths: LayerWidths | None) -> int:
         """Parameters of ``layer`` once it has ``widths``; ``None``: once it is gone."""
@@ -49,6 +70,26 @@ class Blocks:
         )
         return self.layer_parameters[layer] - sum(removed)
 
-    def removed_fraction(self, shape: Sequence[LayerWidths | None]) -> float:
-        """The fraction of all layers' parameters that ``shape`` removes."""
-        return 1 - sum(self.parameters_of(layer, widths) for layer, widths in enumerate(shape)) / self.total
+    def removed_fraction(self, shape: Sequence[LayerWidths | None] | None = None) -> float:
+        """The fraction of the first model's layer parameters that is gone, after ``shape`` or as it is now."""
+        left = self.total if shape is None else sum(map(self.parameters_of, range(len(shape)), shape))
+        return 1 - left / self.first_total
+
+    def parameters_to_remove(self, ratio: float) -> float:
+        """How many more parameters must go, so that ``ratio`` of the first model's are gone; may be negative."""
+        return self.total - (1 - ratio) * self.first_total
+
+    def unprotected(self, first: int, last: int) -> list[int]:
+        """The layers that are not among the ``first`` and ``last`` ones of the first model."""
+        return [layer for layer, index in enumerate(self.indices) if first <= index < self.first_layers - last]
+
+    def after(self, shape: Sequence[LayerWidths | None]) -> Blocks:
+        """The layers once they have ``shape``."""
+        kept = [(layer, widths) for layer, widths in enumerate(shape) if widths is not None]
+        return replace(
+            self,
+            widths=[widths for _, widths in kept],
+            layer_parameters=[self.parameters_of(layer, widths) for layer, widths in kept],
+            unit_parameters=[self.unit_parameters[layer] for layer, _ in kept],
+            indices=[self.indices[layer] for layer, _ in kept],
+        )

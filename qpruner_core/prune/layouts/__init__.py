@@ -1,0 +1,82 @@
+"""Layouts, one file each: where in the model what is pruned is taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qpruner_core.errors import InvalidConfigError
+from qpruner_core.models.reshape import Shape
+from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.config import LayoutName, PruneConfig
+from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layouts.depth import depth, remove_layers
+from qpruner_core.prune.layouts.global_ranking import global_ranking
+from qpruner_core.prune.layouts.layout import Layout
+from qpruner_core.prune.layouts.same_ratio import same_ratio
+from qpruner_core.prune.layouts.stock import stock
+
+__all__ = ["LAYOUTS", "Layout", "layers_to_remove", "plan_shape", "refuse_conflicts", "remove_layers"]
+
+LAYOUTS: dict[LayoutName, Layout] = {
+    "same_ratio": same_ratio,
+    "global": global_ranking,
+    "stock": stock,
+    "depth": depth,
+}
+
+
+def plan_shape(
+    blocks: Blocks,
+    settings: PruneConfig,
+    ratio: float,
+    importance: Sequence[LayerImportance] | None = None,
+    influence: Sequence[float] | None = None,
+) -> Shape:
+    """The shape of ``blocks`` at ``ratio``: whole layers first if ``remove_layers`` says so, then by the layout.
+
+    The arguments and errors are those of :class:`Layout`; layers that are already gone count.
+    """
+    refuse_conflicts(settings)
+    count = layers_to_remove(blocks, settings)
+    if count == 0:
+        return LAYOUTS[settings.layout](blocks, settings, ratio, importance, influence)
+    without = remove_layers(blocks, settings, count, influence)
+    kept = [layer for layer, widths in enumerate(without) if widths is not None]
+    left = blocks.after(without)
+    if left.removed_fraction() > ratio and left.parameters_to_remove(ratio) < -max(left.layer_parameters) / 2:
+        raise InvalidConfigError(
+            f"Removing {count} layers removes {left.removed_fraction():.1%}, more than the ratio of {ratio:.1%}.",
+            field="prune.remove_layers",
+            remedy="Remove fewer layers, or choose a larger prune.ratio.",
+        )
+    still = None if importance is None else [importance[layer] for layer in kept]
+    influences = None if influence is None else [influence[layer] for layer in kept]
+    shape: Shape = [None] * len(without)
+    for layer, widths in zip(kept, LAYOUTS[settings.layout](left, settings, ratio, still, influences), strict=True):
+        shape[layer] = widths
+    return shape
+
+
+def layers_to_remove(blocks: Blocks, settings: PruneConfig) -> int:
+    """How many whole layers are still to go before any width does."""
+    return max(settings.remove_layers - (blocks.first_layers - len(blocks.widths)), 0)
+
+
+def refuse_conflicts(settings: PruneConfig) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        InvalidConfigError: with the setting at fault.
+    """
+    if settings.layout == "depth" and settings.remove_layers:
+        raise InvalidConfigError(
+            "The layout depth removes as many whole layers as the ratio asks for.",
+            field="prune.remove_layers",
+            remedy='Leave it at 0, or choose another layout than "depth".',
+        )
+    if settings.layout == "stock" and settings.bias_compensation:
+        raise InvalidConfigError(
+            "The layout stock keeps to what a stock config can say, which are no biases of ours.",
+            field="prune.bias_compensation",
+            remedy='Set it to false, or choose another layout than "stock".',
+        )

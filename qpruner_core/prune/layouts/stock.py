@@ -1,0 +1,70 @@
+"""One width for all layers, such that a stock config says it and the checkpoint loads with no code of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qpruner_core.errors import InvalidConfigError
+from qpruner_core.models.families import LayerWidths
+from qpruner_core.models.reshape import Shape, config_with_shape
+from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.config import PruneConfig
+from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layouts.ladder import Ladder, attention_ladder, mlp_ladder, with_rungs
+from qpruner_core.prune.layouts.layout import refuse_ratio
+
+
+def stock(
+    blocks: Blocks,
+    settings: PruneConfig,
+    ratio: float,
+    importance: Sequence[LayerImportance] | None,
+    influence: Sequence[float] | None,
+) -> Shape:
+    """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs neither importance nor influence.
+
+    No layer is protected, and a group is the same unit in every layer. Attention loses at most its share, as far as
+    the stock config accepts the number of heads; the MLP makes up the rest.
+    """
+    now = blocks.widths[0]
+    if any(widths != now for widths in blocks.widths):
+        raise InvalidConfigError(
+            "The layers of this model differ in width, so no stock config can describe it pruned.",
+            field="prune.layout",
+            remedy='Choose the layout "same_ratio" or "global".',
+        )
+    amount = blocks.parameters_to_remove(ratio) / len(blocks.widths)
+    if amount <= 0:
+        return list(blocks.widths)
+    attention, mlp = attention_ladder(blocks, 0, settings), mlp_ladder(blocks, 0, settings)
+    accepted = [rung for rung, fields in enumerate(attention.widths) if is_stock(blocks, with_rungs(now, fields))]
+    if settings.attention_unit == "query_head" and len(attention.widths) > 1 and accepted == [0]:
+        raise InvalidConfigError(
+            f"No stock {blocks.family.model_type} config has fewer query heads in each group of this model.",
+            field="prune.attention_unit",
+            remedy='Choose "none", or another layout.',
+        )
+    share = amount / blocks.layer_parameters[0]
+    rung = _attention_rung(attention, mlp, accepted, share, amount)
+    if rung is None:
+        most = max(attention.removed[rung] for rung in accepted) + mlp.removed[-1]
+        raise refuse_ratio(blocks, ratio, most * len(blocks.widths))
+    channels = mlp.widths[mlp.nearest(amount - attention.removed[rung])]
+    return [with_rungs(now, attention.widths[rung], channels)] * len(blocks.widths)
+
+
+def is_stock(blocks: Blocks, widths: LayerWidths) -> bool:
+    """Whether a stock config can say that every layer has ``widths``."""
+    config = config_with_shape(blocks.config, blocks.family, [widths] * blocks.first_layers)
+    return bool(config.model_type == blocks.family.model_type)
+
+
+def _attention_rung(attention: Ladder, mlp: Ladder, accepted: list[int], share: float, amount: float) -> int | None:
+    """The narrowest accepted attention that loses at most its share, narrower only if the MLP alone falls short."""
+    group = max((above - below for below, above in zip(mlp.removed, mlp.removed[1:], strict=False)), default=0)
+    kept_share = (1 - share) * (attention.units[-1] + 1)
+    modest = [rung for rung in accepted if attention.units[-1] + 1 - attention.units[rung] >= kept_share - 1e-9]
+    for rung in [*reversed(modest), *(rung for rung in accepted if rung not in modest)]:
+        if amount - attention.removed[rung] - mlp.removed[-1] <= group:
+            return rung
+    return None
