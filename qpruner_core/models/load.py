@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.models.checkpoint import weight_files
+
+_GENERATION_FILE = "generation_config.json"
 
 
 def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """The causal language model of ``directory`` in ``dtype``, in evaluation mode.
 
+    Weights are read tensor by tensor, and cast before the next is read: memory holds one copy of them in ``dtype`` and
+    a few tensors as stored, and no page of the files.
+
     Raises:
         CorruptModelError: tensors are missing, of the wrong shape, or of layers that the config does not have.
     """
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(directory),
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (RuntimeError, ValueError, OSError, TypeError, KeyError) as error:
+        config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        model, info = _read_weights(directory, config, dtype)
+        if (directory / _GENERATION_FILE).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(str(directory), local_files_only=True)
+    except (RuntimeError, ValueError, OSError, TypeError, KeyError, SafetensorError) as error:
         raise _corrupt(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
     missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
     surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key))
@@ -36,6 +49,23 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     if surplus:
         raise _corrupt(f"config.json has no place for {len(surplus)} of its tensors, such as {surplus[0]!r}")
     return model.eval()
+
+
+def _read_weights(
+    directory: Path, config: PretrainedConfig, dtype: torch.dtype
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and what its class says about tensors that do not fit."""
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    with ExitStack() as stack:
+        slices = {}
+        for name in weight_files(directory):
+            # Mapped files, the default, would count as resident beside what is made from them
+            file = stack.enter_context(safe_open(directory / name, framework="pt", backend="pread"))
+            slices.update({key: file.get_slice(key) for key in file.keys()})  # noqa: SIM118 - it is no dict
+        loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
+            None, config=config, state_dict=slices, dtype=dtype, output_loading_info=True
+        )
+    return loaded
 
 
 def is_layer_tensor(name: str) -> bool:
