@@ -3,6 +3,8 @@
 Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
 """
 
+from typing import Any
+
 from torch import nn
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
@@ -44,6 +46,12 @@ class QPrunerLlamaForCausalLM(LlamaForCausalLM):
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
             self.model.layers[index] = layer
         self.post_init()
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Switch the layers as well, each of which has a config of its own."""
+        super().set_attn_implementation(*args, **kwargs)
+        for layer in self.model.layers:
+            layer.self_attn.config._attn_implementation = self.config._attn_implementation
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

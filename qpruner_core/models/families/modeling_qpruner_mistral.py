@@ -3,6 +3,8 @@
 Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
 """
 
+from typing import Any
+
 from torch import nn
 from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer, MistralForCausalLM
@@ -21,12 +23,9 @@ FAMILY = {
 
 
 class QPrunerMistralConfig(MistralConfig):
-    """A Mistral configuration with per-layer widths; heads need not divide the hidden size."""
+    """A Mistral configuration with per-layer widths."""
 
     model_type = "qpruner_mistral"
-
-    def validate_architecture(self) -> None:
-        """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
 class QPrunerMistralForCausalLM(MistralForCausalLM):
@@ -44,6 +43,12 @@ class QPrunerMistralForCausalLM(MistralForCausalLM):
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
             self.model.layers[index] = layer
         self.post_init()
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Switch the layers as well, each of which has a config of its own."""
+        super().set_attn_implementation(*args, **kwargs)
+        for layer in self.model.layers:
+            layer.self_attn.config._attn_implementation = self.config._attn_implementation
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

@@ -3,6 +3,8 @@
 Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
 """
 
+from typing import Any
+
 from torch import nn
 from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2ForCausalLM
@@ -21,12 +23,9 @@ FAMILY = {
 
 
 class QPrunerQwen2Config(Qwen2Config):
-    """A Qwen2 configuration with per-layer widths; heads need not divide the hidden size."""
+    """A Qwen2 configuration with per-layer widths."""
 
     model_type = "qpruner_qwen2"
-
-    def validate_architecture(self) -> None:
-        """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
 class QPrunerQwen2ForCausalLM(Qwen2ForCausalLM):
@@ -44,6 +43,12 @@ class QPrunerQwen2ForCausalLM(Qwen2ForCausalLM):
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
             self.model.layers[index] = layer
         self.post_init()
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Switch the layers as well, each of which has a config of its own."""
+        super().set_attn_implementation(*args, **kwargs)
+        for layer in self.model.layers:
+            layer.self_attn.config._attn_implementation = self.config._attn_implementation
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

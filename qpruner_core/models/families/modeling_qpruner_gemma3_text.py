@@ -1,0 +1,61 @@
+"""Gemma 3 (text) whose layers may differ in attention heads and MLP width, as ``config.per_layer_config`` says.
+
+Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
+
+Its query and key norms run over one head each, so they are never cut.
+"""
+
+from typing import Any
+
+from torch import nn
+from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer, Gemma3ForCausalLM
+
+FAMILY = {
+    "linears": {
+        "self_attn.q_proj": ("query", "hidden"),
+        "self_attn.k_proj": ("key_value", "hidden"),
+        "self_attn.v_proj": ("key_value", "hidden"),
+        "self_attn.o_proj": ("hidden", "query"),
+        "mlp.gate_proj": ("channel", "hidden"),
+        "mlp.up_proj": ("channel", "hidden"),
+        "mlp.down_proj": ("hidden", "channel"),
+    },
+}
+
+
+class QPrunerGemma3TextConfig(Gemma3TextConfig):
+    """A Gemma 3 (text) configuration with per-layer widths; heads need not divide the hidden size."""
+
+    model_type = "qpruner_gemma3_text"
+
+    def validate_architecture(self) -> None:
+        """Accept any number of heads: ``head_dim`` is given explicitly."""
+
+
+class QPrunerGemma3TextForCausalLM(Gemma3ForCausalLM):
+    """A Gemma 3 (text) model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerGemma3TextConfig
+
+    def __init__(self, config: QPrunerGemma3TextConfig) -> None:
+        config.allow_global_per_layer_attribute_access = True
+        super().__init__(config)
+        for index in range(config.num_hidden_layers):
+            layer = Gemma3DecoderLayer(config.per_layer_config[index], index)
+            if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
+                layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
+                layer.mlp.down_proj = biased(layer.mlp.down_proj)
+            self.model.layers[index] = layer
+        self.post_init()
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Switch the layers as well, each of which has a config of its own."""
+        super().set_attn_implementation(*args, **kwargs)
+        for layer in self.model.layers:
+            layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+def biased(linear: nn.Linear) -> nn.Linear:
+    """A linear module of the same shape that has a bias."""
+    return nn.Linear(linear.in_features, linear.out_features, bias=True)

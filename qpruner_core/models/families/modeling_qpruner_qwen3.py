@@ -1,0 +1,58 @@
+"""Qwen3 whose layers may differ in attention heads and MLP width, as ``config.per_layer_config`` says.
+
+Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
+
+Its query and key norms run over one head each, so they are never cut.
+"""
+
+from typing import Any
+
+from torch import nn
+from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3ForCausalLM
+
+FAMILY = {
+    "linears": {
+        "self_attn.q_proj": ("query", "hidden"),
+        "self_attn.k_proj": ("key_value", "hidden"),
+        "self_attn.v_proj": ("key_value", "hidden"),
+        "self_attn.o_proj": ("hidden", "query"),
+        "mlp.gate_proj": ("channel", "hidden"),
+        "mlp.up_proj": ("channel", "hidden"),
+        "mlp.down_proj": ("hidden", "channel"),
+    },
+}
+
+
+class QPrunerQwen3Config(Qwen3Config):
+    """A Qwen3 configuration with per-layer widths."""
+
+    model_type = "qpruner_qwen3"
+
+
+class QPrunerQwen3ForCausalLM(Qwen3ForCausalLM):
+    """A Qwen3 model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerQwen3Config
+
+    def __init__(self, config: QPrunerQwen3Config) -> None:
+        config.allow_global_per_layer_attribute_access = True
+        super().__init__(config)
+        for index in range(config.num_hidden_layers):
+            layer = Qwen3DecoderLayer(config.per_layer_config[index], index)
+            if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
+                layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
+                layer.mlp.down_proj = biased(layer.mlp.down_proj)
+            self.model.layers[index] = layer
+        self.post_init()
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Switch the layers as well, each of which has a config of its own."""
+        super().set_attn_implementation(*args, **kwargs)
+        for layer in self.model.layers:
+            layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+def biased(linear: nn.Linear) -> nn.Linear:
+    """A linear module of the same shape that has a bias."""
+    return nn.Linear(linear.in_features, linear.out_features, bias=True)
