@@ -67,8 +67,9 @@ def reduce_inputs(
         calibration: token ids ``[sequences, length]``, int64.
 
     Raises:
-        NotFiniteError: an activation is NaN or infinite.
+        NotFiniteError: a weight or an activation is NaN or infinite.
     """
+    _check_weights(model, family)
     statistics, experts = _measure(model, family, calibration, on_batch)
     head_dim = family.head_dim(model.config)
     importance: list[LayerImportance] = []
@@ -143,8 +144,20 @@ def forward_passes(model: PreTrainedModel, calibration: torch.Tensor, on_batch: 
             states = model.base_model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False)[0]
             if not states.isfinite().all():
                 raise NotFiniteError(
-                    "The model's activations on the calibration text are not numbers.",
+                    "The model's activations on the calibration text are not all numbers.",
                     field="model",
-                    remedy="Look for NaN or infinite weights in it.",
+                    remedy="Look for NaN or infinite weights in it, and for overflow if it is in float16.",
                 )
             on_batch(index + 1, len(calibration))
+
+
+def _check_weights(model: PreTrainedModel, family: Family) -> None:
+    # Attention kernels can turn NaN into 0, so that outputs do not tell
+    for index, layer in enumerate(family.decoder_layers(model)):
+        for name, tensor in layer.named_parameters():
+            if not tensor.isfinite().all():
+                raise NotFiniteError(
+                    f"Weights of {name} in layer {index} are not all numbers.",
+                    field="model",
+                    remedy="Get an undamaged copy of the model.",
+                )
