@@ -50,7 +50,19 @@ def read_config(path: Path) -> PretrainedConfig:
     except Exception as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
     check_sizes(config, path)
+    _refuse_unsupported(config)
     return config
+
+
+def _refuse_unsupported(config: PretrainedConfig) -> None:
+    unsupported = find_family(config.model_type).unsupported
+    what = None if unsupported is None else unsupported(config)
+    if what is not None:
+        raise UnsupportedArchitectureError(
+            f'The architecture "{config.model_type}" is supported, but not with {what}.',
+            field="model",
+            remedy="Choose a model without it.",
+        )
 
 
 def check_sizes(config: PretrainedConfig, path: Path) -> None:

@@ -35,11 +35,9 @@ def config_with_shape(
     kept = [index for index, widths in enumerate(shape) if widths is not None]
     widths = [layer for layer in shape if layer is not None]
     values = _without_layers(config, family, kept)
-    common = common_widths(widths)
-    if not output_bias and common is not None:
-        stock = _stock_config(config, family, values, common)
-        if stock is not None:
-            return stock
+    stock = None if output_bias else _stock_config(config, family, values, widths)
+    if stock is not None:
+        return stock
     values["per_layer_config"] = {index: family.config_values(layer) for index, layer in enumerate(widths)}
     stem = modeling_file(family).stem
     values["auto_map"] = {
@@ -83,22 +81,23 @@ def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -
 
 
 def _stock_config(
-    config: PretrainedConfig, family: Family, values: dict[str, Any], widths: LayerWidths
+    config: PretrainedConfig, family: Family, values: dict[str, Any], widths: list[LayerWidths]
 ) -> PretrainedConfig | None:
-    """The stock config of a model all of whose layers have ``widths``; ``None`` if stock code would not build that.
+    """The stock config of a model whose layers have ``widths``; ``None`` if stock code would not build that.
 
     The config's own checks decide (some demand a hidden size divisible by the heads), and what it then says.
     """
-    if getattr(config, "output_bias", False):
+    common = common_widths(widths)
+    if common is None or getattr(config, "output_bias", False):
         return None
     if not family.explicit_head_dim:
         values = {name: value for name, value in values.items() if name != "head_dim"}
     try:
-        stock = AutoConfig.for_model(family.model_type, **{**values, **family.config_values(widths)})
+        stock = AutoConfig.for_model(family.model_type, **{**values, **family.config_values(common)})
     except (ValueError, StrictDataclassError):
         return None
     same = family.head_dim(stock) == family.head_dim(config)
-    return stock if same and all(layer == widths for layer in family.widths(stock)) else None
+    return stock if same and family.widths(stock) == widths else None
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:

@@ -19,6 +19,7 @@ _SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 _OVERRIDES: dict[str, dict[str, Any]] = {
+    "falcon": {"new_decoder_architecture": True},
     "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 24, "sliding_window": WINDOW, "tie_word_embeddings": True},
     "gemma3_text": {
         "head_dim": 8, "query_pre_attn_scalar": 24, "sliding_window": WINDOW, "tie_word_embeddings": True,
@@ -29,6 +30,7 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.2,
         "tie_word_embeddings": True, **BIASED,
     },
+    "gpt2": {"bos_token_id": 1, "eos_token_id": 2},
     "mistral": {"sliding_window": WINDOW},
     "olmo2": {"attention_bias": True},
     "phi3": {
@@ -40,6 +42,10 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "head_dim": 8, "attention_bias": True, "use_sliding_window": True, "sliding_window": WINDOW,
         "max_window_layers": 2,
     },
+    "qwen3_moe": {
+        "head_dim": 8, "attention_bias": True, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "mlp_only_layers": [3], "norm_topk_prob": True, "experts_implementation": "eager",  # others lack float64
+    },
     "smollm3": {
         "no_rope_layers": [1, 0, 1, 1, 0], "use_sliding_window": True, "sliding_window": WINDOW, "pad_token_id": 0,
         "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
@@ -47,10 +53,22 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """What each family's small model has besides :data:`_SIZES`, so that all that is its own is in use."""
 
+_NAMES: dict[str, dict[str, str | None]] = {
+    "falcon": {"num_key_value_heads": "num_kv_heads", "intermediate_size": "ffn_hidden_size"},
+    "gpt2": {"num_key_value_heads": None, "intermediate_size": "n_inner"},
+    "gpt_neox": {"num_key_value_heads": None},
+    "opt": {"num_key_value_heads": None, "intermediate_size": "ffn_dim"},
+}
+"""What a family calls some of :data:`_SIZES`; ``None``: it has no such size."""
+
 
 def small_config(model_type: str, **overrides: Any) -> PretrainedConfig:
-    """Six heads in three groups, five layers."""
-    return AutoConfig.for_model(model_type, **(_SIZES | _OVERRIDES.get(model_type, {}) | overrides))
+    """Six heads in three groups where the family has groups, five layers."""
+    names = _NAMES.get(model_type, {})
+    settings = _SIZES | _OVERRIDES.get(model_type, {}) | overrides
+    values = {names.get(name, name): value for name, value in settings.items()}
+    values.pop(None, None)
+    return AutoConfig.for_model(model_type, **values)
 
 
 def small_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from pydantic import Field
@@ -36,6 +36,10 @@ class Family(StrictModel):
     ``fields``: field of :class:`LayerWidths` -> field of the config; what is not named follows from the others.
     ``layer_lists``: config fields that hold one entry a layer. ``explicit_head_dim``: the stock code reads
     ``config.head_dim``, so that a stock config can have fewer heads.
+
+    What a config does not say plainly: ``key_value_heads``: their number. ``sparse``: whether the layer of a config and
+    an index has experts in place of a dense MLP. ``kept_layers``: config values once only the layers of these indices
+    stay, beyond ``layer_lists``. ``unsupported``: what of the config this package cannot prune, if anything.
     """
 
     model_type: str
@@ -54,6 +58,9 @@ class Family(StrictModel):
     layer_lists: tuple[str, ...] = ("layer_types",)
     explicit_head_dim: bool = True
     key_value_heads: Callable[[PretrainedConfig], int] | None = None
+    sparse: Callable[[PretrainedConfig, int], bool] | None = None
+    kept_layers: Callable[[PretrainedConfig, list[int]], dict[str, Any]] | None = None
+    unsupported: Callable[[PretrainedConfig], str | None] | None = None
 
     @property
     def pruned_model_type(self) -> str:
@@ -97,20 +104,27 @@ class Family(StrictModel):
         return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
     def widths(self, config: PretrainedConfig) -> list[LayerWidths]:
-        """The widths of every layer of a model with ``config``, dense or pruned."""
-        return [self._layer_widths(layer) for layer in config.per_layer_config]
+        """The widths of every layer of a model with ``config``, dense or pruned; 0 of what a layer has none of."""
+        return [self._layer_widths(layer, index) for index, layer in enumerate(config.per_layer_config)]
 
-    def _layer_widths(self, config: PretrainedConfig) -> LayerWidths:
+    def _layer_widths(self, config: PretrainedConfig, index: int) -> LayerWidths:
         found = {name: getattr(config, field) for name, field in self.fields.items()}
         if found.get("intermediate_size") is None:
             found["intermediate_size"] = 4 * config.hidden_size
         if self.key_value_heads is not None:
             found["num_key_value_heads"] = self.key_value_heads(config)
+        if self.sparse is not None:
+            found["intermediate_size" if self.sparse(config, index) else "num_experts"] = 0
         return LayerWidths(**{"num_key_value_heads": found["num_attention_heads"], **found})
 
     def config_values(self, widths: LayerWidths) -> dict[str, int]:
-        """The config fields that say ``widths``."""
-        return {field: getattr(widths, name) for name, field in self.fields.items()}
+        """The config fields that say ``widths``, without those of what the layer has none of."""
+        values = {field: getattr(widths, name) for name, field in self.fields.items()}
+        return {field: value for field, value in values.items() if value > 0}
+
+    def fewest_experts(self, config: PretrainedConfig) -> int:
+        """The fewest experts that a sparse layer can have: as many as a token is sent to."""
+        return int(getattr(config, "num_experts_per_tok", None) or 0)
 
     def unit_parameters(self, layer: nn.Module, widths: LayerWidths, head_dim: int) -> dict[Unit, int]:
         """Parameters that go with one unit of each kind of ``layer`` (of ``widths``; may be on the meta device)."""

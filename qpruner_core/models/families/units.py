@@ -20,7 +20,10 @@ class Unit(StrEnum):
 
 
 class LayerWidths(StrictModel):
-    """How many units of each kind one layer has; ``num_experts`` is 0 where the MLP is dense."""
+    """How many units of each kind one layer has.
+
+    ``num_experts`` is 0 where the MLP is dense, ``intermediate_size`` where it is made of experts, which stay whole.
+    """
 
     num_attention_heads: int
     num_key_value_heads: int
