@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import Cut, Family
+from qpruner_core.prune.backward_memory import next_token_loss, recomputed_layers
 from qpruner_core.prune.importance import LayerImportance, OnBatch, finite, sum_units
 
 Reduction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -23,6 +24,9 @@ OnGradient = Callable[[torch.Tensor, torch.Tensor], None]
 
 CutSums = dict[tuple[str, int], torch.Tensor]
 """(parameter, dimension) of a cut -> float64 sums over all other dimensions, one number an entry."""
+
+_BLOCK = 2**22
+"""So many entries of a gradient are reduced at a time: stacked experts are nearly a layer in one parameter."""
 
 
 def reduce_gradients(
@@ -66,8 +70,7 @@ def calibration_loss(model: PreTrainedModel, sequence: torch.Tensor) -> torch.Te
     Raises:
         NotFiniteError: it is NaN or infinite.
     """
-    ids = sequence.unsqueeze(0).to(model.device)
-    loss: torch.Tensor = model(input_ids=ids, labels=ids, use_cache=False).loss
+    loss = next_token_loss(model, sequence.unsqueeze(0).to(model.device))
     if not torch.isfinite(loss):
         raise NotFiniteError(
             "The model's loss on the calibration text is not a number.",
@@ -88,7 +91,8 @@ def gradients_of(model: PreTrainedModel, wanted: Mapping[torch.Tensor, OnGradien
         parameter.requires_grad_(parameter in wanted)
     handles = [weight.register_post_accumulate_grad_hook(_freeing(take)) for weight, take in wanted.items()]
     try:
-        yield
+        with recomputed_layers(model):
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -145,13 +149,28 @@ def _reducers(
     cuts: Sequence[Sequence[Cut]], reduction: Reduction, sums: Sequence[CutSums]
 ) -> dict[torch.Tensor, OnGradient]:
     def reducer(same: list[Cut], total: CutSums) -> OnGradient:
-        return lambda weight, gradient: add_entries(same, reduction(weight, gradient), total)
+        return lambda weight, gradient: _add_by_rows(same, reduction, weight, gradient, total)
 
     return {
         same[0].tensor: reducer(same, total)
         for layer, total in zip(cuts, sums, strict=True)
         for same in cuts_by_parameter(layer)
     }
+
+
+def _add_by_rows(
+    cuts: Sequence[Cut], reduction: Reduction, weight: torch.Tensor, gradient: torch.Tensor, sums: CutSums
+) -> None:
+    """Add the reduction of one gradient to ``sums``, some rows after others, so that what it makes stays small."""
+    rows = max(1, _BLOCK // max(1, weight[0].numel()))
+    blocks: list[CutSums] = []
+    for some_weight, some_gradient in zip(weight.split(rows), gradient.split(rows), strict=True):
+        blocks.append({})
+        add_entries(cuts, reduction(some_weight, some_gradient), blocks[-1])
+    for key in blocks[0]:
+        parts = [block[key] for block in blocks]
+        total = torch.cat(parts) if key[1] == 0 else torch.stack(parts).sum(dim=0)
+        sums[key] = sums[key] + total if key in sums else total
 
 
 def _add(

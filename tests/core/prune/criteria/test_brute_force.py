@@ -32,7 +32,7 @@ def _gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     stacked: dict[str, list[torch.Tensor]] = {}
     for sequence in IDS:
         model.zero_grad()
-        logits = model(input_ids=sequence[None]).logits.float()  # as transformers takes the loss
+        logits = model(input_ids=sequence[None]).logits
         torch.nn.functional.cross_entropy(logits[0, :-1], sequence[1:]).backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None or "lm_head" in name or "embed" in name
