@@ -23,19 +23,23 @@ def prune_model(
     importance: Sequence[LayerImportance],
     *,
     biases: Mapping[str, torch.Tensor] | None = None,
+    consume: bool = False,
 ) -> PreTrainedModel:
     """A new model of ``shape`` with the most important units of ``model`` (dense or pruned), in their old order.
 
     Removing a unit is the same as setting its weights to zero: the output is that of ``model`` with the removed
     units zeroed. Unsliced tensors are shared with the result. ``biases``: values for parameters that the new model
     has and ``model`` lacks, or has with other values, under their new names; the model then ends its attention and
-    MLP in biases.
+    MLP in biases. ``consume``: free each layer of ``model`` once it is cut, so that memory holds one copy and a layer
+    instead of two copies; ``model`` is then of no more use.
     """
     pruned = empty_model(
         config_with_shape(model.config, family, shape, output_bias=biases is not None), dtype=model.dtype
     )
-    tensors: dict[str, torch.Tensor] = {name: tensor.data for name, tensor in model.named_parameters()}
-    tensors |= _kept_layers(model, family, shape, importance)
+    tensors: dict[str, torch.Tensor] = {
+        name: tensor.data for name, tensor in model.named_parameters() if not name.startswith(f"{family.layers}.")
+    }
+    tensors |= _kept_layers(model, family, shape, importance, consume=consume)
     tensors |= biases or {}
     for name, _ in list(pruned.named_parameters()):
         module, _, parameter = name.rpartition(".")
@@ -46,7 +50,7 @@ def prune_model(
 
 
 def _kept_layers(
-    model: PreTrainedModel, family: Family, shape: Shape, importance: Sequence[LayerImportance]
+    model: PreTrainedModel, family: Family, shape: Shape, importance: Sequence[LayerImportance], *, consume: bool
 ) -> dict[str, torch.Tensor]:
     """The parameters of the layers that stay, sliced, under the names that they have after the others are gone."""
     tensors: dict[str, torch.Tensor] = {}
@@ -54,18 +58,27 @@ def _kept_layers(
     position = 0
     layers = zip(family.decoder_layers(model), family.widths(model.config), shape, importance, strict=True)
     for layer, old, widths, scores in layers:
-        if widths is None:
-            continue
-        parameters = {name: tensor.data for name, tensor in layer.named_parameters()}
-        kept = kept_units(old, widths, scores)
-        for cut in family.cuts(layer):
-            entries = kept_entries(positions(cut.axis, old, head_dim), kept).to(cut.tensor.device)
-            whole = parameters[cut.parameter]
-            if len(entries) < whole.shape[cut.dim]:
-                parameters[cut.parameter] = whole.index_select(cut.dim, entries)
-        tensors |= {f"{family.layers}.{position}.{name}": tensor for name, tensor in parameters.items()}
-        position += 1
+        if widths is not None:
+            kept = _kept_layer(layer, family, old, widths, scores, head_dim)
+            tensors |= {f"{family.layers}.{position}.{name}": tensor for name, tensor in kept.items()}
+            position += 1
+        if consume:
+            for tensor in layer.parameters():
+                tensor.data = tensor.data.new_empty(0)
     return tensors
+
+
+def _kept_layer(
+    layer: nn.Module, family: Family, old: LayerWidths, new: LayerWidths, importance: LayerImportance, head_dim: int
+) -> dict[str, torch.Tensor]:
+    parameters = {name: tensor.data for name, tensor in layer.named_parameters()}
+    kept = kept_units(old, new, importance)
+    for cut in family.cuts(layer):
+        entries = kept_entries(positions(cut.axis, old, head_dim), kept).to(cut.tensor.device)
+        whole = parameters[cut.parameter]
+        if len(entries) < whole.shape[cut.dim]:
+            parameters[cut.parameter] = whole.index_select(cut.dim, entries)
+    return parameters
 
 
 def kept_units(old: LayerWidths, new: LayerWidths, importance: LayerImportance) -> Kept:
