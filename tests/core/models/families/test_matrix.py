@@ -15,32 +15,17 @@ from qpruner_core.models.families import Family, family_names, family_of, find_f
 from qpruner_core.models.load import load_model
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.surgery import prune_model
+from tests.core.models.families.pruned_models import biased_model, output_biases, pruned, some_ids
 from tests.core.models.families.reference import with_norms_in_float64, zeroed_model
 from tests.core.models.families.shapes import cut_shape, possible_cuts, uneven_shape, without_layers
 from tests.core.prune.units import random_importance
-from tests.core.small_models import BIASED, WINDOW, small_config, small_model
+from tests.core.small_models import WINDOW, small_config, small_model
 
 EVERY_FAMILY = pytest.mark.parametrize("model_type", family_names())
 EVERY_CUT = pytest.mark.parametrize(
     ("model_type", "kind"),
     [(name, kind) for name in family_names() for kind in possible_cuts(find_family(name), small_config(name))],
 )
-
-
-def biased_model(model_type: str) -> tuple[PreTrainedModel, Family]:
-    """The family's small model, with biases wherever its config can have them."""
-    stock = AutoConfig.for_model(model_type)
-    return small_model(model_type, **{name: on for name, on in BIASED.items() if hasattr(stock, name)}), find_family(
-        model_type
-    )
-
-
-def pruned(model: PreTrainedModel, family: Family, shape: Shape) -> PreTrainedModel:
-    return prune_model(model, family, shape, random_importance(model, family))
-
-
-def some_ids(*size: int) -> torch.Tensor:
-    return torch.randint(3, 97, size, generator=torch.Generator().manual_seed(2))
 
 
 def check_equals_zeroed(model: PreTrainedModel, family: Family, shape: Shape) -> None:
@@ -131,19 +116,6 @@ def test_attention_and_mlp_can_end_in_a_bias_of_our_own(model_type: str) -> None
     ids = some_ids(2, 3 * WINDOW)
     with torch.no_grad():
         torch.testing.assert_close(small(ids).logits, plain(ids).logits, rtol=0, atol=1e-9)
-
-
-def output_biases(small: PreTrainedModel, family: Family) -> dict[str, torch.Tensor]:
-    """Random biases for what ends the attention and the MLP of every layer."""
-    generator = torch.Generator().manual_seed(4)
-    return {
-        f"{family.layers}.{index}.{path}.bias": torch.randn(
-            small.config.hidden_size, generator=generator, dtype=torch.float64
-        ).to(small.dtype)
-        for index, layer in enumerate(family.decoder_layers(small))
-        for path in (family.attention_output, family.down)
-        if path in family.linear_paths(layer)
-    }
 
 
 @EVERY_FAMILY
