@@ -27,7 +27,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
-from qpruner_core.export.stage import MERGED, MIXED, evaluated, link_tree, recorded_versions
+from qpruner_core.export.stage import MERGED, MIXED, evaluated, link_tree, pruning_of, recorded_versions
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
@@ -146,8 +146,16 @@ def seed_everything(seed: int, stage: StageName) -> None:
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:
     return _digest(
         recorded_versions(), source.digest, data_digest, config.seed, config.sequence_length, plan.ratio,
-        [width.model_dump() for width in plan.widths],
+        _shape_key(config, plan),
     )  # fmt: skip
+
+
+def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
+    """The shape of the pruned model, or where the data decides on it, the budget that it must meet."""
+    if plan.shape is not None:
+        return [None if widths is None else widths.model_dump() for widths in plan.shape]
+    quantize = config.quantize
+    return [config.memory_budget, config.allocate.precisions[0], quantize.lora_rank, quantize.double_quant]
 
 
 def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> str:
@@ -194,8 +202,9 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], output
         memory_budget=context.config.memory_budget,
         seed=context.config.seed,
         prune_ratio=context.plan.ratio,
+        pruning=pruning_of(context),
         bits=list(precision.bits),
-        widths=[width.model_dump() for width in context.plan.widths],
+        widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
         predicted_bytes=memory.total(precision.bits),
         measurements=evaluated(context),
         stage_seconds={stage: record.seconds for stage, record in records.items()},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from transformers import PretrainedConfig
 
 from qpruner_core.allocate.memory_model import MemoryModel
@@ -9,9 +11,10 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
 from qpruner_core.models import inspect_model
-from qpruner_core.models.families import Family, LayerWidths, find_family
-from qpruner_core.models.reshape import config_with_shape
-from qpruner_core.prune.plan import plan_widths
+from qpruner_core.models.families import Family, find_family
+from qpruner_core.models.reshape import Shape, config_with_shape
+from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layouts import layers_to_remove, plan_shape, refuse_conflicts, remove_layers
 from qpruner_core.report import BytesByPart, Estimate
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
@@ -21,6 +24,7 @@ from qpruner_core.stage_times import expected_seconds
 LARGEST_FOUND_RATIO = 0.5
 """The most that is pruned without being asked for by name: beyond it little of the model is left."""
 _STEPS = 100
+_STAND_IN = "What is removed from which layer depends on the dataset; the bytes are those of an even spread."
 
 
 class Planner:
@@ -30,17 +34,23 @@ class Planner:
         self.config = config
         self.dense = dense
         self.family = family
+        self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, config.quantize).dense_bytes
 
-    def widths(self, ratio: float) -> list[LayerWidths]:
-        """Widths at ``ratio``."""
-        return plan_widths(self.dense, self.family, self.config.prune, ratio)
+    @property
+    def shape_is_known(self) -> bool:
+        """Whether the shape follows from the ratio; else the data decides, and ours has about as many parameters."""
+        return self.config.prune.layout in ("same_ratio", "stock") and self.config.prune.remove_layers == 0
+
+    def shape(self, ratio: float) -> Shape:
+        """The shape at ``ratio``."""
+        return plan_shape(self.blocks, self.config.prune, ratio)
 
     def smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with every layer at the lowest precision."""
-        memory = MemoryModel(
-            config_with_shape(self.dense, self.family, self.widths(ratio)), self.family, self.config.quantize
-        )
+        bias = self.config.prune.bias_compensation and ratio > 0
+        pruned = config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
+        memory = MemoryModel(pruned, self.family, self.config.quantize)
         return memory.by_part([self.config.allocate.precisions[0]] * memory.layers)
 
     def largest_ratio(self) -> float:
@@ -49,20 +59,30 @@ class Planner:
             return self.config.prune.ratio
         for step in range(int(LARGEST_FOUND_RATIO * _STEPS), 0, -1):
             try:
-                self.widths(step / _STEPS)
+                self.shape(step / _STEPS)
             except InvalidConfigError:
                 continue
             return step / _STEPS
-        return 0.0
+        return self.least_ratio()
+
+    def least_ratio(self) -> float:
+        """The ratio given, or that of the whole layers that are to go in any case."""
+        if self.config.prune.ratio is not None:
+            return self.config.prune.ratio
+        count = layers_to_remove(self.blocks, self.config.prune)
+        if count == 0:
+            return 0.0
+        without = remove_layers(self.blocks, self.config.prune, count, None)
+        return math.ceil(self.blocks.removed_fraction(without) * _STEPS) / _STEPS
 
     def find_ratio(self) -> float:
         """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision.
 
         Pruning costs more quality than 4 bits do, so no more is pruned than the budget asks for.
         """
+        low, high = round(self.least_ratio() * _STEPS), round(self.largest_ratio() * _STEPS)
         if self.config.prune.ratio is not None:
             return self.config.prune.ratio
-        low, high = 0, round(self.largest_ratio() * _STEPS)
         while low < high:
             middle = (low + high) // 2
             if self.smallest(middle / _STEPS).total <= self.config.memory_budget:
@@ -73,7 +93,7 @@ class Planner:
 
 
 def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
-    """The ratio and widths of a run.
+    """The ratio of a run, and the shape where that follows from it.
 
     Raises:
         BudgetInfeasibleError: no allowed pruning and precision meets the budget; it says the smallest that can.
@@ -91,7 +111,8 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
             remedy=f"Ask for at least {smallest} bytes, a larger prune.ratio, or a smaller quantize.lora_rank.",
         )
     ratio = planner.find_ratio()
-    return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, widths=planner.widths(ratio))
+    shape = planner.shape(ratio) if planner.shape_is_known or ratio == 0 else None
+    return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, shape=shape)
 
 
 def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:
@@ -121,6 +142,7 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
         stage_seconds=seconds,
         notes=(
             "predicted_bytes is at the lowest precision everywhere; the search spends what is left of the budget.",
+            *(() if planner.shape_is_known or ratio == 0 else (_STAND_IN,)),
             note,
         ),
     )
@@ -135,6 +157,7 @@ def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, chec
 
 
 def _refuse_what_the_model_cannot(planner: Planner) -> None:
+    refuse_conflicts(planner.config.prune)
     positions = getattr(planner.dense, "max_position_embeddings", None)
     if positions is not None and planner.config.sequence_length > positions:
         raise InvalidConfigError(

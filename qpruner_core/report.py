@@ -28,6 +28,28 @@ class Measurement(StrictModel):
     tokens_per_second: float
 
 
+class Pruning(StrictModel):
+    """What pruning removed.
+
+    ``ratio``: the fraction of the layers' parameters that was asked for; ``removed_fraction``: what came of it.
+    ``parameters_…`` count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the
+    loaded 16-bit model. ``removed_layers``: whole layers that are gone, by their place in the dense model.
+    """
+
+    ratio: float
+    removed_fraction: float
+    criterion: str
+    layout: str
+    removed_layers: list[int]
+    parameters_before: int
+    parameters_after: int
+    block_parameters_before: int
+    block_parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    widths: list[dict[str, int]]
+
+
 class BytesByPart(StrictModel):
     """Bytes of the loaded model, by part; their sum is the prediction that the budget is held against."""
 
@@ -66,6 +88,7 @@ class CompressionReport(StrictModel):
     memory_budget: int
     seed: int
     prune_ratio: float
+    pruning: Pruning | None = None
     bits: list[int]
     widths: list[dict[str, int]]
     predicted_bytes: int

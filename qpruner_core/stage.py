@@ -12,18 +12,22 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData
 from qpruner_core.events import CancelToken, Event, EventCallback, RunWarning, StageName, StageProgress
 from qpruner_core.models import ModelSource
-from qpruner_core.models.families import Family, LayerWidths
+from qpruner_core.models.families import Family
+from qpruner_core.models.reshape import Shape
 from qpruner_core.stage_store import StageStore
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What was worked out before any work: the dense config, the ratio in force and the widths it means."""
+    """What was worked out before any work: the dense config, the ratio in force, and the shape that it means.
+
+    ``shape`` is ``None`` where it is found only from the data; the pruned checkpoint's config always tells the widths.
+    """
 
     dense_config: PretrainedConfig
     family: Family
     ratio: float
-    widths: list[LayerWidths]
+    shape: Shape | None
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.models.families import LayerWidths
-from qpruner_core.report import Measurement, Variant
+from qpruner_core.report import Measurement, Pruning, Variant
 from qpruner_core.sizes import format_bytes
 
 _NAMES: dict[Variant, str] = {
@@ -44,6 +44,7 @@ does, with transformers 5.15 or later.
 def model_card(
     config: CompressionConfig,
     measurements: Sequence[Measurement],
+    pruning: Pruning,
     bits: Sequence[int],
     widths: Sequence[LayerWidths],
     *,
@@ -63,6 +64,9 @@ def model_card(
             f"`{config.dataset}`: structured pruning, mixed precision ({counts}), low-rank recovery.",
             "",
             *_table(measurements),
+            "",
+            "## Pruning",
+            *_pruning(pruning),
             "",
             "## Loading",
             *([_MIXED] if "mixed" in config.export.formats else []),
@@ -88,9 +92,31 @@ def _table(measurements: Sequence[Measurement]) -> list[str]:
     return [*lines, "", "Perplexity is on text of the dataset that no stage trained or calibrated on."]
 
 
-def _layers(bits: Sequence[int], widths: Sequence[LayerWidths]) -> list[str]:
-    lines = ["| layer | bits | query heads | key-value heads | MLP channels |", "|---:|---:|---:|---:|---:|"]
-    return lines + [
-        f"| {index} | {bit} | {width.num_attention_heads} | {width.num_key_value_heads} | {width.intermediate_size} |"
-        for index, (bit, width) in enumerate(zip(bits, widths, strict=True))
+def _pruning(pruning: Pruning) -> list[str]:
+    if pruning.ratio == 0:
+        return ["Nothing was removed: quantization alone meets the budget."]
+    layers = ", ".join(str(layer) for layer in pruning.removed_layers)
+    return [
+        f"{pruning.removed_fraction:.1%} of the decoder layers' parameters were removed ({pruning.ratio:.1%} asked), "
+        f"by the criterion `{pruning.criterion}` and the layout `{pruning.layout}`.",
+        "",
+        "| | before | after |",
+        "|---|---:|---:|",
+        f"| parameters | {pruning.parameters_before} | {pruning.parameters_after} |",
+        f"| parameters in the layers | {pruning.block_parameters_before} | {pruning.block_parameters_after} |",
+        f"| bytes, 16 bit | {pruning.bytes_before} | {pruning.bytes_after} |",
+        "",
+        f"Whole layers removed: {layers or 'none'}.",
     ]
+
+
+def _layers(bits: Sequence[int], widths: Sequence[LayerWidths]) -> list[str]:
+    experts = any(width.num_experts for width in widths)
+    lines = [
+        "| layer | bits | query heads | key-value heads | MLP channels |" + (" experts |" if experts else ""),
+        "|---:|---:|---:|---:|---:|" + ("---:|" if experts else ""),
+    ]
+    for index, (bit, width) in enumerate(zip(bits, widths, strict=True)):
+        line = f"| {index} | {bit} | {width.num_attention_heads} | {width.num_key_value_heads} | "
+        lines.append(line + f"{width.intermediate_size} |" + (f" {width.num_experts} |" if experts else ""))
+    return lines

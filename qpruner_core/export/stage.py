@@ -14,14 +14,15 @@ import torch
 
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.checkpoint import ADAPTER
+from qpruner_core.events import StageName
 from qpruner_core.export.model_card import model_card
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.quantize.adapters import attach_adapter
 from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
-from qpruner_core.report import Measurement
+from qpruner_core.report import Measurement, Pruning
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
-from qpruner_core.stage_store import list_files
+from qpruner_core.stage_store import STAGE_FILE, list_files
 
 MIXED = "mixed"
 MERGED = "merged"
@@ -45,13 +46,15 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     context.progress(0.2, "merging")
     if "merged" in formats:
         merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload()
-        write_model(merged, family, output / MERGED, tokenizer_from=quantized)
+        shard = context.config.export.max_shard_size
+        write_model(merged, family, output / MERGED, tokenizer_from=quantized, max_shard_size=shard)
     context.progress(0.8, "writing the recipe")
     card = model_card(
         context.config,
         evaluated(context),
+        pruning_of(context),
         precision.bits,
-        context.plan.widths,
+        family.widths(config),
         merged_bytes=MemoryModel(config, family, context.config.quantize).dense_bytes,
         architecture=family.model_type.title(),
         own_code=config.model_type == family.pruned_model_type,
@@ -66,8 +69,17 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 def evaluated(context: StageContext) -> list[Measurement]:
     """What the evaluate stage measured."""
-    summary = json.loads((context.finished("evaluate") / "stage.json").read_text())["summary"]
-    return [Measurement.model_validate(row) for row in summary["measurements"]]
+    return [Measurement.model_validate(row) for row in _summary(context, "evaluate")["measurements"]]
+
+
+def pruning_of(context: StageContext) -> Pruning:
+    """What the prune stage removed."""
+    return Pruning.model_validate(_summary(context, "prune"))
+
+
+def _summary(context: StageContext, stage: StageName) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((context.finished(stage) / STAGE_FILE).read_text())["summary"]
+    return summary
 
 
 def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, Any]:
@@ -78,7 +90,7 @@ def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, A
         "dataset": {"sha256": context.dataset_sha256, "tokens_digest": context.data().digest},
         "machine": {"device": best_device().type, "threads": torch.get_num_threads()},
         "prune_ratio": context.plan.ratio,
-        "widths": [width.model_dump() for width in context.plan.widths],
+        "pruning": pruning_of(context).model_dump(mode="json"),
         "bits": bits,
         "versions": recorded_versions(),
         "files": [record.model_dump() for record in list_files(output)],

@@ -30,9 +30,20 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
             shutil.copyfile(source / name, directory / name)
 
 
-def write_model(model: PreTrainedModel, family: Family, directory: Path, *, tokenizer_from: Path) -> None:
-    """Write ``model`` as safetensors with its config, modeling file where needed, and tokenizer."""
+def write_model(
+    model: PreTrainedModel,
+    family: Family,
+    directory: Path,
+    *,
+    tokenizer_from: Path,
+    max_shard_size: int = 5_000_000_000,
+) -> None:
+    """Write ``model`` as safetensors with its config, modeling file where needed, and what travels along.
+
+    A model of more than ``max_shard_size`` bytes is split into files of at most that size (a tensor is never split),
+    with the index that tells which tensor is where.
+    """
     model.config._name_or_path = ""  # would name a directory of this machine
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, max_shard_size=max_shard_size)
     copy_modeling_file(model.config, family, directory)
     copy_tokenizer(tokenizer_from, directory)

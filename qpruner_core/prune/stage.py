@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transformers import PretrainedConfig, PreTrainedModel
+
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
+from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.blocks import Blocks
-from qpruner_core.prune.criteria import CRITERIA
-from qpruner_core.prune.surgery import prune_model
+from qpruner_core.prune.pruning import prune_to_ratio
+from qpruner_core.report import Pruning
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 
@@ -17,23 +22,89 @@ MODEL = "model"
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Write the pruned checkpoint to ``output/model``."""
-    plan = context.plan
+    """Write the pruned checkpoint to ``output/model``; the summary is a :class:`qpruner_core.report.Pruning`.
+
+    Raises:
+        BudgetInfeasibleError: the layers that the data says should go do not leave room enough.
+    """
+    plan, settings = context.plan, context.config.prune
     context.progress(0.0, "loading the model")
     model = load_model(context.source.directory).to(best_device())
-    dense_parameters = model.num_parameters()
+    before = Blocks.of(model.config, plan.family)
+    sizes = model.num_parameters(), loaded_bytes(model)
+    pruned, after = _prune(context, model)
+    del model
+    summary = Pruning(
+        ratio=plan.ratio,
+        removed_fraction=round(after.removed_fraction(), 6),
+        criterion=settings.criterion,
+        layout=settings.layout,
+        removed_layers=sorted(set(before.indices) - set(after.indices)),
+        parameters_before=sizes[0],
+        parameters_after=pruned.num_parameters(),
+        block_parameters_before=before.total,
+        block_parameters_after=sum(
+            tensor.numel() for layer in plan.family.decoder_layers(pruned) for tensor in layer.parameters()
+        ),
+        bytes_before=sizes[1],
+        bytes_after=loaded_bytes(pruned),
+        widths=[width.model_dump(exclude_defaults=True) for width in plan.family.widths(pruned.config)],
+    )
     if plan.ratio > 0:
-        calibration = context.data().calibration[: context.config.prune.calibration_sequences]
-        importance = CRITERIA["taylor_first"](
-            model, plan.family, calibration, lambda done, total: context.progress(0.9 * done / total, "importance")
-        )
-        model = prune_model(model, plan.family, list(plan.widths), importance)
+        pruned.config.qpruner = {"pruned": _origin(context) | _what(summary)}
     context.progress(0.95, "writing the checkpoint")
-    write_model(model, plan.family, output / MODEL, tokenizer_from=context.source.directory)
-    return {
-        "ratio": plan.ratio,
-        "removed_fraction": Blocks.of(plan.dense_config, plan.family).removed_fraction(plan.widths),
-        "parameters_before": dense_parameters,
-        "parameters_after": model.num_parameters(),
-        "widths": [width.model_dump() for width in plan.widths],
-    }
+    write_model(
+        pruned,
+        plan.family,
+        output / MODEL,
+        tokenizer_from=context.source.directory,
+        max_shard_size=context.config.export.max_shard_size,
+    )
+    return summary.model_dump(mode="json")
+
+
+def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedModel, Blocks]:
+    plan, settings = context.plan, context.config.prune
+    if plan.ratio == 0:
+        return model, Blocks.of(model.config, plan.family)
+    lowest = context.config.allocate.precisions[0]
+    smallest = 0
+
+    def fits(config: PretrainedConfig) -> bool:
+        nonlocal smallest
+        memory = MemoryModel(config, plan.family, context.config.quantize)
+        smallest = memory.total([lowest] * memory.layers)
+        return smallest <= context.config.memory_budget
+
+    try:
+        return prune_to_ratio(
+            model,
+            plan.family,
+            settings,
+            plan.ratio,
+            context.data().calibration[: settings.calibration_sequences],
+            lambda done, message: context.progress(0.05 + 0.85 * done, message),
+            fits if plan.shape is None else (lambda config: True),
+            consume=True,
+        )
+    except InvalidConfigError as error:
+        if smallest <= context.config.memory_budget:
+            raise
+        raise BudgetInfeasibleError(
+            f"With the layers that the calibration text says should go, no model below {smallest} bytes is possible.",
+            smallest_feasible_bytes=smallest,
+            remedy="Ask for that budget, or for another prune.layout.",
+        ) from error
+
+
+def _origin(context: StageContext) -> dict[str, Any]:
+    """The model that was pruned, without a path of this machine."""
+    reference = context.source.reference
+    local = context.source.revision is None and not reference.startswith("demo:")
+    return {"model": Path(reference).name if local else reference, "revision": context.source.revision}
+
+
+def _what(summary: Pruning) -> dict[str, Any]:
+    return summary.model_dump(
+        mode="json", include={"ratio", "removed_fraction", "criterion", "layout", "removed_layers"}
+    )

@@ -74,9 +74,13 @@ def refuse_conflicts(settings: PruneConfig) -> None:
             field="prune.remove_layers",
             remedy='Leave it at 0, or choose another layout than "depth".',
         )
-    if settings.layout == "stock" and settings.bias_compensation:
+    if settings.layout in ("stock", "depth") and settings.bias_compensation:
+        why = {
+            "stock": "keeps to what a stock config can say, which are no biases of ours",
+            "depth": "removes whole layers, whose contribution no bias stands for",
+        }
         raise InvalidConfigError(
-            "The layout stock keeps to what a stock config can say, which are no biases of ours.",
+            f"The layout {settings.layout} {why[settings.layout]}.",
             field="prune.bias_compensation",
-            remedy='Set it to false, or choose another layout than "stock".',
+            remedy="Set it to false, or choose another layout.",
         )
