@@ -1,0 +1,135 @@
+"""Weights of the modules that end attention and MLP, fitted anew so that the kept units take over for the removed.
+
+Removing inputs R of a module with weight W and keeping K changes its output by ``W[:, R] x[R]``. The kept columns are
+moved to the least-squares solution on calibration text, held near where they were by a ridge:
+
+    W' = W[:, K] + W[:, R] · C[R, K] · (C[K, K] + λ · diag C[K, K])⁻¹,    C = E[x xᵀ]
+
+(the closed form of layer-wise reconstruction, as in OBC, arXiv 2208.11580, and SparseGPT, arXiv 2301.00774, for whole
+columns). The model's shape stays as it is: no bias and no code is added, so that a stock config still loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from qpruner_core.models.families import Family, LayerWidths, linear_shape, linear_weight, positions
+from qpruner_core.models.reshape import Shape
+from qpruner_core.prune.activations import forward_passes, hooked
+from qpruner_core.prune.importance import LayerImportance, OnBatch
+from qpruner_core.prune.surgery import kept_entries, kept_units
+
+RIDGE = 1e-3
+"""λ: how strongly weights are held where they were, as a share of each input's mean square."""
+_LEAST_ALLOWANCE = 256 * 2**20
+_SHARE_OF_WEIGHTS = 10
+
+
+@dataclass
+class _Ending:
+    """A module whose inputs are cut: its name in the new model, and which of its inputs stay."""
+
+    name: str
+    linear: nn.Module
+    kept: torch.Tensor
+    moments: torch.Tensor | None = None
+
+    @property
+    def moments_bytes(self) -> int:
+        return 4 * linear_shape(self.linear)[1] ** 2
+
+    def take(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        tokens = inputs[0].flatten(0, -2)
+        tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
+        total = tokens.T @ tokens
+        self.moments = total if self.moments is None else self.moments.add_(total)
+
+
+def refitted_weights(
+    model: PreTrainedModel,
+    family: Family,
+    shape: Shape,
+    importance: Sequence[LayerImportance],
+    calibration: torch.Tensor,
+    on_batch: OnBatch,
+) -> dict[str, torch.Tensor]:
+    """Weights of cut attention outputs and MLP ends in the model that ``prune_model`` makes of the same arguments.
+
+    Under the names of the new model, in the dtype and orientation of the old weights. Second moments
+    ``[inputs, inputs]`` are held for a few layers at a time, a tenth of the weights' bytes or 256 MiB, and
+    ``calibration [sequences, length]`` is read once for each such part of the model.
+
+    Raises:
+        NotFiniteError: an activation is NaN or infinite.
+    """
+    weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
+    parts = list(_parts(_endings(model, family, shape, importance), allowance))
+    weights: dict[str, torch.Tensor] = {}
+    for number, part in enumerate(parts):
+        with hooked([ending.linear.register_forward_pre_hook(ending.take) for ending in part]):
+            forward_passes(model, calibration, _in_part(on_batch, number, len(parts)))
+        for ending in part:
+            weights[f"{ending.name}.weight"] = _fitted(ending)
+            ending.moments = None
+    return weights
+
+
+def _in_part(on_batch: OnBatch, number: int, parts: int) -> OnBatch:
+    return lambda done, total: on_batch(number * total + done, parts * total)
+
+
+def _endings(
+    model: PreTrainedModel, family: Family, shape: Shape, importance: Sequence[LayerImportance]
+) -> Iterator[_Ending]:
+    head_dim = family.head_dim(model.config)
+    layers = zip(family.decoder_layers(model), family.widths(model.config), shape, importance, strict=True)
+    position = 0
+    for layer, old, new, scores in layers:
+        if new is None:
+            continue
+        for path in family.linear_paths(layer):
+            if path in (family.attention_output, family.down):
+                kept = _kept(family, path, old, new, scores, head_dim)
+                if len(kept) < linear_shape(layer.get_submodule(path))[1]:
+                    yield _Ending(f"{family.layers}.{position}.{path}", layer.get_submodule(path), kept)
+        position += 1
+
+
+def _kept(
+    family: Family, path: str, old: LayerWidths, new: LayerWidths, importance: LayerImportance, head_dim: int
+) -> torch.Tensor:
+    return kept_entries(positions(family.linears[path][1], old, head_dim), kept_units(old, new, importance))
+
+
+def _parts(endings: Iterator[_Ending], allowance: int) -> Iterator[list[_Ending]]:
+    part: list[_Ending] = []
+    for ending in endings:
+        if part and sum(each.moments_bytes for each in part) + ending.moments_bytes > allowance:
+            yield part
+            part = []
+        part.append(ending)
+    if part:
+        yield part
+
+
+def _fitted(ending: _Ending) -> torch.Tensor:
+    moments, weight = ending.moments, linear_weight(ending.linear)
+    assert moments is not None
+    kept = ending.kept.to(weight.device)
+    removed = torch.ones(len(moments), dtype=torch.bool, device=weight.device)
+    removed[kept] = False
+    # In units of each input's own size: the ridge is then λ, and single precision is enough for the factorisation
+    size = moments.diagonal().clamp(min=torch.finfo(moments.dtype).tiny).sqrt()
+    lost = (weight[:, removed].to(moments.dtype) @ moments[removed][:, kept]) / size[kept]
+    system = moments[kept][:, kept] / size[kept].unsqueeze(0) / size[kept].unsqueeze(1)
+    system.diagonal().add_(RIDGE)
+    change = torch.cholesky_solve(lost.T, torch.linalg.cholesky(system)).T / size[kept]
+    fitted = (weight[:, kept].to(moments.dtype) + change).to(weight.dtype)
+    return (fitted.T if isinstance(ending.linear, Conv1D) else fitted).contiguous()

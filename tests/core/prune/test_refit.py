@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from qpruner_core.models.families import Family, family_names, family_of, linear_weight, positions
+from qpruner_core.models.reshape import Shape
+from qpruner_core.prune import refit
+from qpruner_core.prune.refit import RIDGE, refitted_weights
+from qpruner_core.prune.surgery import kept_entries, kept_units
+from tests.core.prune.units import random_importance
+from tests.core.small_models import small_model
+
+IDS = torch.randint(0, 97, (6, 24), generator=torch.Generator().manual_seed(0))
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
+def _inputs(model: PreTrainedModel, module: nn.Module) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, -2)))
+    with torch.no_grad():
+        for sequence in IDS:
+            model(input_ids=sequence[None], use_cache=False)
+    handle.remove()
+    return torch.cat(seen)
+
+
+def _cut_shape(model: PreTrainedModel, family: Family) -> Shape:
+    """The second layer gone, the third with fewer channels and heads where it has them to spare."""
+    shape: Shape = list(family.widths(model.config))
+    wide = shape[2]
+    assert wide is not None
+    groups = max(wide.num_key_value_heads - 1, 1)
+    shape[1] = None
+    shape[2] = wide.model_copy(
+        update={
+            "intermediate_size": wide.intermediate_size and 24,
+            "num_key_value_heads": groups,
+            "num_attention_heads": wide.num_attention_heads // wide.num_key_value_heads * groups,
+        }
+    )
+    return shape
+
+
+@pytest.mark.parametrize("model_type", family_names())
+def test_refitted_weights_are_the_ridge_solution_of_the_kept_inputs_for_the_old_output(model_type: str) -> None:
+    model = small_model(model_type)
+    family = family_of(model)
+    importance = random_importance(model, family)
+    shape = _cut_shape(model, family)
+    weights = refitted_weights(model, family, shape, importance, IDS, _ignore)
+    layer, old, new = family.decoder_layers(model)[2], family.widths(model.config)[2], shape[2]
+    assert new is not None
+    expected_names = set()
+    for path in family.linear_paths(layer):
+        if path not in (family.attention_output, family.down):
+            continue
+        linear = layer.get_submodule(path)
+        places = positions(family.linears[path][1], old, family.head_dim(model.config))
+        kept = kept_entries(places, kept_units(old, new, importance[2]))
+        inputs, weight = _inputs(model, linear), linear_weight(linear)
+        if len(kept) == weight.shape[1]:
+            continue
+        # The same problem as plain least squares: the ridge is rows that ask for no change
+        ridge = torch.diag((RIDGE * inputs[:, kept].square().sum(0)).sqrt())
+        removed = inputs @ weight.T - inputs[:, kept] @ weight[:, kept].T
+        rows = torch.cat([inputs[:, kept], ridge])
+        wanted = torch.cat([removed, torch.zeros(len(kept), weight.shape[0], dtype=torch.float64)])
+        change = torch.linalg.lstsq(rows, wanted, driver="gelsd").solution.T
+        name = f"{family.layers}.1.{path}.weight"
+        expected_names.add(name)
+        actual = weights[name]
+        actual = actual.T if actual.shape != (weight.shape[0], len(kept)) else actual
+        torch.testing.assert_close(actual, weight[:, kept] + change, rtol=1e-6, atol=1e-9)
+    assert set(weights) == expected_names
+
+
+def test_parts_of_the_model_at_a_time_give_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model("llama", dtype=torch.float32)
+    family = family_of(model)
+    importance = random_importance(model, family)
+    shape: Shape = [width.model_copy(update={"intermediate_size": 16}) for width in family.widths(model.config)]
+    whole = refitted_weights(model, family, shape, importance, IDS, _ignore)
+    monkeypatch.setattr(refit, "_LEAST_ALLOWANCE", 1)
+    monkeypatch.setattr(refit, "_SHARE_OF_WEIGHTS", 10**12)
+    progress: list[tuple[int, int]] = []
+    parts = refitted_weights(model, family, shape, importance, IDS, lambda done, total: progress.append((done, total)))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert progress == [(done, 5 * len(IDS)) for done in range(1, 5 * len(IDS) + 1)]
+
+
+def test_a_channel_that_is_always_zero_takes_nothing_over_and_breaks_nothing() -> None:
+    model = small_model("llama", dtype=torch.float32)
+    family = family_of(model)
+    layer = family.decoder_layers(model)[0]
+    layer.get_parameter("mlp.up_proj.weight").data[3] = 0
+    importance = random_importance(model, family)
+    scores = importance[0][next(unit for unit in importance[0] if unit == "channel")]
+    scores[3] = 2.0  # kept
+    shape: Shape = list(family.widths(model.config))
+    first = shape[0]
+    assert first is not None
+    shape[0] = first.model_copy(update={"intermediate_size": 24})
+    weight = refitted_weights(model, family, shape, importance, IDS, _ignore)[f"{family.layers}.0.mlp.down_proj.weight"]
+    kept = scores.argsort(descending=True, stable=True)[:24].sort().values
+    column = int((kept == 3).nonzero())
+    assert torch.equal(weight[:, column], layer.get_parameter("mlp.down_proj.weight").data[:, 3])
+    assert weight.isfinite().all()
