@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the targets make when they need it. Settings: PYTHON, TEST_WORKERS, ARGS.
+# Everything runs in .venv, which the targets make when they need it. Settings: PYTHON, TEST_WORKERS, DATA, ARGS.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -11,14 +11,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # Test processes beside each other; each computes on one thread, so that two cores are used once, not twice.
 TEST_WORKERS ?= 2
 ARGS ?=
+# Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
+DATA ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+INSTALLED_BENCH := $(VENV)/.installed-bench
 
-.PHONY: help setup demo serve test test-slow lint format clean
+.PHONY: help setup demo serve test test-slow bench-prune lint format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 
@@ -34,6 +37,10 @@ test: lint ## Lint, check types and run every test but the slow ones
 
 test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline
 	$(BIN)/pytest -m slow $(ARGS)
+
+bench-prune: $(INSTALLED_BENCH) ## Measure every criterion and layout of pruning into docs/benchmarks (DATA=folder; resumes)
+	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
+		$(BIN)/python -m bench.prune $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check
@@ -60,4 +67,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(INSTALLED_TEST): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@

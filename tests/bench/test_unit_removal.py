@@ -14,6 +14,7 @@ from bench.unit_removal import (
 )  # fmt: skip
 from qpruner_core.models.families import Unit, family_of
 from qpruner_core.prune.criteria import CRITERIA
+from qpruner_core.prune.gradients import reduce_gradients
 from qpruner_core.prune.surgery import prune_model
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
@@ -109,7 +110,6 @@ def test_a_criterion_that_reads_text_ranks_units_of_a_trained_model_as_their_rem
     importance = CRITERIA[name](trained, family_of(trained), CALIBRATION, _ignore)
     for units, changes in truth.values():
         found = rank_correlation(importance, units, changes)
-        print(name, found)
         assert found.change > 0.3
 
 
@@ -121,3 +121,17 @@ def truth(trained: PreTrainedModel) -> dict[Unit, tuple[list[UnitAt], list[float
         Unit.KEY_VALUE_HEAD: sample_units(trained, family, Unit.KEY_VALUE_HEAD, 15, layers=5),
     }
     return {unit: (units, removal_truth(trained, family, CALIBRATION, units)) for unit, units in samples.items()}
+
+
+def test_vector_wise_scores_averaged_after_their_absolute_value_say_more_about_other_text(
+    trained: PreTrainedModel,
+) -> None:
+    family = family_of(trained)
+    units = sample_units(trained, family, Unit.CHANNEL, 150, layers=5)
+    changes = removal_truth(trained, family, _text(12, torch.Generator().manual_seed(9)), units)
+    ours = CRITERIA["taylor_vector"](trained, family, CALIBRATION, _ignore)
+    signed = reduce_gradients(trained, family, CALIBRATION, lambda weight, grad: weight * grad, _ignore)
+    other = [{unit: scores.abs() for unit, scores in layer.items()} for layer in signed]
+    better, worse = (rank_correlation(importance, units, changes) for importance in (ours, other))
+    assert better.absolute > worse.absolute
+    assert better.change > worse.change
