@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 BIASED = {"attention_bias": True, "mlp_bias": True}
-"""What gives a Llama biases in every linear module of a layer."""
+"""What gives a Llama biases in every linear module of a layer, and other families in some of them."""
 
 WINDOW = 6
 """The sliding window of the families that have one; shorter than the sequences of the tests."""
@@ -28,27 +28,26 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "granite": {
         "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.2,
-        "tie_word_embeddings": True, **BIASED,
+        "tie_word_embeddings": True,
     },
     "gpt2": {"bos_token_id": 1, "eos_token_id": 2},
     "mistral": {"sliding_window": WINDOW},
-    "olmo2": {"attention_bias": True},
+    "olmo2": {"eos_token_id": 2},
     "phi3": {
-        "sliding_window": WINDOW, "pad_token_id": 0,
+        "sliding_window": WINDOW, "pad_token_id": 0, "eos_token_id": 2,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     },
     "qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2},
     "qwen3": {
-        "head_dim": 8, "attention_bias": True, "use_sliding_window": True, "sliding_window": WINDOW,
-        "max_window_layers": 2,
+        "head_dim": 8, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2,
     },
     "qwen3_moe": {
         "head_dim": 8, "attention_bias": True, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
         "mlp_only_layers": [3], "norm_topk_prob": True, "experts_implementation": "eager",  # others lack float64
     },
     "smollm3": {
-        "no_rope_layers": [1, 0, 1, 1, 0], "use_sliding_window": True, "sliding_window": WINDOW, "pad_token_id": 0,
-        "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
+        "no_rope_layers": [1, 0, 1, 1, 0], "use_sliding_window": True, "sliding_window": WINDOW,
+        "tie_word_embeddings": True, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     },
 }  # fmt: skip
 """What each family's small model has besides :data:`_SIZES`, so that all that is its own is in use."""

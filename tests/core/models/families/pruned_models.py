@@ -12,7 +12,7 @@ from tests.core.models.families.shapes import even_shape, uneven_shape, without_
 from tests.core.prune.units import random_importance
 from tests.core.small_models import BIASED, small_model
 
-LAYOUTS = ("uneven", "even", "fewer layers", "fewer layers, uneven", "output biases")
+LAYOUTS = ("uneven", "even", "fewer layers", "fewer layers, uneven, output biases")
 STOCK_LAYOUTS = ("even", "fewer layers")
 """Those that a stock config can say."""
 
@@ -29,20 +29,20 @@ def pruned(model: PreTrainedModel, family: Family, shape: Shape) -> PreTrainedMo
     return prune_model(model, family, shape, random_importance(model, family))
 
 
-def pruned_in_layout(model: PreTrainedModel, family: Family, layout: str) -> PreTrainedModel:
-    """``model`` pruned to one of :data:`LAYOUTS`."""
-    uneven = uneven_shape(family, model.config)
-    if layout == "output biases":
-        importance = random_importance(model, family)
-        biases = output_biases(pruned(model, family, uneven), family)
-        return prune_model(model, family, uneven, importance, biases=biases)
-    shapes = {
-        "uneven": uneven,
+def pruned_in_layout(model_type: str, layout: str, dtype: torch.dtype) -> tuple[PreTrainedModel, Family]:
+    """A model pruned to one of :data:`LAYOUTS`; it has biases of our own in the last, else the family's own."""
+    if layout.endswith("output biases"):
+        model, family = small_model(model_type, dtype=dtype), find_family(model_type)
+        shape, importance = without_layers(uneven_shape(family, model.config)), random_importance(model, family)
+        biases = output_biases(prune_model(model, family, shape, importance), family)
+        return prune_model(model, family, shape, importance, biases=biases), family
+    model, family = biased_model(model_type, dtype)
+    shapes: dict[str, Shape] = {
+        "uneven": uneven_shape(family, model.config),
         "even": even_shape(family, model.config),
-        "fewer layers": without_layers(list(family.widths(model.config))),
-        "fewer layers, uneven": without_layers(uneven),
+        "fewer layers": without_layers([*family.widths(model.config)]),
     }
-    return pruned(model, family, shapes[layout])
+    return pruned(model, family, shapes[layout]), family
 
 
 def output_biases(small: PreTrainedModel, family: Family) -> dict[str, torch.Tensor]:

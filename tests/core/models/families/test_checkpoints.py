@@ -16,7 +16,6 @@ from qpruner_core.models.load import load_model
 from tests.core.models.families.pruned_models import (
     LAYOUTS,
     STOCK_LAYOUTS,
-    biased_model,
     pruned_in_layout,
     some_ids,
 )
@@ -36,9 +35,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Logits]:
     torch.save(ids, directory / "ids.pt")
     for model_type in family_names():
         for dtype in DTYPES:
-            model, family = biased_model(model_type, getattr(torch, dtype))
             for layout in LAYOUTS:
-                small, place = pruned_in_layout(model, family, layout), f"{model_type}/{layout}/{dtype}"
+                small, family = pruned_in_layout(model_type, layout, getattr(torch, dtype))
+                place = f"{model_type}/{layout}/{dtype}"
                 write_model(small, family, directory / place, tokenizer_from=directory)
                 with torch.no_grad():
                     logits[place] = small(ids).logits
