@@ -17,7 +17,7 @@ from qpruner_core.prune.backward_memory import next_token_loss, recomputed_layer
 from qpruner_core.prune.importance import LayerImportance, OnBatch, finite, sum_units
 
 Reduction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(weight, gradient) of one sequence to a number an entry of the weight, of the same shape."""
+"""(weight, gradient) of one sequence to a number an entry of the weight, of the same shape; may use up the gradient."""
 
 OnGradient = Callable[[torch.Tensor, torch.Tensor], None]
 """Called with a weight and the gradient of one sequence, which is freed afterwards."""

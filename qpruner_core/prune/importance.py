@@ -16,7 +16,7 @@ LayerImportance = dict[Unit, torch.Tensor]
 values alone, without the query heads that read them: see :func:`kv_groups`."""
 
 OnBatch = Callable[[int, int], None]
-"""Called with (done, total) after each calibration sequence."""
+"""Called with (done, total) after each calibration sequence; a criterion of several passes counts each pass."""
 
 
 class Criterion(Protocol):

@@ -18,4 +18,4 @@ def taylor_first(
     model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
 ) -> list[LayerImportance]:
     """See :class:`qpruner_core.prune.importance.Criterion`."""
-    return reduce_gradients(model, family, calibration, lambda weight, grad: (weight * grad).abs(), on_batch)
+    return reduce_gradients(model, family, calibration, lambda weight, grad: grad.mul_(weight).abs_(), on_batch)

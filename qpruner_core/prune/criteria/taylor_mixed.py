@@ -96,8 +96,9 @@ def _score(model: PreTrainedModel, part: Sequence[_Scored], calibration: torch.T
 
     def accumulate(tensor: torch.Tensor) -> OnGradient:
         def take(_weight: torch.Tensor, gradient: torch.Tensor) -> None:
+            gradient = wide(gradient)
             first[tensor].add_(gradient)
-            second[tensor].addcmul_(gradient.to(second[tensor].dtype), gradient.to(second[tensor].dtype))
+            second[tensor].addcmul_(gradient, gradient)
 
         return take
 

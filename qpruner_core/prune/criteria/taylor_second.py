@@ -21,5 +21,5 @@ def taylor_second(
     """See :class:`qpruner_core.prune.importance.Criterion`."""
     # Linear in the squared gradient, so that each sequence can be reduced on its own
     return reduce_gradients(
-        model, family, calibration, lambda weight, grad: (wide(weight) * grad).square_().mul_(0.5), on_batch
+        model, family, calibration, lambda weight, grad: wide(grad).mul_(weight).square_().mul_(0.5), on_batch
     )

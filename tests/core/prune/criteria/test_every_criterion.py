@@ -7,9 +7,13 @@ import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
-from qpruner_core.models.families import family_names, family_of, positions
+from qpruner_core.models.families import Unit, family_names, family_of, positions
+from qpruner_core.models.reshape import Shape
+from qpruner_core.prune.bias_compensation import compensating_biases
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance, kv_groups
+from qpruner_core.prune.surgery import prune_model
+from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -97,3 +101,20 @@ def test_scores_in_bfloat16_are_close_to_those_in_float64(name: str) -> None:
         for unit in first:
             if second[unit].max() > 0:
                 assert torch.corrcoef(torch.stack([first[unit], second[unit]]))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "gpt_neox", "qwen3_moe"])
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_model_whose_layers_differ_and_end_in_biases_can_be_scored_again(name: str, model_type: str) -> None:
+    model = small_model(model_type, dtype=torch.float32)
+    family = family_of(model)
+    shape: Shape = list(family.widths(model.config))
+    assert shape[3] is not None
+    shape[0] = None
+    shape[3] = shape[3].model_copy(update={"intermediate_size": 24})
+    importance = random_importance(model, family)
+    biases = compensating_biases(model, family, shape, importance, IDS, lambda done, total: None)
+    scores = _score(name, prune_model(model, family, shape, importance, biases=biases))
+    assert len(scores) == 4
+    assert scores[2][Unit.CHANNEL].shape == (24,)
+    assert (scores[2][Unit.CHANNEL] > 0).all()
