@@ -23,6 +23,7 @@ from qpruner_core.prune.gradients import (
     cuts_by_parameter,
     gradients_of,
     units_of,
+    wide,
 )  # fmt: skip
 from qpruner_core.prune.importance import LayerImportance, OnBatch, finite
 
