@@ -57,4 +57,5 @@ def llm_pruner_settings(layers: int, *, attention: bool = True) -> PruneConfig:
         protect_first=round(layers * _FIRST / _LAYERS),
         protect_last=round(layers * _LAST / _LAYERS),
         width_multiple=1,
+        compensation="none",
     )

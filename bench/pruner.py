@@ -14,9 +14,9 @@ from bench.llm_pruner import llm_pruner_importance
 from bench.recipes import Recipe
 from bench.resident_memory import MemoryMeter
 from qpruner_core.models.families import Family, Unit
-from qpruner_core.prune.bias_compensation import compensating_biases
 from qpruner_core.prune.block_influence import block_influence
 from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts import plan_shape
@@ -86,12 +86,18 @@ class Pruner:
             {unit: torch.zeros(widths.count(unit)) for unit in sizes}  # whole layers go: no unit is chosen
             for widths, sizes in zip(self._blocks.widths, self._blocks.unit_parameters, strict=True)
         ]
-        biases = None
-        if settings.bias_compensation:
-            biases = compensating_biases(
-                self._model, self._family, shape, importance, self._calibration.ours, lambda done, total: None
-            )
-        model = prune_model(self._model, self._family, shape, importance, biases=biases)
+        compensate = COMPENSATIONS[settings.compensation]
+        replacements = compensate(
+            self._model, self._family, shape, importance, self._calibration.ours, lambda done, total: None
+        )
+        model = prune_model(
+            self._model,
+            self._family,
+            shape,
+            importance,
+            replacements=replacements,
+            output_bias=settings.compensation == "bias",
+        )
         return model, self._blocks.removed_fraction(shape)
 
     def _in_steps(self, recipe: Recipe, ratio: float) -> Pruned:

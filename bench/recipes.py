@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from bench.llm_pruner import llm_pruner_settings
-from qpruner_core.prune.config import CriterionName, LayoutName, PruneConfig
+from qpruner_core.prune.config import CompensationName, CriterionName, LayoutName, PruneConfig
 
 CRITERIA: tuple[CriterionName, ...] = get_args(CriterionName)
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
@@ -41,7 +41,7 @@ def baselines(layers: int) -> list[Recipe]:
 def recipes(criteria: Sequence[CriterionName], layouts: Sequence[LayoutName], *, cross: bool) -> list[Recipe]:
     """Each criterion with the default layout and each layout with the default criterion, or every pair of them.
 
-    The default has two rows more: with bias compensation where its layout can carry it, and in several steps.
+    The default has rows more: in several steps, and with every other way to make up for what is removed.
     """
     default = PruneConfig()
     chosen = [
@@ -65,13 +65,12 @@ def _recipe(criterion: CriterionName, layout: LayoutName) -> Recipe:
 def _variants_of_default() -> list[Recipe]:
     default = PruneConfig()
     name = f"{default.criterion}, {default.layout}"
-    changed: dict[str, dict[str, int | bool | str]] = {
+    changed: dict[str, dict[str, int | str]] = {
         f"in {STEPS} steps" if default.steps == 1 else "in one step": {"steps": STEPS if default.steps == 1 else 1}
     }
-    if default.layout in ("same_ratio", "global"):
-        changed["without biases" if default.bias_compensation else "with bias compensation"] = {
-            "bias_compensation": not default.bias_compensation
-        }
+    for compensation in get_args(CompensationName):
+        if compensation != default.compensation:
+            changed[f"compensation: {compensation}"] = {"compensation": compensation}
     return [
         Recipe(f"{name}, {what}", PruneConfig.model_validate(default.model_dump() | values))
         for what, values in changed.items()

@@ -48,7 +48,7 @@ class Planner:
 
     def smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with every layer at the lowest precision."""
-        bias = self.config.prune.bias_compensation and ratio > 0
+        bias = self.config.prune.compensation == "bias" and ratio > 0
         pruned = config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
         memory = MemoryModel(pruned, self.family, self.config.quantize)
         return memory.by_part([self.config.allocate.precisions[0]] * memory.layers)

@@ -12,6 +12,7 @@ CriterionName = Literal[
     "taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"
 ]
 LayoutName = Literal["same_ratio", "global", "stock", "depth"]
+CompensationName = Literal["none", "bias", "refit"]
 
 
 class PruneConfig(StrictModel):
@@ -35,8 +36,10 @@ class PruneConfig(StrictModel):
         default=0, ge=0,
         description="Whole layers removed first, those that change their input least; width makes up the rest.",
     )  # fmt: skip
-    bias_compensation: bool = Field(
-        default=False, description="Add the mean of what the removed units contributed to a bias of the layer."
+    compensation: CompensationName = Field(
+        default="refit",
+        description="What makes up for the removed units: the kept weights fitted anew by least squares (refit), their "
+        "mean as a bias (bias), or nothing (none).",
     )
     steps: int = Field(
         default=1, ge=1, le=100, description="Prune in so many steps, measuring importance anew in each."

@@ -10,9 +10,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.models.families import Family, LayerWidths
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.prune.bias_compensation import compensating_biases
 from qpruner_core.prune.block_influence import block_influence
 from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance, OnBatch
@@ -93,16 +93,22 @@ def _step(
     aim, last = ratios
     while True:
         shape = shape_of_step(start, blocks, settings, aim, max(aim, last), importance, influence)
-        if fits(config_with_shape(model.config, family, shape, output_bias=settings.bias_compensation)):
+        if fits(config_with_shape(model.config, family, shape, output_bias=settings.compensation == "bias")):
             break
         aim += RATIO_STEP
     importance = importance or _all_equal(blocks)
-    biases = None
-    if settings.bias_compensation:
-        biases = compensating_biases(
-            model, family, shape, importance, calibration, passes.next("means of what is removed")
-        )
-    return prune_model(model, family, shape, importance, biases=biases, consume=consume), blocks.after(shape)
+    compensate = COMPENSATIONS[settings.compensation]
+    replacements = compensate(model, family, shape, importance, calibration, passes.next("making up for it"))
+    pruned = prune_model(
+        model,
+        family,
+        shape,
+        importance,
+        replacements=replacements,
+        output_bias=settings.compensation == "bias",
+        consume=consume,
+    )
+    return pruned, blocks.after(shape)
 
 
 def shape_of_step(
@@ -152,7 +158,7 @@ class _Passes:
     def __init__(self, settings: PruneConfig, whole_layers: bool, on_progress: OnProgress) -> None:
         self.whole_layers = whole_layers
         self._steps = settings.steps
-        self._a_step = 2 if settings.bias_compensation else 1
+        self._a_step = 2
         self._total = whole_layers + settings.steps * self._a_step
         self._done = 0
         self._on_progress = on_progress

@@ -22,25 +22,24 @@ def prune_model(
     shape: Shape,
     importance: Sequence[LayerImportance],
     *,
-    biases: Mapping[str, torch.Tensor] | None = None,
+    replacements: Mapping[str, torch.Tensor] | None = None,
+    output_bias: bool = False,
     consume: bool = False,
 ) -> PreTrainedModel:
     """A new model of ``shape`` with the most important units of ``model`` (dense or pruned), in their old order.
 
     Removing a unit is the same as setting its weights to zero: the output is that of ``model`` with the removed
-    units zeroed. Unsliced tensors are shared with the result. ``biases``: values for parameters that the new model
-    has and ``model`` lacks, or has with other values, under their new names; the model then ends its attention and
-    MLP in biases. ``consume``: free each layer of ``model`` once it is cut, so that memory holds one copy and a layer
-    instead of two copies; ``model`` is then of no more use.
+    units zeroed. Unsliced tensors are shared with the result. ``replacements``: parameters that the new model has
+    with other values, or ``model`` lacks, under their new names. ``output_bias``: the new model ends its attention and
+    MLP in biases, as its replacements say. ``consume``: free each layer of ``model`` once it is cut, so that memory
+    holds one copy and a layer instead of two copies; ``model`` is then of no more use.
     """
-    pruned = empty_model(
-        config_with_shape(model.config, family, shape, output_bias=biases is not None), dtype=model.dtype
-    )
+    pruned = empty_model(config_with_shape(model.config, family, shape, output_bias=output_bias), dtype=model.dtype)
     tensors: dict[str, torch.Tensor] = {
         name: tensor.data for name, tensor in model.named_parameters() if not name.startswith(f"{family.layers}.")
     }
     tensors |= _kept_layers(model, family, shape, importance, consume=consume)
-    tensors |= biases or {}
+    tensors |= replacements or {}
     for name, _ in list(pruned.named_parameters()):
         module, _, parameter = name.rpartition(".")
         setattr(pruned.get_submodule(module), parameter, nn.Parameter(tensors[name], requires_grad=False))

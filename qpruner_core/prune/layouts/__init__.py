@@ -74,13 +74,13 @@ def refuse_conflicts(settings: PruneConfig) -> None:
             field="prune.remove_layers",
             remedy='Leave it at 0, or choose another layout than "depth".',
         )
-    if settings.layout in ("stock", "depth") and settings.bias_compensation:
+    if settings.layout in ("stock", "depth") and settings.compensation == "bias":
         why = {
             "stock": "keeps to what a stock config can say, which are no biases of ours",
             "depth": "removes whole layers, whose contribution no bias stands for",
         }
         raise InvalidConfigError(
             f"The layout {settings.layout} {why[settings.layout]}.",
-            field="prune.bias_compensation",
-            remedy="Set it to false, or choose another layout.",
+            field="prune.compensation",
+            remedy="Set it to refit or none, or choose another layout.",
         )

@@ -24,7 +24,7 @@ def _compensated(model: PreTrainedModel, shape: Shape) -> PreTrainedModel:
     family = family_of(model)
     importance = random_importance(model, family)
     biases = compensating_biases(model, family, shape, importance, IDS, _ignore)
-    return prune_model(model, family, shape, importance, biases=biases)
+    return prune_model(model, family, shape, importance, replacements=biases, output_bias=True)
 
 
 def _mean_output(model: PreTrainedModel, family: Family, layer: int, path: str) -> torch.Tensor:

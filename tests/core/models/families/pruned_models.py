@@ -35,7 +35,7 @@ def pruned_in_layout(model_type: str, layout: str, dtype: torch.dtype) -> tuple[
         model, family = small_model(model_type, dtype=dtype), find_family(model_type)
         shape, importance = without_layers(uneven_shape(family, model.config)), random_importance(model, family)
         biases = output_biases(prune_model(model, family, shape, importance), family)
-        return prune_model(model, family, shape, importance, biases=biases), family
+        return prune_model(model, family, shape, importance, replacements=biases, output_bias=True), family
     model, family = biased_model(model_type, dtype)
     shapes: dict[str, Shape] = {
         "uneven": uneven_shape(family, model.config),

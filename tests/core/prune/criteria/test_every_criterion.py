@@ -114,7 +114,7 @@ def test_a_model_whose_layers_differ_and_end_in_biases_can_be_scored_again(name:
     shape[3] = shape[3].model_copy(update={"intermediate_size": 24})
     importance = random_importance(model, family)
     biases = compensating_biases(model, family, shape, importance, IDS, lambda done, total: None)
-    scores = _score(name, prune_model(model, family, shape, importance, biases=biases))
+    scores = _score(name, prune_model(model, family, shape, importance, replacements=biases, output_bias=True))
     assert len(scores) == 4
     assert scores[2][Unit.CHANNEL].shape == (24,)
     assert (scores[2][Unit.CHANNEL] > 0).all()

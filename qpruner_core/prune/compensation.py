@@ -1,0 +1,18 @@
+"""Ways to make up for what removed units did, by other values of parameters that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from qpruner_core.prune.bias_compensation import compensating_biases
+from qpruner_core.prune.config import CompensationName
+from qpruner_core.prune.refit import refitted_weights
+
+COMPENSATIONS: dict[CompensationName, Callable[..., dict[str, torch.Tensor]]] = {
+    "none": lambda *_: {},
+    "bias": compensating_biases,
+    "refit": refitted_weights,
+}
+"""Each takes (model, family, shape, importance, calibration, on_batch) and answers with parameters of the new model."""
