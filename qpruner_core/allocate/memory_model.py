@@ -18,8 +18,9 @@ from qpruner_core.report import BytesByPart
 class MemoryModel:
     """Predicts the bytes of a model of ``config`` (dense or pruned) under any allocation.
 
-    Counts what the loaded model keeps: embeddings and head once if tied, norms and buffers, and for each linear
-    module its weight, bias and quantization constants; adapters in bfloat16 on every linear module of a layer.
+    Counts what the loaded model keeps: embeddings and head once if tied; norms, position embeddings and buffers; for
+    each linear module its weight, bias and quantization constants; experts, which stay in 16 bits; adapters in bfloat16
+    on every linear module of a layer.
     """
 
     def __init__(self, config: PretrainedConfig, family: Family, quantize: QuantizeConfig) -> None:
@@ -44,7 +45,11 @@ class MemoryModel:
             if module is not None
         }
         self._embeddings = sum(embeddings.values())
-        in_layers = self._biases + sum(weight[16] for weight in self._weight)
+        # Experts and their routers stay in 16 bits
+        self._experts = sum(
+            _bytes(cut.tensor) for layer in layers for cut in family.cuts(layer) if cut.axis == "expert"
+        )
+        in_layers = self._experts + self._biases + sum(weight[16] for weight in self._weight)
         self._norms = total - in_layers - self._embeddings
         self.dense_bytes = total
 
@@ -52,7 +57,9 @@ class MemoryModel:
         """Bytes of each part when layer ``i`` has ``bits[i]``."""
         return BytesByPart(
             embeddings=self._embeddings,
-            layers=self._biases + sum(weight[bit] for weight, bit in zip(self._weight, bits, strict=True)),
+            layers=self._experts
+            + self._biases
+            + sum(weight[bit] for weight, bit in zip(self._weight, bits, strict=True)),
             quantization_constants=sum(constants[bit] for constants, bit in zip(self._constants, bits, strict=True)),
             norms=self._norms,
             adapters=self._adapters if adapters else 0,

@@ -24,7 +24,7 @@ class Int8:
 
     def encode(self, weight: torch.Tensor) -> Tensors:
         """``weight`` int8 ``[out, in]`` and ``SCB`` float32 ``[out]``, the rows' absolute maxima."""
-        quantized, scales, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16))
+        quantized, scales, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
         return {"weight": quantized, "SCB": scales.to(torch.float32)}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:

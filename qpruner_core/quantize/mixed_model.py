@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import read_header
@@ -86,8 +87,8 @@ def load_mixed_model(
 ) -> PreTrainedModel:
     """Load a mixed checkpoint onto ``device``, in eval mode.
 
-    With ``dequantize`` every linear module is a plain bfloat16 one with the very weights that the quantized module
-    computes with, and inputs rounded as it rounds them: more memory, and on a CPU much less time.
+    With ``dequantize`` every linear module is a plain bfloat16 one (of GPT-2 a ``Conv1D``) with the very weights that
+    the quantized module computes with, and inputs rounded as it rounds them: more memory, and on a CPU much less time.
 
     Raises:
         CorruptModelError: the files are damaged or do not fit each other.
@@ -106,8 +107,10 @@ def load_mixed_model(
                 tensors = {key.removeprefix(name + "."): file.get_tensor(key) for key in stored}
                 remaining -= stored
                 bias = tensors.pop("bias", None)
-                linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory / WEIGHTS}: {name}")
                 wanted = model.get_submodule(name)
+                linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory / WEIGHTS}: {name}")
+                if dequantize and isinstance(wanted, Conv1D):
+                    linear = _conv1d(linear)
                 if linear_shape(linear) != linear_shape(wanted):
                     raise _corrupt(directory, f"{name} is not of the shape that config.json says")
                 model.set_submodule(name, linear)
@@ -122,6 +125,17 @@ def load_mixed_model(
     model.is_loaded_in_4bit = not dequantize and 4 in precision.bits
     model.is_loaded_in_8bit = not dequantize and 8 in precision.bits
     return model.to(device).eval()
+
+
+def _conv1d(linear: nn.Module) -> Conv1D:
+    """GPT-2's own kind of linear module, so that what is made of it is stock GPT-2 again."""
+    with torch.device("meta"):
+        stock = Conv1D(*linear_shape(linear))
+    stock.weight = nn.Parameter(linear_weight(linear).T.contiguous(), requires_grad=False)
+    if isinstance(linear.bias, nn.Parameter):
+        stock.bias = linear.bias
+    stock._forward_pre_hooks.update(linear._forward_pre_hooks)
+    return stock
 
 
 def _build(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.models.families import Family
+from qpruner_core.models.families import Family, linear_weight, set_linear_weight
 from qpruner_core.precisions import Precision, precisions
 from qpruner_core.quantize.mixed_model import linear_names
 
@@ -34,7 +34,7 @@ class PrecisionBank:
         self._kinds: dict[int, Precision] = precisions(double_quant)
         layers = len(family.decoder_layers(model))
         self._names = [linear_names(model, family, layer) for layer in range(layers)]
-        self._dense = [[self._weight(name).data for name in names] for names in self._names]
+        self._dense = [[linear_weight(model.get_submodule(name)) for name in names] for names in self._names]
         self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._now = [16] * layers
         for layer, names in enumerate(self._names):
@@ -54,7 +54,7 @@ class PrecisionBank:
         for layer, (old, new) in enumerate(zip(self._now, bits, strict=True)):
             if old != new:
                 for name, weight in zip(self._names[layer], self._values(layer, new), strict=True):
-                    self._weight(name).data = weight
+                    set_linear_weight(self._model.get_submodule(name), weight)
                 self._now[layer] = new
 
     def _round_input(self, layer: int) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
@@ -71,7 +71,3 @@ class PrecisionBank:
     def _round_trip(self, layer: int, bits: int) -> list[torch.Tensor]:
         kind = self._kinds[bits]
         return [kind.decode(kind.encode(weight)) for weight in self._dense[layer]]
-
-    def _weight(self, name: str) -> torch.nn.Parameter:
-        weight: torch.nn.Parameter = self._model.get_submodule(name).weight
-        return weight

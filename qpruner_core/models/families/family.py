@@ -149,6 +149,11 @@ def linear_weight(linear: nn.Module) -> torch.Tensor:
     return weight.T if isinstance(linear, Conv1D) else weight
 
 
+def set_linear_weight(linear: nn.Module, weight: torch.Tensor) -> None:
+    """Let a linear module multiply with ``weight [outputs, inputs]``, which it shares."""
+    cast(torch.Tensor, linear.weight).data = weight.T if isinstance(linear, Conv1D) else weight
+
+
 def _has(layer: nn.Module, path: str) -> bool:
     try:
         layer.get_submodule(path)
