@@ -24,7 +24,7 @@ from qpruner_core.prune.gradients import (
     gradients_of,
     units_of,
     wide,
-)  # fmt: skip
+)
 from qpruner_core.prune.importance import LayerImportance, OnBatch, finite
 
 _LEAST_ALLOWANCE = 256 * 2**20
