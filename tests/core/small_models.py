@@ -42,7 +42,7 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "head_dim": 8, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2,
     },
     "qwen3_moe": {
-        "head_dim": 8, "attention_bias": True, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "head_dim": 8, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
         "mlp_only_layers": [3], "norm_topk_prob": True, "experts_implementation": "eager",  # others lack float64
     },
     "smollm3": {

@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-sys.modules["qpruner_core"] = None  # type: ignore[assignment] - any import of it fails
+sys.modules["qpruner_core"] = None  # any import of it fails
 
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: E402

@@ -26,9 +26,8 @@ def _query_heads(widths: LayerWidths, step: int) -> LayerWidths:
 
 
 def _channels(widths: LayerWidths, step: int) -> LayerWidths:
-    if not widths.intermediate_size:
-        return widths
-    return widths.model_copy(update={"intermediate_size": widths.intermediate_size - 7 * step % 35})
+    channels = widths.intermediate_size
+    return widths.model_copy(update={"intermediate_size": channels - 7 * step % channels}) if channels else widths
 
 
 def _experts(widths: LayerWidths, step: int) -> LayerWidths:

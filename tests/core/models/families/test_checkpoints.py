@@ -13,13 +13,15 @@ import torch
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_names, find_family, modeling_file
 from qpruner_core.models.load import load_model
+from qpruner_core.models.reshape import config_with_shape
 from tests.core.models.families.pruned_models import (
     LAYOUTS,
     STOCK_LAYOUTS,
     pruned_in_layout,
     some_ids,
 )
-from tests.core.small_models import WINDOW
+from tests.core.models.families.shapes import even_shape
+from tests.core.small_models import WINDOW, small_config
 
 DTYPES = ("float32", "bfloat16")
 SCRIPT = Path(__file__).with_name("reload_checkpoints.py")
@@ -80,3 +82,12 @@ def test_a_checkpoint_has_the_logits_of_the_model_in_memory_bit_for_bit(
     assert (type(ours).__name__ == family.model_class) is not stock
     with torch.no_grad():
         assert torch.equal(ours(torch.load(directory / "ids.pt")).logits, in_memory[place])
+
+
+def test_widths_that_the_stock_config_refuses_come_with_our_class_though_they_are_even() -> None:
+    # Phi-3's config measures the factors of a long context against the hidden size divided by the heads
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    config, family = small_config("phi3", rope_parameters=rope), find_family("phi3")
+    shape = even_shape(family, config)
+    assert config_with_shape(config, family, shape).model_type == "qpruner_phi3"
+    assert config_with_shape(config, family, family.widths(config)).model_type == "phi3"

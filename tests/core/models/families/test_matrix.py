@@ -66,6 +66,14 @@ def test_layers_go_and_the_others_are_cut_at_once(model_type: str) -> None:
 
 
 @EVERY_FAMILY
+def test_a_pruned_model_can_be_pruned_again(model_type: str) -> None:
+    model, family = biased_model(model_type)
+    once = pruned(model, family, uneven_shape(family, model.config))
+    assert once.config.model_type == family.pruned_model_type
+    check_equals_zeroed(once, family, without_layers(uneven_shape(family, once.config)))
+
+
+@EVERY_FAMILY
 @pytest.mark.parametrize("layers", ["all layers", "without two"])
 def test_generation_with_and_without_cache_agrees_beyond_the_sliding_window(model_type: str, layers: str) -> None:
     model, family = biased_model(model_type)
@@ -108,7 +116,7 @@ def test_attention_and_mlp_can_end_in_a_bias_of_our_own(model_type: str) -> None
     shape = without_layers(uneven_shape(family, model.config))
     plain = pruned(model, family, shape)
     biases = output_biases(plain, family)
-    small = prune_model(model, family, shape, random_importance(model, family), biases=biases)
+    small = prune_model(model, family, shape, random_importance(model, family), replacements=biases, output_bias=True)
     for name, bias in biases.items():
         ending = plain.get_submodule(name.removesuffix(".bias"))
         old = 0 if ending.bias is None else ending.bias
