@@ -12,9 +12,8 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.families import find_family
+from qpruner_core.models.fit import require_fit
 from qpruner_core.models.gguf import converted_before, read_gguf_config
-from qpruner_core.models.load import is_layer_tensor
 from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
 from qpruner_core.source_policy import SourcePolicy
@@ -126,30 +125,6 @@ def _require_files(names: list[str], reference: str) -> None:
 def _describe(
     reference: str, revision: str | None, config: PretrainedConfig, tensors: TensorShapes
 ) -> ModelDescription:
-    _require_tensors(config, tensors)
+    require_fit(config, tensors)
     size = sum(tensor_bytes(shape, dtype) for shape, dtype in tensors.values())
     return ModelDescription(reference, revision, config, size, tensors)
-
-
-def _require_tensors(config: PretrainedConfig, tensors: TensorShapes) -> None:
-    """Refuse weights that lack a tensor of the architecture, or have one of another shape."""
-    if find_family(config.model_type).model_type != config.model_type:
-        return  # pruned: its class comes with the family, and loading checks it
-    expected = expected_tensors(config)
-    surplus = sorted(name for name in tensors.keys() - expected.keys() if is_layer_tensor(name))
-    if surplus:
-        raise CorruptModelError(
-            f"The model's weights do not fit its config.json, which has no place for {surplus[0]!r}.",
-            field="model",
-            remedy="Fetch or export the model again.",
-        )
-    for name, (shape, _) in expected.items():
-        found = tensors.get(name)
-        if found is not None and found[0] == shape:
-            continue
-        what = "is missing" if found is None else f"has the shape {found[0]}, where its config asks for {shape}"
-        raise CorruptModelError(
-            f"The model's weights do not fit its config.json: {name!r} {what}.",
-            field="model",
-            remedy="Fetch or export the model again.",
-        )

@@ -20,6 +20,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import weight_files
+from qpruner_core.models.families import find_family
+from qpruner_core.models.fit import is_layer_tensor
 
 _GENERATION_FILE = "generation_config.json"
 
@@ -41,7 +43,7 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     except (RuntimeError, ValueError, OSError, TypeError, KeyError, SafetensorError) as error:
         raise _corrupt(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
     missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
-    surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key))
+    surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key, find_family(config.model_type)))
     if missing:
         raise _corrupt(f"{len(missing)} tensors are missing, such as {missing[0]!r}")
     if mismatched:
@@ -66,11 +68,6 @@ def _read_weights(
             None, config=config, state_dict=slices, dtype=dtype, output_loading_info=True
         )
     return loaded
-
-
-def is_layer_tensor(name: str) -> bool:
-    """Whether a tensor is a weight of a decoder layer, which a model must not leave unused."""
-    return ".layers." in name and not name.endswith("inv_freq")  # old checkpoints carry this constant
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -18,7 +18,7 @@ from qpruner_core.models.families import Family, LayerWidths, modeling_file
 
 # accelerate and transformers patch torch for the whole process while they build a model without its memory; two
 # threads that do so at once would leave the patches in place for good.
-_PATCHING = threading.Lock()
+PATCHING = threading.Lock()
 
 Shape = list[LayerWidths | None]
 """The widths of every layer of a model, first to last; ``None`` where the whole layer goes."""
@@ -102,7 +102,7 @@ def _stock_config(
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """A model of ``config`` whose parameters are on the meta device: shapes without memory; buffers are real."""
-    with _PATCHING, init_empty_weights(include_buffers=False):
+    with PATCHING, init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()
     return model.eval()
