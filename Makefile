@@ -18,10 +18,10 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
-.PHONY: help setup demo serve test test-slow bench-prune lint format clean
+.PHONY: help setup demo serve test test-slow bench-prune bench-memory lint format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 
@@ -41,6 +41,9 @@ test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through
 bench-prune: $(INSTALLED_BENCH) ## Measure every criterion and layout of pruning into docs/benchmarks (DATA=folder; resumes)
 	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
 		$(BIN)/python -m bench.prune $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
+	$(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check
