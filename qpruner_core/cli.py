@@ -22,7 +22,7 @@ from qpruner_core.sizes import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from qpruner_core.config import CompressionConfig
-    from qpruner_core.report import Estimate, Measurement
+    from qpruner_core.report import Estimate, Measurement, Pruning
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
 _errors = Console(stderr=True, highlight=False)
@@ -65,6 +65,8 @@ def compress(
             _out.print_json(report.model_dump_json())
             return
         _out.print(measurement_table(report.measurements))
+        if report.pruning is not None:
+            _out.print(pruning_line(report.pruning))
         _out.print(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
         _out.print(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
 
@@ -156,6 +158,18 @@ def measurement_table(rows: list[Measurement]) -> Table:
             f"{row.tokens_per_second:.1f}",
         )
     return table
+
+
+def pruning_line(pruning: Pruning) -> str:
+    """What was removed, in a sentence."""
+    if pruning.ratio == 0:
+        return "Nothing was pruned: quantization alone meets the budget."
+    layers = f", {len(pruning.removed_layers)} whole layers" if pruning.removed_layers else ""
+    return (
+        f"Pruned {pruning.removed_fraction:.1%} of the layers' parameters{layers} "
+        f"({pruning.criterion}, {pruning.layout}): {pruning.parameters_before:,} to {pruning.parameters_after:,} "
+        f"parameters, {format_bytes(pruning.bytes_before)} to {format_bytes(pruning.bytes_after)} in 16 bits."
+    )
 
 
 def _estimate_table(result: Estimate) -> Table:

@@ -40,6 +40,7 @@ class Pruning(StrictModel):
     removed_fraction: float
     criterion: str
     layout: str
+    compensation: str
     removed_layers: list[int]
     parameters_before: int
     parameters_after: int

@@ -10,24 +10,30 @@ from transformers import PreTrainedModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import copy_modeling_file
 
-_TOKENIZER_FILES = (
+TRAVELLING_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
     "chat_template.jinja",
+    "chat_template.json",
     "generation_config.json",
 )
+TEMPLATES = "additional_chat_templates"
 
 
 def copy_tokenizer(source: Path, directory: Path) -> None:
-    """Copy the tokenizer, chat template and generation config of ``source``, byte for byte."""
-    for name in _TOKENIZER_FILES:
+    """Copy the tokenizer, chat templates and generation config of ``source``, byte for byte."""
+    for name in TRAVELLING_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
+    for template in sorted((source / TEMPLATES).glob("*.jinja")):
+        (directory / TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(template, directory / TEMPLATES / template.name)
 
 
 def write_model(

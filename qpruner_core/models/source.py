@@ -27,7 +27,7 @@ from qpruner_core.strict import StrictModel
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+    "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _CHOOSE = "Choose a smaller model, or ask the operator for a higher limit."
 _TELL = "Choose another revision, or tell its authors."
@@ -138,7 +138,8 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
 
 
 def _small_files(repository: HubRepository) -> list[str]:
-    return [name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes]
+    templates = [name for name in repository.sizes if name.startswith("additional_chat_templates/")]
+    return [*(name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes), *sorted(templates)]
 
 
 def _download(repository: HubRepository, policy: SourcePolicy) -> Path:

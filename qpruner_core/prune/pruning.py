@@ -97,8 +97,10 @@ def _step(
             break
         aim += RATIO_STEP
     importance = importance or _all_equal(blocks)
-    compensate = COMPENSATIONS[settings.compensation]
-    replacements = compensate(model, family, shape, importance, calibration, passes.next("making up for it"))
+    replacements: dict[str, torch.Tensor] = {}
+    if compensates(settings):
+        compensate = COMPENSATIONS[settings.compensation]
+        replacements = compensate(model, family, shape, importance, calibration, passes.next("making up for it"))
     pruned = prune_model(
         model,
         family,
@@ -109,6 +111,11 @@ def _step(
         consume=consume,
     )
     return pruned, blocks.after(shape)
+
+
+def compensates(settings: PruneConfig) -> bool:
+    """Whether anything makes up for what is removed; where whole layers go, no unit of the others does."""
+    return settings.compensation != "none" and settings.layout != "depth"
 
 
 def shape_of_step(
@@ -158,7 +165,7 @@ class _Passes:
     def __init__(self, settings: PruneConfig, whole_layers: bool, on_progress: OnProgress) -> None:
         self.whole_layers = whole_layers
         self._steps = settings.steps
-        self._a_step = 2
+        self._a_step = 2 if compensates(settings) else 1
         self._total = whole_layers + settings.steps * self._a_step
         self._done = 0
         self._on_progress = on_progress

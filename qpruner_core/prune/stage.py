@@ -13,7 +13,7 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.blocks import Blocks
-from qpruner_core.prune.pruning import prune_to_ratio
+from qpruner_core.prune.pruning import compensates, prune_to_ratio
 from qpruner_core.report import Pruning
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
@@ -39,6 +39,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         removed_fraction=round(after.removed_fraction(), 6),
         criterion=settings.criterion,
         layout=settings.layout,
+        compensation=settings.compensation if compensates(settings) else "none",
         removed_layers=sorted(set(before.indices) - set(after.indices)),
         parameters_before=sizes[0],
         parameters_after=pruned.num_parameters(),
@@ -106,5 +107,5 @@ def _origin(context: StageContext) -> dict[str, Any]:
 
 def _what(summary: Pruning) -> dict[str, Any]:
     return summary.model_dump(
-        mode="json", include={"ratio", "removed_fraction", "criterion", "layout", "removed_layers"}
+        mode="json", include={"ratio", "removed_fraction", "criterion", "layout", "compensation", "removed_layers"}
     )

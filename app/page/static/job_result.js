@@ -38,7 +38,15 @@ export function measurementsCard(report) {
         el("td", {}, decimal(row.tokens_per_second, 1), against(row, "tokens_per_second")),
         el("td", {}, count(row.parameters))))))),
     el("p", { class: "muted small" }, `Budget ${bytes(report.memory_budget)}; ${bytes(report.predicted_bytes)} was predicted. Every figure of the table was measured.`),
+    report.pruning && el("p", { class: "muted small" }, pruningLine(report.pruning)),
     report.warnings.map((text) => el("p", { class: "alert warn" }, text)));
+}
+
+function pruningLine(pruning) {
+  if (pruning.ratio === 0) return "Nothing was pruned: quantization alone meets the budget.";
+  const layers = pruning.removed_layers.length;
+  return `Pruned ${decimal(100 * pruning.removed_fraction, 1)} % of the layers' parameters${layers ? `, ${layers} whole layers` : ""} (${pruning.criterion}, ${pruning.layout}): ` +
+    `${count(pruning.parameters_before)} to ${count(pruning.parameters_after)} parameters.`;
 }
 
 /** Files with size, SHA-256 and download, and how to do the same from a shell. */
