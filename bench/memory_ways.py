@@ -24,6 +24,7 @@ from qpruner_core.prune.gradients import CutSums, add_entries, cuts_by_parameter
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.surgery import prune_model
+from qpruner_core.resources import freed_blocks_returned
 
 __all__ = ["run_way", "transformers"]
 
@@ -34,7 +35,11 @@ def run_way(task: Task) -> list[PhasePeak]:
     find_family("llama")  # imports what it needs before the meter starts
     meter = MemoryMeter()
     try:
-        (_ours if task.way.startswith("ours") else _plain)(task, meter)
+        if task.way.startswith("ours"):
+            with freed_blocks_returned():
+                _ours(task, meter)
+        else:
+            _plain(task, meter)
     finally:
         shutil.rmtree(task.output, ignore_errors=True)
     return meter.peaks
