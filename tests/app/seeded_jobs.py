@@ -15,7 +15,7 @@ from app.keys.service import DEFAULT_TENANT
 from app.store.base import ArtifactStore
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
-from qpruner_core.report import CompressionReport, Measurement
+from qpruner_core.report import CompressionReport, Measurement, Pruning
 
 LAYERS = 30
 BUDGET = 130_000_000
@@ -91,6 +91,14 @@ def add_failed_job(session: Session) -> Job:
     return job
 
 
+PRUNING = Pruning(
+    ratio=0.2, removed_fraction=0.198, criterion="taylor_first", layout="global", compensation="refit",
+    removed_layers=[11, 17], parameters_before=134_515_008, parameters_after=117_000_000,
+    block_parameters_before=106_203_456, block_parameters_after=85_175_000, bytes_before=269_030_144,
+    bytes_after=234_000_000, widths=[],
+)  # fmt: skip
+
+
 def add_finished_job(session: Session, store: ArtifactStore, artifact: bytes, sha256: str) -> Job:
     """A job with its report, its curves and one file, which holds ``artifact``."""
     job = add_job(session, "succeeded")
@@ -109,7 +117,7 @@ def add_finished_job(session: Session, store: ArtifactStore, artifact: bytes, sh
     job.result = CompressionReport(
         model=job.model, revision=None, dataset=job.dataset, memory_budget=BUDGET, seed=0, prune_ratio=0.13,
         bits=BITS, widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
-        predicted_bytes=128_400_000,
+        predicted_bytes=128_400_000, pruning=PRUNING,
         measurements=[
             Measurement.model_validate(
                 dict(zip(("variant", "parameters", "bytes", "perplexity", "tokens_per_second"), row, strict=True))
