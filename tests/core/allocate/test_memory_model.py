@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.evaluate.memory import loaded_bytes
-from qpruner_core.models.families import LayerWidths, find_family
+from qpruner_core.models.families import LayerWidths, family_names, find_family, linear_weight
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, attach_adapter, write_adapter
@@ -25,23 +25,17 @@ from qpruner_core.quantize.mixed_model import (
 )
 from tests.core.small_models import BIASED, small_config
 
-LAYERS = 3
+LAYERS = 5
 
 
 @st.composite
 def models(draw: st.DrawFn) -> dict[str, Any]:
+    model_type = draw(st.sampled_from(family_names()))
     return {
-        "model_type": draw(st.sampled_from(["llama", "mistral", "qwen2"])),
+        "model_type": model_type,
         "tie_word_embeddings": draw(st.booleans()),
         "biased": draw(st.booleans()),
-        "widths": [
-            LayerWidths(
-                num_attention_heads=2 * groups,
-                num_key_value_heads=groups,
-                intermediate_size=8 * draw(st.integers(1, 6)),
-            )
-            for groups in (draw(st.integers(1, 3)) for _ in range(LAYERS))
-        ],
+        "widths": [narrower(draw, layer) for layer in find_family(model_type).widths(small_config(model_type))],
         "bits": tuple(draw(st.sampled_from((4, 8, 16))) for _ in range(LAYERS)),
         "quantize": QuantizeConfig(
             double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 9)), loftq_iterations=1
@@ -49,13 +43,23 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=25)
+def narrower(draw: st.DrawFn, dense: LayerWidths) -> LayerWidths:
+    """Widths of up to those of ``dense``, and none of what it has none of."""
+    groups = draw(st.integers(1, dense.num_key_value_heads))
+    return LayerWidths(
+        num_attention_heads=groups * dense.num_attention_heads // dense.num_key_value_heads,
+        num_key_value_heads=groups,
+        intermediate_size=8 * draw(st.integers(1, 5)) if dense.intermediate_size else 0,
+        num_experts=draw(st.integers(2, 6)) if dense.num_experts else 0,
+    )
+
+
+@settings(deadline=None, max_examples=20)
 @given(drawn=models())
 def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(drawn: dict[str, Any]) -> None:
     family = find_family(drawn["model_type"])
     dense = small_config(
         drawn["model_type"],
-        num_hidden_layers=LAYERS,
         tie_word_embeddings=drawn["tie_word_embeddings"],
         **(BIASED if drawn["biased"] and drawn["model_type"] == "llama" else {}),
     )
@@ -69,7 +73,7 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
     for layer in range(LAYERS):
         for name in linear_names(model, family, layer):
             _, adapter[adapter_name(name, "A")], adapter[adapter_name(name, "B")] = loftq(
-                model.get_submodule(name).weight.data,
+                linear_weight(model.get_submodule(name)),
                 precisions(settings_.double_quant)[bits[layer]],
                 rank=settings_.lora_rank, scaling=2.0, iterations=1, seed=0,
             )  # fmt: skip
