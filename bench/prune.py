@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="demo:smollm2-135m-instruct")
     parser.add_argument("--tokens", type=int, default=16384, help="of each text (default %(default)s)")
     parser.add_argument("--examples", type=int, default=100, help="of each task, at most (default %(default)s)")
+    parser.add_argument(
+        "--sequences", type=int, default=PruneConfig().calibration_sequences, help="that calibrate ours"
+    )
     parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS)
     parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=CRITERIA)
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
@@ -122,7 +125,7 @@ def _limits(options: argparse.Namespace, texts: Texts) -> Limits:
         tokens=options.tokens,
         examples=options.examples,
         calibration_text=names[0],
-        calibration_sequences=PruneConfig().calibration_sequences,
+        calibration_sequences=options.sequences,
         calibration_length=CompressionConfig.model_fields["sequence_length"].default,
         baseline_text=names[-1],
     )
