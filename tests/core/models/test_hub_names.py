@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError, UnsupportedArchitectureError
 from qpruner_core.models.inspect import inspect_model
@@ -31,7 +32,7 @@ OF_A_LAYER = {
 EVERY_NAMING = pytest.mark.parametrize("model_type", sorted(RENAMED))
 
 
-def write_as_on_the_hub(directory: Path, model_type: str) -> torch.nn.Module:
+def write_as_on_the_hub(directory: Path, model_type: str) -> PreTrainedModel:
     """A small model under the names that its family's checkpoints had when they were published."""
     build_tokenizer(directory)
     model = small_model(model_type, dtype=torch.bfloat16, tie_word_embeddings=model_type != "gpt_neox")

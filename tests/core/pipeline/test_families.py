@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_a_model_of_every_family_goes_through_all_stages_and_loads_as_it_was_eva
 ) -> None:
     source, output = tmp_path / "model", tmp_path / "out"
     tokenizer = build_tokenizer(source)
-    options = {"experts_implementation": "grouped_mm"} if model_type == "qwen3_moe" else {}
+    options: dict[str, Any] = {"experts_implementation": "grouped_mm"} if model_type == "qwen3_moe" else {}
     dense = small_model(
         model_type, dtype=torch.bfloat16, vocab_size=len(tokenizer), **options,
     )  # fmt: skip
