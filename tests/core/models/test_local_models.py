@@ -181,7 +181,7 @@ def test_a_stock_model_with_an_auto_map_beside_it_is_taken(
 def test_an_unsupported_architecture_is_refused(
     model_copy: Path, policy: SourcePolicy, edit_config: EditConfig
 ) -> None:
-    edit_config(model_type="gpt2", architectures=["GPT2LMHeadModel"])
+    edit_config(model_type="bloom", architectures=["BloomForCausalLM"])
     assert "llama" in _refused(str(model_copy), policy, UnsupportedArchitectureError).remedy
 
 
