@@ -3,8 +3,9 @@
 - Importance: ``|w·g|``, g being the gradient of the mean loss over one batch of ten sequences of 64 tokens of novels,
   summed over all weights of a unit (its options ``taylor: param_first``, ``grouping_strategy: sum``).
 - Layers 4 to 29 of 32 lose the same ratio, attention and MLP alike; here the same share of the model's layers.
-- No width is rounded. Where a layer has too few key-value groups for the ratio, which the original has not to deal
-  with, its layers take turns, so that attention as a whole loses its share.
+- No width is rounded. LLaMA-7B has 32 heads to choose from; where a layer has only a few key-value groups, its share
+  is no whole number of them. Either layers take turns, so that attention as a whole loses its share, or each layer
+  rounds down, as the original's code does, and the MLP makes up the rest. Both are compared.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family
+from qpruner_core.models.reshape import Shape
+from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance, sum_units
+from qpruner_core.prune.layouts import plan_shape
+from qpruner_core.prune.layouts.layout import prunable_layers
 
 SEQUENCES = 10
 LENGTH = 64
@@ -48,14 +53,28 @@ def _sums(model: PreTrainedModel, family: Family) -> list[LayerImportance]:
     return found
 
 
-def llm_pruner_settings(layers: int, *, attention: bool = True) -> PruneConfig:
-    """Its layout for a model of so many ``layers``, in our terms; ``attention=False``: only the MLP is pruned."""
+def llm_pruner_settings(layers: int) -> PruneConfig:
+    """Its layout for a model of so many ``layers``, in our terms."""
     return PruneConfig(
         criterion="taylor_first",
         layout="same_ratio",
-        attention_unit="kv_group" if attention else "none",
+        attention_unit="kv_group",
         protect_first=round(layers * _FIRST / _LAYERS),
         protect_last=round(layers * _LAST / _LAYERS),
         width_multiple=1,
         compensation="none",
     )
+
+
+def rounded_down_shape(blocks: Blocks, settings: PruneConfig, ratio: float) -> Shape:
+    """The shape at ``ratio`` with key-value groups rounded down in each layer; the MLPs make up the rest."""
+    layers = prunable_layers(blocks, settings)
+    share = blocks.parameters_to_remove(ratio) / sum(blocks.layer_parameters[layer] for layer in layers)
+    without_groups = list(blocks.widths)
+    for layer in layers:
+        now = blocks.widths[layer]
+        groups = now.num_key_value_heads - int(share * now.num_key_value_heads)
+        heads = now.num_attention_heads // now.num_key_value_heads * groups
+        without_groups[layer] = now.model_copy(update={"num_key_value_heads": groups, "num_attention_heads": heads})
+    mlp_only = settings.model_copy(update={"attention_unit": "none"})
+    return plan_shape(blocks.after(without_groups), mlp_only, ratio)

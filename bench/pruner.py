@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
-from bench.llm_pruner import llm_pruner_importance
+from bench.llm_pruner import llm_pruner_importance, rounded_down_shape
 from bench.recipes import Recipe
 from bench.resident_memory import MemoryMeter
 from qpruner_core.models.families import Family, Unit
@@ -81,7 +81,11 @@ class Pruner:
         influence = scores.influence
         if settings.remove_layers:
             influence = self._measure(_INFLUENCE).influence
-        shape = plan_shape(self._blocks, settings, ratio, scores.importance, influence)
+        shape = (
+            rounded_down_shape(self._blocks, settings, ratio)
+            if recipe.rounded_down
+            else plan_shape(self._blocks, settings, ratio, scores.importance, influence)
+        )
         importance = scores.importance or [
             {unit: torch.zeros(widths.count(unit)) for unit in sizes}  # whole layers go: no unit is chosen
             for widths, sizes in zip(self._blocks.widths, self._blocks.unit_parameters, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from bench.llm_pruner import llm_pruner_settings
-from qpruner_core.prune.config import CompensationName, CriterionName, LayoutName, PruneConfig
+from qpruner_core.prune.config import AttentionUnit, CompensationName, CriterionName, LayoutName, PruneConfig
 
 CRITERIA: tuple[CriterionName, ...] = get_args(CriterionName)
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
@@ -18,11 +18,13 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to prune; ``llm_pruner``: with its importance and calibration in place of ``settings.criterion``."""
+    """One way to prune; ``llm_pruner``: with its importance and calibration in place of ``settings.criterion``;
+    ``rounded_down``: with its rounding of key-value groups."""
 
     name: str
     settings: PruneConfig
     llm_pruner: bool = False
+    rounded_down: bool = False
 
     @property
     def importance(self) -> str:
@@ -31,17 +33,19 @@ class Recipe:
 
 
 def baselines(layers: int) -> list[Recipe]:
-    """LLM-Pruner's recipe for a model of so many layers, and the same with attention left alone."""
+    """LLM-Pruner's recipe for a model of so many layers, in both readings of :mod:`bench.llm_pruner`."""
+    settings = llm_pruner_settings(layers)
     return [
-        Recipe("LLM-Pruner recipe", llm_pruner_settings(layers), llm_pruner=True),
-        Recipe("LLM-Pruner recipe, MLP only", llm_pruner_settings(layers, attention=False), llm_pruner=True),
+        Recipe("LLM-Pruner recipe", settings, llm_pruner=True),
+        Recipe("LLM-Pruner recipe, groups rounded down", settings, llm_pruner=True, rounded_down=True),
     ]
 
 
 def recipes(criteria: Sequence[CriterionName], layouts: Sequence[LayoutName], *, cross: bool) -> list[Recipe]:
     """Each criterion with the default layout and each layout with the default criterion, or every pair of them.
 
-    The default has rows more: in several steps, and with every other way to make up for what is removed.
+    The default has rows more: in several steps, with two whole layers gone first, with attention pruned too, and with
+    every other way to make up for what is removed.
     """
     default = PruneConfig()
     chosen = [
@@ -66,8 +70,12 @@ def _variants_of_default() -> list[Recipe]:
     default = PruneConfig()
     name = f"{default.criterion}, {default.layout}"
     changed: dict[str, dict[str, int | str]] = {
-        f"in {STEPS} steps" if default.steps == 1 else "in one step": {"steps": STEPS if default.steps == 1 else 1}
+        f"in {STEPS} steps" if default.steps == 1 else "in one step": {"steps": STEPS if default.steps == 1 else 1},
+        "two layers removed": {"remove_layers": 2},
     }
+    for unit in get_args(AttentionUnit):
+        if unit != default.attention_unit:
+            changed[f"attention: {unit}"] = {"attention_unit": unit}
     for compensation in get_args(CompensationName):
         if compensation != default.compensation:
             changed[f"compensation: {compensation}"] = {"compensation": compensation}

@@ -108,7 +108,8 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
             f"{config.memory_budget} bytes ({format_bytes(config.memory_budget)}) cannot be met: "
             f"the smallest feasible budget is {smallest} bytes ({format_bytes(smallest)}).",
             smallest_feasible_bytes=smallest,
-            remedy=f"Ask for at least {smallest} bytes, a larger prune.ratio, or a smaller quantize.lora_rank.",
+            remedy=f"Ask for at least {smallest} bytes, a larger prune.ratio, another prune.attention_unit, "
+            "or a smaller quantize.lora_rank.",
         )
     ratio = planner.find_ratio()
     shape = planner.shape(ratio) if planner.shape_is_known or ratio == 0 else None

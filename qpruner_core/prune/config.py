@@ -12,6 +12,7 @@ CriterionName = Literal[
     "taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"
 ]
 LayoutName = Literal["same_ratio", "global", "stock", "depth"]
+AttentionUnit = Literal["kv_group", "query_head", "none"]
 CompensationName = Literal["none", "bias", "refit"]
 
 
@@ -23,7 +24,7 @@ class PruneConfig(StrictModel):
         description="Fraction of the blocks' parameters to remove; null finds the smallest that meets the budget.",
     )  # fmt: skip
     criterion: CriterionName = Field(
-        default="taylor_first",
+        default="taylor_second",
         description="Importance of a unit: from gradients (taylor_…), weights (magnitude), activations (wanda, flap) "
         "or chance (random).",
     )
@@ -44,8 +45,8 @@ class PruneConfig(StrictModel):
     steps: int = Field(
         default=1, ge=1, le=100, description="Prune in so many steps, measuring importance anew in each."
     )
-    attention_unit: Literal["kv_group", "query_head", "none"] = Field(
-        default="kv_group",
+    attention_unit: AttentionUnit = Field(
+        default="none",
         description="What attention loses: whole key-value groups, one query head from every group, or nothing.",
     )
     protect_first: int = Field(default=3, ge=0, description="Blocks at the input that keep their width.")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.llm_pruner import rounded_down_shape
 from bench.recipes import CRITERIA, LAYOUTS, baselines, default_name, recipes
 from qpruner_core.models.families import find_family
 from qpruner_core.prune.blocks import Blocks
@@ -33,7 +34,8 @@ def test_the_baseline_removes_as_much_as_ours(ratio: float) -> None:
     group = 64 * 576 * 8  # three query heads and their output columns, a key and a value
 
     for recipe in baselines(30):
-        shape = plan_shape(blocks, recipe.settings, ratio)
+        plan = rounded_down_shape if recipe.rounded_down else plan_shape
+        shape = plan(blocks, recipe.settings, ratio)
         assert abs(blocks.removed_fraction(shape) - ratio) * blocks.total <= group
         assert shape[:4] == blocks.widths[:4]
         assert shape[-2:] == blocks.widths[-2:]

@@ -6,9 +6,13 @@ import { estimateView } from "./estimate.js";
 
 const NUMBER = { type: "number", step: "any", inputmode: "decimal" };
 
-/** Settings under "More settings": path in the request, label, hint, attributes of the input. */
+/** Settings under "More settings": path in the request, label, hint, attributes of the input or its options. */
 const MORE = [
   ["prune.ratio", "Prune ratio", "0 to 0.9; empty finds the smallest that fits", { ...NUMBER, min: 0, max: 0.9 }],
+  ["prune.criterion", "Prune criterion", "how a unit's importance is measured",
+    { options: ["taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"] }],
+  ["prune.layout", "Prune layout", "where it is removed; stock needs no code to load",
+    { options: ["same_ratio", "global", "stock", "depth"] }],
   ["allocate.trials", "Search trials", "default 40", { ...NUMBER, step: 1, min: 1 }],
   ["finetune.steps", "Recovery steps", "default 200; 0 skips training", { ...NUMBER, step: 1, min: 0 }],
   ["quantize.lora_rank", "Adapter rank", "default 8", { ...NUMBER, step: 1, min: 1 }],
@@ -16,11 +20,14 @@ const MORE = [
   ["seed", "Seed", "default 0", { ...NUMBER, step: 1, min: 0 }],
 ];
 
-function field(path, label, hint, attributes) {
+function field(path, label, hint, { options, ...attributes }) {
   const id = `field-${path.replace(".", "-")}`;
+  const named = { id, name: path, "aria-describedby": `${id}-hint ${id}-error` };
   return el("div", { class: "field", "data-field": path },
     el("label", { for: id }, label),
-    el("input", { id, name: path, autocomplete: "off", spellcheck: "false", "aria-describedby": `${id}-hint ${id}-error`, ...attributes }),
+    options
+      ? el("select", named, el("option", { value: "" }, "default"), options.map((value) => el("option", { value }, value)))
+      : el("input", { ...named, autocomplete: "off", spellcheck: "false", ...attributes }),
     el("p", { class: "hint", id: `${id}-hint` }, hint),
     el("p", { class: "field-error", id: `${id}-error`, hidden: true }));
 }
@@ -69,12 +76,13 @@ export function jobForm(signal) {
 
 async function requestBody(form, dataset) {
   const body = { model: form.elements.model.value.trim(), dataset: await dataset.value(), memory_budget: form.elements.memory_budget.value.trim() };
-  for (const [path] of MORE) {
+  for (const [path, , , { options }] of MORE) {
     const text = form.elements[path].value.trim();
     if (text === "") continue;
     const [group, name] = path.split(".");
-    if (name) (body[group] ??= {})[name] = Number(text);
-    else body[group] = Number(text);
+    const value = options ? text : Number(text);
+    if (name) (body[group] ??= {})[name] = value;
+    else body[group] = value;
   }
   return body;
 }
@@ -131,7 +139,7 @@ function showFaults(form, problem, error) {
       const message = target.querySelector(".field-error");
       message.textContent = fault.message;
       message.hidden = false;
-      target.querySelectorAll("input").forEach((input) => input.setAttribute("aria-invalid", "true"));
+      target.querySelectorAll("input, select").forEach((input) => input.setAttribute("aria-invalid", "true"));
     }
   }
   problem.textContent = general.join(" ");

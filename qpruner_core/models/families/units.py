@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeInt
 
 from qpruner_core.strict import StrictModel
 
@@ -25,10 +26,10 @@ class LayerWidths(StrictModel):
     ``num_experts`` is 0 where the MLP is dense, ``intermediate_size`` where it is made of experts, which stay whole.
     """
 
-    num_attention_heads: int
-    num_key_value_heads: int
-    intermediate_size: int
-    num_experts: int = 0
+    num_attention_heads: NonNegativeInt
+    num_key_value_heads: NonNegativeInt
+    intermediate_size: NonNegativeInt
+    num_experts: NonNegativeInt = 0
 
     def count(self, unit: Unit) -> int:
         """How many units of this kind the layer has."""
