@@ -18,7 +18,8 @@ Written by `make bench-memory` on {date}.
 - Versions: {versions}
 - Model: Llama with random weights, {shape}; {parameters:.2f} billion parameters, {weights:.2f} GB in 16 bits, in one
   safetensors file
-- Work: load, score (`taylor_first`, {calibration}, one at a time), prune {ratio:.0%}, write
+- Work: load, score ({calibration}, one at a time), prune {ratio:.0%}, write; ours with the product's default settings
+  (second-order importance, weights fitted anew), the straightforward way with first-order importance
 
 Every way runs in a process of its own. Figures are above that process with torch and transformers imported.
 
@@ -32,8 +33,8 @@ Every way runs in a process of its own. Figures are above that process with torc
 
 The straightforward way loads with stock `from_pretrained`, keeps the gradients of all parameters, and slices beside the
 dense model. In float32 it is what LLM-Pruner's README runs. Ours reads tensor by tensor, computes the activations of
-one layer at a time again in the backward pass, reduces each gradient as soon as it exists, and frees each layer as it
-is cut. Seconds depend on what else the machine does.
+one layer at a time again in the backward pass, reduces each gradient as soon as it exists, holds the second moments
+that weights are fitted with for a few modules at a time, and frees each layer as it is cut. Seconds depend on what else the machine does.
 
 ## On a GPU
 `python -m bench.gpu` measures the same at the shape of a 7B Llama, and with `--pipeline` every stage of a run. Its

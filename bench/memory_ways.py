@@ -18,6 +18,7 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import Family, family_of, find_family
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.gradients import CutSums, add_entries, cuts_by_parameter, units_of
@@ -30,7 +31,7 @@ __all__ = ["run_way", "transformers"]
 
 
 def run_way(task: Task) -> list[PhasePeak]:
-    """Prune as ``task`` says, and tell the peaks of its phases: load, score, prune, write."""
+    """Prune as ``task`` says, and tell the peaks of its phases: load, score, (ours: refit,) prune, write."""
     logging.disable_progress_bar()
     find_family("llama")  # imports what it needs before the meter starts
     meter = MemoryMeter()
@@ -51,19 +52,24 @@ def _calibration(task: Task, model: PreTrainedModel) -> torch.Tensor:
 
 
 def _shape(task: Task, model: PreTrainedModel, family: Family) -> Shape:
-    settings = PruneConfig(criterion="taylor_first", layout="same_ratio")
-    return list(plan_shape(Blocks.of(model.config, family), settings, task.ratio))
+    return list(plan_shape(Blocks.of(model.config, family), PruneConfig(), task.ratio))
 
 
 def _ours(task: Task, meter: MemoryMeter) -> None:
+    """What the prune stage does, with its default settings."""
+    settings = PruneConfig()
     checkpoint = Path(task.checkpoint)
     with meter.phase("load"):
         model = load_model(checkpoint)
     family = family_of(model)
     with meter.phase("score"):
-        importance = CRITERIA["taylor_first"](model, family, _calibration(task, model), lambda done, total: None)
+        importance = CRITERIA[settings.criterion](model, family, _calibration(task, model), lambda done, total: None)
+    with meter.phase("refit"):
+        shape = _shape(task, model, family)
+        compensate = COMPENSATIONS[settings.compensation]
+        weights = compensate(model, family, shape, importance, _calibration(task, model), lambda done, total: None)
     with meter.phase("prune"):
-        model = prune_model(model, family, _shape(task, model, family), importance, consume=True)
+        model = prune_model(model, family, shape, importance, replacements=weights, consume=True)
     with meter.phase("write"):
         write_model(model, family, Path(task.output), tokenizer_from=checkpoint)
 

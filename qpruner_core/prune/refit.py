@@ -47,8 +47,9 @@ class _Ending:
     def take(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         tokens = inputs[0].flatten(0, -2)
         tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
-        total = tokens.T @ tokens
-        self.moments = total if self.moments is None else self.moments.add_(total)
+        if self.moments is None:
+            self.moments = tokens.new_zeros(tokens.shape[1], tokens.shape[1])
+        self.moments.addmm_(tokens.T, tokens)
 
 
 def refitted_weights(
@@ -77,7 +78,6 @@ def refitted_weights(
             forward_passes(model, calibration, _in_part(on_batch, number, len(parts)))
         for ending in part:
             weights[f"{ending.name}.weight"] = _fitted(ending)
-            ending.moments = None
     return weights
 
 
@@ -120,16 +120,20 @@ def _parts(endings: Iterator[_Ending], allowance: int) -> Iterator[list[_Ending]
 
 
 def _fitted(ending: _Ending) -> torch.Tensor:
-    moments, weight = ending.moments, linear_weight(ending.linear)
+    """Uses up the moments: of the largest modules they and the system would not both be small."""
+    moments, ending.moments = ending.moments, None
     assert moments is not None
+    weight = linear_weight(ending.linear)
     kept = ending.kept.to(weight.device)
     removed = torch.ones(len(moments), dtype=torch.bool, device=weight.device)
     removed[kept] = False
     # In units of each input's own size: the ridge is then λ, and single precision is enough for the factorisation
     size = moments.diagonal().clamp(min=torch.finfo(moments.dtype).tiny).sqrt()
     lost = (weight[:, removed].to(moments.dtype) @ moments[removed][:, kept]) / size[kept]
-    system = moments[kept][:, kept] / size[kept].unsqueeze(0) / size[kept].unsqueeze(1)
-    system.diagonal().add_(RIDGE)
-    change = torch.cholesky_solve(lost.T, torch.linalg.cholesky(system)).T / size[kept]
-    fitted = (weight[:, kept].to(moments.dtype) + change).to(weight.dtype)
+    system = moments[kept][:, kept]
+    del moments
+    system.div_(size[kept].unsqueeze(0)).div_(size[kept].unsqueeze(1)).diagonal().add_(RIDGE)
+    torch.linalg.cholesky(system, out=system)
+    change = torch.cholesky_solve(lost.T, system).T / size[kept]
+    fitted = (weight[:, kept].to(change.dtype) + change).to(weight.dtype)
     return (fitted.T if isinstance(ending.linear, Conv1D) else fitted).contiguous()

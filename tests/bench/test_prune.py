@@ -10,13 +10,14 @@ import pytest
 from bench import prune
 from bench.pruner import Pruner
 from bench.report import Report
+from qpruner_core.prune.config import PruneConfig
 from tests.tiny_model import build_tiny_llama, topic_paragraphs
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_llama(
-        tmp_path_factory.mktemp("tiny") / "llama", train_steps=0, num_hidden_layers=9, intermediate_size=256
+        tmp_path_factory.mktemp("tiny") / "llama", train_steps=0, num_hidden_layers=11, intermediate_size=256
     )
 
 
@@ -42,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _arguments(model: Path, tmp_path: Path, *more: str) -> list[str]:
     return [
         "--model", str(model), "--output", str(tmp_path / "out" / "prune.md"), "--work-dir", str(tmp_path / "work"),
-        "--tokens", "512", "--examples", "2", "--sequences", "2", "--ratios", "0.1", "--criteria", "taylor_first",
+        "--tokens", "512", "--examples", "2", "--sequences", "2", "--ratios", "0.2", "--criteria", PruneConfig().criterion,
         "--layouts", "same_ratio", "depth", "--no-unit-removal", *more,
     ]  # fmt: skip
 
