@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from bench.llm_pruner import llm_pruner_importance, rounded_down_shape
@@ -21,6 +23,7 @@ from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.pruning import prune_to_ratio
+from qpruner_core.prune.refit import refitted_weights, second_moments
 from qpruner_core.prune.surgery import prune_model
 
 _INFLUENCE = "influence"
@@ -63,6 +66,7 @@ class Pruner:
         self._model, self._family, self._calibration, self._cache = model, family, calibration, cache
         self._blocks = Blocks.of(model.config, family)
         self._measured: dict[str, _Measured] = {}
+        self._moments: dict[nn.Module, torch.Tensor] | None = None
 
     def prune(self, recipe: Recipe, ratio: float) -> Pruned:
         """``model`` pruned by ``recipe``. Raises as :func:`qpruner_core.prune.pruning.prune_to_ratio` does."""
@@ -91,6 +95,8 @@ class Pruner:
             for widths, sizes in zip(self._blocks.widths, self._blocks.unit_parameters, strict=True)
         ]
         compensate = COMPENSATIONS[settings.compensation]
+        if settings.compensation == "refit":
+            compensate = partial(refitted_weights, moments=self._second_moments())
         replacements = compensate(
             self._model, self._family, shape, importance, self._calibration.ours, lambda done, total: None
         )
@@ -103,6 +109,19 @@ class Pruner:
             output_bias=settings.compensation == "bias",
         )
         return model, self._blocks.removed_fraction(shape)
+
+    def _second_moments(self) -> dict[nn.Module, torch.Tensor]:
+        """Those of the dense model, which all recipes in one step share; measured once, in the first row's time."""
+        if self._moments is None:
+            ends = (self._family.attention_output, self._family.down)
+            modules = [
+                layer.get_submodule(path)
+                for layer in self._family.decoder_layers(self._model)
+                for path in self._family.linear_paths(layer)
+                if path in ends
+            ]
+            self._moments = second_moments(self._model, modules, self._calibration.ours, lambda done, total: None)
+        return self._moments
 
     def _in_steps(self, recipe: Recipe, ratio: float) -> Pruned:
         meter = MemoryMeter()

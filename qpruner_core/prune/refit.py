@@ -11,7 +11,7 @@ columns). The model's shape stays as it is: no bias and no code is added, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,25 +31,17 @@ _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Ending:
     """A module whose inputs are cut: its name in the new model, and which of its inputs stay."""
 
     name: str
     linear: nn.Module
     kept: torch.Tensor
-    moments: torch.Tensor | None = None
 
     @property
     def moments_bytes(self) -> int:
         return 4 * linear_shape(self.linear)[1] ** 2
-
-    def take(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        tokens = inputs[0].flatten(0, -2)
-        tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
-        if self.moments is None:
-            self.moments = tokens.new_zeros(tokens.shape[1], tokens.shape[1])
-        self.moments.addmm_(tokens.T, tokens)
 
 
 def refitted_weights(
@@ -59,26 +51,54 @@ def refitted_weights(
     importance: Sequence[LayerImportance],
     calibration: torch.Tensor,
     on_batch: OnBatch,
+    *,
+    moments: Mapping[nn.Module, torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Weights of cut attention outputs and MLP ends in the model that ``prune_model`` makes of the same arguments.
 
-    Under the names of the new model, in the dtype and orientation of the old weights. Second moments
-    ``[inputs, inputs]`` are held for a few layers at a time, a tenth of the weights' bytes or 256 MiB, and
-    ``calibration [sequences, length]`` is read once for each such part of the model.
+    Under the names of the new model, in the dtype and orientation of the old weights. Second moments are held for a
+    few modules at a time, a tenth of the weights' bytes or 256 MiB, and ``calibration [sequences, length]`` is read
+    once for each such part of the model. ``moments``: those of every module that is cut, if they are known.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
     """
+    endings = _endings(model, family, shape, importance)
+    if moments is not None:
+        return {f"{ending.name}.weight": _fitted(ending, moments[ending.linear]) for ending in endings}
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
-    parts = list(_parts(_endings(model, family, shape, importance), allowance))
+    parts = list(_parts(endings, max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)))
     weights: dict[str, torch.Tensor] = {}
     for number, part in enumerate(parts):
-        with hooked([ending.linear.register_forward_pre_hook(ending.take) for ending in part]):
-            forward_passes(model, calibration, _in_part(on_batch, number, len(parts)))
+        measured = second_moments(
+            model, [ending.linear for ending in part], calibration, _in_part(on_batch, number, len(parts))
+        )
         for ending in part:
-            weights[f"{ending.name}.weight"] = _fitted(ending)
+            # Not kept: of the largest modules the moments and the system would be too much together
+            weights[f"{ending.name}.weight"] = _fitted(ending, measured.pop(ending.linear))
     return weights
+
+
+def second_moments(
+    model: PreTrainedModel, modules: Sequence[nn.Module], calibration: torch.Tensor, on_batch: OnBatch
+) -> dict[nn.Module, torch.Tensor]:
+    """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
+
+    Raises:
+        NotFiniteError: an activation is NaN or infinite.
+    """
+    moments: dict[nn.Module, torch.Tensor] = {}
+
+    def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        tokens = inputs[0].flatten(0, -2)
+        tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
+        if module not in moments:
+            moments[module] = tokens.new_zeros(tokens.shape[1], tokens.shape[1])
+        moments[module].addmm_(tokens.T, tokens)
+
+    with hooked([module.register_forward_pre_hook(take) for module in modules]):
+        forward_passes(model, calibration, on_batch)
+    return moments
 
 
 def _in_part(on_batch: OnBatch, number: int, parts: int) -> OnBatch:
@@ -119,10 +139,7 @@ def _parts(endings: Iterator[_Ending], allowance: int) -> Iterator[list[_Ending]
         yield part
 
 
-def _fitted(ending: _Ending) -> torch.Tensor:
-    """Uses up the moments: of the largest modules they and the system would not both be small."""
-    moments, ending.moments = ending.moments, None
-    assert moments is not None
+def _fitted(ending: _Ending, moments: torch.Tensor) -> torch.Tensor:
     weight = linear_weight(ending.linear)
     kept = ending.kept.to(weight.device)
     removed = torch.ones(len(moments), dtype=torch.bool, device=weight.device)
