@@ -34,7 +34,8 @@ Every way runs in a process of its own. Figures are above that process with torc
 The straightforward way loads with stock `from_pretrained`, keeps the gradients of all parameters, and slices beside the
 dense model. In float32 it is what LLM-Pruner's README runs. Ours reads tensor by tensor, computes the activations of
 one layer at a time again in the backward pass, reduces each gradient as soon as it exists, holds the second moments
-that weights are fitted with for a few modules at a time, and frees each layer as it is cut. Seconds depend on what else the machine does.
+that weights are fitted with for a few modules at a time, and frees each layer as it is cut. Seconds depend on what else
+the machine does.
 
 ## On a GPU
 `python -m bench.gpu` measures the same at the shape of a 7B Llama, and with `--pipeline` every stage of a run. Its

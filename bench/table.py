@@ -137,9 +137,9 @@ def _what_is_measured(report: Report) -> str:
         f"- {BASELINE}: `bench/llm_pruner.py` says how it was carried over to grouped-query attention.",
         "- Peak memory: anonymous memory of the process above that with the 16-bit model loaded, sampled every 2 ms "
         "while importance is measured and while the model is cut.",
-        "- Scoring is measured once a criterion and shared by its rows, the moments that weights are fitted with once in "
-        "all, in the time and memory of the first row that needs them; a row pruned in several steps has it all under "
-        "scoring.",
+        "- Scoring is measured once a criterion and shared by its rows; the moments that weights are fitted with once "
+        "in all, in the time and memory of the first row that needs them. A row pruned in several steps has it all "
+        "under scoring.",
     ]
     return "\n".join(lines)
 

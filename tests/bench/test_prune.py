@@ -43,8 +43,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _arguments(model: Path, tmp_path: Path, *more: str) -> list[str]:
     return [
         "--model", str(model), "--output", str(tmp_path / "out" / "prune.md"), "--work-dir", str(tmp_path / "work"),
-        "--tokens", "512", "--examples", "2", "--sequences", "2", "--ratios", "0.2", "--criteria", PruneConfig().criterion,
-        "--layouts", "same_ratio", "depth", "--no-unit-removal", *more,
+        "--tokens", "512", "--examples", "2", "--sequences", "2", "--ratios", "0.2",
+        "--criteria", PruneConfig().criterion, "--layouts", "same_ratio", "depth", "--no-unit-removal", *more,
     ]  # fmt: skip
 
 
