@@ -58,5 +58,5 @@ def refuse_ratio(blocks: Blocks, ratio: float, most: float) -> InvalidConfigErro
     return InvalidConfigError(
         f"Removing {ratio:.1%} of the layers' parameters is not possible: at most {possible:.1%} can go.",
         field="prune.ratio",
-        remedy="Choose a smaller ratio, protect fewer layers, or let attention be pruned too.",
+        remedy="Choose a smaller ratio, protect fewer layers, or prune attention too (prune.attention_unit).",
     )

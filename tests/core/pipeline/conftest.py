@@ -10,6 +10,7 @@ import pytest
 
 from qpruner_core import CompressionConfig, CompressionReport, compress, parse_config
 from qpruner_core.events import Event
+from qpruner_core.stage_store import list_files
 
 QUICK: dict[str, Any] = {
     "memory_budget": 300_000,
@@ -24,6 +25,11 @@ QUICK: dict[str, Any] = {
 
 def quick_config(model: Path, dataset: Path, **overrides: Any) -> CompressionConfig:
     return parse_config({"model": str(model), "dataset": str(dataset), **QUICK, **overrides})
+
+
+def checkpoint_hashes(output: Path) -> dict[str, str]:
+    """All that a run writes but report.json, which tells times."""
+    return {record.path: record.sha256 for record in list_files(output) if record.path != "report.json"}
 
 
 @dataclass(frozen=True)

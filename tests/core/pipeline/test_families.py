@@ -23,13 +23,16 @@ from tests.tiny_model import build_tokenizer, write_text_dataset
 IDS = torch.arange(3, 35).unsqueeze(0)
 SETTINGS = {
     "sequence_length": 32,
-    "prune": {"ratio": 0.2, "protect_first": 1, "protect_last": 1, "width_multiple": 8, "calibration_sequences": 2},
+    "prune": {
+        "ratio": 0.2, "attention_unit": "kv_group", "protect_first": 1, "protect_last": 1, "width_multiple": 8,
+        "calibration_sequences": 2,
+    },
     "score": {"calibration_sequences": 2, "clusters": 4},
     "allocate": {"trials": 4, "random_seeds": 1, "candidates": 10, "calibration_sequences": 2},
     "quantize": {"lora_rank": 2, "loftq_iterations": 1},
     "finetune": {"steps": 3, "batch_size": 2, "learning_rate": 0.01},
     "evaluate": {"max_tokens": 128, "generated_tokens": 2},
-}
+}  # fmt: skip
 QUICK_FAMILIES = ("gpt2", "falcon", "qwen3_moe")
 """One of each kind that is unlike Llama, which the other tests of the pipeline run: the rest take minutes together."""
 

@@ -18,14 +18,9 @@ from qpruner_core.errors import (
     TrainingDivergedError,
 )
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TrialRecorded
-from qpruner_core.stage_store import file_sha256, list_files
-from tests.core.pipeline.conftest import FinishedRun, quick_config
+from qpruner_core.stage_store import file_sha256
+from tests.core.pipeline.conftest import FinishedRun, checkpoint_hashes, quick_config
 from tests.small_disk import NoSmallDiskError, mount_small_disk
-
-
-def checkpoint_hashes(output: Path) -> dict[str, str]:
-    """All that a run writes but report.json, which tells times."""
-    return {record.path: record.sha256 for record in list_files(output) if record.path != "report.json"}
 
 
 def test_every_stage_runs_once_in_order(finished_run: FinishedRun) -> None:

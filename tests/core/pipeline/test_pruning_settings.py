@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from qpruner_core import compress
-from tests.core.pipeline.conftest import QUICK, FinishedRun, quick_config
+from qpruner_core import CancelToken, CompressionConfig, compress, estimate
+from qpruner_core.errors import BudgetInfeasibleError, CancelledError
+from qpruner_core.events import Event, StageFinished
+from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config
+from tests.core.small_models import small_model
+from tests.tiny_model import build_tokenizer
 
 
 def origin(checkpoint: Path) -> dict[str, Any]:
@@ -42,6 +47,70 @@ def test_a_run_whose_shape_the_data_decides_meets_its_budget_exactly_as_predicte
         assert pruned["model"] == tiny_llama.name
         assert pruned["revision"] is None
         assert pruned["removed_layers"] == report.pruning.removed_layers
+
+
+def test_a_run_ranked_over_all_layers_that_goes_on_after_pruning_ends_the_same(
+    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    config = quick_config(tiny_llama, text_dataset, prune=QUICK["prune"] | {"layout": "global"})
+    compress(config, tmp_path / "whole")
+    prune_only(config, tmp_path / "parted")
+    resumed: list[Event] = []
+    report = compress(config, tmp_path / "parted", on_event=resumed.append)
+    assert [event.stage for event in resumed if isinstance(event, StageFinished) and event.resumed] == ["prune"]
+    assert len({widths["intermediate_size"] for widths in report.widths[1:-1]}) > 1
+    assert checkpoint_hashes(tmp_path / "parted") == checkpoint_hashes(tmp_path / "whole")
+
+
+def test_a_budget_that_the_data_puts_out_of_reach_is_told_with_the_smallest_that_is_not(
+    text_dataset: Path, tmp_path: Path
+) -> None:
+    config = with_budget_for_removing_the_experts(tmp_path / "model", text_dataset)
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        compress(config, tmp_path / "out")
+    assert caught.value.field == "memory_budget"
+    assert "prune.layout" in caught.value.remedy
+    assert not list((tmp_path / "out.work").iterdir())
+    smallest = caught.value.smallest_feasible_bytes
+    assert smallest > config.memory_budget
+    assert str(smallest) in str(caught.value)
+    with pytest.raises(BudgetInfeasibleError):
+        compress(config.model_copy(update={"memory_budget": smallest - 1}), tmp_path / "less")
+    prune_only(config.model_copy(update={"memory_budget": smallest}), tmp_path / "enough")
+
+
+def with_budget_for_removing_the_experts(model: Path, dataset: Path) -> CompressionConfig:
+    """A run that is to remove one of two layers of as many parameters, by their influence.
+
+    The layer of experts, which stay in 16 bits, would have to go to meet the budget; but the other has no influence.
+    """
+    tokenizer = build_tokenizer(model)
+    dense = small_model(
+        "qwen3_moe", dtype=torch.bfloat16, vocab_size=len(tokenizer), num_hidden_layers=4, mlp_only_layers=[2],
+        moe_intermediate_size=16, num_experts=6, num_experts_per_tok=6, intermediate_size=6 * 16,
+        experts_implementation="grouped_mm",
+    )  # fmt: skip
+    idle = dense.model.layers[2]
+    with torch.no_grad():
+        idle.self_attn.o_proj.weight.zero_()
+        idle.mlp.down_proj.weight.zero_()
+    dense.save_pretrained(model)
+    prune = QUICK["prune"] | {"ratio": 0.24, "remove_layers": 1}
+    config = quick_config(model, dataset, memory_budget=100_000, sequence_length=32, prune=prune)
+    return config.model_copy(update={"memory_budget": estimate(config).smallest_feasible_bytes})
+
+
+def prune_only(config: CompressionConfig, output: Path) -> None:
+    """Run ``config`` and interrupt it once it has pruned."""
+    cancel = CancelToken()
+
+    def cancel_after_pruning(event: Event) -> None:
+        if isinstance(event, StageFinished) and event.stage == "prune":
+            cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        compress(config, output, on_event=cancel_after_pruning, cancel=cancel)
+    assert [path.name for path in output.with_name(f"{output.name}.work").iterdir()] == ["prune"]
 
 
 def test_every_checkpoint_and_the_card_say_what_was_pruned(finished_run: FinishedRun) -> None:
