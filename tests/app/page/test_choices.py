@@ -1,0 +1,59 @@
+"""Settings that the form lets one choose from, in a real browser, on the real service."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.jobs.models import Job
+from qpruner_core.prune.config import CriterionName, LayoutName, PruneConfig
+from tests.app.live_service import Service
+from tests.tiny_model import build_tiny_llama, write_text_dataset
+
+pytestmark = pytest.mark.service
+
+
+@pytest.mark.parametrize(("setting", "allowed"), [("criterion", CriterionName), ("layout", LayoutName)])
+def test_the_form_offers_exactly_what_the_service_allows(
+    setting: str, allowed: object, page: Page, service: Service
+) -> None:
+    page.goto(service.url)
+    options = page.locator(f"#field-prune-{setting} option")
+    expect(options.first).to_have_text("default")
+    values = [option.get_attribute("value") for option in options.all()]
+    assert values == ["", *get_args(allowed)]
+
+
+def test_what_is_chosen_is_what_the_job_runs_with_and_nothing_chosen_is_the_default(
+    page: Page, service: Service, tmp_path: Path
+) -> None:
+    model = build_tiny_llama(tmp_path / "tiny", train_steps=0)
+    dataset = write_text_dataset(tmp_path / "prose.txt")
+    service.app.state.settings.allowed_roots = (tmp_path,)
+    defaults = PruneConfig().model_dump()
+    chosen = {"criterion": "wanda", "layout": "stock"}
+    assert all(defaults[setting] != value for setting, value in chosen.items())
+    assert submitted(page, service, model, dataset, {})["prune"] == defaults
+    assert submitted(page, service, model, dataset, chosen)["prune"] == defaults | chosen
+
+
+def submitted(page: Page, service: Service, model: Path, dataset: Path, chosen: dict[str, str]) -> dict[str, Any]:
+    """Fill in the form and submit it; the settings of the job that this makes."""
+    page.goto(service.url)
+    page.reload()  # from the page of an earlier job, too, the form is an empty one
+    page.get_by_label("Model", exact=True).fill(str(model))
+    page.get_by_text("Upload id, hub id or path").first.click()
+    page.locator("#field-dataset").fill(str(dataset))
+    page.get_by_label("Memory budget").fill("300kB")
+    page.get_by_text("More settings").click()
+    for setting, value in chosen.items():
+        page.get_by_label(f"Prune {setting}").select_option(value)
+    page.get_by_role("button", name="Compress", exact=True).click()
+    expect(page).to_have_url(re.compile("#/jobs/job_"), timeout=60_000)
+    with service.app.state.session_factory() as session:
+        config: dict[str, Any] = session.get_one(Job, page.url.rpartition("/")[2]).config
+    return config
