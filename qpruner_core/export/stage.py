@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.events import StageName
 from qpruner_core.export.model_card import model_card
+from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models.shards import copy_weights, link_or_copy
 from qpruner_core.quantize.adapters import attach_adapter
 from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.report import Measurement, Pruning
@@ -41,7 +41,8 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     config, precision, family = read_mixed_config(quantized)
     formats = context.config.export.formats
     if "mixed" in formats:
-        link_tree(quantized, output / MIXED)
+        link_tree(quantized, output / MIXED, but=(WEIGHT_FILE,))
+        copy_weights(quantized, output / MIXED, context.config.export.max_shard_size)
         link_tree(adapter, output / MIXED / ADAPTER)
     context.progress(0.2, "merging")
     if "merged" in formats:
@@ -102,13 +103,10 @@ def recorded_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Copy a directory by hard links where the file system allows, else by content."""
+def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:
+    """Copy a directory, ``but`` files of these names, by hard links where the file system allows, else by content."""
     for path in sorted(source.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.name not in but:
             destination = target / path.relative_to(source)
             destination.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, destination)
-            except OSError:
-                shutil.copyfile(path, destination)
+            link_or_copy(path, destination)

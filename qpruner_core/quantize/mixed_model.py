@@ -1,7 +1,7 @@
 """A model whose layers have different precisions: written to and loaded from a directory.
 
 The directory has ``config.json`` (with the bits of each layer under ``quantization_config``) and
-``model.safetensors`` with the tensors under bitsandbytes' own names.
+safetensors files with the tensors under bitsandbytes' own names.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.models.checkpoint import read_header
+from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE
 from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
 from qpruner_core.models.model_config import check_sizes
 from qpruner_core.models.reshape import copy_modeling_file, empty_model
+from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Precision, Tensors, precisions
 from qpruner_core.strict import StrictModel
 
-WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 
@@ -54,7 +53,9 @@ def write_mixed_model(
     values["quantization_config"] = precision.model_dump(mode="json")
     (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     copy_modeling_file(config, family, directory)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / WEIGHTS, {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, directory / WEIGHT_FILE, {"format": "pt"}
+    )
 
 
 def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision, Family]:
@@ -96,26 +97,25 @@ def load_mixed_model(
     config, precision, family = read_mixed_config(directory)
     model = empty_model(config)
     kinds = precisions(precision.double_quant)
-    if not (directory / WEIGHTS).is_file():
-        raise _corrupt(directory, f"it has no {WEIGHTS}")
-    read_header(directory / WEIGHTS)  # refuses a file that is no safetensors, or truncated
-    with safe_open(directory / WEIGHTS, framework="pt", device=str(device)) as file:
-        remaining = set(file.keys())
+    if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
+        raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
+    with StoredTensors(directory, device=device) as stored:
+        remaining = stored.names()
         for layer, bits in enumerate(precision.bits):
             for name in linear_names(model, family, layer):
-                stored = {key for key in remaining if key.startswith(name + ".")}
-                tensors = {key.removeprefix(name + "."): file.get_tensor(key) for key in stored}
-                remaining -= stored
+                own = {key for key in remaining if key.startswith(name + ".")}
+                tensors = {key.removeprefix(name + "."): stored.get(key) for key in own}
+                remaining -= own
                 bias = tensors.pop("bias", None)
                 wanted = model.get_submodule(name)
-                linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory / WEIGHTS}: {name}")
+                linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory}: {name}")
                 if dequantize and isinstance(wanted, Conv1D):
                     linear = _conv1d(linear)
                 if linear_shape(linear) != linear_shape(wanted):
                     raise _corrupt(directory, f"{name} is not of the shape that config.json says")
                 model.set_submodule(name, linear)
         for key in remaining:
-            _set_parameter(model, key, file.get_tensor(key), directory)
+            _set_parameter(model, key, stored.get(key), directory)
     model.tie_weights()
     if (directory / GENERATION_CONFIG).is_file():
         model.generation_config = GenerationConfig.from_pretrained(directory)

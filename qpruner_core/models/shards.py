@@ -1,0 +1,83 @@
+"""Weights in one or several safetensors files, read and written a tensor or a file at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from huggingface_hub import split_state_dict_into_shards_factory
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from qpruner_core.models.checkpoint import INDEX_FILE, TensorShapes, read_checkpoint, tensor_bytes, weight_files
+
+
+class StoredTensors:
+    """The tensors of a directory's safetensors files, opened together; each is read when it is asked for.
+
+    Raises:
+        CorruptModelError: a file is missing, truncated, or no safetensors (before anything is read).
+    """
+
+    def __init__(self, directory: Path, *, device: str | torch.device = "cpu") -> None:
+        self.shapes: TensorShapes = read_checkpoint(directory).tensors
+        self._files: dict[str, Any] = {}
+        with ExitStack() as stack:
+            for name in weight_files(directory):
+                file = stack.enter_context(safe_open(directory / name, framework="pt", device=str(device)))
+                self._files |= dict.fromkeys(file.keys(), file)
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> StoredTensors:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def names(self) -> set[str]:
+        """The names of all tensors."""
+        return set(self._files)
+
+    def get(self, name: str) -> torch.Tensor:
+        """The tensor ``name``, read now."""
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+
+def copy_weights(source: Path, target: Path, max_shard_size: int) -> None:
+    """Put the weights of ``source`` into ``target`` as files of at most ``max_shard_size`` bytes of tensors each (a
+    tensor is never split), with the index of transformers' format where there are several; one file is linked."""
+    with StoredTensors(source) as stored:
+        sizes = {name: tensor_bytes(*stored.shapes[name]) for name in sorted(stored.names())}
+        split = split_state_dict_into_shards_factory(
+            sizes,
+            get_storage_size=lambda size: size,
+            filename_pattern="model{suffix}.safetensors",
+            max_shard_size=max_shard_size,
+        )
+        files = split.filename_to_tensors
+        if list(files) == list(weight_files(source)):
+            for name in files:
+                link_or_copy(source / name, target / name)
+            files = {}
+        for file, names in files.items():
+            save_file({name: stored.get(name) for name in names}, target / file, {"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (target / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system allows, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
