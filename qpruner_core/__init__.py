@@ -13,6 +13,7 @@ from qpruner_core.source_policy import SourcePolicy
 
 if TYPE_CHECKING:
     from qpruner_core.checkpoint import load_compressed
+    from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
     from qpruner_core.planning import check, estimate
 
@@ -29,6 +30,7 @@ __all__ = [
     "estimate",
     "load_compressed",
     "parse_config",
+    "register_families",
 ]
 
 # These import torch, which takes seconds: a worker's supervisor never loads it, the API after it has started.
@@ -37,6 +39,7 @@ _LOADED_WHEN_USED = {
     "compress": "qpruner_core.pipeline",
     "estimate": "qpruner_core.planning",
     "load_compressed": "qpruner_core.checkpoint",
+    "register_families": "qpruner_core.models.families",
 }
 
 

@@ -45,7 +45,7 @@ export function measurementsCard(report) {
 function pruningLine(pruning) {
   if (pruning.ratio === 0) return "Nothing was pruned: quantization alone meets the budget.";
   const layers = pruning.removed_layers.length;
-  return `Pruned ${decimal(100 * pruning.removed_fraction, 1)} % of the layers' parameters${layers ? `, ${layers} whole layers` : ""} (${pruning.criterion}, ${pruning.layout}): ` +
+  return `Pruned ${decimal(100 * pruning.removed_fraction, 1)} % of the layers' parameters${layers ? `, ${layers} whole ${layers === 1 ? "layer" : "layers"}` : ""} (${pruning.criterion}, ${pruning.layout}): ` +
     `${count(pruning.parameters_before)} to ${count(pruning.parameters_after)} parameters.`;
 }
 

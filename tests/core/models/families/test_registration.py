@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models.families import family_names, family_of
+from qpruner_core.prune.surgery import prune_model
+from tests.core.models.families.shapes import uneven_shape
+from tests.core.prune.units import random_importance
+from tests.core.small_models import small_model
+
+SCRIPT = """
+import sys
+import qpruner_core
+from transformers import AutoConfig, AutoModelForCausalLM
+qpruner_core.register_families()
+print(type(AutoModelForCausalLM.from_pretrained(sys.argv[1])).__module__)
+for name in sys.argv[2:]:
+    AutoConfig.for_model(f"qpruner_{name}")
+"""
+
+
+def test_once_registered_every_family_loads_by_the_auto_classes_without_trust_in_remote_code(tmp_path: Path) -> None:
+    model = small_model("llama")
+    family = family_of(model)
+    pruned = prune_model(model, family, uneven_shape(family, model.config), random_importance(model, family))
+    write_model(pruned, family, tmp_path / "m", tokenizer_from=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "m"), *family_names()], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "qpruner_core.models.families.modeling_qpruner_llama"
