@@ -29,7 +29,7 @@ def keyed_service(tmp_path: Path) -> Iterator[Service]:
     yield from run_service(Settings(data_dir=tmp_path / "data", require_key=True, _env_file=None))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # while Playwright is open its event loop runs in this thread: no test can run another
 def browser() -> Iterator[Browser]:
     """Chromium: the system's, else Playwright's own."""
     with sync_playwright() as playwright:
