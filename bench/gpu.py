@@ -29,6 +29,7 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
 from qpruner_core.pipeline import compress
 from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.layouts import plan_shape
@@ -39,7 +40,7 @@ from qpruner_core.source_policy import SourcePolicy
 
 SHAPES = {
     "7b": {"hidden": 4096, "layers": 32, "intermediate": 11008, "heads": 32, "vocabulary": 32000},
-    "tiny": {"hidden": 64, "layers": 6, "intermediate": 128, "heads": 4, "vocabulary": 300},
+    "tiny": {"hidden": 64, "layers": 9, "intermediate": 256, "heads": 4, "vocabulary": 300},
 }
 
 
@@ -72,17 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prune_phases(checkpoint: Path, output: Path, options: argparse.Namespace) -> list[StagePeak]:
-    """The prune stage in its phases: load, score, prune, write."""
+    """The prune stage in its phases, with its default settings: load, score, refit, cut, write."""
+    settings = PruneConfig()
     peaks: list[StagePeak] = []
     with _measured("prune: load", peaks):
         model = load_model(checkpoint).to(best_device())
     family = family_of(model)
     ids = torch.randint(3, model.config.vocab_size, (options.sequences, options.length))
     with _measured("prune: score", peaks):
-        importance = CRITERIA["taylor_first"](model, family, ids, lambda done, total: None)
-    shape = plan_shape(Blocks.of(model.config, family), PruneConfig(protect_first=1, protect_last=1), options.ratio)
+        importance = CRITERIA[settings.criterion](model, family, ids, lambda done, total: None)
+    shape = plan_shape(Blocks.of(model.config, family), settings, options.ratio)
+    with _measured("prune: refit", peaks):
+        compensate = COMPENSATIONS[settings.compensation]
+        weights = compensate(model, family, shape, importance, ids, lambda done, total: None)
     with _measured("prune: cut", peaks):
-        model = prune_model(model, family, shape, importance, consume=True)
+        model = prune_model(model, family, shape, importance, replacements=weights, consume=True)
     with _measured("prune: write", peaks):
         write_model(model, family, output, tokenizer_from=checkpoint)
     return peaks
@@ -109,7 +114,7 @@ def _few_steps(checkpoint: Path, text: Path, weights: int) -> CompressionConfig:
         {
             "model": str(checkpoint), "dataset": str(text), "memory_budget": int(0.75 * weights),
             "sequence_length": 128,
-            "prune": {"ratio": 0.2, "calibration_sequences": 4, "protect_first": 1, "protect_last": 1},
+            "prune": {"ratio": 0.2, "calibration_sequences": 4},
             "score": {"calibration_sequences": 2},
             "allocate": {"trials": 4, "random_seeds": 1, "calibration_sequences": 2},
             "finetune": {"steps": 4, "warmup_steps": 1},

@@ -25,7 +25,8 @@ def load_compressed(
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """Load the ``mixed`` checkpoint of a run: the model, ready to generate, and its tokenizer.
 
-    The ``merged`` checkpoint needs nothing of ours: load it with ``AutoModelForCausalLM.from_pretrained``.
+    The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
+    layers differ in width.
 
     Raises:
         CorruptModelError: the directory is no such checkpoint, or a tensor is missing.
