@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.models.families import find_family
 from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.config import QuantizeConfig
 
@@ -55,9 +58,10 @@ def attach_adapter(
     config = LoraConfig.from_pretrained(str(directory))
     config.lora_dropout = dropout
     config.inference_mode = not trainable
-    peft_model: PeftModel = PeftModel.from_pretrained(
-        model, str(directory.resolve()), config=config, is_trainable=trainable, torch_device=str(model.device)
-    )
+    with _names_as_they_are(model):
+        peft_model: PeftModel = PeftModel.from_pretrained(
+            model, str(directory.resolve()), config=config, is_trainable=trainable, torch_device=str(model.device)
+        )
     with safe_open(directory / WEIGHTS, framework="pt") as file:
         stored = set(file.keys())
     if stored != set(adapter_tensors(peft_model, dtype)):  # PEFT would leave what it lacks at zero, and say little
@@ -66,6 +70,18 @@ def attach_adapter(
         if ".lora_" in name:
             parameter.data = parameter.data.to(dtype)
     return peft_model.train() if trainable else peft_model.eval()
+
+
+@contextmanager
+def _names_as_they_are(model: PreTrainedModel) -> Iterator[None]:
+    """Keep PEFT from rewriting the targets of stock mixtures of experts: it knows the dense MLPs' names as those of
+    experts in older checkpoints, and would put their adapters on the experts. It goes by ``model_type``."""
+    config = model.config
+    config.model_type = find_family(config.model_type).pruned_model_type
+    try:
+        yield
+    finally:
+        del config.model_type  # the class says it again
 
 
 def _require_adapter_files(directory: Path) -> None:

@@ -75,6 +75,11 @@ class QPrunerQwen3MoeForCausalLM(Qwen3MoeForCausalLM):
             self.model.layers[index] = layer
         self.post_init()
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        """Yes: the layers are the stock ones, for whose decorator transformers would look in this file."""
+        return True
+
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
