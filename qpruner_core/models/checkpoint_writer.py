@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family
-from qpruner_core.models.reshape import copy_modeling_file
+from qpruner_core.models.reshape import copy_modeling_file, without_strange_code
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
 TRAVELLING_FILES = (
     "tokenizer.json",
     "tokenizer.model",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -27,10 +29,19 @@ TEMPLATES = "additional_chat_templates"
 
 
 def copy_tokenizer(source: Path, directory: Path) -> None:
-    """Copy the tokenizer, chat templates and generation config of ``source``, byte for byte."""
+    """Copy the tokenizer, chat templates and generation config of ``source``, byte for byte.
+
+    But an ``auto_map`` in the tokenizer's config is left out: it names code of whoever made the model, which a user
+    who trusts our checkpoint must not run by that.
+    """
     for name in TRAVELLING_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
+    tokenizer = directory / TOKENIZER_CONFIG
+    if tokenizer.is_file():
+        values = json.loads(tokenizer.read_text(encoding="utf-8"))
+        if values.pop("auto_map", None) is not None:
+            tokenizer.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for template in sorted((source / TEMPLATES).glob("*.jinja")):
         (directory / TEMPLATES).mkdir(exist_ok=True)
         shutil.copyfile(template, directory / TEMPLATES / template.name)
@@ -50,6 +61,7 @@ def write_model(
     with the index that tells which tensor is where.
     """
     model.config._name_or_path = ""  # would name a directory of this machine
+    without_strange_code(model.config, family)
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     copy_modeling_file(model.config, family, directory)
     copy_tokenizer(tokenizer_from, directory)

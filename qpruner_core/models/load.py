@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
         CorruptModelError: tensors are missing, of the wrong shape, or of layers that the config does not have.
     """
     try:
+        find_family(json.loads((directory / "config.json").read_bytes())["model_type"])  # whose classes it registers
         config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         model, info = _read_weights(directory, config, dtype)
         if (directory / _GENERATION_FILE).is_file():
             model.generation_config = GenerationConfig.from_pretrained(str(directory), local_files_only=True)
     except (RuntimeError, ValueError, OSError, TypeError, KeyError, SafetensorError) as error:
-        raise _corrupt(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+        if _out_of_memory(error):
+            raise
+        raise _corrupt(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
     missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
     surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key, find_family(config.model_type)))
     if missing:
@@ -51,6 +55,10 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     if surplus:
         raise _corrupt(f"config.json has no place for {len(surplus)} of its tensors, such as {surplus[0]!r}")
     return model.eval()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _read_weights(

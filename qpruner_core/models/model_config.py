@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.checkpoint import TensorShapes
-from qpruner_core.models.families import find_family
+from qpruner_core.models.families import family_names, find_family
 from qpruner_core.models.reshape import empty_model
 
 CONFIG_FILE = "config.json"
@@ -21,6 +21,7 @@ LARGEST_JSON = 32 * 2**20
 _POSITIVE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
 )  # fmt: skip
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 1024  # a broken config must not make the service build a model without end
 
 
@@ -39,6 +40,7 @@ def read_config(path: Path) -> PretrainedConfig:
         raise _corrupt(path, "it names no model_type")
     find_family(model_type)
     _refuse_quantized(values, path)
+    refuse_too_many_layers(values, path)
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedArchitectureError(
             f"The installed transformers does not know the architecture {model_type!r}.",
@@ -52,6 +54,14 @@ def read_config(path: Path) -> PretrainedConfig:
     check_sizes(config, path)
     _refuse_unsupported(config)
     return config
+
+
+def refuse_too_many_layers(values: dict[str, Any], path: Path) -> None:
+    """Raise :class:`CorruptModelError` before a config is built, which makes lists of one entry a layer."""
+    for name in _LAYER_COUNTS:
+        count = values.get(name)
+        if isinstance(count, int | float) and count > _MOST_LAYERS:
+            raise _corrupt(path, f"{name} is {count}, which no model has")
 
 
 def _refuse_unsupported(config: PretrainedConfig) -> None:
@@ -114,7 +124,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
-    """Refuse a model whose class is its own; an ``auto_map`` beside stock classes is ignored when loading."""
+    """Refuse a model whose class is its own; an ``auto_map`` beside stock classes is ignored when loading, and for a
+    pruned model of ours the class of this package is taken, never the file beside the weights."""
     auto_map = values.get("auto_map")
     if not isinstance(auto_map, dict) or not auto_map:
         return
@@ -123,13 +134,20 @@ def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
     stock = values.get("model_type") in CONFIG_MAPPING and (
         named is None or named in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     )
-    if not stock:
+    if not stock and not _is_ours(values.get("model_type"), named):
         raise UnsafeModelError(
             f"The model of {str(path.parent.name)!r} loads only with Python code of its own "
             f"(auto_map in {path.name}), which is never run here.",
             field="model",
             remedy="Choose a model whose architecture is part of transformers.",
         )
+
+
+def _is_ours(model_type: object, model_class: object) -> bool:
+    if not isinstance(model_type, str) or model_type.removeprefix("qpruner_") not in family_names():
+        return False
+    family = find_family(model_type)
+    return (model_type, model_class) == (family.pruned_model_type, family.model_class)
 
 
 def _corrupt(path: Path, what: str) -> CorruptModelError:

@@ -108,6 +108,12 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
     return model.eval()
 
 
+def without_strange_code(config: PretrainedConfig, family: Family) -> None:
+    """Take from a stock ``config`` the ``auto_map`` that its author may have put there: it names code of theirs."""
+    if config.model_type != family.pruned_model_type and hasattr(config, "auto_map"):
+        del config.auto_map
+
+
 def copy_modeling_file(config: PretrainedConfig, family: Family, directory: Path) -> None:
     """Put the family's modeling file beside ``config.json`` if ``config`` needs it."""
     if config.model_type == family.pruned_model_type:

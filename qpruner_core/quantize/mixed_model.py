@@ -20,8 +20,8 @@ from transformers.pytorch_utils import Conv1D
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE
 from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
-from qpruner_core.models.model_config import check_sizes
-from qpruner_core.models.reshape import copy_modeling_file, empty_model
+from qpruner_core.models.model_config import check_sizes, refuse_too_many_layers
+from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Precision, Tensors, precisions
 from qpruner_core.strict import StrictModel
@@ -49,6 +49,7 @@ def write_mixed_model(
 ) -> None:
     """Write a mixed checkpoint. ``tensors``: every tensor under its full name; see :mod:`qpruner_core.precisions`."""
     directory.mkdir(parents=True, exist_ok=True)
+    without_strange_code(config, family)
     values = json.loads(config.to_json_string())
     values["quantization_config"] = precision.model_dump(mode="json")
     (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
@@ -66,6 +67,7 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
     """
     try:
         values = json.loads((directory / CONFIG).read_text())
+        refuse_too_many_layers(values, directory / CONFIG)
         precision = MixedPrecision.model_validate(values.pop("quantization_config"))
         family = find_family(values.pop("model_type"))
         kind = family.pruned_model_type if "per_layer_config" in values else family.model_type

@@ -22,11 +22,29 @@ for name in sys.argv[2:]:
 """
 
 
-def test_once_registered_every_family_loads_by_the_auto_classes_without_trust_in_remote_code(tmp_path: Path) -> None:
+LOAD = """
+import sys
+from pathlib import Path
+from qpruner_core.models.load import load_model
+print(type(load_model(Path(sys.argv[1]))).__module__)
+"""
+
+
+def write_pruned(directory: Path) -> None:
     model = small_model("llama")
     family = family_of(model)
     pruned = prune_model(model, family, uneven_shape(family, model.config), random_importance(model, family))
-    write_model(pruned, family, tmp_path / "m", tokenizer_from=tmp_path)
+    write_model(pruned, family, directory, tokenizer_from=directory.parent)
+
+
+def test_a_fresh_process_of_ours_loads_a_pruned_checkpoint_without_trust(tmp_path: Path) -> None:
+    write_pruned(tmp_path / "m")
+    done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path / "m")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "qpruner_core.models.families.modeling_qpruner_llama"
+
+
+def test_once_registered_every_family_loads_by_the_auto_classes_without_trust_in_remote_code(tmp_path: Path) -> None:
+    write_pruned(tmp_path / "m")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "m"), *family_names()], capture_output=True, text=True, check=True
     )
