@@ -28,16 +28,14 @@ def stock(
     """
     now = blocks.widths[0]
     if any(widths != now for widths in blocks.widths):
-        raise InvalidConfigError(
-            "The layers of this model differ in width, so no stock config can describe it pruned.",
-            field="prune.layout",
-            remedy='Choose the layout "same_ratio" or "global".',
-        )
+        raise _no_stock_config("The layers of this model differ in width")
     amount = blocks.parameters_to_remove(ratio) / len(blocks.widths)
     if amount <= 0:
         return list(blocks.widths)
     attention, mlp = attention_ladder(blocks, 0, settings), mlp_ladder(blocks, 0, settings)
     accepted = [rung for rung, fields in enumerate(attention.widths) if is_stock(blocks, with_rungs(now, fields))]
+    if not accepted:
+        raise _no_stock_config(f"This model's layers are not those of a stock {blocks.family.model_type}")
     if settings.attention_unit == "query_head" and len(attention.widths) > 1 and accepted == [0]:
         raise InvalidConfigError(
             f"No stock {blocks.family.model_type} config has fewer query heads in each group of this model.",
@@ -57,6 +55,14 @@ def is_stock(blocks: Blocks, widths: LayerWidths) -> bool:
     """Whether a stock config can say that every layer has ``widths``."""
     config = config_with_shape(blocks.config, blocks.family, [widths] * blocks.first_layers)
     return bool(config.model_type == blocks.family.model_type)
+
+
+def _no_stock_config(why: str) -> InvalidConfigError:
+    return InvalidConfigError(
+        f"{why}, so no stock config can describe it pruned.",
+        field="prune.layout",
+        remedy='Choose the layout "same_ratio" or "global".',
+    )
 
 
 def _attention_rung(attention: Ladder, mlp: Ladder, accepted: list[int], share: float, amount: float) -> int | None:

@@ -256,6 +256,18 @@ def test_query_heads_that_no_stock_config_can_say_are_refused() -> None:
     assert caught.value.field == "prune.attention_unit"
 
 
+@pytest.mark.parametrize("output_bias", [False, True])
+def test_the_stock_layout_refuses_a_model_that_needs_our_code_already(output_bias: bool) -> None:
+    dense = Blocks.of(small_config("gpt2"), find_family("gpt2"))  # its code divides n_embd by the heads
+    heads = 6 if output_bias else 5
+    narrow = dense.widths[0].model_copy(update={"num_attention_heads": heads, "num_key_value_heads": heads})
+    ours = config_with_shape(dense.config, dense.family, [narrow] * 5, output_bias=output_bias)
+    blocks = Blocks.of(ours, dense.family)
+    with pytest.raises(InvalidConfigError) as caught:
+        plan_shape(blocks, PruneConfig(layout="stock", width_multiple=8), 0.2)
+    assert caught.value.field == "prune.layout"
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_ratio_of_zero_changes_nothing(layout: str) -> None:
     blocks = blocks_of(0)
