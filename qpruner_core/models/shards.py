@@ -15,7 +15,14 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from qpruner_core.models.checkpoint import INDEX_FILE, TensorShapes, read_checkpoint, tensor_bytes, weight_files
+from qpruner_core.models.checkpoint import (
+    INDEX_FILE,
+    WEIGHT_FILE,
+    TensorShapes,
+    read_checkpoint,
+    tensor_bytes,
+    weight_files,
+)
 
 
 class StoredTensors:
@@ -64,9 +71,9 @@ def copy_weights(source: Path, target: Path, max_shard_size: int) -> None:
             max_shard_size=max_shard_size,
         )
         files = split.filename_to_tensors
-        if list(files) == list(weight_files(source)):
-            for name in files:
-                link_or_copy(source / name, target / name)
+        stored_files = weight_files(source)
+        if len(files) == len(stored_files) == 1:  # which tensor is in which of several files may differ
+            link_or_copy(source / stored_files[0], target / WEIGHT_FILE)
             files = {}
         for file, names in files.items():
             save_file({name: stored.get(name) for name in names}, target / file, {"format": "pt"})

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from qpruner_core import load_compressed
 from qpruner_core.errors import CorruptModelError
@@ -46,6 +48,34 @@ def test_shards_keep_to_their_size_and_hold_every_tensor_once(mixed: Path, shard
         for file in set(weight_map.values()):
             held = [whole.get(name) for name in weight_map if weight_map[name] == file]
             assert len(held) == 1 or sum(tensor.numel() * tensor.element_size() for tensor in held) <= SHARD
+
+
+def test_files_of_the_same_names_with_other_contents_are_split_anew(mixed: Path, tmp_path: Path) -> None:
+    with StoredTensors(mixed) as whole:
+        sizes = {name: whole.get(name).nbytes for name in whole.names()}
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    copy_weights(mixed, source, sum(sizes.values()) // 2 + max(sizes.values()))
+    split = json.loads((source / INDEX_FILE).read_text())["weight_map"]
+    first, second = sorted(set(split.values()))
+    smallest = min((name for name in split if split[name] == first), key=lambda name: sizes[name])
+    with StoredTensors(source) as parts:
+        for file in (first, second):
+            names = [name for name in split if (split[name] == file) != (name == smallest)]
+            save_file({name: parts.get(name) for name in names}, tmp_path / file, {"format": "pt"})
+    for file in (first, second):
+        shutil.move(tmp_path / file, source / file)
+    split[smallest] = second
+    (source / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": split}))
+
+    copy_weights(source, target, sum(sizes.values()) // 2 + max(sizes.values()))
+
+    told = json.loads((target / INDEX_FILE).read_text())["weight_map"]
+    assert sorted(set(told.values())) == [first, second]
+    for file in (first, second):
+        with safe_open(target / file, framework="pt") as held:
+            assert set(held.keys()) == {name for name in told if told[name] == file}
 
 
 def test_a_mixed_checkpoint_of_several_files_gives_the_same_logits(mixed: Path, sharded: Path) -> None:
