@@ -122,10 +122,6 @@ class Family(StrictModel):
         values = {field: getattr(widths, name) for name, field in self.fields.items()}
         return {field: value for field, value in values.items() if value > 0}
 
-    def fewest_experts(self, config: PretrainedConfig) -> int:
-        """The fewest experts that a sparse layer can have: as many as a token is sent to."""
-        return int(getattr(config, "num_experts_per_tok", None) or 0)
-
     def unit_parameters(self, layer: nn.Module, widths: LayerWidths, head_dim: int) -> dict[Unit, int]:
         """Parameters that go with one unit of each kind of ``layer`` (of ``widths``; may be on the meta device)."""
         counts: dict[Unit, int] = {}
