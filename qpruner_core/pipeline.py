@@ -145,7 +145,7 @@ def seed_everything(seed: int, stage: StageName) -> None:
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:
     return _digest(
-        recorded_versions(), source.digest, data_digest, config.seed, config.sequence_length, plan.ratio,
+        recorded_versions(), source.digest, source.origin, data_digest, config.seed, config.sequence_length, plan.ratio,
         _shape_key(config, plan),
     )  # fmt: skip
 

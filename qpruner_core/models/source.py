@@ -17,6 +17,7 @@ from qpruner_core.models.checkpoint import (
     shards_of_index,
     weight_files,
 )
+from qpruner_core.models.checkpoint_writer import TEMPLATES
 from qpruner_core.models.demo import DEMO_PREFIX, demo_file
 from qpruner_core.models.gguf import convert_gguf
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_JSON, read_config
@@ -46,6 +47,12 @@ class ModelSource(StrictModel):
     revision: str | None
     digest: str
 
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """What checkpoints say they were made from: model and revision, without a path of this machine."""
+        local = self.revision is None and not self.reference.startswith(DEMO_PREFIX)
+        return {"model": Path(self.reference).name if local else self.reference, "revision": self.revision}
+
 
 @dataclass(frozen=True)
 class LocalModel:
@@ -74,9 +81,7 @@ def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
     directory = convert_gguf(found.path, policy.cache_dir) if found.is_gguf else found.path
     read_config(directory / CONFIG_FILE)
     read_checkpoint(directory)
-    return ModelSource(
-        reference=reference, directory=directory, revision=revision, digest=_digest(directory)
-    )  # fmt: skip
+    return ModelSource(reference=reference, directory=directory, revision=revision, digest=_digest(directory))
 
 
 def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubRepository:
@@ -138,7 +143,7 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
 
 
 def _small_files(repository: HubRepository) -> list[str]:
-    templates = [name for name in repository.sizes if name.startswith("additional_chat_templates/")]
+    templates = [name for name in repository.sizes if name.startswith(f"{TEMPLATES}/")]
     return [*(name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes), *sorted(templates)]
 
 
@@ -164,6 +169,8 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
     for file in path.iterdir():
         check_within_roots(file, policy, "model")
         names.append(file.name)
+    for template in _templates(path):
+        check_within_roots(template, policy, "model")
     if "adapter_config.json" in names:
         raise UnsafeModelError(
             f"{reference!r} is an adapter, not a model of its own.",
@@ -188,8 +195,14 @@ def _single_gguf(names: list[str], model: str) -> str:
     return files[0]
 
 
+def _templates(directory: Path) -> list[Path]:
+    """The chat templates that travel with the model, besides the one beside its tokenizer."""
+    return list((directory / TEMPLATES).glob("*.jinja"))
+
+
 def _digest(directory: Path) -> str:
     names = [*(name for name in (*_SMALL_FILES, INDEX_FILE) if (directory / name).is_file()), *weight_files(directory)]
+    names += [str(path.relative_to(directory)) for path in _templates(directory)]
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\0{file_sha256(directory / name)}\n".encode())

@@ -53,15 +53,9 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         widths=[width.model_dump(exclude_defaults=True) for width in plan.family.widths(pruned.config)],
     )
     if plan.ratio > 0:
-        pruned.config.qpruner = {"pruned": _origin(context) | _what(summary)}
+        pruned.config.qpruner = {"pruned": context.source.origin | _what(summary)}
     context.progress(0.95, "writing the checkpoint")
-    write_model(
-        pruned,
-        plan.family,
-        output / MODEL,
-        tokenizer_from=context.source.directory,
-        max_shard_size=context.config.export.max_shard_size,
-    )
+    write_model(pruned, plan.family, output / MODEL, tokenizer_from=context.source.directory)
     return summary.model_dump(mode="json")
 
 
@@ -97,13 +91,6 @@ def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedMod
             smallest_feasible_bytes=smallest,
             remedy="Ask for that budget, or for another prune.layout.",
         ) from error
-
-
-def _origin(context: StageContext) -> dict[str, Any]:
-    """The model that was pruned, without a path of this machine."""
-    reference = context.source.reference
-    local = context.source.revision is None and not reference.startswith("demo:")
-    return {"model": Path(reference).name if local else reference, "revision": context.source.revision}
 
 
 def _what(summary: Pruning) -> dict[str, Any]:

@@ -58,6 +58,27 @@ def test_the_digest_follows_the_content_of_the_files(model_copy: Path, tiny_llam
     assert resolve_model(str(model_copy), policy).digest != before
 
 
+def test_the_digest_follows_additional_chat_templates(model_copy: Path, policy: SourcePolicy) -> None:
+    template = model_copy / "additional_chat_templates" / "tools.jinja"
+    template.parent.mkdir()
+    digests = set()
+    for content in ("one", "another"):
+        template.write_text(content)
+        digests.add(resolve_model(str(model_copy), policy).digest)
+    assert len(digests) == 2
+
+
+def test_a_chat_template_that_links_out_of_the_roots_is_refused(model_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.jinja").write_text("secret")
+    (model_copy / "additional_chat_templates").mkdir()
+    (model_copy / "additional_chat_templates" / "tools.jinja").symlink_to(tmp_path / "outside.jinja")
+    _refused(str(model_copy), SourcePolicy(allowed_roots=(model_copy,)), PathNotAllowedError)
+
+
+def test_the_origin_names_a_local_model_without_its_path(model_copy: Path, policy: SourcePolicy) -> None:
+    assert resolve_model(str(model_copy), policy).origin == {"model": model_copy.name, "revision": None}
+
+
 def test_a_sharded_model_resolves_and_loads(model_copy: Path, policy: SourcePolicy) -> None:
     model = load_model(model_copy)
     (model_copy / "model.safetensors").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def test_a_run_ranked_over_all_layers_that_goes_on_after_pruning_ends_the_same(
     assert [event.stage for event in resumed if isinstance(event, StageFinished) and event.resumed] == ["prune"]
     assert len({widths["intermediate_size"] for widths in report.widths[1:-1]}) > 1
     assert checkpoint_hashes(tmp_path / "parted") == checkpoint_hashes(tmp_path / "whole")
+
+
+def test_a_model_of_another_name_is_pruned_again_as_its_checkpoint_tells_the_name(
+    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    prune_only(quick_config(tiny_llama, text_dataset), tmp_path / "out")
+    shutil.copytree(tiny_llama, tmp_path / "renamed")
+    prune_only(quick_config(tmp_path / "renamed", text_dataset), tmp_path / "out")
+    assert origin(tmp_path / "out.work" / "prune" / "model")["model"] == "renamed"
 
 
 def test_a_budget_that_the_data_puts_out_of_reach_is_told_with_the_smallest_that_is_not(
