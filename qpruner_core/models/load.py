@@ -45,7 +45,8 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     except (RuntimeError, ValueError, OSError, TypeError, KeyError, SafetensorError) as error:
         if _out_of_memory(error):
             raise
-        raise _corrupt(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
+        lines = str(error).strip().splitlines() or ["it says no more"]
+        raise _corrupt(f"{type(error).__name__}: {lines[0]}") from error
     missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
     surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key, find_family(config.model_type)))
     if missing:

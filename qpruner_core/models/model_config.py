@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.checkpoint import TensorShapes
 from qpruner_core.models.families import family_names, find_family
-from qpruner_core.models.reshape import empty_model
+from qpruner_core.models.reshape import empty_model, own_auto_map
 
 CONFIG_FILE = "config.json"
 LARGEST_JSON = 32 * 2**20
@@ -131,10 +131,10 @@ def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
         return
     architectures = values.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else None
-    stock = values.get("model_type") in CONFIG_MAPPING and (
+    stock = values.get("model_type") in CONFIG_MAPPING_NAMES and (
         named is None or named in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     )
-    if not stock and not _is_ours(values.get("model_type"), named):
+    if not stock and not _is_ours(values.get("model_type"), named, auto_map):
         raise UnsafeModelError(
             f"The model of {str(path.parent.name)!r} loads only with Python code of its own "
             f"(auto_map in {path.name}), which is never run here.",
@@ -143,11 +143,12 @@ def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
         )
 
 
-def _is_ours(model_type: object, model_class: object) -> bool:
+def _is_ours(model_type: object, model_class: object, auto_map: dict[str, Any]) -> bool:
     if not isinstance(model_type, str) or model_type.removeprefix("qpruner_") not in family_names():
         return False
     family = find_family(model_type)
-    return (model_type, model_class) == (family.pruned_model_type, family.model_class)
+    ours = (family.pruned_model_type, family.model_class, own_auto_map(family))
+    return (model_type, model_class, auto_map) == ours
 
 
 def _corrupt(path: Path, what: str) -> CorruptModelError:

@@ -39,11 +39,7 @@ def config_with_shape(
     if stock is not None:
         return stock
     values["per_layer_config"] = {index: family.config_values(layer) for index, layer in enumerate(widths)}
-    stem = modeling_file(family).stem
-    values["auto_map"] = {
-        "AutoConfig": f"{stem}.{family.config_class}",
-        "AutoModelForCausalLM": f"{stem}.{family.model_class}",
-    }
+    values["auto_map"] = own_auto_map(family)
     values["architectures"] = [family.model_class]
     if output_bias:
         values["output_bias"] = True
@@ -108,9 +104,17 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
     return model.eval()
 
 
+def own_auto_map(family: Family) -> dict[str, str]:
+    """The ``auto_map`` of a pruned model: the classes in the modeling file that lies beside its ``config.json``."""
+    stem = modeling_file(family).stem
+    return {"AutoConfig": f"{stem}.{family.config_class}", "AutoModelForCausalLM": f"{stem}.{family.model_class}"}
+
+
 def without_strange_code(config: PretrainedConfig, family: Family) -> None:
-    """Take from a stock ``config`` the ``auto_map`` that its author may have put there: it names code of theirs."""
-    if config.model_type != family.pruned_model_type and hasattr(config, "auto_map"):
+    """Let ``config`` name our own modeling file or none: an ``auto_map`` read with it may name code of its author."""
+    if config.model_type == family.pruned_model_type:
+        config.auto_map = own_auto_map(family)
+    elif hasattr(config, "auto_map"):
         del config.auto_map
 
 

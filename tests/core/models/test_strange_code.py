@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of, modeling_file
 from qpruner_core.models.model_config import read_config
 from qpruner_core.prune.surgery import prune_model
+from qpruner_core.quantize.mixed_model import MixedPrecision, read_mixed_config, write_mixed_model
 from qpruner_core.source_policy import SourcePolicy
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance
@@ -41,9 +43,17 @@ def test_a_pruned_model_may_be_pruned_again_and_its_own_file_is_not_run(pruned: 
     assert not (pruned.parent / "ran").exists()
 
 
-def test_a_class_of_another_name_under_our_model_type_is_refused(pruned: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architectures": ["Another"]},
+        {"architectures": None},
+        {"auto_map": {"AutoModelForCausalLM": "evil/repo--modeling_qpruner_llama.QPrunerLlamaForCausalLM"}},
+    ],
+)
+def test_other_classes_under_our_model_type_are_refused(pruned: Path, change: dict[str, Any]) -> None:
     values = json.loads((pruned / "config.json").read_text())
-    (pruned / "config.json").write_text(json.dumps(values | {"architectures": ["Another"]}))
+    (pruned / "config.json").write_text(json.dumps(values | change))
 
     with pytest.raises(UnsafeModelError):
         inspect_model(str(pruned), SourcePolicy())
@@ -61,6 +71,26 @@ def test_the_auto_map_of_a_stranger_does_not_travel(tmp_path: Path) -> None:
     assert "auto_map" not in json.loads((tmp_path / "m" / "config.json").read_text())
 
 
+def test_the_auto_map_of_a_stranger_does_not_travel_with_a_pruned_or_a_mixed_model(
+    pruned: Path, tmp_path: Path
+) -> None:
+    model = load_model(pruned)
+    family = family_of(model)
+    model.config.auto_map = {"AutoModelForCausalLM": "evil/repo--model.X"}
+    write_model(model, family, tmp_path / "again", tokenizer_from=pruned)
+    own = {
+        "AutoConfig": "modeling_qpruner_llama.QPrunerLlamaConfig",
+        "AutoModelForCausalLM": "modeling_qpruner_llama.QPrunerLlamaForCausalLM",
+    }
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["auto_map"] == own
+    assert (tmp_path / "again" / modeling_file(family).name).read_bytes() == modeling_file(family).read_bytes()
+
+    stock = small_config("llama")
+    stock.auto_map = {"AutoModelForCausalLM": "evil/repo--model.X"}
+    write_mixed_model(tmp_path / "mixed", stock, MixedPrecision(bits=(4,), double_quant=False), {}, family)
+    assert "auto_map" not in json.loads((tmp_path / "mixed" / "config.json").read_text())
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_number_of_layers_that_no_model_has_is_refused_before_a_list_of_them_is_made(
     name: str, tmp_path: Path
@@ -71,3 +101,8 @@ def test_a_number_of_layers_that_no_model_has_is_refused_before_a_list_of_them_i
 
     with pytest.raises(CorruptModelError, match=field):
         read_config(tmp_path / "config.json")
+
+    quantization = {"quant_method": "qpruner", "bits": [4], "double_quant": False}
+    (tmp_path / "config.json").write_text(json.dumps(values | {field: 10**12, "quantization_config": quantization}))
+    with pytest.raises(CorruptModelError, match=field):
+        read_mixed_config(tmp_path)
