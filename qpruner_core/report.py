@@ -34,6 +34,7 @@ class Pruning(StrictModel):
     ``ratio``: the fraction of the layers' parameters that was asked for; ``removed_fraction``: what came of it.
     ``parameters_…`` count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the
     loaded 16-bit model. ``removed_layers``: whole layers that are gone, by their place in the dense model.
+    ``width_multiple``: what MLP widths were rounded to; ``None`` where no width was cut, and in reports that lack it.
     """
 
     ratio: float
@@ -41,6 +42,7 @@ class Pruning(StrictModel):
     criterion: str
     layout: str
     compensation: str
+    width_multiple: int | None = None
     removed_layers: list[int]
     parameters_before: int
     parameters_after: int

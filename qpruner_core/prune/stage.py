@@ -13,6 +13,7 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layouts.ladder import attention_ladder
 from qpruner_core.prune.pruning import compensates, prune_to_ratio
 from qpruner_core.report import Pruning
 from qpruner_core.resources import best_device, freed_blocks_returned
@@ -41,6 +42,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         criterion=settings.criterion,
         layout=settings.layout,
         compensation=settings.compensation if compensates(settings) else "none",
+        width_multiple=settings.width_multiple if settings.layout != "depth" else None,
         removed_layers=sorted(set(before.indices) - set(after.indices)),
         parameters_before=sizes[0],
         parameters_after=pruned.num_parameters(),
@@ -63,17 +65,20 @@ def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedMod
     plan, settings = context.plan, context.config.prune
     if plan.ratio == 0:
         return model, Blocks.of(model.config, plan.family)
+    _warn_if_attention_has_none(context, Blocks.of(model.config, plan.family))
     lowest = context.config.allocate.precisions[0]
     smallest = 0
+    more_had_to_go = False
 
     def fits(config: PretrainedConfig) -> bool:
-        nonlocal smallest
+        nonlocal smallest, more_had_to_go
         memory = MemoryModel(config, plan.family, context.config.quantize)
         smallest = memory.total([lowest] * memory.layers)
+        more_had_to_go |= smallest > context.config.memory_budget
         return smallest <= context.config.memory_budget
 
     try:
-        return prune_to_ratio(
+        pruned, after = prune_to_ratio(
             model,
             plan.family,
             settings,
@@ -91,9 +96,38 @@ def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedMod
             smallest_feasible_bytes=smallest,
             remedy="Ask for that budget, or for another prune.layout.",
         ) from error
+    if more_had_to_go and settings.ratio is not None:
+        context.warn(
+            f"prune.ratio asks for {settings.ratio:.2%} of the layers' parameters, but {after.removed_fraction():.2%} "
+            "were removed: with less gone, the model would not have met memory_budget."
+        )
+    return pruned, after
+
+
+def _warn_if_attention_has_none(context: StageContext, blocks: Blocks) -> None:
+    """Tell of a ``prune.attention_unit`` that no layer of the model can lose any of."""
+    settings = context.config.prune
+    if settings.layout == "depth" or settings.attention_unit == "none":
+        return
+    if any(len(attention_ladder(blocks, layer, settings).widths) > 1 for layer in range(len(blocks.widths))):
+        return
+    only = {"query_head": "one query head in each group", "kv_group": "one key-value group in each layer"}
+    context.warn(
+        f"Nothing is removed from attention: prune.attention_unit is {settings.attention_unit}, and this model has "
+        f"only {only[settings.attention_unit]}."
+    )
 
 
 def _what(summary: Pruning) -> dict[str, Any]:
     return summary.model_dump(
-        mode="json", include={"ratio", "removed_fraction", "criterion", "layout", "compensation", "removed_layers"}
+        mode="json",
+        include={
+            "ratio",
+            "removed_fraction",
+            "criterion",
+            "layout",
+            "compensation",
+            "width_multiple",
+            "removed_layers",
+        },
     )

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from qpruner_core import CancelToken, CompressionConfig, compress, estimate
+from qpruner_core import CancelToken, CompressionConfig, CompressionReport, compress, estimate
 from qpruner_core.errors import BudgetInfeasibleError, CancelledError
-from qpruner_core.events import Event, StageFinished
+from qpruner_core.events import Event, RunWarning, StageFinished
 from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config
 from tests.core.small_models import small_model
 from tests.tiny_model import build_tokenizer
@@ -110,17 +110,20 @@ def with_budget_for_removing_the_experts(model: Path, dataset: Path) -> Compress
     return config.model_copy(update={"memory_budget": estimate(config).smallest_feasible_bytes})
 
 
-def prune_only(config: CompressionConfig, output: Path) -> None:
-    """Run ``config`` and interrupt it once it has pruned."""
+def prune_only(config: CompressionConfig, output: Path) -> list[Event]:
+    """Run ``config`` and interrupt it once it has pruned; what it told until then."""
     cancel = CancelToken()
+    events: list[Event] = []
 
     def cancel_after_pruning(event: Event) -> None:
+        events.append(event)
         if isinstance(event, StageFinished) and event.stage == "prune":
             cancel.cancel()
 
     with pytest.raises(CancelledError):
         compress(config, output, on_event=cancel_after_pruning, cancel=cancel)
     assert [path.name for path in output.with_name(f"{output.name}.work").iterdir()] == ["prune"]
+    return events
 
 
 def test_every_checkpoint_and_the_card_say_what_was_pruned(finished_run: FinishedRun) -> None:
@@ -138,3 +141,46 @@ def test_every_checkpoint_and_the_card_say_what_was_pruned(finished_run: Finishe
         assert str(finished_run.config.model) not in (finished_run.output / checkpoint / "config.json").read_text()
     card = (finished_run.output / "merged" / "README.md").read_text()
     assert f"| {pruning.parameters_before} | {pruning.parameters_after} |" in card
+    assert pruning.width_multiple == told["width_multiple"] == 8
+    assert "MLP widths that were cut are multiples of 8." in card
+
+
+def test_a_report_without_the_width_multiple_still_parses(finished_run: FinishedRun) -> None:
+    old = json.loads(finished_run.report.model_dump_json())
+    del old["pruning"]["width_multiple"]
+    pruning = CompressionReport.model_validate(old).pruning
+    assert pruning is not None
+    assert pruning.width_multiple is None
+
+
+def test_more_pruning_than_asked_for_is_told_with_both_figures(text_dataset: Path, tmp_path: Path) -> None:
+    config = with_budget_for_removing_the_experts(tmp_path / "model", text_dataset)
+    config = config.model_copy(update={"prune": config.prune.model_copy(update={"attention_unit": "kv_group"})})
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        compress(config, tmp_path / "out")
+    smallest = caught.value.smallest_feasible_bytes
+    events = prune_only(config.model_copy(update={"memory_budget": smallest}), tmp_path / "enough")
+    record = next(event for event in events if isinstance(event, StageFinished))
+    [warning] = [event.message for event in events if isinstance(event, RunWarning)]
+    assert "24.00%" in warning
+    assert f"{record.summary['removed_fraction']:.2%}" in warning
+    assert record.summary["removed_fraction"] > 0.24
+
+
+@pytest.mark.parametrize(
+    ("unit", "groups", "warned"),
+    [("query_head", 4, True), ("kv_group", 4, False), ("kv_group", 1, True), ("query_head", 1, False)],
+)
+def test_an_attention_unit_that_the_model_has_none_of_to_lose_is_told(
+    unit: str, groups: int, warned: bool, text_dataset: Path, tmp_path: Path
+) -> None:
+    tokenizer = build_tokenizer(tmp_path / "model")
+    small_model(
+        "llama", dtype=torch.bfloat16, vocab_size=len(tokenizer), num_attention_heads=4, num_key_value_heads=groups
+    ).save_pretrained(tmp_path / "model")
+    prune = QUICK["prune"] | {"attention_unit": unit, "ratio": 0.15}
+    config = quick_config(tmp_path / "model", text_dataset, sequence_length=32, prune=prune, memory_budget=1)
+    config = config.model_copy(update={"memory_budget": estimate(config).smallest_feasible_bytes})
+    events = prune_only(config, tmp_path / "out")
+    messages = [event.message for event in events if isinstance(event, RunWarning)]
+    assert any("Nothing is removed from attention" in message for message in messages) == warned
