@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_names, family_of
@@ -10,6 +12,7 @@ from qpruner_core.prune.surgery import prune_model
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
+from tests.tiny_model import build_tokenizer, write_text_dataset
 
 SCRIPT = """
 import sys
@@ -30,8 +33,8 @@ print(type(load_model(Path(sys.argv[1]))).__module__)
 """
 
 
-def write_pruned(directory: Path) -> None:
-    model = small_model("llama")
+def write_pruned(directory: Path, **overrides: Any) -> None:
+    model = small_model("llama", **overrides)
     family = family_of(model)
     pruned = prune_model(model, family, uneven_shape(family, model.config), random_importance(model, family))
     write_model(pruned, family, directory, tokenizer_from=directory.parent)
@@ -49,3 +52,16 @@ def test_once_registered_every_family_loads_by_the_auto_classes_without_trust_in
         [sys.executable, "-c", SCRIPT, str(tmp_path / "m"), *family_names()], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "qpruner_core.models.families.modeling_qpruner_llama"
+
+
+def test_the_command_line_measures_a_pruned_checkpoint_in_a_fresh_process(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path / "from")
+    text = write_text_dataset(tmp_path / "words.txt", max_bytes=2_000)
+    write_pruned(tmp_path / "from" / "m", vocab_size=len(tokenizer))
+    done = subprocess.run(
+        [sys.executable, "-m", "qpruner_core", "evaluate", str(tmp_path / "from" / "m"), "--text", str(text),
+         "--sequence-length", "32", "--max-tokens", "64", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["perplexity"] > 1
