@@ -14,7 +14,14 @@ from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, find_family
 from qpruner_core.models.reshape import Shape, config_with_shape
 from qpruner_core.prune.blocks import Blocks
-from qpruner_core.prune.layouts import layers_to_remove, plan_shape, refuse_conflicts, remove_layers
+from qpruner_core.prune.layouts import (
+    layers_to_remove,
+    one_of,
+    plan_shape,
+    refuse_conflicts,
+    remove_layers,
+    ways_to_prune_more,
+)
 from qpruner_core.report import BytesByPart, Estimate
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
@@ -23,6 +30,8 @@ from qpruner_core.stage_times import expected_seconds
 
 LARGEST_FOUND_RATIO = 0.5
 """The most that is pruned without being asked for by name: beyond it little of the model is left."""
+_LARGEST_RATIO = 0.9
+"""The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
 _STAND_IN = "What is removed from which layer depends on the dataset; the bytes are those of an even spread."
 
@@ -75,6 +84,18 @@ class Planner:
         without = remove_layers(self.blocks, self.config.prune, count, None)
         return math.ceil(self.blocks.removed_fraction(without) * _STEPS) / _STEPS
 
+    def can_prune_more(self) -> bool:
+        """Whether a ratio above :meth:`largest_ratio` removes more."""
+        ratio = self.largest_ratio()
+        removed = self.blocks.removed_fraction(self.shape(ratio))
+        for step in range(math.floor(ratio * _STEPS) + 1, int(_LARGEST_RATIO * _STEPS) + 1):
+            try:
+                if self.blocks.removed_fraction(self.shape(step / _STEPS)) > removed:
+                    return True
+            except InvalidConfigError:
+                continue
+        return False
+
     def find_ratio(self) -> float:
         """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision.
 
@@ -108,12 +129,18 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
             f"{config.memory_budget} bytes ({format_bytes(config.memory_budget)}) cannot be met: "
             f"the smallest feasible budget is {smallest} bytes ({format_bytes(smallest)}).",
             smallest_feasible_bytes=smallest,
-            remedy=f"Ask for at least {smallest} bytes, a larger prune.ratio, another prune.attention_unit, "
-            "or a smaller quantize.lora_rank.",
+            remedy=_remedy(planner, smallest),
         )
     ratio = planner.find_ratio()
     shape = planner.shape(ratio) if planner.shape_is_known or ratio == 0 else None
     return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, shape=shape)
+
+
+def _remedy(planner: Planner, smallest: int) -> str:
+    settings = planner.config.prune
+    more = ["choose a larger prune.ratio"] if planner.can_prune_more() else ways_to_prune_more(planner.blocks, settings)
+    ways = one_of(f"ask for at least {smallest} bytes", *more, "choose a smaller quantize.lora_rank")
+    return f"{ways.capitalize()}."
 
 
 def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:

@@ -11,11 +11,14 @@ from qpruner_core.prune.config import LayoutName, PruneConfig
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts.depth import depth, remove_layers
 from qpruner_core.prune.layouts.global_ranking import global_ranking
-from qpruner_core.prune.layouts.layout import Layout
+from qpruner_core.prune.layouts.layout import Layout, one_of, ways_to_prune_more
 from qpruner_core.prune.layouts.same_ratio import same_ratio
 from qpruner_core.prune.layouts.stock import stock
 
-__all__ = ["LAYOUTS", "Layout", "layers_to_remove", "plan_shape", "refuse_conflicts", "remove_layers"]
+__all__ = [
+    "LAYOUTS", "Layout", "layers_to_remove", "one_of", "plan_shape", "refuse_conflicts", "remove_layers",
+    "ways_to_prune_more",
+]  # fmt: skip
 
 LAYOUTS: dict[LayoutName, Layout] = {
     "same_ratio": same_ratio,

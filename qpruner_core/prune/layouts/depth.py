@@ -33,7 +33,7 @@ def depth(
         shape[layer] = None
         amount -= cost
     if amount > max(blocks.layer_parameters):
-        raise refuse_ratio(blocks, ratio, sum(blocks.layer_parameters[layer] for layer in removable))
+        raise refuse_ratio(blocks, settings, ratio, sum(blocks.layer_parameters[layer] for layer in removable))
     return shape
 
 

@@ -44,7 +44,7 @@ def global_ranking(
         amount -= removal.parameters
         rungs[removal.layer, removal.of_attention] = removal.widths
     if amount > max((removal.parameters for removal in removals), default=0):
-        raise refuse_ratio(blocks, ratio, sum(removal.parameters for removal in removals))
+        raise refuse_ratio(blocks, settings, ratio, sum(removal.parameters for removal in removals))
     for (layer, _), widths in rungs.items():
         now = shape[layer]
         assert now is not None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from qpruner_core.errors import InvalidConfigError
+from qpruner_core.models.families import Unit
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
@@ -52,11 +53,37 @@ def prunable_layers(blocks: Blocks, settings: PruneConfig) -> list[int]:
     return layers
 
 
-def refuse_ratio(blocks: Blocks, ratio: float, most: float) -> InvalidConfigError:
+def refuse_ratio(blocks: Blocks, settings: PruneConfig, ratio: float, most: float) -> InvalidConfigError:
     """The error for a ``ratio`` that is not to be had; ``most``: parameters that could be removed from ``blocks``."""
     possible = blocks.removed_fraction() + most / blocks.first_total
     return InvalidConfigError(
         f"Removing {ratio:.1%} of the layers' parameters is not possible: at most {possible:.1%} can go.",
         field="prune.ratio",
-        remedy="Choose a smaller ratio, protect fewer layers, or prune attention too (prune.attention_unit).",
+        remedy=f"{one_of('choose a smaller ratio', *ways_to_prune_more(blocks, settings)).capitalize()}.",
     )
+
+
+def ways_to_prune_more(blocks: Blocks, settings: PruneConfig) -> list[str]:
+    """What the user may do so that more of ``blocks`` can be removed, as phrases in the imperative."""
+    protects = settings.layout != "stock" and settings.protect_first + settings.protect_last > 0
+    ways = ["protect fewer layers (prune.protect_first, prune.protect_last)"] if protects else []
+    if settings.layout == "depth":
+        return ways
+    unprotected = blocks.unprotected(settings.protect_first, settings.protect_last)
+    layers = range(len(blocks.widths)) if settings.layout == "stock" else unprotected
+    if any(
+        Unit.CHANNEL in blocks.unit_parameters[layer]
+        and 1 < blocks.widths[layer].intermediate_size <= settings.width_multiple
+        for layer in layers
+    ):
+        ways.append("choose a smaller prune.width_multiple")
+    heads = any(blocks.widths[layer].num_attention_heads > 1 for layer in layers)
+    if settings.attention_unit == "none" and heads and (settings.layout != "stock" or blocks.family.explicit_head_dim):
+        ways.append("prune attention too (prune.attention_unit)")
+    return ways
+
+
+def one_of(*ways: str) -> str:
+    """These ways as alternatives in a sentence."""
+    *first, last = ways
+    return f"{', '.join(first)}{',' if len(first) > 1 else ''} or {last}" if first else last

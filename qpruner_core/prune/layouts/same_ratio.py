@@ -44,7 +44,7 @@ def same_ratio(
     missing = amount - sum(ladders[part].removed[rung] for part, rung in rungs.items())
     groups = [above - below for ladder in ladders.values() for below, above in pairwise(ladder.removed)]
     if missing > max(groups, default=0):
-        raise refuse_ratio(blocks, ratio, sum(ladder.removed[-1] for ladder in ladders.values()))
+        raise refuse_ratio(blocks, settings, ratio, sum(ladder.removed[-1] for ladder in ladders.values()))
     for layer in layers:
         shape[layer] = with_rungs(
             blocks.widths[layer], *(ladders[layer, part].widths[rungs[layer, part]] for part in (0, 1))

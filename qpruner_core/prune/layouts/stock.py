@@ -46,7 +46,7 @@ def stock(
     rung = _attention_rung(attention, mlp, accepted, share, amount)
     if rung is None:
         most = max(attention.removed[rung] for rung in accepted) + mlp.removed[-1]
-        raise refuse_ratio(blocks, ratio, most * len(blocks.widths))
+        raise refuse_ratio(blocks, settings, ratio, most * len(blocks.widths))
     channels = mlp.widths[mlp.nearest(amount - attention.removed[rung])]
     return [with_rungs(now, attention.widths[rung], channels)] * len(blocks.widths)
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from qpruner_core import CancelToken, CompressionConfig, compress
+from qpruner_core import CancelToken, CompressionConfig, check, compress
 from qpruner_core.errors import (
     BudgetInfeasibleError,
     BudgetInvalidError,
@@ -19,7 +20,7 @@ from qpruner_core.errors import (
 )
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TrialRecorded
 from qpruner_core.stage_store import file_sha256
-from tests.core.pipeline.conftest import FinishedRun, checkpoint_hashes, quick_config
+from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config
 from tests.small_disk import NoSmallDiskError, mount_small_disk
 
 
@@ -156,6 +157,24 @@ def test_a_budget_that_cannot_be_met_fails_before_any_work_and_says_the_smallest
     assert report.measurement("final").bytes == smallest
     with pytest.raises(BudgetInfeasibleError):
         compress(quick_config(tiny_llama, text_dataset, memory_budget=smallest - 1), tmp_path / "less")
+
+
+@pytest.mark.parametrize(
+    ("changed", "helps", "no_help"),
+    [
+        ({"ratio": 0.1}, "larger prune.ratio", "protect"),
+        ({"ratio": 0.0, "protect_first": 3, "protect_last": 3}, "prune.protect_first", "larger prune.ratio"),
+        ({"ratio": None, "protect_first": 3, "protect_last": 3}, "prune.protect_first", "larger prune.ratio"),
+    ],
+)
+def test_the_remedy_of_a_budget_that_cannot_be_met_is_one_that_helps(
+    changed: dict[str, Any], helps: str, no_help: str, tiny_llama: Path, text_dataset: Path, tmp_path: Path
+) -> None:
+    prune = QUICK["prune"] | changed
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        check(quick_config(tiny_llama, text_dataset, memory_budget=100_000, prune=prune))
+    assert helps in caught.value.remedy
+    assert no_help not in caught.value.remedy
 
 
 def test_a_budget_above_the_models_size_is_refused(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
