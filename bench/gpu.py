@@ -85,7 +85,7 @@ def prune_phases(checkpoint: Path, output: Path, options: argparse.Namespace) ->
     shape = plan_shape(Blocks.of(model.config, family), settings, options.ratio)
     with _measured("prune: refit", peaks):
         compensate = COMPENSATIONS[settings.compensation]
-        weights = compensate(model, family, shape, importance, ids, lambda done, total: None)
+        weights = compensate(model, family, shape, importance, ids, lambda done, total: None, consume=True)
     with _measured("prune: cut", peaks):
         model = prune_model(model, family, shape, importance, replacements=weights, consume=True)
     with _measured("prune: write", peaks):

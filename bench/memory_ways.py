@@ -67,7 +67,9 @@ def _ours(task: Task, meter: MemoryMeter) -> None:
     with meter.phase("refit"):
         shape = _shape(task, model, family)
         compensate = COMPENSATIONS[settings.compensation]
-        weights = compensate(model, family, shape, importance, _calibration(task, model), lambda done, total: None)
+        weights = compensate(
+            model, family, shape, importance, _calibration(task, model), lambda done, total: None, consume=True
+        )
     with meter.phase("prune"):
         model = prune_model(model, family, shape, importance, replacements=weights, consume=True)
     with meter.phase("write"):

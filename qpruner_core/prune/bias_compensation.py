@@ -22,6 +22,8 @@ def compensating_biases(
     importance: Sequence[LayerImportance],
     calibration: torch.Tensor,
     on_batch: OnBatch,
+    *,
+    consume: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Biases of the modules that end attention and MLP in the model that ``prune_model`` makes of the same arguments.
 

@@ -11,8 +11,9 @@ from qpruner_core.prune.config import CompensationName
 from qpruner_core.prune.refit import refitted_weights
 
 COMPENSATIONS: dict[CompensationName, Callable[..., dict[str, torch.Tensor]]] = {
-    "none": lambda *_: {},
+    "none": lambda *_, **__: {},
     "bias": compensating_biases,
     "refit": refitted_weights,
 }
-"""Each takes (model, family, shape, importance, calibration, on_batch) and answers with parameters of the new model."""
+"""Each takes (model, family, shape, importance, calibration, on_batch) and answers with parameters of the new model.
+With ``consume=True`` it may change weights of the old one instead, which is then only good for cutting."""

@@ -100,7 +100,8 @@ def _step(
     replacements: dict[str, torch.Tensor] = {}
     if compensates(settings):
         compensate = COMPENSATIONS[settings.compensation]
-        replacements = compensate(model, family, shape, importance, calibration, passes.next("making up for it"))
+        on_batch = passes.next("making up for it")
+        replacements = compensate(model, family, shape, importance, calibration, on_batch, consume=consume)
     pruned = prune_model(
         model,
         family,

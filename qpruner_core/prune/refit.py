@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -53,12 +54,15 @@ def refitted_weights(
     on_batch: OnBatch,
     *,
     moments: Mapping[nn.Module, torch.Tensor] | None = None,
+    consume: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Weights of cut attention outputs and MLP ends in the model that ``prune_model`` makes of the same arguments.
 
     Under the names of the new model, in the dtype and orientation of the old weights. Second moments are held for a
     few modules at a time, a tenth of the weights' bytes or 256 MiB, and ``calibration [sequences, length]`` is read
     once for each such part of the model. ``moments``: those of every module that is cut, if they are known.
+    ``consume``: put the weights into the kept columns of ``model`` itself, which is then only good for cutting, and
+    answer with none: without it, copies of all of them are held beside the model.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
@@ -69,13 +73,20 @@ def refitted_weights(
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     parts = list(_parts(endings, max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)))
     weights: dict[str, torch.Tensor] = {}
-    for number, part in enumerate(parts):
+    # The last layers first: what has been fitted changes no input of what is still to be
+    for number, part in enumerate(reversed(parts)):
         measured = second_moments(
             model, [ending.linear for ending in part], calibration, _in_part(on_batch, number, len(parts))
         )
         for ending in part:
             # Not kept: of the largest modules the moments and the system would be too much together
-            weights[f"{ending.name}.weight"] = _fitted(ending, measured.pop(ending.linear))
+            fitted = _fitted(ending, measured.pop(ending.linear))
+            if consume:
+                columns = 0 if isinstance(ending.linear, Conv1D) else 1
+                weight = cast(torch.Tensor, ending.linear.weight)
+                weight.data.index_copy_(columns, ending.kept.to(weight.device), fitted)
+            else:
+                weights[f"{ending.name}.weight"] = fitted
     return weights
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from qpruner_core.models.families import Family, family_names, family_of, linear
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune import refit
 from qpruner_core.prune.refit import RIDGE, refitted_weights
-from qpruner_core.prune.surgery import kept_entries, kept_units
+from qpruner_core.prune.surgery import kept_entries, kept_units, prune_model
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
 
@@ -112,3 +114,23 @@ def test_a_channel_that_is_always_zero_takes_nothing_over_and_breaks_nothing() -
     column = int((kept == 3).nonzero())
     assert torch.equal(weight[:, column], layer.get_parameter("mlp.down_proj.weight").data[:, 3])
     assert weight.isfinite().all()
+
+
+@pytest.mark.parametrize("model_type", family_names())
+def test_a_consumed_model_is_cut_to_the_same_weights_in_the_memory_of_one_part(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(model_type, dtype=torch.float32)
+    family = family_of(model)
+    importance, shape = random_importance(model, family), _cut_shape(model, family)
+    weights = refitted_weights(model, family, shape, importance, IDS, _ignore)
+    expected = prune_model(model, family, shape, importance, replacements=weights)
+    monkeypatch.setattr(refit, "_LEAST_ALLOWANCE", 1)
+    monkeypatch.setattr(refit, "_SHARE_OF_WEIGHTS", 10**12)  # a module at a time
+    consumed = copy.deepcopy(model)
+
+    assert refitted_weights(consumed, family, shape, importance, IDS, _ignore, consume=True) == {}
+
+    actual = prune_model(consumed, family, shape, importance)
+    for name, tensor in expected.named_parameters():
+        assert torch.equal(tensor, actual.get_parameter(name)), name
