@@ -12,7 +12,7 @@ from bench.resident_memory import PhasePeak
 _PAGE = """\
 # Memory of pruning
 
-Written by `make bench-memory` on {date}.
+Written by `bench/memory.py` on {date}.
 
 - Machine: {machine}; {threads} threads
 - Versions: {versions}

@@ -30,7 +30,8 @@ class Machine(BaseModel):
 
 
 class Report(BaseModel):
-    """``default``: the recipe that is the product's default. ``correlations``: a markdown table, or empty."""
+    """``default``: the recipe that is the product's default. ``correlations``: a markdown table, or empty.
+    ``note``: what else must be known of how the rows came about."""
 
     model: str
     default: str
@@ -38,6 +39,7 @@ class Report(BaseModel):
     machine: Machine
     rows: list[Row]
     correlations: str = ""
+    note: str = ""
 
 
 def this_machine() -> Machine:

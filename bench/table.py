@@ -19,6 +19,7 @@ def render(report: Report, plot: str) -> str:
     parts = [
         "# Pruning, before any recovery",
         _made_by(report),
+        *([report.note] if report.note else []),
         "## Against LLM-Pruner",
         *_comparisons(report, text, ratios),
         f"![Perplexity on {text} against parameters]({plot})",
@@ -111,7 +112,7 @@ def _lower(ours: float, theirs: float) -> str:
 def _made_by(report: Report) -> str:
     made = report.machine
     return (
-        f"Made by `make bench-prune` on {made.date}: {report.model} in bfloat16 on {made.machine}, {made.threads} "
+        f"Made by `bench/prune.py` on {made.date}: {report.model} in bfloat16 on {made.machine}, {made.threads} "
         f"threads; {made.versions}. Drawn again from `prune.json` by `python -m bench.prune --render`."
     )
 
