@@ -1,0 +1,116 @@
+"""A model's predictions on fixed text, computed from the first layer on that is not as it was before."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from qpruner_core.models.families import Family
+
+_TRIALS = 2
+"""Of at least so many different models the kept layers' inputs must fit, else fewer layers' inputs are kept."""
+
+
+class PrefixForward:
+    """Runs ``model`` on ``sequences`` (token ids ``[sequences, length]``) and keeps what enters its layers.
+
+    A model is told apart by ``states``: one value for all that comes before the layers (the embeddings), then one for
+    each layer, for example its bits. Where another model began with the same states, its layers are not run again:
+    they pass on the hidden state that was kept. Everything else (positions, masks, final norm, head) is the model's
+    own, so logits are the same to the last bit as those of a whole forward.
+
+    At most ``capacity`` bytes of hidden states are kept, the least recently used dropped first. If they do not hold
+    the inputs of all layers of two models, only those of every second, third, … layer are kept.
+    """
+
+    def __init__(self, model: PreTrainedModel, family: Family, sequences: torch.Tensor, *, capacity: int) -> None:
+        self._model = model
+        self._layers = family.decoder_layers(model)
+        self._sequences = [sequence.unsqueeze(0).to(model.device) for sequence in sequences]
+        self._kept: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+        self.kept_bytes = 0
+        self._capacity = capacity
+        self._forms: dict[int, int] = {}  # layer -> entries of the tuple that it answers with
+        width = int(model.config.hidden_size) * model.dtype.itemsize
+        wanted = _TRIALS * (len(self._layers) - 1) * sequences.numel() * width
+        every = max(1, -(-wanted // max(capacity, 1)))
+        self._places = range(every, len(self._layers), every)
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @torch.no_grad()
+    def logits(self, sequence: int, states: Sequence[Hashable] | None = None) -> torch.Tensor:
+        """Logits ``[length, vocabulary]`` of the model as it is now on sequence number ``sequence``.
+
+        ``states`` (see above) must differ wherever the model does; without them everything is computed.
+        """
+        keys: dict[int, Hashable] = {}
+        if states is not None:
+            keys = {place: (sequence, tuple(states[: place + 1])) for place in self._places}
+        known = [place for place, key in keys.items() if key in self._kept]
+        for place in known:
+            self._kept.move_to_end(keys[place])
+        first = max(known, default=0)
+        with self._passing(first, None if first == 0 else self._kept[keys[first]]), self._keeping(first, keys):
+            logits: torch.Tensor = self._model(input_ids=self._sequences[sequence], use_cache=False).logits[0]
+        return logits
+
+    @contextmanager
+    def _passing(self, first: int, hidden: torch.Tensor | None) -> Iterator[None]:
+        """Within it the layers before ``first`` do nothing but say ``hidden``."""
+        skipped = self._layers[:first]
+        try:
+            for index, layer in enumerate(skipped):
+                entries = self._forms.get(index)
+                output = hidden if entries is None else (hidden, *[None] * (entries - 1))
+                layer.forward = _saying(output)
+            yield
+        finally:
+            for layer in skipped:
+                layer.__dict__.pop("forward", None)
+
+    @contextmanager
+    def _keeping(self, first: int, keys: dict[int, Hashable]) -> Iterator[None]:
+        """Within it what the layers behind ``first`` get as their input is kept under ``keys``."""
+
+        def keep(place: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+                hidden = output[0] if isinstance(output, tuple) else output
+                self._keep(keys[place], hidden)
+
+            return hook
+
+        def note_form(index: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+                if isinstance(output, tuple):
+                    self._forms[index] = len(output)
+
+            return hook
+
+        hooks = [self._layers[p - 1].register_forward_hook(keep(p)) for p in keys if p > first]
+        if first == 0:
+            hooks += [layer.register_forward_hook(note_form(index)) for index, layer in enumerate(self._layers)]
+        try:
+            yield
+        finally:
+            for handle in hooks:
+                handle.remove()
+
+    def _keep(self, key: Hashable, hidden: torch.Tensor) -> None:
+        size = hidden.numel() * hidden.element_size()
+        while self._kept and self.kept_bytes + size > self._capacity:
+            _, dropped = self._kept.popitem(last=False)
+            self.kept_bytes -= dropped.numel() * dropped.element_size()
+        if size <= self._capacity:
+            self._kept[key] = hidden
+            self.kept_bytes += size
+
+
+def _saying(output: object) -> Callable[..., object]:
+    return lambda *args, **kwargs: output
