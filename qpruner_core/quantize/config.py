@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from qpruner_core.strict import StrictModel
@@ -13,4 +15,11 @@ class QuantizeConfig(StrictModel):
     double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scaling is alpha / rank.")
-    loftq_iterations: int = Field(default=2, ge=0, description="Alternations of LoftQ; 0 starts adapters at zero.")
+    initialisation: Literal["loftq", "qera", "zero"] = Field(
+        default="loftq",
+        description="What adapters begin as: nearest to what quantization took of the weights (loftq), or of the "
+        "outputs on calibration text (qera), or nothing (zero).",
+    )
+    loftq_iterations: int = Field(
+        default=2, ge=0, description="Times that a weight is quantized and its adapter fitted; 0 starts them at zero."
+    )

@@ -1,0 +1,26 @@
+"""QERA (arXiv 2410.06040): the adapter that leaves the least error in the layer's output."""
+
+from __future__ import annotations
+
+import torch
+
+from qpruner_core.quantize.initialisations.base import factors, truncated_svd
+
+_LEAST_SCALE = 1e-4
+"""Of the largest: what an input that is never seen counts as."""
+
+
+def qera(
+    error: torch.Tensor, input_scale: torch.Tensor | None, *, rank: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """``B·A = SVD_rank(error·S)·S⁻¹`` with ``S = diag(input_scale)``; see :class:`Initialisation`.
+
+    The least ``E‖(error − B·A)·x‖²`` over inputs ``x`` that are uncorrelated (QERA-approx, theorem 2): an error in a
+    column weighs as much as the input that it is multiplied with.
+    """
+    if input_scale is None:
+        raise ValueError("qera needs the scale of the inputs")
+    scale = input_scale.to(error.device, torch.float32)
+    scale = scale.clamp(min=_LEAST_SCALE * scale.max()) if scale.any() else torch.ones_like(scale)
+    u, s, v = truncated_svd(error * scale, rank, seed)
+    return factors(u, s, v / scale.unsqueeze(1), rank)
