@@ -2,7 +2,8 @@
 
 Layout: ``<root>/<stage>/`` holds the stage's files and ``stage.json`` (its summary, seconds, the digest of the
 config and of the stages before it, and size and SHA-256 of every file). A run that is killed leaves at most a
-``<stage>.partial`` directory, which the next run deletes.
+``<stage>.partial`` directory, which the next run deletes, and a ``<stage>.progress`` directory, from which a long stage
+goes on; it goes when the stage is finished.
 """
 
 from __future__ import annotations
@@ -82,6 +83,13 @@ class StageStore:
         """Where the finished ``stage`` lies, whether or not it exists."""
         return self.root / stage
 
+    def progress_directory(self, stage: StageName) -> Path:
+        """Where ``stage`` may keep what a killed run of it goes on from, whether or not it exists; gone when finished.
+
+        What lies there may be of other settings: whoever writes it says of which.
+        """
+        return self.root / f"{stage}.progress"
+
     def load(self, stage: StageName, key: str) -> StageRecord | None:
         """The record of ``stage`` if it is finished, was made from ``key`` and its files are whole."""
         path = self.directory(stage) / STAGE_FILE
@@ -115,4 +123,5 @@ class StageStore:
             os.fsync(stream.fileno())
         shutil.rmtree(self.directory(stage), ignore_errors=True)
         partial.rename(self.directory(stage))
+        shutil.rmtree(self.progress_directory(stage), ignore_errors=True)
         return record

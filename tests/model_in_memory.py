@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from qpruner_core.finetune.batches import Batch
+from qpruner_core.data import Example
+from qpruner_core.finetune.batches import make_batch
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.finetune.training import train_adapter
 from qpruner_core.models import load_model
@@ -49,7 +50,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     targets = [path.rpartition(".")[2] for path in family.linears]
     torch.manual_seed(0)
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM"))
-    batch = Batch(input_ids=IDS, attention_mask=torch.ones_like(IDS), labels=IDS)
+    batch = make_batch([[Example(IDS[0], IDS[0])]], IDS.device)
     settings = FinetuneConfig(steps=3, learning_rate=0.05, warmup_steps=0)
     train_adapter(adapted.train(), iter([batch] * 3), settings, lambda step, loss: None)
     for name, parameter in adapted.named_parameters():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from qpruner_core.strict import StrictModel
@@ -13,7 +15,32 @@ class FinetuneConfig(StrictModel):
     steps: int = Field(default=200, ge=0, description="Optimiser steps; 0 skips recovery.")
     batch_size: int = Field(default=2, ge=1, description="Sequences per forward pass.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Forward passes per optimiser step.")
+    loss: Literal["auto", "distillation", "cross_entropy"] = Field(
+        default="auto",
+        description="What is learned: the text (cross_entropy), or the dense model's predictions on it (distillation); "
+        "auto distils where the dense model fits into free memory.",
+    )
+    temperature: float = Field(default=1.0, gt=0, le=100, description="Softens both predictions in distillation.")
     learning_rate: float = Field(default=4e-4, gt=0, description="Peak learning rate of AdamW.")
-    warmup_steps: int = Field(default=20, ge=0, description="Steps of linear warm-up before cosine decay.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="How the learning rate goes on after warm-up."
+    )
+    warmup_steps: int = Field(default=20, ge=0, description="Steps of linear warm-up, at most half of all.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="LoRA dropout.")
     max_gradient_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+    packing: bool = Field(
+        default=True, description="Several short examples in one sequence, none of which sees the others."
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute activations twice rather than keep them: less memory, a third more time."
+    )
+    validation_sequences: int = Field(
+        default=16, ge=0, description="Examples of the training side kept back to choose the best step; 0: the last."
+    )
+    evaluate_every: int = Field(default=50, ge=1, description="Steps between evaluations on what was kept back.")
+    patience: int = Field(
+        default=3, ge=0, description="Stop after so many evaluations in a row without a better one; 0 never does."
+    )
+    checkpoint_every: int = Field(
+        default=50, ge=1, description="Steps between savings, from which a run that was killed goes on."
+    )

@@ -1,0 +1,124 @@
+"""Where a training is: everything that its next step follows from, and how that is saved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from qpruner_core.finetune.config import FinetuneConfig
+
+_FILE = "training.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Curves(BaseModel):
+    """``step``: finished optimiser steps. ``losses``: of each of them. ``validation``: (step, loss), in order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int = 0
+    losses: list[float] = []
+    validation: list[tuple[int, float]] = []
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The first evaluation with the lowest loss."""
+        return min(self.validation, key=lambda point: point[1])
+
+    @property
+    def evaluations_since_best(self) -> int:
+        """How many evaluations there were after the best one."""
+        return len(self.validation) - 1 - self.validation.index(self.best)
+
+
+class TrainingState:
+    """The adapter of ``model`` under training.
+
+    The model computes with bfloat16 ``factors``; the optimiser works on float32 ``masters`` of them, as steps are too
+    small for bfloat16 to hold. ``best``: the factors of the best evaluation, if there was one.
+    """
+
+    def __init__(self, model: PeftModel, settings: FinetuneConfig) -> None:
+        self.factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.masters = [torch.nn.Parameter(factor.detach().float().clone()) for factor in self.factors]
+        self.optimizer = torch.optim.AdamW(self.masters, lr=settings.learning_rate, weight_decay=0.0)
+        self.curves = Curves()
+        self.best: list[torch.Tensor] | None = None
+        for factor in self.factors:
+            factor.data = factor.data.to(torch.bfloat16)
+
+    def gradients_to_masters(self) -> None:
+        """Move the factors' gradients over."""
+        for master, factor in zip(self.masters, self.factors, strict=True):
+            master.grad = None if factor.grad is None else factor.grad.float()
+            factor.grad = None
+
+    def masters_to_factors(self) -> None:
+        """Let the model compute with the masters."""
+        for master, factor in zip(self.masters, self.factors, strict=True):
+            factor.data.copy_(master.data)
+
+    def remember_best(self) -> None:
+        """The factors as they are now are the best so far."""
+        self.best = [factor.detach().clone() for factor in self.factors]
+
+    def restore_best(self) -> None:
+        """Give the model the best factors, if any were remembered."""
+        for factor, best in zip(self.factors, self.best or [], strict=self.best is not None):
+            factor.data.copy_(best)
+
+    def save(self, directory: Path, key: str) -> None:
+        """Write the state to ``directory`` in one file that replaces the last, all or nothing."""
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {f"master.{index}": master.detach() for index, master in enumerate(self.masters)}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}": moments[name] for name in _MOMENTS}
+        tensors |= {f"best.{index}": best for index, best in enumerate(self.best or [])}
+        partial = directory / f"{_FILE}.partial"
+        try:
+            save_file(tensors, partial, {"key": key, "curves": self.curves.model_dump_json()})
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(directory / _FILE)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load(self, directory: Path, key: str) -> bool:
+        """Go on where :meth:`save` was called with the same ``key``; ``False`` if that left nothing usable."""
+        try:
+            with safe_open(directory / _FILE, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != key:
+                    return False
+                curves = Curves.model_validate_json(metadata["curves"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            self._take(curves, tensors)
+        except (OSError, ValueError, KeyError, SafetensorError):
+            return False
+        return True
+
+    def _take(self, curves: Curves, tensors: dict[str, torch.Tensor]) -> None:
+        count = range(len(self.masters))
+        state: dict[str, Any] = self.optimizer.state_dict()
+        state["state"] = {
+            index: {"step": torch.tensor(float(curves.step)), **{name: tensors[f"{name}.{index}"] for name in _MOMENTS}}
+            for index in count
+            if f"{_MOMENTS[0]}.{index}" in tensors
+        }
+        masters = [tensors[f"master.{index}"] for index in count]
+        device = self.factors[0].device
+        best = [tensors[f"best.{index}"].to(device) for index in count] if curves.validation else None
+        if any(saved.shape != master.shape for saved, master in zip(masters, self.masters, strict=True)):
+            raise ValueError("of another adapter")
+        self.optimizer.load_state_dict(state)
+        for saved, master in zip(masters, self.masters, strict=True):
+            master.data.copy_(saved)
+        self.masters_to_factors()
+        self.curves, self.best = curves, best
