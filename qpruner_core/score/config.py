@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from qpruner_core.strict import StrictModel
+
+Information = Literal["kmeans", "knn", "gaussian"]
 
 
 class ScoreConfig(StrictModel):
     """How layer importance and (layer, precision) sensitivity are measured."""
 
     calibration_sequences: int = Field(default=8, ge=1, description="Sequences of calibration text.")
-    clusters: int = Field(default=32, ge=2, description="Bins of a layer's output in the mutual-information estimate.")
+    information: Information = Field(
+        default="kmeans", description="Estimator of the mutual information of a layer's output and the prediction."
+    )
+    clusters: int = Field(default=32, ge=2, description="Bins of a layer's output, for kmeans.")
+    neighbours: int = Field(default=3, ge=1, description="Neighbours of the same prediction, for knn.")
+    components: int = Field(
+        default=16, ge=1, description="Principal components of a layer's output, for knn and gaussian."
+    )
     predictions: int = Field(default=64, ge=2, description="Most frequent predicted tokens told apart; others are one.")

@@ -9,7 +9,7 @@ from qpruner_core.models import load_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
-from qpruner_core.score.mutual_information import layer_mutual_information
+from qpruner_core.score.information.layer_outputs import layer_mutual_information
 from qpruner_core.score.scores import Scores
 from qpruner_core.stage import StageContext
 
@@ -26,8 +26,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         model,
         family,
         calibration,
-        clusters=settings.clusters,
-        predictions=settings.predictions,
+        settings,
         seed=context.config.seed,
         on_layer=lambda done, total: context.progress(0.2 * done / total, "mutual information"),
     )

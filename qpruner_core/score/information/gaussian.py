@@ -1,0 +1,58 @@
+"""What a Gaussian classifier finds out: the lower bound ``I(X; Y) ≥ H(Y) - CE`` (Barber and Agakov, 2003).
+
+CE is the cross-entropy, on positions that it was not fitted to, of linear discriminant analysis: Gaussians with one
+mean a label and one covariance for all (shrunk by Ledoit and Wolf's rule), on the first ``components`` principal
+components. If X is that, the bound is tight; whatever X is, it stays a bound, so it is never above H(Y). The
+log-determinant ``½ log |Σ| / |Σ_within|`` is not used: with many labels X is far from one Gaussian, and then that is
+neither a lower nor an upper bound.
+
+What only a curved boundary tells apart is not seen. With few positions a label, the error of the means makes it low.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from sklearn.covariance import LedoitWolf
+from sklearn.model_selection import StratifiedKFold
+
+from qpruner_core.score.config import ScoreConfig
+from qpruner_core.score.information.discrete import discrete_entropy
+from qpruner_core.score.information.estimator import at_least, require_positions
+from qpruner_core.score.information.principal import principal_components
+
+_FOLDS = 5
+_LEAST_VARIANCE = 1e-6  # of all there is: vectors that repeat have none around their label's mean
+
+
+def gaussian(hidden: NDArray[np.float32], labels: NDArray[np.int64], settings: ScoreConfig, seed: int) -> float:
+    """H(Y) - CE in nats, see :class:`Estimator`, cross-validated five-fold.
+
+    The rarest labels count as one where they are on fewer positions than there are folds.
+    """
+    require_positions(len(hidden), _FOLDS, "score.calibration_sequences")
+    labels = at_least(labels, _FOLDS)
+    if len(np.unique(labels)) == 1:
+        return 0.0
+    vectors = principal_components(hidden, settings.components, seed)
+    # Folds are runs of positions, not drawn: neighbours in a text are alike, and must not be on both sides.
+    folds = StratifiedKFold(_FOLDS).split(vectors, labels)
+    losses = [_cross_entropy(vectors, labels, fitted, held_out) for fitted, held_out in folds]
+    return max(discrete_entropy(labels) - float(np.concatenate(losses).mean()), 0.0)
+
+
+def _cross_entropy(
+    vectors: NDArray[np.float64], labels: NDArray[np.int64], fitted: NDArray[np.int64], held_out: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """-log q(y|x) in nats of each of the ``held_out`` positions, by Gaussians fitted to the ``fitted`` ones."""
+    names, classes, counts = np.unique(labels[fitted], return_inverse=True, return_counts=True)
+    means = np.stack([vectors[fitted][classes == number].mean(axis=0) for number in range(len(names))])
+    covariance = LedoitWolf(assume_centered=True).fit(vectors[fitted] - means[classes]).covariance_
+    spread = np.trace(covariance) + means.var(axis=0).sum()
+    covariance += _LEAST_VARIANCE * max(spread, np.finfo(float).tiny) * np.eye(len(covariance))
+    towards = np.linalg.solve(covariance, means.T)
+    scores = vectors[held_out] @ towards - (means.T * towards).sum(axis=0) / 2 + np.log(counts / counts.sum())
+    own = np.searchsorted(names, labels[held_out])
+    loss: NDArray[np.float64] = -log_softmax(scores, axis=1)[np.arange(len(own)), own]
+    return loss

@@ -1,0 +1,19 @@
+"""Vectors of a layer in the few directions in which they vary most."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+
+def principal_components(hidden: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float64]:
+    """``hidden [n, d]`` in its ``count`` first principal components (all, if it has fewer), float64 ``[n, count]``.
+
+    What the others tell of anything is lost: by the data-processing inequality mutual information only falls.
+    """
+    vectors = hidden.astype(np.float64)
+    if vectors.shape[1] <= count:
+        return vectors
+    reduced: NDArray[np.float64] = PCA(min(count, len(vectors)), random_state=seed).fit_transform(vectors)
+    return reduced
