@@ -21,6 +21,7 @@ from qpruner_core.quantize.config import QuantizeConfig
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_PROOF_TOKENS = 16
 
 
 def adapter_name(linear: str, factor: str) -> str:
@@ -29,11 +30,18 @@ def adapter_name(linear: str, factor: str) -> str:
 
 
 def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, targets: list[str]) -> None:
-    """Write adapter tensors, under PEFT's names, as a directory that ``PeftModel.from_pretrained`` loads."""
+    """Write adapter tensors, under PEFT's names, as a directory that ``PeftModel.from_pretrained`` loads.
+
+    Ranks are those of the tensors; where they are not ``settings.lora_rank``, alpha is such that the scaling stays.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    ranks = _other_ranks(tensors, settings.lora_rank)
+    scaling = settings.lora_alpha / settings.lora_rank
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
+        rank_pattern=ranks,
+        alpha_pattern={linear: scaling * rank for linear, rank in ranks.items()},
         target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
@@ -43,6 +51,17 @@ def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, t
     values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n")
     save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, directory / WEIGHTS)
+
+
+def _other_ranks(tensors: Tensors, usual: int) -> dict[str, int]:
+    """Module name -> rank of those adapters that do not have the usual one."""
+    suffix = adapter_name("", "A").removeprefix(_PREFIX)
+    ranks = {
+        name.removeprefix(_PREFIX).removesuffix(suffix): tensor.shape[0]
+        for name, tensor in tensors.items()
+        if name.endswith(suffix)
+    }
+    return {linear: ranks[linear] for linear in sorted(ranks) if ranks[linear] != usual}
 
 
 def attach_adapter(
@@ -70,6 +89,27 @@ def attach_adapter(
         if ".lora_" in name:
             parameter.data = parameter.data.to(dtype)
     return peft_model.train() if trainable else peft_model.eval()
+
+
+@torch.no_grad()
+def require_acting_adapter(model: PeftModel) -> None:
+    """Prove that the adapter on ``model`` changes its predictions, unless every ``B`` is zero.
+
+    Raises:
+        CorruptModelError: with the adapter turned off, the logits are the same.
+    """
+    if not any(".lora_B." in name and bool(tensor.any()) for name, tensor in model.named_parameters()):
+        return
+    ids = torch.arange(_PROOF_TOKENS, device=model.device).unsqueeze(0) % model.config.vocab_size
+    logits = model(input_ids=ids, use_cache=False).logits
+    with model.disable_adapter():
+        without = model(input_ids=ids, use_cache=False).logits
+    if torch.equal(logits, without):
+        raise CorruptModelError(
+            "The adapter does nothing: with it and without it the model says the same.",
+            field="finetune",
+            remedy="Report this with the recipe, unless the learning rate was too small to change anything.",
+        )
 
 
 @contextmanager

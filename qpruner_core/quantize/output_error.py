@@ -1,0 +1,75 @@
+"""How far the outputs of quantized modules are from those of the 16-bit ones, measured on text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from qpruner_core.models.families import linear_weight
+from qpruner_core.precisions import Precision
+from qpruner_core.prune.activations import forward_passes, hooked
+from qpruner_core.prune.importance import OnBatch
+from qpruner_core.quantize.fit import FittedLinear
+
+
+@dataclass
+class OutputError:
+    """Sums of squares over the tokens and outputs of one module: of its outputs, and of how far those of the quantized
+    weight alone (``quantized``) and with its adapter (``adapted``) are from them."""
+
+    outputs: float = 0.0
+    quantized: float = 0.0
+    adapted: float = 0.0
+
+    @property
+    def before(self) -> float:
+        """Relative root mean square error without adapter, as a share of 1."""
+        return math.sqrt(self.quantized / self.outputs) if self.outputs else 0.0
+
+    @property
+    def after(self) -> float:
+        """The same with adapter."""
+        return math.sqrt(self.adapted / self.outputs) if self.outputs else 0.0
+
+
+def output_errors(
+    model: PreTrainedModel,
+    fitted: Mapping[str, FittedLinear],
+    kinds: Mapping[str, Precision],
+    text: torch.Tensor,
+    on_batch: OnBatch,
+) -> dict[str, OutputError]:
+    """The error of every module of ``fitted`` (by full name, at the precision ``kinds[name]``) for the inputs that it
+    has in the 16-bit ``model`` on ``text [sequences, length]``, int64.
+
+    Without adapter means the weight rounded to the nearest, with no adapter in mind. Inputs are rounded as the
+    precision rounds them.
+    """
+    errors = {name: OutputError() for name in fitted}
+
+    def measuring(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def measure(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            inputs = args[0].flatten(0, -2)
+            _add(errors[name], linear_weight(module), inputs, fitted[name], kinds[name])
+
+        return measure
+
+    with hooked([model.get_submodule(name).register_forward_pre_hook(measuring(name)) for name in fitted]):
+        forward_passes(model, text, on_batch)
+    return errors
+
+
+def _add(error: OutputError, weight: torch.Tensor, inputs: torch.Tensor, fitted: FittedLinear, kind: Precision) -> None:
+    outputs = inputs.float() @ weight.float().T
+    rounded = kind.round_input(inputs).float()
+    plain = kind.decode(kind.encode(weight)).float()
+    error.outputs += outputs.square().sum().item()
+    error.quantized += (outputs - rounded @ plain.T).square().sum().item()
+    adapter = (inputs.float() @ fitted.a.to(weight.device).T) @ fitted.b.to(weight.device).T
+    adapted = rounded @ kind.decode(fitted.tensors).float().T + fitted.scaling * adapter
+    error.adapted += (outputs - adapted).square().sum().item()
