@@ -68,7 +68,7 @@ class JobCollector(Collector):
         """The figures; only ``qpruner_database_up 0`` while the database is away."""
         try:
             with self._factory() as session:
-                families = [_jobs(session), _oldest_queued(session), _stage_seconds(session)]
+                families = [_jobs(session), _oldest_queued(session), _stage_seconds(session), _reused(session)]
         except SQLAlchemyError as error:
             logger.warning("metrics: %s", error)
             families = []
@@ -101,6 +101,14 @@ def _oldest_queued(session: Session) -> Metric:
 def _stage_seconds(session: Session) -> Metric:
     family = SummaryMetricFamily("qpruner_stage_seconds", "Seconds of finished stages.", labels=("stage",))
     query = select(StageResult.stage, func.count(), func.sum(StageResult.seconds)).group_by(StageResult.stage)
-    for stage, count, seconds in session.execute(query):
+    for stage, count, seconds in session.execute(query.where(StageResult.reused_from.is_(None))):
         family.add_metric((stage,), count_value=count, sum_value=seconds)
+    return family
+
+
+def _reused(session: Session) -> Metric:
+    family = GaugeMetricFamily("qpruner_stages_reused", "Stages taken from another job.", labels=("stage",))
+    query = select(StageResult.stage, func.count()).where(StageResult.reused_from.is_not(None))
+    for stage, count in session.execute(query.group_by(StageResult.stage)):
+        family.add_metric((stage,), count)
     return family

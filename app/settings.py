@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     )
     poll_seconds: float = Field(default=0.5, gt=0, description="How often dispatcher, supervisor and streams look.")
     max_attempts: int = Field(default=3, ge=1, description="Attempts of a job that loses its worker.")
+    keep_pruned: bool = Field(
+        default=True, description="Keep the pruned model of a finished job, for jobs that differ in the budget alone."
+    )
     worker_threads: int = Field(default=0, ge=0, description="CPU threads of a job's process; 0 is every core.")
     log_level: str = Field(default="INFO", description="Least severe level that is logged.")
 

@@ -48,10 +48,12 @@ class StageProgress(_Event):
 
 
 class StageFinished(_Event):
-    """A stage's result is complete on disk in ``directory``; ``resumed`` if an earlier call had finished it."""
+    """A stage's result is complete on disk in ``directory``; ``resumed`` if an earlier call or another run had finished
+    it. ``key`` digests everything that it follows from: the same key means the same files."""
 
     type: Literal["stage_finished"] = "stage_finished"
     stage: StageName
+    key: str
     directory: str
     files: list[FileRecord]
     summary: dict[str, Any]

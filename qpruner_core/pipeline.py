@@ -35,7 +35,14 @@ from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.report import CompressionReport
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import RunPlan, StageContext
-from qpruner_core.stage_store import STAGE_FILE, StageRecord, StageStore, disk_full_as_error, list_files
+from qpruner_core.stage_store import (
+    STAGE_FILE,
+    StageFinder,
+    StageRecord,
+    StageStore,
+    disk_full_as_error,
+    list_files,
+)
 
 REPORT = "report.json"
 PIPELINE: tuple[tuple[StageName, Callable[[StageContext, Path], dict[str, Any]]], ...] = (
@@ -57,6 +64,7 @@ def compress(
     policy: SourcePolicy | None = None,
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
+    find_stage: StageFinder = lambda stage, key: False,
 ) -> CompressionReport:
     """Compress a model into a number of bytes.
 
@@ -69,6 +77,8 @@ def compress(
         policy: what may be read, and from where.
         on_event: called with every event, in order, from this thread.
         cancel: set it from another thread to stop; finished stages stay.
+        find_stage: asked, with its key, for each stage that ``work_dir`` lacks, before it is computed; may put the
+            files of another run's equal stage there.
 
     Raises:
         UserError: the model, dataset or budget cannot be used as asked; raised before any stage begins.
@@ -83,7 +93,7 @@ def compress(
     plan = make_plan(config, read_config(source.directory / CONFIG_FILE))
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
-    store = StageStore(work_dir or output.with_name(output.name + ".work"))
+    store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
     key = _base_key(config, source, plan, data().digest)
@@ -124,6 +134,7 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
     context.emit(
         StageFinished(
             stage=context.stage,
+            key=key,
             directory=str(context.store.directory(context.stage)),
             files=record.files,
             summary=record.summary,

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from qpruner_core.events import FileRecord, StageName
 from qpruner_core.strict import StrictModel
 
 STAGE_FILE = "stage.json"
+StageFinder = Callable[[StageName, str], bool]
+"""Puts the files of a finished stage that was made from a key where the store looks for them, if it has them anywhere;
+whether it did. It need not be trusted: key and hashes are checked."""
 
 
 class StageRecord(StrictModel):
@@ -74,10 +77,11 @@ def _disk_full(directory: Path) -> DiskFullError:
 
 
 class StageStore:
-    """The finished stages of one run, below ``root``."""
+    """The finished stages of one run, below ``root``; ``find`` is asked for those that are not there."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, find: StageFinder = lambda stage, key: False) -> None:
         self.root = root
+        self._find = find
 
     def directory(self, stage: StageName) -> Path:
         """Where the finished ``stage`` lies, whether or not it exists."""
@@ -92,6 +96,16 @@ class StageStore:
 
     def load(self, stage: StageName, key: str) -> StageRecord | None:
         """The record of ``stage`` if it is finished, was made from ``key`` and its files are whole."""
+        record = self._load(stage, key)
+        if record is None and self._find(stage, key):
+            record = self._load(stage, key)
+        return record
+
+    def key(self, stage: StageName) -> str:
+        """What the finished ``stage`` was made from."""
+        return StageRecord.model_validate_json((self.directory(stage) / STAGE_FILE).read_bytes()).key
+
+    def _load(self, stage: StageName, key: str) -> StageRecord | None:
         path = self.directory(stage) / STAGE_FILE
         if not path.is_file():
             return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import signal
 import sys
 import threading
@@ -16,8 +17,9 @@ from typing import TextIO
 from pydantic import BaseModel
 
 from qpruner_core.errors import QPrunerError
+from qpruner_core.events import StageName
 from qpruner_core.stage_store import disk_full_as_error
-from worker.protocol import ChildRequest, RunError, RunResult
+from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,10 +30,11 @@ def main() -> int:
     die_with_parent()
     with open(0, "rb", buffering=0, closefd=False) as unbuffered:
         request = ChildRequest.model_validate_json(unbuffered.readline())
-    threading.Thread(target=_die_with_lifeline, name="lifeline", daemon=True).start()
+    answers: queue.SimpleQueue[StageAnswer] = queue.SimpleQueue()
+    threading.Thread(target=_read_lifeline, args=(answers,), name="lifeline", daemon=True).start()
     limit_threads(request.threads)
     try:
-        final: BaseModel = _run(request, lines)
+        final: BaseModel = _run(request, lines, answers)
     except QPrunerError as error:
         traceback.print_exc()
         final = RunError.of(error)
@@ -52,13 +55,17 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
-def _run(request: ChildRequest, lines: TextIO) -> RunResult:
+def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer]) -> RunResult:
     from qpruner_core import compress
+
+    def find_stage(stage: StageName, key: str) -> bool:
+        _tell(lines, StageWanted(stage=stage, key=key))
+        return answers.get().found
 
     with disk_full_as_error(request.work_dir):
         report = compress(
             request.config, request.output, work_dir=request.work_dir, policy=request.policy,
-            on_event=lambda event: _tell(lines, event),
+            on_event=lambda event: _tell(lines, event), find_stage=find_stage,
         )  # fmt: skip
     return RunResult(report=report)
 
@@ -75,12 +82,16 @@ def _tell(lines: TextIO, message: BaseModel) -> None:
     lines.flush()
 
 
-def _die_with_lifeline() -> None:
-    """Kill this process and what it started once the supervisor's end of standard input closes."""
-    os.read(0, 1)
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
+def _read_lifeline(answers: queue.SimpleQueue[StageAnswer]) -> None:
+    """Take answers, and kill this process and what it started once the supervisor's end of standard input closes."""
+    try:
+        with open(0, "rb", buffering=0, closefd=False) as lifeline:
+            while line := lifeline.readline():
+                answers.put(StageAnswer.model_validate_json(line))
+    finally:
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
 
 
 if __name__ == "__main__":

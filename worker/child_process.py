@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from worker.protocol import LINE_ADAPTER, ChildRequest, Line
+from worker.protocol import LINE_ADAPTER, ChildRequest, Line, StageAnswer
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 _LOG = logging.getLogger(__name__)
@@ -65,14 +65,16 @@ class ChildProcess:
         ]
         for reader in self._readers:
             reader.start()
-        with suppress(BrokenPipeError):  # it died already: its exit code and its log tell more
-            self._lifeline.write(request.model_dump_json().encode() + b"\n")
-            self._lifeline.flush()
+        self._say(request)
 
     @property
     def pid(self) -> int:
         """Process id, which is also the id of its process group."""
         return self._process.pid
+
+    def answer(self, answer: StageAnswer) -> None:
+        """Tell it what came of the stage that it wants."""
+        self._say(answer)
 
     def finish(self, seconds: float) -> int:
         """Wait for its end, with force after ``seconds``; its exit code, negative for a signal."""
@@ -99,6 +101,12 @@ class ChildProcess:
     def log_tail(self, characters: int = 4000) -> str:
         """The end of what it wrote to standard error."""
         return bytes(self._tail).decode(errors="replace")[-characters:].strip()
+
+    def _say(self, message: BaseModel) -> None:
+        # Should it have died, its exit code and its log tell more; should it have been killed, its input is closed.
+        with suppress(BrokenPipeError, ValueError):
+            self._lifeline.write(message.model_dump_json().encode() + b"\n")
+            self._lifeline.flush()
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):

@@ -31,8 +31,9 @@ from qpruner_core.events import Event, RunWarning, StageFinished
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.patience import Stopped, is_away, persist
-from worker.protocol import ChildRequest, Line, RunError, RunResult
+from worker.protocol import ChildRequest, Line, RunError, RunResult, StageAnswer, StageWanted
 from worker.recording import ProgressThrottle, record_events
+from worker.reused_stages import ReusedStages
 from worker.scratch import Scratch, locked_scratch
 from worker.stage_files import fetch_stage, upload_stage
 from worker.store_keys import artifact_key, attempt_prefix, stage_prefix
@@ -99,7 +100,7 @@ class JobRun:
             scratch.prepare()
             self._fetch_stages(scratch)
             child = self._start_child(self._request(scratch), scratch)
-            final = self._follow(child)
+            final = self._follow(child, scratch)
             code = child.finish(_EXIT_SECONDS)
             if isinstance(final, RunResult):
                 self._succeed(final, scratch)
@@ -151,15 +152,20 @@ class JobRun:
             )  # fmt: skip
         return self._child
 
-    def _follow(self, child: ChildProcess) -> RunResult | RunError | None:
-        """Record what the child tells, until its last line; ``None`` if it ended without one."""
+    def _follow(self, child: ChildProcess, scratch: Scratch) -> RunResult | RunError | None:
+        """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
             for line in _lines_so_far(child.lines):
                 if line is None or isinstance(line, (RunResult, RunError)):
                     self._record(told)
                     return line
-                if isinstance(line, StageFinished) and line.stage not in self._stored:
+                if isinstance(line, StageWanted):
+                    self._record(told)
+                    told = []
+                    child.answer(StageAnswer(found=self._bring(line, scratch)))
+                    continue
+                if isinstance(line, StageFinished) and not (line.resumed and line.stage in self._stored):
                     self._record(told)
                     told = []
                     self._store_stage(line)
@@ -171,10 +177,18 @@ class JobRun:
         if events:
             self._write(lambda session: record_events(session, self._lease, events))
 
+    def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
+        """Whether the stage that the child wants lies in its work folder now, taken from another job."""
+        self.touched |= {attempt_prefix(self._lease), stage_prefix(self._lease, wanted.stage)}
+        found = ReusedStages(self._lease, scratch.stages, self._write, self._get, self._put).bring(wanted)
+        if found:
+            self._stored.add(wanted.stage)
+        return found
+
     def _store_stage(self, finished: StageFinished) -> None:
         prefix = stage_prefix(self._lease, finished.stage)
         self.touched |= {attempt_prefix(self._lease), prefix}
-        upload_stage(finished, prefix, self._put)
+        upload_stage(Path(finished.directory), [file.path for file in finished.files], prefix, self._put)
         self._stored.add(finished.stage)
 
     def _succeed(self, final: RunResult, scratch: Scratch) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import and_, exists, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from app.jobs.models import Artifact, Job, StageResult
 from app.store import ArtifactStore
@@ -30,17 +30,41 @@ def delete_unrecorded(
             store.delete_prefix(prefix)
 
 
-def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore) -> None:
-    """Delete what succeeded jobs need no more: stages, and whatever a killed worker could not delete itself."""
-    waiting = (StageResult.store_prefix != "", StageResult.stage.not_in(KEPT_STAGES), Job.status == "succeeded")
+def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *, keep_pruned: bool) -> None:
+    """Delete what succeeded jobs need no more: stages, and whatever a killed worker could not delete itself.
+
+    Of the pruned models that were made from one key the newest job's stays, if ``keep_pruned``: another budget starts
+    from it.
+    """
     with sessions() as session:
-        job_ids = session.scalars(select(Job.id).join(StageResult).where(*waiting).distinct()).all()
-    for job_id in job_ids:
+        superfluous = _superfluous_stages(session, keep_pruned)
+    for job_id, stages in superfluous.items():
         with sessions() as session:  # nobody changes the rows of a succeeded job but to delete it
             results = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
-            keep = [result.store_prefix for result in results if result.stage in KEPT_STAGES and result.store_prefix]
+            keep = [result.store_prefix for result in results if result.stage not in stages and result.store_prefix]
             keep += session.scalars(select(Artifact.key).where(Artifact.job_id == job_id))
         store.delete_prefix(f"jobs/{job_id}/", keep=keep)
-        done = (StageResult.job_id == job_id, StageResult.stage.not_in(KEPT_STAGES))
+        done = (StageResult.job_id == job_id, StageResult.stage.in_(stages))
         with sessions.begin() as session:
             session.execute(update(StageResult).where(*done).values(store_prefix="", files=[]))
+
+
+def _superfluous_stages(session: Session, keep_pruned: bool) -> dict[str, set[str]]:
+    """Stages of succeeded jobs that are in the store and need not be, by job."""
+    newer, newer_job = aliased(StageResult), aliased(Job)
+    has_newer = exists().where(
+        newer.key == StageResult.key, newer.stage == StageResult.stage, newer.store_prefix != "",
+        newer.job_id > StageResult.job_id, newer_job.id == newer.job_id, newer_job.tenant == Job.tenant,
+        newer_job.status == "succeeded",
+    )  # fmt: skip
+    reusable = and_(literal(keep_pruned), StageResult.stage == "prune", StageResult.key.is_not(None), ~has_newer)
+    kept = or_(StageResult.stage.in_(KEPT_STAGES), reusable)
+    query = (
+        select(StageResult.job_id, StageResult.stage)
+        .join(Job, Job.id == StageResult.job_id)
+        .where(StageResult.store_prefix != "", Job.status == "succeeded", ~kept)
+    )
+    found: dict[str, set[str]] = {}
+    for job_id, stage in session.execute(query):
+        found.setdefault(job_id, set()).add(stage)
+    return found

@@ -1,7 +1,8 @@
 """What supervisor and child say to each other: one JSON object a line.
 
 The first line of the child's standard input is a :class:`ChildRequest`; the input then stays open as its lifeline.
-Its standard output carries the events of :mod:`qpruner_core.events` and ends with a result or an error.
+Its standard output carries the events of :mod:`qpruner_core.events` and ends with a result or an error. Before a stage
+that it would have to compute it writes a :class:`StageWanted`, and waits for a :class:`StageAnswer` on its input.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import QPrunerError, UserError
-from qpruner_core.events import Event
+from qpruner_core.events import Event, StageName
 from qpruner_core.report import CompressionReport
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.strict import StrictModel
@@ -29,18 +30,32 @@ class ChildRequest(StrictModel):
     threads: int = 0
 
 
-class _FinalLine(BaseModel):
+class StageAnswer(StrictModel):
+    """Whether the files of the stage that was asked for lie in ``work_dir`` now."""
+
+    found: bool
+
+
+class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RunResult(_FinalLine):
+class StageWanted(_Line):
+    """The child is about to compute a stage, and asks whether its files are to be had for this key."""
+
+    type: Literal["stage_wanted"] = "stage_wanted"
+    stage: StageName
+    key: str
+
+
+class RunResult(_Line):
     """The run succeeded; its files are in the request's ``output``."""
 
     type: Literal["result"] = "result"
     report: CompressionReport
 
 
-class RunError(_FinalLine):
+class RunError(_Line):
     """The run failed in a way that it can name; ``user`` if the request is at fault."""
 
     type: Literal["error"] = "error"
@@ -59,5 +74,5 @@ class RunError(_FinalLine):
         )  # fmt: skip
 
 
-Line = Annotated[Event | RunResult | RunError, Field(discriminator="type")]
+Line = Annotated[Event | StageWanted | RunResult | RunError, Field(discriminator="type")]
 LINE_ADAPTER: TypeAdapter[Line] = TypeAdapter(Line)

@@ -78,13 +78,16 @@ def _record(session: Session, lease: Lease, job: Job, event: Event) -> None:
 
 
 def _record_stage(session: Session, lease: Lease, job: Job, event: StageFinished) -> None:
-    if not event.resumed or session.get(StageResult, (job.id, event.stage)) is None:
+    known = session.get(StageResult, (job.id, event.stage))
+    told = event.model_dump(include={"stage", "seconds", "summary", "resumed"})
+    if known is None or not event.resumed:
         session.merge(
             StageResult(
-                job_id=job.id, stage=event.stage, attempt=job.attempt, seconds=event.seconds,
-                store_prefix=stage_prefix(lease, event.stage), files=[file.model_dump() for file in event.files],
-                summary=event.summary, finished_at=utc_now(),
+                job_id=job.id, stage=event.stage, attempt=job.attempt, seconds=event.seconds, key=event.key,
+                reused_from=None, store_prefix=stage_prefix(lease, event.stage),
+                files=[file.model_dump() for file in event.files], summary=event.summary, finished_at=utc_now(),
             )
         )  # fmt: skip
-    told = event.model_dump(include={"stage", "seconds", "summary", "resumed"})
+    elif known.reused_from is not None:
+        told["reused_from"] = known.reused_from
     append_event(session, job.id, "stage_finished", told)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from app.jobs.models import StageResult
-from qpruner_core.events import FileRecord, StageFinished
+from qpruner_core.events import FileRecord
 from qpruner_core.stage_store import STAGE_FILE, list_files
 
 _LOG = logging.getLogger(__name__)
@@ -16,16 +16,16 @@ Transfer = Callable[[str, Path], None]
 """Puts or gets one object: its key, and the file."""
 
 
-def upload_stage(finished: StageFinished, prefix: str, put: Transfer) -> None:
+def upload_stage(directory: Path, paths: Iterable[str], prefix: str, put: Transfer) -> None:
     """Put every file of a finished stage into the store below ``prefix``, ``stage.json`` last."""
-    for path in [*(file.path for file in finished.files), STAGE_FILE]:
-        put(prefix + path, Path(finished.directory) / path)
+    for path in [*paths, STAGE_FILE]:
+        put(prefix + path, directory / path)
 
 
 def fetch_stage(result: StageResult, directory: Path, get: Transfer) -> bool:
     """Have the files of a finished stage in ``directory``: those that lie there, else those of the store.
 
-    False, with nothing left in ``directory``, if the store has lost them: the stage is then to be done again.
+    False, with nothing left in ``directory``, if the store has them no more.
     """
     files = [FileRecord.model_validate(file) for file in result.files]
     if _is_whole(directory, files):
@@ -41,7 +41,7 @@ def fetch_stage(result: StageResult, directory: Path, get: Transfer) -> bool:
         if not _is_whole(partial, files):
             raise FileNotFoundError("its files are not what was stored")
     except FileNotFoundError as error:
-        _LOG.warning("%s: stage %s must be done again: %s", result.job_id, result.stage, error)
+        _LOG.warning("%s: stage %s is not in the store as it was: %s", result.job_id, result.stage, error)
         shutil.rmtree(partial, ignore_errors=True)
         return False
     partial.rename(directory)

@@ -65,7 +65,8 @@ class Supervisor:
                     if scratch is not None:
                         scratch.delete()
         with suppress(SQLAlchemyError, StoreUnavailableError):  # another sweep goes on
-            delete_superfluous(self._parts.sessions, self._parts.store)
+            keep_pruned = self._parts.settings.keep_pruned
+            delete_superfluous(self._parts.sessions, self._parts.store, keep_pruned=keep_pruned)
 
     def _ended_with_scratch(self) -> set[str]:
         here = jobs_with_scratch(self._parts.settings)

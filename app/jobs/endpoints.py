@@ -131,9 +131,9 @@ def list_jobs(
     before = decode_cursor(cursor) if cursor is not None else None
     jobs = repository.list_jobs(session, principal.tenant, wanted, before=before, limit=limit + 1)
     page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
-    seconds = repository.stage_seconds(session, [job.id for job in page])
+    finished = repository.finished_stages(session, [job.id for job in page])
     return JobPage(
-        jobs=[JobView.of(job, seconds[job.id]) for job in page],
+        jobs=[JobView.of(job, finished[job.id]) for job in page],
         next_cursor=encode_cursor(last.created_at, last.id) if last else None,
     )
 
@@ -294,7 +294,7 @@ def get_artifact(
 
 def _view(session: SessionDep, job: Job) -> JobView:
     session.flush()
-    return JobView.of(job, repository.stage_seconds(session, [job.id])[job.id])
+    return JobView.of(job, repository.finished_stages(session, [job.id])[job.id])
 
 
 def _signed_url(store: StoreDep, settings: Settings, artifact: Artifact, base_url: str) -> str:

@@ -68,13 +68,19 @@ class Dispatch(Base):
 
 
 class StageResult(Base):
-    """A finished stage whose files are in the store below ``store_prefix``; empty once they are needed no more."""
+    """A finished stage whose files are in the store below ``store_prefix``; empty once they are needed no more.
+
+    ``key`` digests everything that the stage followed from; stages of one key have the same files. ``reused_from`` is
+    the job that computed it, where that was another, which may be deleted by now; ``seconds`` is what that job took.
+    """
 
     __tablename__ = "stage_results"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     stage: Mapped[str] = mapped_column(String(16), primary_key=True)
     attempt: Mapped[int]
     seconds: Mapped[float]
+    key: Mapped[str | None] = mapped_column(String(64), index=True)
+    reused_from: Mapped[str | None] = mapped_column(String(40))
     store_prefix: Mapped[str] = mapped_column(String(255))
     files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     summary: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -99,12 +99,20 @@ def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
     return query
 
 
-def stage_seconds(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Seconds of every finished stage, by job and stage."""
-    query = select(StageResult.job_id, StageResult.stage, StageResult.seconds).where(StageResult.job_id.in_(job_ids))
-    found: dict[str, dict[str, float]] = {job_id: {} for job_id in job_ids}
-    for job_id, stage, seconds in session.execute(query):
-        found[job_id][stage] = seconds
+@dataclass(frozen=True)
+class FinishedStage:
+    """Seconds that a stage took, and the job that it was taken from, if it was."""
+
+    seconds: float
+    reused_from: str | None = None
+
+
+def finished_stages(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, FinishedStage]]:
+    """Every finished stage, by job and name."""
+    columns = StageResult.job_id, StageResult.stage, StageResult.seconds, StageResult.reused_from
+    found: dict[str, dict[str, FinishedStage]] = {job_id: {} for job_id in job_ids}
+    for job_id, stage, seconds, reused_from in session.execute(select(*columns).where(columns[0].in_(job_ids))):
+        found[job_id][stage] = FinishedStage(seconds, reused_from)
     return found
 
 

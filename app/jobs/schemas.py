@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from app.jobs.models import Job, JobEvent, JobStatus
+from app.jobs.repository import FinishedStage
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
 from qpruner_core.report import CompressionReport, Measurement
@@ -52,11 +53,14 @@ class JobRequest(CompressionConfig):
 
 
 class StageView(BaseModel):
-    """One of the seven stages. `seconds` is what the attempt that finished it took."""
+    """One of the seven stages. `seconds` is what the attempt that finished it took, also if that was another job's."""
 
     name: str
     status: Literal["pending", "running", "finished", "failed", "cancelled"]
     seconds: float | None = None
+    reused_from: str | None = Field(
+        default=None, description="The job of yours that had computed it already; null if this one did."
+    )
 
 
 class JobErrorView(BaseModel):
@@ -106,8 +110,8 @@ class JobView(BaseModel):
     links: JobLinks
 
     @classmethod
-    def of(cls, job: Job, stage_seconds: Mapping[str, float]) -> Self:
-        """The view of ``job``, of which the stages in ``stage_seconds`` are finished."""
+    def of(cls, job: Job, finished: Mapping[str, FinishedStage]) -> Self:
+        """The view of ``job``, of which the stages in ``finished`` are."""
         path = f"/jobs/{job.id}"
         return cls(
             id=job.id,
@@ -125,7 +129,7 @@ class JobView(BaseModel):
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            stages=[_stage_view(job, name, stage_seconds) for name in STAGES],
+            stages=[_stage_view(job, name, finished) for name in STAGES],
             result=None if job.result is None else CompressionReport.model_validate(job.result),
             error=None if job.error is None else JobErrorView.model_validate(job.error),
             links=JobLinks(
@@ -138,9 +142,9 @@ class JobView(BaseModel):
         )
 
 
-def _stage_view(job: Job, name: str, stage_seconds: Mapping[str, float]) -> StageView:
-    if name in stage_seconds:
-        return StageView(name=name, status="finished", seconds=stage_seconds[name])
+def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> StageView:
+    if stage := finished.get(name):
+        return StageView(name=name, status="finished", seconds=stage.seconds, reused_from=stage.reused_from)
     if name == job.stage and job.status in ("running", "failed", "cancelled"):
         return StageView(name=name, status=job.status)
     return StageView(name=name, status="pending")

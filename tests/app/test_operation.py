@@ -108,6 +108,9 @@ def test_figures_come_from_the_database_survive_a_restart_and_name_no_tenant(set
             add_job(session, job_id, status, tenant="secret-tenant")
             session.add(StageResult(job_id=job_id, stage="prune", attempt=1, seconds=2.5, store_prefix="", files=[],
                                     summary={}, finished_at=utc_now()))  # fmt: skip
+            session.add(StageResult(job_id=job_id, stage="score", attempt=1, seconds=4.0, store_prefix="", files=[],
+                                    reused_from=job_id if number else None, summary={}, finished_at=utc_now(),
+                                    ))  # fmt: skip
     client = TestClient(app, base_url=BASE_URL)
     client.get("/jobs/job_00000000000000000000000000")
     client.get("/no/such/path/1234")
@@ -119,7 +122,8 @@ def test_figures_come_from_the_database_survive_a_restart_and_name_no_tenant(set
         assert {
             'qpruner_jobs{status="queued"} 1.0', 'qpruner_jobs{status="failed"} 2.0',
             'qpruner_jobs{status="running"} 0.0', 'qpruner_stage_seconds_count{stage="prune"} 3.0',
-            'qpruner_stage_seconds_sum{stage="prune"} 7.5',
+            'qpruner_stage_seconds_sum{stage="prune"} 7.5', 'qpruner_stage_seconds_sum{stage="score"} 4.0',
+            'qpruner_stages_reused{stage="score"} 2.0',
             "qpruner_database_up 1.0",
         } <= lines  # fmt: skip
         (age,) = re.findall(r"^qpruner_oldest_queued_seconds (.*)$", figures, re.MULTILINE)

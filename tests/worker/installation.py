@@ -46,8 +46,8 @@ class Installation:
         self._processes = processes
         self._workers = 0
 
-    def submit(self, config: dict[str, Any], *, max_attempts: int = 3) -> str:
-        return queue_job(self.sessions, config, max_attempts)
+    def submit(self, config: dict[str, Any], *, max_attempts: int = 3, tenant: str = "default") -> str:
+        return queue_job(self.sessions, config, max_attempts, tenant)
 
     def requeue(self, job_id: str) -> None:
         """What ``POST /jobs/{id}/retry`` does."""
@@ -75,6 +75,12 @@ class Installation:
     def stored_stages(self, job_id: str) -> set[str]:
         with self.sessions() as session:
             return set(session.scalars(select(StageResult.stage).where(StageResult.job_id == job_id)))
+
+    def reused(self, job_id: str) -> dict[str, str]:
+        """The job that each stage was taken from, where it was another."""
+        with self.sessions() as session:
+            rows = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
+        return {row.stage: row.reused_from for row in rows if row.reused_from is not None}
 
     def place_of(self, job_id: str, stage: str) -> str:
         """Prefix of the store below which the files of a finished stage lie."""
@@ -128,14 +134,16 @@ class Installation:
         return start_server(self._processes, [sys.executable, "-m", "app.cli", "worker"], log, environment=environment)
 
 
-def queue_job(sessions: sessionmaker[Session], config: dict[str, Any], max_attempts: int = 3) -> str:
+def queue_job(
+    sessions: sessionmaker[Session], config: dict[str, Any], max_attempts: int = 3, tenant: str = "default"
+) -> str:
     """What ``POST /jobs`` does once it has checked the request."""
     parsed = parse_config(config)
     job_id = new_id("job")
     with sessions.begin() as session:
         session.add(
             Job(
-                id=job_id, tenant="default", model=parsed.model, dataset=parsed.dataset,
+                id=job_id, tenant=tenant, model=parsed.model, dataset=parsed.dataset,
                 memory_budget=parsed.memory_budget, config=parsed.model_dump(mode="json"), request_sha256="",
                 max_attempts=max_attempts, created_at=utc_now(),
             )

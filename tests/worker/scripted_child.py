@@ -6,6 +6,7 @@ raises the error named in the file. ``<stage>.told``: written once the stage has
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 import qpruner_core
 import worker.child
 from qpruner_core import CompressionConfig, CompressionReport, errors
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.allocate.known_trials import KnownTrials
 from qpruner_core.events import (
     STAGES,
     EventCallback,
@@ -26,16 +29,22 @@ from qpruner_core.events import (
     StageStarted,
     TrialRecorded,
 )
-from qpruner_core.stage_store import StageStore
+from qpruner_core.stage_store import StageFinder, StageStore
 
 DIRECTIONS = Path(sys.argv[1])
 
 
 def compress(
-    config: CompressionConfig, output: Path, *, work_dir: Path, on_event: EventCallback, **_: Any
+    config: CompressionConfig,
+    output: Path,
+    *,
+    work_dir: Path,
+    on_event: EventCallback,
+    find_stage: StageFinder,
+    **_: Any,
 ) -> CompressionReport:
     """Seven stages of one small file each, and two checkpoints made from them."""
-    store = StageStore(work_dir)
+    store = StageStore(work_dir, find_stage)
     print("a library's chatter on standard output", flush=True)
     os.system("echo and that of a program it runs")
     for stage in STAGES:
@@ -53,7 +62,7 @@ def compress(
 
 
 def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_event: EventCallback) -> None:
-    record = store.load(stage, config.digest())
+    record = store.load(stage, _key(stage, config))
     resumed = record is not None
     if record is None:
         on_event(StageStarted(stage=stage))
@@ -63,16 +72,38 @@ def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_ev
             on_event(StageProgress(stage=stage, fraction=(step + 1) / 20))
             on_event(MetricRecorded(name=f"{stage}.loss", step=step, value=1 / (step + 1)))
         if stage == "allocate":
-            on_event(TrialRecorded(index=0, origin="uniform", bits=[4, 8], bytes=10, loss=0.5))
+            _search(store, config, on_event)
         with store.begin(stage) as partial:
             (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000)
-            record = store.commit(stage, config.digest(), partial, {"stage": stage}, 0.1)
+            record = store.commit(stage, _key(stage, config), partial, {"stage": stage}, 0.1)
     on_event(
         StageFinished(
-            stage=stage, directory=str(store.directory(stage)), files=record.files, summary=record.summary,
-            seconds=record.seconds, resumed=resumed,
+            stage=stage, key=record.key, directory=str(store.directory(stage)), files=record.files,
+            summary=record.summary, seconds=record.seconds, resumed=resumed,
         )
     )  # fmt: skip
+
+
+def _search(store: StageStore, config: CompressionConfig, on_event: EventCallback) -> None:
+    """Four trials at most; writes which of them it had to measure."""
+    known = KnownTrials.of(store, config)
+    measured = []
+    for index in range(min(config.allocate.trials, 4)):
+        bits = [4, index]
+        loss = known.loss(bits)
+        if loss is None:
+            loss = (index + 1) / 3
+            measured.append(index)
+            known.remember(bits, loss)
+        on_event(TrialRecorded(index=index, origin="uniform", bits=bits, bytes=10, loss=loss))
+    (DIRECTIONS / f"measured.{config.memory_budget}").write_text(str(measured))
+
+
+def _key(stage: StageName, config: CompressionConfig) -> str:
+    """As in the real pipeline with a ratio given: what comes before the search knows neither budget nor search."""
+    if stage in ("prune", "score"):
+        config = config.model_copy(update={"memory_budget": 1, "allocate": AllocateConfig()})
+    return hashlib.sha256(f"{stage} {config.digest()}".encode()).hexdigest()
 
 
 def _obey(stage: StageName) -> None:

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from qpruner_core.config import parse_config
-from qpruner_core.events import StageStarted
+from qpruner_core.events import STAGES, StageStarted
 from qpruner_core.source_policy import SourcePolicy
 from tests.server_processes import wait_until
 from tests.worker.bench import CONFIG, SCRIPT
 from worker.child_process import ChildProcess, child_environment
-from worker.protocol import ChildRequest, RunError, RunResult
+from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 
 SUPERVISOR = """
 import sys, time
@@ -35,14 +35,18 @@ def start(root: Path) -> ChildProcess:
         config=parse_config(CONFIG), policy=SourcePolicy(), output=root / "output", work_dir=root / "stages"
     )
     environment = child_environment(os.environ, 1, root)
-    return ChildProcess(request, environment, command=(sys.executable, SCRIPT, str(root / "directions")))
+    child = ChildProcess(request, environment, command=(sys.executable, SCRIPT, str(root / "directions")))
+    for _ in STAGES:
+        child.answer(StageAnswer(found=False))
+    return child
 
 
 def test_what_libraries_print_does_not_mix_with_what_the_child_tells(tmp_path: Path) -> None:
     child = start(tmp_path)
     lines = list(iter(child.lines.get, None))
     assert child.finish(10) == 0
-    assert isinstance(lines[0], StageStarted)
+    assert [line.stage for line in lines if isinstance(line, StageWanted)] == list(STAGES)
+    assert isinstance(lines[1], StageStarted)
     assert isinstance(lines[-1], RunResult)
     assert "a library's chatter" in child.log_tail()
     assert "that of a program it runs" in child.log_tail()

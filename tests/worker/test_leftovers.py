@@ -185,4 +185,4 @@ def test_what_killed_workers_left_of_a_succeeded_job_goes_with_the_next_sweep(be
         Supervisor(bench.parts()).sweep()
         stored = installation.stored_files(job_id)
         assert stored == installation.recorded_files(job_id)
-        assert len(stored) == 2 * 2 + 3
+        assert len(stored) == 2 * 3 + 3

@@ -51,7 +51,7 @@ def test_a_run_leaves_result_artifacts_history_and_nothing_in_scratch(bench: Ben
     assert not any(entry.is_dir() for entry in scratch_root(installation.settings).iterdir())
     with installation.sessions() as session:
         assert len(session.scalars(select(JobMetric)).all()) == 20 * len(STAGES)
-        assert len(session.scalars(select(JobTrial)).all()) == 1
+        assert len(session.scalars(select(JobTrial)).all()) == 4
 
 
 def test_only_artifacts_and_the_search_stay_of_a_finished_job(bench: Bench) -> None:
@@ -62,7 +62,7 @@ def test_only_artifacts_and_the_search_stay_of_a_finished_job(bench: Bench) -> N
     stored = installation.stored_files(job_id)
     assert stored == installation.recorded_files(job_id)
     assert {tuple(key.split("/")[3:]) for key in stored} == {
-        *(("stages", stage, name) for stage in ("score", "allocate") for name in ("data.bin", "stage.json")),
+        *(("stages", stage, name) for stage in ("prune", "score", "allocate") for name in ("data.bin", "stage.json")),
         *(("artifacts", name) for name in ("mixed.tar", "merged.tar", "report.json")),
     }
 

@@ -204,6 +204,6 @@ class JobPage {
 const fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
 
 function describe({ data }) {
-  return [data.stage, data.resumed && "resumed", data.seconds !== undefined && data.seconds !== null && duration(data.seconds), data.message ?? data.reason]
+  return [data.stage, data.reused_from ? `reused from ${data.reused_from}` : data.resumed && "resumed", data.seconds !== undefined && data.seconds !== null && duration(data.seconds), data.message ?? data.reason]
     .filter(Boolean).join(" · ");
 }

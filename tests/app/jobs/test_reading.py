@@ -120,7 +120,9 @@ def test_a_failed_job_tells_code_field_remedy_and_whose_fault_it_is(
     error = {"code": "dataset_too_short", "message": "Short.", "field": "dataset", "remedy": "Add text.", "user": user}
     job = client.get(f"/jobs/{make_job('failed', error=error, stage='prune')}").json()
     assert job["error"] == error
-    assert job["stages"][0] == {"name": "prune", "status": "failed", "seconds": None}
+    assert job["stages"][0] == {
+        "name": "prune", "status": "failed", "seconds": None, "reused_from": None,
+    }  # fmt: skip
 
 
 def test_trials_come_with_their_pareto_front_and_the_chosen_one(

@@ -1,0 +1,97 @@
+"""Losses of allocations that were measured before, by this run or another, so that none is measured twice.
+
+A loss follows from the scored model and from how it is measured, and not from the budget or from how the search came to
+the allocation. The file is ``known_trials.jsonl`` in the directory of finished stages: one JSON object a line, added to
+as trials are made, so that a search that is cut off repeats none of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from qpruner_core.stage_store import StageStore
+from qpruner_core.strict import StrictModel
+
+if TYPE_CHECKING:
+    from qpruner_core.config import CompressionConfig
+
+KNOWN_TRIALS = "known_trials.jsonl"
+SEARCH_ONLY = frozenset(
+    {"search", "prior", "trials", "random_seeds", "candidates", "batch", "workers", "front_points"}
+)  # fmt: skip
+"""Settings of the allocate stage that decide what is tried, and change no loss."""
+
+
+class KnownTrial(StrictModel):
+    """A line of the file: the loss of an allocation, under the key of :func:`trial_key`."""
+
+    key: str
+    bits: tuple[int, ...]
+    loss: float
+
+
+class KnownTrials:
+    """The losses known under ``key``, in memory and in the file at ``path``."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self._key = key
+        self._losses = {trial.bits: trial.loss for trial in _read(path) if trial.key == key}
+
+    @classmethod
+    def of(cls, store: StageStore, config: CompressionConfig) -> KnownTrials:
+        """What the run of ``config`` with its finished stages in ``store`` knows; its score stage must be finished."""
+        return cls(store.root / KNOWN_TRIALS, trial_key(store.key("score"), config))
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    def loss(self, bits: Sequence[int]) -> float | None:
+        """The loss of an allocation, exactly as it was measured; ``None`` if it was not."""
+        return self._losses.get(tuple(bits))
+
+    def remember(self, bits: Sequence[int], loss: float) -> None:
+        """Keep the loss of an allocation; a loss that is no number is not kept."""
+        if tuple(bits) in self._losses or not math.isfinite(loss):
+            return
+        trial = KnownTrial(key=self._key, bits=tuple(bits), loss=loss)
+        with self._path.open("ab+") as stream:
+            stream.write(_line_break(stream.tell(), self._path) + trial.model_dump_json().encode() + b"\n")
+        self._losses[trial.bits] = loss
+
+
+def trial_key(score_key: str, config: CompressionConfig) -> str:
+    """Digest of all that the loss of an allocation follows from: the score stage and how losses are measured."""
+    measured: list[object] = [score_key, config.quantize.double_quant]
+    measured.append(config.allocate.model_dump(mode="json", exclude=set(SEARCH_ONLY)))
+    if getattr(config.allocate, "objective", "divergence") != "divergence":  # measured after a recovery
+        measured += [config.quantize.model_dump(mode="json"), config.finetune.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> list[KnownTrial]:
+    if not path.is_file():
+        return []
+    trials = []
+    for line in path.read_bytes().splitlines():
+        try:
+            trials.append(KnownTrial.model_validate_json(line))
+        except ValidationError:
+            continue  # the last one of a process that was killed
+    return trials
+
+
+def _line_break(size: int, path: Path) -> bytes:
+    """What ends a line that a killed process left without its end."""
+    if size == 0:
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        return b"" if stream.read(1) == b"\n" else b"\n"
