@@ -16,10 +16,19 @@ class QuantizeConfig(StrictModel):
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scaling is alpha / rank.")
     initialisation: Literal["loftq", "qera", "zero"] = Field(
-        default="loftq",
+        default="qera",
         description="What adapters begin as: nearest to what quantization took of the weights (loftq), or of the "
         "outputs on calibration text (qera), or nothing (zero).",
     )
     loftq_iterations: int = Field(
         default=2, ge=0, description="Times that a weight is quantized and its adapter fitted; 0 starts them at zero."
     )
+    rank_allocation: Literal["uniform", "error"] = Field(
+        default="uniform",
+        description="All adapters have lora_rank, or each what takes away the most error, in as many bytes together.",
+    )
+
+    @property
+    def needs_input_scales(self) -> bool:
+        """Whether fitting a module takes the scale of its inputs on calibration text."""
+        return self.rank_allocation == "error" or (self.initialisation == "qera" and self.loftq_iterations > 0)
