@@ -62,7 +62,7 @@ class StageFinished(_Event):
 
 
 class TrialRecorded(_Event):
-    """One allocation was tried: bits of each layer, bytes of the loaded model, loss in nats per token."""
+    """One allocation was tried: bits of each group, bytes of the loaded model, loss in nats per token."""
 
     type: Literal["trial"] = "trial"
     index: int

@@ -27,7 +27,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
-from qpruner_core.export.stage import MERGED, MIXED, evaluated, link_tree, pruning_of, recorded_versions
+from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
@@ -165,15 +165,18 @@ def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
     """The shape of the pruned model, or where the data decides on it, the budget that it must meet."""
     if plan.shape is not None:
         return [None if widths is None else widths.model_dump() for widths in plan.shape]
-    quantize = config.quantize
-    return [config.memory_budget, config.allocate.precisions[0], quantize.lora_rank, quantize.double_quant]
+    allocate, quantize = config.allocate, config.quantize
+    return [
+        config.memory_budget, allocate.precisions[0], allocate.embeddings, quantize.lora_rank, quantize.double_quant,
+    ]  # fmt: skip
 
 
 def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> str:
     """Digest of all that a stage's result follows from: the stages before it and its own settings."""
     settings: list[Any] = [getattr(config, stage).model_dump(mode="json")]
     if stage in ("score", "allocate"):
-        settings += [config.quantize.double_quant, list(config.allocate.precisions)]
+        allocate = config.allocate
+        settings += [config.quantize.double_quant, allocate.precisions, allocate.granularity, allocate.embeddings]
     if stage == "allocate":
         settings += [config.memory_budget, config.quantize.lora_rank]
     if stage == "export":
@@ -204,8 +207,9 @@ def _finish(output: Path, context: StageContext, records: dict[StageName, StageR
 
 
 def _report(context: StageContext, records: dict[StageName, StageRecord], output: Path) -> CompressionReport:
-    config, precision, family = read_mixed_config(context.finished("quantize") / "model")
-    memory = MemoryModel(config, family, context.config.quantize)
+    config, _, family = read_mixed_config(context.finished("quantize") / "model")
+    memory = MemoryModel(config, family, context.config.quantize, context.config.allocate)
+    allocation = allocation_of(context)
     return CompressionReport(
         model=context.config.model,
         revision=context.source.revision,
@@ -214,9 +218,10 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], output
         seed=context.config.seed,
         prune_ratio=context.plan.ratio,
         pruning=pruning_of(context),
-        bits=list(precision.bits),
+        groups=allocation.groups,
+        bits=list(allocation.best.bits),
         widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
-        predicted_bytes=memory.total(precision.bits),
+        predicted_bytes=memory.total(allocation.best.bits),
         measurements=evaluated(context),
         stage_seconds={stage: record.seconds for stage, record in records.items()},
         warnings=context.warnings,

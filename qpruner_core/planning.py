@@ -44,7 +44,7 @@ class Planner:
         self.dense = dense
         self.family = family
         self.blocks = Blocks.of(dense, family)
-        self.dense_bytes = MemoryModel(dense, family, config.quantize).dense_bytes
+        self.dense_bytes = MemoryModel(dense, family, config.quantize, config.allocate).dense_bytes
 
     @property
     def shape_is_known(self) -> bool:
@@ -56,11 +56,11 @@ class Planner:
         return plan_shape(self.blocks, self.config.prune, ratio)
 
     def smallest(self, ratio: float) -> BytesByPart:
-        """Bytes at ``ratio`` with every layer at the lowest precision."""
+        """Bytes at ``ratio`` with everything at the lowest precision."""
         bias = self.config.prune.compensation == "bias" and ratio > 0
         pruned = config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
-        memory = MemoryModel(pruned, self.family, self.config.quantize)
-        return memory.by_part([self.config.allocate.precisions[0]] * memory.layers)
+        memory = MemoryModel(pruned, self.family, self.config.quantize, self.config.allocate)
+        return memory.by_part(memory.lowest)
 
     def largest_ratio(self) -> float:
         """The ratio given, or the largest that may be found."""

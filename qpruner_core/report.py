@@ -83,7 +83,7 @@ class Estimate(StrictModel):
 
 
 class CompressionReport(StrictModel):
-    """The result of a run."""
+    """The result of a run. ``bits``: of each of ``groups``, the modules that share a precision."""
 
     model: str
     revision: str | None
@@ -92,6 +92,7 @@ class CompressionReport(StrictModel):
     seed: int
     prune_ratio: float
     pruning: Pruning | None = None
+    groups: list[str]
     bits: list[int]
     widths: list[dict[str, int]]
     predicted_bytes: int

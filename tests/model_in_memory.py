@@ -17,7 +17,8 @@ from qpruner_core.models.families import find_family
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_tensors, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.mixed_model import MixedPrecision, linear_names, other_tensors, write_mixed_model
+from qpruner_core.quantize.groups import linear_names
+from qpruner_core.quantize.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 
 IDS = torch.arange(3, 35).unsqueeze(0)
 PATTERN = (4, 8, 16, 4, 8, 4)
@@ -35,13 +36,13 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     model = load_model(source)
     kinds = precisions(True)
     tensors: Tensors = {}
-    quantized: set[str] = set()
+    bits_of: dict[str, int] = {}
     pattern = [PATTERN[layer % len(PATTERN)] for layer in range(model.config.num_hidden_layers)]
     for layer, bits in enumerate(pattern):
         for name in linear_names(model, family, layer):
+            bits_of[name] = bits
             encoded = kinds[bits].encode(model.get_submodule(name).weight.data)
             tensors |= {f"{name}.{key}": value.clone() for key, value in encoded.items()}
-            quantized.add(f"{name}.weight")
             model.set_submodule(name, kinds[bits].build(encoded, None))
     tensors |= other_tensors(
         model, {name for name, _ in model.named_parameters() if ".proj" in name or "_proj." in name}
@@ -56,7 +57,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)
-    write_mixed_model(directory, model.config, MixedPrecision(bits=tuple(pattern), double_quant=True), tensors, family)
+    write_mixed_model(directory, model.config, MixedPrecision(bits=bits_of, double_quant=True), tensors, family)
     quantize = QuantizeConfig(lora_rank=4, lora_alpha=8)
     write_adapter(directory / "adapter", adapter_tensors(adapted, torch.bfloat16), quantize, targets)
     copy_tokenizer(source, directory)

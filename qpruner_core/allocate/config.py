@@ -16,7 +16,15 @@ class AllocateConfig(StrictModel):
     random_seeds: int = Field(default=6, ge=0, description="Random allocations among the seeds.")
     candidates: int = Field(default=400, ge=1, description="Budget-keeping candidates per proposal.")
     calibration_sequences: int = Field(default=8, ge=1, description="Sequences of text a trial is measured on.")
-    precisions: tuple[Literal[4, 8, 16], ...] = Field(default=(4, 8, 16), description="Bits a layer may have.")
+    precisions: tuple[Literal[4, 8, 16], ...] = Field(
+        default=(4, 8, 16), description="Bits that the weights of a layer may have."
+    )
+    granularity: Literal["layer", "block", "module"] = Field(
+        default="layer", description="What has bits of its own: a layer, its attention and its MLP, or every module."
+    )
+    embeddings: bool = Field(
+        default=True, description="The embeddings and the head may have 8 bits, where that is the better use of bytes."
+    )
 
     @field_validator("precisions")
     @classmethod

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig
 
+from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.quantize.groups import embedding_names, precision_groups
 from qpruner_core.report import BytesByPart
 
 
@@ -20,58 +23,73 @@ class MemoryModel:
 
     Counts what the loaded model keeps: embeddings and head once if tied; norms, position embeddings and buffers; for
     each linear module its weight, bias and quantization constants; experts, which stay in 16 bits; adapters in bfloat16
-    on every linear module of a layer.
+    on every linear module of a layer. Allocations have one number of bits for each of ``groups``.
     """
 
-    def __init__(self, config: PretrainedConfig, family: Family, quantize: QuantizeConfig) -> None:
+    def __init__(
+        self, config: PretrainedConfig, family: Family, quantize: QuantizeConfig, allocate: AllocateConfig
+    ) -> None:
         skeleton = empty_model(config)
+        self.groups = precision_groups(skeleton, family, allocate)
+        kinds = precisions(quantize.double_quant).values()
+        shapes = [[_shape(skeleton.get_submodule(name)) for name in group.modules] for group in self.groups]
+        self._weight = [
+            {kind.bits: sum(kind.weight_bytes(*one) for one in group) for kind in kinds} for group in shapes
+        ]
+        self._constants = [
+            {kind.bits: sum(kind.constant_bytes(*shape) for shape in group) for kind in kinds} for group in shapes
+        ]
         layers = family.decoder_layers(skeleton)
-        linears = [family.linears_of(layer) for layer in layers]
-        shapes = [[linear_shape(linear) for linear in layer] for layer in linears]
-        self.layers = len(layers)
-        self._weight: list[dict[int, int]] = []
-        self._constants: list[dict[int, int]] = []
-        for layer in shapes:
-            kinds = precisions(quantize.double_quant).values()
-            self._weight.append({kind.bits: sum(kind.weight_bytes(*shape) for shape in layer) for kind in kinds})
-            self._constants.append({kind.bits: sum(kind.constant_bytes(*shape) for shape in layer) for kind in kinds})
-        self._biases = sum(_bytes(cast(torch.Tensor | None, linear.bias)) for layer in linears for linear in layer)
-        self._adapters = sum(2 * quantize.lora_rank * sum(shape) for layer in shapes for shape in layer)
+        linears = [linear for layer in layers for linear in family.linears_of(layer)]
+        biases = sum(_bytes(cast(torch.Tensor | None, linear.bias)) for linear in linears)
+        self._adapters = sum(2 * quantize.lora_rank * sum(linear_shape(linear)) for linear in linears)
         everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
         total = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
-        embeddings = {
-            id(module.weight): _bytes(cast(torch.Tensor, module.weight))
-            for module in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings())
-            if module is not None
-        }
-        self._embeddings = sum(embeddings.values())
         # Experts and their routers stay in 16 bits
-        self._experts = sum(
-            _bytes(cut.tensor) for layer in layers for cut in family.cuts(layer) if cut.axis == "expert"
+        experts = sum(_bytes(cut.tensor) for layer in layers for cut in family.cuts(layer) if cut.axis == "expert")
+        self._in_layers = experts + biases
+        embeddings = sum(
+            _bytes(cast(torch.Tensor, skeleton.get_submodule(name).weight))
+            for name in embedding_names(skeleton).values()
         )
-        in_layers = self._experts + self._biases + sum(weight[16] for weight in self._weight)
-        self._norms = total - in_layers - self._embeddings
+        weights = sum(_bytes(cast(torch.Tensor, linear.weight)) for linear in linears)
+        self._norms = total - self._in_layers - weights - embeddings
+        self._other_embeddings = embeddings - sum(
+            self._weight[index][16] for index, group in enumerate(self.groups) if group.layer is None
+        )
         self.dense_bytes = total
 
     def by_part(self, bits: Sequence[int], *, adapters: bool = True) -> BytesByPart:
-        """Bytes of each part when layer ``i`` has ``bits[i]``."""
+        """Bytes of each part when group ``i`` has ``bits[i]``."""
+        weights = {True: 0, False: 0}
+        for group, weight, bit in zip(self.groups, self._weight, bits, strict=True):
+            weights[group.layer is None] += weight[bit]
         return BytesByPart(
-            embeddings=self._embeddings,
-            layers=self._experts
-            + self._biases
-            + sum(weight[bit] for weight, bit in zip(self._weight, bits, strict=True)),
+            embeddings=self._other_embeddings + weights[True],
+            layers=self._in_layers + weights[False],
             quantization_constants=sum(constants[bit] for constants, bit in zip(self._constants, bits, strict=True)),
             norms=self._norms,
             adapters=self._adapters if adapters else 0,
         )
 
+    @property
+    def lowest(self) -> tuple[int, ...]:
+        """The allocation with every group at the fewest bits that it may have."""
+        return tuple(group.options[0] for group in self.groups)
+
     def total(self, bits: Sequence[int]) -> int:
-        """Bytes of the loaded model with adapters when layer ``i`` has ``bits[i]``."""
+        """Bytes of the loaded model with adapters when group ``i`` has ``bits[i]``."""
         return self.by_part(bits).total
 
-    def layer(self, index: int, bits: int) -> int:
-        """Bytes of the weights and constants of layer ``index`` at ``bits``."""
+    def group(self, index: int, bits: int) -> int:
+        """Bytes of the weights and constants of group ``index`` at ``bits``."""
         return self._weight[index][bits] + self._constants[index][bits]
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    if isinstance(module, nn.Embedding):
+        return module.num_embeddings, module.embedding_dim
+    return linear_shape(module)
 
 
 def _bytes(tensor: torch.Tensor | None) -> int:

@@ -39,7 +39,6 @@ class AllocationSearch:
         self._memory = memory
         self._scores = scores
         self._settings = settings
-        self._precisions: tuple[int, ...] = settings.precisions
         self._budget = budget
         self._random = random.Random(seed)  # noqa: S311 - a search, not a secret
         self._seed = seed
@@ -61,7 +60,7 @@ class AllocationSearch:
         return min(self.trials, key=lambda trial: (trial.loss, trial.bytes, trial.index))
 
     def _seeds(self) -> list[tuple[str, Allocation]]:
-        given = (self._memory, self._precisions, self._budget)
+        given = (self._memory, self._budget)
         seeds = [
             ("sensitivity", by_sensitivity(*given, self._scores)),
             ("mutual_information", by_mutual_information(*given, self._scores)),
@@ -128,7 +127,7 @@ class AllocationSearch:
         found: dict[Allocation, None] = {}
         for _ in range(self._settings.candidates):
             if self._random.random() < 0.2:
-                candidate = at_random(self._memory, self._precisions, self._budget, self._random)
+                candidate = at_random(self._memory, self._budget, self._random)
             else:
                 candidate = self._swap(self._random.choice(parents).bits)
             if candidate not in tried:
@@ -139,18 +138,19 @@ class AllocationSearch:
         """Raise some layers and lower others, then lower random ones until the budget holds again."""
         changed = list(bits)
         for _ in range(self._random.choice((1, 1, 2, 3))):
-            changed[self._random.randrange(len(changed))] = self._random.choice(self._precisions)
+            index = self._random.randrange(len(changed))
+            changed[index] = self._random.choice(self._memory.groups[index].options)
         while self._memory.total(changed) > self._budget:
-            lowerable = [layer for layer, bit in enumerate(changed) if bit > self._precisions[0]]
-            layer = self._random.choice(lowerable)
-            changed[layer] = max(bit for bit in self._precisions if bit < changed[layer])
+            lowerable = [index for index, lowest in enumerate(self._memory.lowest) if changed[index] > lowest]
+            index = self._random.choice(lowerable)
+            changed[index] = max(bit for bit in self._memory.groups[index].options if bit < changed[index])
         return self._fill(changed)
 
     def _fill(self, bits: list[int]) -> Allocation:
         """Spend what room is left on random rises."""
         for layer in self._random.sample(range(len(bits)), len(bits)):
-            for higher in self._precisions:
-                extra = self._memory.layer(layer, higher) - self._memory.layer(layer, bits[layer])
+            for higher in self._memory.groups[layer].options:
+                extra = self._memory.group(layer, higher) - self._memory.group(layer, bits[layer])
                 if higher > bits[layer] and self._memory.total(bits) + extra <= self._budget:
                     bits[layer] = higher
         return tuple(bits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 
@@ -9,43 +10,56 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.score.scores import Scores
 
 Allocation = tuple[int, ...]
-"""Bits of each layer, first to last."""
+"""Bits of each group, in the order of the memory model's groups."""
 
 
-def uniform(memory: MemoryModel, precisions: tuple[int, ...], budget: int) -> Allocation:
-    """The highest precision that all layers can have."""
-    fitting = [bits for bits in precisions if memory.total([bits] * memory.layers) <= budget]
-    return (max(fitting),) * memory.layers
+def uniform(memory: MemoryModel, budget: int) -> Allocation:
+    """The highest precision that all layers can have; embeddings at the highest that then fits."""
+    fitting = [memory.lowest]
+    for bits in (4, 8, 16):
+        wanted = tuple(
+            bits if group.layer is not None and bits in group.options else lowest
+            for group, lowest in zip(memory.groups, memory.lowest, strict=True)
+        )
+        if memory.total(wanted) <= budget:
+            fitting.append(wanted)
+    embeddings = [index for index, group in enumerate(memory.groups) if group.layer is None]
+    return by_order(memory, budget, embeddings, start=fitting[-1])
 
 
-def by_order(memory: MemoryModel, precisions: tuple[int, ...], budget: int, order: Iterable[int]) -> Allocation:
-    """Raise layers in ``order``, each to the next precision while the budget holds, until no layer can rise."""
-    bits = [precisions[0]] * memory.layers
+def by_order(memory: MemoryModel, budget: int, order: Iterable[int], start: Allocation | None = None) -> Allocation:
+    """Raise groups in ``order``, each to the next precision while the budget holds, until none can rise."""
+    bits = list(start or memory.lowest)
     order = list(order)
-    for target in precisions[1:]:
-        for layer in order:
-            raised = [*bits[:layer], target, *bits[layer + 1 :]]
-            if memory.total(raised) <= budget:
+    for target in (8, 16):
+        for index in order:
+            raised = [*bits[:index], target, *bits[index + 1 :]]
+            if target in memory.groups[index].options and target > bits[index] and memory.total(raised) <= budget:
                 bits = raised
     return tuple(bits)
 
 
-def by_mutual_information(memory: MemoryModel, precisions: tuple[int, ...], budget: int, scores: Scores) -> Allocation:
-    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets more bits."""
-    order = sorted(range(memory.layers), key=lambda layer: -scores.mutual_information[layer])
-    return by_order(memory, precisions, budget, order)
+def by_mutual_information(memory: MemoryModel, budget: int, scores: Scores) -> Allocation:
+    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets more bits; embeddings last,
+    of which it says nothing."""
+
+    def information(index: int) -> float:
+        layer = memory.groups[index].layer
+        return -math.inf if layer is None else scores.mutual_information[layer]
+
+    return by_order(memory, budget, sorted(range(len(memory.groups)), key=lambda index: -information(index)))
 
 
-def by_sensitivity(memory: MemoryModel, precisions: tuple[int, ...], budget: int, scores: Scores) -> Allocation:
+def by_sensitivity(memory: MemoryModel, budget: int, scores: Scores) -> Allocation:
     """Spend bytes where each saves most divergence, one rise at a time."""
-    bits = [precisions[0]] * memory.layers
+    bits = list(memory.lowest)
     while True:
         room = budget - memory.total(bits)
         rises = [
             (_gain_per_byte(memory, scores, layer, bits[layer], higher), layer, higher)
-            for layer in range(memory.layers)
-            for higher in precisions
-            if higher > bits[layer] and memory.layer(layer, higher) - memory.layer(layer, bits[layer]) <= room
+            for layer, group in enumerate(memory.groups)
+            for higher in group.options
+            if higher > bits[layer] and memory.group(layer, higher) - memory.group(layer, bits[layer]) <= room
         ]
         if not rises:
             return tuple(bits)
@@ -55,14 +69,18 @@ def by_sensitivity(memory: MemoryModel, precisions: tuple[int, ...], budget: int
 
 def _gain_per_byte(memory: MemoryModel, scores: Scores, layer: int, old: int, new: int) -> float:
     saved = scores.sensitivity[layer][old] - scores.sensitivity[layer][new]
-    return saved / (memory.layer(layer, new) - memory.layer(layer, old))
+    return saved / (memory.group(layer, new) - memory.group(layer, old))
 
 
-def at_random(memory: MemoryModel, precisions: tuple[int, ...], budget: int, generator: random.Random) -> Allocation:
-    """Raise layers in random order to random precisions while the budget holds."""
-    bits = [precisions[0]] * memory.layers
-    for layer in generator.sample(range(memory.layers), memory.layers):
+def at_random(memory: MemoryModel, budget: int, generator: random.Random) -> Allocation:
+    """Raise groups in random order to random precisions while the budget holds."""
+    bits = list(memory.lowest)
+    for index in generator.sample(range(len(bits)), len(bits)):
         room = budget - memory.total(bits)
-        affordable = [bit for bit in precisions if memory.layer(layer, bit) - memory.layer(layer, bits[layer]) <= room]
-        bits[layer] = generator.choice(affordable)
+        affordable = [
+            bit
+            for bit in memory.groups[index].options
+            if memory.group(index, bit) - memory.group(index, bits[index]) <= room
+        ]
+        bits[index] = generator.choice(affordable)
     return tuple(bits)

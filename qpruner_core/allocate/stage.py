@@ -23,8 +23,10 @@ ALLOCATION = "allocation.json"
 
 
 class AllocationResult(StrictModel):
-    """``allocation.json``: the chosen trial, every trial, and the Pareto front of bytes against loss."""
+    """``allocation.json``: names of the groups that bits are of, the chosen trial, every trial, and the Pareto front of
+    bytes against loss."""
 
+    groups: list[str]
     best: Trial
     trials: list[Trial]
     pareto_front: list[Trial]
@@ -36,15 +38,14 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     family = context.plan.family
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
     model = load_model(context.finished("prune") / "model").to(best_device())
-    memory = MemoryModel(model.config, family, context.config.quantize)
+    memory = MemoryModel(model.config, family, context.config.quantize, settings)
     search = AllocationSearch(memory, scores, settings, budget=context.config.memory_budget, seed=context.config.seed)
     bank = PrecisionBank(
         model,
-        family,
-        bits=settings.precisions,
+        memory.groups,
         double_quant=context.config.quantize.double_quant,
         capacity=free_memory(model.device) // 2,
-        on_layer=lambda done, total: context.progress(0.1 * done / total, "quantizing"),
+        on_group=lambda done, total: context.progress(0.1 * done / total, "quantizing"),
     )
     divergence = Divergence(model, context.data().calibration[: settings.calibration_sequences])
 
@@ -57,6 +58,11 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         context.progress(0.1 + 0.9 * (trial.index + 1) / settings.trials, f"trial {trial.index + 1}")
 
     trials = search.run(evaluate, on_trial)
-    result = AllocationResult(best=search.best, trials=trials, pareto_front=pareto_front(trials))
+    result = AllocationResult(
+        groups=[group.name for group in memory.groups],
+        best=search.best,
+        trials=trials,
+        pareto_front=pareto_front(trials),
+    )
     (output / ALLOCATION).write_text(result.model_dump_json(indent=1) + "\n")
     return {"best": result.best.model_dump(mode="json"), "trials": len(trials)}

@@ -8,7 +8,7 @@ from qpruner_core.strict import StrictModel
 
 
 class Trial(StrictModel):
-    """One allocation: where it came from, bits of each layer, bytes of the loaded model, and the KL divergence (nats
+    """One allocation: where it came from, bits of each group, bytes of the loaded model, and the KL divergence (nats
     per token) to the pruned 16-bit model without recovery."""
 
     index: int

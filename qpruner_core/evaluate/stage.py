@@ -6,7 +6,7 @@ import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,7 +19,8 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.models import load_model
-from qpruner_core.quantize.mixed_model import MixedPrecision, encode_uniform, load_mixed_model, write_mixed_model
+from qpruner_core.quantize.groups import linear_names
+from qpruner_core.quantize.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.report import Measurement, Variant
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
@@ -64,8 +65,9 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
     model = load_model(pruned)
     family = context.plan.family
     double_quant = context.config.quantize.double_quant
-    bits = (4,) * len(family.decoder_layers(model))
-    tensors = encode_uniform(model, family, bits, double_quant)
+    layers = range(len(family.decoder_layers(model)))
+    bits: dict[str, Literal[4, 8, 16]] = {name: 4 for layer in layers for name in linear_names(model, family, layer)}
+    tensors = encode(model, bits, double_quant)
     write_mixed_model(scratch, model.config, MixedPrecision(bits=bits, double_quant=double_quant), tensors, family)
     try:
         return load_mixed_model(scratch, device=best_device())
@@ -102,9 +104,11 @@ def _measure(context: StageContext, variant: Variant, model: nn.Module, start: f
 
 
 def logical_parameters(model: nn.Module) -> int:
-    """Number of weights that ``model`` stands for: a packed 4-bit matrix counts by its shape before packing."""
-    total = 0
+    """Number of weights that ``model`` stands for: a packed 4-bit matrix counts by its shape before packing, and a
+    storage that several parameters share once."""
+    counts = {}
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
-        total += parameter.numel() if state is None else torch.Size(state.shape).numel()
-    return total
+        weights = parameter.numel() if state is None else torch.Size(state.shape).numel()
+        counts[parameter.untyped_storage().data_ptr()] = weights
+    return sum(counts.values())

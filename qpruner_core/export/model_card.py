@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qpruner_core.allocate.stage import AllocationResult
 from qpruner_core.config import CompressionConfig
 from qpruner_core.models.families import LayerWidths
+from qpruner_core.quantize.groups import EMBEDDINGS, HEAD
 from qpruner_core.report import Measurement, Pruning, Variant
 from qpruner_core.sizes import format_bytes
 
@@ -16,7 +18,7 @@ _NAMES: dict[Variant, str] = {
     "final": "final: mixed precision, recovered",
 }
 _MIXED = """\
-`mixed` keeps each layer at its own precision; it needs the `qpruner` package:
+`mixed` keeps every part at its own precision; it needs the `qpruner` package:
 
 ```python
 from qpruner_core import load_compressed
@@ -45,7 +47,8 @@ def model_card(
     config: CompressionConfig,
     measurements: Sequence[Measurement],
     pruning: Pruning,
-    bits: Sequence[int],
+    allocation: AllocationResult,
+    layer_bits: Sequence[Sequence[int]],
     widths: Sequence[LayerWidths],
     *,
     merged_bytes: int,
@@ -55,13 +58,13 @@ def model_card(
     """Markdown; says nothing that was not measured, and nothing that changes from run to run."""
     merged = _MERGED.format(merged=format_bytes(merged_bytes), trust=", trust_remote_code=True" if own_code else "")
     merged += _WHY_TRUST.format(architecture=architecture) if own_code else ""
-    counts = ", ".join(f"{list(bits).count(bit)} layers at {bit} bits" for bit in sorted(set(bits)))
     return "\n".join(
         [
             f"# {config.model}, compressed by QPruner",
             "",
             f"Made to fit {format_bytes(config.memory_budget)} ({config.memory_budget} bytes) for the text of "
-            f"`{config.dataset}`: structured pruning, mixed precision ({counts}), low-rank recovery.",
+            f"`{config.dataset}`: structured pruning, mixed precision "
+            f"({_counts(config, allocation)}), low-rank recovery.",
             "",
             *_table(measurements),
             "",
@@ -72,7 +75,7 @@ def model_card(
             *([_MIXED] if "mixed" in config.export.formats else []),
             *([merged] if "merged" in config.export.formats else []),
             "## Layers",
-            *_layers(bits, widths),
+            *_layers(layer_bits, widths),
             "",
             "The run's `recipe.json` has all settings, seeds, versions and content hashes it takes to make this again.",
             "",
@@ -112,13 +115,23 @@ def _pruning(pruning: Pruning) -> list[str]:
     ]
 
 
-def _layers(bits: Sequence[int], widths: Sequence[LayerWidths]) -> list[str]:
+def _counts(config: CompressionConfig, allocation: AllocationResult) -> str:
+    """How many layers, blocks or modules have how many bits, and what the embeddings have."""
+    bits = dict(zip(allocation.groups, allocation.best.bits, strict=True))
+    outside = [f"{name} at {bits.pop(name)} bits" for name in (EMBEDDINGS, HEAD) if name in bits]
+    unit = config.allocate.granularity
+    counts = [f"{list(bits.values()).count(bit)} {unit}s at {bit} bits" for bit in sorted(set(bits.values()))]
+    return ", ".join(counts + outside)
+
+
+def _layers(bits: Sequence[Sequence[int]], widths: Sequence[LayerWidths]) -> list[str]:
     experts = any(width.num_experts for width in widths)
     lines = [
         "| layer | bits | query heads | key-value heads | MLP channels |" + (" experts |" if experts else ""),
         "|---:|---:|---:|---:|---:|" + ("---:|" if experts else ""),
     ]
-    for index, (bit, width) in enumerate(zip(bits, widths, strict=True)):
+    for index, (several, width) in enumerate(zip(bits, widths, strict=True)):
+        bit = " and ".join(map(str, several))
         line = f"| {index} | {bit} | {width.num_attention_heads} | {width.num_key_value_heads} | "
         lines.append(line + f"{width.intermediate_size} |" + (f" {width.num_experts} |" if experts else ""))
     return lines

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.events import StageName
 from qpruner_core.export.model_card import model_card
@@ -54,16 +55,17 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         context.config,
         evaluated(context),
         pruning_of(context),
-        precision.bits,
+        allocation_of(context),
+        precision.of_layers(family),
         family.widths(config),
-        merged_bytes=MemoryModel(config, family, context.config.quantize).dense_bytes,
+        merged_bytes=MemoryModel(config, family, context.config.quantize, context.config.allocate).dense_bytes,
         architecture=family.model_type.title(),
         own_code=config.model_type == family.pruned_model_type,
     )
     (output / CARD).write_text(card)
     for name in formats:
         (output / name / CARD).write_text(card)
-    recipe = _recipe(context, list(precision.bits), output)
+    recipe = _recipe(context, output)
     (output / RECIPE).write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
     return {"formats": list(formats)}
 
@@ -83,8 +85,14 @@ def _summary(context: StageContext, stage: StageName) -> dict[str, Any]:
     return summary
 
 
-def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, Any]:
+def allocation_of(context: StageContext) -> AllocationResult:
+    """What the allocate stage found."""
+    return AllocationResult.model_validate_json((context.finished("allocate") / ALLOCATION).read_bytes())
+
+
+def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
     """Everything that the checkpoints follow from. Times and speeds are left out: they differ from run to run."""
+    allocation = allocation_of(context)
     return {
         "config": context.config.model_dump(mode="json"),
         "model": {"digest": context.source.digest, "revision": context.source.revision},
@@ -92,7 +100,7 @@ def _recipe(context: StageContext, bits: list[int], output: Path) -> dict[str, A
         "machine": {"device": best_device().type, "threads": torch.get_num_threads()},
         "prune_ratio": context.plan.ratio,
         "pruning": pruning_of(context).model_dump(mode="json"),
-        "bits": bits,
+        "bits": dict(zip(allocation.groups, allocation.best.bits, strict=True)),
         "versions": recorded_versions(),
         "files": [record.model_dump() for record in list_files(output)],
     }

@@ -66,14 +66,13 @@ def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedMod
     if plan.ratio == 0:
         return model, Blocks.of(model.config, plan.family)
     _warn_if_attention_has_none(context, Blocks.of(model.config, plan.family))
-    lowest = context.config.allocate.precisions[0]
     smallest = 0
     more_had_to_go = False
 
     def fits(config: PretrainedConfig) -> bool:
         nonlocal smallest, more_had_to_go
-        memory = MemoryModel(config, plan.family, context.config.quantize)
-        smallest = memory.total([lowest] * memory.layers)
+        memory = MemoryModel(config, plan.family, context.config.quantize, context.config.allocate)
+        smallest = memory.total(memory.lowest)
         more_had_to_go |= smallest > context.config.memory_budget
         return smallest <= context.config.memory_budget
 

@@ -1,13 +1,14 @@
-"""A model whose layers have different precisions: written to and loaded from a directory.
+"""A model whose modules have different precisions: written to and loaded from a directory.
 
-The directory has ``config.json`` (with the bits of each layer under ``quantization_config``) and
+The directory has ``config.json`` (with the bits of each module under ``quantization_config``) and
 safetensors files with the tensors under bitsandbytes' own names.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ from qpruner_core.models.model_config import check_sizes, refuse_too_many_layers
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Precision, Tensors, precisions
+from qpruner_core.precisions.int8_embedding import Int8Embedding
+from qpruner_core.quantize.groups import embedding_names, linear_names
 from qpruner_core.strict import StrictModel
 
 CONFIG = "config.json"
@@ -31,17 +34,21 @@ GENERATION_CONFIG = "generation_config.json"
 
 
 class MixedPrecision(StrictModel):
-    """``quantization_config`` of a mixed checkpoint."""
+    """``quantization_config`` of a mixed checkpoint. ``bits``: of every linear module of the layers, by its full name,
+    and of the embeddings and the head where these are not in 16 bits; a tied head is as the embeddings are."""
 
     quant_method: str = "qpruner"
-    bits: tuple[Literal[4, 8, 16], ...]
+    bits: dict[str, Literal[4, 8, 16]]
     double_quant: bool
 
-
-def linear_names(model: nn.Module, family: Family, layer: int) -> list[str]:
-    """Full module names of the linear modules of ``layer``."""
-    name = f"{family.layers}.{layer}"
-    return [f"{name}.{path}" for path in family.linear_paths(model.get_submodule(name))]
+    def of_layers(self, family: Family) -> list[list[int]]:
+        """The different bits in each layer, rising."""
+        layers: dict[int, set[int]] = {}
+        for name, bits in self.bits.items():
+            if name.startswith(f"{family.layers}."):
+                index = int(name.removeprefix(f"{family.layers}.").partition(".")[0])
+                layers.setdefault(index, set()).add(bits)
+        return [sorted(layers[index]) for index in sorted(layers)]
 
 
 def write_mixed_model(
@@ -78,8 +85,6 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
             field="model",
             remedy='Name the directory that has config.json with a "qpruner" quantization_config.',
         ) from error
-    if len(precision.bits) != config.num_hidden_layers:
-        raise _corrupt(directory, f"it has {config.num_hidden_layers} layers, but bits for {len(precision.bits)}")
     for layer in config.per_layer_config:
         check_sizes(layer, directory / CONFIG)
     return config, precision, family
@@ -98,35 +103,62 @@ def load_mixed_model(
     """
     config, precision, family = read_mixed_config(directory)
     model = empty_model(config)
+    _require_bits(model, family, precision, directory)
     kinds = precisions(precision.double_quant)
     if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
         raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
     with StoredTensors(directory, device=device) as stored:
         remaining = stored.names()
-        for layer, bits in enumerate(precision.bits):
-            for name in linear_names(model, family, layer):
-                own = {key for key in remaining if key.startswith(name + ".")}
-                tensors = {key.removeprefix(name + "."): stored.get(key) for key in own}
-                remaining -= own
-                bias = tensors.pop("bias", None)
-                wanted = model.get_submodule(name)
-                linear = _build(kinds, bits, tensors, bias, dequantize, f"{directory}: {name}")
-                if dequantize and isinstance(wanted, Conv1D):
-                    linear = _conv1d(linear)
-                if linear_shape(linear) != linear_shape(wanted):
+        for name, bits in precision.bits.items():
+            own = {key for key in remaining if key.startswith(name + ".")}
+            tensors = {key.removeprefix(name + "."): stored.get(key) for key in own}
+            remaining -= own
+            where = f"{directory}: {name}"
+            for place in _places(model, name):
+                module = _build(kinds[bits], tensors, model.get_submodule(place), dequantize, where)
+                if _shape(module) != _shape(model.get_submodule(place)):
                     raise _corrupt(directory, f"{name} is not of the shape that config.json says")
-                model.set_submodule(name, linear)
+                model.set_submodule(place, module)
         for key in remaining:
             _set_parameter(model, key, stored.get(key), directory)
-    model.tie_weights()
+    _tie(model)
     if (directory / GENERATION_CONFIG).is_file():
         model.generation_config = GenerationConfig.from_pretrained(directory)
     missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     if missing:
         raise _corrupt(directory, f"{missing[0]} is missing")
-    model.is_loaded_in_4bit = not dequantize and 4 in precision.bits
-    model.is_loaded_in_8bit = not dequantize and 8 in precision.bits
+    model.is_loaded_in_4bit = not dequantize and 4 in precision.bits.values()
+    model.is_loaded_in_8bit = not dequantize and 8 in precision.bits.values()
     return model.to(device).eval()
+
+
+def _require_bits(model: PreTrainedModel, family: Family, precision: MixedPrecision, directory: Path) -> None:
+    """Raise unless ``precision`` has bits for every linear module of the layers, and for nothing that has none."""
+    layers = range(len(family.decoder_layers(model)))
+    linears = {name for layer in layers for name in linear_names(model, family, layer)}
+    others = set(precision.bits) - linears
+    if lacking := sorted(linears - set(precision.bits)):
+        raise _corrupt(directory, f"config.json has no bits for {lacking[0]}")
+    if strange := sorted(others - set(embedding_names(model).values())):
+        raise _corrupt(directory, f"config.json has bits for {strange[0]}, which is no module that can have them")
+    if any(precision.bits[name] == 4 for name in others):
+        raise _corrupt(directory, "config.json has the embeddings in 4 bits, which they cannot have")
+
+
+def _places(model: PreTrainedModel, name: str) -> list[str]:
+    """Where the tensors of ``name`` are used: there, and if it is the embeddings, in the head that is tied to them."""
+    module, head = model.get_submodule(name), model.get_output_embeddings()
+    if module is not model.get_input_embeddings() or head is None or head.weight is not module.weight:
+        return [name]
+    return [name, next(place for place, other in model.named_modules() if other is head)]
+
+
+def _tie(model: PreTrainedModel) -> None:
+    """Tie the head to the embeddings, unless quantized ones share their storage already: each needs its own parameter
+    on it, as bitsandbytes moves what belongs to one elsewhere."""
+    if isinstance(model.get_input_embeddings(), Int8Embedding):
+        model.config.tie_word_embeddings = False
+    model.tie_weights()
 
 
 def _conv1d(linear: nn.Module) -> Conv1D:
@@ -140,21 +172,35 @@ def _conv1d(linear: nn.Module) -> Conv1D:
     return stock
 
 
-def _build(
-    kinds: dict[int, Precision], bits: int, tensors: Tensors, bias: torch.Tensor | None, dequantize: bool, where: str
-) -> nn.Module:
+def _build(kind: Precision, tensors: Tensors, wanted: nn.Module, dequantize: bool, where: str) -> nn.Module:
+    """The module that takes the place of ``wanted`` and computes with ``tensors``."""
+    weights = {name: tensor for name, tensor in tensors.items() if name != "bias"}
     try:
+        if isinstance(wanted, nn.Embedding):
+            return _embedding(kind, weights, wanted, dequantize)
         if not dequantize:
-            return kinds[bits].build(tensors, bias)
-        linear = kinds[16].build({"weight": kinds[bits].decode(tensors)}, bias)
-        linear.register_forward_pre_hook(lambda module, args: (kinds[bits].round_input(args[0]), *args[1:]))
+            return kind.build(weights, tensors.get("bias"))
+        linear = precisions(False)[16].build({"weight": kind.decode(weights)}, tensors.get("bias"))
+        linear.register_forward_pre_hook(lambda module, args: (kind.round_input(args[0]), *args[1:]))
     except (KeyError, AttributeError, AssertionError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptModelError(
-            f"{where} cannot be read at {bits} bits ({type(error).__name__}: {error}).",
+            f"{where} cannot be read at {kind.bits} bits ({type(error).__name__}: {error}).",
             field="model",
             remedy="Download the checkpoint again.",
         ) from error
-    return linear
+    return _conv1d(linear) if isinstance(wanted, Conv1D) else linear
+
+
+def _embedding(kind: Precision, tensors: Tensors, wanted: nn.Embedding, dequantize: bool) -> nn.Embedding:
+    if kind.bits == 8 and not dequantize:
+        return Int8Embedding(tensors, wanted)
+    wanted = copy(wanted)
+    wanted._parameters = {"weight": nn.Parameter(kind.decode(tensors), requires_grad=False)}
+    return wanted
+
+
+def _shape(module: nn.Module) -> tuple[int, ...]:
+    return tuple(module.weight.shape) if isinstance(module, nn.Embedding) else linear_shape(module)
 
 
 def _set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: Path) -> None:
@@ -174,17 +220,14 @@ def _corrupt(directory: Path, what: str) -> CorruptModelError:
     )
 
 
-def encode_uniform(model: PreTrainedModel, family: Family, bits: Sequence[int], double_quant: bool) -> Tensors:
-    """Tensors of ``model`` with layer ``i`` quantized to ``bits[i]``, everything else as it is; no adapters."""
+def encode(model: PreTrainedModel, bits: Mapping[str, int], double_quant: bool) -> Tensors:
+    """Tensors of ``model`` with each module of ``bits`` quantized, everything else as it is; no adapters."""
     kinds = precisions(double_quant)
     tensors: Tensors = {}
-    quantized = set()
-    for layer, bit in enumerate(bits):
-        for name in linear_names(model, family, layer):
-            encoded = kinds[bit].encode(linear_weight(model.get_submodule(name)))
-            tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
-            quantized.add(f"{name}.weight")
-    return tensors | other_tensors(model, quantized)
+    for name, bit in bits.items():
+        encoded = kinds[bit].encode(linear_weight(model.get_submodule(name)))
+        tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
+    return tensors | other_tensors(model, {f"{name}.weight" for name in bits})
 
 
 def other_tensors(model: PreTrainedModel, but: set[str]) -> Tensors:

@@ -1,19 +1,20 @@
-"""Every layer at every precision, ready to swap: a trial of the search changes pointers, not weights."""
+"""Every group at every precision, ready to swap: a trial of the search changes pointers, not weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.models.families import Family, linear_weight, set_linear_weight
+from qpruner_core.models.families import linear_weight, set_linear_weight
 from qpruner_core.precisions import Precision, precisions
-from qpruner_core.quantize.mixed_model import linear_names
+from qpruner_core.quantize.groups import PrecisionGroup
 
 
 class PrecisionBank:
-    """Holds the bfloat16 values of each layer's weights after a round trip through each precision.
+    """Holds the bfloat16 values of each group's weights after a round trip through each precision.
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
     compute, without their slow kernels.
@@ -23,51 +24,57 @@ class PrecisionBank:
     def __init__(
         self,
         model: PreTrainedModel,
-        family: Family,
+        groups: Sequence[PrecisionGroup],
         *,
-        bits: Sequence[int],
         double_quant: bool,
         capacity: int,
-        on_layer: Callable[[int, int], None],
+        on_group: Callable[[int, int], None],
     ) -> None:
-        self._model = model
         self._kinds: dict[int, Precision] = precisions(double_quant)
-        layers = len(family.decoder_layers(model))
-        self._names = [linear_names(model, family, layer) for layer in range(layers)]
-        self._dense = [[linear_weight(model.get_submodule(name)) for name in names] for names in self._names]
+        self._groups = groups
+        self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
+        self._dense = [[linear_weight(module) for module in modules] for modules in self._modules]
         self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
-        self._now = [16] * layers
-        for layer, names in enumerate(self._names):
-            for name in names:
-                model.get_submodule(name).register_forward_pre_hook(self._round_input(layer))
+        self._now = [16] * len(groups)
+        head = model.get_output_embeddings()
+        for index, modules in enumerate(self._modules):
+            for module in modules:
+                if not isinstance(module, nn.Embedding):
+                    module.register_forward_pre_hook(self._round_input(index))
+                elif head is not None and head.weight is module.weight:  # shares values, and rounds what it multiplies
+                    head.register_forward_pre_hook(self._round_input(index))
         room = capacity
-        for layer in range(layers):
-            for bit in bits:
-                size = sum(weight.numel() * weight.element_size() for weight in self._dense[layer])
+        for index, group in enumerate(groups):
+            size = sum(weight.numel() * weight.element_size() for weight in self._dense[index])
+            for bit in group.options:
                 if bit != 16 and size <= room:
-                    self._ready[layer, bit] = self._round_trip(layer, bit)
+                    self._ready[index, bit] = self._round_trip(index, bit)
                     room -= size
-            on_layer(layer + 1, layers)
+            on_group(index + 1, len(groups))
 
-    def apply(self, bits: Sequence[int]) -> None:
-        """Let layer ``i`` of the model have ``bits[i]``; 16 is the model as it was."""
-        for layer, (old, new) in enumerate(zip(self._now, bits, strict=True)):
-            if old != new:
-                for name, weight in zip(self._names[layer], self._values(layer, new), strict=True):
-                    set_linear_weight(self._model.get_submodule(name), weight)
-                self._now[layer] = new
+    def apply(self, bits: Sequence[int]) -> int | None:
+        """Let group ``i`` of the model have ``bits[i]``; 16 is the model as it was.
 
-    def _round_input(self, layer: int) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
-        def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-            return (self._kinds[self._now[layer]].round_input(args[0]),)
+        Returns the first decoder layer that this changed: 0 if the embeddings did, ``None`` if nothing did.
+        """
+        changed = [index for index, (old, new) in enumerate(zip(self._now, bits, strict=True)) if old != new]
+        for index in changed:
+            for module, weight in zip(self._modules[index], self._values(index, bits[index]), strict=True):
+                set_linear_weight(module, weight)
+            self._now[index] = bits[index]
+        return min((self._groups[index].layer or 0 for index in changed), default=None)
+
+    def _round_input(self, index: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            return (self._kinds[self._now[index]].round_input(args[0]),)
 
         return hook
 
-    def _values(self, layer: int, bits: int) -> list[torch.Tensor]:
+    def _values(self, index: int, bits: int) -> list[torch.Tensor]:
         if bits == 16:
-            return self._dense[layer]
-        return self._ready.get((layer, bits)) or self._round_trip(layer, bits)
+            return self._dense[index]
+        return self._ready.get((index, bits)) or self._round_trip(index, bits)
 
-    def _round_trip(self, layer: int, bits: int) -> list[torch.Tensor]:
+    def _round_trip(self, index: int, bits: int) -> list[torch.Tensor]:
         kind = self._kinds[bits]
-        return [kind.decode(kind.encode(weight)) for weight in self._dense[layer]]
+        return [kind.decode(kind.encode(weight)) for weight in self._dense[index]]

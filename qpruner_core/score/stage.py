@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qpruner_core.models import load_model
+from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
@@ -30,26 +31,24 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         seed=context.config.seed,
         on_layer=lambda done, total: context.progress(0.2 * done / total, "mutual information"),
     )
-    bits = context.config.allocate.precisions
+    groups = precision_groups(model, family, context.config.allocate)
     bank = PrecisionBank(
         model,
-        family,
-        bits=bits,
+        groups,
         double_quant=context.config.quantize.double_quant,
         capacity=free_memory(model.device) // 2,
-        on_layer=lambda done, total: context.progress(0.2 + 0.2 * done / total, "quantizing"),
+        on_group=lambda done, total: context.progress(0.2 + 0.2 * done / total, "quantizing"),
     )
     divergence = Divergence(model, calibration)
-    layers = len(information)
     sensitivity: list[dict[int, float]] = []
-    for layer in range(layers):
+    for index, group in enumerate(groups):
         losses = {16: 0.0}
-        for bit in bits:
+        for bit in group.options:
             if bit != 16:
-                bank.apply([bit if index == layer else 16 for index in range(layers)])
+                bank.apply([bit if other == index else 16 for other in range(len(groups))])
                 losses[bit] = divergence()
         sensitivity.append(losses)
-        context.progress(0.4 + 0.6 * (layer + 1) / layers, "sensitivity")
-    scores = Scores(mutual_information=information, sensitivity=sensitivity)
+        context.progress(0.4 + 0.6 * (index + 1) / len(groups), "sensitivity")
+    scores = Scores(groups=[group.name for group in groups], mutual_information=information, sensitivity=sensitivity)
     (output / SCORES).write_text(scores.model_dump_json(indent=1) + "\n")
     return scores.model_dump(mode="json")

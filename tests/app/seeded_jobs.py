@@ -116,7 +116,8 @@ def add_finished_job(session: Session, store: ArtifactStore, artifact: bytes, sh
     )
     job.result = CompressionReport(
         model=job.model, revision=None, dataset=job.dataset, memory_budget=BUDGET, seed=0, prune_ratio=0.13,
-        bits=BITS, widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
+        groups=[f"layers.{layer}" for layer in range(LAYERS)], bits=BITS,
+        widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
         predicted_bytes=128_400_000, pruning=PRUNING,
         measurements=[
             Measurement.model_validate(

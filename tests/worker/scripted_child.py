@@ -56,7 +56,7 @@ def compress(
     (output / "report.json").write_text("{}")
     return CompressionReport(
         model=config.model, revision=None, dataset=config.dataset, memory_budget=config.memory_budget,
-        seed=config.seed, prune_ratio=0.0, bits=[], widths=[], predicted_bytes=1, measurements=[],
+        seed=config.seed, prune_ratio=0.0, groups=[], bits=[], widths=[], predicted_bytes=1, measurements=[],
         stage_seconds={}, warnings=[], files=[],
     )  # fmt: skip
 

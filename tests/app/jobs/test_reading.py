@@ -27,6 +27,7 @@ Authorize = Callable[..., dict[str, str]]
 
 REPORT = CompressionReport(
     model="/models/tiny", revision=None, dataset="/data/text.txt", memory_budget=1_000_000, seed=0, prune_ratio=0.2,
+    groups=["layers.0", "layers.1"],
     bits=[4, 8], widths=[{"mlp": 64}], predicted_bytes=990_000, stage_seconds={"prune": 1.5}, warnings=[], files=[],
     measurements=[Measurement(variant="dense", parameters=9, bytes=18, perplexity=20.0, tokens_per_second=5.0)],
 )  # fmt: skip

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.models.families import LayerWidths, family_names, find_family, linear_weight
@@ -15,11 +17,11 @@ from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.loftq import loftq
+from qpruner_core.quantize.fit import fit_linear
+from qpruner_core.quantize.groups import bits_by_module, embedding_names, linear_names
 from qpruner_core.quantize.mixed_model import (
     MixedPrecision,
-    encode_uniform,
-    linear_names,
+    encode,
     load_mixed_model,
     write_mixed_model,
 )
@@ -36,9 +38,15 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
         "tie_word_embeddings": draw(st.booleans()),
         "biased": draw(st.booleans()),
         "widths": [narrower(draw, layer) for layer in find_family(model_type).widths(small_config(model_type))],
-        "bits": tuple(draw(st.sampled_from((4, 8, 16))) for _ in range(LAYERS)),
+        "allocate": AllocateConfig(
+            granularity=draw(st.sampled_from(("layer", "block", "module"))), embeddings=draw(st.booleans())
+        ),
+        "seed": draw(st.integers(0, 1000)),
         "quantize": QuantizeConfig(
-            double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 9)), loftq_iterations=1
+            double_quant=draw(st.booleans()),
+            lora_rank=draw(st.integers(1, 9)),
+            initialisation="loftq",
+            loftq_iterations=1,
         ),
     }
 
@@ -59,13 +67,14 @@ STOCK_MIXTURE: dict[str, Any] = {
     "tie_word_embeddings": False,
     "biased": False,
     "widths": find_family("qwen3_moe").widths(small_config("qwen3_moe")),
-    "bits": (4, 8, 16, 4, 8),
-    "quantize": QuantizeConfig(lora_rank=2, loftq_iterations=1),
+    "allocate": AllocateConfig(),
+    "seed": 0,
+    "quantize": QuantizeConfig(lora_rank=2, initialisation="loftq", loftq_iterations=1),
 }
 """PEFT treats this one's adapters as those of older checkpoints, unless it is kept from that."""
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=20, phases=[Phase.explicit, Phase.generate])
 @example(drawn=STOCK_MIXTURE)
 @given(drawn=models())
 def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(drawn: dict[str, Any]) -> None:
@@ -76,22 +85,25 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
         **(BIASED if drawn["biased"] and drawn["model_type"] == "llama" else {}),
     )
     config = config_with_shape(dense, family, drawn["widths"])
-    settings_, bits = drawn["quantize"], drawn["bits"]
+    settings_ = drawn["quantize"]
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    memory = MemoryModel(config, family, settings_)
+    memory = MemoryModel(config, family, settings_, drawn["allocate"])
+    generator = random.Random(drawn["seed"])
+    bits = [generator.choice(group.options) for group in memory.groups]
+    by_module = bits_by_module(memory.groups, bits)
     adapter: Tensors = {}
     for layer in range(LAYERS):
         for name in linear_names(model, family, layer):
-            _, adapter[adapter_name(name, "A")], adapter[adapter_name(name, "B")] = loftq(
-                linear_weight(model.get_submodule(name)),
-                precisions(settings_.double_quant)[bits[layer]],
-                rank=settings_.lora_rank, scaling=2.0, iterations=1, seed=0,
-            )  # fmt: skip
+            kind = precisions(settings_.double_quant)[by_module[name]]
+            fitted = fit_linear(linear_weight(model.get_submodule(name)), kind, settings_, 0)
+            adapter |= {adapter_name(name, "A"): fitted.a, adapter_name(name, "B"): fitted.b}
     with tempfile.TemporaryDirectory() as directory:
-        precision = MixedPrecision(bits=bits, double_quant=settings_.double_quant)
-        tensors = encode_uniform(model, family, bits, settings_.double_quant)
+        outside = embedding_names(model).values()
+        stored = {name: bit for name, bit in by_module.items() if bit != 16 or name not in outside}
+        precision = MixedPrecision(bits=stored, double_quant=settings_.double_quant)
+        tensors = encode(model, stored, settings_.double_quant)
         write_mixed_model(Path(directory), config, precision, tensors, family)
         targets = [path.rpartition(".")[2] for path in family.linears]
         write_adapter(Path(directory) / "adapter", adapter, settings_, targets)
@@ -101,10 +113,11 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
 
 
 def test_every_layer_at_more_bits_takes_more_bytes() -> None:
-    memory = MemoryModel(small_config("llama", intermediate_size=512), find_family("llama"), QuantizeConfig())
+    config = small_config("llama", intermediate_size=512)
+    memory = MemoryModel(config, find_family("llama"), QuantizeConfig(), AllocateConfig(embeddings=False))
     totals = [memory.total([bits] * 5) for bits in (4, 8, 16)]
     assert totals == sorted(totals)
-    assert memory.total([4, 4, 8, 4, 4]) - totals[0] == memory.layer(2, 8) - memory.layer(2, 4)
+    assert memory.total([4, 4, 8, 4, 4]) - totals[0] == memory.group(2, 8) - memory.group(2, 4)
 
 
 def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
@@ -113,4 +126,5 @@ def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
     for tied in (True, False):
         config = small_config("qwen2", tie_word_embeddings=tied)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-        assert MemoryModel(config, find_family("qwen2"), QuantizeConfig()).dense_bytes == loaded_bytes(model)
+        memory = MemoryModel(config, find_family("qwen2"), QuantizeConfig(), AllocateConfig())
+        assert memory.dense_bytes == loaded_bytes(model)

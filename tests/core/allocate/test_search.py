@@ -17,26 +17,27 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.scores import Scores
 from tests.core.small_models import small_config
 
-PRECISIONS = (4, 8, 16)
+LAYERS_ONLY = AllocateConfig(embeddings=False)
 
 
 @pytest.fixture(scope="module")
 def memory() -> MemoryModel:
     config = small_config("llama", num_hidden_layers=8, intermediate_size=128)
-    return MemoryModel(config, find_family("llama"), QuantizeConfig())
+    return MemoryModel(config, find_family("llama"), QuantizeConfig(), LAYERS_ONLY)
 
 
 def scores_of(seed: int, layers: int = 8) -> Scores:
     generator = random.Random(seed)
     four = [math.exp(generator.uniform(-6, -2)) for _ in range(layers)]
     return Scores(
+        groups=[f"layers.{layer}" for layer in range(layers)],
         mutual_information=[generator.random() for _ in range(layers)],
         sensitivity=[{4: loss, 8: loss / 50, 16: 0.0} for loss in four],
     )
 
 
 def budget_between(memory: MemoryModel, share: float) -> int:
-    low, high = memory.total([4] * memory.layers), memory.total([16] * memory.layers)
+    low, high = memory.total([4] * 8), memory.total([16] * 8)
     return low + int(share * (high - low))
 
 
@@ -46,10 +47,10 @@ def test_no_seed_exceeds_the_budget(memory: MemoryModel, share: float, seed: int
     budget = budget_between(memory, share)
     scores = scores_of(seed)
     for allocation in (
-        uniform(memory, PRECISIONS, budget),
-        by_mutual_information(memory, PRECISIONS, budget, scores),
-        by_sensitivity(memory, PRECISIONS, budget, scores),
-        at_random(memory, PRECISIONS, budget, random.Random(seed)),
+        uniform(memory, budget),
+        by_mutual_information(memory, budget, scores),
+        by_sensitivity(memory, budget, scores),
+        at_random(memory, budget, random.Random(seed)),
     ):
         assert memory.total(allocation) <= budget
 
@@ -99,11 +100,12 @@ def test_a_budget_for_the_lowest_precision_alone_ends_after_its_only_allocation(
 
 def test_more_sensitive_layers_get_more_bits(memory: MemoryModel) -> None:
     scores = Scores(
+        groups=[f"layers.{layer}" for layer in range(8)],
         mutual_information=[0.0] * 8,
         sensitivity=[{4: 1.0 if layer in (1, 6) else 0.001, 8: 0.0001, 16: 0.0} for layer in range(8)],
     )
-    step = memory.layer(0, 8) - memory.layer(0, 4)
-    bits = by_sensitivity(memory, (4, 8), memory.total([4] * 8) + 2 * step, scores)
+    step = memory.group(0, 8) - memory.group(0, 4)
+    bits = by_sensitivity(memory, memory.total([4] * 8) + 2 * step, scores)
     assert [layer for layer, bit in enumerate(bits) if bit == 8] == [1, 6]
 
 

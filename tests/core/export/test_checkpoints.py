@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_refused_whatever_is_wrong_with_it(
     elif damage == "a config that is a list":
         config.write_text("[1, 2]")
     elif damage == "bits":
-        config.write_text(config.read_text().replace('"bits": [', '"bits": [4,', 1))
+        config.write_text(config.read_text().replace('"bits": {', '"bits": {"model.norm": 4,', 1))
     else:
         tensors = load_file(weights)
         if damage == "a scale is missing":
@@ -91,6 +91,7 @@ def test_stock_transformers_refuses_the_mixed_checkpoint_rather_than_load_it_wro
     tiny_llama: Path, tmp_path: Path
 ) -> None:
     compress_in_memory(tiny_llama, tmp_path / "mixed")
-    assert json.loads((tmp_path / "mixed" / "config.json").read_text())["quantization_config"]["bits"] == list(PATTERN)
+    bits = json.loads((tmp_path / "mixed" / "config.json").read_text())["quantization_config"]["bits"]
+    assert [bits[f"model.layers.{layer}.mlp.down_proj"] for layer in range(len(PATTERN))] == list(PATTERN)
     with pytest.raises((ValueError, RuntimeError, ImportError)):
         AutoModelForCausalLM.from_pretrained(tmp_path / "mixed")

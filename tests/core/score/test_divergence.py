@@ -6,20 +6,22 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
+from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import find_family
-from qpruner_core.quantize.mixed_model import MixedPrecision, encode_uniform, load_mixed_model, write_mixed_model
+from qpruner_core.quantize.groups import embedding_names, linear_names, precision_groups
+from qpruner_core.quantize.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.divergence import Divergence
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (3, 16), generator=torch.Generator().manual_seed(0))
+OUTSIDE = 2  # embeddings and head
 
 
 def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
-    return PrecisionBank(
-        model, find_family("llama"), bits=(4, 8, 16), double_quant=True, capacity=capacity, on_layer=lambda *_: None
-    )
+    groups = precision_groups(model, find_family("llama"), AllocateConfig(embeddings=True))
+    return PrecisionBank(model, groups, double_quant=True, capacity=capacity, on_group=lambda *_: None)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -27,13 +29,15 @@ def test_a_swapped_layer_says_what_the_quantized_module_says(bits: int, tmp_path
     source = small_model("llama", dtype=torch.bfloat16)
     family = find_family("llama")
     for name in (bits, 16):
-        precision = MixedPrecision(bits=(name,) * 5, double_quant=True)
-        tensors = encode_uniform(source, family, precision.bits, True)
+        linears = [linear for layer in range(5) for linear in linear_names(source, family, layer)]
+        outside = [] if name == 16 else embedding_names(source).values()
+        precision = MixedPrecision(bits=dict.fromkeys(linears, name) | dict.fromkeys(outside, 8), double_quant=True)
+        tensors = encode(source, precision.bits, True)
         write_mixed_model(tmp_path / str(name), source.config, precision, tensors, family)
     quantized = load_mixed_model(tmp_path / str(bits))
     plain = load_mixed_model(tmp_path / str(bits), dequantize=True)
     model = load_mixed_model(tmp_path / "16")
-    bank(model, 10**9).apply([bits] * 5)
+    bank(model, 10**9).apply([bits] * 5 + [8] * OUTSIDE)
     with torch.no_grad():
         expected = quantized(IDS).logits.float()
         assert torch.equal(model(IDS).logits, plain(IDS).logits)
@@ -58,7 +62,7 @@ def test_divergence_is_the_mean_kullback_leibler_divergence_of_the_predictions()
     with torch.no_grad():
         before = log_softmax(model(IDS).logits.float(), -1)
         divergence = Divergence(model, IDS)
-        bank(model, 10**9).apply([4] * 5)
+        bank(model, 10**9).apply([4] * 5 + [8] * OUTSIDE)
         after = log_softmax(model(IDS).logits.float(), -1)
     expected = (before.exp() * (before - after)).sum(-1).mean().item()
     assert divergence() == pytest.approx(expected, rel=0.02)
@@ -69,14 +73,14 @@ def test_going_back_to_sixteen_bits_restores_the_model() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
     before = model(IDS).logits
     swapper = bank(model, 10**9)
-    swapper.apply([4, 8, 4, 8, 4])
+    swapper.apply([4, 8, 4, 8, 4] + [8] * OUTSIDE)
     assert not torch.equal(model(IDS).logits, before)
-    swapper.apply([16] * 5)
+    swapper.apply([16] * (5 + OUTSIDE))
     assert torch.equal(model(IDS).logits, before)
 
 
 def test_a_bank_without_room_gives_the_same_values() -> None:
     roomy, tight = small_model("llama", dtype=torch.bfloat16), small_model("llama", dtype=torch.bfloat16)
     for model, capacity in ((roomy, 10**9), (tight, 0)):
-        bank(model, capacity).apply([4, 8, 16, 8, 4])
+        bank(model, capacity).apply([4, 8, 16, 8, 4] + [8] * OUTSIDE)
     assert torch.equal(roomy(IDS).logits, tight(IDS).logits)
