@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
+from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.models.families import Family
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.resources import best_device
@@ -43,17 +44,25 @@ def expected_seconds(
     length = config.sequence_length
     forward = 2.0 * weights / (matmul_flops() * _EFFICIENCY)  # seconds a token
     lowered = sum(bits != 16 for bits in config.allocate.precisions)
-    finetune = config.finetune
-    tokens = finetune.steps * finetune.batch_size * finetune.gradient_accumulation * length
     read = weights * 2 / 5e8  # loading and writing, at half a gigabyte a second
     seconds: dict[StageName, float] = {
         "prune": read + 3 * forward * config.prune.calibration_sequences * length,
         "score": read + forward * config.score.calibration_sequences * length * (1 + lowered * layers),
         "allocate": read + forward * config.allocate.calibration_sequences * length * config.allocate.trials,
         "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
-        "finetune": read + 3 * forward * tokens,
+        "finetune": 2 * read + forward * _forwards_of_recovery(config.finetune) * length,
         "evaluate": 4 * read + (3 + _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
         "export": 2 * read,
     }
     note = "stage_seconds is worked out from the speed of the machine that answers, good to a factor of about three."
     return {stage: round(value, 1) for stage, value in seconds.items()}, note
+
+
+def _forwards_of_recovery(settings: FinetuneConfig) -> float:
+    """Sequences that recovery is expected to run, each pass through a model counted; the dense one is taken to fit."""
+    if settings.steps == 0:
+        return 0.0
+    passes = 3 + (settings.loss != "cross_entropy") + settings.activation_checkpointing
+    trained = passes * settings.steps * settings.batch_size * settings.gradient_accumulation
+    evaluations = settings.steps // settings.evaluate_every + 2
+    return float(trained + evaluations * settings.validation_sequences)

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.cli import app as commands
 from app.settings import Settings
 from qpruner_core.export.config import ExportConfig
+from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.prune.config import PruneConfig
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,15 @@ def test_every_setting_of_pruning_is_in_the_table_with_its_default() -> None:
     ]
     assert [row for row in rows if row not in README.splitlines()] == []
     assert set(re.findall(r"^\| `(prune\.\w+|export\.\w+)`", README, re.M)) == set(settings)
+
+
+def test_every_setting_of_recovery_is_in_the_table_with_its_default() -> None:
+    rows = [
+        f"| `finetune.{name}` | `{field.default}` | {field.description} |"
+        for name, field in FinetuneConfig.model_fields.items()
+    ]
+    assert [row for row in rows if row not in README.splitlines()] == []
+    assert len(re.findall(r"^\| `finetune\.\w+`", README, re.M)) == len(rows)
 
 
 def test_every_setting_says_what_it_is() -> None:
