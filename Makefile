@@ -17,8 +17,9 @@ DATA ?=
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
+INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test test-slow bench-prune bench-memory lint format clean
+.PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-memory lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +42,12 @@ test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through
 bench-prune: $(INSTALLED_BENCH) ## Measure every criterion and layout of pruning into docs/benchmarks (DATA=folder; resumes)
 	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
 		$(BIN)/python -m bench.prune $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-information: $(INSTALLED) ## Measure the estimators of mutual information into docs/benchmarks (DATA=folder; resumes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.information $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-peers: $(INSTALLED_BENCH_PEERS) ## Measure ours beside other tools at the same bytes into docs/benchmarks (DATA=folder; resumes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.peers $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	$(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
@@ -74,4 +81,8 @@ $(INSTALLED_TEST): $(INSTALLED)
 
 $(INSTALLED_BENCH): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+$(INSTALLED_BENCH_PEERS): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench-peers]'
 	@touch $@

@@ -2,7 +2,8 @@
 
 CE is the cross-entropy, on positions that it was not fitted to, of linear discriminant analysis: Gaussians with one
 mean a label and one covariance for all (shrunk by Ledoit and Wolf's rule), on the first ``components`` principal
-components. If X is that, the bound is tight; whatever X is, it stays a bound, so it is never above H(Y). The
+components. Hidden states are not that normal, and so it is too sure of itself; its log-likelihood ratios are therefore
+scaled by the one factor that makes CE least. Whatever X is, the result stays a bound, so it is never above H(Y). The
 log-determinant ``½ log |Σ| / |Σ_within|`` is not used: with many labels X is far from one Gaussian, and then that is
 neither a lower nor an upper bound.
 
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import StratifiedKFold
 
 from qpruner_core.score.config import ScoreConfig
-from qpruner_core.score.information.discrete import discrete_entropy
 from qpruner_core.score.information.estimator import at_least, require_positions
 from qpruner_core.score.information.principal import principal_components
 
@@ -37,22 +38,29 @@ def gaussian(hidden: NDArray[np.float32], labels: NDArray[np.int64], settings: S
         return 0.0
     vectors = principal_components(hidden, settings.components, seed)
     # Folds are runs of positions, not drawn: neighbours in a text are alike, and must not be on both sides.
-    folds = StratifiedKFold(_FOLDS).split(vectors, labels)
-    losses = [_cross_entropy(vectors, labels, fitted, held_out) for fitted, held_out in folds]
-    return max(discrete_entropy(labels) - float(np.concatenate(losses).mean()), 0.0)
+    folds = list(StratifiedKFold(_FOLDS).split(vectors, labels))
+    ratios = np.concatenate([_log_likelihoods(vectors, labels, fitted, held_out) for fitted, held_out in folds])
+    classes, counts = np.unique(labels, return_counts=True)
+    own = np.searchsorted(classes, np.concatenate([labels[held_out] for _, held_out in folds]))
+    prior = np.log(counts / counts.sum())
+
+    def cross_entropy(scale: float) -> float:
+        return float(-log_softmax(scale * ratios + prior, axis=1)[np.arange(len(own)), own].mean())
+
+    least = minimize_scalar(cross_entropy, bounds=(0, 1), method="bounded", options={"xatol": 1e-3}).fun
+    return max(cross_entropy(0.0) - float(least), 0.0)  # both with the frequencies of these very labels
 
 
-def _cross_entropy(
+def _log_likelihoods(
     vectors: NDArray[np.float64], labels: NDArray[np.int64], fitted: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """-log q(y|x) in nats of each of the ``held_out`` positions, by Gaussians fitted to the ``fitted`` ones."""
-    names, classes, counts = np.unique(labels[fitted], return_inverse=True, return_counts=True)
-    means = np.stack([vectors[fitted][classes == number].mean(axis=0) for number in range(len(names))])
+    """log p(x|y), but for what is the same for every y, of the ``held_out`` positions ``[n, labels]``, by Gaussians
+    fitted to the ``fitted`` ones."""
+    _, classes = np.unique(labels[fitted], return_inverse=True)
+    means = np.stack([vectors[fitted][classes == number].mean(axis=0) for number in range(classes.max() + 1)])
     covariance = LedoitWolf(assume_centered=True).fit(vectors[fitted] - means[classes]).covariance_
     spread = np.trace(covariance) + means.var(axis=0).sum()
     covariance += _LEAST_VARIANCE * max(spread, np.finfo(float).tiny) * np.eye(len(covariance))
     towards = np.linalg.solve(covariance, means.T)
-    scores = vectors[held_out] @ towards - (means.T * towards).sum(axis=0) / 2 + np.log(counts / counts.sum())
-    own = np.searchsorted(names, labels[held_out])
-    loss: NDArray[np.float64] = -log_softmax(scores, axis=1)[np.arange(len(own)), own]
-    return loss
+    found: NDArray[np.float64] = vectors[held_out] @ towards - (means.T * towards).sum(axis=0) / 2
+    return found
