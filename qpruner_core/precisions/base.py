@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -9,6 +10,15 @@ from torch import nn
 
 Tensors = dict[str, torch.Tensor]
 """Tensors of one module, under the names that they have in its state dict (``weight``, ``weight.absmax``, …)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that the entries of a weight ``[out, in]`` can have once its constants are fixed: ``levels [n]``,
+    rising, times ``scale`` (of a shape that broadcasts to the weight's); float32."""
+
+    levels: torch.Tensor
+    scale: torch.Tensor
 
 
 class Precision(Protocol):
@@ -27,6 +37,12 @@ class Precision(Protocol):
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The bfloat16 weight that :meth:`build`'s module multiplies with."""
+
+    def grid(self, tensors: Tensors) -> Grid | None:
+        """What the entries of the weight can be with the constants of ``tensors``; ``None``: anything."""
+
+    def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
+        """``tensors`` with the levels of these numbers (int64 ``[out, in]``) in place of their own."""
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """The ``inputs [..., in]`` that :meth:`build`'s module really multiplies with; gradients pass unchanged."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from qpruner_core.precisions.base import Tensors
+from qpruner_core.precisions.base import Grid, Tensors
 
 
 class Bf16:
@@ -28,6 +28,14 @@ class Bf16:
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The weight itself."""
         return tensors["weight"]
+
+    def grid(self, tensors: Tensors) -> Grid | None:
+        """None: weights are not quantized."""
+        return None
+
+    def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
+        """There are none."""
+        raise TypeError("16-bit weights have no codes")
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""

@@ -6,7 +6,7 @@ import bitsandbytes as bnb
 import torch
 from torch import nn
 
-from qpruner_core.precisions.base import Tensors
+from qpruner_core.precisions.base import Grid, Tensors
 
 
 class Int8:
@@ -30,6 +30,15 @@ class Int8:
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """``weight · SCB / 127``."""
         return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
+
+    def grid(self, tensors: Tensors) -> Grid | None:
+        """255 steps between plus and minus the maximum of the row."""
+        scale = tensors["SCB"].float().unsqueeze(1) / 127
+        return Grid(torch.arange(-127.0, 128.0, device=scale.device), scale)
+
+    def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
+        """``tensors`` with the steps of these numbers, of which 127 is zero."""
+        return tensors | {"weight": (codes - 127).to(torch.int8)}
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """Each token rounded to 255 steps between plus and minus its absolute maximum, as ``Linear8bitLt`` does."""

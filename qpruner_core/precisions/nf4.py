@@ -9,7 +9,7 @@ import bitsandbytes as bnb
 import torch
 from torch import nn
 
-from qpruner_core.precisions.base import Tensors
+from qpruner_core.precisions.base import Grid, Tensors
 
 BLOCK = 64
 NESTED_BLOCK = 256
@@ -47,9 +47,25 @@ class Nf4:
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """What ``Linear4bit`` multiplies with."""
-        state = bnb.functional.QuantState.from_dict(_state_of(tensors), device=tensors["weight"].device)
+        state = _state(tensors)
         weight: torch.Tensor = bnb.functional.dequantize_4bit(tensors["weight"], state)
         return weight
+
+    def grid(self, tensors: Tensors) -> Grid | None:
+        """The 16 levels of NormalFloat, and the maximum of the block that each entry is in."""
+        state = _state(tensors)
+        maxima = state.absmax
+        if state.nested:
+            maxima = bnb.functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
+        scale = maxima.float().repeat_interleave(BLOCK)[: math.prod(state.shape)].view(state.shape)
+        return Grid(state.code.float(), scale)
+
+    def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
+        """``tensors`` with the levels of these numbers; two to a byte, the first in the upper half."""
+        flat = codes.flatten().to(torch.uint8)
+        if len(flat) % 2:
+            flat = torch.cat([flat, flat.new_zeros(1)])
+        return tensors | {"weight": (flat[0::2] << 4 | flat[1::2]).unsqueeze(1)}
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""
@@ -75,6 +91,10 @@ class Nf4:
         if bias is not None:
             linear.bias = nn.Parameter(bias, requires_grad=False)
         return cast(nn.Module, linear)
+
+
+def _state(tensors: Tensors) -> Any:
+    return bnb.functional.QuantState.from_dict(_state_of(tensors), device=tensors["weight"].device)
 
 
 def _state_of(tensors: Tensors) -> Tensors:

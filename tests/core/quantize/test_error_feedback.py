@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qpruner_core.precisions import precisions
+from qpruner_core.quantize.error_feedback import encode_with_feedback
+
+KINDS = [(4, True), (4, False), (8, True)]
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def weight() -> torch.Tensor:
+    return random(96, 72).to(torch.bfloat16)
+
+
+@pytest.fixture
+def inputs() -> torch.Tensor:
+    """Features that go together, of very different sizes."""
+    return random(2000, 12, seed=1) @ random(12, 72, seed=2) * random(72, seed=3).exp() + random(2000, 72, seed=4) / 5
+
+
+@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+def test_the_nearest_levels_as_codes_are_what_plain_rounding_stores(
+    weight: torch.Tensor, bits: int, double_quant: bool
+) -> None:
+    kind = precisions(double_quant)[bits]
+    tensors = kind.encode(weight)
+    grid = kind.grid(tensors)
+    assert grid is not None
+    values = kind.decode(tensors).float()
+    codes = ((values / grid.scale).unsqueeze(2) - grid.levels).abs().argmin(dim=2)
+    stored = kind.with_codes(tensors, codes)
+    assert stored.keys() == tensors.keys()
+    assert all(torch.equal(stored[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
+    weight: torch.Tensor, inputs: torch.Tensor, bits: int, double_quant: bool
+) -> None:
+    kind = precisions(double_quant)[bits]
+    plain = kind.encode(weight)
+    fed = encode_with_feedback(weight, kind, inputs.T @ inputs)
+    errors = [(inputs @ (weight.float() - kind.decode(tensors).float()).T).norm() for tensors in (fed, plain)]
+    assert errors[0] < 0.7 * errors[1]
+    assert {name: (value.shape, value.dtype) for name, value in fed.items()} == {
+        name: (value.shape, value.dtype) for name, value in plain.items()
+    }
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: torch.Tensor, bits: int) -> None:
+    kind = precisions(True)[bits]
+    nearest = kind.decode(kind.encode(weight)).float()
+    for moments in (torch.eye(72), torch.diag(torch.rand(72) + 0.1), torch.zeros(72, 72)):
+        fed = kind.decode(encode_with_feedback(weight, kind, moments)).float()
+        same = (fed == nearest).float().mean()
+        assert same > 0.99  # where two levels are as near, either may be taken
+
+
+def test_inputs_that_are_always_zero_or_always_alike_are_borne(weight: torch.Tensor, inputs: torch.Tensor) -> None:
+    inputs[:, :30] = 0
+    inputs[:, 40:50] = inputs[:, 50:60]
+    kind = precisions(True)[4]
+    decoded = kind.decode(encode_with_feedback(weight, kind, inputs.T @ inputs))
+    assert decoded.isfinite().all()
+
+
+def test_sixteen_bits_are_left_alone(weight: torch.Tensor, inputs: torch.Tensor) -> None:
+    tensors = encode_with_feedback(weight, precisions(True)[16], inputs.T @ inputs)
+    assert torch.equal(tensors["weight"], weight)
