@@ -34,8 +34,7 @@ bits, {low:.2f} with every layer NF4 (divergence {low_divergence:.3f} nats a tok
 
 - **NF4 alone**: rank correlation (Spearman) of the scores with what NF4 in that layer alone costs, in KL divergence
   from the 16-bit model and, in brackets, in log perplexity.
-- **16 bits alone**: the same with what 16 bits in that layer win where all others are NF4. Budgets are near all-NF4,
-  so this is the question that an allocation asks.
+- **16 bits alone**: the same with what 16 bits in that layer win where all others are NF4.
 - **depth**: with the number of the layer. **other text**: with the same scores on as many other sequences.
 - **half**: perplexity and divergence of the model with the better half of the layers in 16 bits, the others NF4.
 
