@@ -17,15 +17,14 @@ from bench.peers.stored_bytes import stored_bytes
 from bench.prune import Evaluation
 from bench.tasks import TASKS, read_task
 from bench.texts import evaluated_windows, read_texts
-from qpruner_core.errors import QPrunerError
+from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.models import load_model, load_tokenizer
 
 _JOINED = 4
 """Documents in a line of calibration text: auto-round leaves out what is shorter than a sequence."""
 
-_FAILURES = (
-    ImportError, NotImplementedError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError, QPrunerError
-)  # fmt: skip
+_FAILURES = (ImportError, NotImplementedError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError)
+"""What a tool raises that cannot run here; it gets a row that says so."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,12 @@ class Comparison:
     def dense(self) -> PeerRow:
         """The row of the model as it is."""
         row = PeerRow(name="dense, 16 bits", tool="none", settings={})
-        return self._measured(row, lambda: _dense(self._model))
+        return self._measured(row, lambda: _dense(self._model), ())
 
     def peer(self, peer: Peer) -> PeerRow:
         """The row of ``peer``; with ``failure`` if it does not run here."""
         row = PeerRow(name=peer.name, tool=_tool(peer.package), settings=peer.settings)
-        return self._measured(row, lambda: peer.quantize(self._model, self._calibration))
+        return self._measured(row, lambda: peer.quantize(self._model, self._calibration), _FAILURES)
 
     def ours(self, ours: Ours, against: PeerRow | None = None) -> PeerRow:
         """The row of ``ours`` in the bytes of ``against``, or in as many as it takes."""
@@ -82,16 +81,20 @@ class Comparison:
         kind = "embeddings" if ours.allocate.get("embeddings", True) else "layers"
         precisions = "".join(map(str, ours.allocate.get("precisions", ())))
         stages = self._work / f"ours-{kind}{precisions}"  # whose scores they share
-        return self._measured(row, lambda: ours.quantize(self._model, self._calibration, allowed, stages))
+        return self._measured(
+            row, lambda: ours.quantize(self._model, self._calibration, allowed, stages), (BudgetInfeasibleError,)
+        )
 
-    def _measured(self, row: PeerRow, quantize: Callable[[], Quantized]) -> PeerRow:
+    def _measured(
+        self, row: PeerRow, quantize: Callable[[], Quantized], failures: tuple[type[Exception], ...]
+    ) -> PeerRow:
         found = self._rows.find(row.name, row.tool, row.settings)
         if found is not None:
             return found
         started = time.perf_counter()
         try:
             quantized = quantize()
-        except _FAILURES as error:
+        except failures as error:
             row.failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'it says no more'}"
         else:
             row.seconds = time.perf_counter() - started
