@@ -47,11 +47,12 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         capacity=free_memory(model.device) // 2,
         on_group=lambda done, total: context.progress(0.1 * done / total, "quantizing"),
     )
-    divergence = Divergence(model, context.data().calibration[: settings.calibration_sequences])
+    calibration = context.data().calibration[: settings.calibration_sequences]
+    divergence = Divergence(model, family, calibration, capacity=free_memory(model.device) // 4)
 
     def evaluate(allocation: Allocation) -> float:
         bank.apply(allocation)
-        return divergence()
+        return divergence(states=bank.states())
 
     def on_trial(trial: Trial) -> None:
         context.tell(TrialRecorded(**trial.model_dump(exclude={"bits"}), bits=list(trial.bits)))

@@ -30,8 +30,8 @@ class PrecisionBank:
         capacity: int,
         on_group: Callable[[int, int], None],
     ) -> None:
-        self._kinds: dict[int, Precision] = precisions(double_quant)
-        self._groups = groups
+        self.kinds: dict[int, Precision] = precisions(double_quant)
+        self.groups = groups
         self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
         self._dense = [[linear_weight(module) for module in modules] for modules in self._modules]
         self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -59,22 +59,31 @@ class PrecisionBank:
         """
         changed = [index for index, (old, new) in enumerate(zip(self._now, bits, strict=True)) if old != new]
         for index in changed:
-            for module, weight in zip(self._modules[index], self._values(index, bits[index]), strict=True):
+            for module, weight in zip(self._modules[index], self.values(index, bits[index]), strict=True):
                 set_linear_weight(module, weight)
             self._now[index] = bits[index]
-        return min((self._groups[index].layer or 0 for index in changed), default=None)
+        return min((self.groups[index].layer or 0 for index in changed), default=None)
+
+    def states(self) -> list[tuple[int, ...]]:
+        """The bits of all groups outside the layers, then those of each layer: what tells the model as it is now from
+        others; see :class:`qpruner_core.score.prefix.PrefixForward`."""
+        found: list[list[int]] = [[] for _ in range(2 + max(group.layer or 0 for group in self.groups))]
+        for group, bits in zip(self.groups, self._now, strict=True):
+            found[0 if group.layer is None else group.layer + 1].append(bits)
+        return [tuple(bits) for bits in found]
 
     def _round_input(self, index: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-            return (self._kinds[self._now[index]].round_input(args[0]),)
+            return (self.kinds[self._now[index]].round_input(args[0]),)
 
         return hook
 
-    def _values(self, index: int, bits: int) -> list[torch.Tensor]:
+    def values(self, index: int, bits: int) -> list[torch.Tensor]:
+        """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``bits``, in order."""
         if bits == 16:
             return self._dense[index]
         return self._ready.get((index, bits)) or self._round_trip(index, bits)
 
     def _round_trip(self, index: int, bits: int) -> list[torch.Tensor]:
-        kind = self._kinds[bits]
+        kind = self.kinds[bits]
         return [kind.decode(kind.encode(weight)) for weight in self._dense[index]]

@@ -9,6 +9,8 @@ from pydantic import Field
 from qpruner_core.strict import StrictModel
 
 Information = Literal["kmeans", "knn", "gaussian"]
+Sensitivity = Literal["divergence", "fisher"]
+SensitivityContext = Literal["highest", "lowest", "mean"]
 
 
 class ScoreConfig(StrictModel):
@@ -24,3 +26,12 @@ class ScoreConfig(StrictModel):
         default=16, ge=1, description="Principal components of a layer's output, for knn and gaussian."
     )
     predictions: int = Field(default=64, ge=2, description="Most frequent predicted tokens told apart; others are one.")
+    sensitivity: Sensitivity = Field(
+        default="divergence",
+        description="What a precision does: measured by KL divergence, or estimated from gradients (fisher).",
+    )
+    sensitivity_context: SensitivityContext = Field(
+        default="highest",
+        description="Precision of the other layers while divergence is measured: 16 bits, the lowest, or both in turn.",
+    )
+    fisher_samples: int = Field(default=4, ge=1, description="Backward passes for every sequence, for fisher.")

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import PreTrainedModel
+
 from qpruner_core.models import load_model
 from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
+from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
 from qpruner_core.score.scores import Scores
+from qpruner_core.score.sensitivity import Sensitivity, divergence_sensitivity
 from qpruner_core.stage import StageContext
 
 SCORES = "scores.json"
@@ -39,16 +44,28 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         capacity=free_memory(model.device) // 2,
         on_group=lambda done, total: context.progress(0.2 + 0.2 * done / total, "quantizing"),
     )
-    divergence = Divergence(model, calibration)
-    sensitivity: list[dict[int, float]] = []
-    for index, group in enumerate(groups):
-        losses = {16: 0.0}
-        for bit in group.options:
-            if bit != 16:
-                bank.apply([bit if other == index else 16 for other in range(len(groups))])
-                losses[bit] = divergence()
-        sensitivity.append(losses)
-        context.progress(0.4 + 0.6 * (index + 1) / len(groups), "sensitivity")
+    sensitivity = _sensitivity(context, model, bank, calibration)
     scores = Scores(groups=[group.name for group in groups], mutual_information=information, sensitivity=sensitivity)
     (output / SCORES).write_text(scores.model_dump_json(indent=1) + "\n")
     return scores.model_dump(mode="json")
+
+
+def _sensitivity(
+    context: StageContext, model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tensor
+) -> Sensitivity:
+    settings = context.config.score
+
+    def on_step(done: int, total: int) -> None:
+        context.progress(0.4 + 0.6 * done / total, "sensitivity")
+
+    if settings.sensitivity == "fisher":
+        return fisher_sensitivity(
+            model,
+            bank,
+            calibration,
+            samples=settings.fisher_samples,
+            seed=context.config.seed,
+            on_sequence=on_step,
+        )
+    divergence = Divergence(model, context.plan.family, calibration, capacity=free_memory(model.device) // 4)
+    return divergence_sensitivity(bank, divergence, settings.sensitivity_context, on_step)

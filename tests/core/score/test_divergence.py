@@ -46,7 +46,7 @@ def test_a_swapped_layer_says_what_the_quantized_module_says(bits: int, tmp_path
 
 def test_a_model_that_predicts_nan_is_told() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
-    divergence = Divergence(model, IDS)
+    divergence = Divergence(model, find_family("llama"), IDS)
     model.get_output_embeddings().weight.data[3] = float("nan")
     with pytest.raises(NotFiniteError):
         divergence()
@@ -54,14 +54,14 @@ def test_a_model_that_predicts_nan_is_told() -> None:
 
 def test_an_unchanged_model_does_not_diverge() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
-    assert Divergence(model, IDS)() == pytest.approx(0, abs=1e-7)
+    assert Divergence(model, find_family("llama"), IDS)() == pytest.approx(0, abs=1e-7)
 
 
 def test_divergence_is_the_mean_kullback_leibler_divergence_of_the_predictions() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
     with torch.no_grad():
         before = log_softmax(model(IDS).logits.float(), -1)
-        divergence = Divergence(model, IDS)
+        divergence = Divergence(model, find_family("llama"), IDS)
         bank(model, 10**9).apply([4] * 5 + [8] * OUTSIDE)
         after = log_softmax(model(IDS).logits.float(), -1)
     expected = (before.exp() * (before - after)).sum(-1).mean().item()
@@ -84,3 +84,29 @@ def test_a_bank_without_room_gives_the_same_values() -> None:
     for model, capacity in ((roomy, 10**9), (tight, 0)):
         bank(model, capacity).apply([4, 8, 16, 8, 4] + [8] * OUTSIDE)
     assert torch.equal(roomy(IDS).logits, tight(IDS).logits)
+
+
+@pytest.mark.parametrize("capacity", [0, 10**8])
+def test_telling_what_changed_gives_the_same_divergence(capacity: int) -> None:
+    model = small_model("llama", dtype=torch.bfloat16)
+    swapper = bank(model, 10**9)
+    by_layer, by_state, whole = (Divergence(model, find_family("llama"), IDS, capacity=capacity) for _ in range(3))
+    for bits in ([4, 16, 4, 8, 16], [4, 16, 4, 4, 16], [4, 16, 4, 4, 8], [8, 16, 4, 4, 8], [4, 16, 4, 8, 16]):
+        first = swapper.apply(bits + [16] * OUTSIDE)
+        assert by_layer(first or 0) == by_state(states=swapper.states()) == whole()
+    swapper.apply([4, 16, 4, 8, 16, 8, 16])
+    assert by_layer(0) == by_state(states=swapper.states()) == whole()
+
+
+def test_fewer_sequences_are_the_first_ones() -> None:
+    model = small_model("llama", dtype=torch.bfloat16)
+    family = find_family("llama")
+    all_three, first_two = Divergence(model, family, IDS), Divergence(model, family, IDS[:2])
+    swapper = bank(model, 10**9)
+    swapper.apply([4] * 5 + [16] * OUTSIDE)
+    assert all_three(sequences=2) == first_two() != all_three()
+    first = swapper.apply([4, 4, 4, 8, 4] + [16] * OUTSIDE)
+    assert all_three(first or 0, sequences=2) == first_two()
+    swapper.apply([4, 4, 4, 8, 16] + [16] * OUTSIDE)
+    of_all = all_three(4)  # the third sequence was not read since layer 3 changed
+    assert of_all == all_three()

@@ -1,0 +1,171 @@
+"""The figures of the sensitivity benchmark, and the page that tells them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+from scipy.stats import spearmanr
+
+from bench.report import Machine
+
+_LOW = (4, 8)
+_MEASURES = ("divergence", "log_perplexity")
+
+
+class Effect(BaseModel):
+    """On held-out text, against the 16-bit model, in nats per token."""
+
+    divergence: float
+    log_perplexity: float
+
+
+class Score(BaseModel):
+    """A score of every (group, precision), and the seconds that it took."""
+
+    sensitivity: list[dict[int, float]]
+    seconds: float
+
+    def additive(self, bits: Sequence[int]) -> float:
+        """Its prediction for an allocation."""
+        return sum(group[bit] for group, bit in zip(self.sensitivity, bits, strict=True))
+
+
+class Allocation(BaseModel):
+    """A random allocation within a budget, and what it did; ``share``: of the way from all 4 to all 16 bits."""
+
+    share: float
+    bits: tuple[int, ...]
+    effect: Effect
+
+
+class Speed(BaseModel):
+    """Seconds of every trial: of the search, of a screening on fewer tokens, of quantizing and evaluating anew;
+    ``quantizing``: the part of the last that is not evaluating."""
+
+    trial: list[float]
+    screening: list[float]
+    anew: list[float]
+    quantizing: list[float]
+
+
+class SensitivityReport(BaseModel):
+    """All that was measured: ``sequences`` of ``length`` tokens calibrate and as many of ``text`` are held out."""
+
+    model: str
+    ratio: float
+    sequences: int
+    length: int
+    samples: int
+    text: str
+    machine: Machine
+    groups: list[str]
+    scores: dict[str, Score]
+    effects: list[dict[int, Effect]]
+    allocations: list[Allocation]
+    speed: Speed
+
+
+def render(report: SensitivityReport) -> str:
+    """The page, as markdown."""
+    return "\n".join([*_head(report), *_layers(report), *_random(report), *_speed(report)])
+
+
+def _head(report: SensitivityReport) -> list[str]:
+    machine = report.machine
+    tokens = report.sequences * report.length
+    return [
+        "# What foretells the harm of a precision",
+        "",
+        f"`{report.model}`, pruned by {report.ratio:.0%} with the defaults. {tokens} tokens calibrate the scores, "
+        f"{tokens} tokens of {report.text} are held out. Made by `make bench-sensitivity`.",
+        "",
+        f"{machine.machine}; {machine.threads} thread; {machine.versions}; {machine.date}.",
+        "",
+        "Rank correlations are Spearman's. KL divergence and log perplexity are against the 16-bit pruned model, on "
+        "the held-out text. Scores: `score.sensitivity` with its `sensitivity_context`; mutual information "
+        "is counted for every bit that a layer lacks.",
+        "",
+    ]
+
+
+def _layers(report: SensitivityReport) -> list[str]:
+    lines = [
+        "## One layer alone",
+        "",
+        "Over the layers, all others at 16 bits:",
+        "",
+        "| score | seconds | " + " | ".join(f"{bits} bits: KL | log perplexity" for bits in _LOW) + " |",
+        "|---" * (2 + 2 * len(_LOW)) + "|",
+    ]
+    for name, score in report.scores.items():
+        cells = [
+            _correlation(
+                [group[bits] for group in score.sensitivity],
+                [getattr(effect[bits], measure) for effect in report.effects],
+            )
+            for bits in _LOW
+            for measure in _MEASURES
+        ]
+        lines.append(f"| {name} | {score.seconds:.0f} | " + " | ".join(cells) + " |")
+    worst = sorted(range(len(report.groups)), key=lambda index: -report.effects[index][4].divergence)[:3]
+    named = ", ".join(f"{report.groups[index]} ({report.effects[index][4].divergence:.3f})" for index in worst)
+    return [*lines, "", f"Largest KL at 4 bits: {named}.", ""]
+
+
+def _random(report: SensitivityReport) -> list[str]:
+    shares = sorted({allocation.share for allocation in report.allocations})
+    cases = [(f"{share:.0%}", [one for one in report.allocations if one.share == share]) for share in shares]
+    cases.append(("all", report.allocations))
+    lines = [
+        "## Random allocations",
+        "",
+        f"The sum of a score over the layers, against what {len(report.allocations)} random allocations do. Budgets as "
+        "share of the way from all layers at 4 bits to all at 16:",
+        "",
+        "| score | " + " | ".join(f"{name}: KL | log perplexity" for name, _ in cases) + " |",
+        "|---" * (1 + 2 * len(cases)) + "|",
+    ]
+    for name, score in report.scores.items():
+        cells = []
+        for _, some in cases:
+            predicted = [score.additive(allocation.bits) for allocation in some]
+            cells += [_correlation(predicted, [getattr(one.effect, measure) for one in some]) for measure in _MEASURES]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    losses = sorted(allocation.effect.divergence for allocation in report.allocations)
+    return [
+        *lines,
+        "",
+        f"Their KL: {losses[0]:.2f} to {losses[-1]:.2f} nats, median {statistics.median(losses):.2f}.",
+        "",
+    ]
+
+
+def _speed(report: SensitivityReport) -> list[str]:
+    speed = report.speed
+    anew = statistics.median(speed.anew)
+    rows = [
+        ("quantize every module anew and evaluate", speed.anew),
+        ("a trial of the search", speed.trial),
+        ("a screening trial, a quarter of the tokens", speed.screening),
+    ]
+    return [
+        "## A trial of the search",
+        "",
+        f"Two layers of a known allocation swap their bits; {report.sequences * report.length} tokens; median of "
+        f"{len(speed.trial)}:",
+        "",
+        "| | seconds | times as fast |",
+        "|---|---|---|",
+        *(f"| {name} | {statistics.median(some):.2f} | {anew / statistics.median(some):.1f} |" for name, some in rows),
+        "",
+        f"Of the first, {statistics.median(speed.quantizing):.2f} s are quantizing.",
+        "",
+    ]
+
+
+def _correlation(score: Sequence[float], truth: Sequence[float]) -> str:
+    value = float(spearmanr(score, truth).statistic)
+    return "–" if math.isnan(value) else f"{value:.2f}"

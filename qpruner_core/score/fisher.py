@@ -1,0 +1,180 @@
+"""What every precision would do to the predictions, to second order, from forward and backward passes alone.
+
+Quantizing a group of modules adds Δy to their outputs y. To first order the logits z of token t then move by
+``Δz = J Δy`` with ``J = ∂z/∂y``. The KL divergence from the old to the new predictions p is to second order
+``½ Δzᵀ F Δz``, where ``F = diag(p) − p pᵀ`` is the Fisher information of the logits (Kunstner et al., arXiv
+1905.12558, section 2), which is also ``E[g gᵀ]`` over labels drawn from p, where ``g = ∂(−log p(label))/∂z``. So
+
+    KL ≈ ½ E[(gᵀ J Δy)²] = ½ E[(Σ ∂L/∂y · Δy)²]
+
+and the inner sum, over all outputs of the group, is one dot product with the gradient that backpropagation brings to
+y anyway, for any number of precisions. Labels of different tokens are drawn independently and each ``E[g] = 0``, so
+with the losses of all tokens added into one L, the expected square of the sum is the sum of the divergences of all.
+
+That square of one number a sequence is unbiased, but noisy: dozens of samples are needed. What is summed here is the
+square for each token that is changed, as if changes at different tokens added up at random. It leaves out what they do
+together, and may be lower for it by half, but orders SmolLM2's layers better with few samples: Spearman's correlation with
+the measured divergence, 12 samples in all, is 0.98 at 4 bits and 0.84 at 8 bits, against 0.87 and 0.70.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn.functional import embedding, linear
+from transformers import PreTrainedModel
+
+from qpruner_core.errors import NotFiniteError
+from qpruner_core.models.families import linear_weight
+from qpruner_core.precisions import Precision
+from qpruner_core.quantize.precision_bank import PrecisionBank
+
+_Option = tuple[int, int]
+"""A group's index and the bits it may have."""
+
+
+def fisher_sensitivity(
+    model: PreTrainedModel,
+    bank: PrecisionBank,
+    calibration: torch.Tensor,
+    *,
+    samples: int,
+    seed: int,
+    on_sequence: Callable[[int, int], None],
+) -> list[dict[int, float]]:
+    """KL in nats per token that each of its precisions would cause in each group alone; 0 at 16 bits.
+
+    Per sequence of ``calibration`` (token ids ``[sequences, length]``) one forward and ``samples`` backward passes, in
+    each of which new labels are drawn. Parameters get no gradients. Beside the model and the graph of one sequence,
+    memory holds Δy in bfloat16: ``2 · length · outputs`` bytes for every module and precision below 16. ``bank``: that
+    of ``model``, which must have 16 bits everywhere.
+
+    Raises:
+        NotFiniteError: the model predicts NaN.
+    """
+    squares: dict[_Option, float] = {}
+    for products in _products(model, bank, calibration, samples, seed, on_sequence):
+        for option, by_token in products.items():
+            squares[option] = squares.get(option, 0.0) + by_token.square().sum().item()
+    drawn = samples * calibration.numel()
+    return [
+        {bits: 0.5 * squares.get((index, bits), 0.0) / drawn for bits in sorted({*group.options, 16})}
+        for index, group in enumerate(bank.groups)
+    ]
+
+
+def _products(
+    model: PreTrainedModel,
+    bank: PrecisionBank,
+    calibration: torch.Tensor,
+    samples: int,
+    seed: int,
+    on_sequence: Callable[[int, int], None],
+) -> Iterator[dict[_Option, torch.Tensor]]:
+    """For every sequence and sample: ``∂L/∂y · Δy`` by token ``[length]``, summed over the modules of each group."""
+    generator = torch.Generator().manual_seed(seed)
+    effects = _Effects(model, bank)
+    for done, sequence in enumerate(calibration):
+        with effects.recorded():
+            logits = model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False).logits
+        for _ in range(samples):
+            logits.backward(gradient=_label_gradient(logits.detach(), generator), retain_graph=True)
+            yield effects.take()
+        del logits
+        effects.forget()
+        on_sequence(done + 1, len(calibration))
+
+
+def _label_gradient(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions themselves; shaped like ``logits``."""
+    gradient = torch.softmax(logits.float(), dim=-1)
+    if not torch.isfinite(gradient).all():
+        raise NotFiniteError(
+            "The model's predictions are not numbers.",
+            field="model",
+            remedy="Look for NaN or infinite weights in it, or prune less.",
+        )
+    labels = torch.multinomial(gradient[0].cpu(), 1, generator=generator).to(logits.device)
+    gradient[0].scatter_add_(1, labels, torch.full_like(labels, -1, dtype=gradient.dtype))
+    return gradient.to(logits.dtype)
+
+
+class _Effects:
+    """Δy of every module of every group at every precision, and its product with the gradients that arrive."""
+
+    def __init__(self, model: PreTrainedModel, bank: PrecisionBank) -> None:
+        self._model, self._bank = model, bank
+        self._places: dict[nn.Module, tuple[int, int]] = {}  # module -> (its group, its number in the group)
+        head = model.get_output_embeddings()
+        for index, group in enumerate(bank.groups):
+            for number, module in enumerate(map(model.get_submodule, group.modules)):
+                self._places[module] = index, number
+                if isinstance(module, nn.Embedding) and head is not None and head.weight is module.weight:
+                    self._places[head] = index, number
+        self._products: dict[_Option, torch.Tensor] = {}
+        self._gradients: list[torch.utils.hooks.RemovableHandle] = []
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Within it a forward pass records the effects; its graph begins at the embeddings' output."""
+        parameters = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
+        embeddings = self._model.get_input_embeddings()
+        hooks = [embeddings.register_forward_hook(lambda module, args, output: output.detach().requires_grad_())]
+        hooks += [module.register_forward_hook(self._record) for module in self._places]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for parameter, required in parameters.items():
+                parameter.requires_grad_(required)
+
+    def take(self) -> dict[_Option, torch.Tensor]:
+        """``∂L/∂y · Δy`` of the last backward pass, summed by token over the modules of a group: ``[length]``."""
+        products, self._products = self._products, {}
+        return products
+
+    def forget(self) -> None:
+        """Free the effects of the last forward pass."""
+        for handle in self._gradients:
+            handle.remove()
+        self._gradients.clear()
+
+    def _record(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        index, number = self._places[module]
+        changes = {
+            (index, bits): _effect(
+                module, self._bank.values(index, bits)[number], self._bank.kinds[bits], args[0].detach()
+            )
+            for bits in self._bank.groups[index].options
+            if bits != 16
+        }
+
+        def multiply(gradient: torch.Tensor) -> None:
+            wide = gradient.float()
+            for option, change in changes.items():
+                product = torch.linalg.vecdot(wide, change.float())[0]
+                self._products[option] = self._products[option] + product if option in self._products else product
+
+        self._gradients.append(output.register_hook(multiply))
+
+
+@torch.no_grad()
+def _effect(module: nn.Module, quantized: torch.Tensor, kind: Precision, inputs: torch.Tensor) -> torch.Tensor:
+    """What ``quantized [out, in]`` in place of its weight would add to the output of ``module``, in bfloat16."""
+    weight = linear_weight(module)
+    difference = quantized.to(weight.dtype) - weight
+    if isinstance(module, nn.Embedding):
+        change = embedding(inputs, difference) * cast(float, getattr(module, "embed_scale", 1.0))
+    else:
+        change = linear(inputs, difference)
+        rounding = kind.round_input(inputs) - inputs
+        if rounding.any():
+            change += linear(rounding, quantized.to(weight.dtype))
+    return change.to(torch.bfloat16)
