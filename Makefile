@@ -49,6 +49,9 @@ bench-information: $(INSTALLED) ## Measure the estimators of mutual information 
 bench-peers: $(INSTALLED_BENCH_PEERS) ## Measure ours beside other tools at the same bytes into docs/benchmarks (DATA=folder; resumes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.peers $(if $(DATA),--data '$(DATA)') $(ARGS)
 
+bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precision, and the speed of a trial, into docs/benchmarks (DATA=folder)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sensitivity $(if $(DATA),--data '$(DATA)') $(ARGS)
+
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	$(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
 
