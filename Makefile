@@ -19,7 +19,7 @@ INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-memory lint format clean
+.PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
