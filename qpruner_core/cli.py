@@ -1,4 +1,4 @@
-"""``qpruner compress``, ``estimate``, ``evaluate`` and ``generate``: the pipeline without a server.
+"""``qpruner compress``, ``estimate``, ``evaluate``, ``front`` and ``generate``: the pipeline without a server.
 
 Exit codes: 0 done; 1 a fault of ours; 2 the request cannot be done as made; 3 hub away; 4 disk full; 5 training
 diverged; 130 cancelled. With ``--json`` standard output is one JSON document, also for errors.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.sizes import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
+    from qpruner_core.allocate.stored_search import MeasuredTrial
     from qpruner_core.config import CompressionConfig
     from qpruner_core.report import Estimate, Measurement, Pruning
 
@@ -120,6 +121,35 @@ def evaluate(
 
 
 @app.command()
+def front(
+    work_dir: Annotated[Path, typer.Option(help="The .work directory of a run: OUTPUT.work.")],
+    budget: Annotated[str | None, typer.Option(help='Another budget to answer: "130MB", "6GiB", 130000000.')] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
+    with _errors_as_exit_codes(as_json):
+        from qpruner_core.allocate.stored_search import StoredSearch
+
+        search = StoredSearch.read(work_dir)
+        answer = search.answer(parse_bytes(budget)) if budget is not None else None
+        if as_json:
+            shown = {
+                "groups": search.space.groups,
+                "front": [trial.model_dump(mode="json") for trial in search.front()],
+                "answer": answer and answer.model_dump(mode="json"),
+            }
+            _out.print_json(json.dumps(shown))
+            return
+        _out.print(front_table(search.front()))
+        if answer is not None:
+            how = "measured" if answer.measured else "predicted"
+            _out.print(
+                f"{format_bytes(answer.memory_budget)}: {format_bytes(answer.bytes)}, {how} loss {answer.loss:.4f} "
+                f"nats per token before recovery. {_counts(answer.bits)}"
+            )
+
+
+@app.command()
 def generate(
     directory: Annotated[Path, typer.Argument(help="The mixed checkpoint of a run.")],
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
@@ -141,6 +171,20 @@ def generate(
         else:
             _out.print(f"[dim]{format_bytes(size)} loaded[/dim]")
             _out.print(prompt + text, markup=False)
+
+
+def front_table(trials: list[MeasuredTrial]) -> Table:
+    """The Pareto front of a search."""
+    table = Table(title="Best allocations found")
+    for name in ("bytes loaded", "loss, nats per token", "groups by bits", "found by"):
+        table.add_column(name, justify="right" if name in ("bytes loaded", "loss, nats per token") else "left")
+    for trial in trials:
+        table.add_row(f"{trial.bytes:,}", f"{trial.loss:.4f}", _counts(trial.bits), trial.origin.replace("_", " "))
+    return table
+
+
+def _counts(bits: Sequence[int]) -> str:
+    return ", ".join(f"{bits.count(bit)} with {bit} bits" for bit in sorted(set(bits)))
 
 
 def measurement_table(rows: list[Measurement]) -> Table:

@@ -62,7 +62,8 @@ class StageFinished(_Event):
 
 
 class TrialRecorded(_Event):
-    """One allocation was tried: bits of each group, bytes of the loaded model, loss in nats per token."""
+    """One allocation was tried: bits of each group, bytes of the loaded model, loss in nats per token;
+    ``screening_loss`` is that on the first part of the text, all that was measured where it was ``stopped_early``."""
 
     type: Literal["trial"] = "trial"
     index: int
@@ -70,6 +71,8 @@ class TrialRecorded(_Event):
     bits: list[int]
     bytes: int
     loss: float
+    screening_loss: float | None = None
+    stopped_early: bool = False
 
 
 class MetricRecorded(_Event):

@@ -70,8 +70,8 @@ class ReusedStages:
             return
         key, trials = found
         known = KnownTrials(self._stages / KNOWN_TRIALS, key)
-        for bits, loss in trials:
-            known.remember(bits, loss)
+        for trial in trials:
+            known.remember(trial.bits, trial.loss, trial.screening_loss)
         if trials:
             _LOG.info("%s: %d allocations were measured before", self._lease.job_id, len(known))
 
@@ -103,7 +103,7 @@ def record_reuse(session: Session, lease: Lease, donor: StageResult) -> None:
     )  # fmt: skip
 
 
-def known_trials(session: Session, lease: Lease) -> tuple[str, list[tuple[tuple[int, ...], float]]] | None:
+def known_trials(session: Session, lease: Lease) -> tuple[str, list[JobTrial]] | None:
     """Losses of allocations that jobs of the tenant have measured on the job's own scores and in its own way, with
     their key; of this job too, from an attempt that was cut off. ``None`` before the score stage."""
     scored = session.get(StageResult, (lease.job_id, "score"))
@@ -118,10 +118,8 @@ def known_trials(session: Session, lease: Lease) -> tuple[str, list[tuple[tuple[
         .limit(_MOST_DONORS)
     )
     alike = [job.id for job in session.scalars(same_scores) if _measures_under(key, scored.key, job)]
-    trials = session.execute(
-        select(JobTrial.bits, JobTrial.loss).where(JobTrial.job_id.in_(alike)).order_by(JobTrial.job_id, JobTrial.index)
-    )
-    return key, [(tuple(bits), loss) for bits, loss in trials]
+    whole = (JobTrial.job_id.in_(alike), ~JobTrial.stopped_early)
+    return key, list(session.scalars(select(JobTrial).where(*whole).order_by(JobTrial.job_id, JobTrial.index)))
 
 
 def _measures_under(key: str, score_key: str, job: Job) -> bool:

@@ -16,6 +16,7 @@ from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.schemas import (
     EXAMPLE_REQUEST,
+    AllocationView,
     ArtifactList,
     ArtifactView,
     CurvePoint,
@@ -34,6 +35,7 @@ from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
 from app.settings import Settings
 from qpruner_core.report import CompressionReport, Estimate
+from qpruner_core.sizes import parse_bytes
 
 NOT_FOUND = "404 job_not_found"
 BAD_RUN = (
@@ -188,11 +190,42 @@ def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialL
     """Every allocation of precisions tried so far, and the Pareto front of bytes against quality."""
     job = service.require_job(session, principal.tenant, job_id)
     trials = [
-        TrialView(index=trial.index, origin=trial.origin, bits=trial.bits, bytes=trial.bytes, loss=trial.loss)
+        TrialView(
+            index=trial.index,
+            origin=trial.origin,
+            bits=trial.bits,
+            bytes=trial.bytes,
+            loss=trial.loss,
+            stopped_early=trial.stopped_early,
+        )
         for trial in repository.list_trials(session, job_id)
     ]
     chosen = [trial.index for trial in trials if job.result and trial.bits == job.result["bits"]]
     return TrialList(trials=trials, pareto_front=pareto_front(trials), selected=chosen[0] if chosen else None)
+
+
+@router.get(
+    "/{job_id}/allocation",
+    summary="Ask for another budget",
+    responses=problem_responses(
+        NOT_FOUND, "409 search_not_finished", "422 budget_infeasible", "422 budget_invalid", "422 invalid_request"
+    ),
+)
+def get_allocation(
+    job_id: JobId,
+    principal: Reader,
+    session: SessionDep,
+    memory_budget: Annotated[
+        str, Query(max_length=64, description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".',
+                   examples=["120MB"])
+    ],
+) -> AllocationView:  # fmt: skip
+    """What the job's search says of another budget, at once and without a model.
+
+    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job.
+    """
+    answer = service.answer_budget(session, principal.tenant, job_id, parse_bytes(memory_budget))
+    return AllocationView.model_validate(answer.model_dump())
 
 
 @router.get("/{job_id}/metrics", summary="See curves and measurements", responses=problem_responses(NOT_FOUND))

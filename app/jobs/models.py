@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, UtcDateTime
@@ -109,6 +109,8 @@ class JobTrial(Base):
     bits: Mapped[list[int]] = mapped_column(JSON)
     bytes: Mapped[int] = mapped_column(BigInteger)
     loss: Mapped[float]
+    screening_loss: Mapped[float | None]
+    stopped_early: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class JobMetric(Base):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, and_, delete, func, or_, select, text
 from sqlalchemy.orm import Session
@@ -114,6 +115,13 @@ def finished_stages(session: Session, job_ids: Sequence[str]) -> dict[str, dict[
     for job_id, stage, seconds, reused_from in session.execute(select(*columns).where(columns[0].in_(job_ids))):
         found[job_id][stage] = FinishedStage(seconds, reused_from)
     return found
+
+
+def stage_summaries(session: Session, job_id: str) -> dict[str, dict[str, Any]]:
+    """What each finished stage tells in short."""
+    query = select(StageResult.stage, StageResult.summary).where(StageResult.job_id == job_id)
+    rows = session.execute(query).all()
+    return {row.stage: row.summary for row in rows}
 
 
 def list_events(session: Session, job_id: str, *, after: int, limit: int) -> Sequence[JobEvent]:

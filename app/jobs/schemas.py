@@ -186,6 +186,9 @@ class TrialView(BaseModel):
     bits: list[int] = Field(description="Bits of each layer's weights.")
     bytes: int = Field(description="Bytes of the loaded model.")
     loss: float = Field(description="Nats per token on calibration text; less is better.")
+    stopped_early: bool = Field(
+        default=False, description="Whether only part of the text was tried, because the loss on it was hopeless."
+    )
 
 
 class TrialList(BaseModel):
@@ -194,6 +197,27 @@ class TrialList(BaseModel):
     trials: list[TrialView]
     pareto_front: list[int] = Field(description="Indices of those trials, by bytes.")
     selected: int | None = Field(description="Index of the trial that the result uses; null until the job succeeds.")
+
+
+class AllocationView(BaseModel):
+    """The best allocation known for another budget, from the job's scores and trials."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"], "bits": [8, 4, 16],
+                    "bytes": 119873536, "loss": 0.1832, "measured": False,
+                }
+            ]
+        }
+    )  # fmt: skip
+    memory_budget: int = Field(description="Bytes that were asked for.")
+    groups: list[str] = Field(description="What has bits of its own.")
+    bits: list[int] = Field(description="Bits of each group.")
+    bytes: int = Field(description="Bytes of the loaded model.")
+    loss: float = Field(description="Nats per token on calibration text, before recovery; less is better.")
+    measured: bool = Field(description="Whether a trial has measured the loss; else it is predicted.")
 
 
 class CurvePoint(BaseModel):
@@ -228,11 +252,11 @@ class ArtifactList(BaseModel):
 
 
 def pareto_front(trials: Sequence[TrialView]) -> list[int]:
-    """Indices of the trials that no other is as good as in bytes and loss and better in one, by bytes."""
+    """Indices of the whole trials that no other is as good as in bytes and loss and better in one, by bytes."""
     front: list[int] = []
     lowest = float("inf")
     for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
-        if trial.loss < lowest:
+        if trial.loss < lowest and not trial.stopped_early:
             front.append(trial.index)
             lowest = trial.loss
     return front

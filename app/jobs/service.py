@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,7 @@ from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
 from app.store.base import ArtifactStore
+from qpruner_core.allocate.stored_search import BudgetAnswer, MeasuredTrial, StoredSearch
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import DatasetNotFoundError
 from qpruner_core.report import Estimate
@@ -86,6 +88,35 @@ def submit_job(
     repository.owe_wake_up(session, job.id)
     append_event(session, job.id, "queued")
     return job, False
+
+
+def answer_budget(session: Session, tenant: str, job_id: str, budget: int) -> BudgetAnswer:
+    """What the job's finished search says of another budget.
+
+    Raises:
+        Problem: 404; 409 ``search_not_finished``.
+        BudgetInfeasibleError: with the fewest bits everywhere, the model takes more.
+    """
+    require_job(session, tenant, job_id)
+    summaries = repository.stage_summaries(session, job_id)
+    rows = repository.list_trials(session, job_id)
+    try:
+        trials = [
+            MeasuredTrial(
+                index=row.index, origin=row.origin, bits=tuple(row.bits), bytes=row.bytes, loss=row.loss,
+                stopped_early=row.stopped_early,
+            )
+            for row in rows
+        ]  # fmt: skip
+        search = StoredSearch.of_summaries(summaries["score"], summaries["allocate"], trials)
+    except (KeyError, ValidationError) as error:  # of a release that kept less, too
+        raise Problem(
+            409,
+            "search_not_finished",
+            "The job has no finished search to ask.",
+            remedy=f"Wait until its stage allocate has finished: GET /jobs/{job_id}.",
+        ) from error
+    return search.answer(budget)
 
 
 def cancel_job(session: Session, tenant: str, job_id: str) -> Job:

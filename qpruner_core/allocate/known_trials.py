@@ -30,11 +30,13 @@ SEARCH_ONLY = frozenset(
 
 
 class KnownTrial(StrictModel):
-    """A line of the file: the loss of an allocation, under the key of :func:`trial_key`."""
+    """A line of the file: the loss of an allocation on all of the text, and that on the part that trials are screened
+    on, if they are; under the key of :func:`trial_key`."""
 
     key: str
     bits: tuple[int, ...]
     loss: float
+    screening_loss: float | None = None
 
 
 class KnownTrials:
@@ -43,7 +45,7 @@ class KnownTrials:
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
         self._key = key
-        self._losses = {trial.bits: trial.loss for trial in _read(path) if trial.key == key}
+        self._trials = {trial.bits: trial for trial in _read(path) if trial.key == key}
 
     @classmethod
     def of(cls, store: StageStore, config: CompressionConfig) -> KnownTrials:
@@ -51,20 +53,20 @@ class KnownTrials:
         return cls(store.root / KNOWN_TRIALS, trial_key(store.key("score"), config))
 
     def __len__(self) -> int:
-        return len(self._losses)
+        return len(self._trials)
 
-    def loss(self, bits: Sequence[int]) -> float | None:
-        """The loss of an allocation, exactly as it was measured; ``None`` if it was not."""
-        return self._losses.get(tuple(bits))
+    def find(self, bits: Sequence[int]) -> KnownTrial | None:
+        """The losses of an allocation, exactly as they were measured; ``None`` if they were not."""
+        return self._trials.get(tuple(bits))
 
-    def remember(self, bits: Sequence[int], loss: float) -> None:
-        """Keep the loss of an allocation; a loss that is no number is not kept."""
-        if tuple(bits) in self._losses or not math.isfinite(loss):
+    def remember(self, bits: Sequence[int], loss: float, screening_loss: float | None = None) -> None:
+        """Keep the losses of an allocation that was measured in full; one that is no number is not kept."""
+        if tuple(bits) in self._trials or not all(map(math.isfinite, (loss, screening_loss or 0.0))):
             return
-        trial = KnownTrial(key=self._key, bits=tuple(bits), loss=loss)
+        trial = KnownTrial(key=self._key, bits=tuple(bits), loss=loss, screening_loss=screening_loss)
         with self._path.open("ab+") as stream:
             stream.write(_line_break(stream.tell(), self._path) + trial.model_dump_json().encode() + b"\n")
-        self._losses[trial.bits] = loss
+        self._trials[trial.bits] = trial
 
 
 def trial_key(score_key: str, config: CompressionConfig) -> str:

@@ -90,9 +90,9 @@ def _search(store: StageStore, config: CompressionConfig, on_event: EventCallbac
     measured = []
     for index in range(min(config.allocate.trials, 4)):
         bits = [4, index]
-        loss = known.loss(bits)
-        if loss is None:
-            loss = (index + 1) / 3
+        trial = known.find(bits)
+        loss = trial.loss if trial else (index + 1) / 3
+        if trial is None:
             measured.append(index)
             known.remember(bits, loss)
         on_event(TrialRecorded(index=index, origin="uniform", bits=bits, bytes=10, loss=loss))

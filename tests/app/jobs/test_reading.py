@@ -195,6 +195,7 @@ def test_an_artifact_is_downloaded_through_its_signed_url_also_in_part(
     ("method", "path"),
     [
         ("GET", ""), ("GET", "/events"), ("GET", "/trials"), ("GET", "/metrics"), ("GET", "/artifacts"),
+        ("GET", "/allocation?memory_budget=1MB"),
         ("GET", "/artifacts/mixed.tar"), ("POST", "/cancel"), ("POST", "/retry"), ("DELETE", ""),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.known_trials import KNOWN_TRIALS, SEARCH_ONLY, KnownTrials, trial_key
+from qpruner_core.allocate.known_trials import KNOWN_TRIALS, SEARCH_ONLY, KnownTrial, KnownTrials, trial_key
 from qpruner_core.config import CompressionConfig
 
 CONFIG = CompressionConfig(model="m", dataset="d", memory_budget=1000)
@@ -16,14 +16,14 @@ CONFIG = CompressionConfig(model="m", dataset="d", memory_budget=1000)
 def test_a_loss_comes_back_bit_for_bit_and_only_under_its_key(tmp_path: Path) -> None:
     path = tmp_path / KNOWN_TRIALS
     known = KnownTrials(path, "a")
-    assert known.loss([4, 8]) is None
-    known.remember((4, 8), 0.1 + 0.2)
+    assert known.find([4, 8]) is None
+    known.remember((4, 8), 0.1 + 0.2, 1 / 3)
     known.remember((4, 8), 9.0)
     known.remember((16, 16), float("inf"))
-    assert known.loss([4, 8]) == 0.1 + 0.2
+    assert known.find([4, 8]) == KnownTrial(key="a", bits=(4, 8), loss=0.1 + 0.2, screening_loss=1 / 3)
     again = KnownTrials(path, "a")
-    assert (again.loss((4, 8)), again.loss((16, 16)), len(again)) == (0.1 + 0.2, None, 1)
-    assert KnownTrials(path, "b").loss((4, 8)) is None
+    assert (again.find((4, 8)), again.find((16, 16)), len(again)) == (known.find((4, 8)), None, 1)
+    assert KnownTrials(path, "b").find((4, 8)) is None
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
@@ -35,8 +35,7 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path, cut: int) -> No
     known = KnownTrials(path, "a")
     known.remember((16, 16), 3.0)
     again = KnownTrials(path, "a")
-    assert (again.loss((4, 4)), again.loss((16, 16))) == (1.0, 3.0)
-    assert again.loss((8, 8)) == (2.0 if cut == 1 else None)
+    assert [again.find(bits) is not None for bits in ((4, 4), (8, 8), (16, 16))] == [True, cut == 1, True]
 
 
 def changed(**settings: object) -> CompressionConfig:
