@@ -201,7 +201,12 @@ def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialL
         for trial in repository.list_trials(session, job_id)
     ]
     chosen = [trial.index for trial in trials if job.result and trial.bits == job.result["bits"]]
-    return TrialList(trials=trials, pareto_front=pareto_front(trials), selected=chosen[0] if chosen else None)
+    return TrialList(
+        groups=repository.group_names(session, job_id),
+        trials=trials,
+        pareto_front=pareto_front(trials),
+        selected=chosen[0] if chosen else None,
+    )
 
 
 @router.get(

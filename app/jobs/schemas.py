@@ -183,7 +183,7 @@ class TrialView(BaseModel):
 
     index: int
     origin: str = Field(description="What proposed it.", examples=["score", "uniform", "acquisition"])
-    bits: list[int] = Field(description="Bits of each layer's weights.")
+    bits: list[int] = Field(description="Bits of the weights of each of `groups`, in their order.")
     bytes: int = Field(description="Bytes of the loaded model.")
     loss: float = Field(description="Nats per token on calibration text; less is better.")
     stopped_early: bool = Field(
@@ -194,6 +194,11 @@ class TrialView(BaseModel):
 class TrialList(BaseModel):
     """Every allocation tried, and which of them no other beats in both bytes and loss."""
 
+    groups: list[str] = Field(
+        description="What has bits of its own: by `allocate.granularity` a layer, its attention or MLP, or a module; "
+        "and the embeddings and the head. Empty until the score stage has finished.",
+        examples=[["layers.0.attention", "layers.0.mlp", "layers.1.attention", "layers.1.mlp", "embeddings"]],
+    )
     trials: list[TrialView]
     pareto_front: list[int] = Field(description="Indices of those trials, by bytes.")
     selected: int | None = Field(description="Index of the trial that the result uses; null until the job succeeds.")

@@ -19,7 +19,32 @@ from qpruner_core.report import CompressionReport, Measurement, Pruning
 
 LAYERS = 30
 BUDGET = 130_000_000
-BITS = [16 if layer in (0, 29) else 8 if layer % 4 == 0 else 4 for layer in range(LAYERS)]
+PARTS = {
+    "layer": [""],
+    "block": [".attention", ".mlp"],
+    "module": [f".self_attn.{one}_proj" for one in "qkvo"] + [f".mlp.{one}_proj" for one in ("gate", "up", "down")],
+}  # fmt: skip
+"""What has bits of its own in a layer, by granularity."""
+
+
+def group_names(granularity: str = "layer", *, head: bool = False) -> list[str]:
+    """Every part of every layer, the embeddings, and a head of its own if there is one."""
+    inside = [f"layers.{layer}{part}" for layer in range(LAYERS) for part in PARTS[granularity]]
+    return [*inside, "embeddings", *(["head"] if head else [])]
+
+
+def bits_of(groups: list[str]) -> list[int]:
+    """An allocation with all precisions in it, the first and last layer at 16 bits, and 8 outside the layers."""
+    ends = "layers.0", f"layers.{LAYERS - 1}"
+    return [
+        (16 if f"{name}.".startswith(tuple(f"{end}." for end in ends)) else 8 if index % 4 == 0 else 4)
+        if name.startswith("layers.")
+        else 8
+        for index, name in enumerate(groups)
+    ]
+
+
+GROUPS = group_names()
 
 
 def add_job(
@@ -41,39 +66,40 @@ def add_job(
     return job
 
 
-def finish_stages(session: Session, job: Job, stages: tuple[str, ...]) -> None:
-    """Give ``job`` the rows of finished ``stages``."""
+def finish_stages(session: Session, job: Job, stages: tuple[str, ...], groups: list[str] = GROUPS) -> None:
+    """Give ``job`` the rows of finished ``stages``, of which the score stage names ``groups``."""
     for number, stage in enumerate(stages):
         seconds = 4.2 + 13 * number
         session.add(
             StageResult(
                 job_id=job.id, stage=stage, attempt=1, seconds=seconds, store_prefix=f"jobs/{job.id}/stages/{stage}",
-                files=[], summary={}, finished_at=utc_now(),
+                files=[], summary={"groups": groups} if stage == "score" else {}, finished_at=utc_now(),
             )
         )  # fmt: skip
         append_event(session, job.id, "stage_started", {"stage": stage})
         append_event(session, job.id, "stage_finished", {"stage": stage, "seconds": seconds, "resumed": False})
 
 
-def add_trials(session: Session, job: Job, number: int) -> None:
-    """Give ``job`` as many trials, the last of them with BITS."""
+def add_trials(session: Session, job: Job, number: int, groups: list[str] = GROUPS) -> None:
+    """Give ``job`` as many trials, the last of them with ``bits_of(groups)``."""
     for index in range(number):
         spread = math.sin(index * 2.4) * 0.5 + 0.5
-        bits = BITS if index == number - 1 else [16 if (layer * 7 + index) % 11 == 0 else 4 for layer in range(LAYERS)]
+        bits = [16 if (group * 7 + index) % 11 == 0 else 4 for group in range(len(groups))]
+        bits = bits_of(groups) if index == number - 1 else bits
         size = int(96e6 + 33e6 * spread)
         loss = 3.9 - 0.6 * spread + 0.12 * abs(math.cos(index * 5.1))
         origin = "score" if index == 0 else "random" if index < 6 else "acquisition"
         session.add(JobTrial(job_id=job.id, index=index, origin=origin, bits=bits, bytes=size, loss=loss))
 
 
-def add_running_job(session: Session) -> Job:
+def add_running_job(session: Session, groups: list[str] = GROUPS) -> Job:
     """A job in the middle of its search."""
     job = add_job(session, "running", stage="allocate")
     job.progress = 2.4 / 7
-    finish_stages(session, job, STAGES[:2])
+    finish_stages(session, job, STAGES[:2], groups)
     append_event(session, job.id, "stage_started", {"stage": "allocate"})
     append_event(session, job.id, "stage_progress", {"stage": "allocate", "fraction": 0.4, "message": "trial 16 of 40"})
-    add_trials(session, job, 16)
+    add_trials(session, job, 16, groups)
     return job
 
 
@@ -99,15 +125,20 @@ PRUNING = Pruning(
 )  # fmt: skip
 
 
-def add_finished_job(session: Session, store: ArtifactStore, artifact: bytes, sha256: str) -> Job:
+def add_finished_job(
+    session: Session, store: ArtifactStore, artifact: bytes, sha256: str, groups: list[str] = GROUPS
+) -> Job:
     """A job with its report, its curves and one file, which holds ``artifact``."""
     job = add_job(session, "succeeded")
     job.progress = 1.0
-    finish_stages(session, job, STAGES)
-    add_trials(session, job, 40)
+    finish_stages(session, job, STAGES, groups)
+    add_trials(session, job, 40, groups)
     for step in range(0, 200, 4):
         value = 3.1 + 1.1 * math.exp(-step / 40) + 0.12 * math.sin(step * 1.7)
         session.add(JobMetric(job_id=job.id, name="finetune.loss", step=step, value=value))
+    for step in range(0, 201, 50):
+        value = 3.15 + 1.05 * math.exp(-step / 45)
+        session.add(JobMetric(job_id=job.id, name="finetune.validation_loss", step=step, value=value))
     rows = (
         ("dense", 134_515_008, 269_030_144, 20.5, 31.0),
         ("pruned", 117_000_000, 234_000_000, 44.1, 34.2),
@@ -116,7 +147,7 @@ def add_finished_job(session: Session, store: ArtifactStore, artifact: bytes, sh
     )
     job.result = CompressionReport(
         model=job.model, revision=None, dataset=job.dataset, memory_budget=BUDGET, seed=0, prune_ratio=0.13,
-        groups=[f"layers.{layer}" for layer in range(LAYERS)], bits=BITS,
+        groups=groups, bits=bits_of(groups),
         widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
         predicted_bytes=128_400_000, pruning=PRUNING,
         measurements=[

@@ -3,7 +3,7 @@
 import { el, svg } from "./dom.js";
 import { bytes, count, decimal } from "./format.js";
 
-const WIDTH = 560;
+const WIDTH = matchMedia("(max-width: 34rem)").matches ? 350 : 560; // text keeps its size on a phone
 const HEIGHT = 260;
 const LEFT = 58;
 const RIGHT = 14;
@@ -59,22 +59,6 @@ function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY, tick
     svg("text", { class: "axis-name", x: 12, y: (TOP + bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(TOP + bottom) / 2})` }, nameY));
 }
 
-/** One cell a layer, coloured and lettered by its bits. */
-export function heatStrip(bits, title, widths) {
-  const used = [...new Set(bits)].sort((a, b) => a - b);
-  const about = (index) => {
-    const shape = Object.entries(widths?.[index] ?? {}).map(([name, size]) => `${name.replaceAll("_", " ")} ${count(size)}`).join(", ");
-    return `Layer ${index}: ${bits[index]} bits${shape && `; ${shape}`}`;
-  };
-  return el("section", { class: "card" },
-    el("div", { class: "row between wrap" }, el("h2", {}, title),
-      el("ul", { class: "legend" }, used.map((bit) => el("li", {},
-        el("i", { class: `dot bits-${bit}` }), `${bit} bits × ${bits.filter((one) => one === bit).length}`)))),
-    el("ol", { class: "heat", "aria-label": title }, bits.map((bit, index) =>
-      el("li", { class: `bits-${bit}`, title: about(index), "aria-label": about(index) },
-        el("b", {}, bit), el("span", {}, index)))));
-}
-
 /** Every allocation tried, by bytes and loss, with the front that none beats and the budget. */
 export function trialsChart({ trials, pareto_front: front, selected }, budget) {
   const near = budget <= 1.35 * Math.max(...trials.map((one) => one.bytes));
@@ -104,19 +88,41 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
     chart);
 }
 
-/** One curve over optimiser steps; a smoothed line over the points as they came. */
-export function lossCurve(name, points) {
-  const rangeX = [points[0].step, points.at(-1).step];
-  const rangeY = padded(points.map((one) => one.value));
+const CURVES = { "finetune.loss": "training", "finetune.validation_loss": "held-back text" };
+
+/** The losses of recovery over optimiser steps, one above the other where no scale would show both. */
+export function recoveryChart(curves) {
+  const shown = Object.entries(curves).filter(([name, points]) => name in CURVES && points.length > 1)
+    .map(([name, points]) => ({ label: CURVES[name], kind: name.split(".")[1], points, values: points.map((one) => one.value) }));
+  if (shown.length === 0) return null;
+  const low = Math.max(...shown.map((one) => Math.min(...one.values)));
+  const high = Math.min(...shown.map((one) => Math.max(...one.values)));
+  const panels = low <= high ? [shown] : shown.map((one) => [one]);
+  const steps = shown.flatMap((one) => one.points.map((point) => point.step));
+  const rangeX = [Math.min(...steps), Math.max(...steps)];
+  return el("section", { class: "card" },
+    el("div", { class: "row between wrap" }, el("h2", {}, "Recovery loss"),
+      el("ul", { class: "legend" }, shown.map((one) => el("li", {}, el("i", { class: `dot ${one.kind}` }), one.label)))),
+    panels.map((panel) => lossPanel(panel, rangeX)));
+}
+
+/** Curves on one scale: of many points a smoothed line over the points as they came, of few the points themselves. */
+function lossPanel(curves, rangeX) {
+  const rangeY = padded(curves.flatMap((one) => one.values));
   const x = scale(rangeX, [LEFT, WIDTH - RIGHT]);
   const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
-  const title = { "finetune.loss": "Recovery loss" }[name] ?? name.replaceAll(/[._]/g, " ");
-  const chart = frame(`${title}: from ${decimal(points[0].value)} to ${decimal(points.at(-1).value)}`, x, y, rangeX, rangeY, "step", "value",
-    (value) => count(value), tickFormat(rangeY));
-  const line = (values) => values.map((value, place) => `${place ? "L" : "M"}${x(points[place].step)} ${y(value)}`).join("");
-  let mean = points[0].value;
-  const weight = Math.min(0.9, Math.max(0, 1 - 12 / points.length));
-  const smooth = points.map((one) => (mean = weight * mean + (1 - weight) * one.value));
-  chart.append(svg("path", { class: "raw", d: line(points.map((one) => one.value)) }), svg("path", { class: "smooth", d: line(smooth) }));
-  return el("section", { class: "card" }, el("h2", {}, title), chart);
+  const says = curves.map((one) => `${one.label} from ${decimal(one.values[0])} to ${decimal(one.values.at(-1))}`).join("; ");
+  const chart = frame(`Recovery loss: ${says}`, x, y, rangeX, rangeY, "step", "loss, nats per token", (value) => count(value), tickFormat(rangeY));
+  for (const { kind, label, points, values } of curves) {
+    const line = (some) => some.map((value, place) => `${place ? "L" : "M"}${x(points[place].step)} ${y(value)}`).join("");
+    const weight = Math.min(0.9, Math.max(0, 1 - 12 / points.length));
+    let mean = values[0];
+    if (weight > 0) chart.append(svg("path", { class: `raw ${kind}`, d: line(values) }));
+    chart.append(svg("path", { class: `smooth ${kind}`, d: line(values.map((value) => (mean = weight * mean + (1 - weight) * value))) }));
+    if (weight === 0) for (const point of points) {
+      chart.append(svg("circle", { class: `point ${kind}`, cx: x(point.step), cy: y(point.value), r: 3.5 },
+        svg("title", {}, `Step ${point.step}, ${label}: ${decimal(point.value, 3)}`)));
+    }
+  }
+  return chart;
 }

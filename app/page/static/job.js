@@ -1,9 +1,10 @@
 // One job, live: what it does now, what the search tries, what came out, and where the files are.
 
 import { followEvents, getJson, postJson, remove } from "./api.js";
-import { heatStrip, lossCurve, trialsChart } from "./charts.js";
+import { recoveryChart, trialsChart } from "./charts.js";
 import { confirmed, copyButton, el, notify, replace } from "./dom.js";
 import { bytes, clock, duration, percent, shortName } from "./format.js";
+import { heatMap } from "./heat_map.js";
 import { badge } from "./home.js";
 import { artifactsCard, headline, measurementsCard } from "./job_result.js";
 import { stageTimeline } from "./timeline.js";
@@ -180,11 +181,11 @@ class JobPage {
     const { job, trials, metrics } = this;
     const best = trials?.trials.filter((one) => one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
     const bits = job.result?.bits ?? best?.bits;
-    const curves = Object.entries(metrics?.curves ?? {}).filter(([, points]) => points.length > 1);
+    const groups = job.result?.groups ?? trials?.groups;
     replace(this.parts.charts,
-      bits && heatStrip(bits, job.result ? "Precision of each layer" : "Precision of each layer, best so far", job.result?.widths),
+      bits && heatMap(groups, bits, job.result ? "" : ", best so far", job.result?.widths),
       trials?.trials.length > 0 && trialsChart(trials, job.memory_budget),
-      curves.map(([name, points]) => lossCurve(name, points)));
+      recoveryChart(metrics?.curves ?? {}));
   }
 
   renderHistory() {

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.database import utc_now
 from app.ids import new_id
 from app.jobs.cursor import encode_cursor
-from app.jobs.models import Artifact, JobMetric, JobTrial
+from app.jobs.models import Artifact, JobMetric, JobTrial, StageResult
 from app.jobs.schemas import TrialView, pareto_front
 from qpruner_core.report import CompressionReport, Measurement
 from tests.app.jobs.conftest import MakeJob
@@ -138,6 +138,23 @@ def test_trials_come_with_their_pareto_front_and_the_chosen_one(
     assert [trial["bytes"] for trial in answer["trials"]] == [120, 90, 90, 60, 130]
     assert answer["pareto_front"] == [3, 1, 0]
     assert answer["selected"] == 1
+
+
+def test_trials_name_the_groups_that_bits_are_of_once_they_are_known(
+    client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    job_id = make_job("running", stage="allocate")
+    assert client.get(f"/jobs/{job_id}/trials").json()["groups"] == []
+    groups = ["layers.0.attention", "layers.0.mlp", "embeddings"]
+    with sessions.begin() as session:
+        for stage, summary in (("prune", {}), ("score", {"groups": groups})):
+            session.add(
+                StageResult(
+                    job_id=job_id, stage=stage, attempt=1, seconds=1.0, store_prefix="", files=[], summary=summary,
+                    finished_at=utc_now(),
+                )
+            )  # fmt: skip
+    assert client.get(f"/jobs/{job_id}/trials").json()["groups"] == groups
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=30))

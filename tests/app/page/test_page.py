@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from app.jobs.history import append_event
 from app.jobs.models import Job, JobTrial
+from app.jobs.repository import list_trials
 from app.keys.service import DEFAULT_TENANT, create_key
 from app.secrets import load_signing_key
 from tests.app import seeded_jobs as seed
@@ -81,12 +82,14 @@ def test_a_job_is_followed_live_to_its_end(page: Page, service: Service) -> None
         job_id = seed.add_running_job(session).id
     open_job(page, service, job_id)
     expect(page.locator(".stages .running")).to_have_text("allocate40 %")
-    expect(page.locator(".heat li")).to_have_count(seed.LAYERS)
+    expect(page.locator(".heat .cell")).to_have_count(seed.LAYERS + 1)  # and the embeddings
     with sessions.begin() as session:
         append_event(
             session, job_id, "stage_progress", {"stage": "allocate", "fraction": 0.8, "message": "trial 32 of 40"}
         )
-        session.add(JobTrial(job_id=job_id, index=99, origin="random", bits=seed.BITS, bytes=10**8, loss=3.0))
+        session.add(
+            JobTrial(job_id=job_id, index=99, origin="random", bits=seed.bits_of(seed.GROUPS), bytes=10**8, loss=3.0)
+        )
     expect(page.get_by_text("trial 32 of 40")).to_be_visible()
     expect(page.locator(".stages .running")).to_have_text("allocate80 %")
     expect(page.locator("circle.trial")).to_have_count(17)
@@ -117,6 +120,34 @@ def test_a_finished_job_shows_its_table_and_its_file_can_be_downloaded(
     download = started.value
     assert download.suggested_filename == "mixed.tar"
     assert hashlib.sha256(Path(download.path()).read_bytes()).hexdigest() == sha256
+
+
+@pytest.mark.parametrize(
+    ("granularity", "rows"),
+    [
+        ("block", ["Attention", "MLP"]),
+        ("module", ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+    ],
+)
+def test_the_precisions_of_parts_of_layers_are_rows_and_what_is_outside_the_layers_stands_beside(
+    granularity: str, rows: list[str], page: Page, service: Service
+) -> None:
+    groups = seed.group_names(granularity, head=True)
+    with service.app.state.session_factory.begin() as session:
+        job_id = seed.add_running_job(session, groups).id
+        best = min(list_trials(session, job_id), key=lambda trial: trial.loss)
+    bits = dict(zip(groups, best.bits, strict=True))
+    page.set_viewport_size({"width": 360, "height": 740})
+    open_job(page, service, job_id)
+    expect(page.get_by_role("heading", name=f"Precision of each {granularity}, best so far")).to_be_visible()
+    expect(page.locator(".heat tbody th")).to_have_text(rows)
+    expect(page.locator(".heat tbody .cell")).to_have_count(seed.LAYERS * len(rows))
+    second_part = seed.PARTS[granularity][1]
+    for layer, cell in enumerate(page.locator(".heat tbody tr").nth(1).locator("td").all()):
+        said = f"Layer {layer}, {rows[1]}: {bits[f'layers.{layer}{second_part}']} bits"
+        expect(cell).to_have_accessible_name(said)
+    expect(page.locator(".outside")).to_have_text(re.compile("Embeddings.*Head"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_a_failed_job_says_what_is_wrong_and_what_to_do_and_can_be_tried_again(page: Page, service: Service) -> None:
