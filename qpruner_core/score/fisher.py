@@ -13,8 +13,8 @@ with the losses of all tokens added into one L, the expected square of the sum i
 
 That square of one number a sequence is unbiased, but noisy: dozens of samples are needed. What is summed here is the
 square for each token that is changed, as if changes at different tokens added up at random. It leaves out what they do
-together, and may be lower for it by half, but orders SmolLM2's layers better with few samples: Spearman's correlation with
-the measured divergence, 12 samples in all, is 0.98 at 4 bits and 0.84 at 8 bits, against 0.87 and 0.70.
+together, and may be lower for it by half, but orders SmolLM2's layers better with few samples: Spearman's correlation
+with the measured divergence, 12 samples in all, is 0.98 at 4 bits and 0.84 at 8 bits, against 0.87 and 0.70.
 """
 
 from __future__ import annotations
