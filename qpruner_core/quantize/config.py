@@ -15,6 +15,11 @@ class QuantizeConfig(StrictModel):
     double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scaling is alpha / rank.")
+    rounding: Literal["nearest", "error_feedback"] = Field(
+        default="error_feedback",
+        description="Each weight to the nearest level, or so that weights make up for the errors of those before them "
+        "on calibration text (GPTQ): the same bytes, less error, more time.",
+    )
     initialisation: Literal["loftq", "qera", "zero"] = Field(
         default="qera",
         description="What adapters begin as: nearest to what quantization took of the weights (loftq), or of the "

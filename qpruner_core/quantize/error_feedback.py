@@ -40,7 +40,8 @@ def _inverse_factor(moments: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """The upper Cholesky factor of the inverse of the damped moments, rows and columns in ``order``."""
     moments.diagonal().add_(_DAMPING * moments.diagonal().mean())
     lower = torch.linalg.cholesky(moments[order][:, order])
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True).float()
+    upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+    return upper.float()
 
 
 def _round(weight: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,9 @@ import torch
 
 from qpruner_core.precisions import Precision, Tensors
 from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.quantize.error_feedback import encode_with_feedback
 from qpruner_core.quantize.initialisations import INITIALISATIONS
+from qpruner_core.quantize.initialisations.qera import qera_exact
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def fit_linear(
     *,
     rank: int | None = None,
     input_scale: torch.Tensor | None = None,
+    moments: torch.Tensor | None = None,
 ) -> FittedLinear:
     """Quantize ``weight [out, in]`` (bfloat16) and begin its adapter.
 
@@ -55,6 +58,8 @@ def fit_linear(
         seed: see :func:`module_seed`.
         rank: of the adapter; ``None``: that of the settings.
         input_scale: see :class:`Initialisation`; ``qera`` needs it.
+        moments: second moments of the inputs, ``[in, in]``, used up. With them the last rounding, of what the adapter
+            leaves, is that of :func:`encode_with_feedback`; without them all are to the nearest.
     """
     rank = rank or settings.lora_rank
     scaling = settings.lora_alpha / settings.lora_rank
@@ -70,6 +75,12 @@ def fit_linear(
         found = begin(error, input_scale, rank=rank, seed=seed + iteration)
         if found is None:
             break
+    if moments is not None:
+        rest = wanted if found is None else wanted - found[1].to(wanted.device) @ found[0].to(wanted.device)
+        tensors = encode_with_feedback(rest, precision, moments.clone())
+        if settings.initialisation == "qera" and found is not None and bool(moments.any()):
+            error = wanted - precision.decode(tensors).float()
+            found = qera_exact(error, moments, rank=rank, seed=seed)
     if found is None:
         return FittedLinear(tensors, *_untrained(weight, rank, seed), scaling)
     root = math.sqrt(scaling)

@@ -1,75 +1,152 @@
-"""Stage 4: each layer at its precision, with adapters that make up for what quantization took."""
+"""Stage 4: each group at its precision, with adapters that make up for what quantization took."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
-from qpruner_core.models.families import linear_weight
-from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.models.families import linear_shape, linear_weight
+from qpruner_core.precisions import Precision, Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, write_adapter
-from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.loftq import loftq
-from qpruner_core.quantize.mixed_model import MixedPrecision, linear_names, other_tensors, write_mixed_model
+from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
+from qpruner_core.quantize.groups import bits_by_module, embedding_names, precision_groups
+from qpruner_core.quantize.input_moments import input_moments
+from qpruner_core.quantize.input_scales import InputScales, input_scales
+from qpruner_core.quantize.mixed_model import MixedPrecision, other_tensors, write_mixed_model
+from qpruner_core.quantize.output_error import OutputError, output_errors
+from qpruner_core.quantize.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 
 MODEL = "model"
 ADAPTER = "adapter"
+OUTPUT_ERRORS = "output_errors.json"
+_MEASURED_SEQUENCES = 2
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Write ``output/model`` (mixed precision, no adapters) and ``output/adapter`` (LoftQ's)."""
+    """Write ``output/model`` (mixed precision, no adapters), ``output/adapter``, and for every linear module its
+    adapter's rank and the error of its output before and after (``output/output_errors.json``)."""
     settings = context.config.quantize
     family = context.plan.family
     result = AllocationResult.model_validate_json((context.finished("allocate") / ALLOCATION).read_bytes())
-    bits = result.best.bits
     source = context.finished("prune") / "model"
     model = load_model(source).to(best_device())
-    tensors: Tensors = {}
+    bits = bits_by_module(precision_groups(model, family, context.config.allocate), result.best.bits)
+    outside = {name: bits.pop(name) for name in embedding_names(model).values() if name in bits}
+    fitted = _fit(context, model, bits)
+    errors = _measure(context, model, bits, fitted)
+    tensors = _embeddings(model, outside)
     adapter: Tensors = {}
-    before = after = 0.0
-    for layer, bit in enumerate(bits):
-        for position, name in enumerate(linear_names(model, family, layer)):
-            seed = context.config.seed + 1000 * layer + position
-            fitted = _fit(linear_weight(model.get_submodule(name)), bit, settings, seed)
-            tensors |= {f"{name}.{key}": value for key, value in fitted.tensors.items()}
-            adapter[adapter_name(name, "A")], adapter[adapter_name(name, "B")] = fitted.a, fitted.b
-            before, after = before + fitted.squared_error_before, after + fitted.squared_error_after
-        context.progress((layer + 1) / len(bits), f"layer {layer + 1}: {bit} bits")
-    quantized = {f"{name}.weight" for layer in range(len(bits)) for name in linear_names(model, family, layer)}
-    tensors |= other_tensors(model, quantized)
+    for name, linear in fitted.items():
+        tensors |= {f"{name}.{key}": value for key, value in linear.tensors.items()}
+        adapter |= {adapter_name(name, "A"): linear.a, adapter_name(name, "B"): linear.b}
+    bits |= {name: bit for name, bit in outside.items() if bit != 16}
+    tensors |= other_tensors(model, {f"{name}.weight" for name in bits})
     precision = MixedPrecision(bits=bits, double_quant=settings.double_quant)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)
     copy_tokenizer(source, output / MODEL)
     write_adapter(output / ADAPTER, adapter, settings, [path.rpartition(".")[2] for path in family.linears])
-    return {"bits": list(bits), "weight_error": {"before": before**0.5, "after": after**0.5}}
+    rows = {
+        name: {"bits": bits[name], "rank": len(fitted[name].a), "before": error.before, "after": error.after}
+        for name, error in errors.items()
+    }
+    (output / OUTPUT_ERRORS).write_text(json.dumps(rows, indent=1) + "\n")
+    return {"groups": result.groups, "bits": list(result.best.bits), "output_error": _mean(errors, bits)}
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A quantized weight with its adapter, and the squared error of the weight without and with it."""
+def _fit(context: StageContext, model: PreTrainedModel, bits: Mapping[str, int]) -> dict[str, FittedLinear]:
+    """Every linear module of the layers, fitted."""
+    settings = context.config.quantize
+    kinds = precisions(settings.double_quant)
+    scales: InputScales = {}
+    if settings.needs_input_scales:
+        scales = input_scales(
+            model,
+            context.plan.family,
+            context.data().calibration,
+            lambda done, total: context.progress(0.2 * done / total, "input scales"),
+        )
+    ranks = _ranks(context, model, bits, scales)
+    fitted = {}
+    for position, (name, moments) in enumerate(_with_moments(context, model, bits)):
+        weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
+        rank, scale = ranks.get(name), scales.get(name)
+        fitted[name] = fit_linear(
+            weight, kinds[bits[name]], settings, seed, rank=rank, input_scale=scale, moments=moments
+        )
+        context.progress(0.3 + 0.6 * (position + 1) / len(bits), f"{name}: {bits[name]} bits")
+    return {name: fitted[name] for name in bits}
 
-    tensors: Tensors
-    a: torch.Tensor
-    b: torch.Tensor
-    squared_error_before: float
-    squared_error_after: float
 
-
-def _fit(weight: torch.Tensor, bits: int, settings: QuantizeConfig, seed: int) -> _Fitted:
-    kind = precisions(settings.double_quant)[bits]
-    scaling = settings.lora_alpha / settings.lora_rank
-    tensors, a, b = loftq(
-        weight, kind, rank=settings.lora_rank, scaling=scaling, iterations=settings.loftq_iterations, seed=seed
+def _with_moments(
+    context: StageContext, model: PreTrainedModel, bits: Mapping[str, int]
+) -> Iterator[tuple[str, torch.Tensor | None]]:
+    """The names of ``bits``, with the moments of their inputs where rounding takes them."""
+    if context.config.quantize.rounding == "nearest":
+        yield from ((name, None) for name in bits)
+        return
+    yield from ((name, None) for name, bit in bits.items() if bit == 16)
+    quantized = [name for name, bit in bits.items() if bit != 16]
+    yield from input_moments(
+        model, quantized, context.data().calibration, lambda done, total: context.cancel.raise_if_cancelled()
     )
-    plain = kind.decode(kind.encode(weight)).float()
-    adapted = kind.decode(tensors).float() + (scaling * b @ a).to(weight.device)
-    errors = [(weight.float() - other).square().sum().item() for other in (plain, adapted)]
-    return _Fitted(tensors, a, b, *errors)
+
+
+def _ranks(
+    context: StageContext, model: PreTrainedModel, bits: Mapping[str, int], scales: InputScales
+) -> dict[str, int]:
+    """Ranks by module where they differ; empty where all are the same."""
+    settings = context.config.quantize
+    if settings.rank_allocation == "uniform":
+        return {}
+    kinds = precisions(settings.double_quant)
+    gains = {}
+    for position, (name, bit) in enumerate(bits.items()):
+        weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
+        gains[name] = rank_gains(weight, kinds[bit], scales[name], rank=settings.lora_rank, seed=seed)
+        context.progress(0.2 + 0.1 * (position + 1) / len(bits), "ranks")
+    shapes = {name: linear_shape(model.get_submodule(name)) for name in bits}
+    return allocate_ranks(gains, shapes, settings.lora_rank)
+
+
+def _measure(
+    context: StageContext, model: PreTrainedModel, bits: Mapping[str, int], fitted: Mapping[str, FittedLinear]
+) -> dict[str, OutputError]:
+    """The error of every module's output on a little held-out text."""
+    kinds: dict[int, Precision] = precisions(context.config.quantize.double_quant)
+    return output_errors(
+        model,
+        fitted,
+        {name: kinds[bit] for name, bit in bits.items()},
+        context.data().held_out[:_MEASURED_SEQUENCES],
+        lambda done, total: context.progress(0.9 + 0.1 * done / total, "error of the outputs"),
+    )
+
+
+def _embeddings(model: PreTrainedModel, bits: Mapping[str, int]) -> Tensors:
+    """Tensors of those modules of ``bits`` that are quantized."""
+    kinds = precisions(double_quant=False)  # embeddings have no 4 bits
+    tensors: Tensors = {}
+    for name, bit in bits.items():
+        if bit != 16:
+            encoded = kinds[bit].encode(linear_weight(model.get_submodule(name)))
+            tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
+    return tensors
+
+
+def _mean(errors: Mapping[str, OutputError], bits: Mapping[str, int]) -> dict[str, float]:
+    """Mean over the quantized linear modules of the relative error of their outputs, without and with adapter."""
+    quantized = [error for name, error in errors.items() if bits[name] != 16]
+    if not quantized:
+        return {"before": 0.0, "after": 0.0}
+    return {"before": fmean(error.before for error in quantized), "after": fmean(error.after for error in quantized)}

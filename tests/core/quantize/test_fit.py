@@ -135,3 +135,13 @@ def test_a_rank_of_its_own_keeps_the_scaling(weight: torch.Tensor) -> None:
     assert few.a.shape == (2, 96)
     errors = [(weight.float() - fitted.weight(KINDS[4])).norm() for fitted in (few, many)]
     assert errors[1] < errors[0]
+
+
+def test_moments_of_the_inputs_leave_still_less_error_in_the_output(weight: torch.Tensor, inputs: torch.Tensor) -> None:
+    tokens = inputs @ random(96, 96, seed=5)  # features that go together
+    settings, scale = QuantizeConfig(initialisation="qera"), scale_of(tokens)
+    errors = []
+    for moments in (None, tokens.T @ tokens):
+        fitted = fit_linear(weight, KINDS[4], settings, 0, input_scale=scale, moments=moments)
+        errors.append((tokens @ (weight.float() - fitted.weight(KINDS[4])).T).norm())
+    assert errors[1] < 0.7 * errors[0]
