@@ -19,6 +19,7 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.models import load_model
+from qpruner_core.quantize.adapters import require_acting_adapter
 from qpruner_core.quantize.groups import linear_names
 from qpruner_core.quantize.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.report import Measurement, Variant
@@ -40,12 +41,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         ("dense", lambda: load_model(context.source.directory)),
         ("pruned", lambda: load_model(pruned)),
         ("pruned_nf4", lambda: _uniform_nf4(context, pruned, output / "nf4")),
-        (
-            "final",
-            lambda: load_mixed_checkpoint(
-                context.finished("quantize") / "model", context.finished("finetune") / "adapter", device=best_device()
-            ),
-        ),
+        ("final", lambda: _final(context)),
     ]
     rows = []
     for index, (variant, load) in enumerate(loaders):
@@ -59,6 +55,13 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
             remedy="This is a fault of the memory model: please report it with the recipe.",
         )
     return {"measurements": [row.model_dump(mode="json") for row in rows]}
+
+
+def _final(context: StageContext) -> nn.Module:
+    quantized, adapter = context.finished("quantize") / "model", context.finished("finetune") / "adapter"
+    model: nn.Module = load_mixed_checkpoint(quantized, adapter, device=best_device())
+    require_acting_adapter(model)
+    return model
 
 
 def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrainedModel:
