@@ -25,6 +25,7 @@ from bench.trial_speed import measure_speed
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.seeds import at_random
+from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.errors import QPrunerError
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.checkpoint_writer import write_model
@@ -189,7 +190,8 @@ def _allocations(bank: PrecisionBank, memory: MemoryModel, truth: HeldOut, count
     found = []
     for share in _SHARES:
         for _ in range(count):
-            bits = at_random(memory, int(least + share * (most - least)), generator)
+            space = SearchSpace.of(memory, int(least + share * (most - least)))
+            bits = at_random(space, generator)
             found.append(Allocation(share=share, bits=bits, effect=truth(bits)))
             shown(len(found), count * len(_SHARES))
     bank.apply([16] * len(bank.groups))

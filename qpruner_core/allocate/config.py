@@ -12,10 +12,33 @@ from qpruner_core.strict import StrictModel
 class AllocateConfig(StrictModel):
     """The search over per-layer precisions."""
 
+    search: Literal["bayesian", "random", "knapsack", "mutual_information", "uniform"] = Field(
+        default="bayesian",
+        description="How precisions are chosen: by Bayesian optimisation, or without one: at random, by the exact "
+        "knapsack over the scores, by mutual information, or the same for all. The last three try one allocation.",
+    )
+    prior: Literal["additive", "none"] = Field(
+        default="additive",
+        description="What Bayesian optimisation knows before its first trial: what each precision costs by the scores "
+        "(additive), or nothing, as in the paper (none).",
+    )
     trials: int = Field(default=40, ge=1, le=2000, description="Allocations to try, seeds included.")
     random_seeds: int = Field(default=6, ge=0, description="Random allocations among the seeds.")
     candidates: int = Field(default=400, ge=1, description="Budget-keeping candidates per proposal.")
     calibration_sequences: int = Field(default=8, ge=1, description="Sequences of text a trial is measured on.")
+    screening_sequences: int = Field(
+        default=2, ge=1, description="The first of these sequences; a trial that is hopeless on them ends there."
+    )
+    batch: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Allocations asked for at once: those of a batch do not learn of each other.",
+    )
+    front_points: int = Field(
+        default=0, ge=0, le=100,
+        description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
+    )  # fmt: skip
     precisions: tuple[Literal[4, 8, 16], ...] = Field(
         default=(4, 8, 16), description="Bits that the weights of a layer may have."
     )

@@ -1,170 +1,246 @@
-"""Bayesian optimisation of the allocation: a Gaussian process over layers' bits, expected improvement, hard budget.
+"""The search for the allocation of least loss within a budget: asked for proposals, told what they gave.
 
-scikit-optimize's own ``Optimizer`` knows no constraint that couples dimensions, so its process and its acquisition
-are used on candidates that keep the budget by construction: swaps of bits between layers of good trials, and random
-allocations. The process models the logarithm of a trial's loss over the loss that would follow if layers did not
-interact (the additive sensitivity is the prior mean).
+The process and the acquisition are scikit-optimize's; its own ``Optimizer`` knows no constraint that couples
+dimensions, so they work on candidates that keep the budget by construction.
+
+``settings.prior`` "none" is the paper's search (QPruner, arXiv 2412.11629): a Gaussian process on the loss, seeded with
+the mutual-information allocation and random ones. "additive" knows what each precision costs: the scores, corrected by
+the trials so far. Their exact knapsack is a proposal of its own, and the process models what they leave unexplained.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import warnings
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import norm
 from skopt.acquisition import gaussian_ei
-from skopt.learning import GaussianProcessRegressor
-from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from qpruner_core.allocate import knapsack
+from qpruner_core.allocate.candidates import candidates
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.memory_model import MemoryModel
-from qpruner_core.allocate.seeds import Allocation, at_random, by_mutual_information, by_sensitivity, uniform
-from qpruner_core.allocate.trial import Trial
+from qpruner_core.allocate.learned_losses import Losses, additive_loss, learned_losses
+from qpruner_core.allocate.process import Floats, Process, logarithm
+from qpruner_core.allocate.screening import Screening
+from qpruner_core.allocate.seeds import at_random, by_mutual_information, uniform
+from qpruner_core.allocate.space import Allocation, SearchSpace
+from qpruner_core.allocate.trial import Measurement, Proposal, Trial
 from qpruner_core.score.scores import Scores
 
-_TINY = 1e-9  # a loss of 0 (all layers at 16 bits) has no logarithm
+FRONT = "front"
+"""Origin of trials under other budgets."""
 _PARENTS = 5
+_ATTEMPTS = 50
 
 
 class AllocationSearch:
-    """Proposes allocations within ``budget`` and remembers how they did. Deterministic for a seed."""
+    """Proposes allocations within the space's budget and remembers how they did. Deterministic for a seed, the order
+    of calls and the losses told."""
 
-    def __init__(
-        self, memory: MemoryModel, scores: Scores, settings: AllocateConfig, *, budget: int, seed: int
-    ) -> None:
+    def __init__(self, space: SearchSpace, scores: Scores, settings: AllocateConfig, *, seed: int) -> None:
         self.trials: list[Trial] = []
-        self._memory = memory
+        self._space = space
         self._scores = scores
         self._settings = settings
-        self._budget = budget
         self._random = random.Random(seed)  # noqa: S311 - a search, not a secret
         self._seed = seed
+        self._pending: dict[int, Proposal] = {}
+        self._asked: set[Allocation] = set()
+        self._seeds = self._seed_allocations()
 
-    def run(self, evaluate: Callable[[Allocation], float], on_trial: Callable[[Trial], None]) -> list[Trial]:
-        """Try up to ``settings.trials`` allocations; fewer if there are no more to try."""
-        for origin, allocation in self._seeds():
-            self._try(origin, allocation, evaluate, on_trial)
-        while len(self.trials) < self._settings.trials:
-            proposal = self._propose()
-            if proposal is None:
+    # -- asking and telling
+
+    def ask(self, count: int = 1) -> list[Proposal]:
+        """Up to ``count`` proposals that may be measured at once; none when the search is at its end."""
+        found: list[Proposal] = []
+        while len(found) < count and len(self._asked) < self._settings.trials:
+            chosen = self._next()
+            if chosen is None:
                 break
-            self._try("bayesian", proposal, evaluate, on_trial)
+            found.append(self._propose(*chosen))
+        return found
+
+    def tell(self, proposal: Proposal, measured: Measurement) -> Trial:
+        """Record what ``proposal`` gave."""
+        del self._pending[proposal.index]
+        trial = Trial(
+            index=proposal.index,
+            origin=proposal.origin,
+            bits=proposal.bits,
+            bytes=proposal.bytes,
+            loss=measured.loss,
+            screening_loss=measured.screening_loss,
+            sequences=measured.sequences,
+            seconds=measured.seconds,
+            stopped_early=measured.sequences < proposal.sequences,
+        )
+        self.trials.append(trial)
+        return trial
+
+    def run(self, measure: Callable[[Proposal], Measurement], on_trial: Callable[[Trial], None]) -> list[Trial]:
+        """Ask, ``measure`` and tell until the search and the front are at their ends."""
+        while proposals := self.ask(self._settings.batch):
+            for proposal in proposals:
+                on_trial(self.tell(proposal, measure(proposal)))
+        for proposal in self.ask_front():
+            on_trial(self.tell(proposal, measure(proposal)))
         return self.trials
 
     @property
     def best(self) -> Trial:
-        """The trial of least loss; of equals the smallest, then the first."""
-        return min(self.trials, key=lambda trial: (trial.loss, trial.bytes, trial.index))
+        """Of the trials within the budget that were measured in full, that of least loss; of equals the smallest."""
+        return self._by_loss()[0]
 
-    def _seeds(self) -> list[tuple[str, Allocation]]:
-        given = (self._memory, self._budget)
-        seeds = [
-            ("sensitivity", by_sensitivity(*given, self._scores)),
-            ("mutual_information", by_mutual_information(*given, self._scores)),
-            ("uniform", uniform(*given)),
-        ]
-        seeds += [("random", at_random(*given, self._random)) for _ in range(self._settings.random_seeds)]
-        return seeds
+    def _by_loss(self) -> list[Trial]:
+        full = [trial for trial in self.trials if not trial.stopped_early and self._space.fits(trial.bits)]
+        return sorted(full, key=lambda trial: (trial.loss, trial.bytes, trial.index))
 
-    def _try(
-        self,
-        origin: str,
-        allocation: Allocation,
-        evaluate: Callable[[Allocation], float],
-        on_trial: Callable[[Trial], None],
-    ) -> None:
-        if len(self.trials) >= self._settings.trials or allocation in {trial.bits for trial in self.trials}:
-            return
-        trial = Trial(
-            index=len(self.trials),
+    def ask_front(self) -> list[Proposal]:
+        """Proposals for budgets from the smallest to the largest, to be measured when the search is over."""
+        low, high = self._space.total(self._space.smallest), self._space.total(self._space.largest)
+        losses = self._learned()
+        found: list[Proposal] = []
+        for step in range(self._settings.front_points):
+            budget = low + (high - low) * step // max(self._settings.front_points - 1, 1)
+            bits = knapsack.solve(self._space.with_budget(budget), losses)
+            if bits not in self._asked:
+                found.append(self._propose(FRONT, bits))
+        return found
+
+    def _propose(self, origin: str, bits: Allocation) -> Proposal:
+        full, few = self._settings.calibration_sequences, self._settings.screening_sequences
+        proposal = Proposal(
+            index=len(self._asked),
             origin=origin,
-            bits=allocation,
-            bytes=self._memory.total(allocation),
-            loss=evaluate(allocation),
+            bits=bits,
+            bytes=self._space.total(bits),
+            sequences=full,
+            screening=min(few, full),
+            stop_above=self._stop_above() if origin != FRONT else math.inf,
         )
-        self.trials.append(trial)
-        on_trial(trial)
+        self._asked.add(bits)
+        self._pending[proposal.index] = proposal
+        return proposal
 
-    def _propose(self) -> Allocation | None:
-        candidates = self._candidates()
-        if not candidates:
+    # -- choosing
+
+    def _seed_allocations(self) -> list[tuple[str, Allocation]]:
+        """What is tried first; all that is tried, of the strategies that are one allocation."""
+        information = self._scores.mutual_information
+        named: dict[str, Callable[[], Allocation]] = {
+            "knapsack": lambda: knapsack.solve(self._space, self._scores.sensitivity),
+            "mutual_information": lambda: by_mutual_information(self._space, information),
+            "uniform": lambda: uniform(self._space),
+        }
+        search = self._settings.search
+        if search in named:
+            return [(search, named[search]())]
+        if search == "random":
+            return []
+        first = ["mutual_information"] if self._settings.prior == "none" else list(named)
+        seeds = [(name, named[name]()) for name in first]
+        return seeds + [("random", at_random(self._space, self._random)) for _ in range(self._settings.random_seeds)]
+
+    def _next(self) -> tuple[str, Allocation] | None:
+        while self._seeds:
+            origin, bits = self._seeds.pop(0)
+            if bits not in self._asked:
+                return origin, bits
+        if self._settings.search == "bayesian":
+            return self._acquire()
+        return self._another_at_random() if self._settings.search == "random" else None
+
+    def _another_at_random(self) -> tuple[str, Allocation] | None:
+        for _ in range(_ATTEMPTS):
+            bits = at_random(self._space, self._random)
+            if bits not in self._asked:
+                return "random", bits
+        return None
+
+    def _acquire(self) -> tuple[str, Allocation] | None:
+        """What promises most: the knapsack over what each precision is now known to cost, or of the candidates that of
+        most expected improvement for its cost."""
+        if not self.trials:
+            return self._another_at_random()
+        learned = self._learned()
+        parents: list[Allocation] = []
+        if self._settings.prior == "additive":
+            bits = knapsack.solve(self._space, learned)
+            if bits not in self._asked:
+                return "knapsack", bits
+            parents = [bits]
+        found = [bits for bits in self._candidates(parents) if bits not in self._asked]
+        if not found:
             return None
-        process = self._fit()
-        target = min(self._residual(trial.bits, trial.loss) + self._prior(trial.bits) for trial in self.trials)
-        # Expected improvement is of the loss, whose mean is prior + residual: shift each candidate's target instead.
-        mean, deviation = process.predict(self._features(candidates), return_std=True)
-        shifted = mean + np.array([self._prior(candidate) for candidate in candidates])
-        improvement = gaussian_ei(np.zeros((len(candidates), 1)), _Predicted(shifted, deviation), y_opt=target)
-        return candidates[int(np.argmax(improvement))]
+        process = self._fitted(learned)
+        mean, deviation = process.predict(found)
+        target = self._value(self.best.loss)
+        improvement = gaussian_ei(np.zeros((len(found), 1)), _Predicted(mean, deviation), y_opt=target)
+        return "bayesian", found[int(np.argmax(improvement / self._costs(mean, deviation)))]
 
-    def _fit(self) -> GaussianProcessRegressor:
-        kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(length_scale=3.0, length_scale_bounds=(0.3, 30), nu=2.5)
-        process = GaussianProcessRegressor(
-            kernel=kernel + WhiteKernel(1e-3, (1e-6, 1e-1)), normalize_y=True, random_state=self._seed
+    def _candidates(self, parents: list[Allocation]) -> list[Allocation]:
+        parents = parents + [trial.bits for trial in self._by_loss()[:_PARENTS]]
+        return candidates(self._space, parents, self._settings.candidates, self._random)
+
+    def _costs(self, mean: Floats, deviation: Floats) -> Floats:
+        """Sequences that each candidate will probably be measured on: the time of a trial, without its noise."""
+        few, full = self._settings.screening_sequences, self._settings.calibration_sequences
+        stop = self._stop_above()
+        if few >= full or math.isinf(stop):
+            return np.ones_like(mean)
+        survives = norm.cdf((self._value(stop) - mean) / np.maximum(deviation, 1e-9))
+        costs: Floats = few + (full - few) * survives
+        return costs
+
+    # -- what is known
+
+    def _screening(self) -> Screening:
+        return Screening.of(self.trials)
+
+    def _stop_above(self) -> float:
+        """Only the search that learns from it stops trials early; the paper's and chance do not."""
+        learns = self._settings.search == "bayesian" and self._settings.prior == "additive"
+        return self._screening().stop_above() if learns else math.inf
+
+    def _value(self, loss: float) -> float:
+        return loss if self._settings.prior == "none" else logarithm(loss)
+
+    def _learned(self) -> Losses:
+        screening = self._screening()
+        return learned_losses(
+            self._scores.sensitivity,
+            [trial.bits for trial in self.trials],
+            [screening.in_full(trial) for trial in self.trials],
         )
-        residuals = [self._residual(trial.bits, trial.loss) for trial in self.trials]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bounds reached while few trials are known
-            process.fit(self._features([trial.bits for trial in self.trials]), residuals)
+
+    def _fitted(self, learned: Losses) -> Process:
+        """The process on all trials; proposals still out count as if they gave what is expected of them, so that the
+        next one looks elsewhere."""
+        if self._settings.prior == "none":
+            process = Process(self._space, lambda bits: 0.0, self._seed)
+        else:
+            process = Process(self._space, lambda bits: logarithm(additive_loss(learned, bits)), self._seed)
+        screening = self._screening()
+        bits = [trial.bits for trial in self.trials]
+        values = [self._value(screening.in_full(trial)) for trial in self.trials]
+        noise = [screening.variance if trial.stopped_early else 0.0 for trial in self.trials]
+        process.fit(bits, values, noise)
+        out = [proposal.bits for proposal in self._pending.values()]
+        if out:
+            expected, _ = process.predict(out)
+            process.fit(bits + out, [*values, *map(float, expected)], noise + [0.0] * len(out))
         return process
-
-    def _features(self, allocations: list[Allocation]) -> NDArray[np.float64]:
-        return np.log2(np.array(allocations, dtype=np.float64)) - 2  # 4, 8, 16 bits become 0, 1, 2
-
-    def _prior(self, bits: Allocation) -> float:
-        return math.log(self._scores.additive_loss(bits) + _TINY)
-
-    def _residual(self, bits: Allocation, loss: float) -> float:
-        return math.log(loss + _TINY) - self._prior(bits)
-
-    def _candidates(self) -> list[Allocation]:
-        """Allocations not yet tried, all within the budget, in a fixed order."""
-        parents = sorted(self.trials, key=lambda trial: (trial.loss, trial.index))[:_PARENTS]
-        tried = {trial.bits for trial in self.trials}
-        found: dict[Allocation, None] = {}
-        for _ in range(self._settings.candidates):
-            if self._random.random() < 0.2:
-                candidate = at_random(self._memory, self._budget, self._random)
-            else:
-                candidate = self._swap(self._random.choice(parents).bits)
-            if candidate not in tried:
-                found[candidate] = None
-        return list(found)
-
-    def _swap(self, bits: Allocation) -> Allocation:
-        """Raise some layers and lower others, then lower random ones until the budget holds again."""
-        changed = list(bits)
-        for _ in range(self._random.choice((1, 1, 2, 3))):
-            index = self._random.randrange(len(changed))
-            changed[index] = self._random.choice(self._memory.groups[index].options)
-        while self._memory.total(changed) > self._budget:
-            lowerable = [index for index, lowest in enumerate(self._memory.lowest) if changed[index] > lowest]
-            index = self._random.choice(lowerable)
-            changed[index] = max(bit for bit in self._memory.groups[index].options if bit < changed[index])
-        return self._fill(changed)
-
-    def _fill(self, bits: list[int]) -> Allocation:
-        """Spend what room is left on random rises."""
-        for layer in self._random.sample(range(len(bits)), len(bits)):
-            for higher in self._memory.groups[layer].options:
-                extra = self._memory.group(layer, higher) - self._memory.group(layer, bits[layer])
-                if higher > bits[layer] and self._memory.total(bits) + extra <= self._budget:
-                    bits[layer] = higher
-        return tuple(bits)
 
 
 class _Predicted:
     """Predictions already made, in the shape that scikit-optimize's acquisition functions ask a model for."""
 
-    def __init__(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+    def __init__(self, mean: Floats, deviation: Floats) -> None:
         self._mean = mean
         self._deviation = deviation
 
-    def predict(
-        self, points: NDArray[np.float64], return_std: bool = True
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def predict(self, points: Floats, return_std: bool = True) -> tuple[Floats, Floats]:
         """Mean and standard deviation of every point."""
         return self._mean, self._deviation

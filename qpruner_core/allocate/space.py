@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.sizes import format_bytes
+
+if TYPE_CHECKING:
+    from qpruner_core.allocate.memory_model import MemoryModel
 
 Allocation = tuple[int, ...]
 """Bits of each group, in the order of the space's groups."""
@@ -37,6 +41,15 @@ class SearchSpace:
                 smallest_feasible_bytes=least,
                 remedy=f"Give at least {least} bytes, or prune more.",
             )
+
+    @classmethod
+    def of(cls, memory: MemoryModel, budget: int) -> SearchSpace:
+        """The space of ``memory``'s groups under ``budget`` bytes."""
+        sizes = [
+            {bits: memory.group(index, bits) for bits in group.options} for index, group in enumerate(memory.groups)
+        ]
+        in_groups = sum(size[bits] for size, bits in zip(sizes, memory.lowest, strict=True))
+        return cls(sizes, memory.total(memory.lowest) - in_groups, budget, [group.layer for group in memory.groups])
 
     def __len__(self) -> int:
         return len(self.group_bytes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.search import AllocationSearch
-from qpruner_core.allocate.seeds import Allocation
-from qpruner_core.allocate.trial import Trial, pareto_front
+from qpruner_core.allocate.space import SearchSpace
+from qpruner_core.allocate.trial import Measurement, Proposal, Trial, pareto_front
 from qpruner_core.events import TrialRecorded
 from qpruner_core.models import load_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
@@ -39,7 +40,8 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
     model = load_model(context.finished("prune") / "model").to(best_device())
     memory = MemoryModel(model.config, family, context.config.quantize, settings)
-    search = AllocationSearch(memory, scores, settings, budget=context.config.memory_budget, seed=context.config.seed)
+    space = SearchSpace.of(memory, context.config.memory_budget)
+    search = AllocationSearch(space, scores, settings, seed=context.config.seed)
     bank = PrecisionBank(
         model,
         memory.groups,
@@ -50,15 +52,23 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     calibration = context.data().calibration[: settings.calibration_sequences]
     divergence = Divergence(model, family, calibration, capacity=free_memory(model.device) // 4)
 
-    def evaluate(allocation: Allocation) -> float:
-        bank.apply(allocation)
-        return divergence(states=bank.states())
+    def measure(proposal: Proposal) -> Measurement:
+        started = time.perf_counter()
+        bank.apply(proposal.bits)
+        loss = screening_loss = divergence(states=bank.states(), sequences=proposal.screening)
+        stopped = screening_loss > proposal.stop_above
+        if not stopped and proposal.screening < proposal.sequences:
+            loss = divergence(states=bank.states())
+        measured = proposal.screening if stopped else proposal.sequences
+        return Measurement(loss, screening_loss, measured, time.perf_counter() - started)
 
     def on_trial(trial: Trial) -> None:
-        context.tell(TrialRecorded(**trial.model_dump(exclude={"bits"}), bits=list(trial.bits)))
-        context.progress(0.1 + 0.9 * (trial.index + 1) / settings.trials, f"trial {trial.index + 1}")
+        told = trial.model_dump(include={"index", "origin", "bytes", "loss", "screening_loss", "stopped_early"})
+        context.tell(TrialRecorded(**told, bits=list(trial.bits)))
+        most = settings.trials + settings.front_points
+        context.progress(0.1 + 0.9 * (trial.index + 1) / most, f"trial {trial.index + 1}")
 
-    trials = search.run(evaluate, on_trial)
+    trials = search.run(measure, on_trial)
     result = AllocationResult(
         groups=[group.name for group in memory.groups],
         best=search.best,

@@ -1,27 +1,65 @@
-"""What the search tried, and the best of it at every size."""
+"""What the search asks for, what measuring gave, and what it keeps of it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from qpruner_core.allocate.space import Allocation
 from qpruner_core.strict import StrictModel
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An allocation to measure. It depends on no other that was asked with it, so several may be measured at once.
+
+    ``sequences``: text to measure on, the first ``screening`` of it first. Where their mean loss is above
+    ``stop_above``, the rest is not worth its time.
+    """
+
+    index: int
+    origin: str
+    bits: Allocation
+    bytes: int
+    sequences: int
+    screening: int
+    stop_above: float = math.inf
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The loss on the first ``sequences`` of the text, that on the screening part of it, and the seconds it took."""
+
+    loss: float
+    screening_loss: float
+    sequences: int
+    seconds: float
 
 
 class Trial(StrictModel):
     """One allocation: where it came from, bits of each group, bytes of the loaded model, and the KL divergence (nats
-    per token) to the pruned 16-bit model without recovery."""
+    per token) to the pruned 16-bit model without recovery.
+
+    ``sequences``: how much text the loss is the mean over; fewer than asked for when ``stopped_early``, because the
+    loss on them (``screening_loss``) was hopeless. ``seconds``: what measuring took.
+    """
 
     index: int
     origin: str
     bits: tuple[int, ...]
     bytes: int
     loss: float
+    screening_loss: float
+    sequences: int
+    seconds: float
+    stopped_early: bool = False
 
 
 def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials that no other beats in both bytes and loss, by rising bytes."""
+    """The trials measured in full that no other beats in both bytes and loss, by rising bytes."""
     front: list[Trial] = []
     for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
-        if not front or trial.loss < front[-1].loss:
+        if not trial.stopped_early and (not front or trial.loss < front[-1].loss):
             front.append(trial)
     return front
