@@ -10,15 +10,19 @@ from transformers import PreTrainedModel
 
 from qpruner_core.models.families import linear_weight, set_linear_weight
 from qpruner_core.precisions import Precision, precisions
+from qpruner_core.quantize.fits import Fits
 from qpruner_core.quantize.groups import PrecisionGroup
+from qpruner_core.resources import free_memory
+from qpruner_core.stage import StageContext
 
 
 class PrecisionBank:
-    """Holds the bfloat16 values of each group's weights after a round trip through each precision.
+    """Holds the bfloat16 values of each group's weights at each precision.
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
-    compute, without their slow kernels.
-    If ``capacity`` bytes do not hold all of them, the rest is quantized again at each swap: slower, same values.
+    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at some bits, by
+    the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
+    If ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
     """
 
     def __init__(
@@ -29,9 +33,11 @@ class PrecisionBank:
         double_quant: bool,
         capacity: int,
         on_group: Callable[[int, int], None],
+        value: Callable[[str, torch.Tensor, int], torch.Tensor] | None = None,
     ) -> None:
         self.kinds: dict[int, Precision] = precisions(double_quant)
         self.groups = groups
+        self._value = value or self._rounded
         self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
         self._dense = [[linear_weight(module) for module in modules] for modules in self._modules]
         self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
@@ -48,7 +54,7 @@ class PrecisionBank:
             size = sum(weight.numel() * weight.element_size() for weight in self._dense[index])
             for bit in group.options:
                 if bit != 16 and size <= room:
-                    self._ready[index, bit] = self._round_trip(index, bit)
+                    self._ready[index, bit] = self._at(index, bit)
                     room -= size
             on_group(index + 1, len(groups))
 
@@ -82,8 +88,39 @@ class PrecisionBank:
         """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``bits``, in order."""
         if bits == 16:
             return self._dense[index]
-        return self._ready.get((index, bits)) or self._round_trip(index, bits)
+        return self._ready.get((index, bits)) or self._at(index, bits)
 
-    def _round_trip(self, index: int, bits: int) -> list[torch.Tensor]:
-        kind = self.kinds[bits]
-        return [kind.decode(kind.encode(weight)) for weight in self._dense[index]]
+    def _at(self, index: int, bits: int) -> list[torch.Tensor]:
+        group = self.groups[index]
+        value = self._rounded if group.layer is None else self._value
+        return [value(name, weight, bits) for name, weight in zip(group.modules, self._dense[index], strict=True)]
+
+    def _rounded(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
+        return self.kinds[bits].decode(self.kinds[bits].encode(weight))
+
+
+def fitted_bank(
+    context: StageContext,
+    model: PreTrainedModel,
+    groups: Sequence[PrecisionGroup],
+    on_progress: Callable[[float], None],
+) -> PrecisionBank:
+    """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included;
+    tells the share that is done."""
+    fits = Fits(context, model)
+    wanted = [
+        (name, bits)
+        for group in groups
+        for name in group.modules
+        for bits in group.options
+        if group.layer is not None and bits != 16
+    ]
+    fits.make(wanted, lambda done, total: on_progress(0.8 * done / total))
+    return PrecisionBank(
+        model,
+        groups,
+        double_quant=context.config.quantize.double_quant,
+        capacity=free_memory(model.device) // 2,
+        on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
+        value=fits.value,
+    )

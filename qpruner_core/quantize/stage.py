@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
@@ -17,10 +16,10 @@ from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_shape, linear_weight
 from qpruner_core.precisions import Precision, Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, write_adapter
-from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
+from qpruner_core.quantize.fit import FittedLinear, module_seed
+from qpruner_core.quantize.fits import Fits, fit, scales_of, with_moments
 from qpruner_core.quantize.groups import bits_by_module, embedding_names, precision_groups
-from qpruner_core.quantize.input_moments import input_moments
-from qpruner_core.quantize.input_scales import InputScales, input_scales
+from qpruner_core.quantize.input_scales import InputScales
 from qpruner_core.quantize.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.quantize.output_error import OutputError, output_errors
 from qpruner_core.quantize.rank_allocation import allocate_ranks, rank_gains
@@ -65,41 +64,23 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 
 def _fit(context: StageContext, model: PreTrainedModel, bits: Mapping[str, int]) -> dict[str, FittedLinear]:
-    """Every linear module of the layers, fitted."""
-    settings = context.config.quantize
-    kinds = precisions(settings.double_quant)
-    scales: InputScales = {}
-    if settings.needs_input_scales:
-        scales = input_scales(
-            model,
-            context.plan.family,
-            context.data().calibration,
-            lambda done, total: context.progress(0.2 * done / total, "input scales"),
-        )
+    """Every linear module of the layers, fitted; those of the search are read where their rank is the same."""
+    scales = scales_of(context, model) if context.config.quantize.rank_allocation != "uniform" else {}
     ranks = _ranks(context, model, bits, scales)
-    fitted = {}
-    for position, (name, moments) in enumerate(_with_moments(context, model, bits)):
-        weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
-        rank, scale = ranks.get(name), scales.get(name)
-        fitted[name] = fit_linear(
-            weight, kinds[bits[name]], settings, seed, rank=rank, input_scale=scale, moments=moments
-        )
-        context.progress(0.3 + 0.6 * (position + 1) / len(bits), f"{name}: {bits[name]} bits")
-    return {name: fitted[name] for name in bits}
-
-
-def _with_moments(
-    context: StageContext, model: PreTrainedModel, bits: Mapping[str, int]
-) -> Iterator[tuple[str, torch.Tensor | None]]:
-    """The names of ``bits``, with the moments of their inputs where rounding takes them."""
-    if context.config.quantize.rounding == "nearest":
-        yield from ((name, None) for name in bits)
-        return
-    yield from ((name, None) for name, bit in bits.items() if bit == 16)
-    quantized = [name for name, bit in bits.items() if bit != 16]
-    yield from input_moments(
-        model, quantized, context.data().calibration, lambda done, total: context.cancel.raise_if_cancelled()
+    alike = [
+        name for name in bits if ranks.get(name, context.config.quantize.lora_rank) == context.config.quantize.lora_rank
+    ]
+    fits = Fits(context, model)
+    fits.make(
+        [(name, bits[name]) for name in alike],
+        lambda done, total: context.progress(0.3 + 0.5 * done / total, "quantizing"),
     )
+    fitted = {name: fits.read(name, bits[name]) for name in alike}
+    others = {name: [bits[name]] for name in bits if name not in fitted}
+    for done, (name, moments) in enumerate(with_moments(context, model, others)):
+        fitted[name] = fit(context, model, name, bits[name], scales, moments, rank=ranks[name])
+        context.progress(0.8 + 0.1 * (done + 1) / len(others), f"{name}: rank {ranks[name]}")
+    return {name: fitted[name] for name in bits}
 
 
 def _ranks(

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.models import load_model
 from qpruner_core.quantize.groups import precision_groups
-from qpruner_core.quantize.precision_bank import PrecisionBank
+from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
 from qpruner_core.score.fisher import fisher_sensitivity
@@ -34,16 +34,10 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         calibration,
         settings,
         seed=context.config.seed,
-        on_layer=lambda done, total: context.progress(0.2 * done / total, "mutual information"),
+        on_layer=lambda done, total: context.progress(0.1 * done / total, "mutual information"),
     )
     groups = precision_groups(model, family, context.config.allocate)
-    bank = PrecisionBank(
-        model,
-        groups,
-        double_quant=context.config.quantize.double_quant,
-        capacity=free_memory(model.device) // 2,
-        on_group=lambda done, total: context.progress(0.2 + 0.2 * done / total, "quantizing"),
-    )
+    bank = fitted_bank(context, model, groups, lambda done: context.progress(0.1 + 0.5 * done, "quantizing"))
     sensitivity = _sensitivity(context, model, bank, calibration)
     scores = Scores(groups=[group.name for group in groups], mutual_information=information, sensitivity=sensitivity)
     (output / SCORES).write_text(scores.model_dump_json(indent=1) + "\n")
@@ -56,7 +50,7 @@ def _sensitivity(
     settings = context.config.score
 
     def on_step(done: int, total: int) -> None:
-        context.progress(0.4 + 0.6 * done / total, "sensitivity")
+        context.progress(0.6 + 0.4 * done / total, "sensitivity")
 
     if settings.sensitivity == "fisher":
         return fisher_sensitivity(

@@ -39,9 +39,15 @@ def test_the_final_model_is_within_the_budget_and_as_large_as_predicted(finished
 
 def test_recovery_lowers_perplexity_below_that_of_the_pruned_model_at_uniform_nf4(finished_run: FinishedRun) -> None:
     rows = {row.variant: row for row in finished_run.report.measurements}
-    assert list(rows) == ["dense", "pruned", "pruned_nf4", "final"]
+    assert list(rows) == ["dense", "pruned", "pruned_nf4", "mixed", "final"]
     assert rows["final"].perplexity < rows["pruned_nf4"].perplexity
     assert rows["dense"].bytes > rows["pruned"].bytes > rows["pruned_nf4"].bytes
+
+
+def test_the_row_before_recovery_is_the_final_model_with_its_adapters_as_they_began(finished_run: FinishedRun) -> None:
+    mixed, final = finished_run.report.measurement("mixed"), finished_run.report.measurement("final")
+    assert (mixed.bytes, mixed.parameters) == (final.bytes, final.parameters)
+    assert final.perplexity < mixed.perplexity
 
 
 def test_every_trial_is_told_and_recorded(finished_run: FinishedRun) -> None:
