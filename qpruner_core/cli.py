@@ -192,7 +192,10 @@ def measurement_table(rows: list[Measurement]) -> Table:
     table = Table(title="Before and after")
     for name in ("model", "bytes loaded", "of dense", "perplexity", "tokens/s"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    names = {"dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4", "final": "final"}
+    names = {
+        "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4",
+        "mixed": "pruned, mixed, no training", "final": "final",
+    }  # fmt: skip
     for row in rows:
         table.add_row(
             names[row.variant],

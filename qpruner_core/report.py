@@ -7,12 +7,14 @@ from typing import Literal
 from qpruner_core.events import FileRecord, StageName
 from qpruner_core.strict import StrictModel
 
-Variant = Literal["dense", "pruned", "pruned_nf4", "final"]
+Variant = Literal["dense", "pruned", "pruned_nf4", "mixed", "final"]
 
 
 class Measurement(StrictModel):
     """One row of the table. Every figure was measured, none predicted.
 
+    ``variant``: the model as it came (dense), pruned, with all its layers at NF4 (pruned_nf4), at the precisions found
+    with its adapters as they begin (mixed), and after recovery (final).
     ``bytes``: storage of all parameters and buffers of the loaded model. ``perplexity``: exp of the mean
     negative log-likelihood per held-out token. ``accuracy``: share of multiple-choice examples whose right choice
     had the highest log-likelihood, with its standard error; null where the dataset has no choices.

@@ -51,7 +51,7 @@ def expected_seconds(
         "allocate": read + forward * config.allocate.calibration_sequences * length * config.allocate.trials,
         "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
         "finetune": 2 * read + forward * _forwards_of_recovery(config.finetune) * length,
-        "evaluate": 4 * read + (3 + _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
+        "evaluate": 5 * read + (3 + 2 * _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
         "export": 2 * read,
     }
     note = "stage_seconds is worked out from the speed of the machine that answers, good to a factor of about three."

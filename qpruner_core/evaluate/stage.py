@@ -18,6 +18,7 @@ from qpruner_core.evaluate.choices import choice_accuracy
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
+from qpruner_core.events import StageName
 from qpruner_core.models import load_model
 from qpruner_core.quantize.adapters import require_acting_adapter
 from qpruner_core.quantize.groups import linear_names
@@ -41,6 +42,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         ("dense", lambda: load_model(context.source.directory)),
         ("pruned", lambda: load_model(pruned)),
         ("pruned_nf4", lambda: _uniform_nf4(context, pruned, output / "nf4")),
+        ("mixed", lambda: _with_adapter(context, "quantize")),
         ("final", lambda: _final(context)),
     ]
     rows = []
@@ -57,9 +59,15 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     return {"measurements": [row.model_dump(mode="json") for row in rows]}
 
 
-def _final(context: StageContext) -> nn.Module:
-    quantized, adapter = context.finished("quantize") / "model", context.finished("finetune") / "adapter"
+def _with_adapter(context: StageContext, stage: StageName) -> nn.Module:
+    """The quantized model with the adapter that ``stage`` made."""
+    quantized, adapter = context.finished("quantize") / "model", context.finished(stage) / "adapter"
     model: nn.Module = load_mixed_checkpoint(quantized, adapter, device=best_device())
+    return model
+
+
+def _final(context: StageContext) -> nn.Module:
+    model = _with_adapter(context, "finetune")
     require_acting_adapter(model)
     return model
 

@@ -15,6 +15,7 @@ _NAMES: dict[Variant, str] = {
     "dense": "dense, 16 bit",
     "pruned": "pruned, 16 bit",
     "pruned_nf4": "pruned, uniform NF4, no training",
+    "mixed": "pruned, mixed precision, no training",
     "final": "final: mixed precision, recovered",
 }
 _MIXED = """\
