@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from qpruner_core.events import FileRecord, StageName
 from qpruner_core.strict import StrictModel
@@ -102,6 +104,14 @@ class CompressionReport(StrictModel):
     stage_seconds: dict[StageName, float]
     warnings: list[str]
     files: list[FileRecord]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _groups_were_layers(cls, values: Any) -> Any:
+        """Reports of release 0.1.0 name no groups: their bits are of layers."""
+        if isinstance(values, dict) and "groups" not in values:
+            return values | {"groups": [f"layers.{layer}" for layer in range(len(values.get("bits", ())))]}
+        return values
 
     def measurement(self, variant: Variant) -> Measurement:
         """The row of ``variant``."""

@@ -202,7 +202,7 @@ def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialL
     ]
     chosen = [trial.index for trial in trials if job.result and trial.bits == job.result["bits"]]
     return TrialList(
-        groups=repository.group_names(session, job_id),
+        groups=repository.stage_summaries(session, job_id).get("score", {}).get("groups", []),
         trials=trials,
         pareto_front=pareto_front(trials),
         selected=chosen[0] if chosen else None,

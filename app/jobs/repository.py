@@ -135,12 +135,6 @@ def list_trials(session: Session, job_id: str) -> Sequence[JobTrial]:
     return session.scalars(select(JobTrial).where(JobTrial.job_id == job_id).order_by(JobTrial.index)).all()
 
 
-def group_names(session: Session, job_id: str) -> list[str]:
-    """What each number of a trial's bits is of; empty until the score stage has told."""
-    query = select(StageResult.summary).where(StageResult.job_id == job_id, StageResult.stage == "score")
-    return list((session.scalar(query) or {}).get("groups", ()))
-
-
 def list_metrics(session: Session, job_id: str) -> Sequence[JobMetric]:
     """Every point of every curve, in order."""
     query = select(JobMetric).where(JobMetric.job_id == job_id).order_by(JobMetric.name, JobMetric.step)

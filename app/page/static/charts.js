@@ -77,9 +77,9 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
     svg("text", { class: "budget-name", x: x(budget) - 5, y: TOP + 10, "text-anchor": "end" }, "budget"));
   chart.append(svg("path", { class: "front", d: path }));
   for (const one of trials) {
-    const kind = one.index === selected ? "selected" : front.includes(one.index) ? "best" : "";
-    chart.append(svg("circle", { class: `trial ${one.origin} ${kind}`, cx: x(one.bytes), cy: y(one.loss), r: kind === "selected" ? 6.5 : 4 },
-      svg("title", {}, `Trial ${one.index} (${one.origin}): ${bytes(one.bytes)}, loss ${one.loss.toPrecision(4)}`)));
+    const kind = one.index === selected ? "selected" : front.includes(one.index) ? "best" : one.stopped_early ? "stopped" : "";
+    chart.append(svg("circle", { class: `trial ${kind}`, cx: x(one.bytes), cy: y(one.loss), r: kind === "selected" ? 6.5 : 4 },
+      svg("title", {}, `Trial ${one.index} (${one.origin}): ${bytes(one.bytes)}, loss ${one.loss.toPrecision(4)}${one.stopped_early ? ", stopped early" : ""}`)));
   }
   return el("section", { class: "card" },
     el("div", { class: "row between wrap" }, el("h2", {}, "What the search tried"),

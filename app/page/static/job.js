@@ -179,7 +179,7 @@ class JobPage {
 
   renderCharts() {
     const { job, trials, metrics } = this;
-    const best = trials?.trials.filter((one) => one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
+    const best = trials?.trials.filter((one) => !one.stopped_early && one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
     const bits = job.result?.bits ?? best?.bits;
     const groups = job.result?.groups ?? trials?.groups;
     replace(this.parts.charts,
