@@ -10,7 +10,7 @@ from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
 
 TITLE = "QPruner"
 DESCRIPTION = """\
-Compresses a language model into a number of bytes: structured pruning, per-layer mixed precision, low-rank recovery.
+Compresses a language model into a number of bytes: structured pruning, mixed precision, low-rank recovery.
 
 Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files from
 `GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as `"130MB"` or `"6GiB"`.

@@ -182,7 +182,7 @@ class TrialView(BaseModel):
     """One allocation that the search tried."""
 
     index: int
-    origin: str = Field(description="What proposed it.", examples=["score", "uniform", "acquisition"])
+    origin: str = Field(description="What proposed it.", examples=["uniform", "knapsack", "random", "bayesian"])
     bits: list[int] = Field(description="Bits of the weights of each of `groups`, in their order.")
     bytes: int = Field(description="Bytes of the loaded model.")
     loss: float = Field(description="Nats per token on calibration text; less is better.")

@@ -15,7 +15,7 @@ class ExportConfig(StrictModel):
 
     formats: tuple[Literal["mixed", "merged"], ...] = Field(
         default=("mixed", "merged"),
-        description='"mixed": each layer at its precision, with adapters; "merged": one 16-bit model for any tool.',
+        description='"mixed": every part at its precision, with adapters; "merged": one 16-bit model for any tool.',
     )
 
     max_shard_size: ByteSize = Field(

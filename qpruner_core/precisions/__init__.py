@@ -1,4 +1,4 @@
-"""The precisions a layer can have. A new one is one file and one line here."""
+"""The precisions that weights can have. A new one is one file and one line here."""
 
 from __future__ import annotations
 

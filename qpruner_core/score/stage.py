@@ -1,4 +1,4 @@
-"""Stage 2: the importance of each layer, and what each precision would do to it."""
+"""Stage 2: the importance of each layer, and what each precision of each group would do."""
 
 from __future__ import annotations
 

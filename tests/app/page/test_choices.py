@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.jobs.models import Job
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.prune.config import CriterionName, LayoutName, PruneConfig
 from tests.app.live_service import Service
 from tests.tiny_model import build_tiny_llama, write_text_dataset
@@ -17,12 +19,20 @@ from tests.tiny_model import build_tiny_llama, write_text_dataset
 pytestmark = pytest.mark.service
 
 
-@pytest.mark.parametrize(("setting", "allowed"), [("criterion", CriterionName), ("layout", LayoutName)])
+@pytest.mark.parametrize(
+    ("setting", "allowed"),
+    [
+        ("prune.criterion", CriterionName),
+        ("prune.layout", LayoutName),
+        ("allocate.granularity", AllocateConfig.model_fields["granularity"].annotation),
+        ("finetune.loss", FinetuneConfig.model_fields["loss"].annotation),
+    ],
+)
 def test_the_form_offers_exactly_what_the_service_allows(
     setting: str, allowed: object, page: Page, service: Service
 ) -> None:
     page.goto(service.url)
-    options = page.locator(f"#field-prune-{setting} option")
+    options = page.locator(f"#field-{setting.replace('.', '-')} option")
     expect(options.first).to_have_text("default")
     values = [option.get_attribute("value") for option in options.all()]
     assert values == ["", *get_args(allowed)]
@@ -34,11 +44,25 @@ def test_what_is_chosen_is_what_the_job_runs_with_and_nothing_chosen_is_the_defa
     model = build_tiny_llama(tmp_path / "tiny", train_steps=0)
     dataset = write_text_dataset(tmp_path / "prose.txt")
     service.app.state.settings.allowed_roots = (tmp_path,)
-    defaults = PruneConfig().model_dump()
-    chosen = {"criterion": "wanda", "layout": "stock"}
-    assert all(defaults[setting] != value for setting, value in chosen.items())
-    assert submitted(page, service, model, dataset, {})["prune"] == defaults
-    assert submitted(page, service, model, dataset, chosen)["prune"] == defaults | chosen
+    stages: dict[str, dict[str, Any]] = {
+        "prune": PruneConfig().model_dump(),
+        "allocate": AllocateConfig().model_dump(mode="json"),
+        "finetune": FinetuneConfig().model_dump(),
+    }
+    chosen = {
+        "prune.criterion": "wanda",
+        "prune.layout": "stock",
+        "allocate.granularity": "block",
+        "finetune.loss": "cross_entropy",
+    }
+    by_default = submitted(page, service, model, dataset, {})
+    assert {stage: by_default[stage] for stage in stages} == stages
+    for path, value in chosen.items():
+        stage, _, setting = path.partition(".")
+        assert stages[stage][setting] != value
+        stages[stage][setting] = value
+    as_chosen = submitted(page, service, model, dataset, chosen)
+    assert {stage: as_chosen[stage] for stage in stages} == stages
 
 
 def submitted(page: Page, service: Service, model: Path, dataset: Path, chosen: dict[str, str]) -> dict[str, Any]:
@@ -51,7 +75,7 @@ def submitted(page: Page, service: Service, model: Path, dataset: Path, chosen: 
     page.get_by_label("Memory budget").fill("300kB")
     page.get_by_text("More settings").click()
     for setting, value in chosen.items():
-        page.get_by_label(f"Prune {setting}").select_option(value)
+        page.locator(f"#field-{setting.replace('.', '-')}").select_option(value)
     page.get_by_role("button", name="Compress", exact=True).click()
     expect(page).to_have_url(re.compile("#/jobs/job_"), timeout=60_000)
     with service.app.state.session_factory() as session:
