@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.presets import PresetName, with_preset
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
@@ -33,6 +34,10 @@ class CompressionConfig(StrictModel):
     memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
     seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
     sequence_length: int = Field(default=256, ge=16, le=131072, description="Tokens per sequence, in every stage.")
+    preset: PresetName = Field(
+        default="best",
+        description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",
+    )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()
     allocate: AllocateConfig = AllocateConfig()
@@ -40,6 +45,11 @@ class CompressionConfig(StrictModel):
     finetune: FinetuneConfig = FinetuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_preset(cls, values: Any) -> Any:
+        return with_preset(values) if isinstance(values, dict) else values
 
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this config."""

@@ -176,9 +176,11 @@ def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> st
     settings: list[Any] = [getattr(config, stage).model_dump(mode="json")]
     if stage in ("score", "allocate"):
         allocate = config.allocate
-        settings += [config.quantize.double_quant, allocate.precisions, allocate.granularity, allocate.embeddings]
+        settings += [config.quantize.model_dump(), allocate.precisions, allocate.granularity, allocate.embeddings]
     if stage == "allocate":
-        settings += [config.memory_budget, config.quantize.lora_rank]
+        settings.append(config.memory_budget)
+        if config.allocate.objective == "recovered" or config.allocate.finalists > 1:
+            settings.append(config.finetune.model_dump(mode="json"))
     if stage == "export":
         settings.append(config.model_dump(mode="json"))  # the recipe says it all
     return _digest(previous, stage, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from qpruner_core.strict import StrictModel
 
@@ -22,6 +22,16 @@ class AllocateConfig(StrictModel):
         description="What Bayesian optimisation knows before its first trial: what each precision costs by the scores "
         "(additive), or nothing, as in the paper (none).",
     )
+    objective: Literal["divergence", "recovered"] = Field(
+        default="divergence",
+        description="What a trial is judged by: how far its predictions are from the pruned model's, before recovery "
+        "(divergence), or its loss after a brief recovery, as in the paper (recovered; slow, and with prior none).",
+    )
+    recovery_steps: int = Field(default=10, ge=1, description="Steps of a brief recovery.")
+    finalists: int = Field(
+        default=0, ge=0, le=100,
+        description="The best trials that are compared again, after a brief recovery; 0 or 1: the best one is taken.",
+    )  # fmt: skip
     trials: int = Field(default=40, ge=1, le=2000, description="Allocations to try, seeds included.")
     random_seeds: int = Field(default=6, ge=0, description="Random allocations among the seeds.")
     candidates: int = Field(default=400, ge=1, description="Budget-keeping candidates per proposal.")
@@ -55,3 +65,9 @@ class AllocateConfig(StrictModel):
         if not value:
             raise ValueError("name at least one of 4, 8, 16")
         return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _prior_of_the_objective(self) -> AllocateConfig:
+        if self.objective == "recovered" and self.search == "bayesian" and self.prior == "additive":
+            raise ValueError('scores say nothing of a loss after recovery: with objective "recovered" set prior "none"')
+        return self

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
+from qpruner_core.allocate.known_trials import KnownTrials
 from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.allocate.objectives import (
+    Objective,
+    RecoveredLoss,
+    divergence_objective,
+    recovered_objective,
+    remembered,
+)
 from qpruner_core.allocate.search import AllocationSearch
 from qpruner_core.allocate.space import SearchSpace
-from qpruner_core.allocate.trial import Measurement, Proposal, Trial, pareto_front
+from qpruner_core.allocate.stored_search import StoredSpace
+from qpruner_core.allocate.trial import Trial, pareto_front
 from qpruner_core.events import TrialRecorded
 from qpruner_core.models import load_model
-from qpruner_core.quantize.precision_bank import PrecisionBank
-from qpruner_core.resources import best_device, free_memory
-from qpruner_core.score.divergence import Divergence
+from qpruner_core.quantize.groups import PrecisionGroup
+from qpruner_core.resources import best_device
 from qpruner_core.score.scores import Scores
 from qpruner_core.score.stage import SCORES
 from qpruner_core.stage import StageContext
@@ -42,38 +52,56 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     memory = MemoryModel(model.config, family, context.config.quantize, settings)
     space = SearchSpace.of(memory, context.config.memory_budget)
     search = AllocationSearch(space, scores, settings, seed=context.config.seed)
-    bank = PrecisionBank(
-        model,
-        memory.groups,
-        double_quant=context.config.quantize.double_quant,
-        capacity=free_memory(model.device) // 2,
-        on_group=lambda done, total: context.progress(0.1 * done / total, "quantizing"),
-    )
-    calibration = context.data().calibration[: settings.calibration_sequences]
-    divergence = Divergence(model, family, calibration, capacity=free_memory(model.device) // 4)
-
-    def measure(proposal: Proposal) -> Measurement:
-        started = time.perf_counter()
-        bank.apply(proposal.bits)
-        loss = screening_loss = divergence(states=bank.states(), sequences=proposal.screening)
-        stopped = screening_loss > proposal.stop_above
-        if not stopped and proposal.screening < proposal.sequences:
-            loss = divergence(states=bank.states())
-        measured = proposal.screening if stopped else proposal.sequences
-        return Measurement(loss, screening_loss, measured, time.perf_counter() - started)
+    known = KnownTrials.of(context.store, context.config)
+    measure = remembered(_objective(context, model, memory.groups), known)
 
     def on_trial(trial: Trial) -> None:
         told = trial.model_dump(include={"index", "origin", "bytes", "loss", "screening_loss", "stopped_early"})
         context.tell(TrialRecorded(**told, bits=list(trial.bits)))
         most = settings.trials + settings.front_points
-        context.progress(0.1 + 0.9 * (trial.index + 1) / most, f"trial {trial.index + 1}")
+        context.progress(0.1 + 0.8 * (trial.index + 1) / most, f"trial {trial.index + 1}")
 
     trials = search.run(measure, on_trial)
+    best = search.best
+    if settings.finalists > 1 and settings.objective == "divergence":
+        trials = _compare_finalists(context, trials, memory.groups)
+        best = min((trial for trial in trials if trial.recovered_loss is not None), key=_after_recovery)
     result = AllocationResult(
         groups=[group.name for group in memory.groups],
-        best=search.best,
+        best=best,
         trials=trials,
         pareto_front=pareto_front(trials),
     )
     (output / ALLOCATION).write_text(result.model_dump_json(indent=1) + "\n")
-    return {"best": result.best.model_dump(mode="json"), "trials": len(trials)}
+    return {
+        "best": best.model_dump(mode="json"),
+        "trials": len(trials),
+        "space": StoredSpace.of(memory).model_dump(mode="json"),
+    }
+
+
+def _objective(context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup]) -> Objective:
+    def on_progress(done: float) -> None:
+        context.progress(0.1 * done, "quantizing")
+
+    if context.config.allocate.objective == "recovered":
+        return recovered_objective(RecoveredLoss(context, groups, on_progress))
+    return divergence_objective(context, model, groups, on_progress)
+
+
+def _compare_finalists(context: StageContext, trials: Sequence[Trial], groups: Sequence[PrecisionGroup]) -> list[Trial]:
+    """``trials``, the best of them within the budget with their loss after a brief recovery."""
+    fitting = [trial for trial in trials if not trial.stopped_early and trial.bytes <= context.config.memory_budget]
+    finalists = sorted(fitting, key=lambda trial: (trial.loss, trial.bytes, trial.index))
+    finalists = finalists[: context.config.allocate.finalists]
+    loss = RecoveredLoss(context, groups, lambda done: context.progress(0.9, "finalists"))
+    recovered = {}
+    for done, trial in enumerate(finalists):
+        recovered[trial.index] = loss(trial.bits)
+        context.progress(0.9 + 0.1 * (done + 1) / len(finalists), f"finalist {done + 1} of {len(finalists)}")
+    return [trial.model_copy(update={"recovered_loss": recovered.get(trial.index)}) for trial in trials]
+
+
+def _after_recovery(trial: Trial) -> tuple[float, int, int]:
+    assert trial.recovered_loss is not None
+    return trial.recovered_loss, trial.bytes, trial.index

@@ -42,7 +42,8 @@ class Trial(StrictModel):
     per token) to the pruned 16-bit model without recovery.
 
     ``sequences``: how much text the loss is the mean over; fewer than asked for when ``stopped_early``, because the
-    loss on them (``screening_loss``) was hopeless. ``seconds``: what measuring took.
+    loss on them (``screening_loss``) was hopeless. ``seconds``: what measuring took. ``recovered_loss``: of finalists,
+    the loss on text kept back from training (nats per token) after a brief recovery.
     """
 
     index: int
@@ -54,6 +55,7 @@ class Trial(StrictModel):
     sequences: int
     seconds: float
     stopped_early: bool = False
+    recovered_loss: float | None = None
 
 
 def pareto_front(trials: Iterable[Trial]) -> list[Trial]:

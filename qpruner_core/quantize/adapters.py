@@ -139,8 +139,11 @@ def _corrupt(directory: Path, what: str) -> CorruptModelError:
 
 def adapter_tensors(model: PeftModel, dtype: torch.dtype) -> Tensors:
     """The adapter's tensors under PEFT's names on disk, on the CPU."""
+    return {name: parameter.detach().to("cpu", dtype) for name, parameter in adapter_parameters(model).items()}
+
+
+def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    """The adapter's parameters by PEFT's names on disk; see :func:`adapter_name`."""
     return {
-        name.replace(".default.", "."): parameter.detach().to("cpu", dtype)
-        for name, parameter in model.named_parameters()
-        if ".lora_" in name
+        name.replace(".default.", "."): parameter for name, parameter in model.named_parameters() if ".lora_" in name
     }

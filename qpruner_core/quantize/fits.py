@@ -64,6 +64,11 @@ class Fits:
         kind = precisions(self._settings.double_quant)[bits]
         return self.read(name, bits).weight(kind).to(weight.dtype)
 
+    def quantized(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
+        """What the module multiplies with alone, without its adapter, in the dtype of ``weight``."""
+        kind = precisions(self._settings.double_quant)[bits]
+        return kind.decode(self.read(name, bits).tensors).to(weight.dtype)
+
     def _write(self, name: str, bits: int, fitted: FittedLinear) -> None:
         path = self._path(name, bits)
         partial = path.with_suffix(".partial")

@@ -65,11 +65,10 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 def _fit(context: StageContext, model: PreTrainedModel, bits: Mapping[str, int]) -> dict[str, FittedLinear]:
     """Every linear module of the layers, fitted; those of the search are read where their rank is the same."""
-    scales = scales_of(context, model) if context.config.quantize.rank_allocation != "uniform" else {}
+    settings = context.config.quantize
+    scales = scales_of(context, model) if settings.rank_allocation != "uniform" else {}
     ranks = _ranks(context, model, bits, scales)
-    alike = [
-        name for name in bits if ranks.get(name, context.config.quantize.lora_rank) == context.config.quantize.lora_rank
-    ]
+    alike = [name for name in bits if ranks.get(name, settings.lora_rank) == settings.lora_rank]
     fits = Fits(context, model)
     fits.make(
         [(name, bits[name]) for name in alike],

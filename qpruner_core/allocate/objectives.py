@@ -1,0 +1,146 @@
+"""What a trial is measured by: the divergence of its predictions, or its loss after a brief recovery."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from qpruner_core.allocate.known_trials import KnownTrials
+from qpruner_core.allocate.space import Allocation
+from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.finetune.batches import batches, in_batches
+from qpruner_core.finetune.training import train_adapter
+from qpruner_core.finetune.validation import keep_back, validation_loss
+from qpruner_core.models import load_model
+from qpruner_core.quantize.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
+from qpruner_core.quantize.fits import Fits
+from qpruner_core.quantize.groups import PrecisionGroup, bits_by_module
+from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.resources import best_device, free_memory
+from qpruner_core.score.divergence import Divergence
+from qpruner_core.stage import StageContext
+
+Objective = Callable[[Proposal], Measurement]
+OnProgress = Callable[[float], None]
+
+
+def divergence_objective(
+    context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup], on_progress: OnProgress
+) -> Objective:
+    """KL divergence (nats per token) of the quantized model with its first adapters from the pruned ``model``.
+
+    A trial runs only the layers from the first changed one on, on a little text first; see :class:`Proposal`.
+    """
+    settings = context.config.allocate
+    bank = fitted_bank(context, model, groups, on_progress)
+    calibration = context.data().calibration[: settings.calibration_sequences]
+    divergence = Divergence(model, context.plan.family, calibration, capacity=free_memory(model.device) // 4)
+
+    def measure(proposal: Proposal) -> Measurement:
+        started = time.perf_counter()
+        bank.apply(proposal.bits)
+        loss = screening_loss = divergence(states=bank.states(), sequences=proposal.screening)
+        stopped = screening_loss > proposal.stop_above
+        if not stopped and proposal.screening < proposal.sequences:
+            loss = divergence(states=bank.states())
+        measured = proposal.screening if stopped else proposal.sequences
+        return Measurement(loss, screening_loss, measured, time.perf_counter() - started)
+
+    return measure
+
+
+class RecoveredLoss:
+    """The loss (nats per token) on text kept back from training, after ``allocate.recovery_steps`` steps of recovery
+    on the text itself, from the adapters that the allocation begins with."""
+
+    def __init__(self, context: StageContext, groups: Sequence[PrecisionGroup], on_progress: OnProgress) -> None:
+        self._context = context
+        self._groups = groups
+        self._settings = context.config.finetune.model_copy(update={"steps": context.config.allocate.recovery_steps})
+        base = load_model(context.finished("prune") / "model").to(best_device())
+        self._fits = Fits(context, base)
+        in_layers = [group for group in groups if group.layer is not None]
+        self._linears = [name for group in in_layers for name in group.modules]
+        wanted = ((name, bits) for group in in_layers for name in group.modules for bits in group.options)
+        self._fits.make(wanted, lambda done, total: on_progress(0.8 * done / total))
+        self._bank = PrecisionBank(
+            base,
+            groups,
+            double_quant=context.config.quantize.double_quant,
+            capacity=free_memory(base.device) // 2,
+            on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
+            value=self._fits.quantized,
+        )
+        lowest = bits_by_module(groups, [group.options[0] for group in groups])
+        with tempfile.TemporaryDirectory() as directory:
+            write_adapter(
+                Path(directory),
+                self._factors(lowest),
+                context.config.quantize,
+                [path.rpartition(".")[2] for path in context.plan.family.linears],
+            )
+            self._model = attach_adapter(
+                base, Path(directory), trainable=True, dropout=self._settings.dropout, dtype=torch.float32
+            )
+        self._train, kept_back = keep_back(
+            context.data().train, context.config.allocate.calibration_sequences, context.config.seed
+        )
+        self._kept_back = in_batches(kept_back or self._train[:1], self._settings.batch_size, self._model.device)
+
+    def __call__(self, bits: Allocation) -> float:
+        """The loss of the allocation ``bits``; the same for the same bits, whatever was measured before."""
+        self._bank.apply(bits)
+        factors = self._factors(bits_by_module(self._groups, bits))
+        for name, parameter in adapter_parameters(self._model).items():
+            parameter.data = factors[name].to(parameter.device, torch.float32)
+        context = self._context
+        stream = batches(self._train, self._settings.batch_size, seed=context.config.seed, device=self._model.device)
+        train_adapter(
+            self._model.train(),
+            stream,
+            self._settings,
+            lambda step, loss: context.cancel.raise_if_cancelled(),
+            seed=context.config.seed,
+        )
+        return validation_loss(self._model, self._kept_back)
+
+    def _factors(self, bits: dict[str, int]) -> dict[str, torch.Tensor]:
+        found = {}
+        for name in self._linears:
+            fitted = self._fits.read(name, bits[name])
+            found[adapter_name(name, "A")], found[adapter_name(name, "B")] = fitted.a, fitted.b
+        return found
+
+
+def recovered_objective(loss: RecoveredLoss) -> Objective:
+    """The paper's objective: how good an allocation is after a brief recovery. No trial is stopped early."""
+
+    def measure(proposal: Proposal) -> Measurement:
+        started = time.perf_counter()
+        value = loss(proposal.bits)
+        return Measurement(value, value, proposal.sequences, time.perf_counter() - started)
+
+    return measure
+
+
+def remembered(measure: Objective, known: KnownTrials) -> Objective:
+    """``measure``, but for what is known; the search cannot tell the difference."""
+
+    def recall(proposal: Proposal) -> Measurement:
+        trial = known.find(proposal.bits)
+        if trial is None:
+            measured = measure(proposal)
+            if measured.sequences == proposal.sequences:
+                known.remember(proposal.bits, measured.loss, measured.screening_loss)
+            return measured
+        screening_loss = trial.loss if trial.screening_loss is None else trial.screening_loss
+        if screening_loss > proposal.stop_above:
+            return Measurement(screening_loss, screening_loss, proposal.screening, 0.0)
+        return Measurement(trial.loss, screening_loss, proposal.sequences, 0.0)
+
+    return recall

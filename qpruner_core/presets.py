@@ -1,0 +1,74 @@
+"""Named sets of settings: the paper's three methods, the baseline that it compares them with, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel
+
+PresetName = Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
+
+_LLM_PRUNER_PRUNING = {
+    "criterion": "taylor_first",
+    "layout": "same_ratio",
+    "attention_unit": "kv_group",
+    "compensation": "none",
+    "protect_first": 4,
+    "protect_last": 2,
+    "width_multiple": 1,
+    "calibration_sequences": 10,
+}
+"""LLM-Pruner's own (arXiv 2305.11627), which the paper prunes with as well."""
+_LLM_PRUNER_RECOVERY = {
+    "loss": "cross_entropy",
+    "learning_rate": 1e-4,
+    "warmup_steps": 100,
+    "dropout": 0.05,
+    "validation_sequences": 0,
+}
+"""As in LLM-Pruner's README, but for the batch and the number of steps, which stay those of the run."""
+_SHARED = {"prune": _LLM_PRUNER_PRUNING, "finetune": _LLM_PRUNER_RECOVERY}
+_LOFTQ = {"initialisation": "loftq", "loftq_iterations": 1}
+_QPRUNER = {"granularity": "layer", "embeddings": False}
+
+PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
+    "llm-pruner": {
+        **_SHARED,
+        "allocate": {**_QPRUNER, "precisions": (16,), "search": "uniform"},
+        "quantize": {"initialisation": "zero"},
+    },
+    "qpruner1": {**_SHARED, "allocate": {**_QPRUNER, "precisions": (4,), "search": "uniform"}, "quantize": _LOFTQ},
+    "qpruner2": {
+        **_SHARED,
+        "score": {"information": "kmeans"},
+        "allocate": {**_QPRUNER, "precisions": (4, 8), "search": "mutual_information"},
+        "quantize": _LOFTQ,
+    },
+    "qpruner3": {
+        **_SHARED,
+        "score": {"information": "kmeans"},
+        "allocate": {
+            **_QPRUNER,
+            "precisions": (4, 8),
+            "search": "bayesian",
+            "prior": "none",
+            "objective": "recovered",
+        },
+        "quantize": _LOFTQ,
+    },
+    "best": {},
+}
+"""Settings by preset and stage; ``best`` is what every setting is by itself."""
+
+
+def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` of a run with the settings of its ``preset`` under them: what is set by name wins."""
+    merged = dict(values)
+    for stage, settings in PRESETS.get(cast(PresetName, values.get("preset")), {}).items():
+        given = merged.get(stage, {})
+        if isinstance(given, BaseModel):
+            given = given.model_dump(exclude_unset=True)
+        if isinstance(given, Mapping):  # what else it may be, validation will tell
+            merged[stage] = {**settings, **given}
+    return merged
