@@ -167,7 +167,8 @@ def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
         return [None if widths is None else widths.model_dump() for widths in plan.shape]
     allocate, quantize = config.allocate, config.quantize
     return [
-        config.memory_budget, allocate.precisions[0], allocate.embeddings, quantize.lora_rank, quantize.double_quant,
+        config.memory_budget, allocate.precisions, allocate.granularity, allocate.embeddings, quantize.lora_rank,
+        quantize.double_quant, config.score.calibration_sequences,
     ]  # fmt: skip
 
 
@@ -218,7 +219,7 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], output
         dataset=context.config.dataset,
         memory_budget=context.config.memory_budget,
         seed=context.config.seed,
-        prune_ratio=context.plan.ratio,
+        prune_ratio=pruning_of(context).ratio,
         pruning=pruning_of(context),
         groups=allocation.groups,
         bits=list(allocation.best.bits),

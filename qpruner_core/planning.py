@@ -35,6 +35,10 @@ _LARGEST_RATIO = 0.9
 _STEPS = 100
 _STAND_IN = "What is removed from which layer depends on the dataset; the bytes are those of an even spread."
 
+_MEASURED_RATIO = (
+    "prune_ratio is the smallest that meets the budget; the run measures it and larger ones, and takes the best."
+)
+
 
 class Planner:
     """Answers what each ratio would take, for one model and one set of settings."""
@@ -49,7 +53,13 @@ class Planner:
     @property
     def shape_is_known(self) -> bool:
         """Whether the shape follows from the ratio; else the data decides, and ours has about as many parameters."""
-        return self.config.prune.layout in ("same_ratio", "stock") and self.config.prune.remove_layers == 0
+        prune = self.config.prune
+        return self.ratio_is_known and prune.layout in ("same_ratio", "stock") and prune.remove_layers == 0
+
+    @property
+    def ratio_is_known(self) -> bool:
+        """Whether the ratio follows from the bytes; else several are measured, of which ours is the smallest."""
+        return self.config.prune.ratio is not None or self.config.prune.ratio_choice == "smallest"
 
     def shape(self, ratio: float) -> Shape:
         """The shape at ``ratio``."""
@@ -132,7 +142,8 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
             remedy=_remedy(planner, smallest),
         )
     ratio = planner.find_ratio()
-    shape = planner.shape(ratio) if planner.shape_is_known or ratio == 0 else None
+    nothing_goes = ratio == 0 and planner.ratio_is_known
+    shape = planner.shape(ratio) if planner.shape_is_known or nothing_goes else None
     return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, shape=shape)
 
 
@@ -171,6 +182,7 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
         notes=(
             "predicted_bytes is at the lowest precision everywhere; the search spends what is left of the budget.",
             *(() if planner.shape_is_known or ratio == 0 else (_STAND_IN,)),
+            *(() if planner.ratio_is_known else (_MEASURED_RATIO,)),
             note,
         ),
     )

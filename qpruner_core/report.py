@@ -32,6 +32,18 @@ class Measurement(StrictModel):
     tokens_per_second: float
 
 
+class RatioTrial(StrictModel):
+    """A ratio that was tried within the budget, where ``prune.ratio_choice`` is "measured". ``bits``: of a weight, on
+    average; ``bytes``: of the loaded model; ``loss``: KL divergence of its predictions from the dense model's, nats per
+    token, before recovery."""
+
+    ratio: float
+    removed_fraction: float
+    bits: float
+    bytes: int
+    loss: float
+
+
 class Pruning(StrictModel):
     """What pruning removed.
 
@@ -39,6 +51,7 @@ class Pruning(StrictModel):
     ``parameters_…`` count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the
     loaded 16-bit model. ``removed_layers``: whole layers that are gone, by their place in the dense model.
     ``width_multiple``: what MLP widths were rounded to; ``None`` where no width was cut, and in reports that lack it.
+    ``ratio_trials``: where the ratio was chosen by measuring, all that were tried.
     """
 
     ratio: float
@@ -55,6 +68,7 @@ class Pruning(StrictModel):
     bytes_before: int
     bytes_after: int
     widths: list[dict[str, int]]
+    ratio_trials: tuple[RatioTrial, ...] = ()
 
 
 class BytesByPart(StrictModel):

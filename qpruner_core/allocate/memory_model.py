@@ -81,6 +81,11 @@ class MemoryModel:
         """Bytes of the loaded model with adapters when group ``i`` has ``bits[i]``."""
         return self.by_part(bits).total
 
+    def mean_bits(self, bits: Sequence[int]) -> float:
+        """Bits of a weight that has a choice, on average, when group ``i`` has ``bits[i]``."""
+        weights = [weight[16] for weight in self._weight]
+        return sum(weight * bit for weight, bit in zip(weights, bits, strict=True)) / sum(weights)
+
     def group(self, index: int, bits: int) -> int:
         """Bytes of the weights and constants of group ``index`` at ``bits``."""
         return self._weight[index][bits] + self._constants[index][bits]

@@ -23,6 +23,11 @@ class PruneConfig(StrictModel):
         default=None, ge=0, le=0.9,
         description="Fraction of the blocks' parameters to remove; null finds the smallest that meets the budget.",
     )  # fmt: skip
+    ratio_choice: Literal["smallest", "measured"] = Field(
+        default="smallest",
+        description="How a ratio that is not given is found: the smallest that meets the budget at the lowest "
+        "precision, or of several the one whose pruned and quantized model is nearest to the dense one (minutes more).",
+    )
     criterion: CriterionName = Field(
         default="taylor_second",
         description="Importance of a unit: from gradients (taylor_…), weights (magnitude), activations (wanda, flap) "

@@ -38,6 +38,7 @@ def prune_to_ratio(
     fits: Fits = lambda config: True,
     *,
     consume: bool = False,
+    importance: Sequence[LayerImportance] | None = None,
 ) -> tuple[PreTrainedModel, Blocks]:
     """``model`` with ``ratio`` of its layers' parameters removed, and what is left of the layers.
 
@@ -47,6 +48,8 @@ def prune_to_ratio(
         consume: free the layers of ``model`` as they are cut, so that memory never holds two copies; it is then of no
             more use.
         fits: asked at the end; where it says no, more is removed than ``ratio`` until it says yes.
+        importance: of the units of ``model``, where it is known; else measured. Only for pruning in one step, without
+            whole layers.
 
     Raises:
         InvalidConfigError: the settings contradict each other, or leave too little to remove.
@@ -67,7 +70,7 @@ def prune_to_ratio(
             passes.skip()
             continue
         model, blocks = _step(
-            model, family, settings, start, blocks, (aim, ratio), calibration, passes, step_fits, consume
+            model, family, settings, start, blocks, (aim, ratio), calibration, passes, step_fits, consume, importance
         )
     return model, blocks
 
@@ -83,12 +86,12 @@ def _step(
     passes: _Passes,
     fits: Fits,
     consume: bool,
+    importance: Sequence[LayerImportance] | None,
 ) -> tuple[PreTrainedModel, Blocks]:
-    importance: Sequence[LayerImportance] | None = None
     influence: list[float] | None = None
     if settings.layout == "depth":
         influence = block_influence(model, family, calibration, passes.next("influence of the layers"))
-    else:
+    elif importance is None:
         importance = CRITERIA[settings.criterion](model, family, calibration, passes.next("importance"))
     aim, last = ratios
     while True:

@@ -15,7 +15,8 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.layouts.ladder import attention_ladder
 from qpruner_core.prune.pruning import compensates, prune_to_ratio
-from qpruner_core.report import Pruning
+from qpruner_core.prune.ratio_choice import choose_ratio
+from qpruner_core.report import Pruning, RatioTrial
 from qpruner_core.resources import best_device, freed_blocks_returned
 from qpruner_core.stage import StageContext
 
@@ -34,10 +35,22 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     model = load_model(context.source.directory).to(best_device())
     before = Blocks.of(model.config, plan.family)
     sizes = model.num_parameters(), loaded_bytes(model)
-    pruned, after = _prune(context, model)
+    ratio = plan.ratio
+    ratio_trials: list[RatioTrial] = []
+    if settings.ratio is None and settings.ratio_choice == "measured":
+        del model
+        ratio_trials = choose_ratio(
+            context,
+            lambda: load_model(context.source.directory).to(best_device()),
+            lambda config: _smallest(context, config) <= context.config.memory_budget,
+            lambda done, message: context.progress(0.05 + 0.6 * done, message),
+        )
+        ratio = min(ratio_trials, key=lambda trial: (trial.loss, trial.ratio)).ratio
+        model = load_model(context.source.directory).to(best_device())
+    pruned, after = _prune(context, model, ratio)
     del model
     summary = Pruning(
-        ratio=plan.ratio,
+        ratio=ratio,
         removed_fraction=round(after.removed_fraction(), 6),
         criterion=settings.criterion,
         layout=settings.layout,
@@ -53,17 +66,24 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         bytes_before=sizes[1],
         bytes_after=loaded_bytes(pruned),
         widths=[width.model_dump(exclude_defaults=True) for width in plan.family.widths(pruned.config)],
+        ratio_trials=tuple(ratio_trials),
     )
-    if plan.ratio > 0:
+    if ratio > 0:
         pruned.config.qpruner = {"pruned": context.source.origin | _what(summary)}
     context.progress(0.95, "writing the checkpoint")
     write_model(pruned, plan.family, output / MODEL, tokenizer_from=context.source.directory)
     return summary.model_dump(mode="json")
 
 
-def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedModel, Blocks]:
+def _smallest(context: StageContext, config: PretrainedConfig) -> int:
+    """Bytes of a model of ``config`` with everything at its lowest precision."""
+    memory = MemoryModel(config, context.plan.family, context.config.quantize, context.config.allocate)
+    return memory.total(memory.lowest)
+
+
+def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple[PreTrainedModel, Blocks]:
     plan, settings = context.plan, context.config.prune
-    if plan.ratio == 0:
+    if ratio == 0:
         return model, Blocks.of(model.config, plan.family)
     _warn_if_attention_has_none(context, Blocks.of(model.config, plan.family))
     smallest = 0
@@ -71,8 +91,7 @@ def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedMod
 
     def fits(config: PretrainedConfig) -> bool:
         nonlocal smallest, more_had_to_go
-        memory = MemoryModel(config, plan.family, context.config.quantize, context.config.allocate)
-        smallest = memory.total(memory.lowest)
+        smallest = _smallest(context, config)
         more_had_to_go |= smallest > context.config.memory_budget
         return smallest <= context.config.memory_budget
 
@@ -81,7 +100,7 @@ def _prune(context: StageContext, model: PreTrainedModel) -> tuple[PreTrainedMod
             model,
             plan.family,
             settings,
-            plan.ratio,
+            ratio,
             context.data().calibration[: settings.calibration_sequences],
             lambda done, message: context.progress(0.05 + 0.85 * done, message),
             fits if plan.shape is None else (lambda config: True),

@@ -1,0 +1,130 @@
+"""How much to prune, given only bytes: what is pruned more leaves bytes for more bits. Measured, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from qpruner_core.allocate.knapsack import solve
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.allocate.space import SearchSpace
+from qpruner_core.errors import InvalidConfigError
+from qpruner_core.prune.criteria import CRITERIA
+from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
+from qpruner_core.quantize.precision_bank import PrecisionBank
+from qpruner_core.report import RatioTrial
+from qpruner_core.resources import free_memory
+from qpruner_core.score.divergence import Divergence, Reference
+from qpruner_core.score.sensitivity import divergence_sensitivity
+from qpruner_core.stage import StageContext
+
+LARGEST = 0.5
+STEP = 0.1
+MOST = 4
+
+
+def candidate_ratios(smallest: float) -> list[float]:
+    """The ratios that are tried, from the ``smallest`` at which the budget holds."""
+    return [ratio for number in range(MOST) if (ratio := round(smallest + number * STEP, 4)) <= max(LARGEST, smallest)]
+
+
+def choose_ratio(
+    context: StageContext, load: Callable[[], PreTrainedModel], fits: Fits, on_progress: OnProgress
+) -> list[RatioTrial]:
+    """What each candidate ratio would give within the budget, by rising ratio.
+
+    Each is pruned, given the precisions that the exact knapsack finds best for it, and compared with the dense model by
+    the KL divergence of its predictions (nats per token), before any recovery. Memory holds one model at a time, its
+    weights at other precisions, and the dense model's predictions on the score stage's calibration text.
+    """
+    text = context.data().calibration[: context.config.score.calibration_sequences]
+    ratios = candidate_ratios(context.plan.ratio)
+    dense = load()
+    references = [Reference(_logits(dense, sequence)) for sequence in text]
+    importance = _importance(context, dense, _part(on_progress, 0.0, 0.2))
+    del dense
+    trials: list[RatioTrial] = []
+    for number, ratio in enumerate(ratios):
+        tell = _part(on_progress, 0.2 + 0.8 * number / len(ratios), 0.8 / len(ratios), f"{ratio:.0%} pruned: ")
+        try:
+            pruned, after = prune_to_ratio(
+                load(),
+                context.plan.family,
+                context.config.prune,
+                ratio,
+                context.data().calibration[: context.config.prune.calibration_sequences],
+                _part(tell, 0.0, 0.5),
+                fits,
+                consume=True,
+                importance=importance,
+            )
+        except InvalidConfigError:
+            if not trials:
+                raise
+            break  # so much cannot be removed; what less gives is known
+        bits, size, loss = _mix(context, pruned, text, references, _part(tell, 0.5, 0.5))
+        removed = round(after.removed_fraction(), 6)
+        trials.append(RatioTrial(ratio=ratio, removed_fraction=removed, bits=bits, bytes=size, loss=loss))
+    return trials
+
+
+def _part(on_progress: OnProgress, start: float, share: float, prefix: str = "") -> OnProgress:
+    """The progress of a part that is ``share`` of the whole and begins at ``start``."""
+    return lambda done, message: on_progress(start + share * done, prefix + message)
+
+
+def _importance(
+    context: StageContext, dense: PreTrainedModel, on_progress: OnProgress
+) -> Sequence[LayerImportance] | None:
+    """Importance of the dense model's units, where every candidate is pruned by it."""
+    settings = context.config.prune
+    if settings.layout == "depth" or settings.remove_layers or settings.steps > 1:
+        return None
+    return CRITERIA[settings.criterion](
+        dense,
+        context.plan.family,
+        context.data().calibration[: settings.calibration_sequences],
+        lambda done, total: on_progress(done / total, "importance"),
+    )
+
+
+def _mix(
+    context: StageContext,
+    model: PreTrainedModel,
+    text: torch.Tensor,
+    references: Sequence[Reference],
+    on_progress: OnProgress,
+) -> tuple[float, int, float]:
+    """Mean bits of a weight, bytes, and divergence from the dense model of ``model`` at its best precisions.
+
+    Weights are rounded to the nearest and adapters left out: quicker than what the quantize stage does, for all
+    candidates alike.
+    """
+    config = context.config
+    memory = MemoryModel(model.config, context.plan.family, config.quantize, config.allocate)
+    bank = PrecisionBank(
+        model,
+        memory.groups,
+        double_quant=config.quantize.double_quant,
+        capacity=free_memory(model.device) // 2,
+        on_group=lambda done, total: on_progress(0.2 * done / total, "quantizing"),
+    )
+    divergence = Divergence(model, context.plan.family, text, capacity=free_memory(model.device) // 4)
+    sensitivity = divergence_sensitivity(
+        bank, divergence, "highest", lambda done, total: on_progress(0.2 + 0.8 * done / total, "sensitivity")
+    )
+    allocation = solve(SearchSpace.of(memory, config.memory_budget), sensitivity)
+    bank.apply(allocation)
+    total = sum(
+        reference.divergence(_logits(model, sequence)) for reference, sequence in zip(references, text, strict=True)
+    )
+    return memory.mean_bits(allocation), memory.total(allocation), total / text.numel()
+
+
+@torch.no_grad()
+def _logits(model: PreTrainedModel, sequence: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False).logits[0]
+    return logits
