@@ -84,8 +84,12 @@ def add_trials(session: Session, job: Job, number: int, groups: list[str] = GROU
     """Give ``job`` as many trials, the last of them with ``bits_of(groups)``."""
     for index in range(number):
         spread = math.sin(index * 2.4) * 0.5 + 0.5
-        bits = [16 if (group * 7 + index) % 11 == 0 else 4 for group in range(len(groups))]
-        bits = bits_of(groups) if index == number - 1 else bits
+        bits = bits_of(groups)
+        if index < number - 1:
+            wide = [(group * 7 + index) % 11 == 0 for group in range(len(groups))]
+            bits = [
+                16 if more else 4 if name.startswith("layers.") else 8 for name, more in zip(groups, wide, strict=True)
+            ]
         size = int(96e6 + 33e6 * spread)
         loss = 3.9 - 0.6 * spread + 0.12 * abs(math.cos(index * 5.1))
         origin = "score" if index == 0 else "random" if index < 6 else "acquisition"

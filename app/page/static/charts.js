@@ -47,15 +47,15 @@ function logTicks([low, high]) {
   return found.length > 1 ? found : ticks([low, high]);
 }
 
-function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY, ticksY = ticks(rangeY)) {
-  const bottom = HEIGHT - BOTTOM;
-  return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": label },
+function frame(label, x, y, rangeX, rangeY, nameX, nameY, formatX, formatY, ticksY = ticks(rangeY), height = HEIGHT) {
+  const bottom = height - BOTTOM;
+  return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, class: "chart", role: "img", "aria-label": label },
     ticksY.map((value) => [
       svg("line", { class: "grid-line", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
       svg("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, formatY(value))]),
     ticks(rangeX).map((value) => svg("text", { x: x(value), y: bottom + 17, "text-anchor": "middle" }, formatX(value))),
     svg("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: bottom, y2: bottom }),
-    svg("text", { class: "axis-name", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, nameX),
+    svg("text", { class: "axis-name", x: (LEFT + WIDTH - RIGHT) / 2, y: height - 6, "text-anchor": "middle" }, nameX),
     svg("text", { class: "axis-name", x: 12, y: (TOP + bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(TOP + bottom) / 2})` }, nameY));
 }
 
@@ -64,10 +64,11 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
   const near = budget <= 1.35 * Math.max(...trials.map((one) => one.bytes));
   const rangeX = padded([...trials.map((one) => one.bytes), ...(near ? [budget] : [])]);
   const log = (loss) => Math.log10(Math.max(loss, 1e-9)); // losses of one search differ a hundredfold
-  const rangeY = padded(trials.map((one) => log(one.loss)));
+  const whole = trials.filter((one) => !one.stopped_early);
+  const rangeY = padded((whole.length ? whole : trials).map((one) => log(one.loss)));
   const x = scale(rangeX, [LEFT, WIDTH - RIGHT]);
   const onLog = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
-  const y = (loss) => onLog(log(loss));
+  const y = (loss) => Math.max(TOP, onLog(log(loss))); // what was stopped because it is hopeless is at the top
   const byIndex = new Map(trials.map((one) => [one.index, one]));
   const chart = frame(`${trials.length} allocations tried`, x, onLog, rangeX, rangeY, "bytes when loaded", "loss, nats per token (log)",
     (value) => bytes(value).replace(".0 ", " "), (value) => String(Number((10 ** value).toPrecision(2))), logTicks(rangeY));
@@ -84,6 +85,7 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
   return el("section", { class: "card" },
     el("div", { class: "row between wrap" }, el("h2", {}, "What the search tried"),
       el("ul", { class: "legend" }, el("li", {}, el("i", { class: "dot plain" }), `${trials.length} trials`), el("li", {}, el("i", { class: "dot front-dot" }), "Pareto front"),
+        whole.length < trials.length && el("li", {}, el("i", { class: "dot stopped-dot" }), `${trials.length - whole.length} stopped early`),
         selected !== null && el("li", {}, el("i", { class: "dot chosen" }), "chosen"))),
     chart);
 }
@@ -103,16 +105,17 @@ export function recoveryChart(curves) {
   return el("section", { class: "card" },
     el("div", { class: "row between wrap" }, el("h2", {}, "Recovery loss"),
       el("ul", { class: "legend" }, shown.map((one) => el("li", {}, el("i", { class: `dot ${one.kind}` }), one.label)))),
-    panels.map((panel) => lossPanel(panel, rangeX)));
+    panels.map((panel) => lossPanel(panel, rangeX, panels.length === 1 ? HEIGHT : 0.6 * HEIGHT)));
 }
 
 /** Curves on one scale: of many points a smoothed line over the points as they came, of few the points themselves. */
-function lossPanel(curves, rangeX) {
+function lossPanel(curves, rangeX, height) {
   const rangeY = padded(curves.flatMap((one) => one.values));
   const x = scale(rangeX, [LEFT, WIDTH - RIGHT]);
-  const y = scale(rangeY, [HEIGHT - BOTTOM, TOP]);
+  const y = scale(rangeY, [height - BOTTOM, TOP]);
   const says = curves.map((one) => `${one.label} from ${decimal(one.values[0])} to ${decimal(one.values.at(-1))}`).join("; ");
-  const chart = frame(`Recovery loss: ${says}`, x, y, rangeX, rangeY, "step", "loss, nats per token", (value) => count(value), tickFormat(rangeY));
+  const chart = frame(`Recovery loss: ${says}`, x, y, rangeX, rangeY, "step", "nats per token",
+    (value) => count(value), tickFormat(rangeY), ticks(rangeY), height);
   for (const { kind, label, points, values } of curves) {
     const line = (some) => some.map((value, place) => `${place ? "L" : "M"}${x(points[place].step)} ${y(value)}`).join("");
     const weight = Math.min(0.9, Math.max(0, 1 - 12 / points.length));

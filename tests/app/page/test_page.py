@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.jobs.history import append_event
-from app.jobs.models import Job, JobTrial
+from app.jobs.models import Job, JobMetric, JobTrial
 from app.jobs.repository import list_trials
 from app.keys.service import DEFAULT_TENANT, create_key
 from app.secrets import load_signing_key
@@ -148,6 +148,31 @@ def test_the_precisions_of_parts_of_layers_are_rows_and_what_is_outside_the_laye
         expect(cell).to_have_accessible_name(said)
     expect(page.locator(".outside")).to_have_text(re.compile("Embeddings.*Head"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_trial_that_was_stopped_early_is_told_apart_and_is_never_the_best(page: Page, service: Service) -> None:
+    with service.app.state.session_factory.begin() as session:
+        job_id = seed.add_running_job(session).id
+        all_wide = [16 for _ in seed.GROUPS]
+        trial = JobTrial(
+            job_id=job_id, index=99, origin="random", bits=all_wide, bytes=10**8, loss=0.01, stopped_early=True
+        )
+        session.add(trial)
+    open_job(page, service, job_id)
+    expect(page.locator("circle.trial")).to_have_count(17)
+    expect(page.locator("circle.stopped title")).to_have_text(re.compile("^Trial 99 .* stopped early$"))
+    expect(page.locator(".heat .bits-4")).not_to_have_count(0)
+
+
+def test_recovery_learning_from_predictions_has_a_scale_for_each_of_its_losses(page: Page, service: Service) -> None:
+    with service.app.state.session_factory.begin() as session:
+        job_id = seed.add_running_job(session).id
+        for name, first in (("finetune.loss", 0.4), ("finetune.validation_loss", 3.4)):
+            for step in (0, 1):
+                session.add(JobMetric(job_id=job_id, name=name, step=step, value=first - 0.1 * step))
+    open_job(page, service, job_id)
+    expect(page.get_by_role("img", name="Recovery loss: training from 0.40 to 0.30")).to_be_visible()
+    expect(page.get_by_role("img", name="Recovery loss: held-back text from 3.40 to 3.30")).to_be_visible()
 
 
 def test_a_failed_job_says_what_is_wrong_and_what_to_do_and_can_be_tried_again(page: Page, service: Service) -> None:
