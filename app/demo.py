@@ -43,7 +43,7 @@ JOB: dict[str, Any] = {
     "evaluate": {"max_tokens": 8192, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }
-BUDGET = "130MB"
+BUDGET = "100MB"
 PROMPT = "The with statement is used to"
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
