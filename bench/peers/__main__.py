@@ -53,10 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--examples", type=int, default=amounts.examples, help="of each task (default %(default)s)")
     parser.add_argument("--sequences", type=int, default=amounts.sequences, help="that calibrate (default %(default)s)")
     parser.add_argument("--length", type=int, default=amounts.length, help="tokens of these (default %(default)s)")
+    parser.add_argument("--limit", type=float, default=amounts.limit, help="seconds of another tool (%(default)g)")
     names = [peer.package for peer in PEERS]
     parser.add_argument("--peers", nargs="*", choices=sorted(set(names)), default=sorted(set(names)))
     parser.add_argument("--no-ours", action="store_true", help="only the dense model and the other tools")
-    parser.add_argument("--quick", action="store_true", help="4096 tokens, 50 examples")
+    parser.add_argument("--quick", action="store_true", help="4096 tokens, 50 examples, 300 seconds")
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
     parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
@@ -67,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     quieten_libraries()
     if options.quick:
-        options.tokens, options.examples = 4096, 50
+        options.tokens, options.examples, options.limit = 4096, 50, 300.0
     source = resolve_model(options.model, SourcePolicy())
-    amounts = Amounts(options.tokens, options.examples, options.sequences, options.length)
+    amounts = Amounts(options.tokens, options.examples, options.sequences, options.length, options.limit)
     data = None if options.data is None else str(options.data.resolve())
     digest = hashlib.sha256(repr((asdict(amounts), source.digest, data)).encode()).hexdigest()[:12]
     rows = run_peers(

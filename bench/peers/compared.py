@@ -24,8 +24,8 @@ UNIFORM = (
 """Of as many bytes as they take."""
 
 OURS = (
-    Ours("ours, knapsack", {"trials": 1}),
+    Ours("ours, knapsack", {"search": "knapsack"}),
     Ours("ours, Bayesian"),
     Ours("ours, Bayesian, embeddings in 16 bits", {"embeddings": False}),
 )
-"""At the bytes of each peer. The first trial of a search is the knapsack's."""
+"""At the bytes of each peer."""

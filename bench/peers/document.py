@@ -127,13 +127,13 @@ def _failures(report: PeersReport) -> str:
 
 NOT_HERE = (
     "- torchao's packed int4 (`Int4WeightOnlyConfig`, version 0.18.0, no GPU): the formats `plain` and `preshuffled` "
-    "ask for mslk ≥ 1.0.0, of which only an empty 0.0.0 could be installed; `tile_packed_to_4d` asks for CUDA; "
+    "ask for mslk ≥ 1.0.0, of which pip offers no version but 0.0.0; `tile_packed_to_4d` asks for CUDA; "
     "`plain_int32` does not support the CPU; `opaque`, the format for CPUs of earlier versions, is no longer known. "
     "So its int4 values come from `IntxWeightOnlyConfig`.",
     "- optimum-quanto's own 4-bit modules compile a C++ extension at their first forward. Where we measured, the build "
     "tool hung (from quanto, and called by itself), so its packed weights are unpacked once into 16-bit ones.",
     "- auto-round 0.16.1 writes its packed format on a CPU and transformers 5.23 loads it there, but its forward pass "
-    "fails (TypeError, the data type of the inputs is unknown), for W4A16 alone as for W4A16 with W8A16. So its model "
+    "fails for W4A16 (TypeError, the data type of the inputs is unknown). So its model "
     "is evaluated as it is before packing, with the values that it would store; the size of its packed format was "
     "compared with a file that it wrote: equal to the byte.",
 )

@@ -14,6 +14,7 @@ from bench.peers.ours import Ours
 from bench.peers.peer import Calibration, Peer, Quantized
 from bench.peers.rows import PeerRow, PeerRows
 from bench.peers.stored_bytes import stored_bytes
+from bench.peers.time_limit import time_limit
 from bench.prune import Evaluation
 from bench.tasks import TASKS, read_task
 from bench.texts import evaluated_windows, read_texts
@@ -23,18 +24,22 @@ from qpruner_core.models import load_model, load_tokenizer
 _JOINED = 4
 """Documents in a line of calibration text: auto-round leaves out what is shorter than a sequence."""
 
-_FAILURES = (ImportError, NotImplementedError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError)
-"""What a tool raises that cannot run here; it gets a row that says so."""
+_FAILURES = (
+    ImportError, NotImplementedError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError, TimeoutError,
+)  # fmt: skip
+"""What a tool raises that cannot run here, or not in time; it gets a row that says so."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is measured: ``tokens`` of each text and ``examples`` of each task at most; how much calibrates."""
+    """How much is measured: ``tokens`` of each text and ``examples`` of each task at most; how much calibrates; and the
+    seconds ``limit`` of another tool, after which it counts as one that does not run here."""
 
     tokens: int = 16384
     examples: int = 100
     sequences: int = 8
     length: int = 256
+    limit: float = 7200
 
 
 class Comparison:
@@ -43,6 +48,7 @@ class Comparison:
     def __init__(self, model: Path, data: Path | None, amounts: Amounts, work: Path) -> None:
         self._model = model
         self._work = work
+        self._limit = amounts.limit
         self._rows = PeerRows(work / "rows")
         texts = read_texts(data)
         tokenizer = load_tokenizer(model)
@@ -67,7 +73,11 @@ class Comparison:
     def peer(self, peer: Peer) -> PeerRow:
         """The row of ``peer``; with ``failure`` if it does not run here."""
         row = PeerRow(name=peer.name, tool=_tool(peer.package), settings=peer.settings)
-        return self._measured(row, lambda: peer.quantize(self._model, self._calibration), _FAILURES)
+        return self._measured(row, lambda: self._in_time(peer), _FAILURES)
+
+    def _in_time(self, peer: Peer) -> Quantized:
+        with time_limit(self._limit):
+            return peer.quantize(self._model, self._calibration)
 
     def ours(self, ours: Ours, against: PeerRow | None = None) -> PeerRow:
         """The row of ``ours`` in the bytes of ``against``, or in as many as it takes."""
