@@ -21,7 +21,7 @@ from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.sizes import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
-    from qpruner_core.allocate.stored_search import MeasuredTrial
+    from qpruner_core.allocate.trial import MeasuredTrial
     from qpruner_core.config import CompressionConfig
     from qpruner_core.report import Estimate, Measurement, Pruning
 
@@ -34,6 +34,10 @@ Model = Annotated[
 ]
 Budget = Annotated[str, typer.Option("--memory-budget", help='Bytes of the loaded model: "130MB", "6GiB", 130000000.')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Settings to go by: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, as path=value: --set allocate.trials=80 (JSON values)."),
@@ -50,6 +54,7 @@ def compress(
     trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
     finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    preset: Preset = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +63,9 @@ def compress(
         from qpruner_core.pipeline import compress as run
         from qpruner_core.terminal import Progress
 
-        given = {"prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps}
+        given = {
+            "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
+        }  # fmt: skip
         config = _config(model, dataset, memory_budget, seed, given, settings)
         with _cancel_on_interrupt() as cancel, Progress(_errors, quiet=as_json) as progress:
             report = run(config, output.resolve(), on_event=progress, cancel=cancel)
@@ -77,6 +84,7 @@ def estimate(
     model: Model,
     memory_budget: Budget,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
+    preset: Preset = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +92,7 @@ def estimate(
     with _errors_as_exit_codes(as_json):
         from qpruner_core.planning import estimate as run
 
-        config = _config(model, "-", memory_budget, 0, {"prune.ratio": prune_ratio}, settings)
+        config = _config(model, "-", memory_budget, 0, {"preset": preset, "prune.ratio": prune_ratio}, settings)
         result = run(config, check_dataset=False)
         if as_json:
             _out.print_json(result.model_dump_json())

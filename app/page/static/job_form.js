@@ -8,6 +8,8 @@ const NUMBER = { type: "number", step: "any", inputmode: "decimal" };
 
 /** Settings under "More settings": path in the request, label, hint, attributes of the input or its options. */
 const MORE = [
+  ["preset", "Preset", "settings to go by where none is chosen below; default best",
+    { options: ["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"] }],
   ["prune.ratio", "Prune ratio", "0 to 0.9; empty finds the smallest that fits", { ...NUMBER, min: 0, max: 0.9 }],
   ["prune.criterion", "Prune criterion", "how a unit's importance is measured",
     { options: ["taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"] }],

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from app.jobs.models import Job
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.presets import PresetName
 from qpruner_core.prune.config import CriterionName, LayoutName, PruneConfig
 from tests.app.live_service import Service
 from tests.tiny_model import build_tiny_llama, write_text_dataset
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.service
 @pytest.mark.parametrize(
     ("setting", "allowed"),
     [
+        ("preset", PresetName),
         ("prune.criterion", CriterionName),
         ("prune.layout", LayoutName),
         ("allocate.granularity", AllocateConfig.model_fields["granularity"].annotation),
