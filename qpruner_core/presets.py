@@ -65,7 +65,9 @@ PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` of a run with the settings of its ``preset`` under them: what is set by name wins."""
     merged = dict(values)
-    for stage, settings in PRESETS.get(cast(PresetName, values.get("preset")), {}).items():
+    preset = values.get("preset")
+    named = PRESETS.get(cast(PresetName, preset), {}) if isinstance(preset, str) else {}
+    for stage, settings in named.items():
         given = merged.get(stage, {})
         if isinstance(given, BaseModel):
             given = given.model_dump(exclude_unset=True)

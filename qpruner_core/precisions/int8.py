@@ -29,6 +29,7 @@ class Int8:
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """``weight · SCB / 127``."""
+        require_int8(tensors)
         return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
 
     def grid(self, tensors: Tensors) -> Grid | None:
@@ -48,6 +49,7 @@ class Int8:
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A ``Linear8bitLt`` on the stored rows, without outlier decomposition."""
+        require_int8(tensors)
         rows, columns = tensors["weight"].shape
         linear: nn.Linear = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False, device="meta")
         linear.weight = bnb.nn.Int8Params(
@@ -60,3 +62,10 @@ class Int8:
         if bias is not None:
             linear.bias = nn.Parameter(bias, requires_grad=False)
         return linear
+
+
+def require_int8(tensors: Tensors) -> None:
+    """Raise ``ValueError`` unless each row of int8 has its maximum: what a file says may be anything."""
+    weight, maxima = tensors["weight"], tensors["SCB"]
+    if weight.dtype != torch.int8 or weight.ndim != 2 or maxima.shape != weight.shape[:1]:
+        raise ValueError("SCB is not one number for each row of an int8 weight")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from qpruner_core.precisions.base import Tensors
+from qpruner_core.precisions.int8 import require_int8
 
 
 class Int8Embedding(bnb.nn.Embedding8bit):
@@ -16,6 +17,7 @@ class Int8Embedding(bnb.nn.Embedding8bit):
     Gemma 3 multiplies what it looks up by ``embed_scale``)."""
 
     def __init__(self, tensors: Tensors, like: nn.Embedding) -> None:
+        require_int8(tensors)
         rows, columns = tensors["weight"].shape
         super().__init__(rows, columns, device="meta", dtype=torch.bfloat16)
         self.weight = bnb.nn.Int8Params(

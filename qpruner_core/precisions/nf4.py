@@ -48,6 +48,7 @@ class Nf4:
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """What ``Linear4bit`` multiplies with."""
         state = _state(tensors)
+        _require_whole(state, tensors["weight"])
         weight: torch.Tensor = bnb.functional.dequantize_4bit(tensors["weight"], state)
         return weight
 
@@ -80,6 +81,7 @@ class Nf4:
         weight = bnb.nn.Params4bit.from_prequantized(
             tensors["weight"], _state_of(tensors), device=tensors["weight"].device
         )
+        _require_whole(weight.quant_state, tensors["weight"])
         rows, columns = weight.quant_state.shape
         linear: Any = bnb.nn.Linear4bit(
             columns, rows, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
@@ -100,3 +102,22 @@ def _state(tensors: Tensors) -> Any:
 def _state_of(tensors: Tensors) -> Tensors:
     # from_dict empties the dictionary it is given
     return {name.removeprefix("weight."): value for name, value in tensors.items() if name.startswith("weight.")}
+
+
+def _require_whole(state: Any, packed: torch.Tensor) -> None:
+    """Raise ``ValueError`` unless every weight has its constants: bitsandbytes reads on behind those that are there."""
+    weights = math.prod(state.shape)
+    blocks = math.ceil(weights / BLOCK)
+    maxima = torch.uint8 if state.nested else torch.float32
+    whole = state.blocksize == BLOCK and _are(packed, torch.uint8, math.ceil(weights / 2))
+    whole &= _are(state.absmax, maxima, blocks) and _are(state.code, torch.float32, 16)
+    if state.nested:
+        second = state.state2
+        whole &= second.blocksize == NESTED_BLOCK and _are(second.code, torch.float32, 256)
+        whole &= _are(second.absmax, torch.float32, math.ceil(blocks / NESTED_BLOCK))
+    if not whole or weights <= 0:
+        raise ValueError("the packed weight and its constants do not fit each other")
+
+
+def _are(values: torch.Tensor, dtype: torch.dtype, count: int) -> bool:
+    return values.dtype == dtype and values.numel() == count

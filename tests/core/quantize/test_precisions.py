@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,3 +69,31 @@ def test_rounding_an_input_keeps_its_gradient() -> None:
     assert (rounded - x).abs().max() <= x.abs().max() / 127
     rounded.sum().backward()
     assert torch.equal(x.grad, torch.ones(3, 64))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "damage"),
+    [
+        ((8, True), "SCB", lambda tensor: tensor[:1]),
+        ((8, True), "SCB", lambda tensor: tensor.unsqueeze(1)),
+        ((8, True), "weight", lambda tensor: tensor.float()),
+        ((4, False), "weight.absmax", lambda tensor: tensor[:1]),
+        ((4, False), "weight.absmax", lambda tensor: tensor.to(torch.uint8)),
+        ((4, True), "weight", lambda tensor: tensor[:-1]),
+        ((4, True), "weight.absmax", lambda tensor: tensor[:1]),
+        ((4, True), "weight.nested_absmax", lambda tensor: tensor[:0]),
+        ((4, True), "weight.nested_quant_map", lambda tensor: tensor[:16]),
+        ((4, True), "weight.quant_map", lambda tensor: tensor[:2]),
+    ],
+)
+def test_constants_that_do_not_fit_the_weight_are_refused_before_they_are_read(
+    kind: tuple[int, bool], name: str, damage: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    bits, double_quant = kind
+    precision = precisions(double_quant)[bits]
+    tensors = precision.encode(weight(96, 128))
+    damaged = tensors | {name: damage(tensors[name])}
+    for read in (precision.decode, lambda tensors: precision.build(tensors, None)):
+        read(tensors)
+        with pytest.raises(ValueError, match=r"fit each other|each row"):
+            read(damaged)
