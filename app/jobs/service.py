@@ -18,7 +18,8 @@ from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
 from app.store.base import ArtifactStore
-from qpruner_core.allocate.stored_search import BudgetAnswer, MeasuredTrial, StoredSearch
+from qpruner_core.allocate.stored_search import BudgetAnswer, StoredSearch
+from qpruner_core.allocate.trial import MeasuredTrial
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import DatasetNotFoundError
 from qpruner_core.report import Estimate
@@ -104,6 +105,7 @@ def answer_budget(session: Session, tenant: str, job_id: str, budget: int) -> Bu
         trials = [
             MeasuredTrial(
                 index=row.index, origin=row.origin, bits=tuple(row.bits), bytes=row.bytes, loss=row.loss,
+                screening_loss=row.loss if row.screening_loss is None else row.screening_loss,
                 stopped_early=row.stopped_early,
             )
             for row in rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qpruner_core.allocate.trial import Trial
+from qpruner_core.allocate.trial import MeasuredTrial
 
 _PAIRS = 4
 """Trials measured in full before any is stopped early."""
@@ -27,7 +27,7 @@ class Screening:
     best: float
 
     @classmethod
-    def of(cls, trials: Sequence[Trial]) -> Screening:
+    def of(cls, trials: Sequence[MeasuredTrial]) -> Screening:
         """From the trials that were measured in full."""
         full = [trial for trial in trials if not trial.stopped_early]
         ratios = [math.log((trial.loss + 1e-9) / (trial.screening_loss + 1e-9)) for trial in full]
@@ -49,6 +49,6 @@ class Screening:
             return math.inf
         return self.best * math.exp(_SPREADS * self.spread - self.shift)
 
-    def in_full(self, trial: Trial) -> float:
+    def in_full(self, trial: MeasuredTrial) -> float:
         """The full loss of ``trial``: measured, or estimated from its screening."""
         return trial.screening_loss * math.exp(self.shift) if trial.stopped_early else trial.loss

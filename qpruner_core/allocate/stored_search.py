@@ -5,8 +5,6 @@ It is kept in the summaries of the score and allocate stages, and so both in a r
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, ValidationError
 
 from qpruner_core.allocate.space import SearchSpace
+from qpruner_core.allocate.trial import MeasuredTrial, Trial, pareto_front
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
 from qpruner_core.score.scores import Scores
 from qpruner_core.stage_store import STAGE_FILE, StageRecord
@@ -22,20 +21,7 @@ from qpruner_core.strict import StrictModel
 if TYPE_CHECKING:
     from qpruner_core.allocate.memory_model import MemoryModel
 
-_TINY = 1e-9
 _ALLOCATION = "allocation.json"
-
-
-class MeasuredTrial(StrictModel):
-    """What is asked of a trial: see :class:`qpruner_core.allocate.trial.Trial`."""
-
-    model_config = ConfigDict(extra="ignore")
-    index: int
-    origin: str
-    bits: tuple[int, ...]
-    bytes: int
-    loss: float
-    stopped_early: bool = False
 
 
 class StoredSpace(StrictModel):
@@ -71,7 +57,7 @@ class StoredSpace(StrictModel):
 
 class BudgetAnswer(StrictModel):
     """The best allocation known for a budget: bits of each of ``groups``, bytes of the loaded model with adapters, and
-    its loss (nats per token before recovery), which was ``measured`` in a trial or is predicted from the scores."""
+    its loss (nats per token), which was ``measured`` in a trial or is predicted from the scores and the trials."""
 
     memory_budget: int
     groups: list[str]
@@ -82,7 +68,7 @@ class BudgetAnswer(StrictModel):
 
 
 class StoredSearch(StrictModel):
-    """What a finished search leaves; of its trials, those that were measured in full."""
+    """What a finished search leaves; trials that were stopped early too, for what they teach."""
 
     scores: Scores
     space: StoredSpace
@@ -113,51 +99,35 @@ class StoredSearch(StrictModel):
         """From the summaries of the two stages and the trials. Raises ``KeyError`` or ``ValidationError`` where they
         are of a release that kept less."""
         space = StoredSpace.model_validate(allocate["space"])
-        whole = [trial for trial in trials if not trial.stopped_early]
-        return cls(scores=Scores.model_validate(score), space=space, trials=whole)
+        return cls(scores=Scores.model_validate(score), space=space, trials=list(trials))
 
     def front(self) -> list[MeasuredTrial]:
         """The trials that no other beats in both bytes and loss, by rising bytes."""
-        front: list[MeasuredTrial] = []
-        for trial in sorted(self.trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
-            if not front or trial.loss < front[-1].loss:
-                front.append(trial)
-        return front
+        return pareto_front(self.trials)
 
     def answer(self, budget: int) -> BudgetAnswer:
-        """The best allocation known for ``budget`` bytes: the best trial within them, or what the scores say is better.
-
-        Scores take groups one by one, which the trials show to be wrong by a factor; its median is put right.
+        """The best allocation known for ``budget`` bytes; see :func:`qpruner_core.allocate.answer.answer`.
 
         Raises:
             BudgetInfeasibleError: with the fewest bits everywhere, the model takes more.
         """
-        from qpruner_core.allocate.knapsack import solve  # SciPy takes a while, and few ask
+        from qpruner_core.allocate.answer import answer  # SciPy takes a while, and few ask
 
         space = self.space.within(budget)
-        bits = solve(space, self.scores.sensitivity)
-        predicted = self.scores.additive_loss(bits) * self._correction()
-        known = {trial.bits: trial.loss for trial in self.trials}
-        fitting = [trial for trial in self.trials if space.fits(trial.bits)]
-        best = min(fitting, key=lambda trial: (trial.loss, trial.bytes, trial.index), default=None)
-        if best is not None and (bits in known or best.loss <= predicted):
-            bits, predicted = best.bits, best.loss
+        bits, loss = answer(self.scores, self.trials, space)
         return BudgetAnswer(
-            memory_budget=budget, groups=self.space.groups, bits=list(bits), bytes=space.total(bits), loss=predicted,
-            measured=bits in known,
-        )  # fmt: skip
-
-    def _correction(self) -> float:
-        """Median of measured over additive loss among the trials."""
-        factors = [
-            math.log((trial.loss + _TINY) / (self.scores.additive_loss(trial.bits) + _TINY)) for trial in self.trials
-        ]
-        return math.exp(statistics.median(factors)) if factors else 1.0
+            memory_budget=budget,
+            groups=self.space.groups,
+            bits=list(bits),
+            bytes=space.total(bits),
+            loss=loss,
+            measured=any(trial.bits == bits and not trial.stopped_early for trial in self.trials),
+        )
 
 
 class _Trials(StrictModel):
     model_config = ConfigDict(extra="ignore")
-    trials: list[MeasuredTrial]
+    trials: list[Trial]
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qpruner_core.allocate.space import Allocation
 from qpruner_core.strict import StrictModel
@@ -37,13 +38,11 @@ class Measurement:
     seconds: float
 
 
-class Trial(StrictModel):
-    """One allocation: where it came from, bits of each group, bytes of the loaded model, and the KL divergence (nats
-    per token) to the pruned 16-bit model without recovery.
+class MeasuredTrial(StrictModel):
+    """One allocation: where it came from, bits of each group, bytes of the loaded model, and the loss (nats per token)
+    that the search goes by: the KL divergence to the pruned 16-bit model, or what is left after a brief recovery.
 
-    ``sequences``: how much text the loss is the mean over; fewer than asked for when ``stopped_early``, because the
-    loss on them (``screening_loss``) was hopeless. ``seconds``: what measuring took. ``recovered_loss``: of finalists,
-    the loss on text kept back from training (nats per token) after a brief recovery.
+    A trial that was ``stopped_early`` has only its ``screening_loss``, on a little text, which was hopeless.
     """
 
     index: int
@@ -52,15 +51,27 @@ class Trial(StrictModel):
     bytes: int
     loss: float
     screening_loss: float
+    stopped_early: bool = False
+
+
+class Trial(MeasuredTrial):
+    """A trial as ``allocation.json`` has it.
+
+    ``sequences``: how much text the loss is the mean over; ``seconds``: what measuring took. ``recovered_loss``: of
+    finalists, the loss on text kept back from training (nats per token) after a brief recovery.
+    """
+
     sequences: int
     seconds: float
-    stopped_early: bool = False
     recovered_loss: float | None = None
 
 
-def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
+AnyTrial = TypeVar("AnyTrial", bound=MeasuredTrial)
+
+
+def pareto_front(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
     """The trials measured in full that no other beats in both bytes and loss, by rising bytes."""
-    front: list[Trial] = []
+    front: list[AnyTrial] = []
     for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
         if not trial.stopped_early and (not front or trial.loss < front[-1].loss):
             front.append(trial)

@@ -33,8 +33,8 @@ def searched(make_job: MakeJob, sessions: sessionmaker[Session]) -> str:
                                     summary=summary, finished_at=utc_now()))  # fmt: skip
         for index, (bits, size, loss) in enumerate([([4, 4], 120, 0.6), ([4, 16], 150, 0.45)]):
             session.add(JobTrial(job_id=job_id, index=index, origin="random", bits=bits, bytes=size, loss=loss))
-        session.add(JobTrial(job_id=job_id, index=2, origin="random", bits=[4, 4], bytes=120, loss=0.01,
-                             stopped_early=True))  # fmt: skip
+        session.add(JobTrial(job_id=job_id, index=2, origin="random", bits=[4, 4], bytes=120, loss=0.55,
+                             screening_loss=0.55, stopped_early=True))  # fmt: skip
     return job_id
 
 

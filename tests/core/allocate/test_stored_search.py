@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpruner_core.allocate.stored_search import MeasuredTrial, StoredSearch, StoredSpace
+from qpruner_core.allocate.stored_search import StoredSearch, StoredSpace
+from qpruner_core.allocate.trial import MeasuredTrial
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.score.scores import Scores
 
@@ -29,7 +30,7 @@ def size(bits: tuple[int, ...]) -> int:
 
 def search(*measured: tuple[tuple[int, ...], float]) -> StoredSearch:
     trials = [
-        MeasuredTrial(index=index, origin="random", bits=bits, bytes=size(bits), loss=loss)
+        MeasuredTrial(index=index, origin="random", bits=bits, bytes=size(bits), loss=loss, screening_loss=loss)
         for index, (bits, loss) in enumerate(measured)
     ]
     return StoredSearch(scores=SCORES, space=SPACE, trials=trials)
@@ -62,7 +63,20 @@ def test_predictions_are_corrected_by_how_much_the_scores_were_wrong() -> None:
     doubled = search(*((bits, 2 * SCORES.additive_loss(bits)) for bits in ALL if size(bits) > 200))
     plain = search().answer(180)
     assert doubled.answer(180).bits == plain.bits
-    assert doubled.answer(180).loss == pytest.approx(2 * plain.loss)
+    assert doubled.answer(180).loss == pytest.approx(2 * plain.loss, rel=0.05)
+
+
+def test_a_trial_that_was_stopped_early_teaches_and_is_never_the_answer() -> None:
+    plain = search().answer(180)
+    hopeless = MeasuredTrial(
+        index=0, origin="knapsack", bits=tuple(plain.bits), bytes=plain.bytes, loss=9.0, screening_loss=9.0,
+        stopped_early=True,
+    )  # fmt: skip
+    taught = StoredSearch(scores=SCORES, space=SPACE, trials=[hopeless])
+    answer = taught.answer(180)
+    assert answer.bits != plain.bits
+    assert not answer.measured
+    assert taught.front() == []
 
 
 def test_a_budget_below_the_fewest_bits_is_refused_with_the_least_that_is_possible() -> None:
