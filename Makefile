@@ -19,7 +19,7 @@ INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory lint format clean
+.PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,10 @@ bench-peers: $(INSTALLED_BENCH_PEERS) ## Measure ours beside other tools at the 
 
 bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precision, and the speed of a trial, into docs/benchmarks (DATA=folder)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sensitivity $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; 3 hours, ARGS=--quick 20 minutes)
+	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
+		$(BIN)/python -m bench.paper $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	$(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)

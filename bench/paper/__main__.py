@@ -1,0 +1,172 @@
+"""LLM-Pruner, QPruner's three methods and ours beside each other.
+
+    python -m bench.paper --data PATH
+
+writes docs/benchmarks/paper.{md,json} and its pictures. Every row and every finished stage is kept: ended and started
+again with the same amounts, it goes on where it was. Without --data it takes the text that every Python carries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from bench.paper.amounts import QUICK, Amounts
+from bench.paper.document import render
+from bench.paper.expected import expected_duration
+from bench.paper.measured import PaperEvaluation
+from bench.paper.plots import draw
+from bench.paper.progress import duration
+from bench.paper.report import PaperReport
+from bench.paper.run import PaperRun
+from bench.paper.search_comparison import SearchComparison
+from bench.peers.document import PeersReport
+from bench.report import this_machine
+from bench.texts import Texts, read_texts
+from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.models import ModelSource, load_tokenizer, resolve_model
+from qpruner_core.quiet import quieten_libraries
+from qpruner_core.source_policy import SourcePolicy
+
+DOCUMENT = Path("docs/benchmarks/paper.md")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark, or draw its document again; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if not options.render:
+            _run(options)
+        _render(options)
+    except KeyboardInterrupt:
+        print("\nEnded. What is finished is kept: the same command goes on behind it.", file=sys.stderr)
+        return 130
+    except QPrunerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    usual = Amounts()
+    parser = argparse.ArgumentParser(prog="python -m bench.paper", description="The paper's claims on our model.")
+    parser.add_argument("--data", type=Path, help="folder with text/ and eval/; without it: Python's own help")
+    parser.add_argument("--model", default="demo:smollm2-135m-instruct")
+    parser.add_argument("--quick", action="store_true", help="a trial of twenty minutes: less of everything")
+    parser.add_argument("--recovery-on-quantized", action=argparse.BooleanOptionalAction, help=(
+        "measure the memory of recovery on the quantized modules too (the default)"
+    ))  # fmt: skip
+    for name, kind, said in (
+        ("tokens", int, "of each text"),
+        ("examples", int, "of each task, at most"),
+        ("sequences", int, "that score, and that trials are measured on"),
+        ("length", int, "tokens of a sequence"),
+        ("steps", int, "of recovery"),
+        ("batch-size", int, "sequences of a step"),
+        ("seeds", int, "of QPruner3 and ours"),
+        ("trials", int, "of our search"),
+        ("paper-trials", int, "of QPruner3's"),
+        ("recovery-steps", int, "in each of QPruner3's trials"),
+        ("held-back", int, "sequences kept back from recovery"),
+        ("search-ratio", float, "where searches are compared"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, help=f"{said} (default {getattr(usual, name.replace('-', '_'))})")
+    parser.add_argument("--ratios", type=float, nargs="+", help=f"of pruning (default {usual.ratios})")
+    parser.add_argument(
+        "--learning-rates", type=float, nargs="+",
+        help=f"of which LLM-Pruner's best is everyone's; one: everyone's (default {usual.learning_rates})",
+    )  # fmt: skip
+    parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
+    parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
+    parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
+    parser.add_argument("--peers", type=Path, help="what bench.peers wrote (default peers.json beside the document)")
+    parser.add_argument("--work-dir", type=Path, default=Path(".qpruner/bench-paper"), help="where rows are kept")
+    return parser
+
+
+def amounts_of(options: argparse.Namespace) -> Amounts:
+    """The usual or quick amounts with what the command line names."""
+    chosen = QUICK if options.quick else Amounts()
+    named = {name: value for name, value in vars(options).items() if name in Amounts.model_fields and value is not None}
+    if options.recovery_on_quantized is not None:
+        named["memory_on_quantized"] = options.recovery_on_quantized
+    amounts = Amounts.model_validate(chosen.model_dump() | named)
+    if amounts.search_ratio not in amounts.ratios:
+        amounts = amounts.model_copy(update={"search_ratio": amounts.ratios[0]})
+    return amounts
+
+
+def _run(options: argparse.Namespace) -> None:
+    quieten_libraries()
+    amounts = amounts_of(options)
+    source = resolve_model(options.model, SourcePolicy())
+    texts = read_texts(options.data)
+    work = options.work_dir / _digest(amounts, source, options.data)
+    evaluation = PaperEvaluation.read(
+        options.data, texts, load_tokenizer(source.directory), tokens=amounts.tokens, examples=amounts.examples
+    )
+    name, text = _training_text(texts, work)
+    run = PaperRun(options.model, source, text, amounts, evaluation, work)
+    expected = duration(expected_duration(run))
+    print(f"Expected: {expected} in all, good to a factor of two or three; told anew with each row.", flush=True)
+    report = _measure(run, options, name)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> PaperReport:
+    dense = run.dense()
+    tuning = run.tune()
+    rate = min(tuning, key=lambda row: row.lowest).learning_rate if tuning else run.amounts.learning_rates[0]
+    setup = run.setup(rate)
+    report = PaperReport(
+        model=options.model, amounts=run.amounts, text_name=text_name, learning_rate=rate, machine=this_machine(),
+        dense=dense, rows=[], tuning=tuning, note=options.note,
+    )  # fmt: skip
+    for cell, rows in run.all(setup):
+        report.rows += rows
+        if (cell.ratio, cell.seed) == (run.amounts.search_ratio, 0):
+            comparison = SearchComparison(run, setup, cell)
+            report.searches, report.speed = comparison.rows(), comparison.speed()
+    return report
+
+
+def _training_text(texts: Texts, work: Path) -> tuple[str, Path]:
+    """The name of the first text of documents that no evaluation has, and a file of it."""
+    name, documents = next(iter(texts.calibration.items()))
+    file = work / "text.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents), encoding="utf-8")
+    return name, file
+
+
+def _digest(amounts: Amounts, source: ModelSource, data: Path | None) -> str:
+    """A name for the directory of rows that may stand in one table."""
+    kept = amounts.model_dump(exclude={"ratios", "seeds", "search_ratio", "learning_rates"})
+    parts = [kept, source.digest, None if data is None else str(data.resolve()), torch.get_num_threads()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _render(options: argparse.Namespace) -> None:
+    document: Path = options.output
+    report = PaperReport.model_validate_json(_read(document.with_suffix(".json")))
+    peers_file = options.peers or document.with_name("peers.json")
+    peers = PeersReport.model_validate_json(_read(peers_file)) if peers_file.is_file() else None
+    document.write_text(render(report, draw(report, document), peers), encoding="utf-8")
+    print(f"Written: {document}")
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise InvalidConfigError(f"{path} does not exist.", field="render", remedy="Run the benchmark first.")
+    return path.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

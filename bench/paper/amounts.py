@@ -1,0 +1,51 @@
+"""How much the benchmark does: what all methods share, so that none has more data or more steps than another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Amounts(BaseModel):
+    """Of the whole run.
+
+    Evaluation: ``tokens`` of each text, ``examples`` of each task (at most). All stages: ``sequences`` of ``length``
+    tokens score and try allocations. Recovery: ``steps`` of ``batch_size`` sequences; the learning rate is that of
+    ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. Search: ``trials``
+    allocations; QPruner3 trains ``recovery_steps`` in each of its ``paper_trials``. ``seeds``: of the methods that
+    claims rest on. ``search_ratio``: where searches are compared.
+    """
+
+    ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
+    seeds: int = 3
+    tokens: int = 8192
+    examples: int = 100
+    sequences: int = 8
+    length: int = 256
+    steps: int = 100
+    batch_size: int = 1
+    learning_rates: tuple[float, ...] = (2e-4, 4e-4, 8e-4)
+    held_back: int = 8
+    trials: int = 40
+    paper_trials: int = 12
+    recovery_steps: int = 4
+    search_ratio: float = 0.2
+    memory_steps: int = 2
+    memory_on_quantized: bool = True
+
+    def finetune(self, learning_rate: float) -> dict[str, Any]:
+        """Settings of recovery that are the same for every method; its loss and dropout are the method's own."""
+        return {
+            "steps": self.steps, "batch_size": self.batch_size, "gradient_accumulation": 1,
+            "learning_rate": learning_rate, "schedule": "cosine", "warmup_steps": self.steps // 10,
+            "max_gradient_norm": 1.0, "packing": True, "activation_checkpointing": False,
+            "validation_sequences": self.held_back, "evaluate_every": max(self.steps // 4, 1), "patience": 0,
+        }  # fmt: skip
+
+
+QUICK = Amounts(
+    ratios=(0.2, 0.5), seeds=1, tokens=2048, examples=20, sequences=4, steps=24, learning_rates=(4e-4,), held_back=4,
+    trials=12, paper_trials=6, recovery_steps=2,
+)  # fmt: skip
+"""A trial of twenty minutes: its differences are mostly noise."""

@@ -1,0 +1,34 @@
+"""The bytes that methods are compared at."""
+
+from __future__ import annotations
+
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.config import CompressionConfig
+from qpruner_core.models import inspect_model
+from qpruner_core.models.families import find_family
+from qpruner_core.models.reshape import config_with_shape
+from qpruner_core.planning import Planner
+from qpruner_core.source_policy import SourcePolicy
+
+
+def half_way(config: CompressionConfig, ratio: float) -> int:
+    """Half way between all layers at NF4 and all at INT8, adapters and 16-bit embeddings included, of the model that
+    ``config`` prunes by ``ratio``; its layout must be one whose shape follows from the ratio alone."""
+    dense = inspect_model(config.model, SourcePolicy()).config
+    family = find_family(dense.model_type)
+    planner = Planner(config, dense, family)
+    assert planner.shape_is_known
+    pruned = config_with_shape(dense, family, planner.shape(ratio))
+    settings = config.allocate.model_copy(update={"precisions": (4, 8), "granularity": "layer", "embeddings": False})
+    memory = MemoryModel(pruned, family, config.quantize, settings)
+    groups = len(memory.groups)
+    return (memory.total([4] * groups) + memory.total([8] * groups)) // 2
+
+
+def without_limit(model: str) -> int:
+    """The largest budget that the pipeline takes: below it, only a method's precisions decide on its bytes."""
+    dense = inspect_model(model, SourcePolicy()).config
+    family = find_family(dense.model_type)
+    empty = CompressionConfig(model=model, dataset="none", memory_budget=1)
+    size: int = MemoryModel(dense, family, empty.quantize, empty.allocate).dense_bytes
+    return size - 1

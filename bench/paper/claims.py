@@ -1,0 +1,190 @@
+"""What the benchmark must show, worked out from its rows: a claim holds, does not, or cannot be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from bench.paper.measured import JUDGED
+from bench.paper.methods import LLM_PRUNER, OURS, OURS_FREE, OURS_FROM_TEXT, QPRUNER3
+from bench.paper.report import PaperReport
+from bench.paper.rows import PaperRow, SearchRow, of_method
+from bench.paper.search_comparison import SEARCH_OURS, SEARCH_PAPER
+from bench.peers.document import PeersReport
+
+LESS_MEMORY = 0.3
+FASTER_SEARCH = 0.1
+FASTER_TRIAL = 10.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``holds`` is ``None`` where the rows do not say; ``found``: by how much, in words."""
+
+    what: str
+    where: str
+    holds: bool | None
+    found: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference and its standard error."""
+
+    mean: float
+    error: float
+
+    @property
+    def is_no_worse(self) -> bool:
+        """Whether it is not above zero by more than its standard error; positive is worse."""
+        return self.mean <= self.error
+
+
+def loss_difference(rows: Sequence[PaperRow], others: Sequence[PaperRow], text: str) -> Difference:
+    """By how much the loss of ``rows`` on ``text`` is above that of ``others``, in nats a token.
+
+    Both are means over seeds. The standard error has two parts, independent of each other: of the paired differences
+    over windows of text, and over seeds, where there are several.
+    """
+    ours, theirs = _over_seeds(rows, text), _over_seeds(others, text)
+    paired = [own - other for own, other in zip(ours, theirs, strict=True)]
+    seeds = math.hypot(_seed_error(rows, text), _seed_error(others, text))
+    return Difference(fmean(paired), math.hypot(_error(paired), seeds))
+
+
+def _over_seeds(rows: Sequence[PaperRow], text: str) -> list[float]:
+    return [fmean(losses) for losses in zip(*(row.window_losses[text] for row in rows), strict=True)]
+
+
+def _seed_error(rows: Sequence[PaperRow], text: str) -> float:
+    return _error([fmean(row.window_losses[text]) for row in rows])
+
+
+def _error(values: Sequence[float]) -> float:
+    """Standard error of the mean; 0 of a single value, which tells nothing of it."""
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def mean_accuracy(rows: Sequence[PaperRow]) -> tuple[float, float] | None:
+    """Mean over the judged tasks and over seeds, and its standard error over examples; ``None`` without tasks."""
+    tasks = [(name, measure) for name, measure in JUDGED.items() if name in rows[0].measures]
+    if not tasks:
+        return None
+    shares = [fmean(row.measures[name][measure] for row in rows) for name, measure in tasks]
+    errors = [fmean(row.measures[name][f"{measure}_stderr"] for row in rows) for name, measure in tasks]
+    return fmean(shares), math.hypot(*errors) / len(tasks)
+
+
+def accuracy_loss(rows: Sequence[PaperRow], others: Sequence[PaperRow]) -> Difference | None:
+    """By how much the mean accuracy of ``rows`` is below that of ``others``; its error takes them as independent."""
+    ours, theirs = mean_accuracy(rows), mean_accuracy(others)
+    if ours is None or theirs is None:
+        return None
+    return Difference(theirs[0] - ours[0], math.hypot(ours[1], theirs[1]))
+
+
+def claims(report: PaperReport, peers: PeersReport | None) -> list[Claim]:
+    """All of them, in order."""
+    found: list[Claim] = []
+    for ratio in report.amounts.ratios:
+        for method in (QPRUNER3, OURS, OURS_FROM_TEXT):
+            found += _memory_claims(report, method.name, ratio)
+    for ratio in report.amounts.ratios:
+        for method in (OURS, OURS_FROM_TEXT, OURS_FREE):
+            found += _against_paper(report, method.name, ratio)
+    found += _search_claims(report.searches)
+    if report.speed is not None:
+        times = fmean(report.speed.anew) / max(fmean(report.speed.trial), 1e-9)
+        what = f"a trial is {FASTER_TRIAL:g} times as fast as quantizing anew and evaluating"
+        found.append(Claim(what, "", times >= FASTER_TRIAL, f"{times:.1f} times"))
+    return found + _peer_claims(peers)
+
+
+def _memory_claims(report: PaperReport, method: str, ratio: float) -> list[Claim]:
+    rows, baseline = of_method(report.rows, method, ratio), of_method(report.rows, LLM_PRUNER.name, ratio)
+    if not rows or not baseline:
+        return []
+    where = f"{ratio:.0%}"
+    loaded = 1 - fmean(row.bytes for row in rows) / baseline[0].bytes
+    found = [_less(f"{method}: loaded, {LESS_MEMORY:.0%} less memory than LLM-Pruner", where, loaded)]
+    in_recovery = _recovery_saving(rows, baseline)
+    found.append(_less(f"{method}: in recovery, {LESS_MEMORY:.0%} less memory than LLM-Pruner", where, in_recovery))
+    return found + _quality_claims(rows, baseline, f"{method}: no worse than LLM-Pruner", where)
+
+
+def _recovery_saving(rows: Sequence[PaperRow], baseline: Sequence[PaperRow]) -> float | None:
+    peaks = [row.recovery_quantized for row in rows]
+    reference = baseline[0].recovery
+    if reference is None or any(peak is None for peak in peaks):
+        return None
+    return 1 - fmean(peak.resident for peak in peaks if peak is not None) / reference.resident
+
+
+def _less(what: str, where: str, saving: float | None) -> Claim:
+    if saving is None:
+        return Claim(what, where, None, "not measured")
+    return Claim(what, where, saving >= LESS_MEMORY, f"{saving:.1%} less".replace("-", "−"))
+
+
+def _quality_claims(rows: Sequence[PaperRow], others: Sequence[PaperRow], what: str, where: str) -> list[Claim]:
+    found = []
+    for text in rows[0].window_losses:
+        difference = loss_difference(rows, others, text)
+        found.append(Claim(f"{what}, perplexity on {text}", where, difference.is_no_worse, _times(difference)))
+    accuracy = accuracy_loss(rows, others)
+    if accuracy is not None:
+        said = f"{-accuracy.mean * 100:+.1f} ± {accuracy.error * 100:.1f} points".replace("-", "−")
+        found.append(Claim(f"{what}, mean accuracy", where, accuracy.is_no_worse, said))
+    return found
+
+
+def _times(difference: Difference) -> str:
+    change = math.expm1(difference.mean)
+    error = math.exp(difference.mean) * difference.error
+    return f"{change:+.1%} ± {error:.1%}".replace("-", "−")
+
+
+def _against_paper(report: PaperReport, method: str, ratio: float) -> list[Claim]:
+    rows, paper = of_method(report.rows, method, ratio), of_method(report.rows, QPRUNER3.name, ratio)
+    if not rows or not paper:
+        return []
+    found = []
+    for text in rows[0].window_losses:
+        difference = loss_difference(rows, paper, text)
+        what = f"{method}: lower perplexity than QPruner3 in the same bytes, {text}"
+        found.append(Claim(what, f"{ratio:.0%}", difference.mean < -difference.error, _times(difference)))
+    return found
+
+
+def _search_claims(searches: Sequence[SearchRow]) -> list[Claim]:
+    by_name = {row.name: row for row in searches}
+    if not {SEARCH_OURS, SEARCH_PAPER} <= set(by_name):
+        return []
+    ours, paper = by_name[SEARCH_OURS], by_name[SEARCH_PAPER]
+    what = f"our search reaches QPruner3's final quality in {FASTER_SEARCH:.0%} of its seconds"
+    wanted = paper.best[-1][1]
+    second = next((ours.trials[index].second for index, perplexity in ours.best if perplexity <= wanted), None)
+    if second is None:
+        return [Claim(what, "", False, f"it ends at {ours.best[-1][1]:.2f}, QPruner3's at {wanted:.2f}")]
+    share = second / paper.seconds
+    said = f"{share:.1%} of them: {second:.0f} s of {paper.seconds:.0f} s"
+    return [Claim(what, "", share <= FASTER_SEARCH, said)]
+
+
+def _peer_claims(peers: PeersReport | None) -> list[Claim]:
+    """Each peer beside our default in its bytes, by every text."""
+    found: list[Claim] = []
+    measured = [] if peers is None else [row for row in peers.rows if row.measures]
+    for row in measured:
+        if row.against is None:
+            continue
+        peer = next(other for other in measured if other.name == row.against)
+        if row.name != f"ours, Bayesian, in the bytes of {peer.name}":
+            continue
+        for text in (name for name, measures in row.measures.items() if "acc" not in measures):
+            own, theirs = row.measures[text]["perplexity"], peer.measures[text]["perplexity"]
+            what = f"ours at equal bytes no worse than {peer.name}, perplexity on {text}"
+            found.append(Claim(what, "not pruned", own <= theirs, f"{own / theirs - 1:+.1%}".replace("-", "−")))
+    return found

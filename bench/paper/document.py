@@ -1,0 +1,124 @@
+"""The benchmark as a markdown document, worked out from its report alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.paper.claims import claims
+from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH
+from bench.paper.report import PaperReport
+from bench.paper.tables import at_chance_table, claims_table, results_table, search_table
+from bench.peers.document import PeersReport
+from bench.peers.document import results_table as peers_table
+from qpruner_core.sizes import format_bytes
+
+
+def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | None) -> str:
+    """The document; ``plots``: pictures beside it; ``peers``: what :mod:`bench.peers` found."""
+    parts = [
+        "# The paper's claims, on our model",
+        _made_by(report),
+        *([report.note] if report.note else []),
+        "## Must show",
+        claims_table(claims(report, peers)),
+        "A perplexity or an accuracy is given relative to the other's, with the standard error of the difference: of "
+        "perplexities over windows of text (paired) and over seeds, of accuracies over examples.",
+        "## Bytes against perplexity",
+        _picture(plots, FRONT, "Perplexity against bytes"),
+    ]
+    for ratio in report.amounts.ratios:
+        parts += [f"## {ratio:.0%} pruned", _budget(report, ratio), results_table(report.dense, report.rows, ratio)]
+    parts += ["## How it was measured", _measured(report)]
+    parts += ["## Precision by layer", _picture(plots, PRECISIONS, "Precision by layer")]
+    parts += ["## Recovery", _picture(plots, CURVES, "Held-back loss in recovery"), _tuning(report)]
+    if report.searches:
+        parts += ["## Searches", _searches(report), search_table(report.searches)]
+        parts += [_picture(plots, SEARCH, "Perplexity against seconds of search")]
+    parts += ["## Beside other tools", *_peers(peers)]
+    chance = [(ratio, at_chance_table(report.dense, report.rows, ratio)) for ratio in report.amounts.ratios]
+    if any(table for _, table in chance):
+        parts += ["## Tasks at chance", "This model cannot do these even before it is pruned: they show no damage."]
+        parts += [f"{ratio:.0%} pruned:\n\n{table}" for ratio, table in chance]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _made_by(report: PaperReport) -> str:
+    made = report.machine
+    return (
+        f"Made by `make bench-paper` on {made.date}: {report.model} on {made.machine}, {made.threads} threads; "
+        f"{made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
+    )
+
+
+def _picture(plots: dict[str, Path], name: str, title: str) -> str:
+    return f"![{title}]({plots[name].name})" if name in plots else ""
+
+
+def _budget(report: PaperReport, ratio: float) -> str:
+    budgets = sorted({row.budget for row in report.rows if row.ratio == ratio and row.method == "QPruner3"})
+    if not budgets:
+        return ""
+    return f"QPruner2, QPruner3 and ours have at most {' or '.join(format_bytes(budget) for budget in budgets)}."
+
+
+def _measured(report: PaperReport) -> str:
+    amounts = report.amounts
+    lines = [
+        f"- All methods learn from {report.text_name}, which no evaluation has: recovery is of general text. All take "
+        f"{amounts.steps} steps of {amounts.batch_size} sequences of {amounts.length} tokens, AdamW, cosine schedule, "
+        f"learning rate {report.learning_rate:g}, {amounts.steps // 10} steps of warm-up, and keep the best of the "
+        "evaluations on held-back text. That is far from LLM-Pruner's two epochs of batch 64, for all alike.",
+        "- LLM-Pruner, QPruner1, 2 and 3 are the presets of these names: LLM-Pruner's pruning and cross-entropy. Ours "
+        'is the preset "best": it learns from the dense model\'s predictions; "learning from text" is the same but for '
+        'that; "given only bytes" chooses the ratio of pruning itself.',
+        "- Equal bytes: half way between all layers at NF4 and all at INT8 of the model that LLM-Pruner's pruning "
+        "leaves, with 16-bit embeddings and adapters of rank 8. QPruner1 has the bytes of uniform NF4, LLM-Pruner "
+        "those of 16 bits, its adapters merged.",
+        f"- Seeds: {amounts.seeds} for QPruner3 and ours, from the split of the data on; ± of their perplexities is "
+        "the standard error over seeds.",
+        f"- Perplexity: the first {amounts.tokens} tokens of each text, in windows of 512. Tasks: the first "
+        f"{amounts.examples} examples (at most), zero-shot, acc / acc_norm and the standard error of acc; LAMBADA: "
+        "share of words that greedy decoding gets right, and their perplexity. *Mean*: of LAMBADA, PIQA and ARC-easy "
+        "by acc, and HellaSwag by acc_norm.",
+        "- Models are evaluated with 16-bit modules of the values that the quantized ones multiply with, and their "
+        "rounding of inputs: on a CPU much faster. Bytes are of the quantized model, as it is loaded.",
+        f"- Memory of recovery: the most that a process of its own has resident in {amounts.memory_steps} steps, its "
+        "libraries not counted; the model, its adapters and, where it is learned from, the dense model. On a CPU the "
+        "pipeline trains on de-quantized 16-bit values for speed (*recovery*); *quantized* is the same training on the "
+        "quantized modules, as on a GPU, and what the claims go by. Activations are in both.",
+        "- Seconds of search: of those parts of scoring that the method needs, and of allocating. Seconds of recovery "
+        "are of the pipeline's own training.",
+        f"- QPruner3 tries {amounts.paper_trials} allocations with {amounts.recovery_steps} steps of recovery each, "
+        f"ours {amounts.trials} without.",
+    ]
+    return "\n".join(lines)
+
+
+def _tuning(report: PaperReport) -> str:
+    if not report.tuning:
+        return f"The learning rate of all methods is {report.learning_rate:g}, as given."
+    tried = ", ".join(f"{row.learning_rate:g} ({row.lowest:.3f})" for row in report.tuning)
+    return (
+        "The learning rate of all methods is the one that is best for LLM-Pruner at the first ratio, by held-back "
+        f"loss: {tried}."
+    )
+
+
+def _searches(report: PaperReport) -> str:
+    return (
+        f"On the model that ours pruned by {report.amounts.search_ratio:.0%}, in the same bytes, each with the fitted "
+        "modules that the quantize stage writes. Each is charged what it needs of scoring; what a stage takes beside "
+        "its trials is put before the first. QPruner3's search chooses among 4 and 8 bits for layers by the loss after "
+        "a brief recovery, the others among 4, 8 and 16 with the embeddings by divergence. Perplexity of the best so "
+        "far, by each search's own measure, is of the model with its first adapters, before recovery."
+    )
+
+
+def _peers(peers: PeersReport | None) -> list[str]:
+    if peers is None:
+        return ["Not measured yet: `make bench-peers` puts allocations by other tools beside ours at the same bytes."]
+    measured = [row for row in peers.rows if row.measures]
+    return [
+        "At equal bytes without pruning and without recovery; more of it in [peers.md](peers.md).",
+        peers_table(measured),
+    ]

@@ -1,0 +1,50 @@
+"""How long the benchmark will probably take, from the speed of this machine."""
+
+from __future__ import annotations
+
+from bench.paper.measured import PaperEvaluation
+from bench.paper.methods import METHODS, QPRUNER3, Method
+from bench.paper.run import PaperRun
+from qpruner_core.events import StageName
+from qpruner_core.models.families import find_family
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.prune.blocks import Blocks
+from qpruner_core.stage_times import expected_seconds, matmul_flops
+
+_STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
+_EFFICIENCY = 0.3
+_WITHOUT_COMPUTING = 15.0
+"""Seconds that a row takes for loading, writing and the processes that measure memory."""
+
+
+def expected_duration(run: PaperRun) -> float:
+    """Seconds of the whole run, good to a factor of two or three; rows that exist are not taken off."""
+    amounts = run.amounts
+    setup = run.setup(amounts.learning_rates[0])
+    dense = read_config(run.source.directory / CONFIG_FILE)
+    family = find_family(dense.model_type)
+    weights = Blocks.of(dense, family).total + dense.vocab_size * dense.hidden_size
+    forward = 2.0 * weights / (matmul_flops() * _EFFICIENCY)
+    evaluating = forward * _evaluated_tokens(run.evaluation) + _WITHOUT_COMPUTING
+
+    def row(method: Method, ratio: float, seed: int) -> float:
+        stages, _ = expected_seconds(setup.config(method, ratio, seed, 2**62), dense, family)
+        trained = amounts.paper_trials * amounts.recovery_steps * amounts.batch_size * amounts.length
+        searching = 3 * forward * trained if method.preset == "qpruner3" else 0.0
+        return sum((stages[stage] for stage in _STAGES), searching + evaluating)
+
+    rows = sum(
+        row(method, ratio, seed)
+        for ratio in amounts.ratios
+        for seed in range(amounts.seeds)
+        for method in METHODS
+        if method.repeated or seed == 0
+    )
+    tuning = len(amounts.learning_rates) * row(METHODS[0], amounts.ratios[0], 0)
+    return rows + tuning + 2 * row(QPRUNER3, amounts.ratios[0], 0)
+
+
+def _evaluated_tokens(evaluation: PaperEvaluation) -> int:
+    texts = sum(windows.numel() for windows in evaluation.texts.values())
+    examples = [example.choices for task in evaluation.tasks.values() for example in task]
+    return texts + sum(len(one.context_ids) + sum(map(len, one.choice_ids)) for one in examples)

@@ -1,0 +1,152 @@
+"""The benchmark's pictures, drawn from its raw figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bench.paper.methods import METHODS
+from bench.paper.report import PaperReport
+from bench.paper.rows import PaperRow, SearchRow, of_method
+
+_COLOURS = dict(
+    zip(
+        (method.name for method in METHODS),
+        ("black", "tab:brown", "tab:purple", "tab:blue", "tab:red", "tab:orange", "tab:green"),
+        strict=True,
+    )
+)
+FRONT, SEARCH, PRECISIONS, CURVES = "front", "search", "precisions", "curves"
+
+
+def draw(report: PaperReport, document: Path) -> dict[str, Path]:
+    """Draw all pictures beside ``document``; their files by what they show. Searches are left out if there are none."""
+    files = {name: document.with_name(f"{document.stem}_{name}.png") for name in (FRONT, SEARCH, PRECISIONS, CURVES)}
+    document.parent.mkdir(parents=True, exist_ok=True)
+    _front(report, files[FRONT])
+    _precisions(report, files[PRECISIONS])
+    _curves(report, files[CURVES])
+    if report.searches:
+        _search(report.searches, files[SEARCH])
+    else:
+        del files[SEARCH]
+    return files
+
+
+@contextmanager
+def _figure(path: Path, columns: int, height: float = 4.2) -> Iterator[list[Any]]:
+    """Axes side by side; what is drawn on them is written to ``path``, a small PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(4.6 * columns + 1, height), dpi=90, squeeze=False)
+    yield list(axes[0])
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _front(report: PaperReport, path: Path) -> None:
+    """Bytes against perplexity, a panel a text; a point a method and ratio, the mean over seeds."""
+    texts = list(report.dense.window_losses)
+    with _figure(path, len(texts)) as panels:
+        for axes, text in zip(panels, texts, strict=True):
+            for method, colour in _COLOURS.items():
+                every = [of_method(report.rows, method, ratio) for ratio in report.amounts.ratios]
+                points = sorted(
+                    (fmean(row.bytes for row in rows) / 1e6, fmean(row.measures[text]["perplexity"] for row in rows))
+                    for rows in every
+                    if rows
+                )
+                if points:
+                    axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=method, color=colour)
+            dense = report.dense
+            axes.plot(dense.bytes / 1e6, dense.measures[text]["perplexity"], "k*", markersize=9, label="dense")
+            axes.set_yscale("log")
+            axes.set_xlabel("loaded model, MB")
+            axes.set_ylabel(f"perplexity on {text}, after recovery")
+            axes.grid(alpha=0.3, which="both")
+        panels[0].legend(fontsize=8)
+
+
+def _search(searches: Sequence[SearchRow], path: Path) -> None:
+    """Loss and perplexity of the best so far against seconds; the loss of those searches that share an objective."""
+    shared = searches[0].objective
+    with _figure(path, 2) as (left, right):
+        for row in searches:
+            seconds = [row.trials[index].second for index, _ in row.best]
+            perplexities = [perplexity for _, perplexity in row.best]
+            losses = [row.trials[index].loss for index, _ in row.best]
+            _steps(right, seconds, perplexities, row)
+            if row.objective == shared:
+                _steps(left, seconds, losses, row)
+        left.set_ylabel("best divergence so far, nats a token")
+        right.set_ylabel("perplexity of the best so far, before recovery")
+        for axes in (left, right):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlabel("seconds of search, scoring included")
+            axes.grid(alpha=0.3, which="both")
+        right.legend(fontsize=8)
+
+
+def _steps(axes: Any, seconds: Sequence[float], values: Sequence[float], row: SearchRow) -> None:
+    """What is best stays so until something better is found, or the search is over."""
+    line = axes.step([*seconds, max(row.seconds, seconds[-1])], [*values, values[-1]], where="post", label=row.name)
+    axes.plot(seconds, values, "o", markersize=4, color=line[0].get_color())
+
+
+def _precisions(report: PaperReport, path: Path) -> None:
+    """Bits of every layer, a line a method, a panel a ratio."""
+    from matplotlib.colors import BoundaryNorm
+
+    ratios = report.amounts.ratios
+    with _figure(path, len(ratios)) as panels:
+        for axes, ratio in zip(panels, ratios, strict=True):
+            rows = [of_method(report.rows, method.name, ratio)[:1] for method in METHODS]
+            drawn = [row for found in rows for row in found]
+            if not drawn:
+                continue
+            norm = BoundaryNorm([2, 6, 12, 18], 256)
+            axes.imshow([layer_bits(row) for row in drawn], aspect="auto", cmap="viridis", norm=norm)
+            axes.set_yticks(range(len(drawn)), [row.method for row in drawn], fontsize=7)
+            axes.set_xlabel("layer")
+            axes.set_title(f"{ratio:.0%}: 4 bits dark, 8 green, 16 yellow", fontsize=9)
+
+
+def layer_bits(row: PaperRow) -> list[float]:
+    """The bits of each layer; where its parts differ, the mean over their bytes' worth of weights."""
+    weights: dict[int, list[tuple[float, int]]] = {}
+    for layer, size, bits in zip(row.layers, row.group_bytes, row.bits, strict=True):
+        if layer is not None:
+            weights.setdefault(layer, []).append((size / bits, bits))
+    return [
+        sum(count * bits for count, bits in parts) / sum(count for count, _ in parts)
+        for _, parts in sorted(weights.items())
+    ]
+
+
+def _curves(report: PaperReport, path: Path) -> None:
+    """Held-back loss in recovery against steps, a panel a ratio."""
+    ratios = report.amounts.ratios
+    with _figure(path, len(ratios)) as panels:
+        for axes, ratio in zip(panels, ratios, strict=True):
+            for method, colour in _COLOURS.items():
+                rows = of_method(report.rows, method, ratio)
+                if rows and rows[0].validation:
+                    steps = [step for step, _ in rows[0].validation]
+                    means = [
+                        fmean(losses)
+                        for losses in zip(*([loss for _, loss in row.validation] for row in rows), strict=True)
+                    ]
+                    axes.plot(steps, means, marker="o", markersize=3, label=method, color=colour)
+            axes.set_xlabel("step of recovery")
+            axes.set_ylabel("held-back loss, nats a token")
+            axes.set_title(f"{ratio:.0%} pruned", fontsize=9)
+            axes.grid(alpha=0.3)
+        panels[0].legend(fontsize=7)

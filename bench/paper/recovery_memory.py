@@ -1,0 +1,75 @@
+"""Peak memory of a few steps of recovery, measured in a process of its own (Linux).
+
+Bytes are above that process with its libraries loaded, from before the model is loaded until after the last step.
+Sequences are random tokens of full length, as none takes more.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.resident_memory import MemoryMeter, PhasePeak
+from qpruner_core.data import Example
+from qpruner_core.finetune.batches import Batch, make_batch
+from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.finetune.losses import Distillation
+from qpruner_core.finetune.training import train_adapter
+from qpruner_core.models import load_model
+from qpruner_core.quantize.adapters import attach_adapter
+from qpruner_core.quantize.mixed_model import load_mixed_model
+from qpruner_core.quiet import quieten_libraries
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Training of ``adapter`` on ``model`` as the finetune stage does it, on its quantized modules or on modules of
+    16-bit values, from the text or from the predictions of ``teacher``."""
+
+    model: Path
+    adapter: Path
+    teacher: Path | None
+    quantized: bool
+    steps: int
+    batch_size: int
+    length: int
+
+
+def peak_of(recovery: Recovery) -> PhasePeak:
+    """The peak of ``recovery`` in a new process, a fork of one that has only imported the libraries."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(_measure, recovery, torch.get_num_threads()).result()
+
+
+def _measure(recovery: Recovery, threads: int) -> PhasePeak:
+    torch.set_num_threads(threads)
+    quieten_libraries()
+    meter = MemoryMeter()
+    with meter.phase("recovery"):
+        _train(recovery)
+    return meter.peaks[0]
+
+
+def _train(recovery: Recovery) -> None:
+    base = load_mixed_model(recovery.model, dequantize=not recovery.quantized)
+    model = attach_adapter(base, recovery.adapter, trainable=True, dtype=torch.float32)
+    settings = FinetuneConfig(steps=recovery.steps, batch_size=recovery.batch_size, warmup_steps=0)
+    distillation = None
+    if recovery.teacher is not None:
+        distillation = Distillation(load_model(recovery.teacher).requires_grad_(False))
+    stream = _batches(int(model.config.vocab_size), recovery.batch_size, recovery.length)
+    train_adapter(model, stream, settings, lambda step, loss: None, distillation=distillation)
+
+
+def _batches(vocabulary: int, size: int, length: int) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        rows = torch.randint(vocabulary, (size, length), generator=generator)
+        yield make_batch([[Example(row, row)] for row in rows], torch.device("cpu"))

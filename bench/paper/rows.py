@@ -1,0 +1,134 @@
+"""The raw figures of the benchmark, each on disk as soon as it exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bench.resident_memory import PhasePeak
+from bench.rows import Measures
+
+
+class TrialPoint(BaseModel):
+    """A trial of a search: ``second``: of the search, scoring included, when it ended."""
+
+    origin: str
+    bits: tuple[int, ...]
+    bytes: int
+    loss: float
+    stopped_early: bool
+    second: float
+
+
+class PaperRow(BaseModel):
+    """A method at a ratio with a seed.
+
+    ``config``: digest of its settings. ``ratio``: the one it stands at, ``removed``: share of the layers' parameters
+    that is gone, ``budget``: bytes asked for; ``bytes``: of the loaded model, adapters included unless all modules are
+    in 16 bits, when they can be merged. ``seconds``: of the stages; ``search_seconds``: of what it needs of score and
+    of allocate. ``recovery``: memory of a few steps on modules of 16-bit values, ``recovery_quantized``: on quantized
+    ones; ``teacher``: whether the dense model was in memory too. ``validation``: (step, held-back loss).
+    ``window_losses``: of each text, by window, in nats a token.
+    """
+
+    method: str
+    config: str
+    ratio: float
+    seed: int
+    removed: float
+    budget: int
+    bytes: int
+    groups: list[str] = []
+    layers: list[int | None] = []
+    group_bytes: list[int] = []
+    bits: list[int] = []
+    seconds: dict[str, float] = {}
+    search_seconds: float = 0.0
+    recovery: PhasePeak | None = None
+    recovery_quantized: PhasePeak | None = None
+    teacher: bool = False
+    loss: str = ""
+    validation: list[tuple[int, float]] = []
+    trials: list[TrialPoint] = []
+    window_losses: dict[str, list[float]] = {}
+    measures: Measures = {}
+
+    @property
+    def name(self) -> str:
+        """What tells it from other rows of the same run."""
+        return f"{self.method}-{self.ratio}-{self.seed}"
+
+
+class SearchRow(BaseModel):
+    """A search on the model that ours pruned, within the same bytes. ``scoring``: seconds of what it needs of the score
+    stage; ``seconds``: in all. ``best``: (index of the trial, perplexity before recovery) each time that the best so
+    far changed. ``objective``: what its trials' losses are."""
+
+    name: str
+    config: str
+    objective: str
+    scoring: float
+    seconds: float
+    trials: list[TrialPoint]
+    best: list[tuple[int, float]]
+
+
+class TuningRow(BaseModel):
+    """The baseline's recovery with a learning rate: (step, held-back loss)."""
+
+    name: str
+    config: str
+    learning_rate: float
+    validation: list[tuple[int, float]]
+
+    @property
+    def lowest(self) -> float:
+        """The least of the losses."""
+        return min(loss for _, loss in self.validation)
+
+
+class SpeedRow(BaseModel):
+    """Seconds of trials of the search, and of quantizing anew and evaluating on the same tokens."""
+
+    name: str
+    config: str
+    trial: list[float]
+    anew: list[float]
+
+
+AnyRow = TypeVar("AnyRow", PaperRow, SearchRow, TuningRow, SpeedRow)
+
+
+class Rows:
+    """A folder of rows, a JSON file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, kind: type[AnyRow], name: str, config: str) -> AnyRow | None:
+        """The row of that name that was measured before with the settings of that digest, if it was."""
+        try:
+            row = kind.model_validate_json(self._file(kind, name).read_text(encoding="utf-8"))
+        except (OSError, ValidationError):
+            return None
+        return row if (row.name, row.config) == (name, config) else None
+
+    def keep(self, row: AnyRow) -> None:
+        """Put ``row`` on disk, whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._file(type(row), row.name)
+        partial = file.with_suffix(".part")
+        partial.write_text(row.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        partial.replace(file)
+
+    def _file(self, kind: type[BaseModel], name: str) -> Path:
+        return self._folder / f"{kind.__name__}-{re.sub(r'[^a-z0-9.]+', '-', name.lower())}.json"
+
+
+def of_method(rows: Sequence[PaperRow], method: str, ratio: float) -> list[PaperRow]:
+    """The rows of ``method`` at ``ratio``, one a seed."""
+    return [row for row in rows if (row.method, row.ratio) == (method, ratio)]

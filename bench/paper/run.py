@@ -1,0 +1,208 @@
+"""Measuring every method at every ratio with every seed; each row is on disk as soon as it exists."""
+
+from __future__ import annotations
+
+import gc
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.paper.amounts import Amounts
+from bench.paper.budgets import half_way, without_limit
+from bench.paper.measured import PaperEvaluation, computing_model, loaded_size
+from bench.paper.methods import LLM_PRUNER, METHODS, QPRUNER3, Method, Setup
+from bench.paper.progress import Progress
+from bench.paper.recovery_memory import Recovery, peak_of
+from bench.paper.rows import PaperRow, Rows, TrialPoint, TuningRow
+from bench.paper.stages import FinishedStages, StageRunner
+from bench.resident_memory import PhasePeak
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.config import CompressionConfig
+from qpruner_core.events import StageName
+from qpruner_core.models import ModelSource, load_model
+from qpruner_core.quantize.mixed_model import read_mixed_config
+from qpruner_core.sizes import format_bytes
+
+DENSE = "dense"
+PROC = Path("/proc/self")
+_STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs at one ratio with one seed, which share stages; ``folder``: gone when all of its rows exist."""
+
+    ratio: float
+    seed: int
+    folder: Path
+
+
+class PaperRun:
+    """Rows of the model ``source`` with training text ``text``, measured unless ``work`` has them."""
+
+    def __init__(
+        self, reference: str, source: ModelSource, text: Path, amounts: Amounts, evaluation: PaperEvaluation, work: Path
+    ) -> None:
+        self.amounts = amounts
+        self.evaluation = evaluation
+        self.rows = Rows(work / "rows")
+        self.source = source
+        self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
+        self._work = work
+        self.progress = Progress(sum(len(_methods(cell)) for cell in self._cells()))
+
+    # -- what is compared
+
+    def setup(self, learning_rate: float) -> Setup:
+        """The setup with the learning rate in force."""
+        return Setup(self._setup.model, self._setup.text, self.amounts, learning_rate)
+
+    def budget(self, setup: Setup, method: Method, ratio: float) -> int:
+        """The bytes that ``method`` is asked for at ``ratio``."""
+        free = without_limit(setup.model)
+        return half_way(setup.config(QPRUNER3, ratio, 0, free), ratio) if method.in_budget else free
+
+    def cell(self, ratio: float, seed: int) -> Cell:
+        """Where the runs at ``ratio`` with ``seed`` are."""
+        return Cell(ratio, seed, self._work / f"cell-{ratio}-{seed}")
+
+    def _cells(self) -> Iterator[Cell]:
+        return (self.cell(ratio, seed) for ratio in self.amounts.ratios for seed in range(self.amounts.seeds))
+
+    # -- measuring
+
+    def tune(self) -> list[TuningRow]:
+        """The baseline's recovery with each learning rate, at the first ratio; empty if there is but one."""
+        if len(self.amounts.learning_rates) == 1:
+            return []
+        found = []
+        cell = self.cell(self.amounts.ratios[0], 0)
+        for rate in self.amounts.learning_rates:
+            setup = self.setup(rate)
+            config = setup.config(LLM_PRUNER, cell.ratio, 0, self.budget(setup, LLM_PRUNER, cell.ratio))
+            row = self.rows.find(TuningRow, f"tuning-{rate:g}", config.digest())
+            if row is None:
+                stages = StageRunner(cell.folder).run(f"tuning-{rate:g}", config, "finetune")
+                row = TuningRow(
+                    name=f"tuning-{rate:g}", config=config.digest(), learning_rate=rate,
+                    validation=stages.records["finetune"].summary["validation"],
+                )  # fmt: skip
+                self.rows.keep(row)
+            print(f"learning rate {rate:g}: held-back loss {row.lowest:.4f} nats", flush=True)
+            found.append(row)
+        return found
+
+    def dense(self) -> PaperRow:
+        """The row of the model as it is."""
+        digest = self.source.digest
+        row = self.rows.find(PaperRow, f"{DENSE}-0.0-0", digest)
+        if row is None:
+            model = load_model(self.source.directory)
+            size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+            losses, measures = self.evaluation.measure(model)
+            row = PaperRow(
+                method=DENSE, config=digest, ratio=0.0, seed=0, removed=0.0, budget=size, bytes=size,
+                window_losses=losses, measures=measures,
+            )  # fmt: skip
+            self.rows.keep(row)
+        return row
+
+    def all(self, setup: Setup) -> Iterator[tuple[Cell, list[PaperRow]]]:
+        """The rows of each cell; after the caller has seen them, the cell's folder goes."""
+        for cell in self._cells():
+            yield cell, [self._row(setup, cell, method) for method in _methods(cell)]
+            shutil.rmtree(cell.folder, ignore_errors=True)
+
+    def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow:
+        budget = self.budget(setup, method, cell.ratio)
+        config = setup.config(method, cell.ratio, cell.seed, budget)
+        name = f"{method.name}-{cell.ratio}-{cell.seed}"
+        row = self.rows.find(PaperRow, name, config.digest())
+        if row is not None:
+            self.progress.skip()
+            return row
+        started = time.perf_counter()
+        stages = StageRunner(cell.folder).run(folder_of(method), config, "finetune")
+        row = self._measured(stages, config, method, cell)
+        self.rows.keep(row)
+        gc.collect()
+        self.progress.done(_line(row), time.perf_counter() - started)
+        return row
+
+    def _measured(self, stages: FinishedStages, config: CompressionConfig, method: Method, cell: Cell) -> PaperRow:
+        quantized, adapter = stages.work / "quantize" / "model", stages.work / "finetune" / "adapter"
+        summary = stages.records["finetune"].summary
+        teacher = summary["loss"] == "distillation"
+        plain, on_quantized = self._recovery_memory(quantized, adapter, teacher)
+        losses, measures = self.evaluation.measure(computing_model(quantized, adapter))
+        scoring = stages.parts("score", method.uses)
+        pruned, _, family = read_mixed_config(quantized)
+        space = MemoryModel(pruned, family, config.quantize, config.allocate)
+        best = stages.allocation.best.bits
+        return PaperRow(
+            method=method.name, config=config.digest(), ratio=cell.ratio, seed=cell.seed,
+            removed=float(stages.records["prune"].summary["removed_fraction"]),
+            budget=config.memory_budget, bytes=loaded_size(quantized, adapter),
+            groups=[group.name for group in space.groups], layers=[group.layer for group in space.groups],
+            group_bytes=[space.group(index, bits) for index, bits in enumerate(best)], bits=list(best),
+            seconds={stage: stages.seconds(stage) for stage in _STAGES},
+            search_seconds=scoring + stages.seconds("allocate"),
+            recovery=plain, recovery_quantized=on_quantized, teacher=teacher,
+            loss=summary["loss"], validation=summary["validation"], trials=trial_points(stages, scoring),
+            window_losses=losses, measures=measures,
+        )  # fmt: skip
+
+    def _recovery_memory(
+        self, quantized: Path, adapter: Path, teacher: bool
+    ) -> tuple[PhasePeak | None, PhasePeak | None]:
+        """Peaks on modules of 16-bit values, and on the quantized ones; ``None`` where they are not measured."""
+        if not PROC.is_dir():
+            return None, None
+        amounts = self.amounts
+        plain = Recovery(
+            quantized, adapter, self.source.directory if teacher else None, quantized=False,
+            steps=amounts.memory_steps, batch_size=amounts.batch_size, length=amounts.length,
+        )  # fmt: skip
+        peak = peak_of(plain)
+        if not amounts.memory_on_quantized:
+            return peak, None
+        _, precision, _ = read_mixed_config(quantized)
+        nothing_is_quantized = set(precision.bits.values()) == {16}
+        return peak, peak if nothing_is_quantized else peak_of(replace(plain, quantized=True))
+
+
+def trial_points(stages: FinishedStages, scoring: float) -> list[TrialPoint]:
+    """The trials of a search with the seconds at which each ended. What the stage took beside measuring trials is put
+    before the first, so that no allocation looks found sooner than it was."""
+    trials = stages.allocation.trials
+    second = scoring + max(stages.seconds("allocate") - sum(trial.seconds for trial in trials), 0.0)
+    points = []
+    for trial in trials:
+        second += trial.seconds
+        point = TrialPoint(
+            origin=trial.origin, bits=trial.bits, bytes=trial.bytes, loss=trial.loss,
+            stopped_early=trial.stopped_early, second=second,
+        )  # fmt: skip
+        points.append(point)
+    return points
+
+
+def _methods(cell: Cell) -> list[Method]:
+    """Those that are measured with the seed of ``cell``."""
+    return [method for method in METHODS if method.repeated or cell.seed == 0]
+
+
+def folder_of(method: Method) -> str:
+    """The name of the folder of its stages."""
+    return re.sub(r"[^a-z0-9]+", "-", method.name.lower())
+
+
+def _line(row: PaperRow) -> str:
+    text, measures = next(iter(row.measures.items()))
+    return (
+        f"{row.method} at {row.ratio:.0%}, seed {row.seed}: {format_bytes(row.bytes)}, "
+        f"perplexity {measures['perplexity']:.2f} on {text}"
+    )

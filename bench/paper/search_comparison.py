@@ -1,0 +1,152 @@
+"""Searches beside each other on one pruned model within the same bytes: how good an allocation each has found when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from bench.paper.measured import window_losses
+from bench.paper.methods import EVERYTHING, INFORMATION, OURS, TRIED, Setup
+from bench.paper.rows import SearchRow, SpeedRow, TrialPoint
+from bench.paper.run import Cell, PaperRun, folder_of, trial_points
+from bench.paper.stages import FinishedStages, StageRunner
+from bench.trial_speed import measure_speed
+from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import PreparedData
+from qpruner_core.events import CancelToken, ignore_event
+from qpruner_core.models import load_model
+from qpruner_core.models.families import family_of
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.planning import make_plan
+from qpruner_core.presets import PRESETS
+from qpruner_core.quantize.groups import precision_groups
+from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.stage import StageContext
+from qpruner_core.stage_store import StageStore
+
+SEARCH_OURS = "ours"
+SEARCH_PAPER = "QPruner3"
+_WINDOWS = 8
+"""Of the first text, that the best allocations so far are measured on."""
+_SPEED_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Search:
+    """A way to search; ``allocate``: settings that differ from ours; ``uses``: parts of the score stage it needs."""
+
+    name: str
+    uses: tuple[str, ...]
+    allocate: dict[str, Any] = field(default_factory=dict)
+    paper: bool = False
+
+
+SEARCHES = (
+    Search(SEARCH_OURS, EVERYTHING),
+    Search(SEARCH_PAPER, TRIED, dict(PRESETS["qpruner3"]["allocate"]), paper=True),
+    Search("plain Gaussian process", TRIED, {"prior": "none"}),
+    Search("random", ("quantizing",), {"search": "random"}),
+    Search("mutual information only", INFORMATION, {"search": "mutual_information"}),
+    Search("knapsack only", EVERYTHING, {"search": "knapsack"}),
+)
+"""The first and the last four choose among the same allocations; the paper's knows layers at 4 or 8 bits."""
+
+
+class SearchComparison:
+    """The searches in ``cell``, where ours has been; ``setup``: of the run."""
+
+    def __init__(self, run: PaperRun, setup: Setup, cell: Cell) -> None:
+        self._run, self._setup, self._cell = run, setup, cell
+        self._windows = next(iter(run.evaluation.texts.values()))[:_WINDOWS]
+
+    def rows(self) -> list[SearchRow]:
+        """A row a search, measured unless it was before."""
+        return [self._row(search) for search in SEARCHES]
+
+    def speed(self) -> SpeedRow:
+        """A trial of our search against quantizing the model anew and evaluating it on the same tokens."""
+        config = self._config(SEARCHES[0])
+        row = self._run.rows.find(SpeedRow, "trial speed", config.digest())
+        if row is None:
+            layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the bits
+            of_layers = config.model_copy(update={"allocate": layers})
+            model, bank = self._bank(self._stages(SEARCHES[0], config), of_layers)
+            memory = MemoryModel(model.config, family_of(model), config.quantize, layers)
+            tokens = self._windows[:2, : config.sequence_length]
+            speed = measure_speed(model, bank, memory, tokens, _SPEED_TRIALS, lambda done, total: None)
+            row = SpeedRow(name="trial speed", config=config.digest(), trial=speed.trial, anew=speed.anew)
+            self._run.rows.keep(row)
+        return row
+
+    def _config(self, search: Search) -> CompressionConfig:
+        amounts = self._run.amounts
+        budget = self._run.budget(self._setup, OURS, self._cell.ratio)
+        config = self._setup.config(OURS, self._cell.ratio, self._cell.seed, budget)
+        changes = dict(search.allocate)
+        if search.paper:
+            changes |= {"trials": amounts.paper_trials, "recovery_steps": amounts.recovery_steps}
+        allocate = type(config.allocate).model_validate(config.allocate.model_dump() | changes)
+        finetune = config.finetune.model_copy(update={"loss": "cross_entropy"}) if search.paper else config.finetune
+        return config.model_copy(update={"allocate": allocate, "finetune": finetune})
+
+    def _stages(self, search: Search, config: CompressionConfig) -> FinishedStages:
+        folder = folder_of(OURS) if search.name == SEARCH_OURS else f"search-{search.name.replace(' ', '-')}"
+        return StageRunner(self._cell.folder).run(folder, config, "allocate")
+
+    def _row(self, search: Search) -> SearchRow:
+        config = self._config(search)
+        row = self._run.rows.find(SearchRow, search.name, config.digest())
+        if row is None:
+            stages = self._stages(search, config)
+            scoring = stages.parts("score", search.uses)
+            trials = trial_points(stages, scoring)
+            row = SearchRow(
+                name=search.name, config=config.digest(), objective=config.allocate.objective, scoring=scoring,
+                seconds=scoring + stages.seconds("allocate"), trials=trials,
+                best=self._perplexities(stages, config, trials),
+            )  # fmt: skip
+            self._run.rows.keep(row)
+        found = row.best[-1][1]
+        print(f"search by {row.name}: {row.seconds:.0f} s, perplexity {found:.2f} before recovery", flush=True)
+        return row
+
+    def _perplexities(
+        self, stages: FinishedStages, config: CompressionConfig, trials: list[TrialPoint]
+    ) -> list[tuple[int, float]]:
+        model, bank = self._bank(stages, config)
+        found = []
+        for index in improvements(trials):
+            bank.apply(trials[index].bits)
+            losses = window_losses(model, self._windows)
+            found.append((index, math.exp(sum(losses) / len(losses))))
+        return found
+
+    def _bank(self, stages: FinishedStages, config: CompressionConfig) -> tuple[PreTrainedModel, PrecisionBank]:
+        """The pruned model of ``stages``, and its modules at the values that its trials had."""
+        model = load_model(stages.work / "prune" / "model")
+        groups = precision_groups(model, family_of(model), config.allocate)
+        dense = read_config(self._run.source.directory / CONFIG_FILE)
+        context = StageContext(
+            stage="allocate", config=config, source=self._run.source, dataset_sha256="",
+            plan=make_plan(config, dense), data=_fitted_before, store=StageStore(stages.work), emit=ignore_event,
+            cancel=CancelToken(),
+        )  # fmt: skip
+        return model, fitted_bank(context, model, groups, lambda done: None)
+
+
+def improvements(trials: Sequence[TrialPoint]) -> list[int]:
+    """Indices of the trials that were the best so far when they ended; a trial that was stopped early never is."""
+    found: list[int] = []
+    for index, trial in enumerate(trials):
+        if not trial.stopped_early and (not found or trial.loss < trials[found[-1]].loss):
+            found.append(index)
+    return found
+
+
+def _fitted_before() -> PreparedData:
+    raise RuntimeError("The score stage has left no fits of some modules.")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench.paper.claims import Claim, claims, loss_difference, mean_accuracy
+from bench.paper.rows import SpeedRow
+from bench.peers.document import PeersReport
+from bench.peers.rows import PeerRow
+from bench.report import Machine
+from tests.bench.paper.made_up_rows import TEXT, report, row, search
+
+BASELINE = row("LLM-Pruner", size=1000, recovery=1000, quantized=1000)
+
+
+def _holds(found: list[Claim], beginning: str) -> list[bool | None]:
+    return [claim.holds for claim in found if claim.what.startswith(beginning)]
+
+
+def test_the_difference_of_losses_is_paired_by_window() -> None:
+    found = loss_difference([row("a", (3.1, 4.1))], [row("b", (3.0, 4.0))], TEXT)
+
+    assert found.mean == pytest.approx(0.1)
+    assert found.error == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_error_of_a_difference_has_that_over_windows_and_that_over_seeds() -> None:
+    seeds = [row("a", (3.0, 4.0)), row("a", (3.4, 4.6), seed=1)]
+
+    found = loss_difference(seeds, [row("b", (3.0, 4.0))], TEXT)
+
+    assert found.mean == pytest.approx(0.25)
+    over_windows, over_seeds = 0.05, 0.25  # of (0.2, 0.3), and of (3.5, 4.0)
+    assert found.error == pytest.approx(math.hypot(over_windows, over_seeds))
+
+
+def test_accuracy_is_the_mean_of_the_judged_tasks_alone() -> None:
+    assert mean_accuracy([row("a", accuracy=0.6)]) == pytest.approx((0.6, 0.04 / math.sqrt(2)))
+
+
+@pytest.mark.parametrize(("size", "holds"), [(700, True), (701, False)])
+def test_thirty_percent_less_memory_is_counted_to_the_byte(size: int, holds: bool) -> None:
+    assert _holds(claims(report([BASELINE, row("ours", size=size)]), None), "ours: loaded") == [holds]
+
+
+def test_memory_in_recovery_is_that_on_quantized_modules_against_the_baseline_in_16_bits() -> None:
+    rows = [BASELINE, row("ours", recovery=1000, quantized=600), row("QPruner3", recovery=600, quantized=None)]
+    found = claims(report(rows), None)
+
+    assert _holds(found, "ours: in recovery") == [True]
+    assert _holds(found, "QPruner3: in recovery") == [None]
+
+
+def test_quality_is_no_worse_within_the_standard_error_and_worse_beyond_it() -> None:
+    noisy = [BASELINE, row("ours", (3.3, 3.9))]  # 0.1 ± 0.2
+    worse = [BASELINE, row("ours", (3.3, 4.2))]  # 0.25 ± 0.05
+
+    assert _holds(claims(report(noisy), None), "ours: no worse than LLM-Pruner, perplexity") == [True]
+    assert _holds(claims(report(worse), None), "ours: no worse than LLM-Pruner, perplexity") == [False]
+
+
+def test_accuracy_far_below_the_baseline_is_worse() -> None:
+    found = claims(report([BASELINE, row("ours", accuracy=0.3)]), None)
+
+    assert _holds(found, "ours: no worse than LLM-Pruner, mean accuracy") == [False]
+
+
+def test_lower_perplexity_than_the_paper_must_be_beyond_the_standard_error() -> None:
+    clear = [row("QPruner3"), row("ours", (2.8, 3.8))]
+    unclear = [row("QPruner3"), row("ours", (2.7, 4.1))]
+
+    assert _holds(claims(report(clear), None), "ours: lower perplexity") == [True]
+    assert _holds(claims(report(unclear), None), "ours: lower perplexity") == [False]
+
+
+def test_our_search_counts_from_the_first_allocation_as_good_as_the_papers_last() -> None:
+    paper = search("QPruner3", [(100.0, 3.0, 60.0), (1000.0, 2.0, 50.0)], objective="recovered")
+    fast = search("ours", [(20.0, 1.0, 55.0), (90.0, 0.9, 50.0), (500.0, 0.8, 40.0)])
+    slow = search("ours", [(20.0, 1.0, 55.0), (110.0, 0.9, 49.0)])
+    never = search("ours", [(20.0, 1.0, 55.0)])
+
+    for ours, holds, found in ((fast, True, "9.0%"), (slow, False, "11.0%"), (never, False, "ends at 55.00")):
+        (claim,) = [one for one in claims(report([], [ours, paper]), None) if "final quality" in one.what]
+        assert claim.holds is holds
+        assert found in claim.found
+
+
+@pytest.mark.parametrize(("anew", "holds"), [(10.0, True), (9.9, False)])
+def test_a_trial_must_be_ten_times_as_fast_as_quantizing_anew(anew: float, holds: bool) -> None:
+    speed = SpeedRow(name="trial speed", config="", trial=[0.5, 1.5], anew=[anew, anew])
+
+    assert _holds(claims(report([], speed=speed), None), "a trial") == [holds]
+
+
+@pytest.mark.parametrize(("ours", "holds"), [(20.0, True), (20.1, False)])
+def test_ours_is_held_against_every_peer_in_its_bytes(ours: float, holds: bool) -> None:
+    rows = [
+        PeerRow(name="a peer", tool="a 1", settings={}, measures={TEXT: {"perplexity": 20.0}}),
+        PeerRow(
+            name="ours, Bayesian, in the bytes of a peer", tool="qpruner 1", settings={}, against="a peer",
+            measures={TEXT: {"perplexity": ours}},
+        ),
+    ]  # fmt: skip
+    machine = Machine(machine="a machine", threads=1, versions="", date="")
+    peers = PeersReport(model="tiny", tokens=1, examples=1, sequences=1, length=1, machine=machine, rows=rows)
+
+    assert _holds(claims(report([]), peers), "ours at equal bytes") == [holds]

@@ -1,0 +1,109 @@
+"""The benchmark itself, on a tiny model and tiny data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.paper import __main__ as paper
+from bench.paper import run
+from bench.paper.methods import METHODS, OURS, OURS_FROM_TEXT, QPRUNER3
+from bench.paper.report import PaperReport
+from bench.paper.rows import PaperRow
+from bench.paper.search_comparison import SEARCHES
+from tests.tiny_model import build_tiny_llama, topic_paragraphs
+
+TASKS = ("lambada", "piqa", "arc_easy", "hellaswag", "boolq", "winogrande", "arc_challenge", "openbookqa")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_llama(
+        tmp_path_factory.mktemp("tiny") / "llama", train_steps=20, num_hidden_layers=8, intermediate_size=256,
+        dtype="bfloat16",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("data")
+    (directory / "text").mkdir()
+    (directory / "eval").mkdir()
+    paragraphs = topic_paragraphs(100_000)
+    for name in ("wikitext2_valid_slice.txt", "ptb_valid.txt"):
+        (directory / "text" / name).write_text("\n\n".join(paragraphs[:30]))
+    for name in ("c4_demo.jsonl", "novels_lambada_passages.jsonl"):
+        (directory / "text" / name).write_text("\n".join(json.dumps({"text": text}) for text in paragraphs[30:]))
+    for name in TASKS:
+        choices = ["statement"] if name == "lambada" else ["statement", "expression"]
+        row = {"task": name, "id": "1", "context": "The assert", "choices": choices, "label": 0}
+        (directory / "eval" / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 2)
+    return directory
+
+
+def _arguments(model: Path, data: Path, tmp_path: Path) -> list[str]:
+    return [
+        "--model", str(model), "--data", str(data), "--output", str(tmp_path / "out" / "paper.md"),
+        "--work-dir", str(tmp_path / "work"), "--tokens", "512", "--examples", "2", "--sequences", "2",
+        "--length", "32", "--steps", "2", "--held-back", "2", "--seeds", "1", "--trials", "3", "--paper-trials", "2",
+        "--recovery-steps", "1", "--ratios", "0.2", "--learning-rates", "4e-4", "--no-recovery-on-quantized",
+    ]  # fmt: skip
+
+
+def test_a_run_that_was_ended_goes_on_and_the_document_follows_from_the_json_alone(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = _arguments(model, data, tmp_path)
+    undisturbed, calls = run.PaperRun._measured, []
+
+    def interrupted(self: run.PaperRun, *given: object) -> PaperRow:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return undisturbed(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run.PaperRun, "_measured", interrupted)
+    assert paper.main(arguments) == 130
+    assert "goes on" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+    assert paper.main(arguments) == 0
+
+    assert "Expected:" in capsys.readouterr().out
+    assert len(calls) == len(METHODS) + 1  # each once, and the one that was ended twice
+    document = tmp_path / "out" / "paper.md"
+    report = PaperReport.model_validate_json(document.with_suffix(".json").read_text())
+    _check(report)
+    assert not list((tmp_path / "work").glob("*/cell-*"))  # checkpoints are gone, rows are not
+
+    written = document.read_text()
+    document.unlink()
+    assert paper.main([*arguments, "--render"]) == 0
+    assert document.read_text() == written
+    assert paper.main(arguments) == 0
+    assert len(calls) == len(METHODS) + 1
+
+
+def _check(report: PaperReport) -> None:
+    rows = {row.method: row for row in report.rows}
+    assert list(rows) == [method.name for method in METHODS]
+    assert set(report.dense.measures) == {
+        "WikiText-2", "PTB", "LAMBADA", "PIQA", "ARC-easy", "HellaSwag", "BoolQ", "WinoGrande", "ARC-challenge",
+        "OpenBookQA",
+    }  # fmt: skip
+    assert set(rows["LLM-Pruner"].bits) == {16}
+    assert set(rows["QPruner1"].bits) == {4}
+    assert rows["QPruner1"].bytes < rows["QPruner3"].bytes < rows["LLM-Pruner"].bytes < report.dense.bytes
+    budget = rows[QPRUNER3.name].budget
+    assert all(row.bytes <= row.budget == budget for row in report.rows if "QPruner1" != row.method != "LLM-Pruner")
+    assert rows[OURS.name].bits == rows[OURS_FROM_TEXT.name].bits
+    assert (rows[OURS.name].loss, rows[OURS_FROM_TEXT.name].loss) == ("distillation", "cross_entropy")
+    assert rows[OURS.name].seconds["prune"] == rows[OURS_FROM_TEXT.name].seconds["prune"]  # one stage, taken over
+    assert all(row.validation[0][0] == 0 and row.validation[-1][0] == 2 for row in report.rows)
+    assert [search.name for search in report.searches] == [search.name for search in SEARCHES]
+    ours, paper_search = report.searches[:2]
+    assert (ours.objective, paper_search.objective) == ("divergence", "recovered")
+    assert ours.trials[-1].second == pytest.approx(ours.seconds)
+    assert report.speed is not None
