@@ -53,7 +53,7 @@ class AllocateConfig(StrictModel):
         default=(4, 8, 16), description="Bits that the weights of a layer may have."
     )
     granularity: Literal["layer", "block", "module"] = Field(
-        default="layer", description="What has bits of its own: a layer, its attention and its MLP, or every module."
+        default="block", description="What has bits of its own: a layer, its attention and its MLP, or every module."
     )
     embeddings: bool = Field(
         default=True, description="The embeddings and the head may have 8 bits, where that is the better use of bytes."

@@ -20,7 +20,7 @@ OUTSIDE = 2  # embeddings and head
 
 
 def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
-    groups = precision_groups(model, find_family("llama"), AllocateConfig(embeddings=True))
+    groups = precision_groups(model, find_family("llama"), AllocateConfig(granularity="layer"))
     return PrecisionBank(model, groups, double_quant=True, capacity=capacity, on_group=lambda *_: None)
 
 
