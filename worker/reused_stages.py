@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.database import utc_now
 from app.jobs.lease import Lease, hold
-from app.jobs.models import Job, JobTrial, StageResult
+from app.jobs.models import Job, JobMetric, JobTrial, StageResult
 from qpruner_core.allocate.known_trials import KNOWN_TRIALS, KnownTrials, trial_key
 from qpruner_core.config import parse_config
 from qpruner_core.errors import InvalidConfigError
@@ -92,7 +92,7 @@ def donors(session: Session, lease: Lease, wanted: StageWanted) -> Sequence[Stag
 
 
 def record_reuse(session: Session, lease: Lease, donor: StageResult) -> None:
-    """Write that the job has a finished stage of another's. Raises :class:`LeaseLost`."""
+    """Write that the job has a finished stage of another's, and what that told. Raises :class:`LeaseLost`."""
     job = hold(session, lease)
     session.merge(
         StageResult(
@@ -101,6 +101,22 @@ def record_reuse(session: Session, lease: Lease, donor: StageResult) -> None:
             files=donor.files, summary=donor.summary, finished_at=utc_now(),
         )
     )  # fmt: skip
+    _copy_told(session, job.id, donor)
+
+
+def _copy_told(session: Session, job_id: str, donor: StageResult) -> None:
+    """Give the job what a stage tells on its way: the search its trials, recovery its curves."""
+    if donor.stage == "allocate":
+        for trial in session.scalars(select(JobTrial).where(JobTrial.job_id == donor.job_id)):
+            session.merge(
+                JobTrial(
+                    job_id=job_id, index=trial.index, origin=trial.origin, bits=trial.bits, bytes=trial.bytes,
+                    loss=trial.loss, screening_loss=trial.screening_loss, stopped_early=trial.stopped_early,
+                )
+            )  # fmt: skip
+    curves = (JobMetric.job_id == donor.job_id, JobMetric.name.startswith(f"{donor.stage}."))
+    for point in session.scalars(select(JobMetric).where(*curves)):
+        session.merge(JobMetric(job_id=job_id, name=point.name, step=point.step, value=point.value))
 
 
 def known_trials(session: Session, lease: Lease) -> tuple[str, list[JobTrial]] | None:

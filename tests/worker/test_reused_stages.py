@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app.jobs import service
-from app.jobs.models import JobTrial
+from app.jobs.models import JobMetric, JobTrial
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
 from tests.worker.bench import CONFIG, Bench, run_bench
@@ -61,6 +61,28 @@ def test_reused_stages_give_the_artifacts_of_a_run_that_computes_all(bench: Benc
     second = run(bench, OTHER)
     assert bench.installation.reused(second).keys() == set(SHARED)
     assert bench.installation.artifacts(second) == bench.installation.artifacts(fresh)
+
+
+def test_trials_and_curves_of_reused_stages_are_told_again_also_after_the_first_job_is_gone(bench: Bench) -> None:
+    first = run(bench, CONFIG)
+    trials, curves = told_of(bench, first, "allocate")
+    second = run(bench, CONFIG)
+    delete(bench, first)
+    assert "allocate" in bench.installation.reused(second)
+    assert len(trials) == 4
+    assert curves
+    assert told_of(bench, second, "allocate") == (trials, curves)
+
+
+def told_of(bench: Bench, job_id: str, stage: str) -> tuple[list[Any], list[Any]]:
+    """The job's trials, and its curves of ``stage``."""
+    names = (JobTrial.index, JobTrial.origin, JobTrial.bits, JobTrial.bytes, JobTrial.loss, JobTrial.screening_loss)
+    points = (JobMetric.name, JobMetric.step, JobMetric.value)
+    with bench.installation.sessions() as session:
+        trials = session.execute(select(*names).where(JobTrial.job_id == job_id).order_by(JobTrial.index)).all()
+        of_stage = (JobMetric.job_id == job_id, JobMetric.name == f"{stage}.loss")
+        curves = session.execute(select(*points).where(*of_stage).order_by(JobMetric.step)).all()
+    return list(trials), list(curves)
 
 
 def test_nothing_is_taken_from_another_tenant_or_from_other_settings(bench: Bench) -> None:
