@@ -98,6 +98,7 @@ def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
         "model": {"digest": context.source.digest, "revision": context.source.revision},
         "dataset": {"sha256": context.dataset_sha256, "tokens_digest": context.data().digest},
         "machine": {"device": best_device().type, "threads": torch.get_num_threads()},
+        "recovery_loss": _summary(context, "finetune").get("loss"),  # of "auto", what was chosen by free memory
         "prune_ratio": pruning_of(context).ratio,
         "pruning": pruning_of(context).model_dump(mode="json"),
         "bits": dict(zip(allocation.groups, allocation.best.bits, strict=True)),

@@ -26,7 +26,9 @@ class Bf16:
         return {"weight": weight.to(torch.bfloat16).contiguous()}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
-        """The weight itself."""
+        """The weight itself. Raises :class:`ValueError` where it is quantized."""
+        if not tensors["weight"].is_floating_point():
+            raise ValueError(f"weights of dtype {tensors['weight'].dtype} are not in 16 bits")
         return tensors["weight"]
 
     def grid(self, tensors: Tensors) -> Grid | None:
@@ -43,7 +45,7 @@ class Bf16:
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A plain linear module."""
-        rows, columns = tensors["weight"].shape
+        rows, columns = self.decode(tensors).shape
         linear = nn.Linear(columns, rows, bias=False, device="meta")
         linear.weight = nn.Parameter(tensors["weight"], requires_grad=False)
         if bias is not None:

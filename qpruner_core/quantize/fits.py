@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -42,7 +43,7 @@ class Fits:
         """Fit each (module name, bits) of ``wanted`` that has no file yet; ``on_module`` is told how many are done."""
         missing: dict[str, list[int]] = {}
         for name, bits in wanted:
-            if not self._path(name, bits).is_file():
+            if not _is_whole(self._path(name, bits)):
                 missing.setdefault(name, []).append(bits)
         if not missing:
             return
@@ -78,6 +79,15 @@ class Fits:
 
     def _path(self, name: str, bits: int) -> Path:
         return self._directory / f"{name}.{bits}.safetensors"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of a fit is there, and not cut off by a loss of power."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return bool(file.keys())
+    except (OSError, SafetensorError):
+        return False
 
 
 def fit(

@@ -41,7 +41,8 @@ def test_a_checkpoint_without_a_tensor_is_refused(tiny_llama: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "damage",
-    ["no weights", "truncated", "a scale is missing", "a stranger's tensor", "wrong shape", "bits", "no adapter",
+    ["no weights", "truncated", "a scale is missing", "a stranger's tensor", "wrong shape", "bits",
+     "more bits than it has", "no adapter",
      "half an adapter", "a config that is a list"],
 )  # fmt: skip
 def test_a_damaged_checkpoint_is_refused_whatever_is_wrong_with_it(
@@ -67,6 +68,10 @@ def test_a_damaged_checkpoint_is_refused_whatever_is_wrong_with_it(
         config.write_text("[1, 2]")
     elif damage == "bits":
         config.write_text(config.read_text().replace('"bits": {', '"bits": {"model.norm": 4,', 1))
+    elif damage == "more bits than it has":
+        module = '"model.layers.1.mlp.down_proj": '
+        assert f"{module}8" in config.read_text()
+        config.write_text(config.read_text().replace(f"{module}8", f"{module}16"))
     else:
         tensors = load_file(weights)
         if damage == "a scale is missing":
