@@ -6,15 +6,11 @@ import functools
 import hashlib
 import json
 import os
-import random
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 import qpruner_core.allocate.stage
 import qpruner_core.evaluate.stage
@@ -32,6 +28,7 @@ from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, reso
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
 from qpruner_core.quantize.mixed_model import read_mixed_config
+from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import RunPlan, StageContext
@@ -143,15 +140,6 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
         )
     )
     return record
-
-
-def seed_everything(seed: int, stage: StageName) -> None:
-    """Start every random number generator anew, so that a stage does not depend on which ran before it here."""
-    number = int.from_bytes(hashlib.sha256(f"{seed}/{stage}".encode()).digest()[:4])
-    random.seed(number)
-    np.random.seed(number)  # scikit-learn and scikit-optimize fall back on it
-    torch.manual_seed(number)
-    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:

@@ -45,6 +45,13 @@ class AllocateConfig(StrictModel):
         le=64,
         description="Allocations asked for at once: those of a batch do not learn of each other.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that measure the trials of a batch at once, each with a model in memory and its share "
+        "of the CPU's threads; a GPU is shared by all of them. At most as many as batch.",
+    )
     front_points: int = Field(
         default=0, ge=0, le=100,
         description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
@@ -70,4 +77,11 @@ class AllocateConfig(StrictModel):
     def _prior_of_the_objective(self) -> AllocateConfig:
         if self.objective == "recovered" and self.search == "bayesian" and self.prior == "additive":
             raise ValueError('scores say nothing of a loss after recovery: with objective "recovered" set prior "none"')
+        return self
+
+    @model_validator(mode="after")
+    def _work_for_all(self) -> AllocateConfig:
+        if self.workers > self.batch:
+            few = f"a batch of {self.batch} leaves some of {self.workers} workers idle"
+            raise ValueError(f"{few}: set batch to at least {self.workers}")
         return self

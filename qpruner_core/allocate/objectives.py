@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.allocate.known_trials import KnownTrials
+from qpruner_core.allocate.known_trials import KnownTrial, KnownTrials
 from qpruner_core.allocate.space import Allocation
 from qpruner_core.allocate.trial import Measurement, Proposal
 from qpruner_core.finetune.batches import batches, in_batches
@@ -19,14 +19,41 @@ from qpruner_core.finetune.validation import keep_back, validation_loss
 from qpruner_core.models import load_model
 from qpruner_core.quantize.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.quantize.fits import Fits
-from qpruner_core.quantize.groups import PrecisionGroup, bits_by_module
+from qpruner_core.quantize.groups import PrecisionGroup, bits_by_module, precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
 from qpruner_core.stage import StageContext
 
 Objective = Callable[[Proposal], Measurement]
+MeasureAll = Callable[[Sequence[Proposal]], Iterable[Measurement]]
+"""Of proposals that need not wait for each other; answers come in their order."""
 OnProgress = Callable[[float], None]
+
+
+def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
+    """What the settings of the run judge trials by, with a model of its own."""
+    model = load_model(context.finished("prune") / "model").to(best_device())
+    groups = precision_groups(model, context.plan.family, context.config.allocate)
+    if context.config.allocate.objective == "recovered":
+        return recovered_objective(RecoveredLoss(context, groups, on_progress))
+    return divergence_objective(context, model, groups, on_progress)
+
+
+def make_fits(context: StageContext, on_progress: OnProgress) -> None:
+    """Fit every module at every precision that an objective reads, so that it has nothing to write."""
+    model = load_model(context.finished("prune") / "model").to(best_device())
+    groups = precision_groups(model, context.plan.family, context.config.allocate)
+    recovered = context.config.allocate.objective == "recovered"  # trains the adapters of 16-bit modules too
+    wanted = [pair for pair in _in_layers(groups) if recovered or pair[1] != 16]
+    Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
+
+
+def _in_layers(groups: Sequence[PrecisionGroup]) -> list[tuple[str, int]]:
+    """Every linear module of the layers with each of the bits that it may have."""
+    return [
+        (name, bits) for group in groups for name in group.modules for bits in group.options if group.layer is not None
+    ]
 
 
 def divergence_objective(
@@ -37,9 +64,10 @@ def divergence_objective(
     A trial runs only the layers from the first changed one on, on a little text first; see :class:`Proposal`.
     """
     settings = context.config.allocate
-    bank = fitted_bank(context, model, groups, on_progress)
+    bank = fitted_bank(context, model, groups, on_progress, processes=settings.workers)
     calibration = context.data().calibration[: settings.calibration_sequences]
-    divergence = Divergence(model, context.plan.family, calibration, capacity=free_memory(model.device) // 4)
+    capacity = free_memory(model.device) // (4 * settings.workers)
+    divergence = Divergence(model, context.plan.family, calibration, capacity=capacity)
 
     def measure(proposal: Proposal) -> Measurement:
         started = time.perf_counter()
@@ -64,15 +92,13 @@ class RecoveredLoss:
         self._settings = context.config.finetune.model_copy(update={"steps": context.config.allocate.recovery_steps})
         base = load_model(context.finished("prune") / "model").to(best_device())
         self._fits = Fits(context, base)
-        in_layers = [group for group in groups if group.layer is not None]
-        self._linears = [name for group in in_layers for name in group.modules]
-        wanted = ((name, bits) for group in in_layers for name in group.modules for bits in group.options)
-        self._fits.make(wanted, lambda done, total: on_progress(0.8 * done / total))
+        self._linears = [name for group in groups if group.layer is not None for name in group.modules]
+        self._fits.make(_in_layers(groups), lambda done, total: on_progress(0.8 * done / total))
         self._bank = PrecisionBank(
             base,
             groups,
             double_quant=context.config.quantize.double_quant,
-            capacity=free_memory(base.device) // 2,
+            capacity=free_memory(base.device) // (2 * context.config.allocate.workers),
             on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
             value=self._fits.quantized,
         )
@@ -128,19 +154,27 @@ def recovered_objective(loss: RecoveredLoss) -> Objective:
     return measure
 
 
-def remembered(measure: Objective, known: KnownTrials) -> Objective:
+def remembered(measure: MeasureAll, known: KnownTrials) -> MeasureAll:
     """``measure``, but for what is known; the search cannot tell the difference."""
 
-    def recall(proposal: Proposal) -> Measurement:
-        trial = known.find(proposal.bits)
-        if trial is None:
-            measured = measure(proposal)
+    def recall(proposals: Sequence[Proposal]) -> Iterator[Measurement]:
+        found = [known.find(proposal.bits) for proposal in proposals]
+        unknown = [proposal for proposal, trial in zip(proposals, found, strict=True) if trial is None]
+        measurements = iter(measure(unknown))
+        for proposal, trial in zip(proposals, found, strict=True):
+            if trial is not None:
+                yield _recalled(proposal, trial)
+                continue
+            measured = next(measurements)
             if measured.sequences == proposal.sequences:
                 known.remember(proposal.bits, measured.loss, measured.screening_loss)
-            return measured
-        screening_loss = trial.loss if trial.screening_loss is None else trial.screening_loss
-        if screening_loss > proposal.stop_above:
-            return Measurement(screening_loss, screening_loss, proposal.screening, 0.0)
-        return Measurement(trial.loss, screening_loss, proposal.sequences, 0.0)
+            yield measured
 
     return recall
+
+
+def _recalled(proposal: Proposal, trial: KnownTrial) -> Measurement:
+    screening_loss = trial.loss if trial.screening_loss is None else trial.screening_loss
+    if screening_loss > proposal.stop_above:
+        return Measurement(screening_loss, screening_loss, proposal.screening, 0.0)
+    return Measurement(trial.loss, screening_loss, proposal.sequences, 0.0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy.stats import norm
@@ -79,13 +79,20 @@ class AllocationSearch:
         self.trials.append(trial)
         return trial
 
-    def run(self, measure: Callable[[Proposal], Measurement], on_trial: Callable[[Trial], None]) -> list[Trial]:
-        """Ask, ``measure`` and tell until the search and the front are at their ends."""
+    def run(
+        self,
+        measure: Callable[[Sequence[Proposal]], Iterable[Measurement]],
+        on_trial: Callable[[Trial], None],
+    ) -> list[Trial]:
+        """Ask, ``measure`` (many at once, with answers in their order) and tell until search and front are done."""
+
+        def tell_all(proposals: Sequence[Proposal]) -> None:
+            for proposal, measured in zip(proposals, measure(proposals), strict=True):
+                on_trial(self.tell(proposal, measured))
+
         while proposals := self.ask(self._settings.batch):
-            for proposal in proposals:
-                on_trial(self.tell(proposal, measure(proposal)))
-        for proposal in self.ask_front():
-            on_trial(self.tell(proposal, measure(proposal)))
+            tell_all(proposals)
+        tell_all(self.ask_front())
         return self.trials
 
     @property

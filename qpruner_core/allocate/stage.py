@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedModel
 
 from qpruner_core.allocate.known_trials import KnownTrials
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.objectives import (
-    Objective,
+    MeasureAll,
     RecoveredLoss,
-    divergence_objective,
-    recovered_objective,
+    make_fits,
+    make_objective,
     remembered,
 )
+from qpruner_core.allocate.parallel import TrialWorkers
 from qpruner_core.allocate.search import AllocationSearch
 from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.allocate.stored_search import StoredSpace
@@ -24,7 +25,6 @@ from qpruner_core.allocate.trial import Trial, pareto_front
 from qpruner_core.events import TrialRecorded
 from qpruner_core.models import load_model
 from qpruner_core.quantize.groups import PrecisionGroup
-from qpruner_core.resources import best_device
 from qpruner_core.score.scores import Scores
 from qpruner_core.score.stage import SCORES
 from qpruner_core.stage import StageContext
@@ -48,12 +48,11 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     settings = context.config.allocate
     family = context.plan.family
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
-    model = load_model(context.finished("prune") / "model").to(best_device())
-    memory = MemoryModel(model.config, family, context.config.quantize, settings)
+    config = load_model(context.finished("prune") / "model").config
+    memory = MemoryModel(config, family, context.config.quantize, settings)
     space = SearchSpace.of(memory, context.config.memory_budget)
     search = AllocationSearch(space, scores, settings, seed=context.config.seed)
     known = KnownTrials.of(context.store, context.config)
-    measure = remembered(_objective(context, model, memory.groups), known)
 
     def on_trial(trial: Trial) -> None:
         told = trial.model_dump(include={"index", "origin", "bytes", "loss", "screening_loss", "stopped_early"})
@@ -61,7 +60,8 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         most = settings.trials + settings.front_points
         context.progress(0.1 + 0.8 * (trial.index + 1) / most, f"trial {trial.index + 1}")
 
-    trials = search.run(measure, on_trial)
+    with _measuring(context) as measure:
+        trials = search.run(remembered(measure, known), on_trial)
     best = search.best
     if settings.finalists > 1 and settings.objective == "divergence":
         trials = _compare_finalists(context, trials, memory.groups)
@@ -80,13 +80,19 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     }
 
 
-def _objective(context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup]) -> Objective:
+@contextmanager
+def _measuring(context: StageContext) -> Iterator[MeasureAll]:
+    """What measures trials: this process, or as many as the settings ask for."""
+
     def on_progress(done: float) -> None:
         context.progress(0.1 * done, "quantizing")
 
-    if context.config.allocate.objective == "recovered":
-        return recovered_objective(RecoveredLoss(context, groups, on_progress))
-    return divergence_objective(context, model, groups, on_progress)
+    if context.config.allocate.workers == 1:
+        yield partial(map, make_objective(context, on_progress))
+        return
+    make_fits(context, on_progress)
+    with TrialWorkers(context) as workers:
+        yield workers.measure
 
 
 def _compare_finalists(context: StageContext, trials: Sequence[Trial], groups: Sequence[PrecisionGroup]) -> list[Trial]:

@@ -104,9 +104,11 @@ def fitted_bank(
     model: PreTrainedModel,
     groups: Sequence[PrecisionGroup],
     on_progress: Callable[[float], None],
+    *,
+    processes: int = 1,
 ) -> PrecisionBank:
     """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included;
-    tells the share that is done."""
+    tells the share that is done. It takes half of the memory that is free, or its part of that among ``processes``."""
     fits = Fits(context, model)
     wanted = [
         (name, bits)
@@ -120,7 +122,7 @@ def fitted_bank(
         model,
         groups,
         double_quant=context.config.quantize.double_quant,
-        capacity=free_memory(model.device) // 2,
+        capacity=free_memory(model.device) // (2 * processes),
         on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
         value=fits.value,
     )

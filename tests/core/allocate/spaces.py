@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 
 from hypothesis import strategies as st
 
@@ -59,7 +60,7 @@ def searched(
     space: SearchSpace, scores: Scores, loss: Callable[[Allocation], float], *, seed: int = 0, **settings: object
 ) -> tuple[AllocationSearch, list[Trial]]:
     search = AllocationSearch(space, scores, AllocateConfig.model_validate(settings), seed=seed)
-    return search, search.run(measured_by(loss, 0.1), lambda trial: None)
+    return search, search.run(partial(map, measured_by(loss, 0.1)), lambda trial: None)
 
 
 @st.composite

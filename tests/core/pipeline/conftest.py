@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qpruner_core import CompressionConfig, CompressionReport, compress, parse_config
-from qpruner_core.events import Event
+from qpruner_core import CancelToken, CompressionConfig, CompressionReport, compress, parse_config
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
+from qpruner_core.allocate.trial import Trial
+from qpruner_core.errors import CancelledError
+from qpruner_core.events import Event, EventCallback, StageFinished, ignore_event
 from qpruner_core.stage_store import list_files
 
 QUICK: dict[str, Any] = {
@@ -30,6 +36,35 @@ def quick_config(model: Path, dataset: Path, **overrides: Any) -> CompressionCon
 def checkpoint_hashes(output: Path) -> dict[str, str]:
     """All that a run writes but report.json, which tells times."""
     return {record.path: record.sha256 for record in list_files(output) if record.path != "report.json"}
+
+
+def search_again(
+    run: FinishedRun, output: Path, *, on_event: EventCallback = ignore_event, **allocate: Any
+) -> AllocationResult:
+    """The allocation that ``run`` finds under other settings of the search, from what it has pruned and scored; ends
+    with the allocate stage. Fits are there, trials are not."""
+    work = output.with_name(output.name + ".work")
+    if not work.exists():
+        source = run.output.with_name(run.output.name + ".work")
+        for part in ("prune", "score", "fits"):
+            shutil.copytree(source / part, work / part)
+    settings = run.config.allocate.model_dump(mode="json") | allocate
+    config = run.config.model_copy(update={"allocate": AllocateConfig.model_validate(settings)})
+    cancel = CancelToken()
+
+    def listen(event: Event) -> None:
+        on_event(event)
+        if isinstance(event, StageFinished) and event.stage == "allocate":
+            cancel.cancel()
+
+    with suppress(CancelledError):
+        compress(config, output, work_dir=work, on_event=listen, cancel=cancel)
+    return AllocationResult.model_validate_json((work / "allocate" / ALLOCATION).read_bytes())
+
+
+def without_seconds(trials: list[Trial]) -> list[dict[str, Any]]:
+    """What must not change from one search to another."""
+    return [trial.model_dump(exclude={"seconds"}) for trial in trials]
 
 
 @dataclass(frozen=True)

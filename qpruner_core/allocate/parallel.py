@@ -1,0 +1,179 @@
+"""Trials measured by several processes at once, each with a model of its own.
+
+What modules are at each precision is fitted once, before they start, and mapped into the memory of each from the same
+files. A proposal depends on no other of its batch, so the search goes the way that it goes with one process.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from qpruner_core.allocate.objectives import make_objective
+from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import PreparedData
+from qpruner_core.errors import QPrunerError
+from qpruner_core.events import CancelToken, ignore_event
+from qpruner_core.models import ModelSource
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.planning import make_plan
+from qpruner_core.randomness import seed_everything
+from qpruner_core.stage import StageContext
+from qpruner_core.stage_store import StageStore
+
+_LOOK_SECONDS = 0.2
+"""Between looks at whether the run is cancelled."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A :class:`StageContext` that can be sent to another process."""
+
+    config: CompressionConfig
+    source: ModelSource
+    dataset_sha256: str
+    data: PreparedData
+    root: Path
+
+    @classmethod
+    def of(cls, context: StageContext) -> _Run:
+        return cls(context.config, context.source, context.dataset_sha256, context.data(), context.store.root)
+
+    def context(self) -> StageContext:
+        return StageContext(
+            stage="allocate",
+            config=self.config,
+            source=self.source,
+            dataset_sha256=self.dataset_sha256,
+            plan=make_plan(self.config, read_config(self.source.directory / CONFIG_FILE)),
+            data=lambda: self.data,
+            store=StageStore(self.root),
+            emit=ignore_event,
+            cancel=CancelToken(),
+        )
+
+
+class TrialWorkers(AbstractContextManager["TrialWorkers"]):
+    """``allocate.workers`` processes that measure proposals of a run; they end with the block, or with this process.
+
+    Start them from a main module that does nothing on import: the new processes import it.
+    """
+
+    def __init__(self, context: StageContext) -> None:
+        self._cancel = context.cancel
+        count = context.config.allocate.workers
+        spawn = multiprocessing.get_context("spawn")
+        self._workers = {}
+        for _ in range(count):
+            ours, theirs = spawn.Pipe()
+            threads = max(torch.get_num_threads() // count, 1)
+            process = spawn.Process(target=_work, args=(theirs, threads), daemon=True, name="qpruner-trials")
+            process.start()
+            theirs.close()
+            self._workers[ours] = process
+        run = _Run.of(context)
+        for connection in self._workers:
+            self._send(connection, run)
+
+    def measure(self, proposals: Sequence[Proposal]) -> Iterator[Measurement]:
+        """What each of ``proposals`` gives, in their order.
+
+        Raises:
+            CancelledError, and what a process raised.
+        """
+        waiting = deque(enumerate(proposals))
+        busy: dict[Connection, int] = {}
+        done: dict[int, Measurement] = {}
+        for position in range(len(proposals)):
+            while position not in done:
+                for connection in self._workers:
+                    if waiting and connection not in busy:
+                        busy[connection], proposal = waiting.popleft()
+                        self._send(connection, proposal)
+                self._cancel.raise_if_cancelled()
+                for ready in wait(list(busy), timeout=_LOOK_SECONDS):
+                    assert isinstance(ready, Connection)
+                    done[busy.pop(ready)] = self._receive(ready)
+            yield done.pop(position)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for connection, process in self._workers.items():
+            process.kill()  # it has nothing to lose
+            process.join()
+            connection.close()
+
+    def _send(self, connection: Connection, message: _Run | Proposal) -> None:
+        try:
+            connection.send(message)
+        except OSError as error:
+            raise self._death(connection) from error
+
+    def _receive(self, connection: Connection) -> Measurement:
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._death(connection) from error
+        if isinstance(answer, BaseException):
+            raise answer
+        assert isinstance(answer, Measurement)
+        return answer
+
+    def _death(self, connection: Connection) -> QPrunerError:
+        process = self._workers[connection]
+        process.join()
+        return QPrunerError(
+            f"A process that measures trials ended without a word (exit code {process.exitcode}).",
+            field="allocate.workers",
+            remedy="It may have been out of memory: choose fewer workers.",
+        )
+
+
+def _work(connection: Connection, threads: int) -> None:
+    """The life of a worker: build the objective, then measure what comes until nobody asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    os.dup2(2, 1)  # what is printed here must not get between the lines of the parent's output
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        context = connection.recv().context()
+        seed_everything(context.config.seed, "allocate")
+        objective = make_objective(context, lambda done: None)
+        while True:
+            connection.send(objective(connection.recv()))
+    except (EOFError, BrokenPipeError):
+        return
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is told
+        connection.send(_portable(error))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """``error``, or one that says the same if it cannot be made again from its arguments, as pickle does."""
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - an __init__ may raise anything
+        copied = QPrunerError(f"{type(error).__name__}: {error}")
+    copied.add_note(traceback.format_exc())
+    return copied

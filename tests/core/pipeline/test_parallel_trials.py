@@ -1,0 +1,112 @@
+"""Several processes measure trials as one does, and are gone when the run is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors import SafetensorError
+
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.errors import QPrunerError
+from qpruner_core.events import Event, StageProgress, TrialRecorded
+from tests.core.pipeline.conftest import FinishedRun, search_again, without_seconds
+
+BRIEF: dict[str, Any] = {"objective": "recovered", "prior": "none", "recovery_steps": 2, "trials": 4}
+TWO: dict[str, Any] = {"batch": 3, "workers": 2}
+
+
+def workers_of(parent: int) -> list[psutil.Process]:
+    """The processes below ``parent`` that measure trials, and are alive."""
+    below = [child for child in psutil.Process(parent).children(recursive=True) if child.status() != "zombie"]
+    return [process for process in below if "spawn_main" in " ".join(process.cmdline())]
+
+
+@pytest.mark.parametrize("settings", [{"front_points": 2}, BRIEF])
+def test_the_number_of_processes_changes_no_trial(
+    settings: dict[str, Any], finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    one = search_again(finished_run, tmp_path / "one", **settings, batch=3).trials
+    two = search_again(finished_run, tmp_path / "two", **settings, **TWO).trials
+    assert len(one) > 3
+    assert without_seconds(one) == without_seconds(two)
+    assert not workers_of(os.getpid())
+
+
+def test_a_run_that_ends_between_trials_leaves_no_process(finished_run: FinishedRun, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop_at_the_first_trial(event: Event) -> None:
+        if isinstance(event, TrialRecorded):
+            seen.append(len(workers_of(os.getpid())))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search_again(finished_run, tmp_path / "out", on_event=stop_at_the_first_trial, **TWO)
+    assert seen == [2]
+    assert not workers_of(os.getpid())
+
+
+def test_a_process_that_is_killed_ends_the_run_with_what_to_do(finished_run: FinishedRun, tmp_path: Path) -> None:
+    def kill_the_workers(event: Event) -> None:
+        if isinstance(event, TrialRecorded):
+            for process in workers_of(os.getpid()):
+                process.kill()
+
+    with pytest.raises(QPrunerError) as caught:
+        search_again(finished_run, tmp_path / "out", on_event=kill_the_workers, **TWO)
+    assert caught.value.field == "allocate.workers"
+    assert "-9" in caught.value.message
+
+
+def test_what_goes_wrong_in_a_process_is_the_error_of_the_run(finished_run: FinishedRun, tmp_path: Path) -> None:
+    def damage_the_fits(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.fraction == 0.1:  # made, and not read yet
+            for file in (tmp_path / "out.work" / "fits").rglob("*.safetensors"):
+                file.write_bytes(b"damaged")
+
+    with pytest.raises(SafetensorError) as caught:
+        search_again(finished_run, tmp_path / "out", on_event=damage_the_fits, **BRIEF, **TWO)
+    assert any("parallel.py" in note for note in caught.value.__notes__)
+    assert not workers_of(os.getpid())
+
+
+def test_the_processes_end_when_their_parent_is_killed(finished_run: FinishedRun, tmp_path: Path) -> None:
+    """Of a program that compresses in its main module, and is killed as soon as it tells of a trial."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "from qpruner_core import CompressionConfig, compress\n"
+        "if __name__ == '__main__':\n"
+        f"    config = CompressionConfig.model_validate_json({_two_workers(finished_run)!r})\n"
+        f"    compress(config, Path({str(tmp_path / 'out')!r}), on_event=lambda event: print(event.type, flush=True))\n"
+    )
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert "trial\n" in iter(parent.stdout.readline, "")
+    workers = workers_of(parent.pid)
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    assert len(workers) == 2
+    end = time.monotonic() + 20
+    while any(worker.is_running() and worker.status() != "zombie" for worker in workers):
+        assert time.monotonic() < end, "still there"
+        time.sleep(0.1)
+
+
+def _two_workers(run: FinishedRun) -> str:
+    settings = run.config.allocate.model_dump(mode="json") | TWO | {"trials": 500}
+    config = run.config.model_copy(update={"allocate": AllocateConfig.model_validate(settings)})
+    return config.model_dump_json()
+
+
+def test_more_workers_than_a_batch_has_work_for_are_refused() -> None:
+    with pytest.raises(ValueError, match="set batch to at least 4"):
+        AllocateConfig(workers=4, batch=2)
