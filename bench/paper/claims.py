@@ -125,7 +125,7 @@ def _recovery_saving(rows: Sequence[PaperRow], baseline: Sequence[PaperRow]) -> 
 def _less(what: str, where: str, saving: float | None) -> Claim:
     if saving is None:
         return Claim(what, where, None, "not measured")
-    return Claim(what, where, saving >= LESS_MEMORY, f"{saving:.1%} less".replace("-", "−"))
+    return Claim(what, where, saving >= LESS_MEMORY, f"{abs(saving):.1%} {'less' if saving >= 0 else 'more'}")
 
 
 def _quality_claims(rows: Sequence[PaperRow], others: Sequence[PaperRow], what: str, where: str) -> list[Claim]:

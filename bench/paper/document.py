@@ -45,8 +45,8 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
 def _made_by(report: PaperReport) -> str:
     made = report.machine
     return (
-        f"Made by `make bench-paper` on {made.date}: {report.model} on {made.machine}, {made.threads} threads; "
-        f"{made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
+        f"Made by `make bench-paper` on {made.date}: {Path(report.model).name} on {made.machine}, {made.threads} "
+        f"threads; {made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
     )
 
 
@@ -65,7 +65,7 @@ def _measured(report: PaperReport) -> str:
     amounts = report.amounts
     lines = [
         f"- All methods learn from {report.text_name}, which no evaluation has: recovery is of general text. All take "
-        f"{amounts.steps} steps of {amounts.batch_size} sequences of {amounts.length} tokens, AdamW, cosine schedule, "
+        f"{amounts.steps} steps of {amounts.batch_size} × {amounts.length} tokens, AdamW, cosine schedule, "
         f"learning rate {report.learning_rate:g}, {amounts.steps // 10} steps of warm-up, and keep the best of the "
         "evaluations on held-back text. That is far from LLM-Pruner's two epochs of batch 64, for all alike.",
         "- LLM-Pruner, QPruner1, 2 and 3 are the presets of these names: LLM-Pruner's pruning and cross-entropy. Ours "

@@ -78,13 +78,14 @@ def _search(searches: Sequence[SearchRow], path: Path) -> None:
     """Loss and perplexity of the best so far against seconds; the loss of those searches that share an objective."""
     shared = searches[0].objective
     with _figure(path, 2) as (left, right):
-        for row in searches:
+        for number, row in enumerate(searches):
+            colour = f"C{number}"
             seconds = [row.trials[index].second for index, _ in row.best]
             perplexities = [perplexity for _, perplexity in row.best]
             losses = [row.trials[index].loss for index, _ in row.best]
-            _steps(right, seconds, perplexities, row)
+            _steps(right, seconds, perplexities, row, colour)
             if row.objective == shared:
-                _steps(left, seconds, losses, row)
+                _steps(left, seconds, losses, row, colour)
         left.set_ylabel("best divergence so far, nats a token")
         right.set_ylabel("perplexity of the best so far, before recovery")
         for axes in (left, right):
@@ -95,10 +96,11 @@ def _search(searches: Sequence[SearchRow], path: Path) -> None:
         right.legend(fontsize=8)
 
 
-def _steps(axes: Any, seconds: Sequence[float], values: Sequence[float], row: SearchRow) -> None:
+def _steps(axes: Any, seconds: Sequence[float], values: Sequence[float], row: SearchRow, colour: str) -> None:
     """What is best stays so until something better is found, or the search is over."""
-    line = axes.step([*seconds, max(row.seconds, seconds[-1])], [*values, values[-1]], where="post", label=row.name)
-    axes.plot(seconds, values, "o", markersize=4, color=line[0].get_color())
+    until = max(row.seconds, seconds[-1])
+    axes.step([*seconds, until], [*values, values[-1]], where="post", label=row.name, color=colour)
+    axes.plot(seconds, values, "o", markersize=4, color=colour)
 
 
 def _precisions(report: PaperReport, path: Path) -> None:
