@@ -7,9 +7,13 @@ from pathlib import Path
 
 from app.cli import app as commands
 from app.settings import Settings
+from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.presets import PRESETS
 from qpruner_core.prune.config import PruneConfig
+from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.score.config import ScoreConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -49,6 +53,21 @@ def test_every_setting_of_recovery_is_in_the_table_with_its_default() -> None:
     ]
     assert [row for row in rows if row not in README.splitlines()] == []
     assert len(re.findall(r"^\| `finetune\.\w+`", README, re.M)) == len(rows)
+
+
+def test_every_setting_of_precisions_is_in_the_table_with_its_default() -> None:
+    stages = {"score": ScoreConfig, "allocate": AllocateConfig, "quantize": QuantizeConfig}
+    rows = [
+        f"| `{stage}.{name}` | `{field.default}` | {field.description} |"
+        for stage, settings in stages.items()
+        for name, field in settings.model_fields.items()
+    ]
+    assert [row for row in rows if row not in README.splitlines()] == []
+    assert len(re.findall(r"^\| `(?:score|allocate|quantize)\.\w+`", README, re.M)) == len(rows)
+
+
+def test_every_preset_is_named() -> None:
+    assert [name for name in PRESETS if f"`{name}`" not in README] == []
 
 
 def test_every_setting_says_what_it_is() -> None:

@@ -10,7 +10,7 @@ from qpruner_core.strict import StrictModel
 
 
 class AllocateConfig(StrictModel):
-    """The search over per-layer precisions."""
+    """The search for the precision of every group of modules."""
 
     search: Literal["bayesian", "random", "knapsack", "mutual_information", "uniform"] = Field(
         default="bayesian",
