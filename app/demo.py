@@ -111,7 +111,7 @@ def _follow(client: JobClient, job_id: str) -> None:
                 bars(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
             elif kind == "stage_finished":
                 shown = {name: data[name] for name in ("stage", "seconds", "summary", "resumed")}
-                bars(EVENT_ADAPTER.validate_python({"type": kind, "directory": "", "files": [], **shown}))
+                bars(EVENT_ADAPTER.validate_python({"type": kind, "key": "", "directory": "", "files": [], **shown}))
                 if not console.is_terminal:  # bars that do not move say nothing in a log
                     console.print(f"{data['stage']} took {data['seconds']:.0f} s")
             elif kind in ("warning", "attempt_lost"):
