@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
-from safetensors import SafetensorError
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import QPrunerError
-from qpruner_core.events import Event, StageProgress, TrialRecorded
+from qpruner_core.events import Event, StageProgress, StageStarted, TrialRecorded
 from tests.core.pipeline.conftest import FinishedRun, search_again, without_seconds
 
 BRIEF: dict[str, Any] = {"objective": "recovered", "prior": "none", "recovery_steps": 2, "trials": 4}
@@ -67,13 +67,16 @@ def test_a_process_that_is_killed_ends_the_run_with_what_to_do(finished_run: Fin
 
 
 def test_what_goes_wrong_in_a_process_is_the_error_of_the_run(finished_run: FinishedRun, tmp_path: Path) -> None:
-    def damage_the_fits(event: Event) -> None:
-        if isinstance(event, StageProgress) and event.fraction == 0.1:  # made, and not read yet
-            for file in (tmp_path / "out.work" / "fits").rglob("*.safetensors"):
-                file.write_bytes(b"damaged")
+    work = tmp_path / "out.work"
 
-    with pytest.raises(SafetensorError) as caught:
-        search_again(finished_run, tmp_path / "out", on_event=damage_the_fits, **BRIEF, **TWO)
+    def remove_the_model(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            shutil.rmtree(work / "fits")
+        elif isinstance(event, StageProgress) and event.message == "quantizing":  # this process has read it
+            (work / "prune" / "model" / "config.json").unlink(missing_ok=True)
+
+    with pytest.raises((QPrunerError, OSError)) as caught:
+        search_again(finished_run, tmp_path / "out", on_event=remove_the_model, **BRIEF, **TWO)
     assert any("parallel.py" in note for note in caught.value.__notes__)
     assert not workers_of(os.getpid())
 
