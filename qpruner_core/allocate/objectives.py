@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from qpruner_core.allocate.known_trials import KnownTrial, KnownTrials
 from qpruner_core.allocate.space import Allocation
 from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.errors import NotFiniteError, TrainingDivergedError
 from qpruner_core.finetune.batches import batches, in_batches
 from qpruner_core.finetune.training import train_adapter
 from qpruner_core.finetune.validation import keep_back, validation_loss
@@ -25,6 +27,9 @@ from qpruner_core.resources import best_device, free_memory
 from qpruner_core.score.divergence import Divergence
 from qpruner_core.stage import StageContext
 
+HOPELESS = 1000.0
+"""Loss, in nats per token, of what has none: far above that of guessing among all words."""
+
 Objective = Callable[[Proposal], Measurement]
 MeasureAll = Callable[[Sequence[Proposal]], Iterable[Measurement]]
 """Of proposals that need not wait for each other; answers come in their order."""
@@ -36,8 +41,24 @@ def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
     model = load_model(context.finished("prune") / "model").to(best_device())
     groups = precision_groups(model, context.plan.family, context.config.allocate)
     if context.config.allocate.objective == "recovered":
-        return recovered_objective(RecoveredLoss(context, groups, on_progress))
-    return divergence_objective(context, model, groups, on_progress)
+        return surviving(recovered_objective(RecoveredLoss(context, groups, on_progress)))
+    return surviving(divergence_objective(context, model, groups, on_progress))
+
+
+def surviving(measure: Objective) -> Objective:
+    """``measure``, but an allocation under which the model predicts no numbers is a hopeless one, not the run's end."""
+
+    def measured(proposal: Proposal) -> Measurement:
+        started = time.perf_counter()
+        try:
+            found = measure(proposal)
+        except (NotFiniteError, TrainingDivergedError):
+            found = Measurement(math.inf, math.inf, proposal.sequences, 0.0)
+        if math.isfinite(found.loss):
+            return found
+        return Measurement(HOPELESS, HOPELESS, proposal.sequences, time.perf_counter() - started)
+
+    return measured
 
 
 def make_fits(context: StageContext, on_progress: OnProgress) -> None:

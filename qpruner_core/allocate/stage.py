@@ -23,7 +23,7 @@ from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.allocate.stored_search import StoredSpace
 from qpruner_core.allocate.trial import Trial, pareto_front
 from qpruner_core.events import TrialRecorded
-from qpruner_core.models import load_model
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.quantize.groups import PrecisionGroup
 from qpruner_core.score.scores import Scores
 from qpruner_core.score.stage import SCORES
@@ -48,7 +48,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     settings = context.config.allocate
     family = context.plan.family
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
-    config = load_model(context.finished("prune") / "model").config
+    config = read_config(context.finished("prune") / "model" / CONFIG_FILE)
     memory = MemoryModel(config, family, context.config.quantize, settings)
     space = SearchSpace.of(memory, context.config.memory_budget)
     search = AllocationSearch(space, scores, settings, seed=context.config.seed)

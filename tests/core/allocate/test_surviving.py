@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from qpruner_core.allocate.objectives import HOPELESS, surviving
+from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.errors import DiskFullError, NotFiniteError, QPrunerError, TrainingDivergedError
+
+PROPOSAL = Proposal(index=3, origin="random", bits=(4, 8), bytes=10, sequences=8, screening=2)
+
+
+@pytest.mark.parametrize("error", [NotFiniteError, TrainingDivergedError])
+def test_an_allocation_under_which_nothing_is_predicted_is_hopeless_and_measured(error: type[QPrunerError]) -> None:
+    def measure(proposal: Proposal) -> Measurement:
+        raise error("no numbers", remedy="none")
+
+    measured = surviving(measure)(PROPOSAL)
+    assert (measured.loss, measured.screening_loss, measured.sequences) == (HOPELESS, HOPELESS, 8)
+
+
+def test_an_infinite_loss_is_hopeless_too_and_any_other_is_as_it_was() -> None:
+    assert surviving(lambda proposal: Measurement(math.inf, 1.0, 8, 0.5))(PROPOSAL).loss == HOPELESS
+    found = Measurement(0.25, 0.5, 8, 0.5)
+    assert surviving(lambda proposal: found)(PROPOSAL) is found
+
+
+def test_other_errors_end_the_run() -> None:
+    def measure(proposal: Proposal) -> Measurement:
+        raise DiskFullError("full", remedy="free some")
+
+    with pytest.raises(DiskFullError):
+        surviving(measure)(PROPOSAL)
