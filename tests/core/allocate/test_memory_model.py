@@ -114,7 +114,9 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
 
 def test_every_layer_at_more_bits_takes_more_bytes() -> None:
     config = small_config("llama", intermediate_size=512)
-    memory = MemoryModel(config, find_family("llama"), QuantizeConfig(), AllocateConfig(granularity="layer", embeddings=False))
+    memory = MemoryModel(
+        config, find_family("llama"), QuantizeConfig(), AllocateConfig(granularity="layer", embeddings=False)
+    )
     totals = [memory.total([bits] * 5) for bits in (4, 8, 16)]
     assert totals == sorted(totals)
     assert memory.total([4, 4, 8, 4, 4]) - totals[0] == memory.group(2, 8) - memory.group(2, 4)
