@@ -24,7 +24,9 @@ def answer(scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace) 
         scores.sensitivity, [trial.bits for trial in trials], [screening.in_full(trial) for trial in trials]
     )
     expected = {trial.bits: trial.loss for trial in trials if not trial.stopped_early and space.fits(trial.bits)}
-    untried = _untried(space, learned, expected)
+    untried = _untried(space, learned, {trial.bits for trial in trials})
+    if untried is None and not expected:
+        untried = space.smallest  # hopeless, but nothing else fits
     if untried is not None:
         expected[untried] = additive_loss(learned, untried)
     bits = min(expected, key=lambda bits: (expected[bits], space.total(bits)))
@@ -32,7 +34,7 @@ def answer(scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace) 
 
 
 def _untried(space: SearchSpace, losses: Losses, tried: Collection[Allocation]) -> Allocation | None:
-    """The first of the allocations that a knapsack gives for this budget and ever smaller ones that was not measured:
+    """The first of the allocations that a knapsack gives for this budget and ever smaller ones that was not tried:
     of those that were, the trial is to be believed, not what the losses promise."""
     least = space.total(space.smallest)
     while (bits := knapsack.solve(space, losses)) in tried:
