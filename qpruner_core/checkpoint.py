@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qpruner_core.models import load_tokenizer
 from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.mixed_model import load_mixed_model
+from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
 
 ADAPTER = "adapter"
 
@@ -23,7 +23,7 @@ def load_mixed_checkpoint(model: Path, adapter: Path, *, device: str | torch.dev
 def load_compressed(
     directory: Path | str, *, device: str | torch.device = "cpu"
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """Load the ``mixed`` checkpoint of a run: the model, ready to generate, and its tokenizer.
+    """Load the ``mixed`` or ``merged_quantized`` checkpoint of a run: the model, ready to generate, and its tokenizer.
 
     The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
     layers differ in width.
@@ -32,4 +32,6 @@ def load_compressed(
         CorruptModelError: the directory is no such checkpoint, or a tensor is missing.
     """
     directory = Path(directory)
+    if not read_mixed_config(directory)[1].adapters:
+        return load_mixed_model(directory, device=device), load_tokenizer(directory)
     return load_mixed_checkpoint(directory, directory / ADAPTER, device=device), load_tokenizer(directory)

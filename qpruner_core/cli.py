@@ -202,7 +202,7 @@ def measurement_table(rows: list[Measurement]) -> Table:
         table.add_column(name, justify="left" if name == "model" else "right")
     names = {
         "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4",
-        "mixed": "pruned, mixed, no training", "final": "final",
+        "mixed": "pruned, mixed, no training", "final": "final", "merged_quantized": "final, adapters quantized in",
     }  # fmt: skip
     for row in rows:
         table.add_row(

@@ -23,6 +23,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
+from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
 from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
@@ -170,6 +171,8 @@ def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> st
         settings.append(config.memory_budget)
         if config.allocate.objective == "recovered" or config.allocate.finalists > 1:
             settings.append(config.finetune.model_dump(mode="json"))
+    if stage == "evaluate" and MERGED_QUANTIZED in config.export.formats:
+        settings.append(MERGED_QUANTIZED)  # made and measured there
     if stage == "export":
         settings.append(config.model_dump(mode="json"))  # the recipe says it all
     return _digest(previous, stage, settings)
@@ -183,7 +186,7 @@ def _finish(output: Path, context: StageContext, records: dict[StageName, StageR
     """Put the exported files into ``output`` with the report beside them."""
     with disk_full_as_error(output):
         output.mkdir(parents=True, exist_ok=True)
-        for name in (MIXED, MERGED):
+        for name in (MIXED, MERGED, MERGED_QUANTIZED):
             shutil.rmtree(output / name, ignore_errors=True)
         exported = context.finished("export")
         for entry in sorted(exported.iterdir()):

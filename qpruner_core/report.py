@@ -9,7 +9,7 @@ from pydantic import model_validator
 from qpruner_core.events import FileRecord, StageName
 from qpruner_core.strict import StrictModel
 
-Variant = Literal["dense", "pruned", "pruned_nf4", "mixed", "final"]
+Variant = Literal["dense", "pruned", "pruned_nf4", "mixed", "final", "merged_quantized"]
 
 
 class Measurement(StrictModel):

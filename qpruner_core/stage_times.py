@@ -45,13 +45,15 @@ def expected_seconds(
     forward = 2.0 * weights / (matmul_flops() * _EFFICIENCY)  # seconds a token
     lowered = sum(bits != 16 for bits in config.allocate.precisions)
     read = weights * 2 / 5e8  # loading and writing, at half a gigabyte a second
+    quantized = 2 + ("merged_quantized" in config.export.formats)  # models that are measured on quantized modules
     seconds: dict[StageName, float] = {
         "prune": read + 3 * forward * config.prune.calibration_sequences * length,
         "score": read + forward * config.score.calibration_sequences * length * (1 + lowered * layers),
         "allocate": read + forward * config.allocate.calibration_sequences * length * config.allocate.trials,
         "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
         "finetune": 2 * read + forward * _forwards_of_recovery(config.finetune) * length,
-        "evaluate": 5 * read + (3 + 2 * _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
+        "evaluate": (3 + quantized) * read
+        + (3 + quantized * _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
         "export": 2 * read,
     }
     note = "stage_seconds is worked out from the speed of the machine that answers, good to a factor of about three."

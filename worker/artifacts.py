@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
 
-CHECKPOINTS = ("mixed", "merged")
+CHECKPOINTS = ("mixed", "merged", "merged_quantized")
 DOCUMENTS = {"report.json": "json", "recipe.json": "json", "README.md": "markdown"}
 
 

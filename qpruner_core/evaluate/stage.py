@@ -19,6 +19,7 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.events import StageName
+from qpruner_core.export.merged_quantized import MERGED_QUANTIZED, write_merged_quantized
 from qpruner_core.models import load_model
 from qpruner_core.quantize.adapters import require_acting_adapter
 from qpruner_core.quantize.groups import linear_names
@@ -31,7 +32,8 @@ _PROMPT_TOKENS = 16
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Measure each variant; the result is only in the summary.
+    """Measure each variant; the result is only in the summary, but for ``output/merged_quantized``, a checkpoint that
+    is handed out as it was measured.
 
     Raises:
         BudgetInfeasibleError: the loaded model is larger than the budget. The memory model rules that out; a
@@ -45,11 +47,13 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         ("mixed", lambda: _with_adapter(context, "quantize")),
         ("final", lambda: _final(context)),
     ]
+    if MERGED_QUANTIZED in context.config.export.formats:
+        loaders.append(("merged_quantized", lambda: _merged_quantized(context, output / MERGED_QUANTIZED)))
     rows = []
     for index, (variant, load) in enumerate(loaders):
         rows.append(_measure(context, variant, load(), index / len(loaders), 1 / len(loaders)))
         gc.collect()
-    final = rows[-1].bytes
+    final = next(row.bytes for row in rows if row.variant == "final")
     if final > context.config.memory_budget:
         raise BudgetInfeasibleError(
             f"The loaded model takes {final} bytes, more than the budget of {context.config.memory_budget}.",
@@ -84,6 +88,11 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
         return load_mixed_model(scratch, device=best_device())
     finally:
         shutil.rmtree(scratch)
+
+
+def _merged_quantized(context: StageContext, directory: Path) -> PreTrainedModel:
+    write_merged_quantized(context, directory)
+    return load_mixed_model(directory, device=best_device())
 
 
 def _measure(context: StageContext, variant: Variant, model: nn.Module, start: float, share: float) -> Measurement:

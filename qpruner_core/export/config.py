@@ -9,13 +9,17 @@ from pydantic import Field, field_validator
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel
 
+Format = Literal["mixed", "merged", "merged_quantized"]
+_FORMATS: tuple[Format, ...] = ("mixed", "merged", "merged_quantized")
+
 
 class ExportConfig(StrictModel):
     """Which checkpoints are written."""
 
-    formats: tuple[Literal["mixed", "merged"], ...] = Field(
+    formats: tuple[Format, ...] = Field(
         default=("mixed", "merged"),
-        description='"mixed": every part at its precision, with adapters; "merged": one 16-bit model for any tool.',
+        description='"mixed": every part at its precision, with adapters; "merged": one 16-bit model for any tool; '
+        '"merged_quantized": mixed with the adapters merged in and quantized again, at a loss that is measured.',
     )
 
     max_shard_size: ByteSize = Field(
@@ -24,7 +28,7 @@ class ExportConfig(StrictModel):
 
     @field_validator("formats")
     @classmethod
-    def _not_empty(cls, value: tuple[Literal["mixed", "merged"], ...]) -> tuple[Literal["mixed", "merged"], ...]:
+    def _not_empty(cls, value: tuple[Format, ...]) -> tuple[Format, ...]:
         if not value:
-            raise ValueError('name at least one of "mixed", "merged"')
-        return tuple(sorted(set(value), key=("mixed", "merged").index))
+            raise ValueError("name at least one of " + ", ".join(f'"{name}"' for name in _FORMATS))
+        return tuple(sorted(set(value), key=_FORMATS.index))

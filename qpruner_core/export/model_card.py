@@ -17,6 +17,7 @@ _NAMES: dict[Variant, str] = {
     "pruned_nf4": "pruned, uniform NF4, no training",
     "mixed": "pruned, mixed precision, no training",
     "final": "final: mixed precision, recovered",
+    "merged_quantized": "final with its adapters merged in and quantized again",
 }
 _MIXED = """\
 `mixed` keeps every part at its own precision; it needs the `qpruner` package:
@@ -26,6 +27,12 @@ from qpruner_core import load_compressed
 
 model, tokenizer = load_compressed("mixed")
 ```
+
+"""
+_MERGED_QUANTIZED = """\
+`merged_quantized` has the same precisions and no adapters: they were merged into the weights, which were then quantized
+again. What that cost is the difference between the last two rows of the table. It loads as `mixed` does:
+`load_compressed("merged_quantized")`.
 
 """
 _MERGED = """\
@@ -74,6 +81,7 @@ def model_card(
             "",
             "## Loading",
             *([_MIXED] if "mixed" in config.export.formats else []),
+            *([_MERGED_QUANTIZED] if "merged_quantized" in config.export.formats else []),
             *([merged] if "merged" in config.export.formats else []),
             "## Layers",
             *_layers(layer_bits, widths),

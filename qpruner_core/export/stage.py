@@ -14,6 +14,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.events import StageName
+from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
 from qpruner_core.export.model_card import model_card
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.checkpoint_writer import write_model
@@ -41,14 +42,15 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     adapter = context.finished("finetune") / "adapter"
     config, precision, family = read_mixed_config(quantized)
     formats = context.config.export.formats
+    shard = context.config.export.max_shard_size
     if "mixed" in formats:
-        link_tree(quantized, output / MIXED, but=(WEIGHT_FILE,))
-        copy_weights(quantized, output / MIXED, context.config.export.max_shard_size)
+        _copy_mixed(quantized, output / MIXED, shard)
         link_tree(adapter, output / MIXED / ADAPTER)
     context.progress(0.2, "merging")
+    if MERGED_QUANTIZED in formats:
+        _copy_mixed(context.finished("evaluate") / MERGED_QUANTIZED, output / MERGED_QUANTIZED, shard)
     if "merged" in formats:
         merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload()
-        shard = context.config.export.max_shard_size
         write_model(merged, family, output / MERGED, tokenizer_from=quantized, max_shard_size=shard)
     context.progress(0.8, "writing the recipe")
     card = model_card(
@@ -68,6 +70,11 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     recipe = _recipe(context, output)
     (output / RECIPE).write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
     return {"formats": list(formats)}
+
+
+def _copy_mixed(source: Path, target: Path, max_shard_size: int) -> None:
+    link_tree(source, target, but=(WEIGHT_FILE,))
+    copy_weights(source, target, max_shard_size)
 
 
 def evaluated(context: StageContext) -> list[Measurement]:

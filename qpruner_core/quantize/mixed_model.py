@@ -35,11 +35,13 @@ GENERATION_CONFIG = "generation_config.json"
 
 class MixedPrecision(StrictModel):
     """``quantization_config`` of a mixed checkpoint. ``bits``: of every linear module of the layers, by its full name,
-    and of the embeddings and the head where these are not in 16 bits; a tied head is as the embeddings are."""
+    and of the embeddings and the head where these are not in 16 bits; a tied head is as the embeddings are.
+    ``adapters``: whether the model is complete only with the adapters beside it."""
 
     quant_method: str = "qpruner"
     bits: dict[str, Literal[4, 8, 16]]
     double_quant: bool
+    adapters: bool = True
 
     def of_layers(self, family: Family) -> list[list[int]]:
         """The different bits in each layer, rising."""

@@ -4,7 +4,10 @@ import { apiKey, getJson } from "./api.js";
 import { copyButton, el, notify } from "./dom.js";
 import { bytes, change, count, decimal } from "./format.js";
 
-const NAMES = { dense: "Dense", pruned: "Pruned", pruned_nf4: "Pruned, all NF4", mixed: "Mixed, not recovered", final: "Final" };
+const NAMES = {
+  dense: "Dense", pruned: "Pruned", pruned_nf4: "Pruned, all NF4", mixed: "Mixed, not recovered", final: "Final",
+  merged_quantized: "Final, adapters quantized in",
+};
 
 /** Three large figures: bytes, perplexity and speed, before and after. */
 export function headline(report) {

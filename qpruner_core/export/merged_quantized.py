@@ -1,0 +1,45 @@
+"""Adapters merged into the weights, which are then quantized again: smaller, faster, and further from what was learned.
+
+What the adapters hold is finer than the steps between quantized values, so part of it is lost. How much is measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qpruner_core.models.checkpoint_writer import copy_tokenizer
+from qpruner_core.models.families import linear_weight
+from qpruner_core.models.shards import StoredTensors
+from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.quantize.adapters import attach_adapter
+from qpruner_core.quantize.error_feedback import encode_with_feedback
+from qpruner_core.quantize.fits import with_moments
+from qpruner_core.quantize.groups import linear_names
+from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
+from qpruner_core.resources import best_device
+from qpruner_core.stage import StageContext
+
+MERGED_QUANTIZED = "merged_quantized"
+
+
+def write_merged_quantized(context: StageContext, directory: Path) -> None:
+    """Write the mixed checkpoint of the quantize stage with the final adapter merged in and no adapter beside it.
+
+    Every linear module of the layers keeps its precision and is rounded as ``quantize.rounding`` says, by the inputs
+    that it has in the merged model; all other tensors are as they were.
+    """
+    quantized, adapter = context.finished("quantize") / "model", context.finished("finetune") / "adapter"
+    config, precision, family = read_mixed_config(quantized)
+    merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload().to(best_device())
+    kinds = precisions(precision.double_quant)
+    layers = range(len(family.decoder_layers(merged)))
+    bits = {name: [precision.bits[name]] for layer in layers for name in linear_names(merged, family, layer)}
+    tensors: Tensors = {}
+    for name, moments in with_moments(context, merged, bits):
+        weight, kind = linear_weight(merged.get_submodule(name)), kinds[precision.bits[name]]
+        encoded = kind.encode(weight) if moments is None else encode_with_feedback(weight, kind, moments)
+        tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
+    with StoredTensors(quantized) as stored:
+        tensors = {name: stored.get(name) for name in stored.names() - tensors.keys()} | tensors
+    write_mixed_model(directory, config, precision.model_copy(update={"adapters": False}), tensors, family)
+    copy_tokenizer(quantized, directory)
