@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from bench.report import this_machine
-from bench.sensitivity_report import Allocation, Effect, Score, SensitivityReport, render
+from bench.sensitivity_report import Allocation, Effect, Score, SensitivityReport, render, speed_line
 from bench.texts import Texts, calibration_windows, evaluated_windows, read_texts
 from bench.trial_speed import measure_speed
 from qpruner_core.allocate.config import AllocateConfig
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (QPrunerError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Written: {options.output}")
+    print(f"{speed_line(report)}\nWritten: {options.output}")
     return 0
 
 
@@ -94,7 +94,7 @@ def _measure(options: argparse.Namespace) -> SensitivityReport:
     )
     name, text = next(iter(texts.evaluated.items()))
     held_out = evaluated_windows(tokenizer, text, options.sequences * 2 * _LENGTH, name)[:, :_LENGTH]
-    settings = AllocateConfig(embeddings=False)
+    settings = AllocateConfig(granularity="layer", embeddings=False)
     memory = MemoryModel(model.config, family_of(model), QuantizeConfig(), settings)
     bank = PrecisionBank(model, memory.groups, double_quant=True, capacity=2**40, on_group=_shown("quantized groups"))
     scores = _scores(model, bank, calibration, options.samples)
@@ -131,6 +131,7 @@ class HeldOut:
 
     def __init__(self, model: PreTrainedModel, bank: PrecisionBank, windows: torch.Tensor) -> None:
         self._bank, self._windows = bank, windows
+        bank.apply([16] * len(bank.groups))  # scores leave it at the last bits that they tried
         self._forward = PrefixForward(model, family_of(model), windows, capacity=_PREFIX_BYTES)
         self._references = [Reference(self._forward.logits(index)) for index in range(len(windows))]
         self._before = self._measure().log_perplexity
