@@ -13,11 +13,12 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.peers.compared import OURS, PEERS, UNIFORM
 from bench.peers.document import PeersReport, render
+from bench.peers.ours import Ours
 from bench.peers.run import Amounts, run_peers
 from bench.report import this_machine
 from qpruner_core.errors import InvalidConfigError, QPrunerError
@@ -53,11 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--examples", type=int, default=amounts.examples, help="of each task (default %(default)s)")
     parser.add_argument("--sequences", type=int, default=amounts.sequences, help="that calibrate (default %(default)s)")
     parser.add_argument("--length", type=int, default=amounts.length, help="tokens of these (default %(default)s)")
+    parser.add_argument("--trials", type=int, default=40, help="of our searches (default %(default)s)")
     parser.add_argument("--limit", type=float, default=amounts.limit, help="seconds of another tool (%(default)g)")
     names = [peer.package for peer in PEERS]
     parser.add_argument("--peers", nargs="*", choices=sorted(set(names)), default=sorted(set(names)))
     parser.add_argument("--no-ours", action="store_true", help="only the dense model and the other tools")
-    parser.add_argument("--quick", action="store_true", help="4096 tokens, 50 examples, 300 seconds")
+    parser.add_argument("--quick", action="store_true", help="4096 tokens, 50 examples, 10 trials, 300 seconds")
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
     parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     quieten_libraries()
     if options.quick:
-        options.tokens, options.examples, options.limit = 4096, 50, 300.0
+        options.tokens, options.examples, options.trials, options.limit = 4096, 50, 10, 300.0
     source = resolve_model(options.model, SourcePolicy())
     amounts = Amounts(options.tokens, options.examples, options.sequences, options.length, options.limit)
     data = None if options.data is None else str(options.data.resolve())
@@ -80,7 +82,7 @@ def _run(options: argparse.Namespace) -> None:
         options.work_dir / digest,
         peers=[peer for peer in PEERS if peer.package in options.peers],
         uniform=() if options.no_ours else UNIFORM,
-        ours=() if options.no_ours else OURS,
+        ours=() if options.no_ours else [_with_trials(one, options.trials) for one in OURS],
     )
     report = PeersReport(
         model=options.model, tokens=amounts.tokens, examples=amounts.examples, sequences=amounts.sequences,
@@ -88,6 +90,10 @@ def _run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _with_trials(ours: Ours, trials: int) -> Ours:
+    return replace(ours, allocate={**ours.allocate, "trials": trials})
 
 
 def _render(document: Path) -> None:

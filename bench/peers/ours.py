@@ -19,6 +19,7 @@ from qpruner_core.models import load_model
 from qpruner_core.models.families import linear_shape
 from qpruner_core.pipeline import compress
 from qpruner_core.quantize.adapters import attach_adapter
+from qpruner_core.quantize.fits import DIRECTORY
 from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
 
 _RANKS = (8, 4, 2, 1)
@@ -34,9 +35,11 @@ class Ours:
     def quantize(self, model: Path, calibration: Calibration, budget: int | None, work: Path) -> Quantized:
         """The model of the directory ``model`` in ``budget`` bytes, adapters included; without one as many as it takes.
 
-        ``work``: where finished stages stay; rows that share it share their scores. The adapters' rank is the largest
-        of 8 (the default), 4, 2 and 1 that leaves room for the weights.
+        ``work``: where finished stages stay; rows that share it share their scores, and those beside it the fits of
+        modules, which follow from the same settings. The adapters' rank is the largest of 8 (the default), 4, 2 and 1
+        that leaves room for the weights.
         """
+        _share_fits(work)
         last: BudgetInfeasibleError | None = None
         allowed = budget or stored_bytes(load_model(model)) - 1  # as many as the dense model is refused
         for rank in _RANKS:
@@ -77,6 +80,15 @@ def _run(config: CompressionConfig, work: Path) -> None:
         compress(config, work / "never-written", work_dir=work, on_event=stop_when_quantized, cancel=cancel)
     except CancelledError:
         return
+
+
+def _share_fits(work: Path) -> None:
+    """Let the fits of ``work`` be those of the folder that it is in."""
+    shared = work.parent.resolve() / DIRECTORY
+    shared.mkdir(parents=True, exist_ok=True)
+    work.mkdir(exist_ok=True)
+    if not (work / DIRECTORY).exists():
+        (work / DIRECTORY).symlink_to(shared, target_is_directory=True)
 
 
 def _load(stage: Path, rank: int) -> Quantized:
