@@ -42,7 +42,7 @@ def test_what_is_set_by_name_wins_also_when_given_as_a_model(
     config = CompressionConfig.model_validate(RUN | {"preset": preset} | named)
     assert (config.allocate.trials, config.allocate.precisions) == (trials, (8,))
     assert (config.quantize.lora_rank, config.quantize.initialisation) == (rank, "qera")
-    kept = PRESETS[preset].get("allocate", {})  # type: ignore[call-overload]
+    kept = PRESETS[preset].get("allocate", {})  # type: ignore[index]
     assert config.allocate.search == kept.get("search", AllocateConfig().search)
 
 
