@@ -41,13 +41,13 @@ PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
     "qpruner1": {**_SHARED, "allocate": {**_QPRUNER, "precisions": (4,), "search": "uniform"}, "quantize": _LOFTQ},
     "qpruner2": {
         **_SHARED,
-        "score": {"information": "kmeans"},
+        "score": {"information": "kmeans", "calibration_sequences": 8},
         "allocate": {**_QPRUNER, "precisions": (4, 8), "search": "mutual_information"},
         "quantize": _LOFTQ,
     },
     "qpruner3": {
         **_SHARED,
-        "score": {"information": "kmeans"},
+        "score": {"information": "kmeans", "calibration_sequences": 8},
         "allocate": {
             **_QPRUNER,
             "precisions": (4, 8),

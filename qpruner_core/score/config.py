@@ -16,7 +16,7 @@ SensitivityContext = Literal["highest", "lowest", "mean"]
 class ScoreConfig(StrictModel):
     """How layer importance and (layer, precision) sensitivity are measured."""
 
-    calibration_sequences: int = Field(default=8, ge=1, description="Sequences of calibration text.")
+    calibration_sequences: int = Field(default=2, ge=1, description="Sequences of calibration text.")
     information: Information = Field(
         default="kmeans", description="Estimator of the mutual information of a layer's output and the prediction."
     )
