@@ -23,6 +23,11 @@ from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, Stag
 
 _PR_SET_PDEATHSIG = 1
 
+_PATIENCE = 10.0
+"""Seconds that the supervisor has to begin looking for a stage."""
+_LITTLE_PATIENCE = 0.5
+"""After it has not: it is held up by a database or a store."""
+
 
 def main() -> int:
     """Run what the first line of standard input asks for; 0 if a result or a named error was told."""
@@ -58,9 +63,20 @@ def limit_threads(threads: int) -> None:
 def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer]) -> RunResult:
     from qpruner_core import compress
 
+    patience = _PATIENCE
+
     def find_stage(stage: StageName, key: str) -> bool:
-        _tell(lines, StageWanted(stage=stage, key=key))
-        return answers.get().found
+        nonlocal patience
+        _tell(lines, StageWanted(stage=stage, key=key, patience=patience))
+        try:
+            answer = _answer_to(key, answers, patience)
+        except queue.Empty:
+            patience = _LITTLE_PATIENCE
+            return False
+        while answer.found is None:
+            answer = _answer_to(key, answers, None)
+        patience = _PATIENCE
+        return answer.found
 
     with disk_full_as_error(request.work_dir):
         report = compress(
@@ -68,6 +84,14 @@ def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageA
             on_event=lambda event: _tell(lines, event), find_stage=find_stage,
         )  # fmt: skip
     return RunResult(report=report)
+
+
+def _answer_to(key: str, answers: queue.SimpleQueue[StageAnswer], patience: float | None) -> StageAnswer:
+    """The next answer to the question for ``key``; :class:`queue.Empty` if none comes in ``patience`` seconds."""
+    while True:
+        answer = answers.get(timeout=patience)
+        if answer.key in ("", key):
+            return answer
 
 
 def _take_standard_output() -> TextIO:

@@ -163,7 +163,9 @@ class JobRun:
                 if isinstance(line, StageWanted):
                     self._record(told)
                     told = []
-                    child.answer(StageAnswer(found=self._bring(line, scratch)))
+                    if line.is_waited_for():
+                        child.answer(StageAnswer(found=None, key=line.key))
+                        child.answer(StageAnswer(found=self._bring(line, scratch), key=line.key))
                     continue
                 if isinstance(line, StageFinished) and not (line.resumed and line.stage in self._stored):
                     self._record(told)

@@ -7,6 +7,7 @@ that it would have to compute it writes a :class:`StageWanted`, and waits for a 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,9 +32,11 @@ class ChildRequest(StrictModel):
 
 
 class StageAnswer(StrictModel):
-    """Whether the files of the stage that was asked for lie in ``work_dir`` now."""
+    """Whether the files of the stage that was asked for by ``key`` lie in ``work_dir`` now; ``None``: they are looked
+    for, and another answer follows."""
 
-    found: bool
+    found: bool | None
+    key: str = ""
 
 
 class _Line(BaseModel):
@@ -41,11 +44,21 @@ class _Line(BaseModel):
 
 
 class StageWanted(_Line):
-    """The child is about to compute a stage, and asks whether its files are to be had for this key."""
+    """The child is about to compute a stage, and asks whether its files are to be had for this key.
+
+    It asked at ``asked`` (seconds since the epoch), and computes the stage itself if nobody has begun to look for it
+    after ``patience`` seconds: its supervisor may be waiting for a database or a store that is away.
+    """
 
     type: Literal["stage_wanted"] = "stage_wanted"
     stage: StageName
     key: str
+    asked: float = Field(default_factory=time.time)
+    patience: float = 10.0
+
+    def is_waited_for(self) -> bool:
+        """Whether the child waits for an answer yet, and some time longer."""
+        return time.time() - self.asked < self.patience / 2
 
 
 class RunResult(_Line):

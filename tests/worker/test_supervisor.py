@@ -126,7 +126,7 @@ def test_a_cancelled_job_goes_on_from_its_last_stage_when_it_is_queued_again(ben
 
 def test_another_host_goes_on_from_the_store_with_the_same_bytes(bench: Bench) -> None:
     installation = bench.installation
-    undisturbed = installation.submit(CONFIG)
+    undisturbed = installation.submit(CONFIG, tenant="another")  # whose stages nobody else may take
     bench.start(undisturbed)
     bench.join()
     hold = bench.direct("finetune", "hold")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from qpruner_core import compress
+from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.model_config import read_config
 from qpruner_core.planning import make_plan
 from qpruner_core.prune.ratio_choice import candidate_ratios
@@ -50,5 +51,5 @@ def test_a_ratio_that_is_given_is_not_chosen(tiny_llama: Path, text_dataset: Pat
     assert make_plan(given, dense).shape is not None
     free = quick_config(tiny_llama, text_dataset, prune={"ratio_choice": "measured"})
     assert make_plan(free, dense).shape is None
-    with pytest.raises(ValueError, match="ratio_choice"):
+    with pytest.raises(InvalidConfigError, match="ratio_choice"):
         quick_config(tiny_llama, text_dataset, prune={"ratio_choice": "guess"})
