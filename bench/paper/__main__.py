@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind, said in (
         ("tokens", int, "of each text"),
         ("examples", int, "of each task, at most"),
-        ("sequences", int, "that score, and that trials are measured on"),
+        ("sequences", int, "that trials are measured on"),
         ("length", int, "tokens of a sequence"),
         ("steps", int, "of recovery"),
         ("batch-size", int, "sequences of a step"),
@@ -73,8 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         ("trials", int, "of our search"),
         ("paper-trials", int, "of QPruner3's"),
         ("recovery-steps", int, "in each of QPruner3's trials"),
+        ("compared-trials", int, "of QPruner3's search where searches are compared"),
+        ("compared-steps", int, "of recovery in each of those"),
         ("held-back", int, "sequences kept back from recovery"),
-        ("search-ratio", float, "where searches are compared"),
+        ("search-ratio", float, "where searches are compared; none of the ratios: they are not"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=f"{said} (default {getattr(usual, name.replace('-', '_'))})")
     parser.add_argument("--ratios", type=float, nargs="+", help=f"of pruning (default {usual.ratios})")
@@ -97,7 +99,7 @@ def amounts_of(options: argparse.Namespace) -> Amounts:
     if options.recovery_on_quantized is not None:
         named["memory_on_quantized"] = options.recovery_on_quantized
     amounts = Amounts.model_validate(chosen.model_dump() | named)
-    if amounts.search_ratio not in amounts.ratios:
+    if options.search_ratio is None and amounts.search_ratio not in amounts.ratios:
         amounts = amounts.model_copy(update={"search_ratio": amounts.ratios[0]})
     return amounts
 

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 class Amounts(BaseModel):
     """Of the whole run.
 
-    Evaluation: ``tokens`` of each text, ``examples`` of each task (at most). All stages: ``sequences`` of ``length``
-    tokens score and try allocations. Recovery: ``steps`` of ``batch_size`` sequences; the learning rate is that of
-    ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. Search: ``trials``
-    allocations; QPruner3 trains ``recovery_steps`` in each of its ``paper_trials``. ``seeds``: of the methods that
-    claims rest on. ``search_ratio``: where searches are compared.
+    Evaluation: ``tokens`` of each text, ``examples`` of each task (at most). Search: ``trials`` allocations, each on
+    ``sequences`` of ``length`` tokens; scores take as many as the method's preset has. QPruner3 trains
+    ``recovery_steps`` in each of its ``paper_trials``. Recovery: ``steps`` of ``batch_size`` sequences; the learning
+    rate is that of ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. ``seeds``: of
+    the methods that claims rest on. ``search_ratio``: where searches are compared; there, QPruner3's has
+    ``compared_trials`` of ``compared_steps`` each, as its preset has.
     """
 
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
@@ -31,6 +32,8 @@ class Amounts(BaseModel):
     paper_trials: int = 12
     recovery_steps: int = 4
     search_ratio: float = 0.2
+    compared_trials: int = 40
+    compared_steps: int = 10
     memory_steps: int = 2
     memory_on_quantized: bool = True
 
@@ -46,6 +49,6 @@ class Amounts(BaseModel):
 
 QUICK = Amounts(
     ratios=(0.2, 0.5), seeds=1, tokens=2048, examples=20, sequences=4, steps=24, learning_rates=(4e-4,), held_back=4,
-    trials=12, paper_trials=6, recovery_steps=2,
+    trials=12, paper_trials=6, recovery_steps=2, compared_trials=6, compared_steps=2,
 )  # fmt: skip
 """A trial of twenty minutes: its differences are mostly noise."""

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from bench.paper.measured import JUDGED
 from bench.paper.methods import LLM_PRUNER, OURS, OURS_FREE, OURS_FROM_TEXT, QPRUNER3
 from bench.paper.report import PaperReport
-from bench.paper.rows import PaperRow, SearchRow, of_method
+from bench.paper.rows import PaperRow, SearchRow, SpeedRow, of_method
 from bench.paper.search_comparison import SEARCH_OURS, SEARCH_PAPER
 from bench.peers.document import PeersReport
 
@@ -96,10 +96,18 @@ def claims(report: PaperReport, peers: PeersReport | None) -> list[Claim]:
             found += _against_paper(report, method.name, ratio)
     found += _search_claims(report.searches)
     if report.speed is not None:
-        times = fmean(report.speed.anew) / max(fmean(report.speed.trial), 1e-9)
-        what = f"a trial is {FASTER_TRIAL:g} times as fast as quantizing anew and evaluating"
-        found.append(Claim(what, "", times >= FASTER_TRIAL, f"{times:.1f} times"))
+        found.append(_trial_claim(report.speed))
     return found + _peer_claims(peers)
+
+
+def _trial_claim(speed: SpeedRow) -> Claim:
+    trial = max(fmean(speed.trial), 1e-9)
+    what = f"a trial is {FASTER_TRIAL:g} times as fast as quantizing anew and evaluating on the same tokens"
+    said = (
+        f"{speed.anew / trial:.0f} times: {trial:.2f} s instead of {speed.anew:.1f} s; a model merely rounded to the "
+        f"nearest, which is worse, takes {fmean(speed.nearest):.1f} s ({fmean(speed.nearest) / trial:.1f} times)"
+    )
+    return Claim(what, "", speed.anew >= FASTER_TRIAL * trial, said)
 
 
 def _memory_claims(report: PaperReport, method: str, ratio: float) -> list[Claim]:
@@ -115,11 +123,9 @@ def _memory_claims(report: PaperReport, method: str, ratio: float) -> list[Claim
 
 
 def _recovery_saving(rows: Sequence[PaperRow], baseline: Sequence[PaperRow]) -> float | None:
-    peaks = [row.recovery_quantized for row in rows]
+    peaks = [row.recovery_quantized.resident for row in rows if row.recovery_quantized is not None]
     reference = baseline[0].recovery
-    if reference is None or any(peak is None for peak in peaks):
-        return None
-    return 1 - fmean(peak.resident for peak in peaks if peak is not None) / reference.resident
+    return 1 - fmean(peaks) / reference.resident if peaks and reference is not None else None
 
 
 def _less(what: str, where: str, saving: float | None) -> Claim:
@@ -159,6 +165,7 @@ def _against_paper(report: PaperReport, method: str, ratio: float) -> list[Claim
 
 
 def _search_claims(searches: Sequence[SearchRow]) -> list[Claim]:
+    """With the seconds of quantizing, which are the same for both and spare the quantize stage as many, and without."""
     by_name = {row.name: row for row in searches}
     if not {SEARCH_OURS, SEARCH_PAPER} <= set(by_name):
         return []
@@ -168,9 +175,15 @@ def _search_claims(searches: Sequence[SearchRow]) -> list[Claim]:
     second = next((ours.trials[index].second for index, perplexity in ours.best if perplexity <= wanted), None)
     if second is None:
         return [Claim(what, "", False, f"it ends at {ours.best[-1][1]:.2f}, QPruner3's at {wanted:.2f}")]
-    share = second / paper.seconds
-    said = f"{share:.1%} of them: {second:.0f} s of {paper.seconds:.0f} s"
-    return [Claim(what, "", share <= FASTER_SEARCH, said)]
+    found = []
+    for counted, own, theirs in (
+        ("modules quantized before", second - ours.quantizing, paper.seconds - paper.quantizing),
+        ("their quantizing counted", second, paper.seconds),
+    ):
+        share = own / max(theirs, 1e-9)
+        said = f"{share:.1%} of them: {own:.0f} s of {theirs:.0f} s"
+        found.append(Claim(f"{what}, {counted}", "", share <= FASTER_SEARCH, said))
+    return found
 
 
 def _peer_claims(peers: PeersReport | None) -> list[Claim]:

@@ -85,11 +85,12 @@ def _measured(report: PaperReport) -> str:
         f"- Memory of recovery: the most that a process of its own has resident in {amounts.memory_steps} steps, its "
         "libraries not counted; the model, its adapters and, where it is learned from, the dense model. On a CPU the "
         "pipeline trains on de-quantized 16-bit values for speed (*recovery*); *quantized* is the same training on the "
-        "quantized modules, as on a GPU, and what the claims go by. Activations are in both.",
+        "quantized modules, as on a GPU, and what the claims go by. Activations are in both. One seed's is measured.",
         "- Seconds of search: of those parts of scoring that the method needs, and of allocating. Seconds of recovery "
         "are of the pipeline's own training.",
         f"- QPruner3 tries {amounts.paper_trials} allocations with {amounts.recovery_steps} steps of recovery each, "
-        f"ours {amounts.trials} without.",
+        f"ours {amounts.trials} without. Where searches are compared, QPruner3's tries {amounts.compared_trials} with "
+        f"{amounts.compared_steps} steps each, as its preset does.",
     ]
     return "\n".join(lines)
 

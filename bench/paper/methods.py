@@ -10,10 +10,11 @@ from bench.paper.amounts import Amounts
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.presets import PresetName
 
+QUANTIZING = "quantizing"
 NOTHING: tuple[str, ...] = ()
 INFORMATION = ("mutual information",)
-TRIED = ("mutual information", "quantizing")
-EVERYTHING = ("mutual information", "quantizing", "sensitivity")
+TRIED = ("mutual information", QUANTIZING)
+EVERYTHING = (*TRIED, "sensitivity")
 """Parts of the score stage, by what it tells. Modules quantized there are those that trials try."""
 
 
@@ -79,7 +80,6 @@ class Setup:
                 "model": self.model, "dataset": str(self.text.resolve()), "memory_budget": budget, "seed": seed,
                 "sequence_length": amounts.length, "preset": method.preset,
                 "prune": {"ratio": None if method.ratio_is_free else ratio},
-                "score": {"calibration_sequences": amounts.sequences},
                 "allocate": allocate | {"trials": trials},
                 "finetune": finetune,
             }

@@ -65,14 +65,16 @@ class PaperRow(BaseModel):
 
 class SearchRow(BaseModel):
     """A search on the model that ours pruned, within the same bytes. ``scoring``: seconds of what it needs of the score
-    stage; ``seconds``: in all. ``best``: (index of the trial, perplexity before recovery) each time that the best so
-    far changed. ``objective``: what its trials' losses are."""
+    stage; ``seconds``: in all; ``quantizing``: those of it in which modules were quantized and read. ``best``: (index
+    of the trial, perplexity before recovery) each time that the best so far changed. ``objective``: what its trials'
+    losses are."""
 
     name: str
     config: str
     objective: str
     scoring: float
     seconds: float
+    quantizing: float = 0.0
     trials: list[TrialPoint]
     best: list[tuple[int, float]]
 
@@ -92,12 +94,15 @@ class TuningRow(BaseModel):
 
 
 class SpeedRow(BaseModel):
-    """Seconds of trials of the search, and of quantizing anew and evaluating on the same tokens."""
+    """Seconds of trials of the search; of making what a trial measures anew, as the quantize stage does, and evaluating
+    it on the same tokens (``anew``); and the same with weights that are only rounded to the nearest (``nearest``),
+    which is another model, without adapters."""
 
     name: str
     config: str
     trial: list[float]
-    anew: list[float]
+    anew: float
+    nearest: list[float]
 
 
 AnyRow = TypeVar("AnyRow", PaperRow, SearchRow, TuningRow, SpeedRow)

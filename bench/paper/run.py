@@ -136,7 +136,7 @@ class PaperRun:
         quantized, adapter = stages.work / "quantize" / "model", stages.work / "finetune" / "adapter"
         summary = stages.records["finetune"].summary
         teacher = summary["loss"] == "distillation"
-        plain, on_quantized = self._recovery_memory(quantized, adapter, teacher)
+        plain, on_quantized = self._recovery_memory(quantized, adapter, teacher) if cell.seed == 0 else (None, None)
         losses, measures = self.evaluation.measure(computing_model(quantized, adapter))
         scoring = stages.parts("score", method.uses)
         pruned, _, family = read_mixed_config(quantized)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from bench.paper.measured import window_losses
-from bench.paper.methods import EVERYTHING, INFORMATION, OURS, TRIED, Setup
+from bench.paper.methods import EVERYTHING, INFORMATION, OURS, QUANTIZING, TRIED, Setup
 from bench.paper.rows import SearchRow, SpeedRow, TrialPoint
 from bench.paper.run import Cell, PaperRun, folder_of, trial_points
 from bench.paper.stages import FinishedStages, StageRunner
@@ -19,6 +20,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData
 from qpruner_core.events import CancelToken, ignore_event
+from qpruner_core.export.stage import link_tree
 from qpruner_core.models import load_model
 from qpruner_core.models.families import family_of
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
@@ -50,7 +52,7 @@ SEARCHES = (
     Search(SEARCH_OURS, EVERYTHING),
     Search(SEARCH_PAPER, TRIED, dict(PRESETS["qpruner3"]["allocate"]), paper=True),
     Search("plain Gaussian process", TRIED, {"prior": "none"}),
-    Search("random", ("quantizing",), {"search": "random"}),
+    Search("random", (QUANTIZING,), {"search": "random"}),
     Search("mutual information only", INFORMATION, {"search": "mutual_information"}),
     Search("knapsack only", EVERYTHING, {"search": "knapsack"}),
 )
@@ -79,9 +81,20 @@ class SearchComparison:
             memory = MemoryModel(model.config, family_of(model), config.quantize, layers)
             tokens = self._windows[:2, : config.sequence_length]
             speed = measure_speed(model, bank, memory, tokens, _SPEED_TRIALS, lambda done, total: None)
-            row = SpeedRow(name="trial speed", config=config.digest(), trial=speed.trial, anew=speed.anew)
+            evaluating = fmean(speed.anew) - fmean(speed.quantizing)
+            anew = self._quantizing_anew(config) + evaluating
+            row = SpeedRow(
+                name="trial speed", config=config.digest(), trial=speed.trial, anew=anew, nearest=speed.anew
+            )  # fmt: skip
             self._run.rows.keep(row)
         return row
+
+    def _quantizing_anew(self, config: CompressionConfig) -> float:
+        """Seconds in which the quantize stage makes the modules of our best allocation, none of which it has."""
+        cell = self._cell.folder / "anew"
+        for stage in ("prune", "score", "allocate"):
+            link_tree(self._cell.folder / folder_of(OURS) / stage, cell / folder_of(OURS) / stage)
+        return StageRunner(cell).run(folder_of(OURS), config, "quantize").parts("quantize", (QUANTIZING,))
 
     def _config(self, search: Search) -> CompressionConfig:
         amounts = self._run.amounts
@@ -89,7 +102,7 @@ class SearchComparison:
         config = self._setup.config(OURS, self._cell.ratio, self._cell.seed, budget)
         changes = dict(search.allocate)
         if search.paper:
-            changes |= {"trials": amounts.paper_trials, "recovery_steps": amounts.recovery_steps}
+            changes |= {"trials": amounts.compared_trials, "recovery_steps": amounts.compared_steps}
         allocate = type(config.allocate).model_validate(config.allocate.model_dump() | changes)
         finetune = config.finetune.model_copy(update={"loss": "cross_entropy"}) if search.paper else config.finetune
         return config.model_copy(update={"allocate": allocate, "finetune": finetune})
@@ -107,7 +120,7 @@ class SearchComparison:
             trials = trial_points(stages, scoring)
             row = SearchRow(
                 name=search.name, config=config.digest(), objective=config.allocate.objective, scoring=scoring,
-                seconds=scoring + stages.seconds("allocate"), trials=trials,
+                seconds=scoring + stages.seconds("allocate"), quantizing=_quantizing(stages, search), trials=trials,
                 best=self._perplexities(stages, config, trials),
             )  # fmt: skip
             self._run.rows.keep(row)
@@ -137,6 +150,12 @@ class SearchComparison:
             cancel=CancelToken(),
         )  # fmt: skip
         return model, fitted_bank(context, model, groups, lambda done: None)
+
+
+def _quantizing(stages: FinishedStages, search: Search) -> float:
+    """Seconds in which the search quantized modules and read them."""
+    scored = stages.parts("score", (QUANTIZING,)) if QUANTIZING in search.uses else 0.0
+    return scored + stages.parts("allocate", (QUANTIZING,))
 
 
 def improvements(trials: Sequence[TrialPoint]) -> list[int]:

@@ -95,12 +95,20 @@ def second_moments(
 ) -> dict[nn.Module, torch.Tensor]:
     """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
 
+    Modules that are given the very same tensor, one after another (query, key and value), share theirs.
+
     Raises:
         NotFiniteError: an activation is NaN or infinite.
     """
     moments: dict[nn.Module, torch.Tensor] = {}
+    last: tuple[nn.Module, torch.Tensor] | None = None
 
     def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        nonlocal last
+        if last is not None and inputs[0] is last[1]:
+            moments[module] = moments[last[0]]
+            return
+        last = module, inputs[0]
         tokens = inputs[0].flatten(0, -2)
         tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
         if module not in moments:

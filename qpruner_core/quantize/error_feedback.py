@@ -30,10 +30,12 @@ def encode_with_feedback(weight: torch.Tensor, precision: Precision, moments: to
         return tensors
     order = moments.diagonal().argsort(descending=True)
     factor = _inverse_factor(moments, order)
-    scale = grid.scale.expand(weight.shape)[:, order]
-    codes = torch.empty(weight.shape, dtype=torch.int64, device=weight.device)
-    codes[:, order] = _round(weight.float()[:, order], Grid(grid.levels, scale), factor)
-    return precision.with_codes(tensors, codes)
+    # Columns lie together as rows: each is read and written on its own
+    scale = grid.scale.expand(weight.shape).T[order]
+    rounded = _round(weight.float().T[order], Grid(grid.levels, scale), factor)
+    codes = torch.empty_like(rounded)
+    codes[order] = rounded
+    return precision.with_codes(tensors, codes.T.contiguous())
 
 
 def _inverse_factor(moments: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
@@ -44,21 +46,24 @@ def _inverse_factor(moments: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return upper.float()
 
 
-def _round(weight: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Tensor:
-    """Numbers of the levels, column by column; ``weight`` (float32) is used up. Columns behind the block at hand are
-    changed once a block."""
+def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Tensor:
+    """Numbers of the levels (int64) of the weight's ``columns [in, out]`` (float32; used up), one after another.
+
+    ``grid.scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``. Columns behind the block at hand are changed
+    once a block.
+    """
     middles = (grid.levels[1:] + grid.levels[:-1]) / 2
     scale = grid.scale.clamp(min=torch.finfo(torch.float32).tiny)
-    codes = torch.empty(weight.shape, dtype=torch.int64, device=weight.device)
-    columns = weight.shape[1]
-    for start in range(0, columns, _BLOCK):
-        end = min(start + _BLOCK, columns)
-        errors = weight.new_zeros(len(weight), end - start)
-        for column in range(start, end):
-            codes[:, column] = torch.bucketize(weight[:, column] / scale[:, column], middles)
-            rounded = grid.levels[codes[:, column]] * scale[:, column]
-            errors[:, column - start] = (weight[:, column] - rounded) / factor[column, column]
-            behind = slice(column + 1, end)
-            weight[:, behind] -= errors[:, column - start, None] * factor[column, behind]
-        weight[:, end:] -= errors @ factor[start:end, end:]
+    codes = torch.empty(columns.shape, dtype=torch.int64, device=columns.device)
+    count = len(columns)
+    for start in range(0, count, _BLOCK):
+        end = min(start + _BLOCK, count)
+        errors = columns.new_zeros(end - start, columns.shape[1])
+        for index in range(start, end):
+            column = columns[index]
+            codes[index] = torch.bucketize(column / scale[index], middles)
+            rounded = grid.levels[codes[index]] * scale[index]
+            errors[index - start] = (column - rounded) / factor[index, index]
+            columns[index + 1 : end].addr_(factor[index, index + 1 : end], errors[index - start], alpha=-1.0)
+        columns[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1.0)
     return codes

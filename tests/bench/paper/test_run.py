@@ -48,7 +48,8 @@ def _arguments(model: Path, data: Path, tmp_path: Path) -> list[str]:
         "--model", str(model), "--data", str(data), "--output", str(tmp_path / "out" / "paper.md"),
         "--work-dir", str(tmp_path / "work"), "--tokens", "512", "--examples", "2", "--sequences", "2",
         "--length", "32", "--steps", "2", "--held-back", "2", "--seeds", "1", "--trials", "3", "--paper-trials", "2",
-        "--recovery-steps", "1", "--ratios", "0.2", "--learning-rates", "4e-4", "--no-recovery-on-quantized",
+        "--recovery-steps", "1", "--compared-trials", "2", "--compared-steps", "1", "--ratios", "0.2",
+        "--learning-rates", "4e-4", "--no-recovery-on-quantized",
     ]  # fmt: skip
 
 
@@ -107,4 +108,6 @@ def _check(report: PaperReport) -> None:
     ours, paper_search = report.searches[:2]
     assert (ours.objective, paper_search.objective) == ("divergence", "recovered")
     assert ours.trials[-1].second == pytest.approx(ours.seconds)
+    assert all(0 < search.quantizing < search.seconds for search in (ours, paper_search))
     assert report.speed is not None
+    assert report.speed.anew > 0

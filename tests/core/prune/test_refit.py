@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from qpruner_core.models.families import Family, family_names, family_of, linear_weight, positions
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune import refit
-from qpruner_core.prune.refit import RIDGE, refitted_weights
+from qpruner_core.prune.refit import RIDGE, refitted_weights, second_moments
 from qpruner_core.prune.surgery import kept_entries, kept_units, prune_model
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
@@ -134,3 +134,17 @@ def test_a_consumed_model_is_cut_to_the_same_weights_in_the_memory_of_one_part(
     actual = prune_model(consumed, family, shape, importance)
     for name, tensor in expected.named_parameters():
         assert torch.equal(tensor, actual.get_parameter(name)), name
+
+
+def test_second_moments_are_of_each_modules_own_inputs_and_shared_where_these_are_one_tensor() -> None:
+    model = small_model("llama").float()
+    layer = model.model.layers[1]
+    query, key, output = layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.o_proj
+    gate, up, down = layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj
+    found = second_moments(model, [query, key, output, gate, up, down], IDS, _ignore)
+    for module in (query, key, output, gate, up, down):
+        inputs = _inputs(model, module).float()
+        torch.testing.assert_close(found[module], inputs.T @ inputs)
+    assert found[query] is found[key]
+    assert found[gate] is found[up]
+    assert len({id(moments) for moments in found.values()}) == 4
