@@ -37,9 +37,9 @@ JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "sequence_length": 128,
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
-    "score": {"calibration_sequences": 4},
+    "score": {"calibration_sequences": 2},
     "allocate": {"trials": 16, "calibration_sequences": 4},
-    "finetune": {"steps": 120, "batch_size": 4},
+    "finetune": {"steps": 60, "batch_size": 4},
     "evaluate": {"max_tokens": 8192, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }

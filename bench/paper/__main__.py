@@ -35,6 +35,8 @@ from qpruner_core.quiet import quieten_libraries
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/paper.md")
+_SHARED = [name for name in Amounts.model_fields if name not in ("ratios", "seeds", "search_ratio", "learning_rates")]
+"""Amounts that are the same for all rows of a table."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of which LLM-Pruner's best is everyone's; one: everyone's (default {usual.learning_rates})",
     )  # fmt: skip
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
+    parser.add_argument("--collect", action="store_true", help="measure nothing: take the rows that there are")
+    parser.add_argument("--take-over", action="store_true", help=(
+        "begin with the rows of the document's .json, measured elsewhere by the same code with the same amounts"
+    ))  # fmt: skip
     parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
     parser.add_argument("--peers", type=Path, help="what bench.peers wrote (default peers.json beside the document)")
@@ -114,12 +120,33 @@ def _run(options: argparse.Namespace) -> None:
         options.data, texts, load_tokenizer(source.directory), tokens=amounts.tokens, examples=amounts.examples
     )
     name, text = _training_text(texts, work)
-    run = PaperRun(options.model, source, text, amounts, evaluation, work)
-    expected = duration(expected_duration(run))
-    print(f"Expected: {expected} in all, good to a factor of two or three; told anew with each row.", flush=True)
+    run = PaperRun(options.model, source, text, amounts, evaluation, work, collecting=options.collect)
+    if options.take_over:
+        _take_over(options.output.with_suffix(".json"), run)
+    if not options.collect:
+        expected = duration(expected_duration(run))
+        print(f"Expected: {expected} in all, good to a factor of two or three; told anew with each row.", flush=True)
     report = _measure(run, options, name)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _take_over(file: Path, run: PaperRun) -> None:
+    """Keep the rows of the report ``file`` as if they had been measured here; what settings they are of, they say."""
+    report = PaperReport.model_validate_json(_read(file))
+    kept = {name: getattr(report.amounts, name) for name in _SHARED}
+    if kept != {name: getattr(run.amounts, name) for name in _SHARED}:
+        raise InvalidConfigError(
+            f"{file} was measured with other amounts.", field="take-over", remedy=f"Name the same: {kept}."
+        )
+    for row in (report.dense, *report.rows):
+        run.rows.keep(row)
+    for rate in report.tuning:
+        run.rows.keep(rate)
+    for search in report.searches:
+        run.rows.keep(search)
+    if report.speed is not None:
+        run.rows.keep(report.speed)
 
 
 def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> PaperReport:
@@ -150,8 +177,12 @@ def _training_text(texts: Texts, work: Path) -> tuple[str, Path]:
 
 def _digest(amounts: Amounts, source: ModelSource, data: Path | None) -> str:
     """A name for the directory of rows that may stand in one table."""
-    kept = amounts.model_dump(exclude={"ratios", "seeds", "search_ratio", "learning_rates"})
-    parts = [kept, source.digest, None if data is None else str(data.resolve()), torch.get_num_threads()]
+    parts = [
+        amounts.model_dump(include=set(_SHARED)),
+        source.digest,
+        None if data is None else str(data.resolve()),
+        torch.get_num_threads(),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

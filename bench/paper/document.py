@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.paper.claims import claims
+from bench.paper.methods import METHODS
 from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH
 from bench.paper.report import PaperReport
+from bench.paper.search_comparison import SEARCHES
 from bench.paper.tables import at_chance_table, claims_table, results_table, search_table
 from bench.peers.document import PeersReport
 from bench.peers.document import results_table as peers_table
@@ -19,6 +21,7 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
         "# The paper's claims, on our model",
         _made_by(report),
         *([report.note] if report.note else []),
+        _missing(report),
         "## Must show",
         claims_table(claims(report, peers)),
         "A perplexity or an accuracy is given relative to the other's, with the standard error of the difference: of "
@@ -48,6 +51,22 @@ def _made_by(report: PaperReport) -> str:
         f"Made by `make bench-paper` on {made.date}: {Path(report.model).name} on {made.machine}, {made.threads} "
         f"threads; {made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
     )
+
+
+def _missing(report: PaperReport) -> str:
+    """What the document lacks of what it is about."""
+    there = {(row.method, row.ratio, row.seed) for row in report.rows}
+    rows = [
+        f"{method.name} at {ratio:.0%}" + (f" with seed {seed}" if seed else "")
+        for seed in range(report.amounts.seeds)
+        for ratio in report.amounts.ratios
+        for method in METHODS
+        if (method.repeated or seed == 0) and (method.name, ratio, seed) not in there
+    ]
+    searched = {row.name for row in report.searches}
+    rows += [f"the search by {search.name}" for search in SEARCHES if search.name not in searched]
+    rows += ["the speed of a trial"] if report.speed is None else []
+    return f"**Not measured yet:** {', '.join(rows)}." if rows else ""
 
 
 def _picture(plots: dict[str, Path], name: str, title: str) -> str:

@@ -41,11 +41,14 @@ class Cell:
 
 
 class PaperRun:
-    """Rows of the model ``source`` with training text ``text``, measured unless ``work`` has them."""
+    """Rows of the model ``source`` with training text ``text``, measured unless ``work`` has them; ``collecting``: only
+    those that it has."""
 
     def __init__(
-        self, reference: str, source: ModelSource, text: Path, amounts: Amounts, evaluation: PaperEvaluation, work: Path
-    ) -> None:
+        self, reference: str, source: ModelSource, text: Path, amounts: Amounts, evaluation: PaperEvaluation,
+        work: Path, *, collecting: bool = False,
+    ) -> None:  # fmt: skip
+        self.collecting = collecting
         self.amounts = amounts
         self.evaluation = evaluation
         self.rows = Rows(work / "rows")
@@ -70,7 +73,8 @@ class PaperRun:
         return Cell(ratio, seed, self._work / f"cell-{ratio}-{seed}")
 
     def _cells(self) -> Iterator[Cell]:
-        return (self.cell(ratio, seed) for ratio in self.amounts.ratios for seed in range(self.amounts.seeds))
+        """All ratios with the first seed come first: a run that is ended early has measured every method."""
+        return (self.cell(ratio, seed) for seed in range(self.amounts.seeds) for ratio in self.amounts.ratios)
 
     # -- measuring
 
@@ -84,6 +88,8 @@ class PaperRun:
             setup = self.setup(rate)
             config = setup.config(LLM_PRUNER, cell.ratio, 0, self.budget(setup, LLM_PRUNER, cell.ratio))
             row = self.rows.find(TuningRow, f"tuning-{rate:g}", config.digest())
+            if row is None and self.collecting:
+                continue
             if row is None:
                 stages = StageRunner(cell.folder).run(f"tuning-{rate:g}", config, "finetune")
                 row = TuningRow(
@@ -113,15 +119,17 @@ class PaperRun:
     def all(self, setup: Setup) -> Iterator[tuple[Cell, list[PaperRow]]]:
         """The rows of each cell; after the caller has seen them, the cell's folder goes."""
         for cell in self._cells():
-            yield cell, [self._row(setup, cell, method) for method in _methods(cell)]
-            shutil.rmtree(cell.folder, ignore_errors=True)
+            rows = [self._row(setup, cell, method) for method in _methods(cell)]
+            yield cell, [row for row in rows if row is not None]
+            if not self.collecting:
+                shutil.rmtree(cell.folder, ignore_errors=True)
 
-    def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow:
+    def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow | None:
         budget = self.budget(setup, method, cell.ratio)
         config = setup.config(method, cell.ratio, cell.seed, budget)
         name = f"{method.name}-{cell.ratio}-{cell.seed}"
         row = self.rows.find(PaperRow, name, config.digest())
-        if row is not None:
+        if row is not None or self.collecting:
             self.progress.skip()
             return row
         started = time.perf_counter()

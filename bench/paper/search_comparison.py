@@ -68,13 +68,13 @@ class SearchComparison:
 
     def rows(self) -> list[SearchRow]:
         """A row a search, measured unless it was before."""
-        return [self._row(search) for search in SEARCHES]
+        return [row for search in SEARCHES if (row := self._row(search)) is not None]
 
-    def speed(self) -> SpeedRow:
+    def speed(self) -> SpeedRow | None:
         """A trial of our search against quantizing the model anew and evaluating it on the same tokens."""
         config = self._config(SEARCHES[0])
         row = self._run.rows.find(SpeedRow, "trial speed", config.digest())
-        if row is None:
+        if row is None and not self._run.collecting:
             layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the bits
             of_layers = config.model_copy(update={"allocate": layers})
             model, bank = self._bank(self._stages(SEARCHES[0], config), of_layers)
@@ -111,9 +111,11 @@ class SearchComparison:
         folder = folder_of(OURS) if search.name == SEARCH_OURS else f"search-{search.name.replace(' ', '-')}"
         return StageRunner(self._cell.folder).run(folder, config, "allocate")
 
-    def _row(self, search: Search) -> SearchRow:
+    def _row(self, search: Search) -> SearchRow | None:
         config = self._config(search)
         row = self._run.rows.find(SearchRow, search.name, config.digest())
+        if row is None and self._run.collecting:
+            return None
         if row is None:
             stages = self._stages(search, config)
             scoring = stages.parts("score", search.uses)

@@ -86,6 +86,21 @@ def test_a_run_that_was_ended_goes_on_and_the_document_follows_from_the_json_alo
     assert document.read_text() == written
     assert paper.main(arguments) == 0
     assert len(calls) == len(METHODS) + 1
+    _check_elsewhere(arguments, document, tmp_path)
+    assert len(calls) == len(METHODS) + 1
+
+
+def _check_elsewhere(arguments: list[str], document: Path, tmp_path: Path) -> None:
+    """Where no row is, none is collected but what the document's figures hold, if they are to be taken over."""
+    there = [*arguments, "--work-dir", str(tmp_path / "other"), "--collect"]
+    rows = PaperReport.model_validate_json(document.with_suffix(".json").read_text()).rows
+    empty = tmp_path / "empty.md"
+    assert paper.main([*there, "--output", str(empty)]) == 0
+    assert "**Not measured yet:** LLM-Pruner at 20%, " in empty.read_text()
+    assert "Not measured yet" not in document.read_text().partition("## Beside other tools")[0]
+    assert paper.main([*there, "--take-over", "--steps", "3"]) == 1  # other amounts
+    assert paper.main([*there, "--take-over"]) == 0
+    assert PaperReport.model_validate_json(document.with_suffix(".json").read_text()).rows == rows
 
 
 def _check(report: PaperReport) -> None:
