@@ -12,7 +12,13 @@ from transformers import PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.precisions import Tensors
-from qpruner_core.quantize.adapters import adapter_name, attach_adapter, require_acting_adapter, write_adapter
+from qpruner_core.quantize.adapters import (
+    adapter_name,
+    adapter_tensors,
+    attach_adapter,
+    require_acting_adapter,
+    write_adapter,
+)
 from qpruner_core.quantize.config import QuantizeConfig
 from tests.core.small_models import small_model
 
@@ -99,6 +105,20 @@ def test_an_adapter_that_is_nothing_need_not_act(model: PreTrainedModel, directo
     path = directory / "adapter_model.safetensors"
     save_file({n: t * 0 if "_B" in n else t for n, t in load_file(path).items()}, path)
     require_acting_adapter(attach_adapter(model, directory))
+
+
+def test_an_adapter_too_small_to_show_in_the_logits_is_sound_and_stays_as_it_is(
+    model: PreTrainedModel, directory: Path
+) -> None:
+    path = directory / "adapter_model.safetensors"
+    small = {n: t * 1e-12 if "_B" in n else t for n, t in load_file(path).items()}
+    save_file(small, path)
+    adapted = attach_adapter(model, directory)
+    with_it = logits(adapted)
+    with adapted.disable_adapter():
+        assert torch.equal(logits(adapted), with_it)
+    require_acting_adapter(adapted)
+    assert all(torch.equal(tensor, small[name]) for name, tensor in adapter_tensors(adapted, torch.bfloat16).items())
 
 
 def test_an_adapter_that_does_nothing_is_told(model: PreTrainedModel, directory: Path) -> None:
