@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 KNOWN_TRIALS = "known_trials.jsonl"
 SEARCH_ONLY = frozenset(
-    {"search", "prior", "trials", "random_seeds", "candidates", "batch", "workers", "front_points"}
+    {"search", "prior", "trials", "random_seeds", "candidates", "batch", "workers", "front_points", "finalists"}
 )  # fmt: skip
-"""Settings of the allocate stage that decide what is tried, and change no loss."""
+"""Settings of the allocate stage that decide what is tried or compared again, and change no loss of a trial."""
 
 
 class KnownTrial(StrictModel):

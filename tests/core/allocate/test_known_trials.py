@@ -45,7 +45,7 @@ def changed(**settings: object) -> CompressionConfig:
 def test_the_key_forgets_the_budget_and_how_is_searched_and_nothing_of_how_is_measured() -> None:
     key = trial_key("scores", CONFIG)
     assert trial_key("scores", CONFIG.model_copy(update={"memory_budget": 5})) == key
-    assert trial_key("scores", changed(trials=7, random_seeds=1, candidates=3)) == key
+    assert trial_key("scores", changed(trials=7, random_seeds=1, candidates=3, finalists=4)) == key
     assert trial_key("other scores", CONFIG) != key
     for name in AllocateConfig.model_fields.keys() - SEARCH_ONLY:
         assert trial_key("scores", changed(**{name: "another"})) != key, name
