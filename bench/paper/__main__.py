@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
     parser.add_argument("--collect", action="store_true", help="measure nothing: take the rows that there are")
     parser.add_argument("--take-over", action="store_true", help=(
-        "begin with the rows of the document's .json, measured elsewhere by the same code with the same amounts"
+        "begin with the rows of the document's .json, of the same code, amounts, data and paths"
     ))  # fmt: skip
     parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_a_run_that_was_ended_goes_on_and_the_document_follows_from_the_json_alo
 
 def _check_elsewhere(arguments: list[str], document: Path, tmp_path: Path) -> None:
     """Where no row is, none is collected but what the document's figures hold, if they are to be taken over."""
-    there = [*arguments, "--work-dir", str(tmp_path / "other"), "--collect"]
+    shutil.rmtree(tmp_path / "work")
+    there = [*arguments, "--collect"]
     rows = PaperReport.model_validate_json(document.with_suffix(".json").read_text()).rows
     empty = tmp_path / "empty.md"
     assert paper.main([*there, "--output", str(empty)]) == 0
