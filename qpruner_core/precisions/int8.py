@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import bitsandbytes as bnb
 import torch
 from torch import nn
 
 from qpruner_core.precisions.base import Grid, Tensors
+
+_ROWS_AT_ONCE = 4096
+"""Of a weight in 16 bits, in the gradient."""
 
 
 class Int8:
@@ -51,7 +56,7 @@ class Int8:
         """A ``Linear8bitLt`` on the stored rows, without outlier decomposition."""
         require_int8(tensors)
         rows, columns = tensors["weight"].shape
-        linear: nn.Linear = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False, device="meta")
+        linear = Int8Linear(columns, rows, bias=False, has_fp16_weights=False, device="meta")
         linear.weight = bnb.nn.Int8Params(
             tensors["weight"],
             requires_grad=False,
@@ -62,6 +67,43 @@ class Int8:
         if bias is not None:
             linear.bias = nn.Parameter(bias, requires_grad=False)
         return linear
+
+
+class Int8Linear(bnb.nn.Linear8bitLt):
+    """bitsandbytes' ``Linear8bitLt`` with a gradient of its own for what it is given.
+
+    bitsandbytes' keeps the inputs where activation checkpointing does not see them, and makes a 16-bit copy of the
+    whole weight, which of a head is more than all layers keep.
+    """
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``[..., out]`` for ``inputs [..., in]``, of their dtype; each token is rounded to 8 bits."""
+        if not torch.is_grad_enabled():
+            return cast(torch.Tensor, super().forward(inputs))
+        if self.weight.CB is not None:
+            self.init_8bit_state()
+        return cast(torch.Tensor, _Int8MatMul.apply(inputs, self.bias, self.state))
+
+
+class _Int8MatMul(torch.autograd.Function):
+    """The gradient takes the rounding of inputs as not there (straight through), as :meth:`Int8.round_input` does."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, bias: torch.Tensor | None, state: bnb.MatmulLtState) -> torch.Tensor:
+        ctx.state = state
+        state.is_training = False  # or on a CPU it would not round inputs
+        bias = None if bias is None else bias.to(inputs.dtype)
+        return cast(torch.Tensor, bnb.matmul(inputs, state.CB, bias=bias, state=state))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        wanted, of_bias, _ = ctx.needs_input_grad
+        codes, scales = ctx.state.CB, ctx.state.SCB.unsqueeze(1) / 127
+        of_inputs = gradient.new_zeros(*gradient.shape[:-1], codes.shape[1]) if wanted else None
+        for start in range(0, len(codes) if wanted else 0, _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            of_inputs += gradient[..., rows] @ (codes[rows] * scales[rows]).to(gradient.dtype)
+        return of_inputs, gradient.flatten(0, -2).sum(0) if of_bias else None, None
 
 
 def require_int8(tensors: Tensors) -> None:
