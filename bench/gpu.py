@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from pydoc_data.topics import topics
 
 import torch
-from pydantic import BaseModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
+from bench.device_memory import NO_GPU, DevicePeak, device_name, measured, peak_bytes, reset_peak
 from bench.machine import today, versions
-from bench.random_checkpoint import llama_config, write_random_checkpoint
+from bench.random_checkpoint import SHAPES, write_random_model
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.events import Event, StageFinished, StageStarted
 from qpruner_core.models import load_model
@@ -38,33 +34,17 @@ from qpruner_core.quiet import quieten_libraries
 from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 
-SHAPES = {
-    "7b": {"hidden": 4096, "layers": 32, "intermediate": 11008, "heads": 32, "vocabulary": 32000},
-    "tiny": {"hidden": 64, "layers": 9, "intermediate": 256, "heads": 4, "vocabulary": 300},
-}
-
-
-class StagePeak(BaseModel):
-    """One stage: seconds, and the most bytes of the device that tensors took; ``None`` without a GPU."""
-
-    stage: str
-    device_bytes: int | None
-    seconds: float
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
     options = _parser().parse_args(arguments)
     if options.shape == "7b" and not torch.cuda.is_available():
-        print(
-            "No GPU is at hand: torch.cuda.is_available() is false. `--shape tiny` runs on the CPU, to try the script."
-        )
+        print(NO_GPU)
         return 2
     quieten_libraries()
     with tempfile.TemporaryDirectory(prefix="bench-gpu-", dir=options.scratch) as scratch:
         checkpoint = Path(scratch) / "model"
-        weights = write_random_checkpoint(llama_config(**SHAPES[options.shape]), checkpoint, device=best_device().type)
-        _write_tokenizer(checkpoint)
+        weights = write_random_model(options.shape, checkpoint, best_device())
         peaks = prune_phases(checkpoint, Path(scratch) / "pruned", options)
         if options.pipeline:
             peaks += pipeline_stages(checkpoint, Path(scratch), weights)
@@ -72,38 +52,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def prune_phases(checkpoint: Path, output: Path, options: argparse.Namespace) -> list[StagePeak]:
+def prune_phases(checkpoint: Path, output: Path, options: argparse.Namespace) -> list[DevicePeak]:
     """The prune stage in its phases, with its default settings: load, score, refit, cut, write."""
     settings = PruneConfig()
-    peaks: list[StagePeak] = []
-    with _measured("prune: load", peaks):
+    peaks: list[DevicePeak] = []
+    with measured("prune: load", peaks):
         model = load_model(checkpoint).to(best_device())
     family = family_of(model)
     ids = torch.randint(3, model.config.vocab_size, (options.sequences, options.length))
-    with _measured("prune: score", peaks):
+    with measured("prune: score", peaks):
         importance = CRITERIA[settings.criterion](model, family, ids, lambda done, total: None)
     shape = plan_shape(Blocks.of(model.config, family), settings, options.ratio)
-    with _measured("prune: refit", peaks):
+    with measured("prune: refit", peaks):
         compensate = COMPENSATIONS[settings.compensation]
         weights = compensate(model, family, shape, importance, ids, lambda done, total: None, consume=True)
-    with _measured("prune: cut", peaks):
+    with measured("prune: cut", peaks):
         model = prune_model(model, family, shape, importance, replacements=weights, consume=True)
-    with _measured("prune: write", peaks):
+    with measured("prune: write", peaks):
         write_model(model, family, output, tokenizer_from=checkpoint)
     return peaks
 
 
-def pipeline_stages(checkpoint: Path, folder: Path, weights: int) -> list[StagePeak]:
+def pipeline_stages(checkpoint: Path, folder: Path, weights: int) -> list[DevicePeak]:
     """All stages of a run of the pipeline with few steps of each."""
     text = folder / "prose.txt"
     text.write_text("\n\n".join(topics[name] for name in sorted(topics)), encoding="utf-8")
-    peaks: list[StagePeak] = []
+    peaks: list[DevicePeak] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, StageStarted):
-            _reset_peak()
+            reset_peak()
         elif isinstance(event, StageFinished):
-            peaks.append(StagePeak(stage=event.stage, device_bytes=_peak(), seconds=event.seconds))
+            peaks.append(DevicePeak(stage=event.stage, device_bytes=peak_bytes(), seconds=event.seconds))
 
     compress(_few_steps(checkpoint, text, weights), folder / "out", policy=SourcePolicy(), on_event=listen)
     return peaks
@@ -123,11 +103,10 @@ def _few_steps(checkpoint: Path, text: Path, weights: int) -> CompressionConfig:
     )  # fmt: skip
 
 
-def render(peaks: Sequence[StagePeak], weights: int, options: argparse.Namespace) -> str:
+def render(peaks: Sequence[DevicePeak], weights: int, options: argparse.Namespace) -> str:
     """The figures as a markdown table, with what they were measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU; device memory is not measured"
     lines = [
-        f"{today()}, {device}; {versions()}",
+        f"{today()}, {device_name()}; {versions()}",
         f"shape {options.shape}: {weights / 1e9:.2f} GB of 16-bit weights; score: {options.sequences} sequences of "
         f"{options.length} tokens, one at a time",
         "",
@@ -141,36 +120,6 @@ def render(peaks: Sequence[StagePeak], weights: int, options: argparse.Namespace
             size = f"{peak.device_bytes / 1e9:.2f} | {(peak.device_bytes - weights) / weights:+.1%}"
         lines.append(f"| {peak.stage} | {size} | {peak.seconds:.1f} |")
     return "\n".join(lines)
-
-
-@contextmanager
-def _measured(stage: str, peaks: list[StagePeak]) -> Iterator[None]:
-    _reset_peak()
-    started = time.perf_counter()
-    yield
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    peaks.append(StagePeak(stage=stage, device_bytes=_peak(), seconds=time.perf_counter() - started))
-
-
-def _reset_peak() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak() -> int | None:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-
-
-def _write_tokenizer(directory: Path) -> None:
-    """A tokenizer of single bytes; the weights are random, so that the text does not matter."""
-    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")  # noqa: S106 - no passwords
-    tokenizer.save_pretrained(directory)
 
 
 def _parser() -> argparse.ArgumentParser:

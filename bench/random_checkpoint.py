@@ -6,10 +6,18 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.reshape import empty_model
+
+SHAPES = {
+    "7b": {"hidden": 4096, "layers": 32, "intermediate": 11008, "heads": 32, "vocabulary": 32000},
+    "tiny": {"hidden": 64, "layers": 18, "intermediate": 256, "heads": 4, "vocabulary": 300},
+}
+"""Arguments of :func:`llama_config` by name: Llama 2's of 7 billion parameters, and one to try a script with, of enough
+layers that half can go while some are protected."""
 
 _DTYPES = {torch.bfloat16: "BF16", torch.float32: "F32"}
 
@@ -51,3 +59,20 @@ def write_random_checkpoint(
     config.dtype = dtype
     config.save_pretrained(directory)
     return end
+
+
+def write_random_model(shape: str, directory: Path, device: torch.device) -> int:
+    """Write a checkpoint of the shape of that name with a tokenizer, and give the bytes of its weights."""
+    weights = write_random_checkpoint(llama_config(**SHAPES[shape]), directory, device=device.type)
+    _write_tokenizer(directory)
+    return weights
+
+
+def _write_tokenizer(directory: Path) -> None:
+    """A tokenizer of single bytes; the weights are random, so that the text does not matter."""
+    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")  # noqa: S106 - no passwords
+    tokenizer.save_pretrained(directory)

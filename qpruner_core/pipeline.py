@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import qpruner_core.allocate.stage
 import qpruner_core.evaluate.stage
@@ -123,6 +126,7 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
+        _free_stage_before()
         context.emit(StageStarted(stage=context.stage))
         seed_everything(context.config.seed, context.stage)
         started = time.perf_counter()
@@ -141,6 +145,14 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
         )
     )
     return record
+
+
+def _free_stage_before() -> None:
+    """Give back the memory of the stage before: its models are in reference cycles with their hooks, which Python
+    collects some time later, and torch keeps what they freed of a GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:

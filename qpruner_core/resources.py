@@ -16,10 +16,13 @@ _M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Bytes that are free now: of the device if it is a GPU, else of the machine."""
+    """Bytes that are free now: of the device if it is a GPU, else of the machine.
+
+    Of a GPU that counts what torch's allocator has reserved and not given out: taken for others, free for us.
+    """
     if device is not None and device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
-        return free
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return min(int(psutil.virtual_memory().available), _free_in_container())
 
 

@@ -1,4 +1,4 @@
-"""Peak memory of a few steps of recovery, measured in a process of its own (Linux).
+"""A few steps of recovery, and their peak memory, measured in a process of its own (Linux).
 
 Bytes are from before the model is loaded until after the last step, above what the process still has when all of that
 is freed: its libraries, some of which are only loaded with the model.
@@ -21,9 +21,8 @@ from bench.resident_memory import MemoryMeter, PhasePeak
 from qpruner_core.data import Example
 from qpruner_core.finetune.batches import Batch, make_batch
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.finetune.losses import Distillation
+from qpruner_core.finetune.teacher import load_teacher
 from qpruner_core.finetune.training import train_adapter
-from qpruner_core.models import load_model
 from qpruner_core.quantize.adapters import attach_adapter
 from qpruner_core.quantize.mixed_model import load_mixed_model
 from qpruner_core.quiet import quieten_libraries
@@ -56,7 +55,7 @@ def _measure(recovery: Recovery, threads: int) -> PhasePeak:
     quieten_libraries()
     meter = MemoryMeter()
     with meter.phase("recovery"):
-        _train(recovery)
+        recover(recovery, torch.device("cpu"))
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
@@ -69,19 +68,20 @@ def _measure(recovery: Recovery, threads: int) -> PhasePeak:
     )  # fmt: skip
 
 
-def _train(recovery: Recovery) -> None:
-    base = load_mixed_model(recovery.model, dequantize=not recovery.quantized)
+def recover(recovery: Recovery, device: torch.device) -> None:
+    """Load what ``recovery`` names onto ``device`` and train; nothing is kept."""
+    base = load_mixed_model(recovery.model, device=device, dequantize=not recovery.quantized)
     model = attach_adapter(base, recovery.adapter, trainable=True, dtype=torch.float32)
     settings = FinetuneConfig(steps=recovery.steps, batch_size=recovery.batch_size, warmup_steps=0)
     distillation = None
     if recovery.teacher is not None:
-        distillation = Distillation(load_model(recovery.teacher).requires_grad_(False))
-    stream = _batches(int(model.config.vocab_size), recovery.batch_size, recovery.length)
+        distillation = load_teacher(recovery.teacher, settings, device)
+    stream = _batches(int(model.config.vocab_size), recovery.batch_size, recovery.length, device)
     train_adapter(model, stream, settings, lambda step, loss: None, distillation=distillation)
 
 
-def _batches(vocabulary: int, size: int, length: int) -> Iterator[Batch]:
+def _batches(vocabulary: int, size: int, length: int, device: torch.device) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(0)
     while True:
         rows = torch.randint(vocabulary, (size, length), generator=generator)
-        yield make_batch([[Example(row, row)] for row in rows], torch.device("cpu"))
+        yield make_batch([[Example(row, row)] for row in rows], device)

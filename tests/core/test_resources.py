@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from qpruner_core.resources import free_memory
 
 _SCRIPT = """
 import torch
@@ -27,3 +30,11 @@ with freed_blocks_returned():
 def test_freed_tensors_go_back_to_the_system_though_a_later_one_is_still_held() -> None:
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 200 * 1024
+
+
+def test_what_torch_has_reserved_on_a_gpu_and_not_given_out_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+
+    assert free_memory(torch.device("cuda")) == 1300
