@@ -21,6 +21,7 @@ from bench.paper.amounts import QUICK, Amounts
 from bench.paper.document import render
 from bench.paper.expected import expected_duration
 from bench.paper.measured import PaperEvaluation
+from bench.paper.memory_comparison import MemoryComparison
 from bench.paper.plots import draw
 from bench.paper.progress import duration
 from bench.paper.report import PaperReport
@@ -61,9 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder with text/ and eval/; without it: Python's own help")
     parser.add_argument("--model", default="demo:smollm2-135m-instruct")
     parser.add_argument("--quick", action="store_true", help="a trial of twenty minutes: less of everything")
-    parser.add_argument("--recovery-on-quantized", action=argparse.BooleanOptionalAction, help=(
-        "measure the memory of recovery on the quantized modules too (the default)"
-    ))  # fmt: skip
     for name, kind, said in (
         ("tokens", int, "of each text"),
         ("examples", int, "of each task, at most"),
@@ -77,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         ("recovery-steps", int, "in each of QPruner3's trials"),
         ("compared-trials", int, "of QPruner3's search where searches are compared"),
         ("compared-steps", int, "of recovery in each of those"),
+        ("memory-steps", int, "of recovery where its memory is measured; 0: it is not"),
         ("held-back", int, "sequences kept back from recovery"),
         ("search-ratio", float, "where searches are compared; none of the ratios: they are not"),
     ):
@@ -89,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
     parser.add_argument("--collect", action="store_true", help="measure nothing: take the rows that there are")
     parser.add_argument("--take-over", action="store_true", help=(
-        "begin with the rows of the document's .json, of the same code, amounts, data and paths"
+        "begin with the rows of the document's .json, of the same code, amounts and data"
     ))  # fmt: skip
     parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
@@ -102,8 +101,6 @@ def amounts_of(options: argparse.Namespace) -> Amounts:
     """The usual or quick amounts with what the command line names."""
     chosen = QUICK if options.quick else Amounts()
     named = {name: value for name, value in vars(options).items() if name in Amounts.model_fields and value is not None}
-    if options.recovery_on_quantized is not None:
-        named["memory_on_quantized"] = options.recovery_on_quantized
     amounts = Amounts.model_validate(chosen.model_dump() | named)
     if options.search_ratio is None and amounts.search_ratio not in amounts.ratios:
         amounts = amounts.model_copy(update={"search_ratio": amounts.ratios[0]})
@@ -145,6 +142,8 @@ def _take_over(file: Path, run: PaperRun) -> None:
         run.rows.keep(rate)
     for search in report.searches:
         run.rows.keep(search)
+    for memory in report.memory:
+        run.rows.keep(memory)
     if report.speed is not None:
         run.rows.keep(report.speed)
 
@@ -160,6 +159,8 @@ def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> Pape
     )  # fmt: skip
     for cell, rows in run.all(setup):
         report.rows += rows
+        if cell.seed == 0:
+            report.memory += MemoryComparison(run, setup, cell).rows(rows)
         if (cell.ratio, cell.seed) == (run.amounts.search_ratio, 0):
             comparison = SearchComparison(run, setup, cell)
             report.searches, report.speed = comparison.rows(), comparison.speed()

@@ -15,7 +15,8 @@ class Amounts(BaseModel):
     ``recovery_steps`` in each of its ``paper_trials``. Recovery: ``steps`` of ``batch_size`` sequences; the learning
     rate is that of ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. ``seeds``: of
     the methods that claims rest on. ``search_ratio``: where searches are compared; there, QPruner3's has
-    ``compared_trials`` of ``compared_steps`` each, as its preset has.
+    ``compared_trials`` of ``compared_steps`` each, as its preset has. ``memory_steps``: of recovery where its memory is
+    measured; 0: it is not.
     """
 
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
@@ -35,7 +36,6 @@ class Amounts(BaseModel):
     compared_trials: int = 40
     compared_steps: int = 10
     memory_steps: int = 2
-    memory_on_quantized: bool = True
 
     def finetune(self, learning_rate: float) -> dict[str, Any]:
         """Settings of recovery that are the same for every method; its loss and dropout are the method's own."""

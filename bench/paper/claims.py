@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from bench.paper.measured import JUDGED
 from bench.paper.methods import LLM_PRUNER, OURS, OURS_FREE, OURS_FROM_TEXT, QPRUNER3
 from bench.paper.report import PaperReport
-from bench.paper.rows import PaperRow, SearchRow, SpeedRow, of_method
+from bench.paper.rows import PaperRow, SearchRow, SpeedRow, memory_of, of_method
 from bench.paper.search_comparison import SEARCH_OURS, SEARCH_PAPER
 from bench.peers.document import PeersReport
 
@@ -117,15 +117,14 @@ def _memory_claims(report: PaperReport, method: str, ratio: float) -> list[Claim
     where = f"{ratio:.0%}"
     loaded = 1 - fmean(row.bytes for row in rows) / baseline[0].bytes
     found = [_less(f"{method}: loaded, {LESS_MEMORY:.0%} less memory than LLM-Pruner", where, loaded)]
-    in_recovery = _recovery_saving(rows, baseline)
-    found.append(_less(f"{method}: in recovery, {LESS_MEMORY:.0%} less memory than LLM-Pruner", where, in_recovery))
+    ours, theirs = (memory_of(report.memory, name, ratio) for name in (method, LLM_PRUNER.name))
+    for how in ("kept", "recomputed"):
+        saving = None
+        if ours is not None and theirs is not None:
+            saving = 1 - getattr(ours, how).resident / getattr(theirs, how).resident
+        what = f"{method}: in recovery, activations {how}, {LESS_MEMORY:.0%} less memory than LLM-Pruner"
+        found.append(_less(what, where, saving))
     return found + _quality_claims(rows, baseline, f"{method}: no worse than LLM-Pruner", where)
-
-
-def _recovery_saving(rows: Sequence[PaperRow], baseline: Sequence[PaperRow]) -> float | None:
-    peaks = [row.recovery_quantized.resident for row in rows if row.recovery_quantized is not None]
-    reference = baseline[0].recovery
-    return 1 - fmean(peaks) / reference.resident if peaks and reference is not None else None
 
 
 def _less(what: str, where: str, saving: float | None) -> Claim:

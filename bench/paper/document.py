@@ -30,7 +30,8 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
         _picture(plots, FRONT, "Perplexity against bytes"),
     ]
     for ratio in report.amounts.ratios:
-        parts += [f"## {ratio:.0%} pruned", _budget(report, ratio), results_table(report.dense, report.rows, ratio)]
+        table = results_table(report.dense, report.rows, report.memory, ratio)
+        parts += [f"## {ratio:.0%} pruned", _budget(report, ratio), table]
     parts += ["## How it was measured", _measured(report)]
     parts += ["## Precision by layer", _picture(plots, PRECISIONS, "Precision by layer")]
     parts += ["## Recovery", _picture(plots, CURVES, "Held-back loss in recovery"), _tuning(report)]
@@ -63,6 +64,9 @@ def _missing(report: PaperReport) -> str:
         for method in METHODS
         if (method.repeated or seed == 0) and (method.name, ratio, seed) not in there
     ]
+    remembered = {(row.method, row.ratio) for row in report.memory}
+    wanted = [(row.method, row.ratio) for row in report.rows if row.seed == 0] if report.amounts.memory_steps else []
+    rows += [f"memory of {method} at {ratio:.0%}" for method, ratio in wanted if (method, ratio) not in remembered]
     searched = {row.name for row in report.searches}
     rows += [f"the search by {search.name}" for search in SEARCHES if search.name not in searched]
     rows += ["the speed of a trial"] if report.speed is None else []
@@ -102,9 +106,10 @@ def _measured(report: PaperReport) -> str:
         "- Models are evaluated with 16-bit modules of the values that the quantized ones multiply with, and their "
         "rounding of inputs: on a CPU much faster. Bytes are of the quantized model, as it is loaded.",
         f"- Memory of recovery: the most that a process of its own has resident in {amounts.memory_steps} steps, its "
-        "libraries not counted; the model, its adapters and, where it is learned from, the dense model. On a CPU the "
-        "pipeline trains on de-quantized 16-bit values for speed (*recovery*); *quantized* is the same training on the "
-        "quantized modules, as on a GPU, and what the claims go by. Activations are in both. One seed's is measured.",
+        "libraries not counted; the quantized model, its adapters, activations and, where it is learned from, the "
+        "dense model. *recovery*: activations are kept for the gradient, as by default; *recomputed*: "
+        "`finetune.activation_checkpointing`, the same result in more time. Of the first seed's shapes and precisions. "
+        "On a CPU the pipeline itself trains on de-quantized 16-bit values, which is faster and takes more.",
         "- Seconds of search: of those parts of scoring that the method needs, and of allocating. Seconds of recovery "
         "are of the pipeline's own training.",
         f"- QPruner3 tries {amounts.paper_trials} allocations with {amounts.recovery_steps} steps of recovery each, "

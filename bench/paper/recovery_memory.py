@@ -31,7 +31,8 @@ from qpruner_core.quiet import quieten_libraries
 @dataclass(frozen=True)
 class Recovery:
     """Training of ``adapter`` on ``model`` as the finetune stage does it, on its quantized modules or on modules of
-    16-bit values, from the text or from the predictions of ``teacher``."""
+    16-bit values, from the text or from the predictions of ``teacher``; ``recompute``: activations, which are else
+    kept."""
 
     model: Path
     adapter: Path
@@ -40,6 +41,7 @@ class Recovery:
     steps: int
     batch_size: int
     length: int
+    recompute: bool = False
 
 
 def peak_of(recovery: Recovery) -> PhasePeak:
@@ -72,7 +74,10 @@ def recover(recovery: Recovery, device: torch.device) -> None:
     """Load what ``recovery`` names onto ``device`` and train; nothing is kept."""
     base = load_mixed_model(recovery.model, device=device, dequantize=not recovery.quantized)
     model = attach_adapter(base, recovery.adapter, trainable=True, dtype=torch.float32)
-    settings = FinetuneConfig(steps=recovery.steps, batch_size=recovery.batch_size, warmup_steps=0)
+    settings = FinetuneConfig(
+        steps=recovery.steps, batch_size=recovery.batch_size, warmup_steps=0,
+        activation_checkpointing=recovery.recompute,
+    )  # fmt: skip
     distillation = None
     if recovery.teacher is not None:
         distillation = load_teacher(recovery.teacher, settings, device)

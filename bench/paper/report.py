@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from bench.paper.amounts import Amounts
-from bench.paper.rows import PaperRow, SearchRow, SpeedRow, TuningRow
+from bench.paper.rows import MemoryRow, PaperRow, SearchRow, SpeedRow, TuningRow
 from bench.report import Machine
 
 
@@ -20,6 +20,7 @@ class PaperReport(BaseModel):
     machine: Machine
     dense: PaperRow
     rows: list[PaperRow]
+    memory: list[MemoryRow] = []
     tuning: list[TuningRow] = []
     searches: list[SearchRow] = []
     speed: SpeedRow | None = None

@@ -30,8 +30,7 @@ class PaperRow(BaseModel):
     ``config``: digest of its settings. ``ratio``: the one it stands at, ``removed``: share of the layers' parameters
     that is gone, ``budget``: bytes asked for; ``bytes``: of the loaded model, adapters included unless all modules are
     in 16 bits, when they can be merged. ``seconds``: of the stages; ``search_seconds``: of what it needs of score and
-    of allocate. ``recovery``: memory of a few steps on modules of 16-bit values, ``recovery_quantized``: on quantized
-    ones; ``teacher``: whether the dense model was in memory too. ``validation``: (step, held-back loss).
+    of allocate. ``teacher``: whether it learned from the dense model. ``validation``: (step, held-back loss).
     ``window_losses``: of each text, by window, in nats a token.
     """
 
@@ -48,8 +47,6 @@ class PaperRow(BaseModel):
     bits: list[int] = []
     seconds: dict[str, float] = {}
     search_seconds: float = 0.0
-    recovery: PhasePeak | None = None
-    recovery_quantized: PhasePeak | None = None
     teacher: bool = False
     loss: str = ""
     validation: list[tuple[int, float]] = []
@@ -61,6 +58,18 @@ class PaperRow(BaseModel):
     def name(self) -> str:
         """What tells it from other rows of the same run."""
         return f"{self.method}-{self.ratio}-{self.seed}"
+
+
+class MemoryRow(BaseModel):
+    """Peak memory of a few steps of recovery on a row's quantized modules, with its teacher if it has one: activations
+    ``kept`` for the gradient, or ``recomputed`` (checkpointing)."""
+
+    name: str
+    config: str
+    method: str
+    ratio: float
+    kept: PhasePeak
+    recomputed: PhasePeak
 
 
 class SearchRow(BaseModel):
@@ -105,7 +114,7 @@ class SpeedRow(BaseModel):
     nearest: list[float]
 
 
-AnyRow = TypeVar("AnyRow", PaperRow, SearchRow, TuningRow, SpeedRow)
+AnyRow = TypeVar("AnyRow", PaperRow, MemoryRow, SearchRow, TuningRow, SpeedRow)
 
 
 class Rows:
@@ -137,3 +146,8 @@ class Rows:
 def of_method(rows: Sequence[PaperRow], method: str, ratio: float) -> list[PaperRow]:
     """The rows of ``method`` at ``ratio``, one a seed."""
     return [row for row in rows if (row.method, row.ratio) == (method, ratio)]
+
+
+def memory_of(rows: Sequence[MemoryRow], method: str, ratio: float) -> MemoryRow | None:
+    """The memory of ``method`` at ``ratio``, if it was measured."""
+    return next((row for row in rows if (row.method, row.ratio) == (method, ratio)), None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.paper.amounts import Amounts
@@ -15,10 +17,8 @@ from bench.paper.budgets import half_way, without_limit
 from bench.paper.measured import PaperEvaluation, computing_model, loaded_size
 from bench.paper.methods import LLM_PRUNER, METHODS, QPRUNER3, Method, Setup
 from bench.paper.progress import Progress
-from bench.paper.recovery_memory import Recovery, peak_of
 from bench.paper.rows import PaperRow, Rows, TrialPoint, TuningRow
 from bench.paper.stages import FinishedStages, StageRunner
-from bench.resident_memory import PhasePeak
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
@@ -27,7 +27,6 @@ from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.sizes import format_bytes
 
 DENSE = "dense"
-PROC = Path("/proc/self")
 _STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
 
 
@@ -54,6 +53,7 @@ class PaperRun:
         self.rows = Rows(work / "rows")
         self.source = source
         self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
+        self._text_digest = hashlib.sha256(text.read_bytes()).hexdigest()
         self._work = work
         self.progress = Progress(sum(len(_methods(cell)) for cell in self._cells()))
 
@@ -76,6 +76,12 @@ class PaperRun:
         """All ratios with the first seed come first: a run that is ended early has measured every method."""
         return (self.cell(ratio, seed) for seed in range(self.amounts.seeds) for ratio in self.amounts.ratios)
 
+    def key(self, config: CompressionConfig) -> str:
+        """Digest of all that a row of ``config`` follows from; where the model and the text lie does not matter."""
+        settings = config.model_dump(mode="json", exclude={"model", "dataset"})
+        parts = json.dumps([settings, self.source.digest, self._text_digest], sort_keys=True)
+        return hashlib.sha256(parts.encode()).hexdigest()
+
     # -- measuring
 
     def tune(self) -> list[TuningRow]:
@@ -87,13 +93,13 @@ class PaperRun:
         for rate in self.amounts.learning_rates:
             setup = self.setup(rate)
             config = setup.config(LLM_PRUNER, cell.ratio, 0, self.budget(setup, LLM_PRUNER, cell.ratio))
-            row = self.rows.find(TuningRow, f"tuning-{rate:g}", config.digest())
+            row = self.rows.find(TuningRow, f"tuning-{rate:g}", self.key(config))
             if row is None and self.collecting:
                 continue
             if row is None:
                 stages = StageRunner(cell.folder).run(f"tuning-{rate:g}", config, "finetune")
                 row = TuningRow(
-                    name=f"tuning-{rate:g}", config=config.digest(), learning_rate=rate,
+                    name=f"tuning-{rate:g}", config=self.key(config), learning_rate=rate,
                     validation=stages.records["finetune"].summary["validation"],
                 )  # fmt: skip
                 self.rows.keep(row)
@@ -128,7 +134,7 @@ class PaperRun:
         budget = self.budget(setup, method, cell.ratio)
         config = setup.config(method, cell.ratio, cell.seed, budget)
         name = f"{method.name}-{cell.ratio}-{cell.seed}"
-        row = self.rows.find(PaperRow, name, config.digest())
+        row = self.rows.find(PaperRow, name, self.key(config))
         if row is not None or self.collecting:
             self.progress.skip()
             return row
@@ -143,59 +149,36 @@ class PaperRun:
     def _measured(self, stages: FinishedStages, config: CompressionConfig, method: Method, cell: Cell) -> PaperRow:
         quantized, adapter = stages.work / "quantize" / "model", stages.work / "finetune" / "adapter"
         summary = stages.records["finetune"].summary
-        teacher = summary["loss"] == "distillation"
-        plain, on_quantized = self._recovery_memory(quantized, adapter, teacher) if cell.seed == 0 else (None, None)
         losses, measures = self.evaluation.measure(computing_model(quantized, adapter))
         scoring = stages.parts("score", method.uses)
         pruned, _, family = read_mixed_config(quantized)
         space = MemoryModel(pruned, family, config.quantize, config.allocate)
         best = stages.allocation.best.bits
         return PaperRow(
-            method=method.name, config=config.digest(), ratio=cell.ratio, seed=cell.seed,
+            method=method.name, config=self.key(config), ratio=cell.ratio, seed=cell.seed,
             removed=float(stages.records["prune"].summary["removed_fraction"]),
             budget=config.memory_budget, bytes=loaded_size(quantized, adapter),
             groups=[group.name for group in space.groups], layers=[group.layer for group in space.groups],
             group_bytes=[space.group(index, bits) for index, bits in enumerate(best)], bits=list(best),
             seconds={stage: stages.seconds(stage) for stage in _STAGES},
             search_seconds=scoring + stages.seconds("allocate"),
-            recovery=plain, recovery_quantized=on_quantized, teacher=teacher,
-            loss=summary["loss"], validation=summary["validation"], trials=trial_points(stages, scoring),
+            teacher=summary["loss"] == "distillation", loss=summary["loss"],
+            validation=summary["validation"], trials=trial_points(stages, scoring),
             window_losses=losses, measures=measures,
         )  # fmt: skip
 
-    def _recovery_memory(
-        self, quantized: Path, adapter: Path, teacher: bool
-    ) -> tuple[PhasePeak | None, PhasePeak | None]:
-        """Peaks on modules of 16-bit values, and on the quantized ones; ``None`` where they are not measured."""
-        if not PROC.is_dir():
-            return None, None
-        amounts = self.amounts
-        plain = Recovery(
-            quantized, adapter, self.source.directory if teacher else None, quantized=False,
-            steps=amounts.memory_steps, batch_size=amounts.batch_size, length=amounts.length,
-        )  # fmt: skip
-        peak = peak_of(plain)
-        if not amounts.memory_on_quantized:
-            return peak, None
-        _, precision, _ = read_mixed_config(quantized)
-        nothing_is_quantized = set(precision.bits.values()) == {16}
-        return peak, peak if nothing_is_quantized else peak_of(replace(plain, quantized=True))
-
 
 def trial_points(stages: FinishedStages, scoring: float) -> list[TrialPoint]:
-    """The trials of a search with the seconds at which each ended. What the stage took beside measuring trials is put
-    before the first, so that no allocation looks found sooner than it was."""
-    trials = stages.allocation.trials
-    second = scoring + max(stages.seconds("allocate") - sum(trial.seconds for trial in trials), 0.0)
-    points = []
-    for trial in trials:
-        second += trial.seconds
-        point = TrialPoint(
+    """The trials of a search with the seconds at which each ended, behind ``scoring``."""
+    ends = stages.ends("allocate")
+    last = stages.seconds("allocate")
+    return [
+        TrialPoint(
             origin=trial.origin, bits=trial.bits, bytes=trial.bytes, loss=trial.loss,
-            stopped_early=trial.stopped_early, second=second,
-        )  # fmt: skip
-        points.append(point)
-    return points
+            stopped_early=trial.stopped_early, second=scoring + ends.get(f"trial {trial.index + 1}", last),
+        )
+        for trial in stages.allocation.trials
+    ]  # fmt: skip
 
 
 def _methods(cell: Cell) -> list[Method]:

@@ -73,7 +73,7 @@ class SearchComparison:
     def speed(self) -> SpeedRow | None:
         """A trial of our search against quantizing the model anew and evaluating it on the same tokens."""
         config = self._config(SEARCHES[0])
-        row = self._run.rows.find(SpeedRow, "trial speed", config.digest())
+        row = self._run.rows.find(SpeedRow, "trial speed", self._run.key(config))
         if row is None and not self._run.collecting:
             layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the bits
             of_layers = config.model_copy(update={"allocate": layers})
@@ -84,7 +84,7 @@ class SearchComparison:
             evaluating = fmean(speed.anew) - fmean(speed.quantizing)
             anew = self._quantizing_anew(config) + evaluating
             row = SpeedRow(
-                name="trial speed", config=config.digest(), trial=speed.trial, anew=anew, nearest=speed.anew
+                name="trial speed", config=self._run.key(config), trial=speed.trial, anew=anew, nearest=speed.anew
             )  # fmt: skip
             self._run.rows.keep(row)
         return row
@@ -113,7 +113,7 @@ class SearchComparison:
 
     def _row(self, search: Search) -> SearchRow | None:
         config = self._config(search)
-        row = self._run.rows.find(SearchRow, search.name, config.digest())
+        row = self._run.rows.find(SearchRow, search.name, self._run.key(config))
         if row is None and self._run.collecting:
             return None
         if row is None:
@@ -121,7 +121,7 @@ class SearchComparison:
             scoring = stages.parts("score", search.uses)
             trials = trial_points(stages, scoring)
             row = SearchRow(
-                name=search.name, config=config.digest(), objective=config.allocate.objective, scoring=scoring,
+                name=search.name, config=self._run.key(config), objective=config.allocate.objective, scoring=scoring,
                 seconds=scoring + stages.seconds("allocate"), quantizing=_quantizing(stages, search), trials=trials,
                 best=self._perplexities(stages, config, trials),
             )  # fmt: skip

@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -99,11 +100,19 @@ class FinishedStages:
     def parts(self, stage: StageName, wanted: Sequence[str]) -> float:
         """Seconds of the ``wanted`` parts of ``stage``, by the messages that it told; of all of it if these are not
         known, because it was ended between its last file and theirs."""
+        known = self._parts(stage)
+        return sum(known.get(part, 0.0) for part in wanted) if known else self.seconds(stage)
+
+    def ends(self, stage: StageName) -> dict[str, float]:
+        """Second of ``stage`` at which each of its parts ended, in their order; empty if that is not known."""
+        return dict(zip(self._parts(stage), accumulate(self._parts(stage).values()), strict=True))
+
+    def _parts(self, stage: StageName) -> dict[str, float]:
         try:
             parts: dict[str, float] = json.loads((self.work / "parts" / stage / _PARTS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return self.seconds(stage)
-        return sum(parts.get(part, 0.0) for part in wanted)
+            return {}
+        return parts
 
 
 class _Clock:

@@ -8,26 +8,28 @@ from statistics import fmean, stdev
 from bench.paper.claims import Claim, mean_accuracy
 from bench.paper.measured import AT_CHANCE
 from bench.paper.methods import METHODS
-from bench.paper.rows import PaperRow, SearchRow, of_method
-from bench.resident_memory import PhasePeak
+from bench.paper.rows import MemoryRow, PaperRow, SearchRow, memory_of, of_method
 from bench.table import measures_cell
 from qpruner_core.sizes import format_bytes
 
 
-def results_table(dense: PaperRow, rows: Sequence[PaperRow], ratio: float) -> str:
+def results_table(
+    dense: PaperRow, rows: Sequence[PaperRow], memory: Sequence[MemoryRow], ratio: float
+) -> str:  # fmt: skip
     """The methods at ``ratio`` under the dense model: memory, texts, tasks that show damage, seconds."""
     names = [name for name in dense.measures if name not in AT_CHANCE]
-    header = ["method", "seeds", "removed", "bytes", "recovery", "quantized", *names, "mean", "search", "recovery s"]
+    header = ["method", "seeds", "removed", "bytes", "recovery", "recomputed", *names, "mean", "search", "recovery s"]
     lines = _header(header)
     size = format_bytes(dense.bytes)
     lines.append(_line(["dense, 16 bits", "–", "–", size, "–", "–", *_measured([dense], names), "–", "–"]))
     for own in _by_method(rows, ratio):
+        peaks = memory_of(memory, own[0].method, ratio)
         lines.append(
             _line(
                 [
                     own[0].method, str(len(own)), f"{fmean(row.removed for row in own):.1%}",
                     format_bytes(round(fmean(row.bytes for row in own))),
-                    _peak([row.recovery for row in own]), _peak([row.recovery_quantized for row in own]),
+                    *(["–", "–"] if peaks is None else _sizes(peaks)),
                     *_measured(own, names),
                     f"{fmean(row.search_seconds for row in own):.0f} s",
                     f"{fmean(row.seconds['finetune'] for row in own):.0f} s",
@@ -90,9 +92,8 @@ def _by_method(rows: Sequence[PaperRow], ratio: float) -> list[list[PaperRow]]:
     return [own for own in found if own]
 
 
-def _peak(peaks: Sequence[PhasePeak | None]) -> str:
-    known = [peak.resident for peak in peaks if peak is not None]
-    return format_bytes(round(fmean(known))) if known else "–"
+def _sizes(memory: MemoryRow) -> list[str]:
+    return [format_bytes(peak.resident) for peak in (memory.kept, memory.recomputed)]
 
 
 def _header(names: Sequence[str]) -> list[str]:

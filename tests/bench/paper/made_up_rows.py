@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.paper.amounts import Amounts
 from bench.paper.report import PaperReport
-from bench.paper.rows import PaperRow, SearchRow, SpeedRow, TrialPoint, TuningRow
+from bench.paper.rows import MemoryRow, PaperRow, SearchRow, SpeedRow, TrialPoint, TuningRow
 from bench.report import Machine
 from bench.resident_memory import PhasePeak
 
@@ -20,17 +20,21 @@ def peak(resident: int) -> PhasePeak:
 
 def row(
     method: str, losses: Sequence[float] = (3.0, 4.0), *, seed: int = 0, size: int = 1000, ratio: float = 0.2,
-    recovery: int | None = 1000, quantized: int | None = 800, accuracy: float = 0.5,
+    accuracy: float = 0.5,
 ) -> PaperRow:  # fmt: skip
     task = {"acc": accuracy, "acc_stderr": 0.04, "acc_norm": accuracy, "acc_norm_stderr": 0.04}
     return PaperRow(
         method=method, config="", ratio=ratio, seed=seed, removed=ratio, budget=size, bytes=size,
         groups=["layers.0", "layers.1", "embeddings"], layers=[0, 1, None], group_bytes=[4, 8, 8], bits=[4, 8, 8],
         seconds={"finetune": 10.0}, search_seconds=5.0,
-        recovery=None if recovery is None else peak(recovery),
-        recovery_quantized=None if quantized is None else peak(quantized),
         validation=[(0, 4.0), (10, 3.0)], window_losses={TEXT: list(losses)},
         measures={TEXT: {"perplexity": 2.0 + seed}, "PIQA": task, "HellaSwag": task, "BoolQ": task},
+    )  # fmt: skip
+
+
+def memory(method: str, *, kept: int, recomputed: int, ratio: float = 0.2) -> MemoryRow:
+    return MemoryRow(
+        name=method, config="", method=method, ratio=ratio, kept=peak(kept), recomputed=peak(recomputed)
     )  # fmt: skip
 
 
@@ -46,10 +50,13 @@ def search(name: str, found: Sequence[tuple[float, float, float]], objective: st
     )
 
 
-def report(rows: Sequence[PaperRow], searches: Sequence[SearchRow] = (), speed: SpeedRow | None = None) -> PaperReport:
+def report(
+    rows: Sequence[PaperRow], searches: Sequence[SearchRow] = (), speed: SpeedRow | None = None,
+    memory: Sequence[MemoryRow] = (),
+) -> PaperReport:  # fmt: skip
     return PaperReport(
         model="tiny", amounts=AMOUNTS, text_name="c4", learning_rate=4e-4,
         machine=Machine(machine="a machine", threads=1, versions="Python 3", date="2026-01-31"),
-        dense=row("dense", ratio=0.0), rows=list(rows), searches=list(searches), speed=speed,
+        dense=row("dense", ratio=0.0), rows=list(rows), memory=list(memory), searches=list(searches), speed=speed,
         tuning=[TuningRow(name="tuning", config="", learning_rate=4e-4, validation=[(0, 4.0), (10, 3.5)])],
     )  # fmt: skip

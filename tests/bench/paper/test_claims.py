@@ -9,9 +9,9 @@ from bench.paper.rows import SpeedRow
 from bench.peers.document import PeersReport
 from bench.peers.rows import PeerRow
 from bench.report import Machine
-from tests.bench.paper.made_up_rows import TEXT, report, row, search
+from tests.bench.paper.made_up_rows import TEXT, memory, report, row, search
 
-BASELINE = row("LLM-Pruner", size=1000, recovery=1000, quantized=1000)
+BASELINE = row("LLM-Pruner", size=1000)
 
 
 def _holds(found: list[Claim], beginning: str) -> list[bool | None]:
@@ -44,12 +44,14 @@ def test_thirty_percent_less_memory_is_counted_to_the_byte(size: int, holds: boo
     assert _holds(claims(report([BASELINE, row("ours", size=size)]), None), "ours: loaded") == [holds]
 
 
-def test_memory_in_recovery_is_that_on_quantized_modules_against_the_baseline_in_16_bits() -> None:
-    rows = [BASELINE, row("ours", recovery=1000, quantized=600), row("QPruner3", recovery=600, quantized=None)]
-    found = claims(report(rows), None)
+def test_memory_in_recovery_is_compared_like_with_like() -> None:
+    rows = [BASELINE, row("ours"), row("QPruner3")]
+    measured = [memory("LLM-Pruner", kept=1000, recomputed=500), memory("ours", kept=710, recomputed=340)]
+    found = claims(report(rows, memory=measured), None)
 
-    assert _holds(found, "ours: in recovery") == [True]
-    assert _holds(found, "QPruner3: in recovery") == [None]
+    assert _holds(found, "ours: in recovery, activations kept") == [False]
+    assert _holds(found, "ours: in recovery, activations recomputed") == [True]
+    assert _holds(found, "QPruner3: in recovery") == [None, None]
 
 
 def test_quality_is_no_worse_within_the_standard_error_and_worse_beyond_it() -> None:

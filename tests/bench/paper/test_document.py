@@ -22,7 +22,7 @@ def full() -> PaperReport:
 
 
 def test_a_line_is_the_mean_over_seeds_with_the_error_of_its_perplexity(full: PaperReport) -> None:
-    table = results_table(full.dense, full.rows, 0.2).splitlines()
+    table = results_table(full.dense, full.rows, [], 0.2).splitlines()
 
     (line,) = [line for line in table if line.startswith("| QPruner3")]
     assert "| 2 |" in line
