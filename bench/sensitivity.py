@@ -160,7 +160,7 @@ def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tens
     sensitivity = [{bits: value * (16 - bits) for bits in (4, 8, 16)} for value in information]
     found = {"mutual information": Score(sensitivity=sensitivity, seconds=time.perf_counter() - started)}
     started = time.perf_counter()
-    sensitivity = fisher_sensitivity(model, bank, calibration, samples=samples, seed=0, on_sequence=_shown("Fisher"))
+    sensitivity = fisher_sensitivity(model, bank, calibration, samples=samples, seed=0, on_piece=_shown("Fisher"))
     found["Fisher"] = Score(sensitivity=sensitivity, seconds=time.perf_counter() - started)
     divergence = Divergence(model, family_of(model), calibration, capacity=_PREFIX_BYTES)
     started = time.perf_counter()

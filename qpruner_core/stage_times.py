@@ -14,6 +14,7 @@ from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.models.families import Family
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.resources import best_device
+from qpruner_core.score.config import ScoreConfig
 
 _EFFICIENCY = 0.3
 """Share of a plain matrix product's speed that a small transformer reaches."""
@@ -46,9 +47,10 @@ def expected_seconds(
     lowered = sum(bits != 16 for bits in config.allocate.precisions)
     read = weights * 2 / 5e8  # loading and writing, at half a gigabyte a second
     quantized = 2 + ("merged_quantized" in config.export.formats)  # models that are measured on quantized modules
+    fitting = weights * 2e-7 * lowered  # of modules at every precision, for the score and all stages behind it
     seconds: dict[StageName, float] = {
         "prune": read + 3 * forward * config.prune.calibration_sequences * length,
-        "score": read + forward * config.score.calibration_sequences * length * (1 + lowered * layers),
+        "score": read + forward * _forwards_of_score(config.score, lowered, layers) * length + fitting,
         "allocate": read + forward * config.allocate.calibration_sequences * length * config.allocate.trials,
         "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
         "finetune": 2 * read + forward * _forwards_of_recovery(config.finetune) * length,
@@ -58,6 +60,12 @@ def expected_seconds(
     }
     note = "stage_seconds is worked out from the speed of the machine that answers, good to a factor of about three."
     return {stage: round(value, 1) for stage, value in seconds.items()}, note
+
+
+def _forwards_of_score(settings: ScoreConfig, lowered: int, layers: int) -> float:
+    """Sequences that scoring is expected to run through the model; a backward pass counts as two."""
+    of_each = 2 * lowered + 2 * settings.fisher_samples if settings.sensitivity == "fisher" else lowered * layers
+    return float(settings.calibration_sequences * (1 + of_each))
 
 
 def _forwards_of_recovery(settings: FinetuneConfig) -> float:

@@ -33,6 +33,9 @@ from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision
 from qpruner_core.quantize.precision_bank import PrecisionBank
 
+PIECE = 256
+"""Tokens whose effects are in memory at once."""
+
 _Option = tuple[int, int]
 """A group's index and the bits it may have."""
 
@@ -44,20 +47,21 @@ def fisher_sensitivity(
     *,
     samples: int,
     seed: int,
-    on_sequence: Callable[[int, int], None],
+    on_piece: Callable[[int, int], None],
 ) -> list[dict[int, float]]:
     """KL in nats per token that each of its precisions would cause in each group alone; 0 at 16 bits.
 
-    Per sequence of ``calibration`` (token ids ``[sequences, length]``) one forward and ``samples`` backward passes, in
-    each of which new labels are drawn. Parameters get no gradients. Beside the model and the graph of one sequence,
-    memory holds Δy in bfloat16: ``2 · length · outputs`` bytes for every module and precision below 16. ``bank``: that
-    of ``model``, which must have 16 bits everywhere.
+    Sequences of ``calibration`` (token ids ``[sequences, length]``) are cut into pieces of at most :data:`PIECE`
+    tokens; each takes one forward and ``samples`` backward passes, in each of which new labels are drawn. Parameters
+    get no gradients. Beside the model and the graph of one piece, memory holds Δy in bfloat16: ``2 · PIECE ·
+    outputs`` bytes for every module and precision below 16. ``bank``: that of ``model``, which must have 16 bits
+    everywhere.
 
     Raises:
         NotFiniteError: the model predicts NaN.
     """
     squares: dict[_Option, float] = {}
-    for products in _products(model, bank, calibration, samples, seed, on_sequence):
+    for products in _products(model, bank, calibration, samples, seed, on_piece):
         for option, by_token in products.items():
             squares[option] = squares.get(option, 0.0) + by_token.square().sum().item()
     drawn = samples * calibration.numel()
@@ -73,20 +77,21 @@ def _products(
     calibration: torch.Tensor,
     samples: int,
     seed: int,
-    on_sequence: Callable[[int, int], None],
+    on_piece: Callable[[int, int], None],
 ) -> Iterator[dict[_Option, torch.Tensor]]:
-    """For every sequence and sample: ``∂L/∂y · Δy`` by token ``[length]``, summed over the modules of each group."""
+    """For every piece and sample: ``∂L/∂y · Δy`` by token ``[length]``, summed over the modules of each group."""
     generator = torch.Generator().manual_seed(seed)
     effects = _Effects(model, bank)
-    for done, sequence in enumerate(calibration):
+    pieces = [piece for sequence in calibration for piece in sequence.split(PIECE)]
+    for done, piece in enumerate(pieces):
         with effects.recorded():
-            logits = model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False).logits
+            logits = model(input_ids=piece.unsqueeze(0).to(model.device), use_cache=False).logits
         for _ in range(samples):
             logits.backward(gradient=_label_gradient(logits.detach(), generator), retain_graph=True)
             yield effects.take()
         del logits
         effects.forget()
-        on_sequence(done + 1, len(calibration))
+        on_piece(done + 1, len(pieces))
 
 
 def _label_gradient(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

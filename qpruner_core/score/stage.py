@@ -59,7 +59,7 @@ def _sensitivity(
             calibration,
             samples=settings.fisher_samples,
             seed=context.config.seed,
-            on_sequence=on_step,
+            on_piece=on_step,
         )
     divergence = Divergence(model, context.plan.family, calibration, capacity=free_memory(model.device) // 4)
     return divergence_sensitivity(bank, divergence, settings.sensitivity_context, on_step)

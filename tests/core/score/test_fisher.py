@@ -27,7 +27,7 @@ def bank_of(model: PreTrainedModel, settings: AllocateConfig) -> PrecisionBank:
 
 
 def sensitivity(model: PreTrainedModel, bank: PrecisionBank, samples: int, seed: int = 0) -> list[dict[int, float]]:
-    return fisher_sensitivity(model, bank, IDS, samples=samples, seed=seed, on_sequence=lambda *_: None)
+    return fisher_sensitivity(model, bank, IDS, samples=samples, seed=seed, on_piece=lambda *_: None)
 
 
 @torch.no_grad()
