@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family, linear_weight, set_linear_weight
 from qpruner_core.precisions import precisions
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.prefix import PrefixForward
 
 LOW, HIGH = 4, 16
@@ -44,7 +45,7 @@ class AllocationLoss:
         self._modules = [
             [layer.get_submodule(path) for path in family.linear_paths(layer)] for layer in family.decoder_layers(model)
         ]
-        nf4 = precisions(double_quant=True)[LOW]
+        nf4 = precisions(QuantizeConfig())[LOW]
         self._weights = {HIGH: [[linear_weight(module) for module in layer] for layer in self._modules]}
         self._weights[LOW] = [
             [nf4.decode(nf4.encode(weight.to(torch.bfloat16))).to(weight.dtype) for weight in layer]

@@ -30,6 +30,7 @@ from qpruner_core.errors import QPrunerError
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
+from qpruner_core.precisions import precisions
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.pruning import prune_to_ratio
 from qpruner_core.quantize.config import QuantizeConfig
@@ -96,7 +97,9 @@ def _measure(options: argparse.Namespace) -> SensitivityReport:
     held_out = evaluated_windows(tokenizer, text, options.sequences * 2 * _LENGTH, name)[:, :_LENGTH]
     settings = AllocateConfig(granularity="layer", embeddings=False)
     memory = MemoryModel(model.config, family_of(model), QuantizeConfig(), settings)
-    bank = PrecisionBank(model, memory.groups, double_quant=True, capacity=2**40, on_group=_shown("quantized groups"))
+    bank = PrecisionBank(
+        model, memory.groups, kinds=precisions(QuantizeConfig()), capacity=2**40, on_group=_shown("quantized groups")
+    )
     scores = _scores(model, bank, calibration, options.samples)
     truth = HeldOut(model, bank, held_out)
     return SensitivityReport(

@@ -169,7 +169,7 @@ def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
     allocate, quantize = config.allocate, config.quantize
     return [
         config.memory_budget, allocate.precisions, allocate.granularity, allocate.embeddings, quantize.lora_rank,
-        quantize.double_quant, config.score.calibration_sequences,
+        quantize.double_quant, quantize.int8, config.score.calibration_sequences,
     ]  # fmt: skip
 
 

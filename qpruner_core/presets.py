@@ -29,7 +29,7 @@ _LLM_PRUNER_RECOVERY = {
 }
 """As in LLM-Pruner's README, but for the batch and the number of steps, which stay those of the run."""
 _SHARED = {"prune": _LLM_PRUNER_PRUNING, "finetune": _LLM_PRUNER_RECOVERY}
-_LOFTQ = {"rounding": "nearest", "initialisation": "loftq", "loftq_iterations": 1}
+_LOFTQ = {"int8": "llm_int8", "rounding": "nearest", "initialisation": "loftq", "loftq_iterations": 1}
 _QPRUNER = {"granularity": "layer", "embeddings": False}
 
 PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {

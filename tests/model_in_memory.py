@@ -34,7 +34,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     """Quantize, adapt and train the Llama of ``source`` in memory, then write it to ``directory``."""
     family = find_family("llama")
     model = load_model(source)
-    kinds = precisions(True)
+    kinds = precisions(QuantizeConfig())
     tensors: Tensors = {}
     bits_of: dict[str, int] = {}
     pattern = [PATTERN[layer % len(PATTERN)] for layer in range(model.config.num_hidden_layers)]
@@ -57,7 +57,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)
-    write_mixed_model(directory, model.config, MixedPrecision(bits=bits_of, double_quant=True), tensors, family)
+    write_mixed_model(directory, model.config, MixedPrecision.of(bits_of, QuantizeConfig()), tensors, family)
     quantize = QuantizeConfig(lora_rank=4, lora_alpha=8)
     write_adapter(directory / "adapter", adapter_tensors(adapted, torch.bfloat16), quantize, targets)
     copy_tokenizer(source, directory)

@@ -83,8 +83,8 @@ def write_rounded(pruned: Path, config: CompressionConfig, bits: Sequence[int], 
         factors[adapter_name(name, "A")] = torch.zeros(config.quantize.lora_rank, inputs, dtype=torch.bfloat16)
         factors[adapter_name(name, "B")] = torch.zeros(outputs, config.quantize.lora_rank, dtype=torch.bfloat16)
     stored = {name: bit for name, bit in by_module.items() if name not in outside or bit != 16}
-    precision = MixedPrecision.model_validate({"bits": stored, "double_quant": config.quantize.double_quant})
-    tensors = encode(model, precision.bits, config.quantize.double_quant)
+    precision = MixedPrecision.of(stored, config.quantize)
+    tensors = encode(model, precision)
     write_mixed_model(folder / "model", model.config, precision, tensors, family)
     targets = [path.rpartition(".")[2] for path in family.linears]
     write_adapter(folder / "adapter", factors, QuantizeConfig(lora_rank=config.quantize.lora_rank), targets)

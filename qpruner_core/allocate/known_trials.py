@@ -71,7 +71,7 @@ class KnownTrials:
 
 def trial_key(score_key: str, config: CompressionConfig) -> str:
     """Digest of all that the loss of an allocation follows from: the score stage and how losses are measured."""
-    measured: list[object] = [score_key, config.quantize.double_quant]
+    measured: list[object] = [score_key, config.quantize.double_quant, config.quantize.int8]
     measured.append(config.allocate.model_dump(mode="json", exclude=set(SEARCH_ONLY)))
     if getattr(config.allocate, "objective", "divergence") != "divergence":  # measured after a recovery
         measured += [config.quantize.model_dump(mode="json"), config.finetune.model_dump(mode="json")]

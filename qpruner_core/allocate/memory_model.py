@@ -31,7 +31,7 @@ class MemoryModel:
     ) -> None:
         skeleton = empty_model(config)
         self.groups = precision_groups(skeleton, family, allocate)
-        kinds = precisions(quantize.double_quant).values()
+        kinds = precisions(quantize).values()
         shapes = [[_shape(skeleton.get_submodule(name)) for name in group.modules] for group in self.groups]
         self._weight = [
             {kind.bits: sum(kind.weight_bytes(*one) for one in group) for kind in kinds} for group in shapes

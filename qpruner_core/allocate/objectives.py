@@ -19,6 +19,7 @@ from qpruner_core.finetune.batches import batches, in_batches
 from qpruner_core.finetune.training import train_adapter
 from qpruner_core.finetune.validation import keep_back, validation_loss
 from qpruner_core.models import load_model
+from qpruner_core.precisions import precisions
 from qpruner_core.quantize.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.quantize.fits import Fits
 from qpruner_core.quantize.groups import PrecisionGroup, bits_by_module, precision_groups
@@ -118,7 +119,7 @@ class RecoveredLoss:
         self._bank = PrecisionBank(
             base,
             groups,
-            double_quant=context.config.quantize.double_quant,
+            kinds=precisions(context.config.quantize),
             capacity=free_memory(base.device) // (2 * context.config.allocate.workers),
             on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
             value=self._fits.quantized,

@@ -6,7 +6,7 @@ import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -79,11 +79,10 @@ def _final(context: StageContext) -> nn.Module:
 def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrainedModel:
     model = load_model(pruned)
     family = context.plan.family
-    double_quant = context.config.quantize.double_quant
     layers = range(len(family.decoder_layers(model)))
-    bits: dict[str, Literal[4, 8, 16]] = {name: 4 for layer in layers for name in linear_names(model, family, layer)}
-    tensors = encode(model, bits, double_quant)
-    write_mixed_model(scratch, model.config, MixedPrecision(bits=bits, double_quant=double_quant), tensors, family)
+    bits = {name: 4 for layer in layers for name in linear_names(model, family, layer)}
+    precision = MixedPrecision.of(bits, context.config.quantize)
+    write_mixed_model(scratch, model.config, precision, encode(model, precision), family)
     try:
         return load_mixed_model(scratch, device=best_device())
     finally:

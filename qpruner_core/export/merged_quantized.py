@@ -31,7 +31,7 @@ def write_merged_quantized(context: StageContext, directory: Path) -> None:
     quantized, adapter = context.finished("quantize") / "model", context.finished("finetune") / "adapter"
     config, precision, family = read_mixed_config(quantized)
     merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload().to(best_device())
-    kinds = precisions(precision.double_quant)
+    kinds = precisions(precision)
     layers = range(len(family.decoder_layers(merged)))
     bits = {name: [precision.bits[name]] for layer in layers for name in linear_names(merged, family, layer)}
     tensors: Tensors = {}

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal, Protocol
 
 from qpruner_core.precisions.base import Grid, Precision, Tensors
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8 import Int8
+from qpruner_core.precisions.llm_int8 import LlmInt8
 from qpruner_core.precisions.nf4 import Nf4
 
 # Says at every forward that INT8 works in 16-bit floats
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
-__all__ = ["Grid", "Precision", "Tensors", "precisions"]
+__all__ = ["Grid", "Int8Kind", "Precision", "PrecisionChoice", "Tensors", "precisions"]
+
+Int8Kind = Literal["weight_only", "llm_int8"]
 
 
-def precisions(double_quant: bool) -> dict[int, Precision]:
+class PrecisionChoice(Protocol):
+    """What settings and checkpoints say of the precisions beside their bits."""
+
+    @property
+    def double_quant(self) -> bool:
+        """Whether NF4's constants are in 8 bits."""
+
+    @property
+    def int8(self) -> Int8Kind:
+        """What 8 bits are."""
+
+
+def precisions(choice: PrecisionChoice) -> dict[int, Precision]:
     """Every precision by its bits."""
-    return {precision.bits: precision for precision in (Nf4(double_quant), Int8(), Bf16())}
+    int8 = Int8() if choice.int8 == "weight_only" else LlmInt8()
+    return {precision.bits: precision for precision in (Nf4(choice.double_quant), int8, Bf16())}

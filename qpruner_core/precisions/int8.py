@@ -1,21 +1,23 @@
-"""8 bits: one absolute maximum a row (LLM.int8(), arXiv 2208.07339), by bitsandbytes."""
+"""8 bits: weights in int8 with one absolute maximum a row, multiplied in 16 bits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import bitsandbytes as bnb
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from qpruner_core.precisions.base import Grid, Tensors
 
 _ROWS_AT_ONCE = 4096
-"""Of a weight in 16 bits, in the gradient."""
+"""Of a weight in 16 bits."""
 
 
 class Int8:
-    """bitsandbytes ``Linear8bitLt``: int8 rows, each with a float32 scale; activations quantized as they come."""
+    """int8 rows, each with a float32 scale, under the names of bitsandbytes; the inputs stay as they are."""
 
     bits = 8
 
@@ -47,17 +49,18 @@ class Int8:
         return tensors | {"weight": (codes - 127).to(torch.int8)}
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Each token rounded to 255 steps between plus and minus its absolute maximum, as ``Linear8bitLt`` does."""
-        scale = inputs.detach().abs().amax(dim=-1, keepdim=True).float().clamp_min(1e-12) / 127
-        rounded = ((inputs.detach().float() / scale).round() * scale).to(inputs.dtype)
-        return inputs + (rounded - inputs.detach())
+        """As they are."""
+        return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
-        """A ``Linear8bitLt`` on the stored rows, without outlier decomposition."""
+        """An :class:`Int8Linear` on the stored rows."""
+        return self._on(Int8Linear, tensors, bias)
+
+    def _on(self, module: type[nn.Module], tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         require_int8(tensors)
         rows, columns = tensors["weight"].shape
-        linear = Int8Linear(columns, rows, bias=False, has_fp16_weights=False, device="meta")
-        linear.weight = bnb.nn.Int8Params(
+        built: Any = module(columns, rows, bias=False, has_fp16_weights=False, device="meta")
+        built.weight = bnb.nn.Int8Params(
             tensors["weight"],
             requires_grad=False,
             has_fp16_weights=False,
@@ -65,45 +68,54 @@ class Int8:
             SCB=tensors["SCB"],
         )
         if bias is not None:
-            linear.bias = nn.Parameter(bias, requires_grad=False)
-        return linear
+            built.bias = nn.Parameter(bias, requires_grad=False)
+        return cast(nn.Module, built)
 
 
 class Int8Linear(bnb.nn.Linear8bitLt):
-    """bitsandbytes' ``Linear8bitLt`` with a gradient of its own for what it is given.
+    """bitsandbytes' ``Linear8bitLt``, which PEFT knows, that multiplies in the dtype of its inputs.
 
-    bitsandbytes' keeps the inputs where activation checkpointing does not see them, and makes a 16-bit copy of the
-    whole weight, which of a head is more than all layers keep.
+    The numbers in int8 are exact in bfloat16, and rows are scaled once multiplied. A part of the rows at a time: of a
+    head, all of them in 16 bits would be more than a layer takes.
     """
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """``[..., out]`` for ``inputs [..., in]``, of their dtype; each token is rounded to 8 bits."""
-        if not torch.is_grad_enabled():
-            return cast(torch.Tensor, super().forward(inputs))
+        """``[..., out]`` for ``inputs [..., in]``, of their dtype."""
         if self.weight.CB is not None:
             self.init_8bit_state()
-        return cast(torch.Tensor, _Int8MatMul.apply(inputs, self.bias, self.state))
+        return cast(torch.Tensor, Int8MatMul.apply(inputs, self.bias, self.state))
 
 
-class _Int8MatMul(torch.autograd.Function):
-    """The gradient takes the rounding of inputs as not there (straight through), as :meth:`Int8.round_input` does."""
+class Int8MatMul(torch.autograd.Function):
+    """``inputs · weightᵀ + bias`` that keeps nothing for the gradient but the weights themselves.
+
+    bitsandbytes' function keeps the inputs where activation checkpointing does not see them, and makes a 16-bit copy of
+    the whole weight for the gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, bias: torch.Tensor | None, state: bnb.MatmulLtState) -> torch.Tensor:
         ctx.state = state
-        state.is_training = False  # or on a CPU it would not round inputs
-        bias = None if bias is None else bias.to(inputs.dtype)
-        return cast(torch.Tensor, bnb.matmul(inputs, state.CB, bias=bias, state=state))
+        output = inputs.new_empty(*inputs.shape[:-1], len(state.CB))
+        for rows in _parts(state):
+            product = linear(inputs, state.CB[rows].to(inputs.dtype)) * (state.SCB[rows] / 127)
+            output[..., rows] = product if bias is None else product + bias[rows]
+        return output
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         wanted, of_bias, _ = ctx.needs_input_grad
-        codes, scales = ctx.state.CB, ctx.state.SCB.unsqueeze(1) / 127
-        of_inputs = gradient.new_zeros(*gradient.shape[:-1], codes.shape[1]) if wanted else None
-        for start in range(0, len(codes) if wanted else 0, _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            of_inputs += gradient[..., rows] @ (codes[rows] * scales[rows]).to(gradient.dtype)
+        of_inputs = None
+        if wanted:
+            of_inputs = gradient.new_zeros(*gradient.shape[:-1], ctx.state.CB.shape[1])
+            for rows in _parts(ctx.state):
+                scaled = (gradient[..., rows] * (ctx.state.SCB[rows] / 127)).to(gradient.dtype)
+                of_inputs += scaled @ ctx.state.CB[rows].to(gradient.dtype)
         return of_inputs, gradient.flatten(0, -2).sum(0) if of_bias else None, None
+
+
+def _parts(state: bnb.MatmulLtState) -> Iterator[slice]:
+    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(state.CB), _ROWS_AT_ONCE))
 
 
 def require_int8(tensors: Tensors) -> None:

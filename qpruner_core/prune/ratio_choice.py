@@ -11,6 +11,7 @@ from qpruner_core.allocate.knapsack import solve
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.errors import InvalidConfigError
+from qpruner_core.precisions import precisions
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
@@ -108,7 +109,7 @@ def _mix(
     bank = PrecisionBank(
         model,
         memory.groups,
-        double_quant=config.quantize.double_quant,
+        kinds=precisions(config.quantize),
         capacity=free_memory(model.device) // 2,
         on_group=lambda done, total: on_progress(0.2 * done / total, "quantizing"),
     )

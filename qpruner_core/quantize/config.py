@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.precisions import Int8Kind
 from qpruner_core.strict import StrictModel
 
 
@@ -13,6 +14,11 @@ class QuantizeConfig(StrictModel):
     """Quantization constants and the adapters' initialisation."""
 
     double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
+    int8: Int8Kind = Field(
+        default="weight_only",
+        description="What 8 bits are: weights that are multiplied in 16 bits, or LLM.int8(), which rounds what they "
+        "are multiplied with to 8 bits as well: the same bytes, less exact.",
+    )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scaling is alpha / rank.")
     rounding: Literal["nearest", "error_feedback"] = Field(

@@ -62,12 +62,12 @@ class Fits:
 
     def value(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
         """What module and adapter multiply with together, in the dtype of ``weight``; see :class:`PrecisionBank`."""
-        kind = precisions(self._settings.double_quant)[bits]
+        kind = precisions(self._settings)[bits]
         return self.read(name, bits).weight(kind).to(weight.dtype)
 
     def quantized(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
         """What the module multiplies with alone, without its adapter, in the dtype of ``weight``."""
-        kind = precisions(self._settings.double_quant)[bits]
+        kind = precisions(self._settings)[bits]
         return kind.decode(self.read(name, bits).tensors).to(weight.dtype)
 
     def _write(self, name: str, bits: int, fitted: FittedLinear) -> None:
@@ -104,7 +104,7 @@ def fit(
     settings = context.config.quantize
     return fit_linear(
         linear_weight(model.get_submodule(name)),
-        precisions(settings.double_quant)[bits],
+        precisions(settings)[bits],
         settings,
         module_seed(context.config.seed, name),
         rank=rank,

@@ -24,7 +24,8 @@ from qpruner_core.models.families import Family, find_family, linear_shape, line
 from qpruner_core.models.model_config import check_sizes, refuse_too_many_layers
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
-from qpruner_core.precisions import Precision, Tensors, precisions
+from qpruner_core.precisions import Int8Kind, Precision, PrecisionChoice, Tensors, precisions
+from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8_embedding import Int8Embedding
 from qpruner_core.quantize.groups import embedding_names, linear_names
 from qpruner_core.strict import StrictModel
@@ -36,12 +37,19 @@ GENERATION_CONFIG = "generation_config.json"
 class MixedPrecision(StrictModel):
     """``quantization_config`` of a mixed checkpoint. ``bits``: of every linear module of the layers, by its full name,
     and of the embeddings and the head where these are not in 16 bits; a tied head is as the embeddings are.
-    ``adapters``: whether the model is complete only with the adapters beside it."""
+    ``int8``: what 8 bits are; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
+    the model is complete only with the adapters beside it."""
 
     quant_method: str = "qpruner"
     bits: dict[str, Literal[4, 8, 16]]
     double_quant: bool
+    int8: Int8Kind = "llm_int8"
     adapters: bool = True
+
+    @classmethod
+    def of(cls, bits: Mapping[str, int], choice: PrecisionChoice) -> MixedPrecision:
+        """Modules of these ``bits`` in the run whose settings are ``choice``."""
+        return cls.model_validate({"bits": bits, "double_quant": choice.double_quant, "int8": choice.int8})
 
     def of_layers(self, family: Family) -> list[list[int]]:
         """The different bits in each layer, rising."""
@@ -106,7 +114,7 @@ def load_mixed_model(
     config, precision, family = read_mixed_config(directory)
     model = empty_model(config)
     _require_bits(model, family, precision, directory)
-    kinds = precisions(precision.double_quant)
+    kinds = precisions(precision)
     if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
         raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
     with StoredTensors(directory, device=device) as stored:
@@ -182,7 +190,7 @@ def _build(kind: Precision, tensors: Tensors, wanted: nn.Module, dequantize: boo
             return _embedding(kind, weights, wanted, dequantize)
         if not dequantize:
             return kind.build(weights, tensors.get("bias"))
-        linear = precisions(False)[16].build({"weight": kind.decode(weights)}, tensors.get("bias"))
+        linear = Bf16().build({"weight": kind.decode(weights)}, tensors.get("bias"))
         linear.register_forward_pre_hook(lambda module, args: (kind.round_input(args[0]), *args[1:]))
     except (KeyError, AttributeError, AssertionError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptModelError(
@@ -222,14 +230,14 @@ def _corrupt(directory: Path, what: str) -> CorruptModelError:
     )
 
 
-def encode(model: PreTrainedModel, bits: Mapping[str, int], double_quant: bool) -> Tensors:
-    """Tensors of ``model`` with each module of ``bits`` quantized, everything else as it is; no adapters."""
-    kinds = precisions(double_quant)
+def encode(model: PreTrainedModel, precision: MixedPrecision) -> Tensors:
+    """Tensors of ``model`` with its modules quantized as ``precision`` says, everything else as it is; no adapters."""
+    kinds = precisions(precision)
     tensors: Tensors = {}
-    for name, bit in bits.items():
-        encoded = kinds[bit].encode(linear_weight(model.get_submodule(name)))
+    for name, bits in precision.bits.items():
+        encoded = kinds[bits].encode(linear_weight(model.get_submodule(name)))
         tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
-    return tensors | other_tensors(model, {f"{name}.weight" for name in bits})
+    return tensors | other_tensors(model, {f"{name}.weight" for name in precision.bits})
 
 
 def other_tensors(model: PreTrainedModel, but: set[str]) -> Tensors:

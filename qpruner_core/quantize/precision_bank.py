@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -30,12 +30,12 @@ class PrecisionBank:
         model: PreTrainedModel,
         groups: Sequence[PrecisionGroup],
         *,
-        double_quant: bool,
+        kinds: Mapping[int, Precision],
         capacity: int,
         on_group: Callable[[int, int], None],
         value: Callable[[str, torch.Tensor, int], torch.Tensor] | None = None,
     ) -> None:
-        self.kinds: dict[int, Precision] = precisions(double_quant)
+        self.kinds = kinds
         self.groups = groups
         self._value = value or self._rounded
         self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
@@ -121,7 +121,7 @@ def fitted_bank(
     return PrecisionBank(
         model,
         groups,
-        double_quant=context.config.quantize.double_quant,
+        kinds=precisions(context.config.quantize),
         capacity=free_memory(model.device) // (2 * processes),
         on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
         value=fits.value,

@@ -44,14 +44,14 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     outside = {name: bits.pop(name) for name in embedding_names(model).values() if name in bits}
     fitted = _fit(context, model, bits)
     errors = _measure(context, model, bits, fitted)
-    tensors = _embeddings(model, outside)
+    tensors = _embeddings(model, outside, precisions(settings))
     adapter: Tensors = {}
     for name, linear in fitted.items():
         tensors |= {f"{name}.{key}": value for key, value in linear.tensors.items()}
         adapter |= {adapter_name(name, "A"): linear.a, adapter_name(name, "B"): linear.b}
     bits |= {name: bit for name, bit in outside.items() if bit != 16}
     tensors |= other_tensors(model, {f"{name}.weight" for name in bits})
-    precision = MixedPrecision(bits=bits, double_quant=settings.double_quant)
+    precision = MixedPrecision.of(bits, settings)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)
     copy_tokenizer(source, output / MODEL)
     write_adapter(output / ADAPTER, adapter, settings, [path.rpartition(".")[2] for path in family.linears])
@@ -89,7 +89,7 @@ def _ranks(
     settings = context.config.quantize
     if settings.rank_allocation == "uniform":
         return {}
-    kinds = precisions(settings.double_quant)
+    kinds = precisions(settings)
     gains = {}
     for position, (name, bit) in enumerate(bits.items()):
         weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
@@ -103,7 +103,7 @@ def _measure(
     context: StageContext, model: PreTrainedModel, bits: Mapping[str, int], fitted: Mapping[str, FittedLinear]
 ) -> dict[str, OutputError]:
     """The error of every module's output on a little held-out text."""
-    kinds: dict[int, Precision] = precisions(context.config.quantize.double_quant)
+    kinds: dict[int, Precision] = precisions(context.config.quantize)
     return output_errors(
         model,
         fitted,
@@ -113,9 +113,8 @@ def _measure(
     )
 
 
-def _embeddings(model: PreTrainedModel, bits: Mapping[str, int]) -> Tensors:
+def _embeddings(model: PreTrainedModel, bits: Mapping[str, int], kinds: Mapping[int, Precision]) -> Tensors:
     """Tensors of those modules of ``bits`` that are quantized."""
-    kinds = precisions(double_quant=False)  # embeddings have no 4 bits
     tensors: Tensors = {}
     for name, bit in bits.items():
         if bit != 16:

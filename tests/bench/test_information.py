@@ -17,6 +17,7 @@ from bench.layer_order import ALONE, DEPTH, SPARED, compare_orders, measure_effe
 from bench.report import this_machine
 from qpruner_core.models.families import family_of, linear_weight, set_linear_weight
 from qpruner_core.precisions import precisions
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.information import ESTIMATORS
 from tests.core.small_models import small_model
@@ -48,7 +49,7 @@ def test_components_of_one_label_are_one_and_independence_is_known_to_be_nothing
 def test_the_loss_of_an_allocation_is_that_of_a_model_quantized_by_hand(tmp_path: Path) -> None:
     model = small_model("llama", dtype=torch.float32)
     family, by_hand = family_of(model), copy.deepcopy(model)
-    nf4 = precisions(double_quant=True)[4]
+    nf4 = precisions(QuantizeConfig())[4]
     for path in family.linear_paths(family.decoder_layers(by_hand)[2]):
         linear = family.decoder_layers(by_hand)[2].get_submodule(path)
         set_linear_weight(linear, nf4.decode(nf4.encode(linear_weight(linear).bfloat16())).float())

@@ -33,8 +33,8 @@ def _adapted(dense: Path, bits: int, folder: Path) -> tuple[Path, Path]:
     model = load_model(dense)
     family = family_of(model)
     names = [name for layer in range(3) for name in linear_names(model, family, layer)]
-    precision = MixedPrecision.model_validate({"bits": dict.fromkeys(names, bits), "double_quant": True})
-    tensors = encode(model, precision.bits, True)
+    precision = MixedPrecision.of(dict.fromkeys(names, bits), QuantizeConfig())
+    tensors = encode(model, precision)
     write_mixed_model(folder / "model", model.config, precision, tensors, family)
     factors = {}
     for name in names:

@@ -173,8 +173,8 @@ def loaded(case: Case, found: Found) -> int:
     stored = {name: bit for name, bit in bits.items() if bit != 16 or name not in outside}
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        precision = MixedPrecision.model_validate({"bits": stored, "double_quant": quantize.double_quant})
-        write_mixed_model(place, found.config, precision, encode(model, stored, quantize.double_quant), family)
+        precision = MixedPrecision.of(stored, quantize)
+        write_mixed_model(place, found.config, precision, encode(model, precision), family)
         write_adapter(place / "adapter", adapter, quantize, [path.rpartition(".")[2] for path in family.linears])
         return loaded_bytes(load_mixed_checkpoint(place, place / "adapter"))
 

@@ -96,14 +96,14 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
     adapter: Tensors = {}
     for layer in range(LAYERS):
         for name in linear_names(model, family, layer):
-            kind = precisions(settings_.double_quant)[by_module[name]]
+            kind = precisions(settings_)[by_module[name]]
             fitted = fit_linear(linear_weight(model.get_submodule(name)), kind, settings_, 0)
             adapter |= {adapter_name(name, "A"): fitted.a, adapter_name(name, "B"): fitted.b}
     with tempfile.TemporaryDirectory() as directory:
         outside = embedding_names(model).values()
         stored = {name: bit for name, bit in by_module.items() if bit != 16 or name not in outside}
-        precision = MixedPrecision(bits=stored, double_quant=settings_.double_quant)
-        tensors = encode(model, stored, settings_.double_quant)
+        precision = MixedPrecision.of(stored, settings_)
+        tensors = encode(model, precision)
         write_mixed_model(Path(directory), config, precision, tensors, family)
         targets = [path.rpartition(".")[2] for path in family.linears]
         write_adapter(Path(directory) / "adapter", adapter, settings_, targets)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qpruner_core.precisions import precisions
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.error_feedback import encode_with_feedback
 
 KINDS = [(4, True), (4, False), (8, True)]
@@ -28,7 +29,7 @@ def inputs() -> torch.Tensor:
 def test_the_nearest_levels_as_codes_are_what_plain_rounding_stores(
     weight: torch.Tensor, bits: int, double_quant: bool
 ) -> None:
-    kind = precisions(double_quant)[bits]
+    kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
     tensors = kind.encode(weight)
     grid = kind.grid(tensors)
     assert grid is not None
@@ -43,7 +44,7 @@ def test_the_nearest_levels_as_codes_are_what_plain_rounding_stores(
 def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
     weight: torch.Tensor, inputs: torch.Tensor, bits: int, double_quant: bool
 ) -> None:
-    kind = precisions(double_quant)[bits]
+    kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
     plain = kind.encode(weight)
     fed = encode_with_feedback(weight, kind, inputs.T @ inputs)
     errors = [(inputs @ (weight.float() - kind.decode(tensors).float()).T).norm() for tensors in (fed, plain)]
@@ -55,7 +56,7 @@ def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: torch.Tensor, bits: int) -> None:
-    kind = precisions(True)[bits]
+    kind = precisions(QuantizeConfig())[bits]
     nearest = kind.decode(kind.encode(weight)).float()
     for moments in (torch.eye(72), torch.diag(torch.rand(72) + 0.1), torch.zeros(72, 72)):
         fed = kind.decode(encode_with_feedback(weight, kind, moments)).float()
@@ -66,11 +67,11 @@ def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: 
 def test_inputs_that_are_always_zero_or_always_alike_are_borne(weight: torch.Tensor, inputs: torch.Tensor) -> None:
     inputs[:, :30] = 0
     inputs[:, 40:50] = inputs[:, 50:60]
-    kind = precisions(True)[4]
+    kind = precisions(QuantizeConfig())[4]
     decoded = kind.decode(encode_with_feedback(weight, kind, inputs.T @ inputs))
     assert decoded.isfinite().all()
 
 
 def test_sixteen_bits_are_left_alone(weight: torch.Tensor, inputs: torch.Tensor) -> None:
-    tensors = encode_with_feedback(weight, precisions(True)[16], inputs.T @ inputs)
+    tensors = encode_with_feedback(weight, precisions(QuantizeConfig())[16], inputs.T @ inputs)
     assert torch.equal(tensors["weight"], weight)

@@ -9,7 +9,7 @@ from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
 
-KINDS = precisions(True)
+KINDS = precisions(QuantizeConfig())
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_the_error_of_every_output_is_that_of_the_module_as_it_is_built_and_adap
     family = family_of(model)
     names = [name for layer in range(5) for name in linear_names(model, family, layer)]
     scales = input_scales(model, family, TEXT, ignore)
-    kind = precisions(True)[bits]
+    kind = precisions(QuantizeConfig())[bits]
     fitted = {
         name: fit_linear(
             linear_weight(model.get_submodule(name)),
@@ -84,7 +84,7 @@ def test_the_error_of_every_output_is_that_of_the_module_as_it_is_built_and_adap
 def test_a_module_in_16_bits_has_no_error() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
     name = "model.layers.2.mlp.down_proj"
-    kind = precisions(True)[16]
+    kind = precisions(QuantizeConfig())[16]
     fitted = {name: fit_linear(linear_weight(model.get_submodule(name)), kind, QuantizeConfig(), 0)}
     error = output_errors(model, fitted, {name: kind}, TEXT, ignore)[name]
     assert error.before == error.after == 0

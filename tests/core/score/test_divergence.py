@@ -9,6 +9,8 @@ from torch.nn.functional import log_softmax
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import find_family
+from qpruner_core.precisions import precisions
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.groups import embedding_names, linear_names, precision_groups
 from qpruner_core.quantize.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.quantize.precision_bank import PrecisionBank
@@ -21,7 +23,7 @@ OUTSIDE = 2  # embeddings and head
 
 def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
     groups = precision_groups(model, find_family("llama"), AllocateConfig(granularity="layer"))
-    return PrecisionBank(model, groups, double_quant=True, capacity=capacity, on_group=lambda *_: None)
+    return PrecisionBank(model, groups, kinds=precisions(QuantizeConfig()), capacity=capacity, on_group=lambda *_: None)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -31,8 +33,8 @@ def test_a_swapped_layer_says_what_the_quantized_module_says(bits: int, tmp_path
     for name in (bits, 16):
         linears = [linear for layer in range(5) for linear in linear_names(source, family, layer)]
         outside = [] if name == 16 else embedding_names(source).values()
-        precision = MixedPrecision(bits=dict.fromkeys(linears, name) | dict.fromkeys(outside, 8), double_quant=True)
-        tensors = encode(source, precision.bits, True)
+        precision = MixedPrecision.of(dict.fromkeys(linears, name) | dict.fromkeys(outside, 8), QuantizeConfig())
+        tensors = encode(source, precision)
         write_mixed_model(tmp_path / str(name), source.config, precision, tensors, family)
     quantized = load_mixed_model(tmp_path / str(bits))
     plain = load_mixed_model(tmp_path / str(bits), dequantize=True)

@@ -5,6 +5,8 @@ import torch
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.models.families import family_of
+from qpruner_core.precisions import precisions
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.divergence import Divergence
@@ -18,7 +20,7 @@ def parts(granularity: str = "layer") -> tuple[PrecisionBank, Divergence]:
     model = small_model("llama", dtype=torch.bfloat16)
     family = family_of(model)
     groups = precision_groups(model, family, AllocateConfig.model_validate({"granularity": granularity}))
-    bank = PrecisionBank(model, groups, double_quant=True, capacity=10**9, on_group=lambda *_: None)
+    bank = PrecisionBank(model, groups, kinds=precisions(QuantizeConfig()), capacity=10**9, on_group=lambda *_: None)
     return bank, Divergence(model, family, IDS, capacity=10**8)
 
 
