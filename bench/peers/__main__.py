@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.peers.compared import OURS, PEERS, UNIFORM
 from bench.peers.document import PeersReport, render
 from bench.peers.ours import Ours
+from bench.peers.rows import PeerRow
 from bench.peers.run import Amounts, run_peers
 from bench.report import this_machine
 from qpruner_core.errors import InvalidConfigError, QPrunerError
@@ -61,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-ours", action="store_true", help="only the dense model and the other tools")
     parser.add_argument("--quick", action="store_true", help="4096 tokens, 50 examples, 10 trials, 300 seconds")
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
+    parser.add_argument("--take-over", action="store_true", help=(
+        "begin with the rows of the document's .json, of the same code, amounts and data"
+    ))  # fmt: skip
     parser.add_argument("--render", action="store_true", help="only draw the document again from its .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
     parser.add_argument("--work-dir", type=Path, default=Path(".qpruner/bench-peers"), help="where rows are kept")
@@ -83,6 +87,7 @@ def _run(options: argparse.Namespace) -> None:
         peers=[peer for peer in PEERS if peer.package in options.peers],
         uniform=() if options.no_ours else UNIFORM,
         ours=() if options.no_ours else [_with_trials(one, options.trials) for one in OURS],
+        known=_rows_of(options.output, amounts) if options.take_over else (),
     )
     report = PeersReport(
         model=options.model, tokens=amounts.tokens, examples=amounts.examples, sequences=amounts.sequences,
@@ -96,13 +101,30 @@ def _with_trials(ours: Ours, trials: int) -> Ours:
     return replace(ours, allocate={**ours.allocate, "trials": trials})
 
 
+def _rows_of(document: Path, amounts: Amounts) -> list[PeerRow]:
+    """The rows of the report beside ``document``, which must be of these ``amounts``."""
+    report = _read(document)
+    measured = replace(
+        amounts, tokens=report.tokens, examples=report.examples, sequences=report.sequences, length=report.length
+    )
+    if measured != amounts:
+        raise InvalidConfigError(
+            f"{document.with_suffix('.json')} was measured with other amounts.",
+            field="take-over", remedy=f"Name the same: {asdict(measured)}.",
+        )  # fmt: skip
+    return report.rows
+
+
 def _render(document: Path) -> None:
+    document.write_text(render(_read(document)), encoding="utf-8")
+    print(f"Written: {document}")
+
+
+def _read(document: Path) -> PeersReport:
     source = document.with_suffix(".json")
     if not source.is_file():
         raise InvalidConfigError(f"{source} does not exist.", field="render", remedy="Run the benchmark first.")
-    report = PeersReport.model_validate_json(source.read_text(encoding="utf-8"))
-    document.write_text(render(report), encoding="utf-8")
-    print(f"Written: {document}")
+    return PeersReport.model_validate_json(source.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,13 @@ class Ours:
             return _load(work / "quantize", rank)
         assert last is not None
         raise last
+
+    def digest(self, model: Path, calibration: Calibration, budget: int | None) -> str:
+        """What stands for all settings of the run that :meth:`quantize` begins with."""
+        settings = self._config(model, calibration, budget or 2**62, _RANKS[0]).model_dump(
+            mode="json", exclude={"model", "dataset"}
+        )
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def _config(self, model: Path, calibration: Calibration, budget: int, rank: int) -> CompressionConfig:
         return parse_config(

@@ -85,7 +85,8 @@ class Comparison:
         allowed = None if against is None else against.bytes
         row = PeerRow(
             name=name, tool=_tool("qpruner"), allowed=allowed,
-            settings={key: str(value) for key, value in ours.allocate.items()} | {"allowed": allowed or 0},
+            settings={key: str(value) for key, value in ours.allocate.items()}
+            | {"all": ours.digest(self._model, self._calibration, allowed)},
             against=None if against is None else against.name,
         )  # fmt: skip
         kind = "embeddings" if ours.allocate.get("embeddings", True) else "layers"
@@ -126,6 +127,7 @@ def run_peers(
     peers: Sequence[Peer],
     uniform: Sequence[Ours],
     ours: Sequence[Ours],
+    known: Sequence[PeerRow] = (),
 ) -> list[PeerRow]:
     """All rows: the dense model, ``peers``, ``uniform``, then each of ``ours`` in the bytes of each peer.
 
@@ -134,7 +136,11 @@ def run_peers(
         data: folder with ``text/`` and ``eval/``; without it perplexity is of the text that every Python carries.
         work: where rows and finished stages are kept; started again with the same, it goes on where it was. It must
             be another one for another model, data folder or ``amounts``.
+        known: rows that were measured elsewhere, of the same model, data and ``amounts``; those of the same settings
+            are not measured again.
     """
+    for row in known:
+        PeerRows(work / "rows").keep(row)
     comparison = Comparison(model, data, amounts, work)
     rows = [comparison.dense(), *(comparison.ours(one) for one in uniform)]
     theirs = [comparison.peer(peer) for peer in peers]

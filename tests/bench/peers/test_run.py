@@ -107,6 +107,7 @@ def test_ours_stands_beside_a_peer_in_no_more_than_its_bytes_and_a_second_run_me
     assert "not installed" in missing.tool
     assert all(set(row.measures) == set(dense.measures) for row in (nf4, grid, ours))
     assert run_peers(model, data, AMOUNTS, tmp_path, **ways) == rows  # type: ignore[arg-type]
+    assert run_peers(model, data, AMOUNTS, tmp_path / "elsewhere", known=rows, **ways) == rows  # type: ignore[arg-type]
     assert peer.calls == 1
     _check_document(rows)
 
