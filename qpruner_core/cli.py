@@ -209,7 +209,7 @@ def measurement_table(rows: list[Measurement]) -> Table:
             names[row.variant],
             format_bytes(row.bytes),
             f"{row.bytes / rows[0].bytes:.0%}",
-            f"{row.perplexity:.2f}",
+            f"{row.perplexity:,.2f}",
             f"{row.tokens_per_second:.1f}",
         )
     return table

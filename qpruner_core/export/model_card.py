@@ -97,7 +97,7 @@ def _table(measurements: Sequence[Measurement]) -> list[str]:
     head = "| model | bytes loaded | parameters | perplexity |" + (" accuracy |" if with_accuracy else "")
     lines = [head, "|---|---:|---:|---:|" + ("---:|" if with_accuracy else "")]
     for row in measurements:
-        line = f"| {_NAMES[row.variant]} | {row.bytes} | {row.parameters} | {row.perplexity:.2f} |"
+        line = f"| {_NAMES[row.variant]} | {row.bytes} | {row.parameters} | {row.perplexity:,.2f} |"
         if row.accuracy is not None:
             line += f" {row.accuracy:.3f} ± {row.accuracy_stderr:.3f} |"
         lines.append(line)
