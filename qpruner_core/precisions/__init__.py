@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, Protocol
+from typing import Protocol
 
 from qpruner_core.precisions.base import Grid, Precision, Tensors
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8 import Int8
 from qpruner_core.precisions.llm_int8 import LlmInt8
 from qpruner_core.precisions.nf4 import Nf4
+from qpruner_core.quantize.config import Int8Kind
 
 # Says at every forward that INT8 works in 16-bit floats
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
-__all__ = ["Grid", "Int8Kind", "Precision", "PrecisionChoice", "Tensors", "precisions"]
-
-Int8Kind = Literal["weight_only", "llm_int8"]
+__all__ = ["Grid", "Precision", "PrecisionChoice", "Tensors", "precisions"]
 
 
 class PrecisionChoice(Protocol):

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from qpruner_core.precisions import Int8Kind
 from qpruner_core.strict import StrictModel
+
+Int8Kind = Literal["weight_only", "llm_int8"]
 
 
 class QuantizeConfig(StrictModel):

@@ -24,9 +24,10 @@ from qpruner_core.models.families import Family, find_family, linear_shape, line
 from qpruner_core.models.model_config import check_sizes, refuse_too_many_layers
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
-from qpruner_core.precisions import Int8Kind, Precision, PrecisionChoice, Tensors, precisions
+from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8_embedding import Int8Embedding
+from qpruner_core.quantize.config import Int8Kind
 from qpruner_core.quantize.groups import embedding_names, linear_names
 from qpruner_core.strict import StrictModel
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpruner_core.evaluate.memory import loaded_bytes
-from qpruner_core.precisions import Int8Kind, Precision, precisions
+from qpruner_core.precisions import Precision, precisions
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8 import Int8
 from qpruner_core.precisions.llm_int8 import LlmInt8
 from qpruner_core.precisions.nf4 import Nf4
-from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
 
 KINDS: dict[str, Precision] = {
     "NF4": Nf4(double_quant=True),

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import family_of
-from qpruner_core.precisions import Int8Kind, precisions
-from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.precisions import precisions
+from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
 from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.fisher import fisher_sensitivity
