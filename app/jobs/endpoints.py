@@ -28,12 +28,12 @@ from app.jobs.schemas import (
     JobView,
     TrialList,
     TrialView,
-    pareto_front,
 )
 from app.jobs.stream import event_stream
 from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
 from app.settings import Settings
+from qpruner_core.allocate.trial import pareto_front
 from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.sizes import parse_bytes
 
@@ -204,7 +204,7 @@ def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialL
     return TrialList(
         groups=repository.stage_summaries(session, job_id).get("score", {}).get("groups", []),
         trials=trials,
-        pareto_front=pareto_front(trials),
+        pareto_front=[trial.index for trial in pareto_front(trials)],
         selected=chosen[0] if chosen else None,
     )
 

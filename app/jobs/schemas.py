@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -254,14 +254,3 @@ class ArtifactList(BaseModel):
     """Every file of a job."""
 
     artifacts: list[ArtifactView]
-
-
-def pareto_front(trials: Sequence[TrialView]) -> list[int]:
-    """Indices of the whole trials that no other is as good as in bytes and loss and better in one, by bytes."""
-    front: list[int] = []
-    lowest = float("inf")
-    for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
-        if trial.loss < lowest and not trial.stopped_early:
-            front.append(trial.index)
-            lowest = trial.loss
-    return front

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from qpruner_core.allocate import knapsack
-from qpruner_core.allocate.learned_losses import Losses, additive_loss, learned_losses
+from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.learned_losses import Losses, learned_losses
 from qpruner_core.allocate.screening import Screening
 from qpruner_core.allocate.space import Allocation, SearchSpace
 from qpruner_core.allocate.trial import MeasuredTrial
 from qpruner_core.score.scores import Scores
 
 
-def answer(scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace) -> tuple[Allocation, float]:
-    """The allocation for ``space``'s budget by stored ``scores`` and ``trials`` of any budgets, and its expected loss.
+def answer(
+    scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace, objective: Objective = "divergence"
+) -> tuple[Allocation, float]:
+    """The allocation for ``space``'s budget by stored ``scores`` and ``trials`` of any budgets, and its expected loss;
+    the trials' losses are of ``objective``.
 
     It is the best trial that fits, or if that promises less, the exact knapsack over what scores and trials say that
     each precision costs. Trials that were stopped early count by what they showed: they tell what must not be chosen.
@@ -21,14 +25,17 @@ def answer(scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace) 
     """
     screening = Screening.of(trials)
     learned = learned_losses(
-        scores.sensitivity, [trial.bits for trial in trials], [screening.in_full(trial) for trial in trials]
+        scores.sensitivity,
+        [trial.bits for trial in trials],
+        [screening.in_full(trial) for trial in trials],
+        objective,
     )
     expected = {trial.bits: trial.loss for trial in trials if not trial.stopped_early and space.fits(trial.bits)}
-    untried = _untried(space, learned, {trial.bits for trial in trials})
+    untried = _untried(space, learned.costs, {trial.bits for trial in trials})
     if untried is None and not expected:
         untried = space.smallest  # hopeless, but nothing else fits
     if untried is not None:
-        expected[untried] = additive_loss(learned, untried)
+        expected[untried] = learned.expected(untried)
     bits = min(expected, key=lambda bits: (expected[bits], space.total(bits)))
     return bits, expected[bits]
 

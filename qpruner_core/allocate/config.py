@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from qpruner_core.strict import StrictModel
 
+Objective = Literal["divergence", "recovered"]
+"""What a trial's loss is."""
+
 
 class AllocateConfig(StrictModel):
     """The search for the precision of every group of modules."""
@@ -22,7 +25,7 @@ class AllocateConfig(StrictModel):
         description="What Bayesian optimisation knows before its first trial: what each precision costs by the scores "
         "(additive), or nothing, as in the paper (none).",
     )
-    objective: Literal["divergence", "recovered"] = Field(
+    objective: Objective = Field(
         default="divergence",
         description="What a trial is judged by: how far its predictions are from the pruned model's, before recovery "
         "(divergence), or its loss after a brief recovery, as in the paper (recovered; slow, and with prior none).",

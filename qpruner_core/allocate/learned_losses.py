@@ -10,11 +10,13 @@ corrections of all of them (ridge).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from qpruner_core.allocate.config import Objective
 from qpruner_core.allocate.space import Allocation
 
 _STIFFNESS = 0.1
@@ -28,10 +30,46 @@ Losses = list[dict[int, float]]
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class LearnedLosses:
+    """``costs`` of every option of every group, on top of what the model in 16 bits loses (``floor``)."""
+
+    costs: Losses
+    floor: float
+
+    def expected(self, bits: Sequence[int]) -> float:
+        """The loss of an allocation if groups did not interact."""
+        return self.floor + additive_loss(self.costs, bits)
+
+
 def learned_losses(
-    scores: Sequence[Mapping[int, float]], bits: Sequence[Allocation], losses: Sequence[float]
-) -> Losses:
-    """The cost of every option of every group, from ``scores`` of the same and the ``losses`` of whole allocations."""
+    scores: Sequence[Mapping[int, float]],
+    bits: Sequence[Allocation],
+    losses: Sequence[float],
+    objective: Objective = "divergence",
+) -> LearnedLosses:
+    """What ``scores`` of groups and the ``losses`` of whole allocations say together.
+
+    A divergence is 0 in 16 bits. A loss on text is not, and was not measured there: it is as far below the losses as
+    the scores, in proportion to how losses rise with them, say.
+    """
+    if objective == "divergence" or not losses:
+        return LearnedLosses(_costs(scores, bits, losses), 0.0)
+    expected = np.array([additive_loss(scores, row) for row in bits])
+    spread = float(((expected - expected.mean()) ** 2).sum())
+    rise = float(((expected - expected.mean()) * np.array(losses)).sum()) / spread if spread > 0 else 1.0
+    rise = min(max(rise, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
+    floor = max(float((np.array(losses) - rise * expected).min()), 0.0)
+    return LearnedLosses(_costs(scores, bits, [loss - floor for loss in losses]), floor)
+
+
+def additive_loss(losses: Sequence[Mapping[int, float]], bits: Sequence[int]) -> float:
+    """The sum over groups of what each costs at its bits."""
+    return sum(loss[bit] for loss, bit in zip(losses, bits, strict=True))
+
+
+def _costs(scores: Sequence[Mapping[int, float]], bits: Sequence[Allocation], losses: Sequence[float]) -> Losses:
+    """The cost of every option of every group, which together are the ``losses``."""
     steps = [(group, bit) for group, score in enumerate(scores) for bit in sorted(score)]
     taken = np.array([[row[group] <= step for group, step in steps] for row in bits], dtype=np.float64)
     prior = np.array([_step(scores[group], bit) for group, bit in steps])
@@ -84,8 +122,3 @@ def _corrected(taken: Floats, prior: Floats) -> Floats:
     wanted = np.concatenate([np.ones(len(taken)), pull @ (prior / scale)])
     costs: Floats = nnls(np.vstack([taken * scale, pull]), wanted, maxiter=100 * len(prior))[0] * scale
     return costs
-
-
-def additive_loss(losses: Sequence[Mapping[int, float]], bits: Sequence[int]) -> float:
-    """The loss of an allocation if groups did not interact."""
-    return sum(loss[bit] for loss, bit in zip(losses, bits, strict=True))

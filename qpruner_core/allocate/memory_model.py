@@ -86,6 +86,16 @@ class MemoryModel:
         weights = [weight[16] for weight in self._weight]
         return sum(weight * bit for weight, bit in zip(weights, bits, strict=True)) / sum(weights)
 
+    @property
+    def group_bytes(self) -> list[dict[int, int]]:
+        """Bytes of the weights and constants of each group, at each of its options."""
+        return [{bits: self.group(index, bits) for bits in group.options} for index, group in enumerate(self.groups)]
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes of all that has no options."""
+        return self.total(self.lowest) - sum(self.group(index, bits) for index, bits in enumerate(self.lowest))
+
     def group(self, index: int, bits: int) -> int:
         """Bytes of the weights and constants of group ``index`` at ``bits``."""
         return self._weight[index][bits] + self._constants[index][bits]

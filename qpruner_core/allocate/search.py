@@ -21,7 +21,7 @@ from skopt.acquisition import gaussian_ei
 from qpruner_core.allocate import knapsack
 from qpruner_core.allocate.candidates import candidates
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.learned_losses import Losses, additive_loss, learned_losses
+from qpruner_core.allocate.learned_losses import LearnedLosses, learned_losses
 from qpruner_core.allocate.process import Floats, Process, logarithm
 from qpruner_core.allocate.screening import Screening
 from qpruner_core.allocate.seeds import at_random, by_mutual_information, uniform
@@ -107,11 +107,11 @@ class AllocationSearch:
     def ask_front(self) -> list[Proposal]:
         """Proposals for budgets from the smallest to the largest, to be measured when the search is over."""
         low, high = self._space.total(self._space.smallest), self._space.total(self._space.largest)
-        losses = self._learned()
+        costs = self._learned().costs
         found: list[Proposal] = []
         for step in range(self._settings.front_points):
             budget = low + (high - low) * step // max(self._settings.front_points - 1, 1)
-            bits = knapsack.solve(self._space.with_budget(budget), losses)
+            bits = knapsack.solve(self._space.with_budget(budget), costs)
             if bits not in self._asked:
                 found.append(self._propose(FRONT, bits))
         return found
@@ -174,7 +174,7 @@ class AllocationSearch:
         learned = self._learned()
         parents: list[Allocation] = []
         if self._settings.prior == "additive":
-            bits = knapsack.solve(self._space, learned)
+            bits = knapsack.solve(self._space, learned.costs)
             if bits not in self._asked:
                 return "knapsack", bits
             parents = [bits]
@@ -214,21 +214,22 @@ class AllocationSearch:
     def _value(self, loss: float) -> float:
         return loss if self._settings.prior == "none" else logarithm(loss)
 
-    def _learned(self) -> Losses:
+    def _learned(self) -> LearnedLosses:
         screening = self._screening()
         return learned_losses(
             self._scores.sensitivity,
             [trial.bits for trial in self.trials],
             [screening.in_full(trial) for trial in self.trials],
+            self._settings.objective,
         )
 
-    def _fitted(self, learned: Losses) -> Process:
+    def _fitted(self, learned: LearnedLosses) -> Process:
         """The process on all trials; proposals still out count as if they gave what is expected of them, so that the
         next one looks elsewhere."""
         if self._settings.prior == "none":
             process = Process(self._space, lambda bits: 0.0, self._seed)
         else:
-            process = Process(self._space, lambda bits: logarithm(additive_loss(learned, bits)), self._seed)
+            process = Process(self._space, lambda bits: logarithm(learned.expected(bits)), self._seed)
         screening = self._screening()
         bits = [trial.bits for trial in self.trials]
         values = [self._value(screening.in_full(trial)) for trial in self.trials]

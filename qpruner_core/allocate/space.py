@@ -45,11 +45,7 @@ class SearchSpace:
     @classmethod
     def of(cls, memory: MemoryModel, budget: int) -> SearchSpace:
         """The space of ``memory``'s groups under ``budget`` bytes."""
-        sizes = [
-            {bits: memory.group(index, bits) for bits in group.options} for index, group in enumerate(memory.groups)
-        ]
-        in_groups = sum(size[bits] for size, bits in zip(sizes, memory.lowest, strict=True))
-        return cls(sizes, memory.total(memory.lowest) - in_groups, budget, [group.layer for group in memory.groups])
+        return cls(memory.group_bytes, memory.fixed_bytes, budget, [group.layer for group in memory.groups])
 
     def __len__(self) -> int:
         return len(self.group_bytes)

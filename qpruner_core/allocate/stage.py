@@ -76,6 +76,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     return {
         "best": best.model_dump(mode="json"),
         "trials": len(trials),
+        "objective": settings.objective,
         "space": StoredSpace.of(memory).model_dump(mode="json"),
     }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError
 
+from qpruner_core.allocate.config import Objective
 from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.allocate.trial import MeasuredTrial, Trial, pareto_front
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
@@ -35,15 +36,11 @@ class StoredSpace(StrictModel):
     @classmethod
     def of(cls, memory: MemoryModel) -> StoredSpace:
         """The sizes that ``memory`` predicts."""
-        sizes = [
-            {bits: memory.group(index, bits) for bits in group.options} for index, group in enumerate(memory.groups)
-        ]
-        lowest = sum(size[bits] for size, bits in zip(sizes, memory.lowest, strict=True))
         return cls(
             groups=[group.name for group in memory.groups],
             layers=[group.layer for group in memory.groups],
-            group_bytes=sizes,
-            fixed_bytes=memory.total(memory.lowest) - lowest,
+            group_bytes=memory.group_bytes,
+            fixed_bytes=memory.fixed_bytes,
         )
 
     def within(self, budget: int) -> SearchSpace:
@@ -68,11 +65,13 @@ class BudgetAnswer(StrictModel):
 
 
 class StoredSearch(StrictModel):
-    """What a finished search leaves; trials that were stopped early too, for what they teach."""
+    """What a finished search leaves; trials that were stopped early too, for what they teach. Their losses are of
+    ``objective``."""
 
     scores: Scores
     space: StoredSpace
     trials: list[MeasuredTrial]
+    objective: Objective = "divergence"
 
     @classmethod
     def read(cls, work_dir: Path) -> StoredSearch:
@@ -98,8 +97,12 @@ class StoredSearch(StrictModel):
     ) -> StoredSearch:
         """From the summaries of the two stages and the trials. Raises ``KeyError`` or ``ValidationError`` where they
         are of a release that kept less."""
-        space = StoredSpace.model_validate(allocate["space"])
-        return cls(scores=Scores.model_validate(score), space=space, trials=list(trials))
+        return cls(
+            scores=Scores.model_validate(score),
+            space=StoredSpace.model_validate(allocate["space"]),
+            trials=list(trials),
+            objective=allocate.get("objective", "divergence"),
+        )
 
     def front(self) -> list[MeasuredTrial]:
         """The trials that no other beats in both bytes and loss, by rising bytes."""
@@ -114,7 +117,7 @@ class StoredSearch(StrictModel):
         from qpruner_core.allocate.answer import answer  # SciPy takes a while, and few ask
 
         space = self.space.within(budget)
-        bits, loss = answer(self.scores, self.trials, space)
+        bits, loss = answer(self.scores, self.trials, space, self.objective)
         return BudgetAnswer(
             memory_budget=budget,
             groups=self.space.groups,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from qpruner_core.allocate.space import Allocation
 from qpruner_core.strict import StrictModel
@@ -66,7 +66,20 @@ class Trial(MeasuredTrial):
     recovered_loss: float | None = None
 
 
-AnyTrial = TypeVar("AnyTrial", bound=MeasuredTrial)
+class _Figures(Protocol):
+    """What the front is drawn from."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def stopped_early(self) -> bool: ...
+
+
+AnyTrial = TypeVar("AnyTrial", bound=_Figures)
 
 
 def pareto_front(trials: Iterable[AnyTrial]) -> list[AnyTrial]:

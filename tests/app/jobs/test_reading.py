@@ -19,7 +19,8 @@ from app.database import utc_now
 from app.ids import new_id
 from app.jobs.cursor import encode_cursor
 from app.jobs.models import Artifact, JobMetric, JobTrial, StageResult
-from app.jobs.schemas import TrialView, pareto_front
+from app.jobs.schemas import TrialView
+from qpruner_core.allocate.trial import pareto_front
 from qpruner_core.report import CompressionReport, Measurement
 from tests.app.jobs.conftest import MakeJob
 
@@ -162,7 +163,7 @@ def test_the_pareto_front_is_what_no_trial_beats(figures: list[tuple[int, int]])
     trials = [
         TrialView(index=i, origin="random", bits=[4], bytes=size, loss=loss) for i, (size, loss) in enumerate(figures)
     ]
-    front = [figures[index] for index in pareto_front(trials)]
+    front = [figures[trial.index] for trial in pareto_front(trials)]
     unbeaten = {
         (size, loss)
         for size, loss in figures

@@ -59,6 +59,16 @@ def test_without_trials_it_is_the_best_of_the_scores_by_exhaustion(budget: int) 
     assert not answer.measured
 
 
+@pytest.mark.parametrize("budget", [LEAST, 120, 180, 240])
+def test_what_is_left_after_recovery_is_not_laid_to_the_precisions_charge(budget: int) -> None:
+    """Losses on text are far above zero, whatever the precisions: an untried allocation promises little less."""
+    few = [bits for bits in ALL if size(bits) > 150][::9]
+    trials = search(*((bits, 3.0 + SCORES.additive_loss(bits)) for bits in few)).trials
+    answer = StoredSearch(scores=SCORES, space=SPACE, trials=trials, objective="recovered").answer(budget)
+    best = min(SCORES.additive_loss(bits) for bits in ALL if size(bits) <= budget)
+    assert answer.loss == pytest.approx(3.0 + best, rel=0.05)
+
+
 def test_predictions_are_corrected_by_how_much_the_scores_were_wrong() -> None:
     doubled = search(*((bits, 2 * SCORES.additive_loss(bits)) for bits in ALL if size(bits) > 200))
     plain = search().answer(180)
