@@ -137,15 +137,15 @@ def _take_over(file: Path, run: PaperRun) -> None:
             f"{file} was measured with other amounts.", field="take-over", remedy=f"Name the same: {kept}."
         )
     for row in (report.dense, *report.rows):
-        run.rows.keep(row)
+        run.rows.take_over(row)
     for rate in report.tuning:
-        run.rows.keep(rate)
+        run.rows.take_over(rate)
     for search in report.searches:
-        run.rows.keep(search)
+        run.rows.take_over(search)
     for memory in report.memory:
-        run.rows.keep(memory)
+        run.rows.take_over(memory)
     if report.speed is not None:
-        run.rows.keep(report.speed)
+        run.rows.take_over(report.speed)
 
 
 def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> PaperReport:

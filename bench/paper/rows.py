@@ -139,6 +139,11 @@ class Rows:
         partial.write_text(row.model_dump_json(indent=1) + "\n", encoding="utf-8")
         partial.replace(file)
 
+    def take_over(self, row: AnyRow) -> None:
+        """Keep ``row``, measured elsewhere, unless one of that name was measured here."""
+        if not self._file(type(row), row.name).exists():
+            self.keep(row)
+
     def _file(self, kind: type[BaseModel], name: str) -> Path:
         return self._folder / f"{kind.__name__}-{re.sub(r'[^a-z0-9.]+', '-', name.lower())}.json"
 

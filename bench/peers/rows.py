@@ -53,5 +53,10 @@ class PeerRows:
         partial.write_text(row.model_dump_json(indent=1) + "\n", encoding="utf-8")
         partial.replace(self._file(row.name))
 
+    def take_over(self, row: PeerRow) -> None:
+        """Keep ``row``, measured elsewhere, unless one of that name was measured here."""
+        if not self._file(row.name).exists():
+            self.keep(row)
+
     def _file(self, name: str) -> Path:
         return self._folder / (re.sub(r"[^a-z0-9.]+", "-", name.lower()) + ".json")

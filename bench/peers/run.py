@@ -140,7 +140,7 @@ def run_peers(
             are not measured again.
     """
     for row in known:
-        PeerRows(work / "rows").keep(row)
+        PeerRows(work / "rows").take_over(row)
     comparison = Comparison(model, data, amounts, work)
     rows = [comparison.dense(), *(comparison.ours(one) for one in uniform)]
     theirs = [comparison.peer(peer) for peer in peers]
