@@ -68,6 +68,7 @@ def _front(report: PaperReport, path: Path) -> None:
             dense = report.dense
             axes.plot(dense.bytes / 1e6, dense.measures[text]["perplexity"], "k*", markersize=9, label="dense")
             axes.set_yscale("log")
+            _readable(axes.yaxis)
             axes.set_xlabel("loaded model, MB")
             axes.set_ylabel(f"perplexity on {text}, after recovery")
             axes.grid(alpha=0.3, which="both")
@@ -88,12 +89,23 @@ def _search(searches: Sequence[SearchRow], path: Path) -> None:
                 _steps(left, seconds, losses, row, colour)
         left.set_ylabel("best divergence so far, nats a token")
         right.set_ylabel("perplexity of the best so far, before recovery")
+        left.set_yscale("log")
+        _readable(left.yaxis)
         for axes in (left, right):
             axes.set_xscale("log")
-            axes.set_yscale("log")
+            _readable(axes.xaxis)
             axes.set_xlabel("seconds of search, scoring included")
             axes.grid(alpha=0.3, which="both")
         right.legend(fontsize=8)
+
+
+def _readable(axis: Any) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _steps(axes: Any, seconds: Sequence[float], values: Sequence[float], row: SearchRow, colour: str) -> None:
