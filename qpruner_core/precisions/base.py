@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -19,6 +20,14 @@ class Grid:
 
     levels: torch.Tensor
     scale: torch.Tensor
+
+    def nearest(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers of the levels (int64) that ``values``, counted in scales, are nearest to."""
+        return torch.bucketize(values, self._middles)
+
+    @cached_property
+    def _middles(self) -> torch.Tensor:
+        return (self.levels[1:] + self.levels[:-1]) / 2
 
 
 class Precision(Protocol):

@@ -133,22 +133,36 @@ def hooked(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[Non
             handle.remove()
 
 
+class EnoughSeen(Exception):  # noqa: N818 - no error
+    """What a hook raises in :func:`forward_passes` to spare the layers that are still to come for this sequence."""
+
+
 def forward_passes(model: PreTrainedModel, calibration: torch.Tensor, on_batch: OnBatch) -> None:
-    """Run the decoder layers of ``model`` on every sequence of ``calibration [sequences, length]``, one at a time.
+    """Run the decoder layers of ``model`` on every sequence of ``calibration [sequences, length]``, one at a time, or
+    as far as the hooks let them run: see :class:`EnoughSeen`.
 
     Raises:
         NotFiniteError: a final hidden state is NaN or infinite.
     """
     with torch.no_grad():
         for index, sequence in enumerate(calibration):
-            states = model.base_model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False)[0]
-            if not states.isfinite().all():
-                raise NotFiniteError(
-                    "The model's activations on the calibration text are not all numbers.",
-                    field="model",
-                    remedy="Look for NaN or infinite weights in it, and for overflow if it is in float16.",
-                )
+            try:
+                states = model.base_model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False)[0]
+            except EnoughSeen:
+                pass
+            else:
+                require_finite(states)
             on_batch(index + 1, len(calibration))
+
+
+def require_finite(measured: torch.Tensor) -> None:
+    """Raise :class:`NotFiniteError` unless what was ``measured`` of the activations is all numbers."""
+    if not measured.isfinite().all():
+        raise NotFiniteError(
+            "The model's activations on the calibration text are not all numbers.",
+            field="model",
+            remedy="Look for NaN or infinite weights in it, and for overflow if it is in float16.",
+        )
 
 
 def _check_weights(model: PreTrainedModel, family: Family) -> None:

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.models.families import Family, LayerWidths, linear_shape, linear_weight, positions
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.activations import forward_passes, hooked
+from qpruner_core.prune.activations import EnoughSeen, forward_passes, hooked, require_finite
 from qpruner_core.prune.importance import LayerImportance, OnBatch
 from qpruner_core.prune.surgery import kept_entries, kept_units
 
@@ -95,28 +95,42 @@ def second_moments(
 ) -> dict[nn.Module, torch.Tensor]:
     """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
 
-    Modules that are given the very same tensor, one after another (query, key and value), share theirs.
+    Modules that are given the very same tensor, one after another (query, key and value), share theirs. Of a sequence
+    that all modules have seen, the layers behind them do not run.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
     """
     moments: dict[nn.Module, torch.Tensor] = {}
     last: tuple[nn.Module, torch.Tensor] | None = None
+    unseen = set(modules)
 
     def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         nonlocal last
         if last is not None and inputs[0] is last[1]:
             moments[module] = moments[last[0]]
-            return
-        last = module, inputs[0]
-        tokens = inputs[0].flatten(0, -2)
+        else:
+            last = module, inputs[0]
+            add(module, inputs[0])
+        unseen.discard(module)
+        if not unseen:
+            raise EnoughSeen
+
+    def add(module: nn.Module, inputs: torch.Tensor) -> None:
+        tokens = inputs.flatten(0, -2)
         tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
         if module not in moments:
             moments[module] = tokens.new_zeros(tokens.shape[1], tokens.shape[1])
         moments[module].addmm_(tokens.T, tokens)
 
-    with hooked([module.register_forward_pre_hook(take) for module in modules]):
+    def begin(_model: nn.Module, _inputs: object) -> None:
+        unseen.update(modules)
+
+    hooks = [module.register_forward_pre_hook(take) for module in modules]
+    with hooked([*hooks, model.base_model.register_forward_pre_hook(begin)]):
         forward_passes(model, calibration, on_batch)
+    for found in moments.values():
+        require_finite(found)
     return moments
 
 

@@ -5,20 +5,18 @@ The constants stay those of plain rounding, so that the result has the same byte
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from qpruner_core.precisions import Grid, Precision, Tensors
+from qpruner_core.quantize.input_moments import InputMoments
 
 _BLOCK = 64
-_DAMPING = 0.01
-"""What is added to the diagonal of the moments, as a share of its mean; as GPTQ has it."""
 
 
-def encode_with_feedback(weight: torch.Tensor, precision: Precision, moments: torch.Tensor) -> Tensors:
+def encode_with_feedback(weight: torch.Tensor, precision: Precision, moments: InputMoments) -> Tensors:
     """Quantize ``weight [out, in]`` so that the error of its output is small: ``E‖(W − Q)·x‖²`` over the inputs ``x``.
-
-    Args:
-        moments: second moments ``Σ x·xᵀ`` (or their mean), ``[in, in]``, float32 or wider; overwritten.
 
     Inputs are rounded in the order of their size, largest first. What rounding one column takes is made up for in the
     columns that are still to be rounded, each as its inputs go together with those of the first. Where the moments are
@@ -26,24 +24,15 @@ def encode_with_feedback(weight: torch.Tensor, precision: Precision, moments: to
     """
     tensors = precision.encode(weight)
     grid = precision.grid(tensors)
-    if grid is None or not moments.any():
+    if grid is None or not moments.any:
         return tensors
-    order = moments.diagonal().argsort(descending=True)
-    factor = _inverse_factor(moments, order)
+    order, factor = moments.order, moments.inverse_factor
     # Columns lie together as rows: each is read and written on its own
     scale = grid.scale.expand(weight.shape).T[order]
-    rounded = _round(weight.float().T[order], Grid(grid.levels, scale), factor)
+    rounded = _round(weight.float().T[order], replace(grid, scale=scale), factor)
     codes = torch.empty_like(rounded)
     codes[order] = rounded
     return precision.with_codes(tensors, codes.T.contiguous())
-
-
-def _inverse_factor(moments: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """The upper Cholesky factor of the inverse of the damped moments, rows and columns in ``order``."""
-    moments.diagonal().add_(_DAMPING * moments.diagonal().mean())
-    lower = torch.linalg.cholesky(moments[order][:, order])
-    upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
-    return upper.float()
 
 
 def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Tensor:
@@ -52,7 +41,6 @@ def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Ten
     ``grid.scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``. Columns behind the block at hand are changed
     once a block.
     """
-    middles = (grid.levels[1:] + grid.levels[:-1]) / 2
     scale = grid.scale.clamp(min=torch.finfo(torch.float32).tiny)
     codes = torch.empty(columns.shape, dtype=torch.int64, device=columns.device)
     count = len(columns)
@@ -61,7 +49,7 @@ def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Ten
         errors = columns.new_zeros(end - start, columns.shape[1])
         for index in range(start, end):
             column = columns[index]
-            codes[index] = torch.bucketize(column / scale[index], middles)
+            codes[index] = grid.nearest(column / scale[index])
             rounded = grid.levels[codes[index]] * scale[index]
             errors[index - start] = (column - rounded) / factor[index, index]
             columns[index + 1 : end].addr_(factor[index, index + 1 : end], errors[index - start], alpha=-1.0)

@@ -13,6 +13,7 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.error_feedback import encode_with_feedback
 from qpruner_core.quantize.initialisations import INITIALISATIONS
 from qpruner_core.quantize.initialisations.qera import qera_exact
+from qpruner_core.quantize.input_moments import InputMoments
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def fit_linear(
     *,
     rank: int | None = None,
     input_scale: torch.Tensor | None = None,
-    moments: torch.Tensor | None = None,
+    moments: InputMoments | None = None,
 ) -> FittedLinear:
     """Quantize ``weight [out, in]`` (bfloat16) and begin its adapter.
 
@@ -58,8 +59,8 @@ def fit_linear(
         seed: see :func:`module_seed`.
         rank: of the adapter; ``None``: that of the settings.
         input_scale: see :class:`Initialisation`; ``qera`` needs it.
-        moments: second moments of the inputs, ``[in, in]``, used up. With them the last rounding, of what the adapter
-            leaves, is that of :func:`encode_with_feedback`; without them all are to the nearest.
+        moments: of the inputs. With them the last rounding, of what the adapter leaves, is that of
+            :func:`encode_with_feedback`; without them all are to the nearest.
     """
     rank = rank or settings.lora_rank
     scaling = settings.lora_alpha / settings.lora_rank
@@ -77,10 +78,10 @@ def fit_linear(
             break
     if moments is not None:
         rest = wanted if found is None else wanted - found[1].to(wanted.device) @ found[0].to(wanted.device)
-        tensors = encode_with_feedback(rest, precision, moments.clone())
-        if settings.initialisation == "qera" and found is not None and bool(moments.any()):
+        tensors = encode_with_feedback(rest, precision, moments)
+        if settings.initialisation == "qera" and found is not None and moments.any:
             error = wanted - precision.decode(tensors).float()
-            found = qera_exact(error, moments, rank=rank, seed=seed)
+            found = qera_exact(error, moments.root, rank=rank, seed=seed)
     if found is None:
         return FittedLinear(tensors, *_untrained(weight, rank, seed), scaling)
     root = math.sqrt(scaling)

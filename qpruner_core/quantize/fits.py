@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
-from qpruner_core.quantize.input_moments import input_moments
+from qpruner_core.quantize.input_moments import InputMoments, input_moments
 from qpruner_core.quantize.input_scales import InputScales, input_scales
 from qpruner_core.stage import StageContext
 
@@ -48,7 +48,7 @@ class Fits:
         if not missing:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        scales = scales_of(self._context, self._model)
+        scales = scales_of(self._context, self._model) if self._settings.rounding == "nearest" else {}
         for done, (name, moments) in enumerate(with_moments(self._context, self._model, missing)):
             for bits in missing[name]:
                 self._write(name, bits, fit(self._context, self._model, name, bits, scales, moments))
@@ -96,11 +96,12 @@ def fit(
     name: str,
     bits: int,
     scales: InputScales,
-    moments: torch.Tensor | None,
+    moments: InputMoments | None,
     *,
     rank: int | None = None,
 ) -> FittedLinear:
-    """The module ``name`` of ``model`` fitted at ``bits``, as the settings of the run ask."""
+    """The module ``name`` of ``model`` fitted at ``bits``, as the settings of the run ask; ``scales``: where there are
+    no ``moments``, which tell them too."""
     settings = context.config.quantize
     return fit_linear(
         linear_weight(model.get_submodule(name)),
@@ -108,8 +109,8 @@ def fit(
         settings,
         module_seed(context.config.seed, name),
         rank=rank,
-        input_scale=scales.get(name),
-        moments=None if moments is None or bits == 16 else moments.clone(),
+        input_scale=scales.get(name) if moments is None else moments.scale,
+        moments=None if bits == 16 else moments,
     )
 
 
@@ -123,7 +124,7 @@ def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
 
 def with_moments(
     context: StageContext, model: PreTrainedModel, bits: Mapping[str, Iterable[int]]
-) -> Iterator[tuple[str, torch.Tensor | None]]:
+) -> Iterator[tuple[str, InputMoments | None]]:
     """The module names of ``bits``, with the moments of their inputs where rounding takes them."""
     if context.config.quantize.rounding == "nearest":
         yield from ((name, None) for name in bits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from transformers import PreTrainedModel
@@ -13,15 +14,62 @@ from qpruner_core.prune.refit import second_moments
 
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
+_DAMPING = 0.01
+"""What is added to the diagonal of the moments, as a share of its mean; as GPTQ has it."""
+
+
+class InputMoments:
+    """``sums``: ``Σ x·xᵀ`` over ``tokens`` inputs ``x``, ``[in, in]``, float32 or wider.
+
+    What follows from them is worked out once for all modules that have these inputs, at every precision.
+    """
+
+    def __init__(self, sums: torch.Tensor, tokens: int) -> None:
+        self.sums = sums
+        self._tokens = tokens
+
+    @cached_property
+    def any(self) -> bool:
+        """Whether there was any input but zero."""
+        return bool(self.sums.any())
+
+    @cached_property
+    def scale(self) -> torch.Tensor:
+        """Root mean square of each input, float32 ``[in]``."""
+        return (self.sums.diagonal() / self._tokens).sqrt().float()
+
+    @cached_property
+    def order(self) -> torch.Tensor:
+        """Numbers of the inputs, int64 ``[in]``, the largest first."""
+        return self.sums.diagonal().argsort(descending=True)
+
+    @cached_property
+    def root(self) -> torch.Tensor:
+        """The lower Cholesky factor of the damped moments, float32 ``[in, in]``."""
+        lower: torch.Tensor = torch.linalg.cholesky(self._damped())
+        return lower.float()
+
+    @cached_property
+    def inverse_factor(self) -> torch.Tensor:
+        """The upper Cholesky factor of the inverse of the damped moments, in :attr:`order`, float32 ``[in, in]``."""
+        lower = torch.linalg.cholesky(self._damped()[self.order][:, self.order])
+        upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+        return upper.float()
+
+    def _damped(self) -> torch.Tensor:
+        damped = self.sums.clone()
+        damped.diagonal().add_(_DAMPING * damped.diagonal().mean())
+        return damped
 
 
 def input_moments(
     model: PreTrainedModel, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The modules ``names`` in their order, each with ``Σ x·xᵀ`` of its inputs (float32 ``[in, in]``, not kept).
+) -> Iterator[tuple[str, InputMoments]]:
+    """The modules ``names`` in their order, each with the moments of its inputs (not kept); modules that follow each
+    other and have the same inputs get the same.
 
     Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB, and ``calibration [sequences,
-    length]`` is read once for each such part. ``on_batch`` counts over all parts.
+    length]`` is read once for each such part, as far as its modules. ``on_batch`` counts over all parts.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
@@ -33,9 +81,13 @@ def input_moments(
         def in_part(done: int, total: int, number: int = number) -> None:
             on_batch(number * total + done, len(parts) * total)
 
-        moments = second_moments(model, [model.get_submodule(name) for name in part], calibration, in_part)
+        sums = second_moments(model, [model.get_submodule(name) for name in part], calibration, in_part)
+        moments: InputMoments | None = None
         for name in part:
-            yield name, moments.pop(model.get_submodule(name))
+            of_module = sums.pop(model.get_submodule(name))
+            if moments is None or moments.sums is not of_module:
+                moments = InputMoments(of_module, calibration.numel())
+            yield name, moments
 
 
 def _parts(model: PreTrainedModel, names: Sequence[str], allowance: int) -> list[list[str]]:

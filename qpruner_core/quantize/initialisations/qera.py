@@ -6,7 +6,6 @@ import torch
 
 from qpruner_core.quantize.initialisations.base import factors, truncated_svd
 
-_DAMPING = 0.01
 _LEAST_SCALE = 1e-4
 """Of the largest: what an input that is never seen counts as."""
 
@@ -27,12 +26,9 @@ def qera(
     return factors(u, s, v / scale.unsqueeze(1), rank)
 
 
-def qera_exact(
-    error: torch.Tensor, moments: torch.Tensor, *, rank: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``A`` and ``B`` with ``B·A = SVD_rank(error·C)·C⁻¹``, ``C·Cᵀ = moments`` (``[in, in]``; overwritten): the least
-    error for inputs that go together (QERA-exact, theorem 1, where any square root of the moments does)."""
-    moments.diagonal().add_(_DAMPING * moments.diagonal().mean())
-    root = torch.linalg.cholesky(moments).float()
+def qera_exact(error: torch.Tensor, root: torch.Tensor, *, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``A`` and ``B`` with ``B·A = SVD_rank(error·root)·root⁻¹``, ``root·rootᵀ`` being the moments of the inputs and
+    ``root [in, in]`` lower triangular: the least error for inputs that go together (QERA-exact, theorem 1, where any
+    square root of the moments does)."""
     u, s, v = truncated_svd(error @ root, rank, seed)
     return factors(u, s, torch.linalg.solve_triangular(root.T, v, upper=True), rank)

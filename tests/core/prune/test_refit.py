@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import Family, family_names, family_of, linear_weight, positions
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune import refit
@@ -148,3 +149,23 @@ def test_second_moments_are_of_each_modules_own_inputs_and_shared_where_these_ar
     assert found[query] is found[key]
     assert found[gate] is found[up]
     assert len({id(moments) for moments in found.values()}) == 4
+
+
+def test_layers_behind_the_last_module_that_is_measured_do_not_run() -> None:
+    model = small_model("llama")
+    ran: list[int] = []
+    for index, layer in enumerate(model.model.layers):
+        layer.register_forward_pre_hook(lambda module, args, index=index: ran.append(index))
+    first = model.model.layers[0].mlp.down_proj
+    found = second_moments(model, [first], IDS, _ignore)
+    assert ran == [0] * len(IDS)
+    assert torch.equal(
+        found[first], second_moments(model, [first, model.model.layers[1].mlp.up_proj], IDS, _ignore)[first]
+    )
+
+
+def test_an_input_that_is_no_number_is_told_though_the_last_layers_did_not_run() -> None:
+    model = small_model("llama")
+    model.model.layers[0].self_attn.v_proj.weight.data[0, 0] = torch.inf
+    with pytest.raises(NotFiniteError):
+        second_moments(model, [model.model.layers[0].self_attn.o_proj], IDS, _ignore)

@@ -6,12 +6,17 @@ import torch
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.error_feedback import encode_with_feedback
+from qpruner_core.quantize.input_moments import InputMoments
 
 KINDS = [(4, True), (4, False), (8, True)]
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def moments_of(inputs: torch.Tensor) -> InputMoments:
+    return InputMoments(inputs.T @ inputs, len(inputs))
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
 ) -> None:
     kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
     plain = kind.encode(weight)
-    fed = encode_with_feedback(weight, kind, inputs.T @ inputs)
+    fed = encode_with_feedback(weight, kind, moments_of(inputs))
     errors = [(inputs @ (weight.float() - kind.decode(tensors).float()).T).norm() for tensors in (fed, plain)]
     assert errors[0] < 0.7 * errors[1]
     assert {name: (value.shape, value.dtype) for name, value in fed.items()} == {
@@ -59,7 +64,7 @@ def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: 
     kind = precisions(QuantizeConfig())[bits]
     nearest = kind.decode(kind.encode(weight)).float()
     for moments in (torch.eye(72), torch.diag(torch.rand(72) + 0.1), torch.zeros(72, 72)):
-        fed = kind.decode(encode_with_feedback(weight, kind, moments)).float()
+        fed = kind.decode(encode_with_feedback(weight, kind, InputMoments(moments, 72))).float()
         same = (fed == nearest).float().mean()
         assert same > 0.99  # where two levels are as near, either may be taken
 
@@ -68,10 +73,29 @@ def test_inputs_that_are_always_zero_or_always_alike_are_borne(weight: torch.Ten
     inputs[:, :30] = 0
     inputs[:, 40:50] = inputs[:, 50:60]
     kind = precisions(QuantizeConfig())[4]
-    decoded = kind.decode(encode_with_feedback(weight, kind, inputs.T @ inputs))
+    decoded = kind.decode(encode_with_feedback(weight, kind, moments_of(inputs)))
     assert decoded.isfinite().all()
 
 
 def test_sixteen_bits_are_left_alone(weight: torch.Tensor, inputs: torch.Tensor) -> None:
-    tensors = encode_with_feedback(weight, precisions(QuantizeConfig())[16], inputs.T @ inputs)
+    tensors = encode_with_feedback(weight, precisions(QuantizeConfig())[16], moments_of(inputs))
     assert torch.equal(tensors["weight"], weight)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_nearest_level_is_the_nearest(bits: int) -> None:
+    kind = precisions(QuantizeConfig())[bits]
+    grid = kind.grid(kind.encode(random(4, 64).to(torch.bfloat16)))
+    assert grid is not None
+    values = torch.cat([grid.levels, 1.2 * grid.levels.abs().max() * (2 * torch.rand(500) - 1)])
+    errors = (values.unsqueeze(1) - grid.levels).abs()
+    torch.testing.assert_close(errors[range(len(values)), grid.nearest(values)], errors.min(dim=1).values)
+
+
+def test_moments_tell_the_scale_and_the_factors_of_their_inputs(inputs: torch.Tensor) -> None:
+    moments = moments_of(inputs.double())
+    torch.testing.assert_close(moments.scale, inputs.square().mean(dim=0).sqrt())
+    damped = moments.sums + 0.01 * moments.sums.diagonal().mean() * torch.eye(72)
+    torch.testing.assert_close(moments.root @ moments.root.T, damped.float(), rtol=1e-3, atol=1e-2)
+    inverse = torch.linalg.inv(damped[moments.order][:, moments.order]).float()
+    torch.testing.assert_close(moments.inverse_factor.T @ moments.inverse_factor, inverse, rtol=1e-3, atol=1e-5)

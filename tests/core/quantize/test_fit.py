@@ -8,6 +8,7 @@ import torch
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
+from qpruner_core.quantize.input_moments import InputMoments
 
 KINDS = precisions(QuantizeConfig())
 
@@ -141,7 +142,7 @@ def test_moments_of_the_inputs_leave_still_less_error_in_the_output(weight: torc
     tokens = inputs @ random(96, 96, seed=5)  # features that go together
     settings, scale = QuantizeConfig(initialisation="qera"), scale_of(tokens)
     errors = []
-    for moments in (None, tokens.T @ tokens):
+    for moments in (None, InputMoments(tokens.T @ tokens, len(tokens))):
         fitted = fit_linear(weight, KINDS[4], settings, 0, input_scale=scale, moments=moments)
         errors.append((tokens @ (weight.float() - fitted.weight(KINDS[4])).T).norm())
     assert errors[1] < 0.7 * errors[0]
