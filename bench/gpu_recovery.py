@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from bench.device_memory import NO_GPU, DevicePeak, device_name, measured
 from bench.gpu_recovery_report import FORWARD, GENERATION, RECOVERY, GpuAmounts, GpuReport, GpuRow, render
 from bench.machine import today, versions
-from bench.paper.budgets import half_way, without_limit
+from bench.paper.budgets import part_way, without_limit
 from bench.paper.methods import LLM_PRUNER, OURS, OURS_FROM_TEXT, QPRUNER3, Method
 from bench.paper.recovery_memory import Recovery, recover
 from bench.paper.run import folder_of
@@ -126,7 +126,7 @@ class GpuRecovery:
 
     def _budget(self, method: Method, ratio: float) -> int:
         free = without_limit(str(self._checkpoint))
-        return half_way(self._config(QPRUNER3, ratio, free), ratio) if method.in_budget else free
+        return part_way(self._config(QPRUNER3, ratio, free), ratio) if method.in_budget else free
 
     def _config(self, method: Method, ratio: float, budget: int) -> CompressionConfig:
         amounts = self._amounts

@@ -36,7 +36,8 @@ from qpruner_core.quiet import quieten_libraries
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/paper.md")
-_SHARED = [name for name in Amounts.model_fields if name not in ("ratios", "seeds", "search_ratio", "learning_rates")]
+_OF_A_ROW = ("ratios", "seeds", "search_ratio", "search_share", "learning_rates")
+_SHARED = [name for name in Amounts.model_fields if name not in _OF_A_ROW]
 """Amounts that are the same for all rows of a table."""
 
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("memory-steps", int, "of recovery where its memory is measured; 0: it is not"),
         ("held-back", int, "sequences kept back from recovery"),
         ("search-ratio", float, "where searches are compared; none of the ratios: they are not"),
+        ("search-share", float, "of the way from NF4 to INT8 that the bytes are where searches are compared"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=f"{said} (default {getattr(usual, name.replace('-', '_'))})")
     parser.add_argument("--ratios", type=float, nargs="+", help=f"of pruning (default {usual.ratios})")

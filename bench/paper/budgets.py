@@ -11,9 +11,9 @@ from qpruner_core.planning import Planner
 from qpruner_core.source_policy import SourcePolicy
 
 
-def half_way(config: CompressionConfig, ratio: float) -> int:
-    """Half way between all layers at NF4 and all at INT8, adapters and 16-bit embeddings included, of the model that
-    ``config`` prunes by ``ratio``; its layout must be one whose shape follows from the ratio alone."""
+def part_way(config: CompressionConfig, ratio: float, share: float = 0.5) -> int:
+    """A ``share`` of the way from all layers at NF4 to all at INT8, adapters and 16-bit embeddings included, of the
+    model that ``config`` prunes by ``ratio``; its layout must be one whose shape follows from the ratio alone."""
     dense = inspect_model(config.model, SourcePolicy()).config
     family = find_family(dense.model_type)
     planner = Planner(config, dense, family)
@@ -22,7 +22,8 @@ def half_way(config: CompressionConfig, ratio: float) -> int:
     settings = config.allocate.model_copy(update={"precisions": (4, 8), "granularity": "layer", "embeddings": False})
     memory = MemoryModel(pruned, family, config.quantize, settings)
     groups = len(memory.groups)
-    return (memory.total([4] * groups) + memory.total([8] * groups)) // 2
+    least, most = (memory.total([bits] * groups) for bits in (4, 8))
+    return least + int(share * (most - least))
 
 
 def without_limit(model: str) -> int:

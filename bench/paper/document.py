@@ -131,11 +131,13 @@ def _tuning(report: PaperReport) -> str:
 
 def _searches(report: PaperReport) -> str:
     return (
-        f"On the model that ours pruned by {report.amounts.search_ratio:.0%}, in the same bytes, each with the fitted "
-        "modules that the quantize stage writes. Each is charged what it needs of scoring; what a stage takes beside "
-        "its trials is put before the first. QPruner3's search chooses among 4 and 8 bits for layers by the loss after "
-        "a brief recovery, the others among 4, 8 and 16 with the embeddings by divergence. Perplexity of the best so "
-        "far, by each search's own measure, is of the model with its first adapters, before recovery."
+        f"On the model that ours pruned by {report.amounts.search_ratio:.0%}, in the same bytes, "
+        f"{report.amounts.search_share:.0%} of the way from NF4 to INT8, each with the fitted modules that the "
+        "quantize stage writes. Each is charged what it needs of scoring, and that modules are fitted, though that is "
+        "done once for all; what a stage takes beside its trials is put before the first. QPruner3's search chooses "
+        "among 4 and 8 bits for layers by the loss after a brief recovery, the others among 4, 8 and 16 with the "
+        "embeddings by divergence. Perplexity of the best so far, by each search's own measure, is of the model with "
+        "its first adapters, before recovery."
     )
 
 

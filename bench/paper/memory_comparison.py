@@ -42,7 +42,7 @@ class MemoryComparison:
     def _row(self, row: PaperRow) -> MemoryRow | None:
         amounts = self._run.amounts
         name = f"memory of {row.name}"
-        key = f"{row.config} {amounts.memory_steps} x {amounts.batch_size} x {amounts.length}"
+        key = f"{row.config} {amounts.memory_steps} x {amounts.batch_size} x {amounts.length}, given back at once"
         found = self._run.rows.find(MemoryRow, name, key)
         if found is None and not self._run.collecting:
             folder = self._cell.folder / "memory"

@@ -1,7 +1,8 @@
 """A few steps of recovery, and their peak memory, measured in a process of its own (Linux).
 
 Bytes are from before the model is loaded until after the last step, above what the process still has when all of that
-is freed: its libraries, some of which are only loaded with the model.
+is freed: its libraries, some of which are only loaded with the model. The C library gives freed memory back at once:
+what it would keep for later is not needed, is up to a third of the rest, and differs from run to run.
 Sequences are random tokens of full length, as none takes more.
 """
 
@@ -26,6 +27,11 @@ from qpruner_core.finetune.training import train_adapter
 from qpruner_core.quantize.adapters import attach_adapter
 from qpruner_core.quantize.mixed_model import load_mixed_model
 from qpruner_core.quiet import quieten_libraries
+
+_M_MMAP_THRESHOLD = -3
+"""Of ``mallopt``: set, it no longer rises with what is freed."""
+_MAPPED_FROM = 2**17
+"""Bytes from which memory is got from the kernel, and given back when it is freed."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,14 @@ def peak_of(recovery: Recovery) -> PhasePeak:
 def _measure(recovery: Recovery, threads: int) -> PhasePeak:
     torch.set_num_threads(threads)
     quieten_libraries()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
     meter = MemoryMeter()
     with meter.phase("recovery"):
         recover(recovery, torch.device("cpu"))
     gc.collect()
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+    if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     with meter.phase("libraries"):
         pass

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.paper.amounts import Amounts
-from bench.paper.budgets import half_way, without_limit
+from bench.paper.budgets import part_way, without_limit
 from bench.paper.measured import PaperEvaluation, computing_model, loaded_size
 from bench.paper.methods import LLM_PRUNER, METHODS, QPRUNER3, Method, Setup
 from bench.paper.progress import Progress
@@ -63,10 +63,10 @@ class PaperRun:
         """The setup with the learning rate in force."""
         return Setup(self._setup.model, self._setup.text, self.amounts, learning_rate)
 
-    def budget(self, setup: Setup, method: Method, ratio: float) -> int:
-        """The bytes that ``method`` is asked for at ``ratio``."""
+    def budget(self, setup: Setup, method: Method, ratio: float, share: float = 0.5) -> int:
+        """The bytes that ``method`` is asked for at ``ratio``; ``share``: see :func:`part_way`."""
         free = without_limit(setup.model)
-        return half_way(setup.config(QPRUNER3, ratio, 0, free), ratio) if method.in_budget else free
+        return part_way(setup.config(QPRUNER3, ratio, 0, free), ratio, share) if method.in_budget else free
 
     def cell(self, ratio: float, seed: int) -> Cell:
         """Where the runs at ``ratio`` with ``seed`` are."""

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from bench.paper.measured import window_losses
 from bench.paper.methods import EVERYTHING, INFORMATION, OURS, QUANTIZING, TRIED, Setup
 from bench.paper.rows import SearchRow, SpeedRow, TrialPoint
-from bench.paper.run import Cell, PaperRun, folder_of, trial_points
+from bench.paper.run import Cell, PaperRun, trial_points
 from bench.paper.stages import FinishedStages, StageRunner
 from bench.trial_speed import measure_speed
 from qpruner_core.allocate.memory_model import MemoryModel
@@ -47,6 +47,11 @@ class Search:
     allocate: dict[str, Any] = field(default_factory=dict)
     paper: bool = False
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder of its stages."""
+        return f"search-{self.name.replace(' ', '-')}"
+
 
 SEARCHES = (
     Search(SEARCH_OURS, EVERYTHING),
@@ -77,7 +82,7 @@ class SearchComparison:
         if row is None and not self._run.collecting:
             layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the bits
             of_layers = config.model_copy(update={"allocate": layers})
-            model, bank = self._bank(self._stages(SEARCHES[0], config), of_layers)
+            model, bank = self._bank(self._stages(SEARCHES[0]), of_layers)
             memory = MemoryModel(model.config, family_of(model), config.quantize, layers)
             tokens = self._windows[:2, : config.sequence_length]
             speed = measure_speed(model, bank, memory, tokens, _SPEED_TRIALS, lambda done, total: None)
@@ -91,14 +96,14 @@ class SearchComparison:
 
     def _quantizing_anew(self, config: CompressionConfig) -> float:
         """Seconds in which the quantize stage makes the modules of our best allocation, none of which it has."""
-        cell = self._cell.folder / "anew"
+        cell, folder = self._cell.folder / "anew", SEARCHES[0].folder
         for stage in ("prune", "score", "allocate"):
-            link_tree(self._cell.folder / folder_of(OURS) / stage, cell / folder_of(OURS) / stage)
-        return StageRunner(cell).run(folder_of(OURS), config, "quantize").parts("quantize", (QUANTIZING,))
+            link_tree(self._cell.folder / folder / stage, cell / folder / stage)
+        return StageRunner(cell).run(folder, config, "quantize").parts("quantize", (QUANTIZING,))
 
     def _config(self, search: Search) -> CompressionConfig:
         amounts = self._run.amounts
-        budget = self._run.budget(self._setup, OURS, self._cell.ratio)
+        budget = self._run.budget(self._setup, OURS, self._cell.ratio, amounts.search_share)
         config = self._setup.config(OURS, self._cell.ratio, self._cell.seed, budget)
         changes = dict(search.allocate)
         if search.paper:
@@ -107,9 +112,8 @@ class SearchComparison:
         finetune = config.finetune.model_copy(update={"loss": "cross_entropy"}) if search.paper else config.finetune
         return config.model_copy(update={"allocate": allocate, "finetune": finetune})
 
-    def _stages(self, search: Search, config: CompressionConfig) -> FinishedStages:
-        folder = folder_of(OURS) if search.name == SEARCH_OURS else f"search-{search.name.replace(' ', '-')}"
-        return StageRunner(self._cell.folder).run(folder, config, "allocate")
+    def _stages(self, search: Search) -> FinishedStages:
+        return StageRunner(self._cell.folder).run(search.folder, self._config(search), "allocate")
 
     def _row(self, search: Search) -> SearchRow | None:
         config = self._config(search)
@@ -117,18 +121,24 @@ class SearchComparison:
         if row is None and self._run.collecting:
             return None
         if row is None:
-            stages = self._stages(search, config)
-            scoring = stages.parts("score", search.uses)
+            stages = self._stages(search)
+            fitting = self._fitting() if QUANTIZING in search.uses else 0.0
+            scoring = stages.parts("score", [part for part in search.uses if part != QUANTIZING]) + fitting
             trials = trial_points(stages, scoring)
             row = SearchRow(
                 name=search.name, config=self._run.key(config), objective=config.allocate.objective, scoring=scoring,
-                seconds=scoring + stages.seconds("allocate"), quantizing=_quantizing(stages, search), trials=trials,
+                seconds=scoring + stages.seconds("allocate"), trials=trials,
+                quantizing=fitting + stages.parts("allocate", (QUANTIZING,)),
                 best=self._perplexities(stages, config, trials),
             )  # fmt: skip
             self._run.rows.keep(row)
         found = row.best[-1][1]
         print(f"search by {row.name}: {row.seconds:.0f} s, perplexity {found:.2f} before recovery", flush=True)
         return row
+
+    def _fitting(self) -> float:
+        """Seconds in which modules were fitted at their precisions: ours comes first, and the others find its files."""
+        return self._stages(SEARCHES[0]).parts("score", (QUANTIZING,))
 
     def _perplexities(
         self, stages: FinishedStages, config: CompressionConfig, trials: list[TrialPoint]
@@ -152,12 +162,6 @@ class SearchComparison:
             cancel=CancelToken(),
         )  # fmt: skip
         return model, fitted_bank(context, model, groups, lambda done: None)
-
-
-def _quantizing(stages: FinishedStages, search: Search) -> float:
-    """Seconds in which the search quantized modules and read them."""
-    scored = stages.parts("score", (QUANTIZING,)) if QUANTIZING in search.uses else 0.0
-    return scored + stages.parts("allocate", (QUANTIZING,))
 
 
 def improvements(trials: Sequence[TrialPoint]) -> list[int]:
