@@ -14,9 +14,11 @@ from qpruner_core.models.reshape import empty_model
 
 SHAPES = {
     "7b": {"hidden": 4096, "layers": 32, "intermediate": 11008, "heads": 32, "vocabulary": 32000},
+    "1b": {"hidden": 2048, "layers": 22, "intermediate": 5632, "heads": 32, "vocabulary": 32000},
     "tiny": {"hidden": 64, "layers": 18, "intermediate": 384, "heads": 4, "vocabulary": 300},
 }
-"""Arguments of :func:`llama_config` by name: Llama 2's of 7 billion parameters, and one to try a script with, of enough
+"""Arguments of :func:`llama_config` by name: Llama 2's of 7 billion parameters, TinyLlama's but for its shared keys
+and values, and one to try a script with, of enough
 layers that half can go while some are protected."""
 
 _DTYPES = {torch.bfloat16: "BF16", torch.float32: "F32"}

@@ -19,7 +19,7 @@ from qpruner_core.data.tokenization import IGNORED
 from qpruner_core.finetune.batches import Batch
 
 CHUNK = 32
-"""Positions whose logits are in memory at once, four times over in float32."""
+"""Positions whose logits are in memory at once, three times over in float32."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,26 @@ def add_gradient(
     for start in range(0, len(targets), CHUNK):
         chunk = slice(start, start + CHUNK)
         inputs = hidden[chunk].detach().requires_grad_()
-        logits = logits_of(student, inputs)
-        if distillation is None or expected is None:
-            loss = cross_entropy(logits, targets[chunk], reduction="sum")
-        else:
-            loss = _distilled(logits, expected[chunk], targets[chunk], distillation)
+        loss = _loss(student, inputs, targets[chunk], None if expected is None else expected[chunk], distillation)
         (loss / tokens).backward()
         gradient[chunk] = cast(torch.Tensor, inputs.grad)
         total += loss.item()
     hidden.backward(gradient)
     return total / tokens
+
+
+def _loss(
+    student: PreTrainedModel | PeftModel,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    expected: torch.Tensor | None,
+    distillation: Distillation | None,
+) -> torch.Tensor:
+    """Of one chunk; on return its logits are free, as the gradient needs only their softmax."""
+    logits = logits_of(student, hidden)
+    if distillation is None or expected is None:
+        return cross_entropy(logits, targets, reduction="sum")
+    return _distilled(logits, expected, targets, distillation)
 
 
 def _distilled(

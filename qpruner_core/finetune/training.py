@@ -113,6 +113,7 @@ def _step(
     for options in state.optimizer.param_groups:
         options["lr"] = learning_rate(settings, state.curves.step)
     state.optimizer.step()
+    state.optimizer.zero_grad()  # frees them: they are as large as the masters, and activations are still to come
     state.masters_to_factors()
     return loss
 
