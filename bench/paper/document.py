@@ -105,11 +105,12 @@ def _measured(report: PaperReport) -> str:
         "by acc, and HellaSwag by acc_norm.",
         "- Models are evaluated with 16-bit modules of the values that the quantized ones multiply with, and their "
         "rounding of inputs: on a CPU much faster. Bytes are of the quantized model, as it is loaded.",
-        f"- Memory of recovery: the most that a process of its own has resident in {amounts.memory_steps} steps, its "
-        "libraries not counted; the quantized model, its adapters, activations and, where it is learned from, the "
-        "dense model. *recovery*: activations are kept for the gradient, as by default; *recomputed*: "
-        "`finetune.activation_checkpointing`, the same result in more time. Of the first seed's shapes and precisions. "
-        "On a CPU the pipeline itself trains on de-quantized 16-bit values, which is faster and takes more.",
+        f"- Memory of recovery: the most that a process of its own has resident in {amounts.memory_steps} steps, not "
+        "counting its libraries and what the C library keeps of freed memory; the quantized model, its adapters, "
+        "activations and, where it is learned from, the dense model. *recovery*: activations are kept for the "
+        "gradient, as by default; *recomputed*: `finetune.activation_checkpointing`, the same result in more time. Of "
+        "the first seed's shapes and precisions. On a CPU the pipeline itself trains on de-quantized 16-bit values, "
+        "which is faster and takes more.",
         "- Seconds of search: of those parts of scoring that the method needs, and of allocating. Seconds of recovery "
         "are of the pipeline's own training.",
         f"- QPruner3 tries {amounts.paper_trials} allocations with {amounts.recovery_steps} steps of recovery each, "
