@@ -19,7 +19,7 @@ from qpruner_core.data.tokenization import IGNORED
 from qpruner_core.finetune.batches import Batch
 
 CHUNK = 32
-"""Positions whose logits are in memory at once, three times over in float32."""
+"""Positions whose logits are in memory at once; to distil, four times over in float32."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +75,44 @@ def add_gradient(
     for start in range(0, len(targets), CHUNK):
         chunk = slice(start, start + CHUNK)
         inputs = hidden[chunk].detach().requires_grad_()
-        loss = _loss(student, inputs, targets[chunk], None if expected is None else expected[chunk], distillation)
-        (loss / tokens).backward()
+        if distillation is None or expected is None:
+            total += _learn_text(student, inputs, targets[chunk], tokens)
+        else:
+            loss = _distilled(student, inputs, expected[chunk], targets[chunk], distillation)
+            (loss / tokens).backward()
+            total += loss.item()
         gradient[chunk] = cast(torch.Tensor, inputs.grad)
-        total += loss.item()
     hidden.backward(gradient)
     return total / tokens
 
 
-def _loss(
-    student: PreTrainedModel | PeftModel,
-    hidden: torch.Tensor,
-    targets: torch.Tensor,
-    expected: torch.Tensor | None,
-    distillation: Distillation | None,
-) -> torch.Tensor:
-    """Of one chunk; on return its logits are free, as the gradient needs only their softmax."""
-    logits = logits_of(student, hidden)
-    if distillation is None or expected is None:
-        return cross_entropy(logits, targets, reduction="sum")
-    return _distilled(logits, expected, targets, distillation)
+def _learn_text(
+    student: PreTrainedModel | PeftModel, hidden: torch.Tensor, targets: torch.Tensor, tokens: int
+) -> float:
+    """Add the gradient of the cross-entropy of one chunk, divided by ``tokens``, and return it undivided.
+
+    Its gradient by the logits, their softmax less one at the target, takes their place: autograd would hold three
+    tensors of their size.
+    """
+    logits, wanted = logits_of(student, hidden), targets.unsqueeze(1)
+    gradient = logits.detach()
+    gradient -= gradient.amax(dim=-1, keepdim=True)
+    chosen = gradient.gather(1, wanted)
+    sums = gradient.exp_().sum(dim=-1, keepdim=True)
+    gradient.div_(sums).scatter_add_(1, wanted, torch.full_like(chosen, -1.0)).div_(tokens)
+    logits.backward(gradient)
+    return float((sums.log() - chosen).sum())
 
 
 def _distilled(
-    logits: torch.Tensor, expected: torch.Tensor, targets: torch.Tensor, distillation: Distillation
+    student: PreTrainedModel | PeftModel,
+    hidden: torch.Tensor,
+    expected: torch.Tensor,
+    targets: torch.Tensor,
+    distillation: Distillation,
 ) -> torch.Tensor:
+    """The loss of one chunk; on return its logits are free, as the gradient needs only their softmax."""
+    logits = logits_of(student, hidden)
     temperature, share = distillation.temperature, distillation.share
     with torch.no_grad():
         wanted = log_softmax(logits_of(distillation.teacher, expected) / temperature, dim=-1)

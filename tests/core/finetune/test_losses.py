@@ -53,6 +53,18 @@ def test_the_gradient_in_chunks_is_that_of_the_whole_loss(share: float) -> None:
     torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("model_type", family_names())
+def test_what_is_learned_from_text_is_the_gradient_of_cross_entropy(model_type: str) -> None:
+    model = small_model(model_type).requires_grad_(False)
+    batch = make_batch(ROWS, CPU)
+    inputs = model.get_input_embeddings().weight.requires_grad_(True)
+    loss = cross_entropy(whole_logits(model, batch).float(), batch.targets[batch.targets != IGNORED], reduction="sum")
+    (expected,) = torch.autograd.grad(loss / 100, inputs)
+
+    assert add_gradient(model, batch, 100, None) == pytest.approx(loss.item() / 100, rel=1e-5)
+    torch.testing.assert_close(inputs.grad, expected, rtol=1e-3, atol=1e-6)
+
+
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn() -> None:
     student, teacher = small_model("llama"), small_model("llama")
     student.requires_grad_(False)
