@@ -74,7 +74,7 @@ class Int8:
 
 class _WholeNumbers(Grid):
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
-        """As of any grid, in a quarter of the time."""
+        """As of any grid, without looking for it."""
         return values.round().clamp_(-127, 127).long() + 127
 
 
