@@ -131,7 +131,7 @@ def render(options: argparse.Namespace, rows: Sequence[CpuRow]) -> str:
         f"leaves it; {options.steps} steps of {options.batch_size} × {options.length} tokens. Resident "
         "memory of a process of its own above its libraries, mapped files included, as in [paper.md](paper.md). Every "
         "second layer is at NF4 and the others at INT8, embeddings and head at 16 bits, adapters of rank 8: the bytes "
-        f"that [paper.md](paper.md) compares methods in. Percent: less than {BASELINE}; the paper claims "
+        f"that [paper.md](paper.md) compares methods in. Percent: less than {BASELINE}, or more (−); the paper claims "
         f"{LESS_MEMORY:.0%}.",
         "",
         f"| {' | '.join(head)} |",

@@ -126,9 +126,7 @@ def _check(report: PaperReport) -> None:
     assert (ours.objective, paper_search.objective) == ("divergence", "recovered")
     assert ours.scoring < ours.trials[0].second < ours.trials[-1].second < ours.seconds + 0.1
     peaks = {memory.method: memory for memory in report.memory}
-    assert list(peaks) == list(rows)
-    # how much, a model of some kilobytes does not tell
-    assert all(memory.kept.seconds > 0 and memory.recomputed.seconds > 0 for memory in peaks.values())
+    assert list(peaks) == list(rows)  # how much, a model of some kilobytes does not tell
     assert all(0 < search.quantizing < search.seconds for search in (ours, paper_search))
     assert report.speed is not None
     assert report.speed.anew > 0
