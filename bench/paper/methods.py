@@ -39,7 +39,9 @@ class Method:
 LLM_PRUNER = Method("LLM-Pruner", "llm-pruner", NOTHING, in_budget=False)
 QPRUNER3 = Method("QPruner3", "qpruner3", TRIED, repeated=True)
 OURS = Method("ours", "best", EVERYTHING, repeated=True)
-OURS_FROM_TEXT = Method("ours, learning from text", "best", EVERYTHING, repeated=True, finetune={"loss": "cross_entropy"})
+OURS_FROM_TEXT = Method(
+    "ours, learning from text", "best", EVERYTHING, repeated=True, finetune={"loss": "cross_entropy"}
+)
 OURS_FREE = Method("ours, given only bytes", "best", EVERYTHING, ratio_is_free=True)
 
 METHODS = (
