@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.models.families import Family, Unit, linear_weight
+from qpruner_core.models.layer_skipping import LayerSkipping, Output, hidden_state
 from qpruner_core.prune.expert_outputs import ExpertOutputs, experts_path
 from qpruner_core.prune.importance import LayerImportance, OnBatch, finite, sum_units
 
@@ -133,24 +134,73 @@ def hooked(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[Non
             handle.remove()
 
 
-class EnoughSeen(Exception):  # noqa: N818 - no error
-    """What a hook raises in :func:`forward_passes` to spare the layers that are still to come for this sequence."""
+class _EnoughSeen(Exception):  # noqa: N818 - no error
+    """All needed modules have begun: the layers that are still to come need not run."""
 
 
-def forward_passes(model: PreTrainedModel, calibration: torch.Tensor, on_batch: OnBatch) -> None:
-    """Run the decoder layers of ``model`` on every sequence of ``calibration [sequences, length]``, one at a time, or
-    as far as the hooks let them run: see :class:`EnoughSeen`.
+class Resuming:
+    """Lets passes over the same sequences each begin with the layer where those before them ended.
+
+    It keeps what enters that layer, ``[1, length, hidden size]`` in the model's dtype for every sequence.
+    """
+
+    def __init__(self, model: PreTrainedModel, family: Family) -> None:
+        self._layers = family.decoder_layers(model)
+        self._skipping = LayerSkipping(self._layers)
+        self._first = self._end = 0
+        self._hidden: dict[int, torch.Tensor] = {}
+
+    def advance(self, end: int) -> None:
+        """The passes to come begin where the last ones ended, and end at the layer number ``end`` at the earliest."""
+        self._first, self._end = self._end, end
+
+    @property
+    def needed(self) -> Sequence[nn.Module]:
+        """The layer that must have begun before a pass may end."""
+        return [self._layers[self._end]] if self._end > self._first else []
+
+    @contextmanager
+    def passing(self, sequence: int) -> Iterator[None]:
+        """Within it the model runs on the sequence of that number, from the first layer that is due."""
+
+        def keep(module: nn.Module, args: object, output: Output) -> None:
+            self._hidden[sequence] = hidden_state(output)
+
+        ends = [self._layers[self._end - 1]] if self.needed else []
+        known = self._hidden.get(sequence)
+        with self._skipping.starting_at(self._first, known), hooked([end.register_forward_hook(keep) for end in ends]):
+            yield
+
+
+def forward_passes(
+    model: PreTrainedModel,
+    calibration: torch.Tensor,
+    on_batch: OnBatch,
+    *,
+    needed: Sequence[nn.Module] = (),
+    resuming: Resuming | None = None,
+) -> None:
+    """Run the decoder layers of ``model`` on every sequence of ``calibration [sequences, length]``, one at a time.
+
+    ``needed``: modules whose inputs the caller's hooks take; once all of them have begun, the rest of a sequence's
+    layers do not run. ``resuming``: where to begin.
 
     Raises:
         NotFiniteError: a final hidden state is NaN or infinite.
     """
-    with torch.no_grad():
+    needed = [*needed, *([] if resuming is None else resuming.needed)]
+    unseen: set[nn.Module] = set()
+
+    def see(module: nn.Module, args: object) -> None:
+        unseen.discard(module)
+        if not unseen:
+            raise _EnoughSeen
+
+    with torch.no_grad(), hooked([module.register_forward_pre_hook(see) for module in needed]):
         for index, sequence in enumerate(calibration):
-            try:
+            unseen.update(needed)
+            with nullcontext() if resuming is None else resuming.passing(index), suppress(_EnoughSeen):
                 states = model.base_model(input_ids=sequence.unsqueeze(0).to(model.device), use_cache=False)[0]
-            except EnoughSeen:
-                pass
-            else:
                 require_finite(states)
             on_batch(index + 1, len(calibration))
 

@@ -22,12 +22,14 @@ from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.models.families import Family, LayerWidths, linear_shape, linear_weight, positions
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.activations import EnoughSeen, forward_passes, hooked, require_finite
+from qpruner_core.prune.activations import Resuming, forward_passes, hooked, require_finite
 from qpruner_core.prune.importance import LayerImportance, OnBatch
 from qpruner_core.prune.surgery import kept_entries, kept_units
 
 RIDGE = 1e-3
 """λ: how strongly weights are held where they were, as a share of each input's mean square."""
+_ROWS_AT_ONCE = 192
+"""Of moments, from their diagonal on: what is left of it is the same."""
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
 
@@ -91,19 +93,23 @@ def refitted_weights(
 
 
 def second_moments(
-    model: PreTrainedModel, modules: Sequence[nn.Module], calibration: torch.Tensor, on_batch: OnBatch
+    model: PreTrainedModel,
+    modules: Sequence[nn.Module],
+    calibration: torch.Tensor,
+    on_batch: OnBatch,
+    *,
+    resuming: Resuming | None = None,
 ) -> dict[nn.Module, torch.Tensor]:
     """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
 
-    Modules that are given the very same tensor, one after another (query, key and value), share theirs. Of a sequence
-    that all modules have seen, the layers behind them do not run.
+    Modules that are given the very same tensor, one after another (query, key and value), share theirs. ``resuming``:
+    see :func:`forward_passes`, as for layers that do not run.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
     """
     moments: dict[nn.Module, torch.Tensor] = {}
     last: tuple[nn.Module, torch.Tensor] | None = None
-    unseen = set(modules)
 
     def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         nonlocal last
@@ -112,24 +118,22 @@ def second_moments(
         else:
             last = module, inputs[0]
             add(module, inputs[0])
-        unseen.discard(module)
-        if not unseen:
-            raise EnoughSeen
 
     def add(module: nn.Module, inputs: torch.Tensor) -> None:
         tokens = inputs.flatten(0, -2)
         tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
         if module not in moments:
             moments[module] = tokens.new_zeros(tokens.shape[1], tokens.shape[1])
-        moments[module].addmm_(tokens.T, tokens)
+        for start in range(0, tokens.shape[1], _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            moments[module][rows, start:].addmm_(tokens[:, rows].T, tokens[:, start:])
 
-    def begin(_model: nn.Module, _inputs: object) -> None:
-        unseen.update(modules)
-
-    hooks = [module.register_forward_pre_hook(take) for module in modules]
-    with hooked([*hooks, model.base_model.register_forward_pre_hook(begin)]):
-        forward_passes(model, calibration, on_batch)
-    for found in moments.values():
+    with hooked([module.register_forward_pre_hook(take) for module in modules]):
+        forward_passes(model, calibration, on_batch, needed=modules, resuming=resuming)
+    for found in {id(of_module): of_module for of_module in moments.values()}.values():
+        for end in range(_ROWS_AT_ONCE, len(found), _ROWS_AT_ONCE):
+            rows = slice(end - _ROWS_AT_ONCE, end)
+            found[end:, rows] = found[rows, end:].T
         require_finite(found)
     return moments
 

@@ -12,7 +12,7 @@ import torch
 from qpruner_core.precisions import Grid, Precision, Tensors
 from qpruner_core.quantize.input_moments import InputMoments
 
-_BLOCK = 64
+_BLOCK = 32
 
 
 def encode_with_feedback(weight: torch.Tensor, precision: Precision, moments: InputMoments) -> Tensors:
@@ -43,15 +43,15 @@ def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Ten
     """
     scale = grid.scale.clamp(min=torch.finfo(torch.float32).tiny)
     codes = torch.empty(columns.shape, dtype=torch.int64, device=columns.device)
+    spread = factor / factor.diagonal().unsqueeze(1)  # [i, j]: what column j takes of column i's error
     count = len(columns)
     for start in range(0, count, _BLOCK):
-        end = min(start + _BLOCK, count)
-        errors = columns.new_zeros(end - start, columns.shape[1])
-        for index in range(start, end):
-            column = columns[index]
-            codes[index] = grid.nearest(column / scale[index])
-            rounded = grid.levels[codes[index]] * scale[index]
-            errors[index - start] = (column - rounded) / factor[index, index]
-            columns[index + 1 : end].addr_(factor[index, index + 1 : end], errors[index - start], alpha=-1.0)
-        columns[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1.0)
+        block = slice(start, min(start + _BLOCK, count))
+        errors = torch.empty_like(columns[block])
+        each = zip(columns[block], scale[block], codes[block], errors, spread[block, block], strict=True)
+        for index, (column, scales, numbers, error, shares) in enumerate(each):
+            numbers.copy_(grid.nearest(column / scales))
+            torch.addcmul(column, grid.levels.take(numbers), scales, value=-1.0, out=error)
+            columns[start + index + 1 : block.stop].addr_(shares[index + 1 :], error, alpha=-1.0)
+        columns[block.stop :].addmm_(spread[block, block.stop :].T, errors, alpha=-1.0)
     return codes

@@ -132,4 +132,6 @@ def with_moments(
     yield from ((name, None) for name, several in bits.items() if set(several) == {16})
     quantized = [name for name, several in bits.items() if set(several) != {16}]
     text = context.data().calibration
-    yield from input_moments(model, quantized, text, lambda done, total: context.cancel.raise_if_cancelled())
+    yield from input_moments(
+        model, context.plan.family, quantized, text, lambda done, total: context.cancel.raise_if_cancelled()
+    )

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.models.families import linear_shape
+from qpruner_core.models.families import Family, linear_shape
+from qpruner_core.prune.activations import Resuming
 from qpruner_core.prune.importance import OnBatch
 from qpruner_core.prune.refit import second_moments
 
@@ -63,31 +65,43 @@ class InputMoments:
 
 
 def input_moments(
-    model: PreTrainedModel, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
+    model: PreTrainedModel, family: Family, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
 ) -> Iterator[tuple[str, InputMoments]]:
-    """The modules ``names`` in their order, each with the moments of its inputs (not kept); modules that follow each
-    other and have the same inputs get the same.
+    """The linear modules ``names`` in the order of their layers, each with the moments of its inputs (not kept);
+    modules that follow each other and have the same inputs get the same.
 
-    Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB, and ``calibration [sequences,
-    length]`` is read once for each such part, as far as its modules. ``on_batch`` counts over all parts.
+    Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB. Each layer runs once on
+    ``calibration [sequences, length]``, or once for each of these parts that it has modules in: a hidden state a token
+    is kept. ``on_batch`` counts over all parts.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
     """
+    layers = _layers_of_linears(model, family)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    parts = _parts(model, names, max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE))
+    allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
+    parts = _parts(model, sorted(names, key=lambda name: layers[model.get_submodule(name)]), allowance)
+    first_layers = [layers[model.get_submodule(part[0])] for part in parts]
+    resuming = Resuming(model, family)
     for number, part in enumerate(parts):
 
         def in_part(done: int, total: int, number: int = number) -> None:
             on_batch(number * total + done, len(parts) * total)
 
-        sums = second_moments(model, [model.get_submodule(name) for name in part], calibration, in_part)
+        resuming.advance(first_layers[min(number + 1, len(parts) - 1)])
+        modules = [model.get_submodule(name) for name in part]
+        sums = second_moments(model, modules, calibration, in_part, resuming=resuming)
         moments: InputMoments | None = None
-        for name in part:
-            of_module = sums.pop(model.get_submodule(name))
+        for name, module in zip(part, modules, strict=True):
+            of_module = sums.pop(module)
             if moments is None or moments.sums is not of_module:
                 moments = InputMoments(of_module, calibration.numel())
             yield name, moments
+
+
+def _layers_of_linears(model: PreTrainedModel, family: Family) -> dict[nn.Module, int]:
+    layers = family.decoder_layers(model)
+    return {linear: index for index, layer in enumerate(layers) for linear in family.linears_of(layer)}
 
 
 def _parts(model: PreTrainedModel, names: Sequence[str], allowance: int) -> list[list[str]]:

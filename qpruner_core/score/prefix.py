@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family
+from qpruner_core.models.layer_skipping import LayerSkipping, hidden_state
 
 _TRIALS = 2
 """Of at least so many different models the kept layers' inputs must fit, else fewer layers' inputs are kept."""
@@ -31,11 +31,11 @@ class PrefixForward:
     def __init__(self, model: PreTrainedModel, family: Family, sequences: torch.Tensor, *, capacity: int) -> None:
         self._model = model
         self._layers = family.decoder_layers(model)
+        self._skipping = LayerSkipping(self._layers)
         self._sequences = [sequence.unsqueeze(0).to(model.device) for sequence in sequences]
         self._kept: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
         self.kept_bytes = 0
         self._capacity = capacity
-        self._forms: dict[int, int] = {}  # layer -> entries of the tuple that it answers with
         width = int(model.config.hidden_size) * model.dtype.itemsize
         wanted = _TRIALS * (len(self._layers) - 1) * sequences.numel() * width
         every = max(1, -(-wanted // max(capacity, 1)))
@@ -57,45 +57,19 @@ class PrefixForward:
         for place in known:
             self._kept.move_to_end(keys[place])
         first = max(known, default=0)
-        with self._passing(first, None if first == 0 else self._kept[keys[first]]), self._keeping(first, keys):
+        hidden = self._kept[keys[first]] if first else None
+        with self._skipping.starting_at(first, hidden), self._keeping(first, keys):
             logits: torch.Tensor = self._model(input_ids=self._sequences[sequence], use_cache=False).logits[0]
         return logits
-
-    @contextmanager
-    def _passing(self, first: int, hidden: torch.Tensor | None) -> Iterator[None]:
-        """Within it the layers before ``first`` do nothing but say ``hidden``."""
-        skipped = self._layers[:first]
-        try:
-            for index, layer in enumerate(skipped):
-                entries = self._forms.get(index)
-                output = hidden if entries is None else (hidden, *[None] * (entries - 1))
-                layer.forward = _saying(output)
-            yield
-        finally:
-            for layer in skipped:
-                layer.__dict__.pop("forward", None)
 
     @contextmanager
     def _keeping(self, first: int, keys: dict[int, Hashable]) -> Iterator[None]:
         """Within it what the layers behind ``first`` get as their input is kept under ``keys``."""
 
         def keep(place: int) -> Callable[..., None]:
-            def hook(module: nn.Module, args: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-                hidden = output[0] if isinstance(output, tuple) else output
-                self._keep(keys[place], hidden)
-
-            return hook
-
-        def note_form(index: int) -> Callable[..., None]:
-            def hook(module: nn.Module, args: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-                if isinstance(output, tuple):
-                    self._forms[index] = len(output)
-
-            return hook
+            return lambda module, args, output: self._keep(keys[place], hidden_state(output))
 
         hooks = [self._layers[p - 1].register_forward_hook(keep(p)) for p in keys if p > first]
-        if first == 0:
-            hooks += [layer.register_forward_hook(note_form(index)) for index, layer in enumerate(self._layers)]
         try:
             yield
         finally:
@@ -110,7 +84,3 @@ class PrefixForward:
         if size <= self._capacity:
             self._kept[key] = hidden
             self.kept_bytes += size
-
-
-def _saying(output: object) -> Callable[..., object]:
-    return lambda *args, **kwargs: output
