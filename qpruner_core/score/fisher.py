@@ -86,26 +86,36 @@ def _products(
     for done, piece in enumerate(pieces):
         with effects.recorded():
             logits = model(input_ids=piece.unsqueeze(0).to(model.device), use_cache=False).logits
+        predictions = _Predictions(logits.detach())
         for _ in range(samples):
-            logits.backward(gradient=_label_gradient(logits.detach(), generator), retain_graph=True)
+            logits.backward(gradient=predictions.label_gradient(generator).to(logits.dtype), retain_graph=True)
             yield effects.take()
-        del logits
+        del logits, predictions
         effects.forget()
         on_piece(done + 1, len(pieces))
 
 
-def _label_gradient(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions themselves; shaped like ``logits``."""
-    gradient = torch.softmax(logits.float(), dim=-1)
-    if not torch.isfinite(gradient).all():
-        raise NotFiniteError(
-            "The model's predictions are not numbers.",
-            field="model",
-            remedy="Look for NaN or infinite weights in it, or prune less.",
-        )
-    labels = torch.multinomial(gradient[0].cpu(), 1, generator=generator).to(logits.device)
-    gradient[0].scatter_add_(1, labels, torch.full_like(labels, -1, dtype=gradient.dtype))
-    return gradient.to(logits.dtype)
+class _Predictions:
+    """The probabilities that ``logits [1, length, vocabulary]`` give each token, float32."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self._probabilities = torch.softmax(logits.float(), dim=-1)
+        if not torch.isfinite(self._probabilities).all():
+            raise NotFiniteError(
+                "The model's predictions are not numbers.",
+                field="model",
+                remedy="Look for NaN or infinite weights in it, or prune less.",
+            )
+        self._cumulated = self._probabilities[0].cumsum(dim=-1)
+
+    def label_gradient(self, generator: torch.Generator) -> torch.Tensor:
+        """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions themselves; shaped like the logits."""
+        total = self._cumulated[:, -1:]
+        drawn = torch.rand(total.shape, generator=generator).to(total.device) * total
+        labels = torch.searchsorted(self._cumulated, drawn, right=True).clamp_(max=self._cumulated.shape[1] - 1)
+        gradient = self._probabilities.clone()
+        gradient[0].scatter_add_(1, labels, torch.full_like(labels, -1, dtype=gradient.dtype))
+        return gradient
 
 
 class _Effects:
