@@ -53,8 +53,8 @@ bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precisio
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sensitivity $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; 3 hours, ARGS=--quick 20 minutes)
-	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
-		$(BIN)/python -m bench.paper $(if $(DATA),--data '$(DATA)') $(ARGS)
+	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(os.cpu_count() // 2, 1))') \
+		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	$(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)

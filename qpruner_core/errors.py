@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class QPrunerError(Exception):
     """A failure that names what is wrong and what to do.
@@ -23,6 +25,10 @@ class QPrunerError(Exception):
         self.field = field
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is: an __init__ may ask for more than the message, and errors travel between processes
+        return _unpickled, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
         return f"{where}{self.message}" + (f" {self.remedy}" if self.remedy else "")
@@ -30,6 +36,12 @@ class QPrunerError(Exception):
     def to_dict(self) -> dict[str, str | None]:
         """The error as the JSON object that the API, ``--json`` and the job's row carry."""
         return {"code": self.code, "message": self.message, "field": self.field, "remedy": self.remedy}
+
+
+def _unpickled(kind: type[QPrunerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> QPrunerError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UserError(QPrunerError):

@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench.paper.amounts import QUICK, Amounts
+from bench.paper.cells import measure_beside_each_other, measure_cell
 from bench.paper.document import render
 from bench.paper.expected import expected_duration
 from bench.paper.measured import PaperEvaluation
-from bench.paper.memory_comparison import MemoryComparison
 from bench.paper.plots import draw
 from bench.paper.progress import duration
 from bench.paper.report import PaperReport
 from bench.paper.run import PaperRun
-from bench.paper.search_comparison import SearchComparison
 from bench.peers.document import PeersReport
 from bench.report import this_machine
 from bench.texts import Texts, read_texts
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--learning-rates", type=float, nargs="+",
         help=f"of which LLM-Pruner's best is everyone's; one: everyone's (default {usual.learning_rates})",
     )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, help="processes that measure beside each other")
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
     parser.add_argument("--collect", action="store_true", help="measure nothing: take the rows that there are")
     parser.add_argument("--take-over", action="store_true", help=(
@@ -110,6 +112,19 @@ def amounts_of(options: argparse.Namespace) -> Amounts:
 
 
 def _run(options: argparse.Namespace) -> None:
+    run, text_name = _make_run(options)
+    if options.take_over:
+        _take_over(options.output.with_suffix(".json"), run)
+    if not options.collect:
+        expected = duration(expected_duration(run) / options.workers)
+        print(f"Expected: {expected} in all, good to a factor of two or three.", flush=True)
+    report = _measure(run, options, text_name)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _make_run(options: argparse.Namespace) -> tuple[PaperRun, str]:
+    """The run that the command line describes, and the name of the text that it learns from."""
     quieten_libraries()
     amounts = amounts_of(options)
     source = resolve_model(options.model, SourcePolicy())
@@ -119,15 +134,11 @@ def _run(options: argparse.Namespace) -> None:
         options.data, texts, load_tokenizer(source.directory), tokens=amounts.tokens, examples=amounts.examples
     )
     name, text = _training_text(texts, work)
-    run = PaperRun(options.model, source, text, amounts, evaluation, work, collecting=options.collect)
-    if options.take_over:
-        _take_over(options.output.with_suffix(".json"), run)
-    if not options.collect:
-        expected = duration(expected_duration(run))
-        print(f"Expected: {expected} in all, good to a factor of two or three; told anew with each row.", flush=True)
-    report = _measure(run, options, name)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return PaperRun(options.model, source, text, amounts, evaluation, work, collecting=options.collect), name
+
+
+def _make_run_again(options: argparse.Namespace) -> PaperRun:
+    return _make_run(options)[0]
 
 
 def _take_over(file: Path, run: PaperRun) -> None:
@@ -159,13 +170,14 @@ def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> Pape
         model=options.model, amounts=run.amounts, text_name=text_name, learning_rate=rate, machine=this_machine(),
         dense=dense, rows=[], tuning=tuning, note=options.note,
     )  # fmt: skip
-    for cell, rows in run.all(setup):
-        report.rows += rows
-        if cell.seed == 0:
-            report.memory += MemoryComparison(run, setup, cell).rows(rows)
-        if (cell.ratio, cell.seed) == (run.amounts.search_ratio, 0):
-            comparison = SearchComparison(run, setup, cell)
-            report.searches, report.speed = comparison.rows(), comparison.speed()
+    if options.workers > 1 and not options.collect:
+        measure_beside_each_other(partial(_make_run_again, options), run, setup, options.workers)
+    for cell in run.cells():
+        figures = measure_cell(run, setup, cell)
+        report.rows += figures.rows
+        report.memory += figures.memory
+        report.searches += figures.searches
+        report.speed = report.speed or figures.speed
     return report
 
 
@@ -174,7 +186,10 @@ def _training_text(texts: Texts, work: Path) -> tuple[str, Path]:
     name, documents = next(iter(texts.calibration.items()))
     file = work / "text.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents), encoding="utf-8")
+    partial_file = file.with_suffix(f".{os.getpid()}")
+    lines = "".join(json.dumps({"text": document}) + "\n" for document in documents)
+    partial_file.write_text(lines, encoding="utf-8")
+    partial_file.replace(file)  # another worker may be reading the same
     return name, file
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.paper.claims import claims
 from bench.paper.methods import METHODS
 from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH
+from bench.paper.reasons import reasons
 from bench.paper.report import PaperReport
 from bench.paper.search_comparison import SEARCHES
 from bench.paper.tables import at_chance_table, claims_table, results_table, search_table
@@ -26,6 +27,7 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
         claims_table(claims(report, peers)),
         "A perplexity or an accuracy is given relative to the other's, with the standard error of the difference: of "
         "perplexities over windows of text (paired) and over seeds, of accuracies over examples.",
+        *_reasons(report),
         "## Bytes against perplexity",
         _picture(plots, FRONT, "Perplexity against bytes"),
     ]
@@ -71,6 +73,11 @@ def _missing(report: PaperReport) -> str:
     rows += [f"the search by {search.name}" for search in SEARCHES if search.name not in searched]
     rows += ["the speed of a trial"] if report.speed is None else []
     return f"**Not measured yet:** {', '.join(rows)}." if rows else ""
+
+
+def _reasons(report: PaperReport) -> list[str]:
+    found = reasons(report)
+    return ["## Where the paper's claim does not hold, and why", *found] if found else []
 
 
 def _picture(plots: dict[str, Path], name: str, title: str) -> str:

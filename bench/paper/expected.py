@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bench.paper.measured import PaperEvaluation
 from bench.paper.methods import METHODS, QPRUNER3, Method
-from bench.paper.run import PaperRun
+from bench.paper.rows import PaperRow, SearchRow
+from bench.paper.run import PaperRun, methods_of, row_name
+from bench.paper.search_comparison import SEARCHES
 from qpruner_core.events import StageName
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
@@ -18,7 +20,7 @@ _WITHOUT_COMPUTING = 15.0
 
 
 def expected_duration(run: PaperRun) -> float:
-    """Seconds of the whole run, good to a factor of two or three; rows that exist are not taken off."""
+    """Seconds of what is still to be measured, good to a factor of two or three."""
     amounts = run.amounts
     setup = run.setup(amounts.learning_rates[0])
     dense = read_config(run.source.directory / CONFIG_FILE)
@@ -34,14 +36,15 @@ def expected_duration(run: PaperRun) -> float:
         return sum((stages[stage] for stage in _STAGES), searching + evaluating)
 
     rows = sum(
-        row(method, ratio, seed)
-        for ratio in amounts.ratios
-        for seed in range(amounts.seeds)
-        for method in METHODS
-        if method.repeated or seed == 0
+        row(method, cell.ratio, cell.seed)
+        for cell in run.cells()
+        for method in methods_of(cell)
+        if not run.rows.has(PaperRow, row_name(method, cell))
     )
     tuning = len(amounts.learning_rates) * row(METHODS[0], amounts.ratios[0], 0)
-    return rows + tuning + 2 * row(QPRUNER3, amounts.ratios[0], 0)
+    searches = [search for search in SEARCHES if not run.rows.has(SearchRow, search.name)]
+    comparing = row(QPRUNER3, amounts.search_ratio, 0) / 2 if amounts.search_ratio in amounts.ratios else 0.0
+    return rows + tuning + comparing * len(searches)
 
 
 def _evaluated_tokens(evaluation: PaperEvaluation) -> int:

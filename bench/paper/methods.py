@@ -37,6 +37,7 @@ class Method:
 
 
 LLM_PRUNER = Method("LLM-Pruner", "llm-pruner", NOTHING, in_budget=False)
+QPRUNER1 = Method("QPruner1", "qpruner1", NOTHING, in_budget=False)
 QPRUNER3 = Method("QPruner3", "qpruner3", TRIED, repeated=True)
 OURS = Method("ours", "best", EVERYTHING, repeated=True)
 OURS_FROM_TEXT = Method(
@@ -46,7 +47,7 @@ OURS_FREE = Method("ours, given only bytes", "best", EVERYTHING, ratio_is_free=T
 
 METHODS = (
     LLM_PRUNER,
-    Method("QPruner1", "qpruner1", NOTHING, in_budget=False),
+    QPRUNER1,
     Method("QPruner2", "qpruner2", INFORMATION),
     QPRUNER3,
     OURS,

@@ -12,9 +12,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts rows; each of those still to come is taken to need the mean of those that were measured."""
+    """Counts ``rows``, each of those still to come being taken to need the mean of those that were measured; without a
+    number it only says what each took."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int | None) -> None:
         self._rows = rows
         self._seen = 0
         self._seconds: list[float] = []
@@ -27,5 +28,8 @@ class Progress:
         """A row was measured."""
         self._seen += 1
         self._seconds.append(seconds)
-        left = (self._rows - self._seen) * sum(self._seconds) / len(self._seconds)
-        print(f"{self._seen}/{self._rows} {line}, {duration(seconds)}; about {duration(left)} left", flush=True)
+        told = f"{line}, {duration(seconds)}"
+        if self._rows is not None:
+            left = (self._rows - self._seen) * sum(self._seconds) / len(self._seconds)
+            told = f"{self._seen}/{self._rows} {told}; about {duration(left)} left"
+        print(told, flush=True)

@@ -131,6 +131,10 @@ class Rows:
             return None
         return row if (row.name, row.config) == (name, config) else None
 
+    def has(self, kind: type[AnyRow], name: str) -> bool:
+        """Whether there is a row of that name, of whatever settings."""
+        return self._file(kind, name).is_file()
+
     def keep(self, row: AnyRow) -> None:
         """Put ``row`` on disk, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +145,7 @@ class Rows:
 
     def take_over(self, row: AnyRow) -> None:
         """Keep ``row``, measured elsewhere, unless one of that name was measured here."""
-        if not self._file(type(row), row.name).exists():
+        if not self.has(type(row), row.name):
             self.keep(row)
 
     def _file(self, kind: type[BaseModel], name: str) -> Path:

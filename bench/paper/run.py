@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ class PaperRun:
         self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
         self._text_digest = hashlib.sha256(text.read_bytes()).hexdigest()
         self._work = work
-        self.progress = Progress(sum(len(_methods(cell)) for cell in self._cells()))
+        self.progress = Progress(sum(len(methods_of(cell)) for cell in self.cells()))
 
     # -- what is compared
 
@@ -72,7 +71,7 @@ class PaperRun:
         """Where the runs at ``ratio`` with ``seed`` are."""
         return Cell(ratio, seed, self._work / f"cell-{ratio}-{seed}")
 
-    def _cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[Cell]:
         """All ratios with the first seed come first: a run that is ended early has measured every method."""
         return (self.cell(ratio, seed) for seed in range(self.amounts.seeds) for ratio in self.amounts.ratios)
 
@@ -122,19 +121,15 @@ class PaperRun:
             self.rows.keep(row)
         return row
 
-    def all(self, setup: Setup) -> Iterator[tuple[Cell, list[PaperRow]]]:
-        """The rows of each cell; after the caller has seen them, the cell's folder goes."""
-        for cell in self._cells():
-            rows = [self._row(setup, cell, method) for method in _methods(cell)]
-            yield cell, [row for row in rows if row is not None]
-            if not self.collecting:
-                shutil.rmtree(cell.folder, ignore_errors=True)
+    def cell_rows(self, setup: Setup, cell: Cell) -> list[PaperRow]:
+        """The rows of ``cell``."""
+        rows = [self._row(setup, cell, method) for method in methods_of(cell)]
+        return [row for row in rows if row is not None]
 
     def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow | None:
         budget = self.budget(setup, method, cell.ratio)
         config = setup.config(method, cell.ratio, cell.seed, budget)
-        name = f"{method.name}-{cell.ratio}-{cell.seed}"
-        row = self.rows.find(PaperRow, name, self.key(config))
+        row = self.rows.find(PaperRow, row_name(method, cell), self.key(config))
         if row is not None or self.collecting:
             self.progress.skip()
             return row
@@ -181,7 +176,12 @@ def trial_points(stages: FinishedStages, scoring: float) -> list[TrialPoint]:
     ]  # fmt: skip
 
 
-def _methods(cell: Cell) -> list[Method]:
+def row_name(method: Method, cell: Cell) -> str:
+    """The name of the row of ``method`` in ``cell``."""
+    return f"{method.name}-{cell.ratio}-{cell.seed}"
+
+
+def methods_of(cell: Cell) -> list[Method]:
     """Those that are measured with the seed of ``cell``."""
     return [method for method in METHODS if method.repeated or cell.seed == 0]
 

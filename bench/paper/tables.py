@@ -71,6 +71,11 @@ def search_table(searches: Sequence[SearchRow]) -> str:
     return "\n".join(lines)
 
 
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table, its first column on the left and the others on the right."""
+    return "\n".join([*_header(header), *map(_line, lines)])
+
+
 def cell(rows: Sequence[PaperRow], name: str) -> str:
     """The measures of a text or task, the mean over seeds; of several, perplexity with its standard error over them."""
     found = [row.measures[name] for row in rows]

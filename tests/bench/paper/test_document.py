@@ -6,10 +6,11 @@ import pytest
 
 from bench.paper.document import render
 from bench.paper.plots import draw, layer_bits
+from bench.paper.reasons import reasons
 from bench.paper.report import PaperReport
 from bench.paper.search_comparison import improvements
 from bench.paper.tables import at_chance_table, results_table
-from tests.bench.paper.made_up_rows import report, row, search
+from tests.bench.paper.made_up_rows import memory, report, row, search
 
 
 @pytest.fixture
@@ -56,3 +57,15 @@ def test_a_trial_that_was_stopped_early_is_never_the_best_so_far() -> None:
     trials[1].stopped_early = True
 
     assert improvements(trials) == [0, 3]
+
+
+def test_what_a_claim_on_memory_leaves_for_weights_follows_from_the_peaks(full: PaperReport) -> None:
+    rows = [*full.rows, row("QPruner1", size=500_000), row("ours, learning from text", size=590_000)]
+    peaks = memory("LLM-Pruner", kept=2_000_000, recomputed=1_200_000)
+    paragraphs = reasons(full.model_copy(update={"rows": rows, "memory": [peaks]}))
+
+    lines = [line for line in paragraphs[1].splitlines() if "MB" in line or "kB" in line]
+    # 0.7 of the peak, less what is beside a megabyte of weights
+    assert lines[0].startswith("| 20% | kept | 2.0 MB | 1.0 MB | 400.0 kB | 500.0 kB | 600.0 kB | 590.0 kB")
+    assert "| 20% | recomputed | 1.2 MB | 1.0 MB | 640.0 kB |" in lines[1]
+    assert reasons(full) == []
