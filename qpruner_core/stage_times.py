@@ -16,8 +16,10 @@ from qpruner_core.prune.blocks import Blocks
 from qpruner_core.resources import best_device
 from qpruner_core.score.config import ScoreConfig
 
-_EFFICIENCY = 0.3
+EFFICIENCY = 0.5
 """Share of a plain matrix product's speed that a small transformer reaches."""
+_SHARE_OF_TRIAL = 0.5
+"""Of the layers that a trial of many runs: those before the first changed one are known, hopeless trials end early."""
 _QUANTIZED_SLOWDOWN = 4.0
 """How much slower the quantized modules are than 16-bit ones, on a CPU."""
 
@@ -43,7 +45,7 @@ def expected_seconds(
     weights += dense.vocab_size * dense.hidden_size
     layers = dense.num_hidden_layers
     length = config.sequence_length
-    forward = 2.0 * weights / (matmul_flops() * _EFFICIENCY)  # seconds a token
+    forward = 2.0 * weights / (matmul_flops() * EFFICIENCY)  # seconds a token
     lowered = sum(bits != 16 for bits in config.allocate.precisions)
     read = weights * 2 / 5e8  # loading and writing, at half a gigabyte a second
     quantized = 2 + ("merged_quantized" in config.export.formats)  # models that are measured on quantized modules
@@ -51,7 +53,7 @@ def expected_seconds(
     seconds: dict[StageName, float] = {
         "prune": read + 3 * forward * config.prune.calibration_sequences * length,
         "score": read + forward * _forwards_of_score(config.score, lowered, layers) * length + fitting,
-        "allocate": read + forward * config.allocate.calibration_sequences * length * config.allocate.trials,
+        "allocate": read + forward * _forwards_of_search(config) * length,
         "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
         "finetune": 2 * read + forward * _forwards_of_recovery(config.finetune) * length,
         "evaluate": (3 + quantized) * read
@@ -66,6 +68,17 @@ def _forwards_of_score(settings: ScoreConfig, lowered: int, layers: int) -> floa
     """Sequences that scoring is expected to run through the model; a backward pass counts as two."""
     of_each = 2 * lowered + 2 * settings.fisher_samples if settings.sensitivity == "fisher" else lowered * layers
     return float(settings.calibration_sequences * (1 + of_each))
+
+
+def _forwards_of_search(config: CompressionConfig) -> float:
+    """Sequences that the search is expected to run, the 16-bit model's once among them."""
+    settings = config.allocate
+    if settings.search in ("knapsack", "mutual_information", "uniform"):
+        return 2.0 * settings.calibration_sequences
+    if settings.objective == "divergence":
+        return settings.calibration_sequences * (1 + _SHARE_OF_TRIAL * settings.trials)
+    trained = 3 * settings.recovery_steps * config.finetune.batch_size * config.finetune.gradient_accumulation
+    return float(settings.trials * (trained + settings.calibration_sequences))
 
 
 def _forwards_of_recovery(settings: FinetuneConfig) -> float:

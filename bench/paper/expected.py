@@ -11,10 +11,9 @@ from qpruner_core.events import StageName
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.prune.blocks import Blocks
-from qpruner_core.stage_times import expected_seconds, matmul_flops
+from qpruner_core.stage_times import EFFICIENCY, expected_seconds, matmul_flops
 
 _STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
-_EFFICIENCY = 0.3
 _WITHOUT_COMPUTING = 15.0
 """Seconds that a row takes for loading, writing and the processes that measure memory."""
 
@@ -26,14 +25,12 @@ def expected_duration(run: PaperRun) -> float:
     dense = read_config(run.source.directory / CONFIG_FILE)
     family = find_family(dense.model_type)
     weights = Blocks.of(dense, family).total + dense.vocab_size * dense.hidden_size
-    forward = 2.0 * weights / (matmul_flops() * _EFFICIENCY)
+    forward = 2.0 * weights / (matmul_flops() * EFFICIENCY)
     evaluating = forward * _evaluated_tokens(run.evaluation) + _WITHOUT_COMPUTING
 
     def row(method: Method, ratio: float, seed: int) -> float:
         stages, _ = expected_seconds(setup.config(method, ratio, seed, 2**62), dense, family)
-        trained = amounts.paper_trials * amounts.recovery_steps * amounts.batch_size * amounts.length
-        searching = 3 * forward * trained if method.preset == "qpruner3" else 0.0
-        return sum((stages[stage] for stage in _STAGES), searching + evaluating)
+        return sum((stages[stage] for stage in _STAGES), evaluating)
 
     rows = sum(
         row(method, cell.ratio, cell.seed)
@@ -41,7 +38,8 @@ def expected_duration(run: PaperRun) -> float:
         for method in methods_of(cell)
         if not run.rows.has(PaperRow, row_name(method, cell))
     )
-    tuning = len(amounts.learning_rates) * row(METHODS[0], amounts.ratios[0], 0)
+    rates = amounts.learning_rates if len(amounts.learning_rates) > 1 else ()
+    tuning = row(METHODS[0], amounts.ratios[0], 0) * len(rates)
     searches = [search for search in SEARCHES if not run.rows.has(SearchRow, search.name)]
     comparing = row(QPRUNER3, amounts.search_ratio, 0) / 2 if amounts.search_ratio in amounts.ratios else 0.0
     return rows + tuning + comparing * len(searches)
