@@ -24,6 +24,7 @@ from bench.paper.cells import measure_beside_each_other, measure_cell
 from bench.paper.document import render
 from bench.paper.expected import expected_duration
 from bench.paper.measured import PaperEvaluation
+from bench.paper.methods import METHODS
 from bench.paper.plots import draw
 from bench.paper.progress import duration
 from bench.paper.report import PaperReport
@@ -37,7 +38,7 @@ from qpruner_core.quiet import quieten_libraries
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/paper.md")
-_OF_A_ROW = ("ratios", "seeds", "search_ratio", "search_share", "learning_rates")
+_OF_A_ROW = ("ratios", "seeds", "repeated", "search_ratio", "search_share", "learning_rates")
 _SHARED = [name for name in Amounts.model_fields if name not in _OF_A_ROW]
 """Amounts that are the same for all rows of a table."""
 
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ("length", int, "tokens of a sequence"),
         ("steps", int, "of recovery"),
         ("batch-size", int, "sequences of a step"),
-        ("seeds", int, "of QPruner3 and ours"),
+        ("seeds", int, "of the methods that are repeated"),
         ("trials", int, "of our search"),
         ("paper-trials", int, "of QPruner3's"),
         ("recovery-steps", int, "in each of QPruner3's trials"),
@@ -83,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         ("search-share", float, "of the way from NF4 to INT8 that the bytes are where searches are compared"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=f"{said} (default {getattr(usual, name.replace('-', '_'))})")
+    parser.add_argument(
+        "--repeated", nargs="+", metavar="METHOD", choices=[method.name for method in METHODS],
+        help=f"methods that are measured with every seed (default {usual.repeated})",
+    )  # fmt: skip
     parser.add_argument("--ratios", type=float, nargs="+", help=f"of pruning (default {usual.ratios})")
     parser.add_argument(
         "--learning-rates", type=float, nargs="+",

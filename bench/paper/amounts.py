@@ -14,13 +14,14 @@ class Amounts(BaseModel):
     ``sequences`` of ``length`` tokens; scores take as many as the method's preset has. QPruner3 trains
     ``recovery_steps`` in each of its ``paper_trials``. Recovery: ``steps`` of ``batch_size`` sequences; the learning
     rate is that of ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. ``seeds``: of
-    the methods that claims rest on. ``search_ratio``: where searches are compared, in bytes that are ``search_share``
-    of the way from all layers at NF4 to all at INT8; there, QPruner3's has ``compared_trials`` of ``compared_steps``
-    each, as its preset has. ``memory_steps``: of recovery where its memory is measured; 0: it is not.
+    the methods ``repeated``; of the others, one. ``search_ratio``: where searches are compared, in bytes that are
+    ``search_share`` of the way from all layers at NF4 to all at INT8; there, QPruner3's has ``compared_trials`` of
+    ``compared_steps`` each, as its preset has. ``memory_steps``: of recovery where its memory is measured; 0: none.
     """
 
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
     seeds: int = 3
+    repeated: tuple[str, ...] = ("LLM-Pruner", "QPruner3", "ours")
     tokens: int = 8192
     examples: int = 100
     sequences: int = 8

@@ -64,7 +64,7 @@ def _missing(report: PaperReport) -> str:
         for seed in range(report.amounts.seeds)
         for ratio in report.amounts.ratios
         for method in METHODS
-        if (method.repeated or seed == 0) and (method.name, ratio, seed) not in there
+        if (seed == 0 or method.name in report.amounts.repeated) and (method.name, ratio, seed) not in there
     ]
     remembered = {(row.method, row.ratio) for row in report.memory}
     wanted = [(row.method, row.ratio) for row in report.rows if row.seed == 0] if report.amounts.memory_steps else []
@@ -104,8 +104,8 @@ def _measured(report: PaperReport) -> str:
         "- Equal bytes: half way between all layers at NF4 and all at INT8 of the model that LLM-Pruner's pruning "
         "leaves, with 16-bit embeddings and adapters of rank 8. QPruner1 has the bytes of uniform NF4, LLM-Pruner "
         "those of 16 bits, its adapters merged.",
-        f"- Seeds: {amounts.seeds} for QPruner3 and ours, from the split of the data on; ± of their perplexities is "
-        "the standard error over seeds.",
+        f"- Seeds: {amounts.seeds} of {'; '.join(amounts.repeated)}, from the split of the data on; ± of their "
+        "perplexities is the standard error over seeds.",
         f"- Perplexity: the first {amounts.tokens} tokens of each text, in windows of 512. Tasks: the first "
         f"{amounts.examples} examples (at most), zero-shot, acc / acc_norm and the standard error of acc; LAMBADA: "
         "share of words that greedy decoding gets right, and their perplexity. *Mean*: of LAMBADA, PIQA and ARC-easy "

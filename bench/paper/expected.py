@@ -35,7 +35,7 @@ def expected_duration(run: PaperRun) -> float:
     rows = sum(
         row(method, cell.ratio, cell.seed)
         for cell in run.cells()
-        for method in methods_of(cell)
+        for method in methods_of(amounts, cell)
         if not run.rows.has(PaperRow, row_name(method, cell))
     )
     rates = amounts.learning_rates if len(amounts.learning_rates) > 1 else ()

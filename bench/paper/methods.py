@@ -22,7 +22,7 @@ EVERYTHING = (*TRIED, "sensitivity")
 class Method:
     """A way through the pipeline.
 
-    ``repeated``: measured with every seed. ``in_budget``: at the bytes of its ratio; else it takes what its precisions
+    ``in_budget``: at the bytes of its ratio; else it takes what its precisions
     take. ``ratio_is_free``: given only the bytes. ``uses``: parts of the score stage that it needs and is
     charged. ``finetune``: settings of recovery of its own.
     """
@@ -30,7 +30,6 @@ class Method:
     name: str
     preset: PresetName
     uses: tuple[str, ...]
-    repeated: bool = False
     in_budget: bool = True
     ratio_is_free: bool = False
     finetune: dict[str, Any] = field(default_factory=dict)
@@ -38,11 +37,9 @@ class Method:
 
 LLM_PRUNER = Method("LLM-Pruner", "llm-pruner", NOTHING, in_budget=False)
 QPRUNER1 = Method("QPruner1", "qpruner1", NOTHING, in_budget=False)
-QPRUNER3 = Method("QPruner3", "qpruner3", TRIED, repeated=True)
-OURS = Method("ours", "best", EVERYTHING, repeated=True)
-OURS_FROM_TEXT = Method(
-    "ours, learning from text", "best", EVERYTHING, repeated=True, finetune={"loss": "cross_entropy"}
-)
+QPRUNER3 = Method("QPruner3", "qpruner3", TRIED)
+OURS = Method("ours", "best", EVERYTHING)
+OURS_FROM_TEXT = Method("ours, learning from text", "best", EVERYTHING, finetune={"loss": "cross_entropy"})
 OURS_FREE = Method("ours, given only bytes", "best", EVERYTHING, ratio_is_free=True)
 
 METHODS = (

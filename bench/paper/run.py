@@ -54,7 +54,7 @@ class PaperRun:
         self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
         self._text_digest = hashlib.sha256(text.read_bytes()).hexdigest()
         self._work = work
-        self.progress = Progress(sum(len(methods_of(cell)) for cell in self.cells()))
+        self.progress = Progress(sum(len(methods_of(amounts, cell)) for cell in self.cells()))
 
     # -- what is compared
 
@@ -123,7 +123,7 @@ class PaperRun:
 
     def cell_rows(self, setup: Setup, cell: Cell) -> list[PaperRow]:
         """The rows of ``cell``."""
-        rows = [self._row(setup, cell, method) for method in methods_of(cell)]
+        rows = [self._row(setup, cell, method) for method in methods_of(self.amounts, cell)]
         return [row for row in rows if row is not None]
 
     def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow | None:
@@ -181,9 +181,9 @@ def row_name(method: Method, cell: Cell) -> str:
     return f"{method.name}-{cell.ratio}-{cell.seed}"
 
 
-def methods_of(cell: Cell) -> list[Method]:
+def methods_of(amounts: Amounts, cell: Cell) -> list[Method]:
     """Those that are measured with the seed of ``cell``."""
-    return [method for method in METHODS if method.repeated or cell.seed == 0]
+    return [method for method in METHODS if cell.seed == 0 or method.name in amounts.repeated]
 
 
 def folder_of(method: Method) -> str:
