@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any
 
 
@@ -27,7 +28,7 @@ class QPrunerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As it is: an __init__ may ask for more than the message, and errors travel between processes
-        return _unpickled, (type(self), self.args, self.__dict__)
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
@@ -36,12 +37,6 @@ class QPrunerError(Exception):
     def to_dict(self) -> dict[str, str | None]:
         """The error as the JSON object that the API, ``--json`` and the job's row carry."""
         return {"code": self.code, "message": self.message, "field": self.field, "remedy": self.remedy}
-
-
-def _unpickled(kind: type[QPrunerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> QPrunerError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(attributes)
-    return error
 
 
 class UserError(QPrunerError):

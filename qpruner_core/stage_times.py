@@ -71,7 +71,7 @@ def _forwards_of_score(settings: ScoreConfig, lowered: int, layers: int) -> floa
 
 
 def _forwards_of_search(config: CompressionConfig) -> float:
-    """Sequences that the search is expected to run, the 16-bit model's once among them."""
+    """Sequences that the search is expected to run; to measure divergence, the 16-bit model runs on them once."""
     settings = config.allocate
     if settings.search in ("knapsack", "mutual_information", "uniform"):
         return 2.0 * settings.calibration_sequences

@@ -9,21 +9,15 @@ again with the same amounts, it goes on where it was. Without --data it takes th
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from bench.paper.amounts import QUICK, Amounts
+from bench.paper.amounts import Amounts
 from bench.paper.cells import measure_beside_each_other, measure_cell
 from bench.paper.document import render
 from bench.paper.expected import expected_duration
-from bench.paper.measured import PaperEvaluation
+from bench.paper.making import SHARED, make_run
 from bench.paper.methods import METHODS
 from bench.paper.plots import draw
 from bench.paper.progress import duration
@@ -31,16 +25,9 @@ from bench.paper.report import PaperReport
 from bench.paper.run import PaperRun
 from bench.peers.document import PeersReport
 from bench.report import this_machine
-from bench.texts import Texts, read_texts
 from qpruner_core.errors import InvalidConfigError, QPrunerError
-from qpruner_core.models import ModelSource, load_tokenizer, resolve_model
-from qpruner_core.quiet import quieten_libraries
-from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/paper.md")
-_OF_A_ROW = ("ratios", "seeds", "repeated", "search_ratio", "search_share", "learning_rates")
-_SHARED = [name for name in Amounts.model_fields if name not in _OF_A_ROW]
-"""Amounts that are the same for all rows of a table."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,18 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def amounts_of(options: argparse.Namespace) -> Amounts:
-    """The usual or quick amounts with what the command line names."""
-    chosen = QUICK if options.quick else Amounts()
-    named = {name: value for name, value in vars(options).items() if name in Amounts.model_fields and value is not None}
-    amounts = Amounts.model_validate(chosen.model_dump() | named)
-    if options.search_ratio is None and amounts.search_ratio not in amounts.ratios:
-        amounts = amounts.model_copy(update={"search_ratio": amounts.ratios[0]})
-    return amounts
-
-
 def _run(options: argparse.Namespace) -> None:
-    run, text_name = _make_run(options)
+    if options.workers < 1:
+        raise InvalidConfigError("There must be a process that measures.", field="workers", remedy="Ask for 1 or more.")
+    run, text_name = make_run(options)
     if options.take_over:
         _take_over(options.output.with_suffix(".json"), run)
     if not options.collect:
@@ -128,29 +107,11 @@ def _run(options: argparse.Namespace) -> None:
     options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _make_run(options: argparse.Namespace) -> tuple[PaperRun, str]:
-    """The run that the command line describes, and the name of the text that it learns from."""
-    quieten_libraries()
-    amounts = amounts_of(options)
-    source = resolve_model(options.model, SourcePolicy())
-    texts = read_texts(options.data)
-    work = options.work_dir / _digest(amounts, source, options.data)
-    evaluation = PaperEvaluation.read(
-        options.data, texts, load_tokenizer(source.directory), tokens=amounts.tokens, examples=amounts.examples
-    )
-    name, text = _training_text(texts, work)
-    return PaperRun(options.model, source, text, amounts, evaluation, work, collecting=options.collect), name
-
-
-def _make_run_again(options: argparse.Namespace) -> PaperRun:
-    return _make_run(options)[0]
-
-
 def _take_over(file: Path, run: PaperRun) -> None:
     """Keep the rows of the report ``file`` as if they had been measured here; what settings they are of, they say."""
     report = PaperReport.model_validate_json(_read(file))
-    kept = {name: getattr(report.amounts, name) for name in _SHARED}
-    if kept != {name: getattr(run.amounts, name) for name in _SHARED}:
+    kept = {name: getattr(report.amounts, name) for name in SHARED}
+    if kept != {name: getattr(run.amounts, name) for name in SHARED}:
         raise InvalidConfigError(
             f"{file} was measured with other amounts.", field="take-over", remedy=f"Name the same: {kept}."
         )
@@ -173,10 +134,10 @@ def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> Pape
     setup = run.setup(rate)
     report = PaperReport(
         model=options.model, amounts=run.amounts, text_name=text_name, learning_rate=rate, machine=this_machine(),
-        dense=dense, rows=[], tuning=tuning, note=options.note,
+        workers=options.workers, dense=dense, rows=[], tuning=tuning, note=options.note,
     )  # fmt: skip
     if options.workers > 1 and not options.collect:
-        measure_beside_each_other(partial(_make_run_again, options), run, setup, options.workers)
+        measure_beside_each_other(options, run, setup, options.workers)
     for cell in run.cells():
         figures = measure_cell(run, setup, cell)
         report.rows += figures.rows
@@ -184,29 +145,6 @@ def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> Pape
         report.searches += figures.searches
         report.speed = report.speed or figures.speed
     return report
-
-
-def _training_text(texts: Texts, work: Path) -> tuple[str, Path]:
-    """The name of the first text of documents that no evaluation has, and a file of it."""
-    name, documents = next(iter(texts.calibration.items()))
-    file = work / "text.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = file.with_suffix(f".{os.getpid()}")
-    lines = "".join(json.dumps({"text": document}) + "\n" for document in documents)
-    partial_file.write_text(lines, encoding="utf-8")
-    partial_file.replace(file)  # another worker may be reading the same
-    return name, file
-
-
-def _digest(amounts: Amounts, source: ModelSource, data: Path | None) -> str:
-    """A name for the directory of rows that may stand in one table."""
-    parts = [
-        amounts.model_dump(include=set(_SHARED)),
-        source.digest,
-        None if data is None else str(data.resolve()),
-        torch.get_num_threads(),
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def _render(options: argparse.Namespace) -> None:

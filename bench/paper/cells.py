@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import shutil
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 import torch
 from pydantic import BaseModel
 
+from bench.paper.making import make_run
 from bench.paper.memory_comparison import MemoryComparison
 from bench.paper.methods import Setup
 from bench.paper.progress import Progress, duration
 from bench.paper.rows import MemoryRow, PaperRow, SearchRow, SpeedRow
 from bench.paper.run import Cell, PaperRun
 from bench.paper.search_comparison import SearchComparison
+from qpruner_core.allocate.parallel import end_with_parent
 
 
 class CellFigures(BaseModel):
@@ -41,24 +44,35 @@ def measure_cell(run: PaperRun, setup: Setup, cell: Cell) -> CellFigures:
     return found
 
 
-def measure_beside_each_other(make_run: Callable[[], PaperRun], run: PaperRun, setup: Setup, workers: int) -> None:
-    """Leave the figures of all cells on disk, each measured by one of ``workers`` processes; ``make_run``: makes
-    ``run`` in such a process, and can be sent to it. Each computes with as many threads as this one does."""
+def measure_beside_each_other(options: argparse.Namespace, run: PaperRun, setup: Setup, workers: int) -> None:
+    """Leave the figures of all cells of ``run``, made of ``options``, on disk, each measured by one of ``workers``
+    processes, with as many threads as this one has. The first failure ends all of them."""
     started = time.perf_counter()
-    cells = list(run.cells())
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
-        waiting = [pool.submit(_measure_in, make_run, setup, cell) for cell in cells]
+    waiting = list(run.cells())
+    count, context = len(waiting), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin_worker, (torch.get_num_threads(),)) as pool:
+        running: set[Future[None]] = set()
         try:
-            for done, future in enumerate(as_completed(waiting), start=1):
-                future.result()
-                passed = time.perf_counter() - started
-                print(f"{done} of {len(cells)} runs done after {duration(passed)}", flush=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    running.add(pool.submit(_measure_in_worker, options, setup, waiting.pop(0)))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                passed = duration(time.perf_counter() - started)
+                print(f"{count - len(waiting) - len(running)} of {count} cells done after {passed}", flush=True)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
-def _measure_in(make_run: Callable[[], PaperRun], setup: Setup, cell: Cell) -> None:
-    run = make_run()
+def _begin_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _measure_in_worker(options: argparse.Namespace, setup: Setup, cell: Cell) -> None:
+    run, _ = make_run(options)
     run.progress = Progress(None)
     measure_cell(run, setup, cell)

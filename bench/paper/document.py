@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.paper.claims import claims
-from bench.paper.methods import METHODS
+from bench.paper.claims import Claim, claims
 from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH
 from bench.paper.reasons import reasons
 from bench.paper.report import PaperReport
+from bench.paper.run import methods_of
 from bench.paper.search_comparison import SEARCHES
 from bench.paper.tables import at_chance_table, claims_table, results_table, search_table
 from bench.peers.document import PeersReport
@@ -18,16 +19,17 @@ from qpruner_core.sizes import format_bytes
 
 def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | None) -> str:
     """The document; ``plots``: pictures beside it; ``peers``: what :mod:`bench.peers` found."""
+    found = claims(report, peers)
     parts = [
         "# The paper's claims, on our model",
         _made_by(report),
         *([report.note] if report.note else []),
         _missing(report),
         "## Must show",
-        claims_table(claims(report, peers)),
+        claims_table(found),
         "A perplexity or an accuracy is given relative to the other's, with the standard error of the difference: of "
         "perplexities over windows of text (paired) and over seeds, of accuracies over examples.",
-        *_reasons(report),
+        *_reasons(report, found),
         "## Bytes against perplexity",
         _picture(plots, FRONT, "Perplexity against bytes"),
     ]
@@ -50,9 +52,10 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
 
 def _made_by(report: PaperReport) -> str:
     made = report.machine
+    beside = f" in each of {report.workers} processes beside each other" if report.workers > 1 else ""
     return (
         f"Made by `make bench-paper` on {made.date}: {Path(report.model).name} on {made.machine}, {made.threads} "
-        f"threads; {made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
+        f"threads{beside}; {made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
     )
 
 
@@ -63,8 +66,8 @@ def _missing(report: PaperReport) -> str:
         f"{method.name} at {ratio:.0%}" + (f" with seed {seed}" if seed else "")
         for seed in range(report.amounts.seeds)
         for ratio in report.amounts.ratios
-        for method in METHODS
-        if (seed == 0 or method.name in report.amounts.repeated) and (method.name, ratio, seed) not in there
+        for method in methods_of(report.amounts, seed)
+        if (method.name, ratio, seed) not in there
     ]
     remembered = {(row.method, row.ratio) for row in report.memory}
     wanted = [(row.method, row.ratio) for row in report.rows if row.seed == 0] if report.amounts.memory_steps else []
@@ -75,9 +78,9 @@ def _missing(report: PaperReport) -> str:
     return f"**Not measured yet:** {', '.join(rows)}." if rows else ""
 
 
-def _reasons(report: PaperReport) -> list[str]:
-    found = reasons(report)
-    return ["## Where the paper's claim does not hold, and why", *found] if found else []
+def _reasons(report: PaperReport, found: Sequence[Claim]) -> list[str]:
+    paragraphs = reasons(report, found)
+    return ["## Where the paper's claim does not hold, and why", *paragraphs] if paragraphs else []
 
 
 def _picture(plots: dict[str, Path], name: str, title: str) -> str:

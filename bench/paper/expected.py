@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bench.paper.measured import PaperEvaluation
 from bench.paper.methods import METHODS, QPRUNER3, Method
-from bench.paper.rows import PaperRow, SearchRow
-from bench.paper.run import PaperRun, methods_of, row_name
+from bench.paper.rows import PaperRow, SearchRow, TuningRow
+from bench.paper.run import PaperRun, methods_of, row_name, tuning_name
 from bench.paper.search_comparison import SEARCHES
 from qpruner_core.events import StageName
 from qpruner_core.models.families import find_family
@@ -35,11 +35,11 @@ def expected_duration(run: PaperRun) -> float:
     rows = sum(
         row(method, cell.ratio, cell.seed)
         for cell in run.cells()
-        for method in methods_of(amounts, cell)
+        for method in methods_of(amounts, cell.seed)
         if not run.rows.has(PaperRow, row_name(method, cell))
     )
-    rates = amounts.learning_rates if len(amounts.learning_rates) > 1 else ()
-    tuning = row(METHODS[0], amounts.ratios[0], 0) * len(rates)
+    rates = [rate for rate in amounts.learning_rates if not run.rows.has(TuningRow, tuning_name(rate))]
+    tuning = row(METHODS[0], amounts.ratios[0], 0) * len(rates) if len(amounts.learning_rates) > 1 else 0.0
     searches = [search for search in SEARCHES if not run.rows.has(SearchRow, search.name)]
     comparing = row(QPRUNER3, amounts.search_ratio, 0) / 2 if amounts.search_ratio in amounts.ratios else 0.0
     return rows + tuning + comparing * len(searches)

@@ -22,9 +22,9 @@ EVERYTHING = (*TRIED, "sensitivity")
 class Method:
     """A way through the pipeline.
 
-    ``in_budget``: at the bytes of its ratio; else it takes what its precisions
-    take. ``ratio_is_free``: given only the bytes. ``uses``: parts of the score stage that it needs and is
-    charged. ``finetune``: settings of recovery of its own.
+    ``in_budget``: at the bytes of its ratio; else it takes what its precisions take. ``ratio_is_free``: given only the
+    bytes. ``uses``: parts of the score stage that it needs and is charged. ``finetune``: settings of recovery of its
+    own.
     """
 
     name: str

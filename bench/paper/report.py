@@ -11,13 +11,15 @@ from bench.report import Machine
 
 class PaperReport(BaseModel):
     """``text_name``: what all methods learned from and were calibrated on. ``learning_rate``: of all recoveries.
-    ``note``: what else must be known of how the rows came about."""
+    ``workers``: processes that measured beside each other. ``note``: what else must be known of how the rows came
+    about."""
 
     model: str
     amounts: Amounts
     text_name: str
     learning_rate: float
     machine: Machine
+    workers: int = 1
     dense: PaperRow
     rows: list[PaperRow]
     memory: list[MemoryRow] = []

@@ -54,7 +54,7 @@ class PaperRun:
         self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
         self._text_digest = hashlib.sha256(text.read_bytes()).hexdigest()
         self._work = work
-        self.progress = Progress(sum(len(methods_of(amounts, cell)) for cell in self.cells()))
+        self.progress = Progress(sum(len(methods_of(amounts, cell.seed)) for cell in self.cells()))
 
     # -- what is compared
 
@@ -92,13 +92,13 @@ class PaperRun:
         for rate in self.amounts.learning_rates:
             setup = self.setup(rate)
             config = setup.config(LLM_PRUNER, cell.ratio, 0, self.budget(setup, LLM_PRUNER, cell.ratio))
-            row = self.rows.find(TuningRow, f"tuning-{rate:g}", self.key(config))
+            row = self.rows.find(TuningRow, tuning_name(rate), self.key(config))
             if row is None and self.collecting:
                 continue
             if row is None:
-                stages = StageRunner(cell.folder).run(f"tuning-{rate:g}", config, "finetune")
+                stages = StageRunner(cell.folder).run(tuning_name(rate), config, "finetune")
                 row = TuningRow(
-                    name=f"tuning-{rate:g}", config=self.key(config), learning_rate=rate,
+                    name=tuning_name(rate), config=self.key(config), learning_rate=rate,
                     validation=stages.records["finetune"].summary["validation"],
                 )  # fmt: skip
                 self.rows.keep(row)
@@ -123,7 +123,7 @@ class PaperRun:
 
     def cell_rows(self, setup: Setup, cell: Cell) -> list[PaperRow]:
         """The rows of ``cell``."""
-        rows = [self._row(setup, cell, method) for method in methods_of(self.amounts, cell)]
+        rows = [self._row(setup, cell, method) for method in methods_of(self.amounts, cell.seed)]
         return [row for row in rows if row is not None]
 
     def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow | None:
@@ -176,14 +176,19 @@ def trial_points(stages: FinishedStages, scoring: float) -> list[TrialPoint]:
     ]  # fmt: skip
 
 
+def tuning_name(learning_rate: float) -> str:
+    """The name of the row of the baseline's recovery with that rate."""
+    return f"tuning-{learning_rate:g}"
+
+
 def row_name(method: Method, cell: Cell) -> str:
     """The name of the row of ``method`` in ``cell``."""
     return f"{method.name}-{cell.ratio}-{cell.seed}"
 
 
-def methods_of(amounts: Amounts, cell: Cell) -> list[Method]:
-    """Those that are measured with the seed of ``cell``."""
-    return [method for method in METHODS if cell.seed == 0 or method.name in amounts.repeated]
+def methods_of(amounts: Amounts, seed: int) -> list[Method]:
+    """Those that are measured with ``seed``."""
+    return [method for method in METHODS if seed == 0 or method.name in amounts.repeated]
 
 
 def folder_of(method: Method) -> str:

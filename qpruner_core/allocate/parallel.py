@@ -148,7 +148,7 @@ def _work(connection: Connection, threads: int) -> None:
     """The life of a worker: build the objective, then measure what comes until nobody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     os.dup2(2, 1)  # what is printed here must not get between the lines of the parent's output
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         context = connection.recv().context()
@@ -162,7 +162,8 @@ def _work(connection: Connection, threads: int) -> None:
         connection.send(_portable(error))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the parent of this worker process to end, and end this one then."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -147,17 +147,20 @@ class Resuming:
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
         self._layers = family.decoder_layers(model)
         self._skipping = LayerSkipping(self._layers)
-        self._first = self._end = 0
+        self._first = 0
+        self._end: int | None = 0
         self._hidden: dict[int, torch.Tensor] = {}
 
-    def advance(self, end: int) -> None:
-        """The passes to come begin where the last ones ended, and end at the layer number ``end`` at the earliest."""
+    def advance(self, end: int | None) -> None:
+        """The passes to come begin where the last ones ended, and end at the layer number ``end`` at the earliest;
+        ``None``: no others follow."""
+        assert self._end is not None
         self._first, self._end = self._end, end
 
     @property
     def needed(self) -> Sequence[nn.Module]:
         """The layer that must have begun before a pass may end."""
-        return [self._layers[self._end]] if self._end > self._first else []
+        return [] if self._end is None or self._end == self._first else [self._layers[self._end]]
 
     @contextmanager
     def passing(self, sequence: int) -> Iterator[None]:
@@ -166,8 +169,8 @@ class Resuming:
         def keep(module: nn.Module, args: object, output: Output) -> None:
             self._hidden[sequence] = hidden_state(output)
 
-        ends = [self._layers[self._end - 1]] if self.needed else []
-        known = self._hidden.get(sequence)
+        ends = [] if self._end is None or self._end == self._first else [self._layers[self._end - 1]]
+        known = self._hidden.pop(sequence, None) if self._end is None else self._hidden.get(sequence)
         with self._skipping.starting_at(self._first, known), hooked([end.register_forward_hook(keep) for end in ends]):
             yield
 

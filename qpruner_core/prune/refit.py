@@ -29,7 +29,7 @@ from qpruner_core.prune.surgery import kept_entries, kept_units
 RIDGE = 1e-3
 """λ: how strongly weights are held where they were, as a share of each input's mean square."""
 _ROWS_AT_ONCE = 192
-"""Of moments, from their diagonal on: what is left of it is the same."""
+"""Rows of moments that are summed together, from the diagonal on: what is left of it is mirrored."""
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
 
@@ -102,8 +102,8 @@ def second_moments(
 ) -> dict[nn.Module, torch.Tensor]:
     """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
 
-    Modules that are given the very same tensor, one after another (query, key and value), share theirs. ``resuming``:
-    see :func:`forward_passes`, as for layers that do not run.
+    Modules that are given the very same tensor, one after another (query, key and value), share theirs. Layers behind
+    the last of ``modules`` do not run; ``resuming``: nor those that ran before, see :func:`forward_passes`.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.

@@ -43,15 +43,15 @@ def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Ten
     """
     scale = grid.scale.clamp(min=torch.finfo(torch.float32).tiny)
     codes = torch.empty(columns.shape, dtype=torch.int64, device=columns.device)
-    spread = factor / factor.diagonal().unsqueeze(1)  # [i, j]: what column j takes of column i's error
     count = len(columns)
     for start in range(0, count, _BLOCK):
         block = slice(start, min(start + _BLOCK, count))
         errors = torch.empty_like(columns[block])
-        each = zip(columns[block], scale[block], codes[block], errors, spread[block, block], strict=True)
+        spread = factor[block] / factor.diagonal()[block].unsqueeze(1)  # what every column takes of these errors
+        each = zip(columns[block], scale[block], codes[block], errors, spread[:, block], strict=True)
         for index, (column, scales, numbers, error, shares) in enumerate(each):
             numbers.copy_(grid.nearest(column / scales))
             torch.addcmul(column, grid.levels.take(numbers), scales, value=-1.0, out=error)
             columns[start + index + 1 : block.stop].addr_(shares[index + 1 :], error, alpha=-1.0)
-        columns[block.stop :].addmm_(spread[block, block.stop :].T, errors, alpha=-1.0)
+        columns[block.stop :].addmm_(spread[:, block.stop :].T, errors, alpha=-1.0)
     return codes

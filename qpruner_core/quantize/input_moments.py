@@ -81,14 +81,14 @@ def input_moments(
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
     parts = _parts(model, sorted(names, key=lambda name: layers[model.get_submodule(name)]), allowance)
-    first_layers = [layers[model.get_submodule(part[0])] for part in parts]
     resuming = Resuming(model, family)
     for number, part in enumerate(parts):
 
         def in_part(done: int, total: int, number: int = number) -> None:
             on_batch(number * total + done, len(parts) * total)
 
-        resuming.advance(first_layers[min(number + 1, len(parts) - 1)])
+        following = parts[number + 1] if number + 1 < len(parts) else None
+        resuming.advance(None if following is None else layers[model.get_submodule(following[0])])
         modules = [model.get_submodule(name) for name in part]
         sums = second_moments(model, modules, calibration, in_part, resuming=resuming)
         moments: InputMoments | None = None

@@ -137,7 +137,11 @@ def test_a_consumed_model_is_cut_to_the_same_weights_in_the_memory_of_one_part(
         assert torch.equal(tensor, actual.get_parameter(name)), name
 
 
-def test_second_moments_are_of_each_modules_own_inputs_and_shared_where_these_are_one_tensor() -> None:
+@pytest.mark.parametrize("rows_at_once", [7, 1000])
+def test_second_moments_are_of_each_modules_own_inputs_and_shared_where_these_are_one_tensor(
+    rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refit, "_ROWS_AT_ONCE", rows_at_once)
     model = small_model("llama").float()
     layer = model.model.layers[1]
     query, key, output = layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.o_proj

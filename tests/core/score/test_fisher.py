@@ -12,7 +12,7 @@ from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
 from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank
-from qpruner_core.score.fisher import fisher_sensitivity
+from qpruner_core.score.fisher import _Predictions, fisher_sensitivity
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -98,3 +98,14 @@ def test_a_model_that_predicts_nan_is_told() -> None:
     model.get_output_embeddings().weight.data[3] = float("nan")
     with pytest.raises(NotFiniteError):
         sensitivity(model, bank, 1)
+
+
+def test_labels_are_drawn_from_the_predictions() -> None:
+    logits = torch.tensor([[2.0, 0.0, -torch.inf, 1.0]]).expand(1, 4000, 4)
+    predictions = _Predictions(logits)
+    gradient = predictions.label_gradient(torch.Generator().manual_seed(0))[0]
+    probabilities = torch.softmax(logits[0, 0], dim=-1)
+    drawn = (probabilities - gradient).round()
+    assert torch.equal(drawn.sum(dim=1), torch.ones(4000))
+    torch.testing.assert_close(drawn.mean(dim=0), probabilities, rtol=0, atol=0.03)
+    assert drawn[:, 2].sum() == 0
