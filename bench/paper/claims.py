@@ -42,24 +42,23 @@ class Difference:
         return self.mean <= self.error
 
 
-def loss_difference(rows: Sequence[PaperRow], others: Sequence[PaperRow], text: str) -> Difference:
+def loss_difference(rows: Sequence[PaperRow], others: Sequence[PaperRow], text: str) -> Difference | None:
     """By how much the loss of ``rows`` on ``text`` is above that of ``others``, in nats a token.
 
-    Both are means over seeds. The standard error has two parts, independent of each other: of the paired differences
-    over windows of text, and over seeds, where there are several.
+    Only seeds that both have are compared, each with the same: from one split of the data, both may be worse. The
+    standard error has two parts, of these paired differences over windows of text and over seeds, where there are
+    several. ``None``: they have no seed in common.
     """
-    ours, theirs = _over_seeds(rows, text), _over_seeds(others, text)
-    paired = [own - other for own, other in zip(ours, theirs, strict=True)]
-    seeds = math.hypot(_seed_error(rows, text), _seed_error(others, text))
-    return Difference(fmean(paired), math.hypot(_error(paired), seeds))
-
-
-def _over_seeds(rows: Sequence[PaperRow], text: str) -> list[float]:
-    return [fmean(losses) for losses in zip(*(row.window_losses[text] for row in rows), strict=True)]
-
-
-def _seed_error(rows: Sequence[PaperRow], text: str) -> float:
-    return _error([fmean(row.window_losses[text]) for row in rows])
+    by_seed = [
+        [own - other for own, other in zip(row.window_losses[text], its.window_losses[text], strict=True)]
+        for row in rows
+        for its in others
+        if its.seed == row.seed
+    ]
+    if not by_seed:
+        return None
+    over_seeds = [fmean(differences) for differences in zip(*by_seed, strict=True)]
+    return Difference(fmean(over_seeds), math.hypot(_error(over_seeds), _error([fmean(one) for one in by_seed])))
 
 
 def _error(values: Sequence[float]) -> float:
@@ -137,7 +136,8 @@ def _quality_claims(rows: Sequence[PaperRow], others: Sequence[PaperRow], what: 
     found = []
     for text in rows[0].window_losses:
         difference = loss_difference(rows, others, text)
-        found.append(Claim(f"{what}, perplexity on {text}", where, difference.is_no_worse, _times(difference)))
+        holds = None if difference is None else difference.is_no_worse
+        found.append(Claim(f"{what}, perplexity on {text}", where, holds, _times(difference)))
     accuracy = accuracy_loss(rows, others)
     if accuracy is not None:
         said = f"{-accuracy.mean * 100:+.1f} ± {accuracy.error * 100:.1f} points".replace("-", "−")
@@ -145,7 +145,9 @@ def _quality_claims(rows: Sequence[PaperRow], others: Sequence[PaperRow], what: 
     return found
 
 
-def _times(difference: Difference) -> str:
+def _times(difference: Difference | None) -> str:
+    if difference is None:
+        return "not measured with the same seed"
     change = math.expm1(difference.mean)
     error = math.exp(difference.mean) * difference.error
     return f"{change:+.1%} ± {error:.1%}".replace("-", "−")
@@ -159,7 +161,8 @@ def _against_paper(report: PaperReport, method: str, ratio: float) -> list[Claim
     for text in rows[0].window_losses:
         difference = loss_difference(rows, paper, text)
         what = f"{method}: lower perplexity than QPruner3 in the same bytes, {text}"
-        found.append(Claim(what, f"{ratio:.0%}", difference.mean < -difference.error, _times(difference)))
+        holds = None if difference is None else difference.mean < -difference.error
+        found.append(Claim(what, f"{ratio:.0%}", holds, _times(difference)))
     return found
 
 

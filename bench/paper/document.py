@@ -28,7 +28,7 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
         "## Must show",
         claims_table(found),
         "A perplexity or an accuracy is given relative to the other's, with the standard error of the difference: of "
-        "perplexities over windows of text (paired) and over seeds, of accuracies over examples.",
+        "perplexities over windows of text and over the seeds that both have, paired; of accuracies over examples.",
         *_reasons(report, found),
         "## Bytes against perplexity",
         _picture(plots, FRONT, "Perplexity against bytes"),

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from bench.paper.claims import Claim, claims, loss_difference, mean_accuracy
-from bench.paper.rows import SpeedRow
+from bench.paper.claims import Claim, Difference, claims, loss_difference, mean_accuracy
+from bench.paper.rows import PaperRow, SpeedRow
 from bench.peers.document import PeersReport
 from bench.peers.rows import PeerRow
 from bench.report import Machine
@@ -18,20 +18,37 @@ def _holds(found: list[Claim], beginning: str) -> list[bool | None]:
     return [claim.holds for claim in found if claim.what.startswith(beginning)]
 
 
+def _difference(rows: list[PaperRow], others: list[PaperRow]) -> Difference:
+    found = loss_difference(rows, others, TEXT)
+    assert found is not None
+    return found
+
+
 def test_the_difference_of_losses_is_paired_by_window() -> None:
-    found = loss_difference([row("a", (3.1, 4.1))], [row("b", (3.0, 4.0))], TEXT)
+    found = _difference([row("a", (3.1, 4.1))], [row("b", (3.0, 4.0))])
 
     assert found.mean == pytest.approx(0.1)
     assert found.error == pytest.approx(0.0, abs=1e-9)
 
 
-def test_the_error_of_a_difference_has_that_over_windows_and_that_over_seeds() -> None:
-    seeds = [row("a", (3.0, 4.0)), row("a", (3.4, 4.6), seed=1)]
+def test_the_difference_of_losses_is_paired_by_seed() -> None:
+    ours = [row("a", (3.1, 4.1)), row("a", (5.1, 6.1), seed=1)]
+    theirs = [row("b", (5.0, 6.0), seed=1), row("b", (3.0, 4.0)), row("b", (9.0, 9.0), seed=2)]
 
-    found = loss_difference(seeds, [row("b", (3.0, 4.0))], TEXT)
+    found = _difference(ours, theirs)
+
+    assert found.mean == pytest.approx(0.1)
+    assert found.error == pytest.approx(0.0, abs=1e-9)
+    assert loss_difference(ours[:1], theirs[:1], TEXT) is None
+
+
+def test_the_error_of_a_difference_has_that_over_windows_and_that_over_seeds() -> None:
+    ours = [row("a", (3.0, 4.0)), row("a", (3.4, 4.6), seed=1)]
+
+    found = _difference(ours, [row("b", (3.0, 4.0)), row("b", (3.0, 4.0), seed=1)])
 
     assert found.mean == pytest.approx(0.25)
-    over_windows, over_seeds = 0.05, 0.25  # of (0.2, 0.3), and of (3.5, 4.0)
+    over_windows, over_seeds = 0.05, 0.25  # of (0.2, 0.3), and of (0.0, 0.5)
     assert found.error == pytest.approx(math.hypot(over_windows, over_seeds))
 
 
