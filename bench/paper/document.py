@@ -38,7 +38,7 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
         parts += [f"## {ratio:.0%} pruned", _budget(report, ratio), table]
     parts += ["## How it was measured", _measured(report)]
     parts += ["## Precision by layer", _picture(plots, PRECISIONS, "Precision by layer")]
-    parts += ["## Recovery", _picture(plots, CURVES, "Held-back loss in recovery"), _tuning(report)]
+    parts += ["## Recovery", _picture(plots, CURVES, "Held-back loss in recovery, first seed"), _tuning(report)]
     if report.searches:
         parts += ["## Searches", _searches(report), search_table(report.searches)]
         parts += [_picture(plots, SEARCH, "Perplexity against seconds of search")]
@@ -108,7 +108,8 @@ def _measured(report: PaperReport) -> str:
         "leaves, with 16-bit embeddings and adapters of rank 8. QPruner1 has the bytes of uniform NF4, LLM-Pruner "
         "those of 16 bits, its adapters merged.",
         f"- Seeds: {amounts.seeds} of {'; '.join(amounts.repeated)}, from the split of the data on; ± of their "
-        "perplexities is the standard error over seeds.",
+        "perplexities is the standard error over seeds. Other methods have the first seed alone: the table's means of "
+        "several are not quite like theirs, the claims compare seeds with the same.",
         f"- Perplexity: the first {amounts.tokens} tokens of each text, in windows of 512. Tasks: the first "
         f"{amounts.examples} examples (at most), zero-shot, acc / acc_norm and the standard error of acc; LAMBADA: "
         "share of words that greedy decoding gets right, and their perplexity. *Mean*: of LAMBADA, PIQA and ARC-easy "

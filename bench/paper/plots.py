@@ -44,11 +44,18 @@ def _figure(path: Path, columns: int, height: float = 4.2) -> Iterator[list[Any]
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, columns, figsize=(4.6 * columns + 1, height), dpi=90, squeeze=False)
+    figure, axes = plt.subplots(
+        1, columns, figsize=(4.6 * columns + 1, height), dpi=90, squeeze=False, layout="constrained"
+    )
     yield list(axes[0])
-    figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
+
+
+def _legend_above(axes: Any) -> None:
+    """Name the lines of ``axes`` above all of the figure's panels, where they hide none."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
 
 
 def _front(report: PaperReport, path: Path) -> None:
@@ -72,7 +79,7 @@ def _front(report: PaperReport, path: Path) -> None:
             axes.set_xlabel("loaded model, MB")
             axes.set_ylabel(f"perplexity on {text}, after recovery")
             axes.grid(alpha=0.3, which="both")
-        panels[0].legend(fontsize=8)
+        _legend_above(panels[0])
 
 
 def _search(searches: Sequence[SearchRow], path: Path) -> None:
@@ -96,7 +103,7 @@ def _search(searches: Sequence[SearchRow], path: Path) -> None:
             _readable(axes.xaxis)
             axes.set_xlabel("seconds of search, scoring included")
             axes.grid(alpha=0.3, which="both")
-        right.legend(fontsize=8)
+        _legend_above(right)
 
 
 def _readable(axis: Any) -> None:
@@ -146,21 +153,18 @@ def layer_bits(row: PaperRow) -> list[float]:
 
 
 def _curves(report: PaperReport, path: Path) -> None:
-    """Held-back loss in recovery against steps, a panel a ratio."""
+    """Held-back loss of the first seed in recovery against steps, a panel a ratio: seeds keep other text back."""
     ratios = report.amounts.ratios
     with _figure(path, len(ratios)) as panels:
         for axes, ratio in zip(panels, ratios, strict=True):
             for method, colour in _COLOURS.items():
-                rows = of_method(report.rows, method, ratio)
-                if rows and rows[0].validation:
-                    steps = [step for step, _ in rows[0].validation]
-                    means = [
-                        fmean(losses)
-                        for losses in zip(*([loss for _, loss in row.validation] for row in rows), strict=True)
-                    ]
-                    axes.plot(steps, means, marker="o", markersize=3, label=method, color=colour)
+                first = next((row for row in of_method(report.rows, method, ratio) if row.seed == 0), None)
+                if first is not None and first.validation:
+                    axes.plot(
+                        *zip(*first.validation, strict=True), marker="o", markersize=3, label=method, color=colour
+                    )
             axes.set_xlabel("step of recovery")
             axes.set_ylabel("held-back loss, nats a token")
             axes.set_title(f"{ratio:.0%} pruned", fontsize=9)
             axes.grid(alpha=0.3)
-        panels[0].legend(fontsize=7)
+        _legend_above(panels[0])
