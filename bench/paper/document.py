@@ -31,7 +31,7 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
         "perplexities over windows of text and over the seeds that both have, paired; of accuracies over examples.",
         *_reasons(report, found),
         "## Bytes against perplexity",
-        _picture(plots, FRONT, "Perplexity against bytes"),
+        _picture(plots, FRONT, "Perplexity against bytes, first seed"),
     ]
     for ratio in report.amounts.ratios:
         table = results_table(report.dense, report.rows, report.memory, ratio)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from bench.paper.methods import METHODS
@@ -59,16 +58,15 @@ def _legend_above(axes: Any) -> None:
 
 
 def _front(report: PaperReport, path: Path) -> None:
-    """Bytes against perplexity, a panel a text; a point a method and ratio, the mean over seeds."""
+    """Bytes against perplexity of the first seed, a panel a text; a point a method and ratio."""
     texts = list(report.dense.window_losses)
     with _figure(path, len(texts)) as panels:
         for axes, text in zip(panels, texts, strict=True):
             for method, colour in _COLOURS.items():
-                every = [of_method(report.rows, method, ratio) for ratio in report.amounts.ratios]
                 points = sorted(
-                    (fmean(row.bytes for row in rows) / 1e6, fmean(row.measures[text]["perplexity"] for row in rows))
-                    for rows in every
-                    if rows
+                    (row.bytes / 1e6, row.measures[text]["perplexity"])
+                    for row in report.rows
+                    if (row.method, row.seed) == (method, 0)
                 )
                 if points:
                     axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=method, color=colour)
