@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from bench.paper.amounts import Amounts
 from bench.paper.cells import measure_beside_each_other, measure_cell
 from bench.paper.document import render
@@ -128,8 +130,11 @@ def _take_over(file: Path, run: PaperRun) -> None:
 
 
 def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> PaperReport:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads * options.workers)  # as long as nothing runs beside
     dense = run.dense()
     tuning = run.tune()
+    torch.set_num_threads(threads)
     rate = min(tuning, key=lambda row: row.lowest).learning_rate if tuning else run.amounts.learning_rates[0]
     setup = run.setup(rate)
     report = PaperReport(

@@ -14,14 +14,15 @@ class Amounts(BaseModel):
     ``sequences`` of ``length`` tokens; scores take as many as the method's preset has. QPruner3 trains
     ``recovery_steps`` in each of its ``paper_trials``. Recovery: ``steps`` of ``batch_size`` sequences; the learning
     rate is that of ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. ``seeds``: of
-    the methods ``repeated``; of the others, one. ``search_ratio``: where searches are compared, in bytes that are
-    ``search_share`` of the way from all layers at NF4 to all at INT8; there, QPruner3's has ``compared_trials`` of
-    ``compared_steps`` each, as its preset has. ``memory_steps``: of recovery where its memory is measured; 0: none.
+    the methods ``repeated``, which differ little; of the others, one. ``search_ratio``: where searches are compared, in
+    bytes that are ``search_share`` of the way from all layers at NF4 to all at INT8; there, QPruner3's has
+    ``compared_trials`` of ``compared_steps`` each, as its preset has. ``memory_steps``: of recovery where its memory is
+    measured; 0: none.
     """
 
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
     seeds: int = 3
-    repeated: tuple[str, ...] = ("LLM-Pruner", "QPruner3", "ours")
+    repeated: tuple[str, ...] = ("LLM-Pruner", "QPruner3")
     tokens: int = 8192
     examples: int = 100
     sequences: int = 8
@@ -50,7 +51,7 @@ class Amounts(BaseModel):
 
 
 QUICK = Amounts(
-    ratios=(0.2, 0.5), seeds=1, tokens=2048, examples=20, sequences=4, steps=24, learning_rates=(4e-4,), held_back=4,
-    trials=12, paper_trials=6, recovery_steps=2, compared_trials=6, compared_steps=2,
+    ratios=(0.2, 0.5), seeds=1, tokens=2048, examples=20, sequences=4, length=128, steps=16, learning_rates=(8e-4,),
+    held_back=4, trials=8, paper_trials=4, recovery_steps=2, compared_trials=6, compared_steps=2, memory_steps=1,
 )  # fmt: skip
 """A trial of twenty minutes: its differences are mostly noise."""
