@@ -30,7 +30,6 @@ from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.planning import Planner
 from qpruner_core.presets import PresetName
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.sizes import format_bytes
 
 BASELINE = "LLM-Pruner, 16 bits"
@@ -51,7 +50,6 @@ class CpuRow(BaseModel):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
     options = _parser().parse_args(arguments)
-    quieten_libraries()
     rows: list[CpuRow] = []
     with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:
         dense = Path(folder) / "dense"

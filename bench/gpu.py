@@ -30,7 +30,6 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.surgery import prune_model
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 
@@ -41,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.shape == "7b" and not torch.cuda.is_available():
         print(NO_GPU)
         return 2
-    quieten_libraries()
     with tempfile.TemporaryDirectory(prefix="bench-gpu-", dir=options.scratch) as scratch:
         checkpoint = Path(scratch) / "model"
         weights = write_random_model(options.shape, checkpoint, best_device())

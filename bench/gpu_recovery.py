@@ -41,7 +41,6 @@ from qpruner_core.errors import QPrunerError
 from qpruner_core.events import STAGES
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.quantize.mixed_model import read_mixed_config
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.resources import best_device
 
 OURS_FROM_TEACHER = replace(OURS, name="ours, learning from the dense model", finetune={"loss": "distillation"})
@@ -54,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.shape == "7b" and not torch.cuda.is_available():
         print(NO_GPU)
         return 2
-    quieten_libraries()
     amounts = GpuAmounts.model_validate({name: getattr(options, name) for name in GpuAmounts.model_fields})
     try:
         GpuRecovery(amounts, options.work_dir / options.shape, options.markdown).run(options.ratios)

@@ -33,7 +33,6 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.pruning import prune_to_ratio
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.information.layer_outputs import layer_outputs
 from qpruner_core.source_policy import SourcePolicy
@@ -83,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> Report:
-    quieten_libraries()
     source = resolve_model(options.model, SourcePolicy())
     texts = read_texts(options.data)
     limits = _limits(options, texts)

@@ -36,7 +36,6 @@ from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.families import Unit, family_of
 from qpruner_core.prune.config import PruneConfig
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/prune.md")
@@ -98,7 +97,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    quieten_libraries()
     if options.quick:
         options.tokens, options.examples, options.ratios = 2048, 10, (0.2, 0.5)
     source = resolve_model(options.model, SourcePolicy())

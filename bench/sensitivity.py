@@ -35,7 +35,6 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.pruning import prune_to_ratio
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.precision_bank import PrecisionBank
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.divergence import Divergence, Reference
 from qpruner_core.score.fisher import fisher_sensitivity
@@ -57,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = options.output.with_suffix(".json")
     try:
         if not options.render:
-            quieten_libraries()
             report = _measure(options)
             options.output.parent.mkdir(parents=True, exist_ok=True)
             figures.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -8,8 +8,12 @@ import warnings
 
 
 def quieten_libraries() -> None:
-    """Turn off progress bars and notices of transformers, huggingface_hub and bitsandbytes; errors still show."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Turn off progress bars and notices of transformers, huggingface_hub and bitsandbytes; errors still show.
+
+    Bars of reading GGUF and notices of importing bitsandbytes stay away only if neither was imported before.
+    """
+    for setting in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+        os.environ.setdefault(setting, "1")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.paper", description="The paper's claims on our model.")
     parser.add_argument("--data", type=Path, help="folder with text/ and eval/; without it: Python's own help")
     parser.add_argument("--model", default="demo:smollm2-135m-instruct")
-    parser.add_argument("--quick", action="store_true", help="a trial of twenty minutes: less of everything")
+    parser.add_argument("--quick", action="store_true", help="a trial of a quarter of an hour: less of everything")
     for name, kind, said in (
         ("tokens", int, "of each text"),
         ("examples", int, "of each task, at most"),
@@ -118,15 +118,15 @@ def _take_over(file: Path, run: PaperRun) -> None:
             f"{file} was measured with other amounts.", field="take-over", remedy=f"Name the same: {kept}."
         )
     for row in (report.dense, *report.rows):
-        run.rows.take_over(row)
+        run.rows.take_over(row.name, row)
     for rate in report.tuning:
-        run.rows.take_over(rate)
+        run.rows.take_over(rate.name, rate)
     for search in report.searches:
-        run.rows.take_over(search)
+        run.rows.take_over(search.name, search)
     for memory in report.memory:
-        run.rows.take_over(memory)
+        run.rows.take_over(memory.name, memory)
     if report.speed is not None:
-        run.rows.take_over(report.speed)
+        run.rows.take_over(report.speed.name, report.speed)
 
 
 def _measure(run: PaperRun, options: argparse.Namespace, text_name: str) -> PaperReport:

@@ -54,4 +54,4 @@ QUICK = Amounts(
     ratios=(0.2, 0.5), seeds=1, tokens=2048, examples=20, sequences=4, length=128, steps=16, learning_rates=(8e-4,),
     held_back=4, trials=8, paper_trials=4, recovery_steps=2, compared_trials=6, compared_steps=2, memory_steps=1,
 )  # fmt: skip
-"""A trial of twenty minutes: its differences are mostly noise."""
+"""A trial of a quarter of an hour on two cores: its differences are mostly noise."""

@@ -52,10 +52,11 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
 
 def _made_by(report: PaperReport) -> str:
     made = report.machine
+    threads = f"{made.threads} thread" + ("s" if made.threads > 1 else "")
     beside = f" in each of {report.workers} processes beside each other" if report.workers > 1 else ""
     return (
-        f"Made by `make bench-paper` on {made.date}: {Path(report.model).name} on {made.machine}, {made.threads} "
-        f"threads{beside}; {made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
+        f"Made by `make bench-paper` on {made.date}: {Path(report.model).name} on {made.machine}, {threads}"
+        f"{beside}; {made.versions}. Drawn again from `paper.json` by `python -m bench.paper --render`."
     )
 
 

@@ -15,7 +15,6 @@ from bench.paper.measured import PaperEvaluation
 from bench.paper.run import PaperRun
 from bench.texts import Texts, read_texts
 from qpruner_core.models import ModelSource, load_tokenizer, resolve_model
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.source_policy import SourcePolicy
 
 _OF_A_ROW = ("ratios", "seeds", "repeated", "search_ratio", "search_share", "learning_rates")
@@ -35,7 +34,6 @@ def amounts_of(options: argparse.Namespace) -> Amounts:
 
 def make_run(options: argparse.Namespace) -> tuple[PaperRun, str]:
     """The run that the command line describes, and the name of the text that it learns from."""
-    quieten_libraries()
     amounts = amounts_of(options)
     source = resolve_model(options.model, SourcePolicy())
     texts = read_texts(options.data)

@@ -43,7 +43,7 @@ class MemoryComparison:
         amounts = self._run.amounts
         name = f"memory of {row.name}"
         key = f"{row.config} {amounts.memory_steps} x {amounts.batch_size} x {amounts.length}, given back at once"
-        found = self._run.rows.find(MemoryRow, name, key)
+        found = self._run.rows.find(MemoryRow, name, config=key)
         if found is None and not self._run.collecting:
             folder = self._cell.folder / "memory"
             model, adapter = self._rebuilt(row, folder)
@@ -56,7 +56,7 @@ class MemoryComparison:
                 recomputed=peak_of(replace(kept, recompute=True)),
             )  # fmt: skip
             shutil.rmtree(folder)
-            self._run.rows.keep(found)
+            self._run.rows.keep(found.name, found)
         return found
 
     def _rebuilt(self, row: PaperRow, folder: Path) -> tuple[Path, Path]:

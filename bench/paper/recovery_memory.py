@@ -26,7 +26,6 @@ from qpruner_core.finetune.teacher import load_teacher
 from qpruner_core.finetune.training import train_adapter
 from qpruner_core.quantize.adapters import attach_adapter
 from qpruner_core.quantize.mixed_model import load_mixed_model
-from qpruner_core.quiet import quieten_libraries
 
 _M_MMAP_THRESHOLD = -3
 """Of ``mallopt``: set, it no longer rises with what is freed."""
@@ -60,7 +59,6 @@ def peak_of(recovery: Recovery) -> PhasePeak:
 
 def _measure(recovery: Recovery, threads: int) -> PhasePeak:
     torch.set_num_threads(threads)
-    quieten_libraries()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)

@@ -1,13 +1,10 @@
-"""The raw figures of the benchmark, each on disk as soon as it exists."""
+"""The raw figures of the benchmark."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from bench.resident_memory import PhasePeak
 from bench.rows import Measures
@@ -112,44 +109,6 @@ class SpeedRow(BaseModel):
     trial: list[float]
     anew: float
     nearest: list[float]
-
-
-AnyRow = TypeVar("AnyRow", PaperRow, MemoryRow, SearchRow, TuningRow, SpeedRow)
-
-
-class Rows:
-    """A folder of rows, a JSON file each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def find(self, kind: type[AnyRow], name: str, config: str) -> AnyRow | None:
-        """The row of that name that was measured before with the settings of that digest, if it was."""
-        try:
-            row = kind.model_validate_json(self._file(kind, name).read_text(encoding="utf-8"))
-        except (OSError, ValidationError):
-            return None
-        return row if (row.name, row.config) == (name, config) else None
-
-    def has(self, kind: type[AnyRow], name: str) -> bool:
-        """Whether there is a row of that name, of whatever settings."""
-        return self._file(kind, name).is_file()
-
-    def keep(self, row: AnyRow) -> None:
-        """Put ``row`` on disk, whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(type(row), row.name)
-        partial = file.with_suffix(".part")
-        partial.write_text(row.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
-
-    def take_over(self, row: AnyRow) -> None:
-        """Keep ``row``, measured elsewhere, unless one of that name was measured here."""
-        if not self.has(type(row), row.name):
-            self.keep(row)
-
-    def _file(self, kind: type[BaseModel], name: str) -> Path:
-        return self._folder / f"{kind.__name__}-{re.sub(r'[^a-z0-9.]+', '-', name.lower())}.json"
 
 
 def of_method(rows: Sequence[PaperRow], method: str, ratio: float) -> list[PaperRow]:

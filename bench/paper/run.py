@@ -16,8 +16,9 @@ from bench.paper.budgets import part_way, without_limit
 from bench.paper.measured import PaperEvaluation, computing_model, loaded_size
 from bench.paper.methods import LLM_PRUNER, METHODS, QPRUNER3, Method, Setup
 from bench.paper.progress import Progress
-from bench.paper.rows import PaperRow, Rows, TrialPoint, TuningRow
+from bench.paper.rows import PaperRow, TrialPoint, TuningRow
 from bench.paper.stages import FinishedStages, StageRunner
+from bench.row_folder import RowFolder
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
@@ -49,7 +50,7 @@ class PaperRun:
         self.collecting = collecting
         self.amounts = amounts
         self.evaluation = evaluation
-        self.rows = Rows(work / "rows")
+        self.rows = RowFolder(work / "rows")
         self.source = source
         self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
         self._text_digest = hashlib.sha256(text.read_bytes()).hexdigest()
@@ -92,7 +93,7 @@ class PaperRun:
         for rate in self.amounts.learning_rates:
             setup = self.setup(rate)
             config = setup.config(LLM_PRUNER, cell.ratio, 0, self.budget(setup, LLM_PRUNER, cell.ratio))
-            row = self.rows.find(TuningRow, tuning_name(rate), self.key(config))
+            row = self.rows.find(TuningRow, tuning_name(rate), config=self.key(config))
             if row is None and self.collecting:
                 continue
             if row is None:
@@ -101,7 +102,7 @@ class PaperRun:
                     name=tuning_name(rate), config=self.key(config), learning_rate=rate,
                     validation=stages.records["finetune"].summary["validation"],
                 )  # fmt: skip
-                self.rows.keep(row)
+                self.rows.keep(row.name, row)
             print(f"learning rate {rate:g}: held-back loss {row.lowest:.4f} nats", flush=True)
             found.append(row)
         return found
@@ -109,7 +110,7 @@ class PaperRun:
     def dense(self) -> PaperRow:
         """The row of the model as it is."""
         digest = self.source.digest
-        row = self.rows.find(PaperRow, f"{DENSE}-0.0-0", digest)
+        row = self.rows.find(PaperRow, f"{DENSE}-0.0-0", config=digest)
         if row is None:
             model = load_model(self.source.directory)
             size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
@@ -118,7 +119,7 @@ class PaperRun:
                 method=DENSE, config=digest, ratio=0.0, seed=0, removed=0.0, budget=size, bytes=size,
                 window_losses=losses, measures=measures,
             )  # fmt: skip
-            self.rows.keep(row)
+            self.rows.keep(row.name, row)
         return row
 
     def cell_rows(self, setup: Setup, cell: Cell) -> list[PaperRow]:
@@ -129,14 +130,14 @@ class PaperRun:
     def _row(self, setup: Setup, cell: Cell, method: Method) -> PaperRow | None:
         budget = self.budget(setup, method, cell.ratio)
         config = setup.config(method, cell.ratio, cell.seed, budget)
-        row = self.rows.find(PaperRow, row_name(method, cell), self.key(config))
+        row = self.rows.find(PaperRow, row_name(method, cell), config=self.key(config))
         if row is not None or self.collecting:
             self.progress.skip()
             return row
         started = time.perf_counter()
         stages = StageRunner(cell.folder).run(folder_of(method), config, "finetune")
         row = self._measured(stages, config, method, cell)
-        self.rows.keep(row)
+        self.rows.keep(row.name, row)
         gc.collect()
         self.progress.done(_line(row), time.perf_counter() - started)
         return row

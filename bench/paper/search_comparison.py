@@ -78,7 +78,7 @@ class SearchComparison:
     def speed(self) -> SpeedRow | None:
         """A trial of our search against quantizing the model anew and evaluating it on the same tokens."""
         config = self._config(SEARCHES[0])
-        row = self._run.rows.find(SpeedRow, "trial speed", self._run.key(config))
+        row = self._run.rows.find(SpeedRow, "trial speed", config=self._run.key(config))
         if row is None and not self._run.collecting:
             layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the bits
             of_layers = config.model_copy(update={"allocate": layers})
@@ -91,7 +91,7 @@ class SearchComparison:
             row = SpeedRow(
                 name="trial speed", config=self._run.key(config), trial=speed.trial, anew=anew, nearest=speed.anew
             )  # fmt: skip
-            self._run.rows.keep(row)
+            self._run.rows.keep(row.name, row)
         return row
 
     def _quantizing_anew(self, config: CompressionConfig) -> float:
@@ -117,7 +117,7 @@ class SearchComparison:
 
     def _row(self, search: Search) -> SearchRow | None:
         config = self._config(search)
-        row = self._run.rows.find(SearchRow, search.name, self._run.key(config))
+        row = self._run.rows.find(SearchRow, search.name, config=self._run.key(config))
         if row is None and self._run.collecting:
             return None
         if row is None:
@@ -131,9 +131,9 @@ class SearchComparison:
                 quantizing=fitting + stages.parts("allocate", (QUANTIZING,)),
                 best=self._perplexities(stages, config, trials),
             )  # fmt: skip
-            self._run.rows.keep(row)
-        found = row.best[-1][1]
-        print(f"search by {row.name}: {row.seconds:.0f} s, perplexity {found:.2f} before recovery", flush=True)
+            self._run.rows.keep(row.name, row)
+            found = row.best[-1][1]
+            print(f"search by {row.name}: {row.seconds:.0f} s, perplexity {found:.2f} before recovery", flush=True)
         return row
 
     def _fitting(self) -> float:

@@ -24,7 +24,6 @@ from bench.peers.run import Amounts, run_peers
 from bench.report import this_machine
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.models import resolve_model
-from qpruner_core.quiet import quieten_libraries
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/peers.md")
@@ -72,7 +71,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    quieten_libraries()
     if options.quick:
         options.tokens, options.examples, options.trials, options.limit = 4096, 50, 10, 300.0
     source = resolve_model(options.model, SourcePolicy())

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from bench.peers.ours import Ours
 from bench.peers.peer import Calibration, Peer, Quantized
-from bench.peers.rows import PeerRow, PeerRows
+from bench.peers.rows import PeerRow
 from bench.peers.stored_bytes import stored_bytes
 from bench.peers.time_limit import time_limit
 from bench.prune import Evaluation
+from bench.row_folder import RowFolder
 from bench.tasks import TASKS, read_task
 from bench.texts import evaluated_windows, read_texts
 from qpruner_core.errors import BudgetInfeasibleError
@@ -49,7 +50,7 @@ class Comparison:
         self._model = model
         self._work = work
         self._limit = amounts.limit
-        self._rows = PeerRows(work / "rows")
+        self._rows = RowFolder(work / "rows")
         texts = read_texts(data)
         tokenizer = load_tokenizer(model)
         self._evaluation = Evaluation(
@@ -99,7 +100,7 @@ class Comparison:
     def _measured(
         self, row: PeerRow, quantize: Callable[[], Quantized], failures: tuple[type[Exception], ...]
     ) -> PeerRow:
-        found = self._rows.find(row.name, row.tool, row.settings)
+        found = self._rows.find(PeerRow, row.name, tool=row.tool, settings=row.settings)
         if found is not None:
             return found
         started = time.perf_counter()
@@ -112,7 +113,7 @@ class Comparison:
             row.bytes, row.mean_bits, row.counted = quantized.bytes, quantized.mean_bits, quantized.counted
             row.measures = self._evaluation.measure(quantized.model)
             del quantized
-        self._rows.keep(row)
+        self._rows.keep(row.name, row)
         gc.collect()
         print(_line(row), flush=True)
         return row
@@ -140,7 +141,7 @@ def run_peers(
             are not measured again.
     """
     for row in known:
-        PeerRows(work / "rows").take_over(row)
+        RowFolder(work / "rows").take_over(row.name, row)
     comparison = Comparison(model, data, amounts, work)
     rows = [comparison.dense(), *(comparison.ours(one) for one in uniform)]
     theirs = [comparison.peer(peer) for peer in peers]
