@@ -52,7 +52,7 @@ bench-peers: $(INSTALLED_BENCH_PEERS) ## Measure ours beside other tools at the 
 bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precision, and the speed of a trial, into docs/benchmarks (DATA=folder)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sensitivity $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; an hour and a half on two cores, ARGS=--quick a quarter of it)
+bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; an hour and a half on two cores, ARGS=--quick a quarter of an hour)
 	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(os.cpu_count() // 2, 1))') \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
