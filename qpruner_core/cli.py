@@ -218,13 +218,14 @@ def measurement_table(rows: list[Measurement]) -> Table:
 def pruning_line(pruning: Pruning) -> str:
     """What was removed, in a sentence."""
     if pruning.ratio == 0:
-        return "Nothing was pruned: quantization alone meets the budget."
+        return f"Nothing was pruned: quantization alone meets the budget. {pruning.ratio_reason}".rstrip()
     layers = f", {len(pruning.removed_layers)} whole layers" if pruning.removed_layers else ""
     return (
         f"Pruned {pruning.removed_fraction:.1%} of the layers' parameters{layers} "
         f"({pruning.criterion}, {pruning.layout}): {pruning.parameters_before:,} to {pruning.parameters_after:,} "
-        f"parameters, {format_bytes(pruning.bytes_before)} to {format_bytes(pruning.bytes_after)} in 16 bits."
-    )
+        f"parameters, {format_bytes(pruning.bytes_before)} to {format_bytes(pruning.bytes_after)} in 16 bits. "
+        f"{pruning.ratio_reason}"
+    ).rstrip()
 
 
 def _estimate_table(result: Estimate) -> Table:

@@ -51,7 +51,8 @@ class Pruning(StrictModel):
     ``parameters_…`` count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the
     loaded 16-bit model. ``removed_layers``: whole layers that are gone, by their place in the dense model.
     ``width_multiple``: what MLP widths were rounded to; ``None`` where no width was cut, and in reports that lack it.
-    ``ratio_trials``: where the ratio was chosen by measuring, all that were tried.
+    ``ratio_reason``: how the ratio came about, in a sentence; empty in reports that lack it. ``ratio_trials``: where it
+    was chosen by measuring, all that were tried.
     """
 
     ratio: float
@@ -68,6 +69,7 @@ class Pruning(StrictModel):
     bytes_before: int
     bytes_after: int
     widths: list[dict[str, int]]
+    ratio_reason: str = ""
     ratio_trials: tuple[RatioTrial, ...] = ()
 
 

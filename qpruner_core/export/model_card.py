@@ -106,13 +106,14 @@ def _table(measurements: Sequence[Measurement]) -> list[str]:
 
 def _pruning(pruning: Pruning) -> list[str]:
     if pruning.ratio == 0:
-        return ["Nothing was removed: quantization alone meets the budget."]
+        return [f"Nothing was removed: quantization alone meets the budget. {pruning.ratio_reason}".rstrip()]
     layers = ", ".join(str(layer) for layer in pruning.removed_layers)
     multiple = pruning.width_multiple
     rounded = "" if multiple is None else f" MLP widths that were cut are multiples of {multiple}."
     return [
         f"{pruning.removed_fraction:.1%} of the decoder layers' parameters were removed ({pruning.ratio:.1%} asked), "
-        f"by the criterion `{pruning.criterion}` and the layout `{pruning.layout}`.{rounded}",
+        f"by the criterion `{pruning.criterion}` and the layout `{pruning.layout}`.{rounded} "
+        f"{pruning.ratio_reason}".rstrip(),
         "",
         "| | before | after |",
         "|---|---:|---:|",

@@ -12,6 +12,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.precisions import precisions
+from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
@@ -30,6 +31,19 @@ MOST = 4
 def candidate_ratios(smallest: float) -> list[float]:
     """The ratios that are tried, from the ``smallest`` at which the budget holds."""
     return [ratio for number in range(MOST) if (ratio := round(smallest + number * STEP, 4)) <= max(LARGEST, smallest)]
+
+
+def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
+    """How the ratio of a run came about, in a sentence; ``trials``: those of :func:`choose_ratio`, if it was asked."""
+    if settings.ratio is not None:
+        return "The ratio was given."
+    if trials:
+        tried = ", ".join(f"{trial.ratio:.1%} ({trial.loss:.4f})" for trial in trials)
+        return (
+            "The ratio is the one of these that leaves the predictions nearest to the dense model's at the precisions "
+            f"that are best for it in the budget, by KL divergence in nats per token: {tried}."
+        )
+    return "The ratio is the smallest at which the budget holds with everything at its lowest precision."
 
 
 def choose_ratio(

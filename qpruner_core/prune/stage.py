@@ -15,7 +15,7 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.layouts.ladder import attention_ladder
 from qpruner_core.prune.pruning import compensates, prune_to_ratio
-from qpruner_core.prune.ratio_choice import choose_ratio
+from qpruner_core.prune.ratio_choice import choose_ratio, ratio_reason
 from qpruner_core.report import Pruning, RatioTrial
 from qpruner_core.resources import best_device, freed_blocks_returned
 from qpruner_core.stage import StageContext
@@ -66,6 +66,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         bytes_before=sizes[1],
         bytes_after=loaded_bytes(pruned),
         widths=[width.model_dump(exclude_defaults=True) for width in plan.family.widths(pruned.config)],
+        ratio_reason=ratio_reason(settings, ratio_trials),
         ratio_trials=tuple(ratio_trials),
     )
     if ratio > 0:

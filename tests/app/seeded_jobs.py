@@ -125,7 +125,7 @@ PRUNING = Pruning(
     ratio=0.2, removed_fraction=0.198, criterion="taylor_first", layout="global", compensation="refit",
     removed_layers=[11, 17], parameters_before=134_515_008, parameters_after=117_000_000,
     block_parameters_before=106_203_456, block_parameters_after=85_175_000, bytes_before=269_030_144,
-    bytes_after=234_000_000, widths=[],
+    bytes_after=234_000_000, widths=[], ratio_reason="The ratio was given.",
 )  # fmt: skip
 
 

@@ -46,10 +46,10 @@ export function measurementsCard(report) {
 }
 
 function pruningLine(pruning) {
-  if (pruning.ratio === 0) return "Nothing was pruned: quantization alone meets the budget.";
+  if (pruning.ratio === 0) return `Nothing was pruned: quantization alone meets the budget. ${pruning.ratio_reason ?? ""}`;
   const layers = pruning.removed_layers.length;
   return `Pruned ${decimal(100 * pruning.removed_fraction, 1)} % of the layers' parameters${layers ? `, ${layers} whole ${layers === 1 ? "layer" : "layers"}` : ""} (${pruning.criterion}, ${pruning.layout}): ` +
-    `${count(pruning.parameters_before)} to ${count(pruning.parameters_after)} parameters.`;
+    `${count(pruning.parameters_before)} to ${count(pruning.parameters_after)} parameters. ${pruning.ratio_reason ?? ""}`;
 }
 
 /** Files with size, SHA-256 and download, and how to do the same from a shell. */

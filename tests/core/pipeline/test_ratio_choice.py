@@ -33,6 +33,8 @@ def test_the_ratio_that_leaves_the_predictions_nearest_to_the_dense_model_is_tak
     best = min(trials, key=lambda trial: trial.loss)
     assert report.prune_ratio == report.pruning.ratio == best.ratio
     assert report.measurement("final").bytes <= config.memory_budget
+    assert all(f"{trial.ratio:.1%} ({trial.loss:.4f})" in report.pruning.ratio_reason for trial in trials)
+    assert report.pruning.ratio_reason in (tmp_path / "out" / "mixed" / "README.md").read_text(encoding="utf-8")
     compress(config, tmp_path / "again")
     assert checkpoint_hashes(tmp_path / "again") == checkpoint_hashes(tmp_path / "out")
 
