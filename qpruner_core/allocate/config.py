@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from qpruner_core.quantize.config import Bits
 from qpruner_core.strict import StrictModel
 
 Objective = Literal["divergence", "recovered"]
@@ -59,8 +60,8 @@ class AllocateConfig(StrictModel):
         default=0, ge=0, le=100,
         description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
     )  # fmt: skip
-    precisions: tuple[Literal[4, 8, 16], ...] = Field(
-        default=(4, 8, 16), description="Bits that the weights of a layer may have."
+    precisions: tuple[Bits, ...] = Field(
+        default=get_args(Bits), description="Bits that the weights of a layer may have."
     )
     granularity: Literal["layer", "block", "module"] = Field(
         default="block", description="What has bits of its own: a layer, its attention and its MLP, or every module."
@@ -71,9 +72,9 @@ class AllocateConfig(StrictModel):
 
     @field_validator("precisions")
     @classmethod
-    def _sorted_unique(cls, value: tuple[Literal[4, 8, 16], ...]) -> tuple[Literal[4, 8, 16], ...]:
+    def _sorted_unique(cls, value: tuple[Bits, ...]) -> tuple[Bits, ...]:
         if not value:
-            raise ValueError("name at least one of 4, 8, 16")
+            raise ValueError(f"name at least one of {', '.join(map(str, get_args(Bits)))}")
         return tuple(sorted(set(value)))
 
     @model_validator(mode="after")

@@ -1,4 +1,5 @@
-"""The precisions that weights can have. A new one is one file and one line here."""
+"""The precisions that weights can have. A new one is one file, its line here, and its bits in
+:data:`qpruner_core.quantize.config.Bits`."""
 
 from __future__ import annotations
 

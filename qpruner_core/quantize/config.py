@@ -8,6 +8,9 @@ from pydantic import Field
 
 from qpruner_core.strict import StrictModel
 
+Bits = Literal[4, 8, 16]
+"""Those of a weight: what :mod:`qpruner_core.precisions` has, for whoever need not import torch."""
+
 Int8Kind = Literal["weight_only", "llm_int8"]
 
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -27,7 +26,7 @@ from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8_embedding import Int8Embedding
-from qpruner_core.quantize.config import Int8Kind
+from qpruner_core.quantize.config import Bits, Int8Kind
 from qpruner_core.quantize.groups import embedding_names, linear_names
 from qpruner_core.strict import StrictModel
 
@@ -42,7 +41,7 @@ class MixedPrecision(StrictModel):
     the model is complete only with the adapters beside it."""
 
     quant_method: str = "qpruner"
-    bits: dict[str, Literal[4, 8, 16]]
+    bits: dict[str, Bits]
     double_quant: bool
     int8: Int8Kind = "llm_int8"
     adapters: bool = True

@@ -7,7 +7,11 @@ from qpruner_core.strict import StrictModel
 
 class Scores(StrictModel):
     """Mutual information of each layer with the prediction (nats), and the KL divergence (nats per token) that each
-    precision of a group causes alone (``sensitivity[group][bits]``; 0 at 16 bits), with the groups' names."""
+    precision of a group causes alone (``sensitivity[group][bits]``; 0 at 16 bits), with the groups' names.
+
+    The divergence is measured where ``score.sensitivity`` is "divergence"; by default it is estimated from the Fisher
+    information (:mod:`qpruner_core.score.fisher`).
+    """
 
     groups: list[str]
     mutual_information: list[float]
