@@ -35,10 +35,14 @@ def write_merged_quantized(context: StageContext, directory: Path) -> None:
     layers = range(len(family.decoder_layers(merged)))
     bits = {name: [precision.bits[name]] for layer in layers for name in linear_names(merged, family, layer)}
     tensors: Tensors = {}
-    for name, moments in with_moments(context, merged, bits):
-        weight, kind = linear_weight(merged.get_submodule(name)), kinds[precision.bits[name]]
-        encoded = kind.encode(weight) if moments is None else encode_with_feedback(weight, kind, moments)
-        tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
+    for names, moments in with_moments(context, merged, bits):
+        weights = [(linear_weight(merged.get_submodule(name)), kinds[precision.bits[name]]) for name in names]
+        if moments is None:
+            encoded = [kind.encode(weight) for weight, kind in weights]
+        else:
+            encoded = encode_with_feedback(weights, moments)
+        for name, own in zip(names, encoded, strict=True):
+            tensors |= {f"{name}.{key}": value for key, value in own.items()}
     with StoredTensors(quantized) as stored:
         tensors = {name: stored.get(name) for name in stored.names() - tensors.keys()} | tensors
     write_mixed_model(directory, config, precision.model_copy(update={"adapters": False}), tensors, family)

@@ -31,6 +31,10 @@ class Bf16:
             raise ValueError(f"weights of dtype {tensors['weight'].dtype} are not in 16 bits")
         return tensors["weight"]
 
+    def constants(self, weight: torch.Tensor) -> Tensors:
+        """None."""
+        return {}
+
     def grid(self, tensors: Tensors) -> Grid | None:
         """None: weights are not quantized."""
         return None

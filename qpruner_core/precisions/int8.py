@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from qpruner_core.precisions.base import Grid, Tensors
+from qpruner_core.precisions.base import TINY, Grid, Tensors
 
 _ROWS_AT_ONCE = 4096
 """Of a weight in 16 bits."""
@@ -39,6 +39,10 @@ class Int8:
         require_int8(tensors)
         return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
 
+    def constants(self, weight: torch.Tensor) -> Tensors:
+        """``SCB`` alone."""
+        return {"SCB": weight.to(torch.float16).abs().amax(dim=1).float()}
+
     def grid(self, tensors: Tensors) -> Grid | None:
         """255 steps between plus and minus the maximum of the row."""
         scale = tensors["SCB"].float().unsqueeze(1) / 127
@@ -46,7 +50,7 @@ class Int8:
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with the steps of these numbers, of which 127 is zero."""
-        return tensors | {"weight": (codes - 127).to(torch.int8)}
+        return tensors | {"weight": (codes.short() - 127).to(torch.int8)}
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""
@@ -75,7 +79,15 @@ class Int8:
 class _WholeNumbers(Grid):
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
         """As of any grid, without looking for it."""
-        return values.round().clamp_(-127, 127).long() + 127
+        return values.round().clamp_(-127, 127).add_(127)
+
+    def at(self, numbers: torch.Tensor) -> torch.Tensor:
+        """As of any grid."""
+        return numbers - 127
+
+    def rounded(self, weight: torch.Tensor) -> torch.Tensor:
+        """As of any grid."""
+        return (weight / self.scale.clamp(min=TINY)).round_().clamp_(-127, 127).mul_(self.scale)
 
 
 class Int8Linear(bnb.nn.Linear8bitLt):

@@ -5,53 +5,114 @@ The constants stay those of plain rounding, so that the result has the same byte
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from qpruner_core.precisions import Grid, Precision, Tensors
+from qpruner_core.precisions.base import TINY
 from qpruner_core.quantize.input_moments import InputMoments
 
 _BLOCK = 32
+_STACKED = 2**23
+"""Weights that are rounded together, unless one module alone has more."""
+
+Rounded = tuple[torch.Tensor, Precision]
+"""A weight ``[out, in]`` and the precision that it is to be rounded to."""
 
 
-def encode_with_feedback(weight: torch.Tensor, precision: Precision, moments: InputMoments) -> Tensors:
-    """Quantize ``weight [out, in]`` so that the error of its output is small: ``E‖(W − Q)·x‖²`` over the inputs ``x``.
+def encode_with_feedback(weights: Sequence[Rounded], moments: InputMoments) -> list[Tensors]:
+    """Quantize each of ``weights`` so that the error of its output is small: ``E‖(W − Q)·x‖²`` over the inputs ``x``,
+    which are the same for all.
 
     Inputs are rounded in the order of their size, largest first. What rounding one column takes is made up for in the
     columns that are still to be rounded, each as its inputs go together with those of the first. Where the moments are
     all zero, weights are rounded to the nearest.
     """
-    tensors = precision.encode(weight)
-    grid = precision.grid(tensors)
-    if grid is None or not moments.any:
-        return tensors
-    order, factor = moments.order, moments.inverse_factor
+    found: dict[int, Tensors] = {}
+    stackable: list[_Row] = []
+    for index, (weight, precision) in enumerate(weights):
+        constants = precision.constants(weight)
+        grid = precision.grid(constants)
+        if grid is None or not moments.any:
+            found[index] = precision.encode(weight)
+        else:
+            stackable.append(_Row(index, weight, precision, constants, grid))
+    for stack in _stacks(stackable):
+        for row, codes in zip(stack, _round(stack, moments), strict=True):
+            found[row.index] = row.precision.with_codes(row.constants, codes)
+    return [found[index] for index in range(len(weights))]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A weight of a stack, and what its entries can be."""
+
+    index: int
+    weight: torch.Tensor
+    precision: Precision
+    constants: Tensors
+    grid: Grid
+
+
+def _stacks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """``rows`` that are rounded together; those of a precision follow each other."""
+    stack: list[_Row] = []
+    for row in sorted(rows, key=lambda row: row.precision.bits):
+        if stack and sum(other.weight.numel() for other in stack) + row.weight.numel() > _STACKED:
+            yield stack
+            stack = []
+        stack.append(row)
+    if stack:
+        yield stack
+
+
+def _round(stack: Sequence[_Row], moments: InputMoments) -> list[torch.Tensor]:
+    """Numbers of the levels (``[out, in]``) of every weight of the ``stack``."""
+    order = moments.order
     # Columns lie together as rows: each is read and written on its own
-    scale = grid.scale.expand(weight.shape).T[order]
-    rounded = _round(weight.float().T[order], replace(grid, scale=scale), factor)
+    columns = torch.cat([row.weight.float().index_select(1, order).T for row in stack], dim=1)
+    scale = torch.cat([row.grid.scale.expand(row.weight.shape).index_select(1, order).T for row in stack], dim=1)
+    sizes = [len(row.weight) for row in stack]
+    grids: dict[int, tuple[Grid, int]] = {}  # bits -> grid, and its columns' width
+    for row, size in zip(stack, sizes, strict=True):
+        grids[row.precision.bits] = row.grid, grids.get(row.precision.bits, (row.grid, 0))[1] + size
+    rounded = _round_columns(columns, scale, list(grids.values()), moments.inverse_root)
     codes = torch.empty_like(rounded)
     codes[order] = rounded
-    return precision.with_codes(tensors, codes.T.contiguous())
+    return [part.T.contiguous() for part in codes.split(sizes, dim=1)]
 
 
-def _round(columns: torch.Tensor, grid: Grid, factor: torch.Tensor) -> torch.Tensor:
-    """Numbers of the levels (int64) of the weight's ``columns [in, out]`` (float32; used up), one after another.
+def _round_columns(
+    columns: torch.Tensor, scale: torch.Tensor, grids: Sequence[tuple[Grid, int]], factor: torch.Tensor
+) -> torch.Tensor:
+    """Numbers of the levels of the weights' ``columns [in, out]`` (float32; used up), one after another.
 
-    ``grid.scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``. Columns behind the block at hand are changed
-    once a block.
+    ``scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``; ``grids``: of how many outputs each is. Columns
+    behind the block at hand are changed once a block.
     """
-    scale = grid.scale.clamp(min=torch.finfo(torch.float32).tiny)
-    codes = torch.empty(columns.shape, dtype=torch.int64, device=columns.device)
+    scale = scale.clamp_(min=TINY)
+    codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
+    values, numbers, levels = (torch.empty_like(columns[0]) for _ in range(3))
+    widths = [width for _, width in grids]
+    each_grid = zip(
+        (grid for grid, _ in grids), *(whole.split(widths) for whole in (values, numbers, levels)), strict=True
+    )
+    parts = list(each_grid)
     count = len(columns)
     for start in range(0, count, _BLOCK):
         block = slice(start, min(start + _BLOCK, count))
         errors = torch.empty_like(columns[block])
         spread = factor[block] / factor.diagonal()[block].unsqueeze(1)  # what every column takes of these errors
         each = zip(columns[block], scale[block], codes[block], errors, spread[:, block], strict=True)
-        for index, (column, scales, numbers, error, shares) in enumerate(each):
-            numbers.copy_(grid.nearest(column / scales))
-            torch.addcmul(column, grid.levels.take(numbers), scales, value=-1.0, out=error)
+        for index, (column, scales, code, error, shares) in enumerate(each):
+            torch.div(column, scales, out=values)
+            for grid, own, number, level in parts:
+                number.copy_(grid.nearest(own))
+                level.copy_(grid.at(number))
+            code.copy_(numbers)
+            torch.addcmul(column, levels, scales, value=-1.0, out=error)
             columns[start + index + 1 : block.stop].addr_(shares[index + 1 :], error, alpha=-1.0)
         columns[block.stop :].addmm_(spread[:, block.stop :].T, errors, alpha=-1.0)
     return codes

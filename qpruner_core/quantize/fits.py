@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import precisions
-from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
+from qpruner_core.quantize.fit import FittedLinear, UnfittedLinear, fit_linears, module_seed
 from qpruner_core.quantize.input_moments import InputMoments, input_moments
 from qpruner_core.quantize.input_scales import InputScales, input_scales
 from qpruner_core.stage import StageContext
@@ -49,10 +49,13 @@ class Fits:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         scales = scales_of(self._context, self._model) if self._settings.rounding == "nearest" else {}
-        for done, (name, moments) in enumerate(with_moments(self._context, self._model, missing)):
-            for bits in missing[name]:
-                self._write(name, bits, fit(self._context, self._model, name, bits, scales, moments))
-            on_module(done + 1, len(missing))
+        done = 0
+        for names, moments in with_moments(self._context, self._model, missing):
+            each = [(name, bits) for name in names for bits in missing[name]]
+            for (name, bits), fitted in zip(each, fit(self._context, self._model, each, scales, moments), strict=True):
+                self._write(name, bits, fitted)
+            done += len(names)
+            on_module(done, len(missing))
 
     def read(self, name: str, bits: int) -> FittedLinear:
         """The fit of the module ``name`` at ``bits``, made before; its tensors are mapped from the file."""
@@ -93,25 +96,22 @@ def _is_whole(path: Path) -> bool:
 def fit(
     context: StageContext,
     model: PreTrainedModel,
-    name: str,
-    bits: int,
+    each: Sequence[tuple[str, int]],
     scales: InputScales,
     moments: InputMoments | None,
     *,
     rank: int | None = None,
-) -> FittedLinear:
-    """The module ``name`` of ``model`` fitted at ``bits``, as the settings of the run ask; ``scales``: where there are
-    no ``moments``, which tell them too."""
+) -> list[FittedLinear]:
+    """Modules of ``model`` with the same inputs, ``each`` (name, bits), fitted as the settings of the run ask;
+    ``scales``: where there are no ``moments``, which tell them too."""
     settings = context.config.quantize
-    return fit_linear(
-        linear_weight(model.get_submodule(name)),
-        precisions(settings)[bits],
-        settings,
-        module_seed(context.config.seed, name),
-        rank=rank,
-        input_scale=scales.get(name) if moments is None else moments.scale,
-        moments=None if bits == 16 else moments,
-    )
+    kinds = precisions(settings)
+    linears = [
+        UnfittedLinear(linear_weight(model.get_submodule(name)), kinds[bits], module_seed(context.config.seed, name))
+        for name, bits in each
+    ]
+    scale = scales.get(each[0][0]) if moments is None else moments.scale
+    return fit_linears(linears, settings, rank=rank, input_scale=scale, moments=moments)
 
 
 def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
@@ -124,12 +124,13 @@ def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
 
 def with_moments(
     context: StageContext, model: PreTrainedModel, bits: Mapping[str, Iterable[int]]
-) -> Iterator[tuple[str, InputMoments | None]]:
-    """The module names of ``bits``, with the moments of their inputs where rounding takes them."""
+) -> Iterator[tuple[list[str], InputMoments | None]]:
+    """The module names of ``bits``, with the moments of their inputs where rounding takes them: those that share them
+    together."""
     if context.config.quantize.rounding == "nearest":
-        yield from ((name, None) for name in bits)
+        yield from (([name], None) for name in bits)
         return
-    yield from ((name, None) for name, several in bits.items() if set(several) == {16})
+    yield from (([name], None) for name, several in bits.items() if set(several) == {16})
     quantized = [name for name, several in bits.items() if set(several) != {16}]
     text = context.data().calibration
     yield from input_moments(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from qpruner_core.prune.refit import second_moments
 
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
+_SOLVED_AT_ONCE = 128
 _DAMPING = 0.01
 """What is added to the diagonal of the moments, as a share of its mean; as GPTQ has it."""
 
@@ -47,28 +49,39 @@ class InputMoments:
 
     @cached_property
     def root(self) -> torch.Tensor:
-        """The lower Cholesky factor of the damped moments, float32 ``[in, in]``."""
-        lower: torch.Tensor = torch.linalg.cholesky(self._damped())
-        return lower.float()
+        """The upper ``U`` whose ``U·Uᵀ`` is the damped moments in :attr:`order`, float32 ``[in, in]``."""
+        damped = self.sums.index_select(0, self.order).index_select(1, self.order)
+        damped.diagonal().add_(_DAMPING * damped.diagonal().mean())
+        # Of the inputs in reverse, the lower factor is this one in reverse
+        reverse: torch.Tensor = torch.linalg.cholesky(damped.flip(0, 1))
+        return reverse.flip(0, 1).float()
 
     @cached_property
-    def inverse_factor(self) -> torch.Tensor:
-        """The upper Cholesky factor of the inverse of the damped moments, in :attr:`order`, float32 ``[in, in]``."""
-        lower = torch.linalg.cholesky(self._damped()[self.order][:, self.order])
-        upper: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
-        return upper.float()
+    def inverse_root(self) -> torch.Tensor:
+        """The inverse of :attr:`root`, upper too: as ``R·Rᵀ`` is to the moments, ``Rᵀ·R`` is to their inverse; float32
+        ``[in, in]``."""
+        return _inverse_of_upper(self.root)
 
-    def _damped(self) -> torch.Tensor:
-        damped = self.sums.clone()
-        damped.diagonal().add_(_DAMPING * damped.diagonal().mean())
-        return damped
+
+def _inverse_of_upper(matrix: torch.Tensor) -> torch.Tensor:
+    """The inverse of an upper triangular matrix, by halves: solving for the identity takes several times as long."""
+    count = len(matrix)
+    if count <= _SOLVED_AT_ONCE:
+        solved: torch.Tensor = torch.linalg.solve_triangular(matrix, torch.eye(count, device=matrix.device), upper=True)
+        return solved
+    half = count // 2
+    inverse = torch.zeros_like(matrix)
+    inverse[:half, :half] = _inverse_of_upper(matrix[:half, :half])
+    inverse[half:, half:] = _inverse_of_upper(matrix[half:, half:])
+    inverse[:half, half:] = -(inverse[:half, :half] @ matrix[:half, half:]) @ inverse[half:, half:]
+    return inverse
 
 
 def input_moments(
     model: PreTrainedModel, family: Family, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
-) -> Iterator[tuple[str, InputMoments]]:
-    """The linear modules ``names`` in the order of their layers, each with the moments of its inputs (not kept);
-    modules that follow each other and have the same inputs get the same.
+) -> Iterator[tuple[list[str], InputMoments]]:
+    """The linear modules ``names`` in the order of their layers, with the moments of their inputs (not kept); modules
+    that follow each other and have the same inputs come together.
 
     Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB. Each layer runs once on
     ``calibration [sequences, length]``, or once for each of these parts that it has modules in: a hidden state a token
@@ -91,12 +104,11 @@ def input_moments(
         resuming.advance(None if following is None else layers[model.get_submodule(following[0])])
         modules = [model.get_submodule(name) for name in part]
         sums = second_moments(model, modules, calibration, in_part, resuming=resuming)
-        moments: InputMoments | None = None
-        for name, module in zip(part, modules, strict=True):
-            of_module = sums.pop(module)
-            if moments is None or moments.sums is not of_module:
-                moments = InputMoments(of_module, calibration.numel())
-            yield name, moments
+        by_name = {name: sums.pop(module) for name, module in zip(part, modules, strict=True)}
+        for _, group in groupby(part, key=lambda name: id(by_name[name])):
+            alike = list(group)
+            shared, *_ = [by_name.pop(name) for name in alike]
+            yield alike, InputMoments(shared, calibration.numel())
 
 
 def _layers_of_linears(model: PreTrainedModel, family: Family) -> dict[nn.Module, int]:

@@ -76,9 +76,11 @@ def _fit(context: StageContext, model: PreTrainedModel, bits: Mapping[str, int])
     )
     fitted = {name: fits.read(name, bits[name]) for name in alike}
     others = {name: [bits[name]] for name in bits if name not in fitted}
-    for done, (name, moments) in enumerate(with_moments(context, model, others)):
-        fitted[name] = fit(context, model, name, bits[name], scales, moments, rank=ranks[name])
-        context.progress(0.8 + 0.1 * (done + 1) / len(others), f"{name}: rank {ranks[name]}")
+    for names, moments in with_moments(context, model, others):
+        for name in names:
+            [fitted[name]] = fit(context, model, [(name, bits[name])], scales, moments, rank=ranks[name])
+            done = sum(other in fitted for other in others)
+            context.progress(0.8 + 0.1 * done / len(others), f"{name}: rank {ranks[name]}")
     return {name: fitted[name] for name in bits}
 
 

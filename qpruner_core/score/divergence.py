@@ -30,6 +30,8 @@ class Divergence:
         self._reference = [Reference(self._forward.logits(index)) for index in range(len(calibration))]
         self._states = list(range(1 + len(family.decoder_layers(model))))
         self._changes = len(self._states)
+        self._last_states: tuple[Hashable, ...] = ()
+        self._last: dict[int, float] = {}
 
     def __call__(
         self,
@@ -49,7 +51,7 @@ class Divergence:
         if states is None:
             states = self._after_change(first_changed_layer)
         chosen = self._reference[:sequences]
-        total = sum(reference.divergence(self._forward.logits(index, states)) for index, reference in enumerate(chosen))
+        total = sum(self._of(index, tuple(states)) for index in range(len(chosen)))
         if math.isnan(total):
             raise NotFiniteError(
                 "The model's predictions are not numbers.",
@@ -57,6 +59,14 @@ class Divergence:
                 remedy="Look for NaN or infinite weights in it, or prune less.",
             )
         return max(total / sum(len(reference) for reference in chosen), 0.0)
+
+    def _of(self, index: int, states: tuple[Hashable, ...]) -> float:
+        """The divergence on one sequence, in nats; that of the model of the last call is not measured again."""
+        if states != self._last_states:
+            self._last_states, self._last = states, {}
+        if index not in self._last:
+            self._last[index] = self._reference[index].divergence(self._forward.logits(index, states))
+        return self._last[index]
 
     def _after_change(self, first_changed_layer: int) -> list[int]:
         first = first_changed_layer + 1 if first_changed_layer > 0 else 0

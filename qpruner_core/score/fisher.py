@@ -172,9 +172,8 @@ class _Effects:
         }
 
         def multiply(gradient: torch.Tensor) -> None:
-            wide = gradient.float()
             for option, change in changes.items():
-                product = torch.linalg.vecdot(wide, change.float())[0]
+                product = (gradient * change.to(gradient.dtype)).sum(dim=-1, dtype=torch.float32)[0]
                 self._products[option] = self._products[option] + product if option in self._products else product
 
         self._gradients.append(output.register_hook(multiply))
@@ -189,7 +188,7 @@ def _effect(module: nn.Module, quantized: torch.Tensor, kind: Precision, inputs:
         change = embedding(inputs, difference) * cast(float, getattr(module, "embed_scale", 1.0))
     else:
         change = linear(inputs, difference)
-        rounding = kind.round_input(inputs) - inputs
-        if rounding.any():
-            change += linear(rounding, quantized.to(weight.dtype))
+        rounded = kind.round_input(inputs)
+        if rounded is not inputs:
+            change += linear(rounded - inputs, quantized.to(weight.dtype))
     return change.to(torch.bfloat16)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from qpruner_core.quantize.initialisations.base import factors, truncated_svd
+from qpruner_core.quantize.input_moments import InputMoments
 
+_COLUMNS_AT_ONCE = 192
 _LEAST_SCALE = 1e-4
 """Of the largest: what an input that is never seen counts as."""
 
@@ -26,9 +28,22 @@ def qera(
     return factors(u, s, v / scale.unsqueeze(1), rank)
 
 
-def qera_exact(error: torch.Tensor, root: torch.Tensor, *, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``A`` and ``B`` with ``B·A = SVD_rank(error·root)·root⁻¹``, ``root·rootᵀ`` being the moments of the inputs and
-    ``root [in, in]`` lower triangular: the least error for inputs that go together (QERA-exact, theorem 1, where any
-    square root of the moments does)."""
-    u, s, v = truncated_svd(error @ root, rank, seed)
-    return factors(u, s, torch.linalg.solve_triangular(root.T, v, upper=True), rank)
+def qera_exact(
+    error: torch.Tensor, moments: InputMoments, *, rank: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``A`` and ``B`` with ``B·A = SVD_rank(error·root)·root⁻¹``, where ``root·rootᵀ`` is the moments of the inputs.
+
+    The least error for inputs that go together (QERA-exact, theorem 1, where any square root of the moments does)."""
+    u, s, v = truncated_svd(_times_upper(error.index_select(1, moments.order), moments.root), rank, seed)
+    inputs = torch.empty_like(v)
+    inputs[moments.order] = moments.inverse_root.T @ v
+    return factors(u, s, inputs, rank)
+
+
+def _times_upper(matrix: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """``matrix @ upper``, where ``upper`` is triangular: without most of what is zero."""
+    product = torch.empty_like(matrix)
+    for start in range(0, len(upper), _COLUMNS_AT_ONCE):
+        columns = slice(start, start + _COLUMNS_AT_ONCE)
+        product[:, columns] = matrix[:, : columns.stop] @ upper[: columns.stop, columns]
+    return product

@@ -17,7 +17,7 @@ from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.fit import fit_linear
+from qpruner_core.quantize.fit import UnfittedLinear, fit_linears
 from qpruner_core.quantize.groups import bits_by_module, embedding_names, linear_names
 from qpruner_core.quantize.mixed_model import (
     MixedPrecision,
@@ -97,7 +97,8 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
     for layer in range(LAYERS):
         for name in linear_names(model, family, layer):
             kind = precisions(settings_)[by_module[name]]
-            fitted = fit_linear(linear_weight(model.get_submodule(name)), kind, settings_, 0)
+            unfitted = UnfittedLinear(linear_weight(model.get_submodule(name)), kind, 0)
+            [fitted] = fit_linears([unfitted], settings_)
             adapter |= {adapter_name(name, "A"): fitted.a, adapter_name(name, "B"): fitted.b}
     with tempfile.TemporaryDirectory() as directory:
         outside = embedding_names(model).values()

@@ -50,9 +50,11 @@ def test_it_loads_without_an_adapter_and_has_what_the_adapter_had_learned(
     final = load_mixed_checkpoint(work / "quantize" / "model", work / "finetune" / "adapter")
     without = load_mixed_model(work / "quantize" / "model")
     with torch.no_grad():
-        wanted = final(IDS).logits.float()
-        lost = (model(IDS).logits.float() - wanted).norm()
-        assert 0 < lost < (without(IDS).logits.float() - wanted).norm()
+        base = without(IDS).logits.float()
+        learned, kept = (its(IDS).logits.float() - base for its in (final, model))
+    assert not torch.equal(learned, kept)
+    # Rounding again takes much of what little a tiny random model has learned; without the adapters, this would be 0
+    assert 0.3 < (kept * learned).sum() / learned.square().sum() < 1.3
 
 
 def test_its_modules_have_the_precisions_that_were_allocated(merged: tuple[Path, CompressionReport]) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qpruner_core.precisions import precisions
+from qpruner_core.precisions import Precision, Tensors, precisions
+from qpruner_core.quantize import error_feedback
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.error_feedback import encode_with_feedback
 from qpruner_core.quantize.input_moments import InputMoments
@@ -17,6 +18,10 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def moments_of(inputs: torch.Tensor) -> InputMoments:
     return InputMoments(inputs.T @ inputs, len(inputs))
+
+
+def feed(weight: torch.Tensor, kind: Precision, moments: InputMoments) -> Tensors:
+    return encode_with_feedback([(weight, kind)], moments)[0]
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
 ) -> None:
     kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
     plain = kind.encode(weight)
-    fed = encode_with_feedback(weight, kind, moments_of(inputs))
+    fed = feed(weight, kind, moments_of(inputs))
     errors = [(inputs @ (weight.float() - kind.decode(tensors).float()).T).norm() for tensors in (fed, plain)]
     assert errors[0] < 0.7 * errors[1]
     assert {name: (value.shape, value.dtype) for name, value in fed.items()} == {
@@ -64,7 +69,7 @@ def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: 
     kind = precisions(QuantizeConfig())[bits]
     nearest = kind.decode(kind.encode(weight)).float()
     for moments in (torch.eye(72), torch.diag(torch.rand(72) + 0.1), torch.zeros(72, 72)):
-        fed = kind.decode(encode_with_feedback(weight, kind, InputMoments(moments, 72))).float()
+        fed = kind.decode(feed(weight, kind, InputMoments(moments, 72))).float()
         same = (fed == nearest).float().mean()
         assert same > 0.99  # where two levels are as near, either may be taken
 
@@ -73,12 +78,12 @@ def test_inputs_that_are_always_zero_or_always_alike_are_borne(weight: torch.Ten
     inputs[:, :30] = 0
     inputs[:, 40:50] = inputs[:, 50:60]
     kind = precisions(QuantizeConfig())[4]
-    decoded = kind.decode(encode_with_feedback(weight, kind, moments_of(inputs)))
+    decoded = kind.decode(feed(weight, kind, moments_of(inputs)))
     assert decoded.isfinite().all()
 
 
 def test_sixteen_bits_are_left_alone(weight: torch.Tensor, inputs: torch.Tensor) -> None:
-    tensors = encode_with_feedback(weight, precisions(QuantizeConfig())[16], moments_of(inputs))
+    tensors = feed(weight, precisions(QuantizeConfig())[16], moments_of(inputs))
     assert torch.equal(tensors["weight"], weight)
 
 
@@ -89,13 +94,48 @@ def test_the_nearest_level_is_the_nearest(bits: int) -> None:
     assert grid is not None
     values = torch.cat([grid.levels, 1.2 * grid.levels.abs().max() * (2 * torch.rand(500) - 1)])
     errors = (values.unsqueeze(1) - grid.levels).abs()
-    torch.testing.assert_close(errors[range(len(values)), grid.nearest(values)], errors.min(dim=1).values)
+    numbers = grid.nearest(values)
+    torch.testing.assert_close(errors[range(len(values)), numbers.long()], errors.min(dim=1).values)
+    assert torch.equal(grid.at(numbers), grid.levels[numbers.long()])
+
+
+@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+def test_a_weight_on_its_grid_is_as_near_as_one_that_is_stored(bits: int, double_quant: bool) -> None:
+    kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
+    weight = random(130, 100).to(torch.bfloat16)  # more values than are compared at once
+    grid = kind.grid(kind.constants(weight))
+    assert grid is not None
+    stored = kind.decode(kind.encode(weight)).float()
+    assert (weight.float() - grid.rounded(weight.float())).norm() <= 1.001 * (weight.float() - stored).norm()
+    assert (grid.rounded(weight.float()).to(torch.bfloat16) == stored).float().mean() > 0.99
+
+
+def test_weights_of_other_precisions_and_sizes_do_not_change_what_one_becomes(
+    weight: torch.Tensor, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = precisions(QuantizeConfig())
+    weights = [
+        (weight, kinds[8]),
+        (random(40, 72, seed=5).bfloat16(), kinds[4]),
+        (weight, kinds[16]),
+        (weight, kinds[4]),
+    ]
+    moments = moments_of(inputs)
+    alone = [feed(*one, moments) for one in weights]
+    together = encode_with_feedback(weights, moments)
+    monkeypatch.setattr(error_feedback, "_STACKED", 1)
+    for found in (together, encode_with_feedback(weights, moments)):
+        for own, other in zip(alone, found, strict=True):
+            assert own.keys() == other.keys()
+            assert all(torch.equal(own[name], other[name]) for name in own)
 
 
 def test_moments_tell_the_scale_and_the_factors_of_their_inputs(inputs: torch.Tensor) -> None:
     moments = moments_of(inputs.double())
     torch.testing.assert_close(moments.scale, inputs.square().mean(dim=0).sqrt())
     damped = moments.sums + 0.01 * moments.sums.diagonal().mean() * torch.eye(72)
-    torch.testing.assert_close(moments.root @ moments.root.T, damped.float(), rtol=1e-3, atol=1e-2)
-    inverse = torch.linalg.inv(damped[moments.order][:, moments.order]).float()
-    torch.testing.assert_close(moments.inverse_factor.T @ moments.inverse_factor, inverse, rtol=1e-3, atol=1e-5)
+    ordered = damped[moments.order][:, moments.order]
+    torch.testing.assert_close(moments.root @ moments.root.T, ordered.float(), rtol=1e-3, atol=1e-2)
+    inverse = torch.linalg.inv(ordered).float()
+    torch.testing.assert_close(moments.inverse_root.T @ moments.inverse_root, inverse, rtol=1e-3, atol=1e-5)
+    assert torch.equal(moments.inverse_root, moments.inverse_root.triu())

@@ -7,7 +7,7 @@ import torch
 
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.fit import FittedLinear, fit_linear, module_seed
+from qpruner_core.quantize.fit import FittedLinear, UnfittedLinear, fit_linears, module_seed
 from qpruner_core.quantize.input_moments import InputMoments
 
 KINDS = precisions(QuantizeConfig())
@@ -33,7 +33,7 @@ def scale_of(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def fit(weight: torch.Tensor, bits: int, scale: torch.Tensor | None = None, **settings: Any) -> FittedLinear:
-    return fit_linear(weight, KINDS[bits], QuantizeConfig(**settings), 0, input_scale=scale)
+    return fit_linears([UnfittedLinear(weight, KINDS[bits], 0)], QuantizeConfig(**settings), input_scale=scale)[0]
 
 
 def weight_error(weight: torch.Tensor, bits: int, **settings: Any) -> float:
@@ -131,7 +131,7 @@ def test_a_rank_above_the_matrix_is_padded_with_nothing() -> None:
 
 def test_a_rank_of_its_own_keeps_the_scaling(weight: torch.Tensor) -> None:
     settings = QuantizeConfig(initialisation="loftq")
-    few, many = (fit_linear(weight, KINDS[4], settings, 0, rank=rank) for rank in (2, 24))
+    few, many = (fit_linears([UnfittedLinear(weight, KINDS[4], 0)], settings, rank=rank)[0] for rank in (2, 24))
     assert few.scaling == many.scaling == 2.0
     assert few.a.shape == (2, 96)
     errors = [(weight.float() - fitted.weight(KINDS[4])).norm() for fitted in (few, many)]
@@ -143,6 +143,6 @@ def test_moments_of_the_inputs_leave_still_less_error_in_the_output(weight: torc
     settings, scale = QuantizeConfig(initialisation="qera"), scale_of(tokens)
     errors = []
     for moments in (None, InputMoments(tokens.T @ tokens, len(tokens))):
-        fitted = fit_linear(weight, KINDS[4], settings, 0, input_scale=scale, moments=moments)
+        [fitted] = fit_linears([UnfittedLinear(weight, KINDS[4], 0)], settings, input_scale=scale, moments=moments)
         errors.append((tokens @ (weight.float() - fitted.weight(KINDS[4])).T).norm())
     assert errors[1] < 0.7 * errors[0]

@@ -37,9 +37,10 @@ def test_every_layer_runs_at_most_once_for_each_part_in_it_and_moments_are_those
     for index, layer in enumerate(layers):
         family.linears_of(layer)[0].register_forward_hook(lambda *_, index=index: ran.append(index))
     found = list(input_moments(model, family, names[::-1], IDS, _ignore))
-    assert {model_name for model_name, _ in found} == set(names)
-    for model_name, moments in found:
-        assert torch.equal(moments.sums, whole[modules[model_name]]), model_name
+    assert {model_name for together, _ in found for model_name in together} == set(names)
+    for together, moments in found:
+        for model_name in together:
+            assert torch.equal(moments.sums, whole[modules[model_name]]), model_name
     times = Counter(ran)
     for index, layer in enumerate(layers):
         parts = len(family.linears_of(layer)) if allowance == ONE_MODULE else 2

@@ -9,7 +9,7 @@ from torch import nn
 from qpruner_core.models.families import family_of, linear_weight
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.fit import fit_linear, module_seed
+from qpruner_core.quantize.fit import UnfittedLinear, fit_linears, module_seed
 from qpruner_core.quantize.groups import linear_names
 from qpruner_core.quantize.input_scales import input_scales
 from qpruner_core.quantize.output_error import output_errors
@@ -58,13 +58,11 @@ def test_the_error_of_every_output_is_that_of_the_module_as_it_is_built_and_adap
     scales = input_scales(model, family, TEXT, ignore)
     kind = precisions(QuantizeConfig())[bits]
     fitted = {
-        name: fit_linear(
-            linear_weight(model.get_submodule(name)),
-            kind,
+        name: fit_linears(
+            [UnfittedLinear(linear_weight(model.get_submodule(name)), kind, module_seed(0, name))],
             QuantizeConfig(initialisation="qera"),
-            module_seed(0, name),
             input_scale=scales[name],
-        )
+        )[0]
         for name in names
     }
     errors = output_errors(model, fitted, dict.fromkeys(names, kind), TEXT, ignore)
@@ -85,6 +83,7 @@ def test_a_module_in_16_bits_has_no_error() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
     name = "model.layers.2.mlp.down_proj"
     kind = precisions(QuantizeConfig())[16]
-    fitted = {name: fit_linear(linear_weight(model.get_submodule(name)), kind, QuantizeConfig(), 0)}
+    unfitted = UnfittedLinear(linear_weight(model.get_submodule(name)), kind, 0)
+    fitted = {name: fit_linears([unfitted], QuantizeConfig())[0]}
     error = output_errors(model, fitted, {name: kind}, TEXT, ignore)[name]
     assert error.before == error.after == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8 import Int8
 from qpruner_core.precisions.llm_int8 import LlmInt8
 from qpruner_core.precisions.nf4 import Nf4
-from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
+from qpruner_core.quantize.config import Bits, Int8Kind, QuantizeConfig
 
 KINDS: dict[str, Precision] = {
     "NF4": Nf4(double_quant=True),
@@ -39,6 +40,15 @@ def test_the_module_multiplies_the_rounded_input_with_the_decoded_weight(kind: P
     error = (actual.float() - expected.float()).norm() / expected.float().norm()
     # In INT8, rows are scaled after they were multiplied, not before
     assert error <= (0.004 if kind.bits == 8 else 0.0)
+
+
+@every_kind
+@pytest.mark.parametrize("shape", [(96, 128), (7, 33)])
+def test_constants_are_those_of_the_encoded_weight(kind: Precision, shape: tuple[int, int]) -> None:
+    encoded = kind.encode(weight(*shape))
+    constants = kind.constants(weight(*shape))
+    assert encoded.keys() == constants.keys() | {"weight"}
+    assert all(torch.equal(constants[name], encoded[name]) for name in constants)
 
 
 @every_kind
@@ -105,6 +115,10 @@ def test_constants_that_do_not_fit_the_weight_are_refused_before_they_are_read(
         read(tensors)
         with pytest.raises(ValueError, match=r"fit each other|each row"):
             read(damaged)
+
+
+def test_the_bits_that_settings_may_name_are_those_that_have_a_precision() -> None:
+    assert set(precisions(QuantizeConfig())) == set(get_args(Bits))
 
 
 @pytest.mark.parametrize(("int8", "kind"), [("weight_only", Int8), ("llm_int8", LlmInt8)])
