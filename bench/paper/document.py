@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.paper.claims import Claim, claims
+from bench.paper.methods import OURS_FREE
 from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH
 from bench.paper.reasons import reasons
 from bench.paper.report import PaperReport
@@ -104,7 +105,8 @@ def _measured(report: PaperReport) -> str:
         "evaluations on held-back text. That is far from LLM-Pruner's two epochs of batch 64, for all alike.",
         "- LLM-Pruner, QPruner1, 2 and 3 are the presets of these names: LLM-Pruner's pruning and cross-entropy. Ours "
         'is the preset "best": it learns from the dense model\'s predictions; "learning from text" is the same but for '
-        'that; "given only bytes" chooses the ratio of pruning itself.',
+        'that; "given only bytes" is pruned by the smallest ratio at which the budget holds at the lowest precision'
+        f"{_nothing_pruned(report)}.",
         "- Equal bytes: half way between all layers at NF4 and all at INT8 of the model that LLM-Pruner's pruning "
         "leaves, with 16-bit embeddings and adapters of rank 8. QPruner1 has the bytes of uniform NF4, LLM-Pruner "
         "those of 16 bits, its adapters merged.",
@@ -132,6 +134,11 @@ def _measured(report: PaperReport) -> str:
     return "\n".join(lines)
 
 
+def _nothing_pruned(report: PaperReport) -> str:
+    removed = [row.removed for row in report.rows if row.method == OURS_FREE.name]
+    return ", here 0%" if removed and not any(removed) else ""
+
+
 def _tuning(report: PaperReport) -> str:
     if not report.tuning:
         return f"The learning rate of all methods is {report.learning_rate:g}, as given."
@@ -147,10 +154,11 @@ def _searches(report: PaperReport) -> str:
         f"On the model that ours pruned by {report.amounts.search_ratio:.0%}, in the same bytes, "
         f"{report.amounts.search_share:.0%} of the way from NF4 to INT8, each with the fitted modules that the "
         "quantize stage writes. Each is charged what it needs of scoring, and that modules are fitted, though that is "
-        "done once for all; what a stage takes beside its trials is put before the first. QPruner3's search chooses "
-        "among 4 and 8 bits for layers by the loss after a brief recovery, the others among 4, 8 and 16 with the "
-        "embeddings by divergence. Perplexity of the best so far, by each search's own measure, is of the model with "
-        "its first adapters, before recovery."
+        'done once for all; "mutual information only" is not charged for fitting, as it chooses its one allocation '
+        "without. What a stage takes beside its trials is put before the first. QPruner3's search chooses among 4 and "
+        "8 bits for layers by the loss after a brief recovery, the others among 4, 8 and 16 with the embeddings by "
+        "divergence. Perplexity of the best so far, by each search's own measure, is of the model with its first "
+        "adapters, before recovery."
     )
 
 

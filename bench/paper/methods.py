@@ -63,7 +63,8 @@ class Setup:
     learning_rate: float
 
     def config(self, method: Method, ratio: float, seed: int, budget: int) -> CompressionConfig:
-        """The run of ``method`` that is pruned by ``ratio`` or, where it is free, by what ``budget`` bytes make best.
+        """The run of ``method`` that is pruned by ``ratio`` or, where it is free, by the smallest at which ``budget``
+        holds at the lowest precision.
 
         Raises:
             InvalidConfigError: a setting is out of its range.

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from bench.fitted_layers import fitted_modules
 from bench.paper.measured import window_losses
 from bench.paper.methods import EVERYTHING, INFORMATION, OURS, QUANTIZING, TRIED, Setup
 from bench.paper.rows import SearchRow, SpeedRow, TrialPoint
@@ -18,18 +19,10 @@ from bench.paper.stages import FinishedStages, StageRunner
 from bench.trial_speed import measure_speed
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
-from qpruner_core.data import PreparedData
-from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.export.stage import link_tree
-from qpruner_core.models import load_model
 from qpruner_core.models.families import family_of
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
-from qpruner_core.planning import make_plan
 from qpruner_core.presets import PRESETS
-from qpruner_core.quantize.groups import precision_groups
-from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
-from qpruner_core.stage import StageContext
-from qpruner_core.stage_store import StageStore
+from qpruner_core.quantize.precision_bank import PrecisionBank
 
 SEARCH_OURS = "ours"
 SEARCH_PAPER = "QPruner3"
@@ -40,11 +33,13 @@ _SPEED_TRIALS = 3
 
 @dataclass(frozen=True)
 class Search:
-    """A way to search; ``allocate``: settings that differ from ours; ``uses``: parts of the score stage it needs."""
+    """A way to search; ``allocate`` and ``score``: settings that differ from ours; ``uses``: parts of the score stage
+    that it needs."""
 
     name: str
     uses: tuple[str, ...]
     allocate: dict[str, Any] = field(default_factory=dict)
+    score: dict[str, Any] = field(default_factory=dict)
     paper: bool = False
 
     @property
@@ -59,9 +54,10 @@ SEARCHES = (
     Search("plain Gaussian process", TRIED, {"prior": "none"}),
     Search("random", (QUANTIZING,), {"search": "random"}),
     Search("mutual information only", INFORMATION, {"search": "mutual_information"}),
-    Search("knapsack only", EVERYTHING, {"search": "knapsack"}),
+    Search("Fisher knapsack only", EVERYTHING, {"search": "knapsack"}),
+    Search("KL knapsack only", EVERYTHING, {"search": "knapsack"}, {"sensitivity": "divergence"}),
 )
-"""The first and the last four choose among the same allocations; the paper's knows layers at 4 or 8 bits."""
+"""The first and the last five choose among the same allocations; the paper's knows layers at 4 or 8 bits."""
 
 
 class SearchComparison:
@@ -110,7 +106,8 @@ class SearchComparison:
             changes |= {"trials": amounts.compared_trials, "recovery_steps": amounts.compared_steps}
         allocate = type(config.allocate).model_validate(config.allocate.model_dump() | changes)
         finetune = config.finetune.model_copy(update={"loss": "cross_entropy"}) if search.paper else config.finetune
-        return config.model_copy(update={"allocate": allocate, "finetune": finetune})
+        score = type(config.score).model_validate(config.score.model_dump() | search.score)
+        return config.model_copy(update={"allocate": allocate, "score": score, "finetune": finetune})
 
     def _stages(self, search: Search) -> FinishedStages:
         return StageRunner(self._cell.folder).run(search.folder, self._config(search), "allocate")
@@ -153,15 +150,7 @@ class SearchComparison:
 
     def _bank(self, stages: FinishedStages, config: CompressionConfig) -> tuple[PreTrainedModel, PrecisionBank]:
         """The pruned model of ``stages``, and its modules at the values that its trials had."""
-        model = load_model(stages.work / "prune" / "model")
-        groups = precision_groups(model, family_of(model), config.allocate)
-        dense = read_config(self._run.source.directory / CONFIG_FILE)
-        context = StageContext(
-            stage="allocate", config=config, source=self._run.source, dataset_sha256="",
-            plan=make_plan(config, dense), data=_fitted_before, store=StageStore(stages.work), emit=ignore_event,
-            cancel=CancelToken(),
-        )  # fmt: skip
-        return model, fitted_bank(context, model, groups, lambda done: None)
+        return fitted_modules(stages, config, self._run.source)
 
 
 def improvements(trials: Sequence[TrialPoint]) -> list[int]:
@@ -171,7 +160,3 @@ def improvements(trials: Sequence[TrialPoint]) -> list[int]:
         if not trial.stopped_early and (not found or trial.loss < trials[found[-1]].loss):
             found.append(index)
     return found
-
-
-def _fitted_before() -> PreparedData:
-    raise RuntimeError("The score stage has left no fits of some modules.")

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import qpruner_core.allocate.search as search_module
 from qpruner_core.allocate.answer import answer
 from qpruner_core.allocate.candidates import candidates
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.allocate.process import Floats
 from qpruner_core.allocate.search import FRONT, AllocationSearch
 from qpruner_core.allocate.seeds import at_random, by_mutual_information, uniform
 from qpruner_core.allocate.space import Allocation, SearchSpace
@@ -130,6 +135,34 @@ def test_hopeless_trials_end_on_the_screening_text_and_are_never_the_best() -> N
     assert {trial.sequences for trial in trials if not trial.stopped_early} == {8}
     assert not search.best.stopped_early
     assert not any(trial.stopped_early for trial in pareto_front(trials))
+
+
+class Foretold:
+    """Stands for the process. The best loss is 1, and its logarithm 0: everything at 4 bits is expected far above that,
+    but who knows, and anything else right there. Expected improvement: 0.013 and 0.015."""
+
+    def __init__(self, *of: object) -> None: ...
+
+    def fit(self, *observations: object) -> None: ...
+
+    def predict(self, bits: Sequence[Allocation]) -> tuple[Floats, Floats]:
+        low = np.array([set(one) == {4} for one in bits])
+        return np.where(low, 1.0, 0.0), np.where(low, 0.62, 0.05)
+
+
+@pytest.mark.parametrize(("screening_sequences", "low_first"), [(2, True), (8, False)])
+def test_what_screening_will_probably_end_is_tried_before_what_promises_a_little_more(
+    screening_sequences: int, low_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = space_of(share=0.5, embeddings=False)
+    low, other = space.smallest, (8, *space.smallest[1:])
+    monkeypatch.setattr(search_module, "Process", Foretold)
+    monkeypatch.setattr(search_module, "candidates", lambda *of: [other, low])
+    settings = AllocateConfig(calibration_sequences=8, screening_sequences=screening_sequences)
+    search = AllocationSearch(space, scores_of(space), settings, seed=0)
+    trials = search.run(partial(map, measured_by(lambda bits: 1.0)), lambda trial: None)
+    chosen = [trial.bits for trial in trials if trial.origin == "bayesian"]
+    assert chosen == ([low, other] if low_first else [other, low])
 
 
 def test_a_budget_for_the_smallest_allocation_alone_ends_after_it() -> None:
