@@ -1,20 +1,20 @@
-"""What a model loses on held-out text when some of its layers are NF4, each allocation measured once and kept."""
+"""What a model loses on held-out text when its layers have some bits, each allocation measured once and kept."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
-from transformers import PreTrainedModel
+from torch.nn.functional import cross_entropy
 
-from qpruner_core.models.families import Family, linear_weight, set_linear_weight
-from qpruner_core.precisions import precisions
-from qpruner_core.quantize.config import QuantizeConfig
+from bench.fitted_layers import FittedLayers
+from qpruner_core.models.families import family_of
+from qpruner_core.score.divergence import Reference
 from qpruner_core.score.prefix import PrefixForward
 
 LOW, HIGH = 4, 16
@@ -34,56 +34,49 @@ class Loss(BaseModel):
 
 
 class AllocationLoss:
-    """Measures ``model`` on ``windows [windows, length]`` (token ids) with each layer in 4 (NF4) or 16 bits.
+    """Measures the layers of ``fitted`` on ``windows [windows, length]`` (token ids).
 
-    What was measured is kept in the JSON-lines ``file`` as soon as it exists, and not measured again.
+    What was measured is kept in ``folder`` as soon as it exists, and not measured again: in a file of JSON lines whose
+    name is a digest of the modules and the windows.
     """
 
-    def __init__(self, model: PreTrainedModel, family: Family, windows: torch.Tensor, file: Path) -> None:
-        self._forward = PrefixForward(model, family, windows, capacity=_PREFIX_BYTES)
-        self._windows, self._file = windows, file
-        self._modules = [
-            [layer.get_submodule(path) for path in family.linear_paths(layer)] for layer in family.decoder_layers(model)
-        ]
-        nf4 = precisions(QuantizeConfig())[LOW]
-        self._weights = {HIGH: [[linear_weight(module) for module in layer] for layer in self._modules]}
-        self._weights[LOW] = [
-            [nf4.decode(nf4.encode(weight.to(torch.bfloat16))).to(weight.dtype) for weight in layer]
-            for layer in self._weights[HIGH]
-        ]
-        self._reference: list[torch.Tensor] = []
-        self._known = _read(file)
+    def __init__(self, fitted: FittedLayers, windows: torch.Tensor, folder: Path) -> None:
+        self._bank, self._windows = fitted.bank, windows
+        self._forward = PrefixForward(fitted.model, family_of(fitted.model), windows, capacity=_PREFIX_BYTES)
+        self._references: list[Reference] = []
+        self._file = folder / f"losses-{_digest(fitted.key, windows)}.jsonl"
+        self._known = _read(self._file)
 
     @property
     def layers(self) -> int:
         """The layers of the model."""
-        return len(self._modules)
+        return len(self._bank.groups)
 
     def __call__(self, bits: Sequence[int]) -> Loss:
         """The loss with ``bits[i]`` in layer ``i``."""
         key = tuple(bits)
         if key not in self._known:
-            if not self._reference:
-                every = self._logits((HIGH,) * self.layers)
-                self._reference = [log_softmax(logits.float(), dim=-1) for logits in every]
-            self._known[key] = self._compare(self._logits(key))
+            if not self._references:
+                self._references = [Reference(logits) for logits in self._logits((HIGH,) * self.layers)]
+            self._known[key] = self._measure(key)
             _append(self._file, key, self._known[key])
         return self._known[key]
 
-    def _logits(self, bits: tuple[int, ...]) -> list[torch.Tensor]:
-        for layer, bit in enumerate(bits):
-            for module, weight in zip(self._modules[layer], self._weights[bit][layer], strict=True):
-                set_linear_weight(module, weight)
-        return [self._forward.logits(index, (0, *bits)) for index in range(len(self._windows))]
+    def _logits(self, bits: tuple[int, ...]) -> Iterator[torch.Tensor]:
+        self._bank.apply(bits)
+        for index in range(len(self._windows)):
+            yield self._forward.logits(index, self._bank.states())
 
-    def _compare(self, every: list[torch.Tensor]) -> Loss:
+    def _measure(self, bits: tuple[int, ...]) -> Loss:
         divergence = loss = 0.0
-        for window, logits, expected in zip(self._windows, every, self._reference, strict=True):
-            actual = log_softmax(logits.float(), dim=-1)
-            divergence += kl_div(actual, expected, reduction="batchmean", log_target=True).item()
-            loss += cross_entropy(actual[:-1], window[1:]).item()
-        count = len(self._windows)
-        return Loss(divergence=divergence / count, log_perplexity=loss / count)
+        for window, reference, logits in zip(self._windows, self._references, self._logits(bits), strict=True):
+            divergence += reference.divergence(logits) / len(window)
+            loss += cross_entropy(logits[:-1].float(), window[1:]).item()
+        return Loss(divergence=divergence / len(self._windows), log_perplexity=loss / len(self._windows))
+
+
+def _digest(key: str, windows: torch.Tensor) -> str:
+    return hashlib.sha256(key.encode() + windows.numpy().tobytes()).hexdigest()[:12]
 
 
 def _read(file: Path) -> dict[tuple[int, ...], Loss]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from statistics import median
+
 from pydantic import BaseModel
 
+from bench.best_estimator import best_estimators, chance_bound
 from bench.estimator_error import EstimatorError
-from bench.layer_order import LayerEffects, LayerOrder
+from bench.fitted_layers import how_fitted
+from bench.layer_order import CHANCE, LayerEffects, LayerOrder
 from bench.report import Machine
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.information import ESTIMATORS
 
@@ -31,6 +37,7 @@ the true log p(y|x) / p(y) over 50,000 samples.
 {model}, pruned by {ratio:.0%} with the product's defaults; {layers} layers. Scores are measured on {sequences}
 sequences of {length} tokens of {calibration}, effects on {tokens} tokens of {evaluated}: perplexity {dense:.2f} in 16
 bits, {low:.2f} with every layer NF4 (divergence {low_divergence:.3f} nats a token).
+NF4 modules are {fitted}.
 
 - **NF4 alone**: rank correlation (Spearman) of the scores with what NF4 in that layer alone costs, in KL divergence
   from the 16-bit model and, in brackets, in log perplexity.
@@ -38,9 +45,12 @@ bits, {low:.2f} with every layer NF4 (divergence {low_divergence:.3f} nats a tok
 - **depth**: with the number of the layer. **other text**: with the same scores on as many other sequences.
 - **half**: perplexity and divergence of the model with the better half of the layers in 16 bits, the others NF4.
 
-With {layers} layers, a correlation of an order without any sense is within ±{chance:.2f} in 95 of 100 cases.
+With {layers} layers, a correlation of an order without any sense is within ±{chance:.2f} in 95 of 100 cases. For chance
+there are the medians of {draws} random orders.
 
 {orders}
+
+{best}
 
 ## Every layer
 
@@ -70,6 +80,7 @@ class Report(BaseModel):
     errors: list[EstimatorError]
     effects: LayerEffects
     orders: list[LayerOrder]
+    quantize: QuantizeConfig
 
 
 def page(report: Report) -> str:
@@ -80,7 +91,8 @@ def page(report: Report) -> str:
         ratio=limits.ratio, layers=layers, sequences=limits.calibration_sequences, length=limits.calibration_length,
         calibration=limits.calibration_text, tokens=limits.tokens, evaluated=limits.evaluated_text,
         dense=effects.dense.perplexity, low=effects.low.perplexity, low_divergence=effects.low.divergence,
-        chance=1.96 / (layers - 1) ** 0.5, errors=_errors(report.errors), orders=_orders(report.orders),
+        fitted=how_fitted(report.quantize), chance=chance_bound(layers), draws=len(_draws(report.orders)),
+        errors=_errors(report.errors), orders=_orders(report.orders), best=best_estimators(report.orders),
         layer_table=_layers(report),
     )  # fmt: skip
 
@@ -96,19 +108,31 @@ def _errors(rows: list[EstimatorError]) -> str:
 
 def _orders(orders: list[LayerOrder]) -> str:
     lines = [_header("order", "NF4 alone", "16 bits alone", "depth", "other text", "half: perplexity", "divergence")]
-    for order in orders:
-        lines.append(
-            _line(
-                order.name,
-                f"{order.alone:+.2f} ({order.alone_on_loss:+.2f})",
-                f"{order.spared:+.2f} ({order.spared_on_loss:+.2f})",
-                f"{order.depth:+.2f}",
-                "" if order.repeated is None else f"{order.repeated:+.2f}",
-                f"{order.half.perplexity:.2f}",
-                f"{order.half.divergence:.4f}",
-            )
-        )
-    return "\n".join(lines)
+    draws = _draws(orders)
+    lines += [_order(order.name, [order]) for order in orders if order not in draws]
+    return "\n".join([*lines, _order(CHANCE, draws)])
+
+
+def _draws(orders: list[LayerOrder]) -> list[LayerOrder]:
+    return [order for order in orders if order.name.startswith(CHANCE)]
+
+
+def _order(name: str, orders: list[LayerOrder]) -> str:
+    """The line of an order; of several their medians."""
+
+    def middle(value: Callable[[LayerOrder], float]) -> float:
+        return median(map(value, orders))
+
+    repeated = [order.repeated for order in orders if order.repeated is not None]
+    return _line(
+        name,
+        f"{middle(lambda order: order.alone):+.2f} ({middle(lambda order: order.alone_on_loss):+.2f})",
+        f"{middle(lambda order: order.spared):+.2f} ({middle(lambda order: order.spared_on_loss):+.2f})",
+        f"{middle(lambda order: order.depth):+.2f}",
+        f"{median(repeated):+.2f}" if repeated else "",
+        f"{middle(lambda order: order.half.perplexity):.2f}",
+        f"{middle(lambda order: order.half.divergence):.4f}",
+    )
 
 
 def _layers(report: Report) -> str:

@@ -2,7 +2,8 @@
 
     python -m bench.sensitivity --data PATH
 
-writes docs/benchmarks/sensitivity.{md,json}. The pruned model is kept in --work-dir; all else takes minutes.
+writes docs/benchmarks/sensitivity.{md,json}. The pruned model, its fitted layers and their losses are kept in
+--work-dir; all else takes minutes.
 """
 
 from __future__ import annotations
@@ -15,36 +16,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from bench.allocation_loss import HIGH, LOW, AllocationLoss
+from bench.fitted_layers import fitted_layers
 from bench.report import this_machine
 from bench.sensitivity_report import Allocation, Effect, Score, SensitivityReport, render, speed_line
-from bench.texts import Texts, calibration_windows, evaluated_windows, read_texts
+from bench.texts import calibration_windows, evaluated_windows, read_texts
 from bench.trial_speed import measure_speed
-from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.seeds import at_random
 from qpruner_core.allocate.space import SearchSpace
+from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import QPrunerError
-from qpruner_core.models import load_model, load_tokenizer, resolve_model
-from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models import load_tokenizer, resolve_model
 from qpruner_core.models.families import family_of
-from qpruner_core.precisions import precisions
-from qpruner_core.prune.config import PruneConfig
-from qpruner_core.prune.pruning import prune_to_ratio
-from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.config import ScoreConfig
-from qpruner_core.score.divergence import Divergence, Reference
+from qpruner_core.score.divergence import Divergence
 from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
-from qpruner_core.score.prefix import PrefixForward
 from qpruner_core.score.sensitivity import divergence_sensitivity, each_alone, lowest_context, mean_of
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/sensitivity.md")
-_LENGTH = 256
+_LENGTH: int = CompressionConfig.model_fields["sequence_length"].default
+_BITS = (LOW, 8, HIGH)
 _PREFIX_BYTES = 2**28
 _SHARES = (0.1, 0.25, 0.5)
 """Budgets of the random allocations, between all layers at 4 and all at 16 bits."""
@@ -85,71 +82,40 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(options: argparse.Namespace) -> SensitivityReport:
     texts = read_texts(options.data)
-    directory = _pruned(options, texts)
-    tokenizer = load_tokenizer(directory)
-    model = load_model(directory)
-    calibration = calibration_windows(
-        tokenizer, next(iter(texts.calibration.values())), sequences=options.sequences, length=_LENGTH
-    )
+    documents = next(iter(texts.calibration.values()))
+    print("pruning and fitting the layers", flush=True)
+    fitted = fitted_layers(options.model, options.ratio, documents, _BITS, options.work_dir)
+    model, bank, config = fitted.model, fitted.bank, fitted.config
+    tokenizer = load_tokenizer(resolve_model(options.model, SourcePolicy()).directory)
+    calibration = calibration_windows(tokenizer, documents, sequences=options.sequences, length=_LENGTH)
     name, text = next(iter(texts.evaluated.items()))
     held_out = evaluated_windows(tokenizer, text, options.sequences * 2 * _LENGTH, name)[:, :_LENGTH]
-    settings = AllocateConfig(granularity="layer", embeddings=False)
-    memory = MemoryModel(model.config, family_of(model), QuantizeConfig(), settings)
-    bank = PrecisionBank(
-        model, memory.groups, kinds=precisions(QuantizeConfig()), capacity=2**40, on_group=_shown("quantized groups")
-    )
+    memory = MemoryModel(model.config, family_of(model), config.quantize, config.allocate)
     scores = _scores(model, bank, calibration, options.samples)
-    truth = HeldOut(model, bank, held_out)
+    truth = HeldOut(AllocationLoss(fitted, held_out, options.work_dir))
+    effects = _effects(truth)
+    allocations = _allocations(memory, truth, options.allocations)
+    bank.apply(truth.highest)
     return SensitivityReport(
         model=options.model, ratio=options.ratio, sequences=options.sequences, length=_LENGTH,
-        samples=options.samples, text=name, machine=this_machine(), scores=scores,
-        groups=[group.name for group in memory.groups],
-        effects=_effects(bank, truth),
-        allocations=_allocations(bank, memory, truth, options.allocations),
+        samples=options.samples, text=name, machine=this_machine(), quantize=config.quantize, scores=scores,
+        groups=[group.name for group in bank.groups], effects=effects, allocations=allocations,
         speed=measure_speed(model, bank, memory, calibration, options.trials, _shown("trials")),
     )  # fmt: skip
 
 
-def _pruned(options: argparse.Namespace, texts: Texts) -> Path:
-    """The directory of the model pruned by today's defaults; pruned once and kept."""
-    directory = Path(options.work_dir) / f"pruned-{options.ratio}"
-    if not directory.exists():
-        source = resolve_model(options.model, SourcePolicy()).directory
-        model, settings = load_model(source), PruneConfig()
-        calibration = calibration_windows(
-            load_tokenizer(source), next(iter(texts.calibration.values())),
-            sequences=settings.calibration_sequences, length=_LENGTH,
-        )  # fmt: skip
-        pruned, _ = prune_to_ratio(model, family_of(model), settings, options.ratio, calibration, consume=True)
-        partial = directory.with_suffix(".part")
-        write_model(pruned, family_of(pruned), partial, tokenizer_from=source)
-        partial.rename(directory)
-    return directory
-
-
 class HeldOut:
-    """What the model, as its bank has it now, does on text that calibrated nothing: ``windows [windows, length]``."""
+    """What allocations do by ``loss``, against the model in 16 bits."""
 
-    def __init__(self, model: PreTrainedModel, bank: PrecisionBank, windows: torch.Tensor) -> None:
-        self._bank, self._windows = bank, windows
-        bank.apply([16] * len(bank.groups))  # scores leave it at the last bits that they tried
-        self._forward = PrefixForward(model, family_of(model), windows, capacity=_PREFIX_BYTES)
-        self._references = [Reference(self._forward.logits(index)) for index in range(len(windows))]
-        self._before = self._measure().log_perplexity
+    def __init__(self, loss: AllocationLoss) -> None:
+        self._loss = loss
+        self.highest = (HIGH,) * loss.layers
+        self._before = loss(self.highest).log_perplexity
 
     def __call__(self, bits: Sequence[int]) -> Effect:
-        """The KL divergence from the 16-bit model, and the rise of log perplexity, in nats per token."""
-        self._bank.apply(bits)
-        found = self._measure()
+        """The KL divergence, and the rise of log perplexity, in nats per token."""
+        found = self._loss(bits)
         return Effect(divergence=found.divergence, log_perplexity=found.log_perplexity - self._before)
-
-    def _measure(self) -> Effect:
-        divergence = loss = 0.0
-        for index, (window, reference) in enumerate(zip(self._windows, self._references, strict=True)):
-            logits = self._forward.logits(index, self._bank.states())
-            divergence += reference.divergence(logits) / len(window)
-            loss += cross_entropy(logits[:-1].float(), window[1:]).item()
-        return Effect(divergence=divergence / len(self._windows), log_perplexity=loss / len(self._windows))
 
 
 def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tensor, samples: int) -> dict[str, Score]:
@@ -158,7 +124,7 @@ def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tens
         model, family_of(model), calibration, ScoreConfig(), seed=0, on_layer=_shown("mutual information")
     )
     # It knows layers, not precisions: what a layer tells of the prediction, for every bit that it lacks
-    sensitivity = [{bits: value * (16 - bits) for bits in (4, 8, 16)} for value in information]
+    sensitivity = [{bits: value * (HIGH - bits) for bits in _BITS} for value in information]
     found = {"mutual information": Score(sensitivity=sensitivity, seconds=time.perf_counter() - started)}
     started = time.perf_counter()
     sensitivity = fisher_sensitivity(model, bank, calibration, samples=samples, seed=0, on_piece=_shown("Fisher"))
@@ -176,19 +142,20 @@ def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tens
     return found
 
 
-def _effects(bank: PrecisionBank, truth: HeldOut) -> list[dict[int, Effect]]:
-    shown, count = _shown("effects"), len(bank.groups)
-    found: list[dict[int, Effect]] = [{} for _ in bank.groups]
+def _effects(truth: HeldOut) -> list[dict[int, Effect]]:
+    shown, count = _shown("effects"), len(truth.highest)
+    found: list[dict[int, Effect]] = [{} for _ in truth.highest]
     for done, index in enumerate(reversed(range(count))):
-        for bits in (4, 8):
-            found[index][bits] = truth([bits if other == index else 16 for other in range(count)])
+        for bits in _BITS:
+            if bits != HIGH:
+                found[index][bits] = truth([bits if other == index else HIGH for other in range(count)])
         shown(done + 1, count)
     return found
 
 
-def _allocations(bank: PrecisionBank, memory: MemoryModel, truth: HeldOut, count: int) -> list[Allocation]:
+def _allocations(memory: MemoryModel, truth: HeldOut, count: int) -> list[Allocation]:
     generator, shown = random.Random(0), _shown("random allocations")  # noqa: S311 - a sample, not a secret
-    least, most = (memory.total([bits] * len(memory.groups)) for bits in (4, 16))
+    least, most = (memory.total([bits] * len(memory.groups)) for bits in (LOW, HIGH))
     found = []
     for share in _SHARES:
         for _ in range(count):
@@ -196,7 +163,6 @@ def _allocations(bank: PrecisionBank, memory: MemoryModel, truth: HeldOut, count
             bits = at_random(space, generator)
             found.append(Allocation(share=share, bits=bits, effect=truth(bits)))
             shown(len(found), count * len(_SHARES))
-    bank.apply([16] * len(bank.groups))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Seconds of a trial of the search, against quantizing the model anew and evaluating it on the same tokens."""
+"""Seconds of a trial of the search, against rounding the model anew and evaluating it on the same tokens."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def measure_speed(
 
 
 def _quantize(model: PreTrainedModel, bank: PrecisionBank, bits: Sequence[int]) -> dict[str, nn.Module]:
-    """Put the quantized modules of an allocation into ``model``; the modules that were there."""
+    """Put modules of an allocation, rounded to the nearest, into ``model``; the modules that were there."""
     before = {}
     for name, bit in bits_by_module(bank.groups, bits).items():
         module = before[name] = model.get_submodule(name)

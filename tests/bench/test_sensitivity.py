@@ -35,10 +35,11 @@ def test_every_score_and_effect_of_every_layer_is_measured_and_the_page_tells_th
     assert sorted(allocation.share for allocation in report.allocations) == [0.1, 0.1, 0.25, 0.25, 0.5, 0.5]
     page = document.read_text()
     assert all(f"| {name} |" in page for name in SCORES)
-    assert "times as fast as quantizing anew" in page
+    assert "rounding: error_feedback" in page
+    assert "times as fast as rounding to the nearest anew" in page
 
 
-def test_each_way_is_timed_as_often_and_quantizing_is_a_part_of_making_anew(document: Path) -> None:
+def test_each_way_is_timed_as_often_and_rounding_is_a_part_of_making_anew(document: Path) -> None:
     speed = SensitivityReport.model_validate_json(document.with_suffix(".json").read_bytes()).speed
 
     assert len(speed.trial) == len(speed.screening) == len(speed.anew) == 3
