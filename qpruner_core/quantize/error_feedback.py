@@ -18,11 +18,11 @@ _BLOCK = 32
 _STACKED = 2**23
 """Weights that are rounded together, unless one module alone has more."""
 
-Rounded = tuple[torch.Tensor, Precision]
+Unrounded = tuple[torch.Tensor, Precision]
 """A weight ``[out, in]`` and the precision that it is to be rounded to."""
 
 
-def encode_with_feedback(weights: Sequence[Rounded], moments: InputMoments) -> list[Tensors]:
+def encode_with_feedback(weights: Sequence[Unrounded], moments: InputMoments) -> list[Tensors]:
     """Quantize each of ``weights`` so that the error of its output is small: ``E‖(W − Q)·x‖²`` over the inputs ``x``,
     which are the same for all.
 
@@ -30,23 +30,23 @@ def encode_with_feedback(weights: Sequence[Rounded], moments: InputMoments) -> l
     columns that are still to be rounded, each as its inputs go together with those of the first. Where the moments are
     all zero, weights are rounded to the nearest.
     """
+    members: list[_Member] = []
     found: dict[int, Tensors] = {}
-    stackable: list[_Row] = []
     for index, (weight, precision) in enumerate(weights):
         constants = precision.constants(weight)
         grid = precision.grid(constants)
         if grid is None or not moments.any:
             found[index] = precision.encode(weight)
         else:
-            stackable.append(_Row(index, weight, precision, constants, grid))
-    for stack in _stacks(stackable):
-        for row, codes in zip(stack, _round(stack, moments), strict=True):
-            found[row.index] = row.precision.with_codes(row.constants, codes)
+            members.append(_Member(index, weight, precision, constants, grid))
+    for stack in _stacks(members):
+        for member, codes in zip(stack, _round(stack, moments), strict=True):
+            found[member.index] = member.precision.with_codes(member.constants, codes)
     return [found[index] for index in range(len(weights))]
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Member:
     """A weight of a stack, and what its entries can be."""
 
     index: int
@@ -56,28 +56,29 @@ class _Row:
     grid: Grid
 
 
-def _stacks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """``rows`` that are rounded together; those of a precision follow each other."""
-    stack: list[_Row] = []
-    for row in sorted(rows, key=lambda row: row.precision.bits):
-        if stack and sum(other.weight.numel() for other in stack) + row.weight.numel() > _STACKED:
+def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
+    """``members`` that are rounded together; those of a precision follow each other."""
+    stack: list[_Member] = []
+    for member in sorted(members, key=lambda member: member.precision.bits):
+        if stack and sum(other.weight.numel() for other in stack) + member.weight.numel() > _STACKED:
             yield stack
             stack = []
-        stack.append(row)
+        stack.append(member)
     if stack:
         yield stack
 
 
-def _round(stack: Sequence[_Row], moments: InputMoments) -> list[torch.Tensor]:
+def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor]:
     """Numbers of the levels (``[out, in]``) of every weight of the ``stack``."""
     order = moments.order
     # Columns lie together as rows: each is read and written on its own
-    columns = torch.cat([row.weight.float().index_select(1, order).T for row in stack], dim=1)
-    scale = torch.cat([row.grid.scale.expand(row.weight.shape).index_select(1, order).T for row in stack], dim=1)
-    sizes = [len(row.weight) for row in stack]
+    columns = torch.cat([member.weight.float().index_select(1, order).T for member in stack], dim=1)
+    scales = (member.grid.scale.expand(member.weight.shape) for member in stack)
+    scale = torch.cat([each.index_select(1, order).T for each in scales], dim=1)
+    sizes = [len(member.weight) for member in stack]
     grids: dict[int, tuple[Grid, int]] = {}  # bits -> grid, and its columns' width
-    for row, size in zip(stack, sizes, strict=True):
-        grids[row.precision.bits] = row.grid, grids.get(row.precision.bits, (row.grid, 0))[1] + size
+    for member, size in zip(stack, sizes, strict=True):
+        grids[member.precision.bits] = member.grid, grids.get(member.precision.bits, (member.grid, 0))[1] + size
     rounded = _round_columns(columns, scale, list(grids.values()), moments.inverse_root)
     codes = torch.empty_like(rounded)
     codes[order] = rounded
@@ -96,10 +97,8 @@ def _round_columns(
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
     values, numbers, levels = (torch.empty_like(columns[0]) for _ in range(3))
     widths = [width for _, width in grids]
-    each_grid = zip(
-        (grid for grid, _ in grids), *(whole.split(widths) for whole in (values, numbers, levels)), strict=True
-    )
-    parts = list(each_grid)
+    views = (whole.split(widths) for whole in (values, numbers, levels))
+    parts = list(zip((grid for grid, _ in grids), *views, strict=True))
     count = len(columns)
     for start in range(0, count, _BLOCK):
         block = slice(start, min(start + _BLOCK, count))
