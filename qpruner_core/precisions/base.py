@@ -16,7 +16,8 @@ Tensors = dict[str, torch.Tensor]
 TINY = torch.finfo(torch.float32).tiny
 """What a scale of zero counts as."""
 _AT_ONCE = 4096
-"""Values that are compared with all levels at once: what fits a processor's cache."""
+_AT_ONCE_ON_GPU = 2**22
+"""Values that are compared with all levels at once: what fits a processor's cache, and what keeps a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Grid:
     def rounded(self, weight: torch.Tensor) -> torch.Tensor:
         """The float32 ``weight [out, in]`` with each entry at its nearest level."""
         values = (weight / self.scale.clamp(min=TINY)).flatten()
-        levels = torch.cat([self.at(self.nearest(part)) for part in values.split(_AT_ONCE)])
+        at_once = _AT_ONCE_ON_GPU if values.is_cuda else _AT_ONCE
+        levels = torch.cat([self.at(self.nearest(part)) for part in values.split(at_once)])
         return levels.view(weight.shape) * self.scale
 
     @cached_property

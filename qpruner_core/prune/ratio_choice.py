@@ -43,7 +43,10 @@ def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
             "The ratio is the one of these that leaves the predictions nearest to the dense model's at the precisions "
             f"that are best for it in the budget, by KL divergence in nats per token: {tried}."
         )
-    return "The ratio is the smallest at which the budget holds with everything at its lowest precision."
+    needed = "the smallest at which the budget holds with everything at its lowest precision"
+    if settings.remove_layers:
+        return f"The ratio is what the removed layers make up, or {needed} if that is more."
+    return f"The ratio is {needed}, all layers being cut alike."
 
 
 def choose_ratio(

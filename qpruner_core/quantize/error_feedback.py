@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 
 from qpruner_core.precisions import Grid, Precision, Tensors
 from qpruner_core.precisions.base import TINY
 from qpruner_core.quantize.input_moments import InputMoments
 
 _BLOCK = 32
+_WIDTH = 32
+"""Outputs that each weight has a multiple of while it is rounded."""
 _STACKED = 2**23
 """Weights that are rounded together, unless one module alone has more."""
 
@@ -69,20 +72,32 @@ def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
 
 
 def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor]:
-    """Numbers of the levels (``[out, in]``) of every weight of the ``stack``."""
+    """Numbers of the levels (``[out, in]``) of every weight of the ``stack``.
+
+    Whatever else is in the stack: processors add in another order where a width is not a multiple of theirs, so outputs
+    of zeros fill each weight up.
+    """
     order = moments.order
+    padding = [-len(member.weight) % _WIDTH for member in stack]
     # Columns lie together as rows: each is read and written on its own
-    columns = torch.cat([member.weight.float().index_select(1, order).T for member in stack], dim=1)
-    scales = (member.grid.scale.expand(member.weight.shape) for member in stack)
-    scale = torch.cat([each.index_select(1, order).T for each in scales], dim=1)
-    sizes = [len(member.weight) for member in stack]
+    columns, scale = (
+        torch.cat(
+            [pad(each.index_select(1, order).T, (0, more)) for each, more in zip(wholes, padding, strict=True)], 1
+        )
+        for wholes in (
+            [member.weight.float() for member in stack],
+            [member.grid.scale.expand(member.weight.shape) for member in stack],
+        )
+    )
+    sizes = [len(member.weight) + more for member, more in zip(stack, padding, strict=True)]
     grids: dict[int, tuple[Grid, int]] = {}  # bits -> grid, and its columns' width
     for member, size in zip(stack, sizes, strict=True):
         grids[member.precision.bits] = member.grid, grids.get(member.precision.bits, (member.grid, 0))[1] + size
     rounded = _round_columns(columns, scale, list(grids.values()), moments.inverse_root)
     codes = torch.empty_like(rounded)
     codes[order] = rounded
-    return [part.T.contiguous() for part in codes.split(sizes, dim=1)]
+    parts = zip(stack, codes.split(sizes, dim=1), strict=True)
+    return [part[:, : len(member.weight)].T.contiguous() for member, part in parts]
 
 
 def _round_columns(

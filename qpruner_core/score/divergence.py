@@ -50,6 +50,7 @@ class Divergence:
         """
         if states is None:
             states = self._after_change(first_changed_layer)
+            self._last_states = ()  # the same may have another head
         chosen = self._reference[:sequences]
         total = sum(self._of(index, tuple(states)) for index in range(len(chosen)))
         if math.isnan(total):

@@ -87,6 +87,22 @@ def test_sixteen_bits_are_left_alone(weight: torch.Tensor, inputs: torch.Tensor)
     assert torch.equal(tensors["weight"], weight)
 
 
+@pytest.mark.parametrize(("seed", "outputs"), [(33, (8, 8, 24)), (0, (70, 190, 131))])
+def test_widths_that_no_processor_likes_do_not_change_what_one_becomes(seed: int, outputs: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(1000, 256, generator=generator) @ torch.randn(256, 256, generator=generator)
+    kinds = precisions(QuantizeConfig())
+    weights = [
+        ((torch.randn(rows, 256, generator=generator) / 50).to(torch.bfloat16), kinds[bits])
+        for rows in outputs
+        for bits in (4, 8)
+    ]
+    moments = moments_of(tokens)
+    for one, together in zip(weights, encode_with_feedback(weights, moments), strict=True):
+        alone = feed(*one, moments)
+        assert all(torch.equal(alone[name], together[name]) for name in alone)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_the_nearest_level_is_the_nearest(bits: int) -> None:
     kind = precisions(QuantizeConfig())[bits]
