@@ -76,7 +76,9 @@ class AllocationLoss:
 
 
 def _digest(key: str, windows: torch.Tensor) -> str:
-    return hashlib.sha256(key.encode() + windows.numpy().tobytes()).hexdigest()[:12]
+    return hashlib.sha256(key.encode() + str(tuple(windows.shape)).encode() + windows.numpy().tobytes()).hexdigest()[
+        :12
+    ]
 
 
 def _read(file: Path) -> dict[tuple[int, ...], Loss]:

@@ -42,7 +42,7 @@ def measure_speed(
     found = Speed(trial=[], screening=[], anew=[], quantizing=[])
     for done in range(trials):
         child = list(parent)
-        first, second = generator.sample(range(len(child)), 2)
+        first, second = _two_unlike(child, generator)
         child[first], child[second] = child[second], child[first]
         for way, seconds in ((divergence, found.trial), (screening, found.screening)):
             bank.apply(parent)
@@ -62,6 +62,14 @@ def measure_speed(
         found.anew.append(time.perf_counter() - started)
         on_trial(done + 1, trials)
     return found
+
+
+def _two_unlike(bits: Sequence[int], generator: random.Random) -> tuple[int, int]:
+    """Two groups that do not have the same bits: to swap equal ones is no trial."""
+    while True:
+        first, second = generator.sample(range(len(bits)), 2)
+        if bits[first] != bits[second]:
+            return first, second
 
 
 def _quantize(model: PreTrainedModel, bank: PrecisionBank, bits: Sequence[int]) -> dict[str, nn.Module]:
