@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from bench.paper.budgets import without_limit
 from bench.paper.stages import FinishedStages, StageRunner
+from qpruner_core.compute.choice import choose_compute
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.data import PreparedData
 from qpruner_core.events import CancelToken, ignore_event
@@ -21,6 +22,7 @@ from qpruner_core.planning import make_plan
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore
@@ -71,6 +73,7 @@ def fitted_modules(
         stage="allocate", config=config, source=source, dataset_sha256="",
         plan=make_plan(config, read_config(source.directory / CONFIG_FILE)), data=_fitted_before,
         store=StageStore(stages.work), emit=ignore_event, cancel=CancelToken(),
+        compute=choose_compute(config.compute_dtype, best_device(), SourcePolicy().cache_dir),
     )  # fmt: skip
     return model, fitted_bank(context, model, groups, lambda done: None)
 

@@ -167,12 +167,14 @@ def generate(
     """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
     with _errors_as_exit_codes(as_json):
         from qpruner_core.checkpoint import load_compressed
+        from qpruner_core.compute.choice import computing
         from qpruner_core.evaluate.memory import loaded_bytes
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)
         inputs = tokenizer(prompt, return_tensors="pt")
-        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
+        with computing():
+            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
         text = tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))

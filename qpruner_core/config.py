@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
@@ -34,6 +35,11 @@ class CompressionConfig(StrictModel):
     memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
     seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
     sequence_length: int = Field(default=256, ge=16, le=131072, description="Tokens per sequence, in every stage.")
+    compute_dtype: ComputeDtype = Field(
+        default="auto",
+        description="Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per "
+        "machine; on a GPU bfloat16, or float16 on a card without bfloat16. Weights stay in 16 bits in memory.",
+    )
     preset: PresetName = Field(
         default="best",
         description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",

@@ -23,6 +23,9 @@ import qpruner_core.prune.stage
 import qpruner_core.quantize.stage
 import qpruner_core.score.stage
 from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.compute.choice import choose_compute
+from qpruner_core.compute.config import Compute
+from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
@@ -34,6 +37,7 @@ from qpruner_core.planning import make_plan
 from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
+from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import (
@@ -97,11 +101,15 @@ def compress(
     store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
-    key = _base_key(config, source, plan, data().digest)
-    for stage, run in PIPELINE:
-        key = _stage_key(key, stage, config)
-        context = StageContext(stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, warnings)
-        records[stage] = _run_stage(context, run, key)
+    compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
+    key = _base_key(config, source, plan, data().digest, compute)
+    with products_in(compute.dtype, best_device()):
+        for stage, run in PIPELINE:
+            key = _stage_key(key, stage, config)
+            context = StageContext(
+                stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, compute, warnings
+            )
+            records[stage] = _run_stage(context, run, key)
     return _finish(output, context, records)
 
 
@@ -155,10 +163,10 @@ def _free_stage_before() -> None:
         torch.cuda.empty_cache()
 
 
-def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:
+def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str, compute: Compute) -> str:
     return _digest(
         recorded_versions(), source.digest, source.origin, data_digest, config.seed, config.sequence_length, plan.ratio,
-        _shape_key(config, plan),
+        _shape_key(config, plan), compute.products,
     )  # fmt: skip
 
 
@@ -222,6 +230,7 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], output
         dataset=context.config.dataset,
         memory_budget=context.config.memory_budget,
         seed=context.config.seed,
+        compute=context.compute,
         prune_ratio=pruning_of(context).ratio,
         pruning=pruning_of(context),
         groups=allocation.groups,

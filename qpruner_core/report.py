@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from qpruner_core.compute.config import Compute
 from qpruner_core.events import FileRecord, StageName
 from qpruner_core.strict import StrictModel
 
@@ -103,13 +104,18 @@ class Estimate(StrictModel):
 
 
 class CompressionReport(StrictModel):
-    """The result of a run. ``bits``: of each of ``groups``, the modules that share a precision."""
+    """The result of a run.
+
+    ``bits``: of each of ``groups``, the modules that share a precision. ``compute``: the type of matrix products and the
+    processor; ``None`` in reports of release 0.1.0.
+    """
 
     model: str
     revision: str | None
     dataset: str
     memory_budget: int
     seed: int
+    compute: Compute | None = None
     prune_ratio: float
     pruning: Pruning | None = None
     groups: list[str]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
+from qpruner_core.compute.config import Compute
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData
 from qpruner_core.events import CancelToken, Event, EventCallback, RunWarning, StageName, StageProgress
@@ -43,6 +44,7 @@ class StageContext:
     store: StageStore
     emit: EventCallback
     cancel: CancelToken
+    compute: Compute
     warnings: list[str] = field(default_factory=list)
 
     def finished(self, stage: StageName) -> Path:

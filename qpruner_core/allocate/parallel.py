@@ -24,6 +24,8 @@ import torch
 
 from qpruner_core.allocate.objectives import make_objective
 from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.compute.config import Compute
+from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData
 from qpruner_core.errors import QPrunerError
@@ -32,6 +34,7 @@ from qpruner_core.models import ModelSource
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
+from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore
 
@@ -48,10 +51,13 @@ class _Run:
     dataset_sha256: str
     data: PreparedData
     root: Path
+    compute: Compute
 
     @classmethod
     def of(cls, context: StageContext) -> _Run:
-        return cls(context.config, context.source, context.dataset_sha256, context.data(), context.store.root)
+        return cls(
+            context.config, context.source, context.dataset_sha256, context.data(), context.store.root, context.compute
+        )
 
     def context(self) -> StageContext:
         return StageContext(
@@ -64,6 +70,7 @@ class _Run:
             store=StageStore(self.root),
             emit=ignore_event,
             cancel=CancelToken(),
+            compute=self.compute,
         )
 
 
@@ -153,9 +160,10 @@ def _work(connection: Connection, threads: int) -> None:
     try:
         context = connection.recv().context()
         seed_everything(context.config.seed, "allocate")
-        objective = make_objective(context, lambda done: None)
-        while True:
-            connection.send(objective(connection.recv()))
+        with products_in(context.compute.dtype, best_device()):
+            objective = make_objective(context, lambda done: None)
+            while True:
+                connection.send(objective(connection.recv()))
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is told

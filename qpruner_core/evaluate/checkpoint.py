@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.checkpoint import load_compressed
+from qpruner_core.compute.choice import computing
 from qpruner_core.data import read_dataset
 from qpruner_core.data.records import ChoicesRecord, TextRecord
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
@@ -25,6 +26,7 @@ _PROMPT_TOKENS = 16
 _GENERATED_TOKENS = 32
 
 
+@computing()
 def evaluate_checkpoint(
     directory: Path, text: Path, tasks: list[Path], *, length: int, max_tokens: int, max_choices: int
 ) -> dict[str, float | int]:

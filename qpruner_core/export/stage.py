@@ -104,7 +104,11 @@ def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
         "config": context.config.model_dump(mode="json"),
         "model": {"digest": context.source.digest, "revision": context.source.revision},
         "dataset": {"sha256": context.dataset_sha256, "tokens_digest": context.data().digest},
-        "machine": {"device": best_device().type, "threads": torch.get_num_threads()},
+        "machine": {
+            "device": best_device().type,
+            "threads": torch.get_num_threads(),
+            "compute_dtype": context.compute.products,
+        },
         "recovery_loss": _summary(context, "finetune").get("loss"),  # of "auto", what was chosen by free memory
         "prune_ratio": pruning_of(context).ratio,
         "pruning": pruning_of(context).model_dump(mode="json"),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from qpruner_core.allocate.known_trials import KNOWN_TRIALS, KnownTrials
 from qpruner_core.allocate.objectives import RecoveredLoss, make_objective, remembered
 from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.compute.choice import choose_compute
 from qpruner_core.data import prepare_data, read_dataset
 from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
@@ -26,6 +27,7 @@ from qpruner_core.quantize.groups import precision_groups
 from qpruner_core.quantize.mixed_model import load_mixed_model
 from qpruner_core.quantize.precision_bank import fitted_bank
 from qpruner_core.quantize.stage import ADAPTER, MODEL
+from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore
@@ -45,6 +47,7 @@ def context(finished_run: FinishedRun) -> StageContext:
     return StageContext(
         "allocate", config, source, dataset.sha256, make_plan(config, read_config(source.directory / CONFIG_FILE)),
         lambda: data, StageStore(finished_run.output.with_name("out.work")), ignore_event, CancelToken(),
+        choose_compute(config.compute_dtype, best_device(), SourcePolicy().cache_dir),
     )  # fmt: skip
 
 
