@@ -25,7 +25,6 @@ from qpruner_core.prune.gradients import CutSums, add_entries, cuts_by_parameter
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.surgery import prune_model
-from qpruner_core.resources import freed_blocks_returned
 
 __all__ = ["run_way", "transformers"]
 
@@ -37,8 +36,7 @@ def run_way(task: Task) -> list[PhasePeak]:
     meter = MemoryMeter()
     try:
         if task.way.startswith("ours"):
-            with freed_blocks_returned():
-                _ours(task, meter)
+            _ours(task, meter)
         else:
             _plain(task, meter)
     finally:

@@ -106,8 +106,8 @@ class Estimate(StrictModel):
 class CompressionReport(StrictModel):
     """The result of a run.
 
-    ``bits``: of each of ``groups``, the modules that share a precision. ``compute``: the type of matrix products and the
-    processor; ``None`` in reports of release 0.1.0.
+    ``bits``: of each of ``groups``, the modules that share a precision. ``compute``: the type of matrix products and
+    the processor; ``None`` in reports of release 0.1.0.
     """
 
     model: str

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
-_M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 def free_memory(device: torch.device | None = None) -> int:
@@ -40,19 +37,13 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@contextmanager
-def freed_blocks_returned() -> Iterator[None]:
-    """Within it large blocks go back to the system as soon as they are freed (glibc; elsewhere nothing changes).
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system at once (glibc; elsewhere nothing happens).
 
-    By itself glibc raises the size from which it does so to 32 MiB, and keeps smaller tensors for later: the weights
-    that pruning has freed would stay resident beside those that it has made.
+    By itself glibc keeps freed blocks of up to 32 MiB for later: weights that pruning has freed would stay resident
+    beside those that it has made. A lower limit for such blocks, the other remedy, would make each product of matrices
+    ask the system for new pages.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
-        yield
-        return
-    mallopt(_M_MMAP_THRESHOLD, 2**20)
-    try:
-        yield
-    finally:
-        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from qpruner_core.source_policy import default_cache_dir
 from qpruner_core.strict import StrictModel
 
 _TOKENS, _INPUTS, _OUTPUTS = 128, 256, 256
-_REPETITIONS = 3
+_REPETITIONS = 4
 _ADVANTAGE = 1.25
 """How much faster float32 must be: it is less exact in nothing, but results on a machine must not depend on noise."""
 
@@ -86,27 +86,16 @@ def _known_timing(device: torch.device, cache_dir: Path) -> _Timing:
 
 
 def _measure() -> _Timing:
-    """Time the products of one linear module's forward and backward pass in both types, interleaved."""
+    """Time the products of one linear module's forward and backward pass in both types, in turn."""
     inputs = torch.ones(_TOKENS, _INPUTS, dtype=torch.bfloat16)
     weight = torch.ones(_OUTPUTS, _INPUTS, dtype=torch.bfloat16)
     gradient = torch.ones(_TOKENS, _OUTPUTS, dtype=torch.bfloat16)
 
-    def products() -> None:
-        inputs @ weight.T
-        gradient @ weight
-        gradient.T @ inputs
+    def seconds(dtype: torch.dtype) -> float:
+        started = time.perf_counter()
+        for left, right in ((inputs, weight.T), (gradient, weight), (gradient.T, inputs)):
+            (left.to(dtype) @ right.to(dtype)).to(torch.bfloat16)
+        return time.perf_counter() - started
 
-    seconds = {torch.bfloat16: [_seconds(products)], torch.float32: []}
-    with products_in(torch.float32):
-        seconds[torch.float32].append(_seconds(products))
-    for _ in range(_REPETITIONS):
-        for dtype, measured in seconds.items():
-            with products_in(dtype):
-                measured.append(_seconds(products))
-    return _Timing(bfloat16=min(seconds[torch.bfloat16][1:]), float32=min(seconds[torch.float32][1:]))
-
-
-def _seconds(action: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+    rounds = [(seconds(torch.bfloat16), seconds(torch.float32)) for _ in range(_REPETITIONS)]
+    return _Timing(bfloat16=min(one for one, _ in rounds), float32=min(one for _, one in rounds))

@@ -25,6 +25,7 @@ from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.activations import Resuming, forward_passes, hooked, require_finite
 from qpruner_core.prune.importance import LayerImportance, OnBatch
 from qpruner_core.prune.surgery import kept_entries, kept_units
+from qpruner_core.resources import return_freed_memory
 
 RIDGE = 1e-3
 """λ: how strongly weights are held where they were, as a share of each input's mean square."""
@@ -80,6 +81,7 @@ def refitted_weights(
         measured = second_moments(
             model, [ending.linear for ending in part], calibration, _in_part(on_batch, number, len(parts))
         )
+        return_freed_memory()
         for ending in part:
             # Not kept: of the largest modules the moments and the system would be too much together
             fitted = _fitted(ending, measured.pop(ending.linear))

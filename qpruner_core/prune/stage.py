@@ -17,13 +17,12 @@ from qpruner_core.prune.layouts.ladder import attention_ladder
 from qpruner_core.prune.pruning import compensates, prune_to_ratio
 from qpruner_core.prune.ratio_choice import choose_ratio, ratio_reason
 from qpruner_core.report import Pruning, RatioTrial
-from qpruner_core.resources import best_device, freed_blocks_returned
+from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 
 MODEL = "model"
 
 
-@freed_blocks_returned()
 def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write the pruned checkpoint to ``output/model``; the summary is a :class:`qpruner_core.report.Pruning`.
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from qpruner_core.models.families import Family, LayerWidths, Unit, positions
 from qpruner_core.models.reshape import Shape, config_with_shape, empty_model
 from qpruner_core.prune.importance import LayerImportance, kv_groups
+from qpruner_core.resources import return_freed_memory
 
 Kept = dict[Unit, torch.Tensor]
 """Indices of the units that a layer keeps, int64, ascending, a kind."""
@@ -64,6 +65,7 @@ def _kept_layers(
         if consume:
             for tensor in layer.parameters():
                 tensor.data = tensor.data.new_empty(0)
+            return_freed_memory()
     return tensors
 
 
