@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from qpruner_core.cli import app as core
+from qpruner_core.cli import options
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
 app.registered_commands += core.registered_commands
+app.callback()(options)
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
 # A file or a pipe has no width to fit into: an id broken over two lines is no use there

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from app import die_with_parent
 from app.demo_client import DemoError, JobClient
-from qpruner_core.cli import measurement_table
+from qpruner_core.cli import compute_line, measurement_table
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
@@ -39,8 +39,8 @@ JOB: dict[str, Any] = {
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
     "allocate": {"trials": 16, "calibration_sequences": 4},
-    "finetune": {"steps": 60, "batch_size": 4},
-    "evaluate": {"max_tokens": 8192, "generated_tokens": 24},
+    "finetune": {"steps": 40, "batch_size": 4, "loss": "cross_entropy"},
+    "evaluate": {"max_tokens": 4096, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }
 BUDGET = "100MB"
@@ -145,6 +145,7 @@ def _download_and_load(client: JobClient, job_id: str, files: Path) -> dict[str,
 
 def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
     console.print(measurement_table(report.measurements))
+    console.print(compute_line(report), soft_wrap=True)
     fits = loaded["bytes"] <= report.memory_budget
     console.print(
         f"Loaded from the download in a process of its own: {loaded['bytes']:,} bytes measured, "

@@ -23,7 +23,7 @@ from qpruner_core.sizes import format_bytes, parse_bytes
 if TYPE_CHECKING:
     from qpruner_core.allocate.trial import MeasuredTrial
     from qpruner_core.config import CompressionConfig
-    from qpruner_core.report import Estimate, Measurement, Pruning
+    from qpruner_core.report import CompressionReport, Estimate, Measurement, Pruning
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
 _errors = Console(stderr=True, highlight=False)
@@ -42,6 +42,30 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, as path=value: --set allocate.trials=80 (JSON values)."),
 ]
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    with _errors_as_exit_codes(as_json=False):
+        from qpruner_core.diagnostics import diagnostics
+
+        for name, value in diagnostics().items():
+            _out.print(f"{name:<14}{value}", soft_wrap=True, markup=False)
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True,
+            help="Show versions, processor and the type of matrix products, and exit.",
+        ),
+    ] = False,
+) -> None:  # fmt: skip
+    """Compress a language model into a number of bytes."""
 
 
 @app.command()
@@ -75,6 +99,7 @@ def compress(
         _out.print(measurement_table(report.measurements))
         if report.pruning is not None:
             _out.print(pruning_line(report.pruning))
+        _out.print(compute_line(report))
         _out.print(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
         _out.print(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
 
@@ -228,6 +253,18 @@ def pruning_line(pruning: Pruning) -> str:
         f"parameters, {format_bytes(pruning.bytes_before)} to {format_bytes(pruning.bytes_after)} in 16 bits. "
         f"{pruning.ratio_reason}"
     ).rstrip()
+
+
+def compute_line(report: CompressionReport) -> str:
+    """The processor that the times and speeds of a report are of, in a sentence."""
+    compute = report.compute
+    if compute is None:
+        return "The processor was not recorded."
+    threads = "" if compute.threads == 1 else "s"
+    return (
+        f"Computed on {compute.processor} with {compute.threads} CPU thread{threads}, products in {compute.products}, "
+        f"in {sum(report.stage_seconds.values()):.0f} s."
+    )
 
 
 def _estimate_table(result: Estimate) -> Table:

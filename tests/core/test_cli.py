@@ -5,9 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
+
+from qpruner_core.cli import app
+from qpruner_core.compute.processor import processor_name
+
+RUN = CliRunner()
 
 TINY = [
     "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
@@ -35,6 +43,9 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["measurements"][-1]["bytes"] <= 300_000
+    assert report["compute"]["products"] in ("bfloat16", "float32")
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert recipe["machine"]["compute_dtype"] == report["compute"]["products"]
     assert done.stderr == ""
     again = qpruner(*arguments)
     assert again.returncode == 0
@@ -48,6 +59,13 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
         "--max-tokens", "256", "--json",
     )  # fmt: skip
     assert json.loads(evaluated.stdout)["perplexity"] > 1
+
+
+def test_the_version_names_processor_and_type_of_products() -> None:
+    shown = RUN.invoke(app, ["--version"]).output
+    assert f"qpruner       {version('qpruner')}" in shown
+    assert any(f"compute_dtype {name}" in shown for name in ("bfloat16", "float32"))
+    assert processor_name(torch.device("cpu")) in " ".join(shown.split())
 
 
 def test_estimate_says_whether_it_is_feasible_by_its_exit_code(tiny_llama: Path) -> None:

@@ -42,7 +42,12 @@ export function measurementsCard(report) {
         el("td", {}, count(row.parameters))))))),
     el("p", { class: "muted small" }, `Budget ${bytes(report.memory_budget)}; ${bytes(report.predicted_bytes)} was predicted. Every figure of the table was measured.`),
     report.pruning && el("p", { class: "muted small" }, pruningLine(report.pruning)),
+    report.compute && el("p", { class: "muted small" }, computeLine(report.compute)),
     report.warnings.map((text) => el("p", { class: "alert warn" }, text)));
+}
+
+function computeLine({ processor, threads, products }) {
+  return `Computed on ${processor} with ${threads} CPU ${threads === 1 ? "thread" : "threads"}, products in ${products}.`;
 }
 
 function pruningLine(pruning) {
