@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import hashlib
 import json
 import os
@@ -12,8 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import qpruner_core.allocate.stage
 import qpruner_core.evaluate.stage
@@ -28,6 +25,7 @@ from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
 from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
 from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
+from qpruner_core.garbage import free_garbage, only_new_objects_collected
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
@@ -98,10 +96,11 @@ def compress(
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
     key = _base_key(config, source, plan, data().digest)
-    for stage, run in PIPELINE:
-        key = _stage_key(key, stage, config)
-        context = StageContext(stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, warnings)
-        records[stage] = _run_stage(context, run, key)
+    with only_new_objects_collected():
+        for stage, run in PIPELINE:
+            key = _stage_key(key, stage, config)
+            context = StageContext(stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, warnings)
+            records[stage] = _run_stage(context, run, key)
     return _finish(output, context, records)
 
 
@@ -126,7 +125,7 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
-        _free_stage_before()
+        free_garbage()  # the models of the stage before
         context.emit(StageStarted(stage=context.stage))
         seed_everything(context.config.seed, context.stage)
         started = time.perf_counter()
@@ -145,14 +144,6 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
         )
     )
     return record
-
-
-def _free_stage_before() -> None:
-    """Give back the memory of the stage before: its models are in reference cycles with their hooks, which Python
-    collects some time later, and torch keeps what they freed of a GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str) -> str:
