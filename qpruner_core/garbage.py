@@ -13,27 +13,34 @@ from contextlib import contextmanager
 
 import torch
 
+_survivors_exempt = False
+
 
 def free_garbage() -> None:
     """Free what is unreachable, and on a GPU give back what torch keeps of it."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if _survivors_exempt:
+        gc.freeze()
 
 
 @contextmanager
-def only_new_objects_collected() -> Iterator[None]:
-    """Free what is unreachable, and exempt all that is left from garbage collection until the end of the block.
+def survivors_exempt_from_collection() -> Iterator[None]:
+    """Free what is unreachable now. Whatever survives this or a :func:`free_garbage` in the block is taken for
+    long-lived, and later collections do not look at it until the end of the block.
 
-    Collections within the block look only at objects that were made in it. Where the process has frozen objects
-    already, they stay as they are, and so does everything else.
+    Where the process has frozen objects already, nothing is exempt but these, and they stay so.
     """
-    free_garbage()
+    global _survivors_exempt
     if gc.get_freeze_count():
+        free_garbage()
         yield
         return
-    gc.freeze()
+    _survivors_exempt = True
     try:
+        free_garbage()
         yield
     finally:
+        _survivors_exempt = False
         gc.unfreeze()

@@ -25,7 +25,7 @@ from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
 from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
 from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
-from qpruner_core.garbage import free_garbage, only_new_objects_collected
+from qpruner_core.garbage import free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
@@ -96,7 +96,7 @@ def compress(
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
     key = _base_key(config, source, plan, data().digest)
-    with only_new_objects_collected():
+    with survivors_exempt_from_collection():
         for stage, run in PIPELINE:
             key = _stage_key(key, stage, config)
             context = StageContext(stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, warnings)
