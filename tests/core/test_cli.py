@@ -51,9 +51,9 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     assert "Before and after" in again.stdout
     assert again.stderr.count("done before") == 7
 
-    generated = qpruner("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
+    generated = here("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
     assert json.loads(generated.stdout)["bytes"] == report["measurements"][-1]["bytes"]
-    evaluated = qpruner(
+    evaluated = here(
         "evaluate", str(tmp_path / "out" / "mixed"), "--text", str(text_dataset), "--sequence-length", "64",
         "--max-tokens", "256", "--json",
     )  # fmt: skip
