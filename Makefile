@@ -33,7 +33,7 @@ serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; C
 	@exec $(BIN)/qpruner serve $(ARGS)
 
 test: lint ## Lint, check types and run every test but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
 
 test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline

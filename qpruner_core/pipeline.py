@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import hashlib
 import json
 import os
@@ -12,8 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import qpruner_core.allocate.stage
 import qpruner_core.evaluate.stage
@@ -31,6 +28,7 @@ from qpruner_core.data import PreparedData, prepare_data, read_dataset
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
 from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
 from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
+from qpruner_core.garbage import free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
@@ -103,7 +101,7 @@ def compress(
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
     key = _base_key(config, source, plan, data().digest, compute)
-    with products_in(compute.dtype, best_device()):
+    with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage, run in PIPELINE:
             key = _stage_key(key, stage, config)
             context = StageContext(
@@ -134,7 +132,7 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
-        _free_stage_before()
+        free_garbage()  # the models of the stage before
         context.emit(StageStarted(stage=context.stage))
         seed_everything(context.config.seed, context.stage)
         started = time.perf_counter()
@@ -153,14 +151,6 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
         )
     )
     return record
-
-
-def _free_stage_before() -> None:
-    """Give back the memory of the stage before: its models are in reference cycles with their hooks, which Python
-    collects some time later, and torch keeps what they freed of a GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str, compute: Compute) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.events import StageName
 from qpruner_core.export.merged_quantized import MERGED_QUANTIZED, write_merged_quantized
+from qpruner_core.garbage import free_garbage
 from qpruner_core.models import load_model
 from qpruner_core.quantize.adapters import require_acting_adapter
 from qpruner_core.quantize.groups import linear_names
@@ -52,7 +52,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     rows = []
     for index, (variant, load) in enumerate(loaders):
         rows.append(_measure(context, variant, load(), index / len(loaders), 1 / len(loaders)))
-        gc.collect()
+        free_garbage()
     final = next(row.bytes for row in rows if row.variant == "final")
     if final > context.config.memory_budget:
         raise BudgetInfeasibleError(

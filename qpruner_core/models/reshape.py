@@ -13,6 +13,7 @@ import torch
 from accelerate import init_empty_weights
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from qpruner_core.models.families import Family, LayerWidths, modeling_file
 
@@ -98,7 +99,7 @@ def _stock_config(
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """A model of ``config`` whose parameters are on the meta device: shapes without memory; buffers are real."""
-    with PATCHING, init_empty_weights(include_buffers=False):
+    with PATCHING, init_empty_weights(include_buffers=False), no_init_weights():  # which takes most of the time
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()
     return model.eval()

@@ -5,17 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from qpruner_core.cli import app
 from qpruner_core.compute.processor import processor_name
-
-RUN = CliRunner()
 
 TINY = [
     "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
@@ -26,7 +25,13 @@ TINY = [
 ]  # fmt: skip
 
 
-def qpruner(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+def here(*arguments: str) -> Result:
+    """The command line in this process: what is refused before any work is not worth the start of another."""
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "100"})
+
+
+def qpruner(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a user starts it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     command = [sys.executable, "-m", "qpruner_core", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -52,9 +57,9 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     assert "Before and after" in again.stdout
     assert again.stderr.count("done before") == 7
 
-    generated = qpruner("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
+    generated = here("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
     assert json.loads(generated.stdout)["bytes"] == report["measurements"][-1]["bytes"]
-    evaluated = qpruner(
+    evaluated = here(
         "evaluate", str(tmp_path / "out" / "mixed"), "--text", str(text_dataset), "--sequence-length", "64",
         "--max-tokens", "256", "--json",
     )  # fmt: skip
@@ -62,7 +67,7 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
 
 
 def test_the_version_names_processor_and_type_of_products() -> None:
-    shown = RUN.invoke(app, ["--version"]).output
+    shown = here("--version").output
     assert f"qpruner       {version('qpruner')}" in shown
     assert any(f"compute_dtype {name}" in shown for name in ("bfloat16", "float32"))
     assert processor_name(torch.device("cpu")) in " ".join(shown.split())
@@ -72,8 +77,8 @@ def test_estimate_says_whether_it_is_feasible_by_its_exit_code(tiny_llama: Path)
     good = qpruner("estimate", str(tiny_llama), "--memory-budget", "300kB", "--json", *TINY)
     assert good.returncode == 0, good.stderr
     assert json.loads(good.stdout)["feasible"] is True
-    bad = qpruner("estimate", str(tiny_llama), "--memory-budget", "10kB", *TINY)
-    assert bad.returncode == 2
+    bad = here("estimate", str(tiny_llama), "--memory-budget", "10kB", *TINY)
+    assert bad.exit_code == 2
     assert "Not feasible" in bad.stdout
 
 
@@ -85,11 +90,11 @@ def test_estimate_says_whether_it_is_feasible_by_its_exit_code(tiny_llama: Path)
 def test_a_bad_budget_is_told_as_json_with_its_field(
     budget: str, code: str, tiny_llama: Path, text_dataset: Path, tmp_path: Path
 ) -> None:
-    done = qpruner(
+    done = here(
         "compress", str(tiny_llama), "--dataset", str(text_dataset), f"--memory-budget={budget}",
         "--output", str(tmp_path / "out"), "--json", *TINY,
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.exit_code == 2
     error = json.loads(done.stdout)["error"]
     assert error["code"] == code
     assert error["field"] == "memory_budget"
@@ -98,11 +103,11 @@ def test_a_bad_budget_is_told_as_json_with_its_field(
 
 
 def test_an_unknown_setting_is_refused_by_name(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
-    done = qpruner(
+    done = here(
         "compress", str(tiny_llama), "--dataset", str(text_dataset), "--memory-budget", "300kB",
         "--output", str(tmp_path / "out"), "--set", "prune.ratioo=0.2",
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "prune.ratioo" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -131,6 +136,7 @@ def test_an_interrupt_stops_between_batches_and_keeps_finished_stages(
     try:
         while not (tmp_path / "out.work" / "finetune.partial").exists():
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:

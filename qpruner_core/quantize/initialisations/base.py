@@ -36,7 +36,8 @@ def truncated_svd(matrix: torch.Tensor, rank: int, seed: int) -> tuple[torch.Ten
     size = min(rank, *matrix.shape)
     devices = [matrix.device] if matrix.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # torch.manual_seed also seeds GPUs; for each kind that is not in use it keeps a traceback for good
+        (torch.manual_seed if devices else torch.default_generator.manual_seed)(seed)
         width = min(size + _OVERSAMPLING, *matrix.shape)
         u, s, v = torch.svd_lowrank(matrix, q=width, niter=_POWER_ITERATIONS)
     return u[:, :size], s[:size], v[:, :size]

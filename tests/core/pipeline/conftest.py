@@ -75,7 +75,7 @@ class FinishedRun:
     events: list[Event]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # not the package: files of others may come between those of this one
 def finished_run(tiny_llama: Path, text_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     config = quick_config(tiny_llama, text_dataset)
     output = tmp_path_factory.mktemp("run") / "out"

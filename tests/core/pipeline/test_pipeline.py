@@ -119,28 +119,39 @@ def test_another_seed_gives_another_model(finished_run: FinishedRun, tmp_path: P
     assert checkpoint_hashes(tmp_path / "other")[name] != checkpoint_hashes(finished_run.output)[name]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_run_cancelled_in_a_stage_goes_on_from_the_one_before_and_ends_the_same(
-    stage: StageName, finished_run: FinishedRun, tmp_path: Path
+def test_a_run_cancelled_in_every_stage_goes_on_each_time_from_the_one_before_and_ends_the_same(
+    finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    cancel = CancelToken()
+    for index, stage in enumerate(STAGES):
+        # the run before was cancelled in the stage before this one
+        assert cancel_within(stage, finished_run.config, tmp_path / "out") == STAGES[: max(index - 1, 0)]
+        left = {path.name for path in (tmp_path / "out.work").iterdir()}
+        assert left - {f"{stage}.progress", "fits", "known_trials.jsonl"} == set(STAGES[:index])
+        assert not (tmp_path / "out").exists()
 
-    def cancel_within(event: Event) -> None:
+    events: list[Event] = []
+    compress(finished_run.config, tmp_path / "out", on_event=events.append)
+    assert resumed(events) == STAGES[:-1]
+    assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
+
+
+def cancel_within(stage: StageName, config: CompressionConfig, output: Path) -> tuple[StageName, ...]:
+    """Run ``config`` until ``stage`` tells how far it is; the stages that had been finished before that run."""
+    cancel = CancelToken()
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
         if isinstance(event, StageProgress) and event.stage == stage:
             cancel.cancel()
 
     with pytest.raises(CancelledError):
-        compress(finished_run.config, tmp_path / "out", on_event=cancel_within, cancel=cancel)
-    before = STAGES[: STAGES.index(stage)]
-    left = {path.name for path in (tmp_path / "out.work").iterdir()}
-    assert left - {f"{stage}.progress", "fits", "known_trials.jsonl"} == set(before)
-    assert not (tmp_path / "out").exists()
+        compress(config, output, on_event=listen, cancel=cancel)
+    return resumed(events)
 
-    events: list[Event] = []
-    compress(finished_run.config, tmp_path / "out", on_event=events.append)
-    finished = [event for event in events if isinstance(event, StageFinished)]
-    assert [event.stage for event in finished if event.resumed] == list(before)
-    assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
+
+def resumed(events: list[Event]) -> tuple[StageName, ...]:
+    return tuple(event.stage for event in events if isinstance(event, StageFinished) and event.resumed)
 
 
 def test_a_stage_whose_files_were_damaged_is_run_again(finished_run: FinishedRun, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from qpruner_core.models.families import family_names, find_family, register_families
+from qpruner_core.models.reshape import config_with_shape, empty_model
+from tests.core.models.families.shapes import uneven_shape
+from tests.core.small_models import small_config
+
+
+@pytest.mark.parametrize("model_type", family_names())
+def test_an_empty_model_has_the_parameters_without_memory_and_the_buffers_of_an_initialised_one(
+    model_type: str,
+) -> None:
+    register_families()
+    config, family = small_config(model_type), find_family(model_type)
+    for shaped in (config, config_with_shape(config, family, uneven_shape(family, config))):
+        random_state = torch.random.get_rng_state()
+        empty = empty_model(shaped)
+        assert torch.equal(torch.random.get_rng_state(), random_state)
+        initialised = AutoModelForCausalLM.from_config(shaped, dtype=torch.bfloat16)
+        found, expected = dict(empty.named_parameters()), dict(initialised.named_parameters())
+        assert {name: (one.shape, one.dtype) for name, one in found.items()} == {
+            name: (one.shape, one.dtype) for name, one in expected.items()
+        }
+        assert all(parameter.is_meta for parameter in found.values())
+        buffers = dict(initialised.named_buffers())
+        assert dict(empty.named_buffers()).keys() == buffers.keys()
+        for name, buffer in empty.named_buffers():
+            assert torch.equal(buffer, buffers[name])
+            assert buffer.dtype == buffers[name].dtype
