@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from qpruner_core.cli import app as core
 from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.threads import settle_threads
 
 if TYPE_CHECKING:
     from app.keys.models import ApiKey
@@ -207,7 +208,11 @@ def _log_to_stderr(settings: Settings) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-main: Callable[[], None] = app
+def main() -> None:
+    """Run the command line."""
+    settle_threads()
+    app()
+
 
 if __name__ == "__main__":
     main()

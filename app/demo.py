@@ -32,6 +32,7 @@ from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
 from qpruner_core.terminal import Progress as StageBars
+from qpruner_core.threads import settle_threads
 
 JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
@@ -233,4 +234,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    settle_threads()
     typer.run(main)

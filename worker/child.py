@@ -37,7 +37,6 @@ def main() -> int:
         request = ChildRequest.model_validate_json(unbuffered.readline())
     answers: queue.SimpleQueue[StageAnswer] = queue.SimpleQueue()
     threading.Thread(target=_read_lifeline, args=(answers,), name="lifeline", daemon=True).start()
-    limit_threads(request.threads)
     try:
         final: BaseModel = _run(request, lines, answers)
     except QPrunerError as error:
@@ -51,13 +50,6 @@ def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies; elsewhere than on Linux the lifeline does alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def limit_threads(threads: int) -> None:
-    """Let torch use ``threads`` CPU threads, 0 for every core."""
-    import torch
-
-    torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer]) -> RunResult:
