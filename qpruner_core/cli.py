@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.garbage import collector_paused
 from qpruner_core.sizes import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def compress(
 ) -> None:
     """Compress MODEL into a number of bytes. Run again with the same output to go on after an interruption."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.pipeline import compress as run
-        from qpruner_core.terminal import Progress
+        with collector_paused(freeze=True):
+            from qpruner_core.pipeline import compress as run
+            from qpruner_core.terminal import Progress
 
         given = {
             "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
@@ -90,7 +92,8 @@ def estimate(
 ) -> None:
     """Say whether MODEL can fit, and in how many bytes, without doing anything."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.planning import estimate as run
+        with collector_paused(freeze=True):
+            from qpruner_core.planning import estimate as run
 
         config = _config(model, "-", memory_budget, 0, {"preset": preset, "prune.ratio": prune_ratio}, settings)
         result = run(config, check_dataset=False)
@@ -114,7 +117,8 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+        with collector_paused(freeze=True):
+            from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
 
         result = evaluate_checkpoint(
             directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices
@@ -136,7 +140,8 @@ def front(
 ) -> None:
     """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.allocate.stored_search import StoredSearch
+        with collector_paused(freeze=True):
+            from qpruner_core.allocate.stored_search import StoredSearch
 
         search = StoredSearch.read(work_dir)
         answer = search.answer(parse_bytes(budget)) if budget is not None else None
@@ -166,8 +171,9 @@ def generate(
 ) -> None:
     """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.checkpoint import load_compressed
-        from qpruner_core.evaluate.memory import loaded_bytes
+        with collector_paused(freeze=True):
+            from qpruner_core.checkpoint import load_compressed
+            from qpruner_core.evaluate.memory import loaded_bytes
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)

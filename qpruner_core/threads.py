@@ -16,7 +16,7 @@ from qpruner_core.control_group import PROCESS, cpu_quota
 
 _NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
-"""Threads that wait for work sleep. By default those of GNU's OpenMP, which torch's wheels carry, and of OpenBLAS, which
+"""Threads that wait sleep. By default those of GNU's OpenMP, which torch's wheels carry, and of OpenBLAS, which
 NumPy's carry, spin for a while, and beside other busy processes they take the time of the very threads that they wait
 for. LLVM's and Intel's OpenMP obey the same variable; OpenBLAS's is the logarithm of a number of cycles, 4 the least.
 """

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import StageName
+from qpruner_core.garbage import collector_paused
 from qpruner_core.stage_store import disk_full_as_error
 from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 
@@ -53,7 +54,8 @@ def die_with_parent() -> None:
 
 
 def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer]) -> RunResult:
-    from qpruner_core import compress
+    with collector_paused(freeze=True):
+        from qpruner_core import compress
 
     patience = _PATIENCE
 
