@@ -31,7 +31,7 @@ from qpruner_core.cli import measurement_table
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
-from qpruner_core.terminal import Progress as StageBars
+from qpruner_core.terminal import Progress as StageProgress
 from qpruner_core.threads import settle_threads
 
 JOB: dict[str, Any] = {
@@ -104,17 +104,15 @@ def _compress(client: JobClient, data_dir: Path, budget: str, url: str) -> tuple
 
 
 def _follow(client: JobClient, job_id: str) -> None:
-    with StageBars(console) as bars:
+    with StageProgress(console) as show:
         for event in client.follow(job_id):
             kind, data = event["type"], event["data"]
             if kind in ("stage_started", "stage_progress"):
-                shown = {name: data[name] for name in ("stage", "fraction", "message") if name in data}
-                bars(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
+                shown = {name: value for name, value in data.items() if name != "attempt"}
+                show(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
             elif kind == "stage_finished":
                 shown = {name: data[name] for name in ("stage", "seconds", "summary", "resumed")}
-                bars(EVENT_ADAPTER.validate_python({"type": kind, "key": "", "directory": "", "files": [], **shown}))
-                if not console.is_terminal:  # bars that do not move say nothing in a log
-                    console.print(f"{data['stage']} took {data['seconds']:.0f} s")
+                show(EVENT_ADAPTER.validate_python({"type": kind, "key": "", "directory": "", "files": [], **shown}))
             elif kind in ("warning", "attempt_lost"):
                 console.print(f"{kind}: {data.get('message') or data.get('reason') or ''}", markup=False)
 

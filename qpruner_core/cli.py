@@ -20,6 +20,7 @@ from rich.table import Table
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
 from qpruner_core.sizes import format_bytes, parse_bytes
+from qpruner_core.terminal import Progress, is_live
 
 if TYPE_CHECKING:
     from qpruner_core.allocate.trial import MeasuredTrial
@@ -63,13 +64,12 @@ def compress(
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.pipeline import compress as run
-            from qpruner_core.terminal import Progress
 
         given = {
             "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
         config = _config(model, dataset, memory_budget, seed, given, settings)
-        with _cancel_on_interrupt() as cancel, Progress(_errors, quiet=as_json) as progress:
+        with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = run(config, output.resolve(), on_event=progress, cancel=cancel)
         if as_json:
             _out.print_json(report.model_dump_json())
@@ -277,6 +277,15 @@ def _setting(text: str) -> tuple[str, Any]:
         return path, json.loads(value)
     except json.JSONDecodeError:
         return path, value
+
+
+def _shown_on(as_json: bool) -> list[Console]:
+    """Where progress is shown: on a terminal if there is one, and in standard output where that is none, so that
+    ``> log`` logs it; of a JSON document it keeps out."""
+    consoles = [_errors] if as_json else [_out, _errors]
+    terminals = [console for console in consoles if is_live(console)]
+    logs = [console for console in consoles[:1] if not is_live(console)]
+    return logs + terminals[-1:]
 
 
 @contextmanager

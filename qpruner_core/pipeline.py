@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from qpruner_core.stage_store import (
     disk_full_as_error,
     list_files,
 )
+from qpruner_core.stage_times import expected_seconds
 from qpruner_core.versions import recorded_versions
 
 REPORT = "report.json"
@@ -97,11 +98,12 @@ def compress(
     store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
+    expected, _ = expected_seconds(config, plan.dense_config, plan.family)
     key = _base_key(config, source, plan, data().digest)
     for stage in STAGES:
         key = _stage_key(key, stage, config)
         context = StageContext(stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, warnings)
-        records[stage] = _run_stage(context, key)
+        records[stage] = _run_stage(context, key, expected)
     return _finish(output, context, records)
 
 
@@ -121,13 +123,13 @@ def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> Pr
     )
 
 
-def _run_stage(context: StageContext, key: str) -> StageRecord:
+def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, float]) -> StageRecord:
     context.cancel.raise_if_cancelled()
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
         _free_stage_before()
-        context.emit(StageStarted(stage=context.stage))
+        context.emit(_started(context.stage, expected))
         run = load_stage(context.stage)
         seed_everything(context.config.seed, context.stage)
         started = time.perf_counter()
@@ -146,6 +148,11 @@ def _run_stage(context: StageContext, key: str) -> StageRecord:
         )
     )
     return record
+
+
+def _started(stage: StageName, expected: Mapping[StageName, float]) -> StageStarted:
+    later = sum(expected[name] for name in STAGES[STAGES.index(stage) + 1 :])
+    return StageStarted(stage=stage, expected_seconds=expected[stage], expected_later_seconds=later)
 
 
 def _free_stage_before() -> None:

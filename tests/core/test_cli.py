@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from qpruner_core.events import STAGES
+
 TINY = [
     "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
     "--set", "prune.width_multiple=8", "--set", "prune.calibration_sequences=4",
@@ -35,11 +37,13 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["measurements"][-1]["bytes"] <= 300_000
-    assert done.stderr == ""
+    started = [line.split("] ")[1].partition(":")[0] for line in done.stderr.splitlines() if ": started" in line]
+    assert started == list(STAGES)  # beside the document, whose stream stays its own
     again = qpruner(*arguments)
     assert again.returncode == 0
     assert "Before and after" in again.stdout
-    assert again.stderr.count("done before") == 7
+    assert again.stdout.count("done before") == 7  # as `> log` has it
+    assert again.stderr == ""
 
     generated = qpruner("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
     assert json.loads(generated.stdout)["bytes"] == report["measurements"][-1]["bytes"]
