@@ -111,8 +111,9 @@ def _follow(client: JobClient, job_id: str) -> None:
                 shown = {name: value for name, value in data.items() if name != "attempt"}
                 show(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
             elif kind == "stage_finished":
-                shown = {name: data[name] for name in ("stage", "seconds", "summary", "resumed")}
-                show(EVENT_ADAPTER.validate_python({"type": kind, "key": "", "directory": "", "files": [], **shown}))
+                shown = {name: data[name] for name in ("stage", "seconds", "resumed")}
+                unseen = {"key": "", "directory": "", "files": [], "summary": {}}
+                show(EVENT_ADAPTER.validate_python({"type": kind, **unseen, **shown}))
             elif kind in ("warning", "attempt_lost"):
                 console.print(f"{kind}: {data.get('message') or data.get('reason') or ''}", markup=False)
 
@@ -187,6 +188,7 @@ def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[st
         wrapper = [die_with_parent.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
         command = [sys.executable, "-S", "-E", *wrapper, *command]
     environment = {name: value for name, value in os.environ.items() if not _is_setting(name)}
+    console.print("Starting the service on embedded parts.")
     log = data_dir / "serve.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own command
@@ -197,7 +199,7 @@ def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[st
     done = False
     try:
         url = _wait_for_url(process, log)
-        console.print(f"The service is up at {url}, on embedded parts.")
+        console.print(f"The service is up at {url}.")
         yield url, lambda: process.poll() is None
         done = True
     finally:

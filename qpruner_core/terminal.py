@@ -163,7 +163,7 @@ class Lines(_Display):
             elif isinstance(event, StageFinished) and event.resumed:
                 self._write(f"{event.stage}: done before")
             elif isinstance(event, StageFinished):
-                self._write(f"{event.stage}: finished in {duration(self._clock.stage_elapsed)}")
+                self._write(f"{event.stage}: finished in {duration(event.seconds)}")
             elif isinstance(event, RunWarning):
                 self._write(f"warning: {event.message}")
 

@@ -15,7 +15,7 @@ HALF = StageProgress(stage="prune", fraction=0.5, message="batch 2 of 4")
 
 
 def finished(*, resumed: bool = False) -> Event:
-    return StageFinished(stage="prune", key="", directory="", files=[], summary={}, seconds=1.0, resumed=resumed)
+    return StageFinished(stage="prune", key="", directory="", files=[], summary={}, seconds=31.0, resumed=resumed)
 
 
 class Log(io.StringIO):
@@ -53,7 +53,7 @@ def test_a_log_has_a_line_as_a_stage_begins_and_ends_and_each_is_there_at_once()
         seen = list(log.flushed)
     assert [line.partition("] ")[2] for line in seen] == [
         "prune: started, expected to take 40 s, 2:00 min left in all",
-        "prune: finished in 0.0 s",
+        "prune: finished in 31 s",
         "warning: [bold] is no markup",
     ]
     assert log.flushed == seen
@@ -125,13 +125,9 @@ def test_what_cannot_be_drawn_over_has_lines(log: Console) -> None:
     ],
 )
 def test_progress_is_where_somebody_looks_and_not_in_a_json_document(
-    out_is_terminal: bool,
-    errors_are_terminal: bool,
-    as_json: bool,
-    shown_on: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    out: bool, errors: bool, as_json: bool, shown_on: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consoles = {"out": console(terminal=out_is_terminal), "errors": console(terminal=errors_are_terminal)}
+    consoles = {"out": console(terminal=out), "errors": console(terminal=errors)}
     monkeypatch.setattr(cli, "_out", consoles["out"])
     monkeypatch.setattr(cli, "_errors", consoles["errors"])
     assert cli._shown_on(as_json) == [consoles[name] for name in shown_on]
