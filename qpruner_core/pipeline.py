@@ -129,8 +129,8 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
     resumed = record is not None
     if record is None:
         _free_stage_before()
-        context.emit(_started(context.stage, expected))
         run = load_stage(context.stage)
+        context.emit(_started(context.stage, expected))
         seed_everything(context.config.seed, context.stage)
         started = time.perf_counter()
         with context.store.begin(context.stage) as partial:
