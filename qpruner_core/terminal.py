@@ -11,6 +11,7 @@ from typing import IO, Self
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 from qpruner_core.events import STAGES, Event, RunWarning, StageFinished, StageName, StageProgress, StageStarted
@@ -78,7 +79,7 @@ class Bars(_Display):
         self._clock = StageClock()
         self._bars = RichProgress(
             TextColumn("{task.fields[stage]:>9}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             _TimeLeft(self._clock),
@@ -116,7 +117,7 @@ class _TimeLeft(ProgressColumn):
     """The time left of the stage at work, and of all stages."""
 
     def __init__(self, clock: StageClock) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True))
         self._clock = clock
 
     def render(self, task: Task) -> Text:
