@@ -15,8 +15,6 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from qpruner_core.cli import app as core
@@ -24,6 +22,8 @@ from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.threads import settle_threads
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.keys.models import ApiKey
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
@@ -173,6 +173,8 @@ def _settings() -> Settings:
 
 @contextmanager
 def _key_session() -> Iterator[tuple[Session, Settings]]:
+    from sqlalchemy.orm import Session
+
     from app.database import create_database_engine
     from app.migrate import upgrade
 
@@ -189,6 +191,8 @@ def _key_session() -> Iterator[tuple[Session, Settings]]:
 
 @contextmanager
 def _errors_as_exit_codes() -> Iterator[None]:
+    from sqlalchemy.exc import OperationalError  # half of the time that every command would take to start
+
     try:
         yield
     except QPrunerError as error:
