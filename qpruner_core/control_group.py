@@ -41,6 +41,28 @@ def _quota_of(group: Path) -> float | None:
     return found if found > 0 else None
 
 
+def memory_left(process: Path = PROCESS) -> int | None:
+    """Bytes that the process may still take, the least that its group and those above leave; ``None``: no limit.
+
+    Pages of files that nobody has used lately count as free: the kernel drops them first.
+    """
+    return min((left for group in _groups("memory", process) if (left := _left_in(group)) is not None), default=None)
+
+
+def _left_in(group: Path) -> int | None:
+    version_2 = (group / "memory.max").is_file()
+    limit, used = ("memory.max", "memory.current") if version_2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    unused_pages = "inactive_file" if version_2 else "total_inactive_file"
+    try:
+        left = int((group / limit).read_text()) - int((group / used).read_text())
+        for line in (group / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            left += int(value) if name == unused_pages else 0
+    except (OSError, ValueError):  # no files, or "max"
+        return None
+    return max(left, 0)
+
+
 def _groups(controller: str, process: Path) -> Iterator[Path]:
     """Directories of the process's groups that ``controller`` may limit, each followed by those of the groups above."""
     try:

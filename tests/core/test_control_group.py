@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qpruner_core.control_group import cpu_quota
+from qpruner_core.control_group import cpu_quota, memory_left
 
 
 class Machine:
@@ -123,3 +123,26 @@ def test_files_that_are_not_as_expected_are_no_limit(name: str, machine: Machine
 
 def test_a_system_without_control_groups_has_no_limit(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path) is None
+
+
+def memory(group: Path, limit: str, used: int, unused_pages: int, *, version: int = 2) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    names = {1: ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"), 2: ("max", "current", "inactive_file")}
+    (group / f"memory.{names[version][0]}").write_text(f"{limit}\n")
+    (group / f"memory.{names[version][1]}").write_text(f"{used}\n")
+    (group / "memory.stat").write_text(f"anon 7\n{names[version][2]} {unused_pages}\nactive_file 9\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_memory_left_is_the_least_of_the_groups_on_the_way_up(version: int, machine: Machine) -> None:
+    top = machine.mount("cgroup2") if version == 2 else machine.mount("cgroup", "memory", options="rw,memory")
+    machine.member_of("0::/a/b" if version == 2 else "4:memory:/a/b")
+    assert memory_left(machine.process) is None
+    memory(top / "a" / "b", "max" if version == 2 else str(2**63 - 4096), 100, 0, version=version)
+    memory(top / "a", "1000", 700, 200, version=version)
+    memory(top, "5000", 4900, 0, version=version)
+    assert memory_left(machine.process) == 100
+    memory(top, "5000", 1000, 0, version=version)
+    assert memory_left(machine.process) == 500
+    memory(top / "a", "1000", 1100, 0, version=version)
+    assert memory_left(machine.process) == 0
