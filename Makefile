@@ -11,6 +11,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # Test processes beside each other; each computes on one thread, so that two cores are used once, not twice.
 TEST_WORKERS ?= 2
 ARGS ?=
+# Threads that wait sleep, as in the programs themselves: spinning, they take the time of what runs beside them.
+export OMP_WAIT_POLICY ?= PASSIVE
+# In a recipe: the CPUs that it may use.
+CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
 
@@ -37,10 +41,10 @@ test: lint ## Lint, check types and run every test but the slow ones
 	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
 
 test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline
-	$(BIN)/pytest -m slow $(ARGS)
+	OMP_NUM_THREADS=$(CPUS) $(BIN)/pytest -m slow $(ARGS)
 
 bench-prune: $(INSTALLED_BENCH) ## Measure every criterion and layout of pruning into docs/benchmarks (DATA=folder; resumes)
-	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(os.cpu_count())') \
+	OMP_NUM_THREADS=$(CPUS) \
 		$(BIN)/python -m bench.prune $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-information: $(INSTALLED) ## Measure the estimators of mutual information into docs/benchmarks (DATA=folder; resumes)
@@ -53,11 +57,11 @@ bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precisio
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sensitivity $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; an hour and a half on two cores, ARGS=--quick a quarter of an hour)
-	OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(os.cpu_count() // 2, 1))') \
+	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
-	$(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
+	OMP_NUM_THREADS=$(CPUS) $(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check

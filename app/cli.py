@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,15 +15,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from qpruner_core.cli import app as core
 from qpruner_core.cli import options
 from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.threads import settle_threads
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.keys.models import ApiKey
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
@@ -174,6 +175,8 @@ def _settings() -> Settings:
 
 @contextmanager
 def _key_session() -> Iterator[tuple[Session, Settings]]:
+    from sqlalchemy.orm import Session
+
     from app.database import create_database_engine
     from app.migrate import upgrade
 
@@ -190,6 +193,8 @@ def _key_session() -> Iterator[tuple[Session, Settings]]:
 
 @contextmanager
 def _errors_as_exit_codes() -> Iterator[None]:
+    from sqlalchemy.exc import OperationalError  # half of the time that every command would take to start
+
     try:
         yield
     except QPrunerError as error:
@@ -209,7 +214,11 @@ def _log_to_stderr(settings: Settings) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-main: Callable[[], None] = app
+def main() -> None:
+    """Run the command line."""
+    settle_threads()
+    app()
+
 
 if __name__ == "__main__":
     main()

@@ -31,7 +31,8 @@ from qpruner_core.cli import compute_line, measurement_table
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
-from qpruner_core.terminal import Progress as StageBars
+from qpruner_core.terminal import Progress as StageProgress
+from qpruner_core.threads import settle_threads
 
 JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
@@ -103,17 +104,16 @@ def _compress(client: JobClient, data_dir: Path, budget: str, url: str) -> tuple
 
 
 def _follow(client: JobClient, job_id: str) -> None:
-    with StageBars(console) as bars:
+    with StageProgress(console) as show:
         for event in client.follow(job_id):
             kind, data = event["type"], event["data"]
             if kind in ("stage_started", "stage_progress"):
-                shown = {name: data[name] for name in ("stage", "fraction", "message") if name in data}
-                bars(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
+                shown = {name: value for name, value in data.items() if name != "attempt"}
+                show(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
             elif kind == "stage_finished":
-                shown = {name: data[name] for name in ("stage", "seconds", "summary", "resumed")}
-                bars(EVENT_ADAPTER.validate_python({"type": kind, "key": "", "directory": "", "files": [], **shown}))
-                if not console.is_terminal:  # bars that do not move say nothing in a log
-                    console.print(f"{data['stage']} took {data['seconds']:.0f} s")
+                shown = {name: data[name] for name in ("stage", "seconds", "resumed")}
+                unseen = {"key": "", "directory": "", "files": [], "summary": {}}
+                show(EVENT_ADAPTER.validate_python({"type": kind, **unseen, **shown}))
             elif kind in ("warning", "attempt_lost"):
                 console.print(f"{kind}: {data.get('message') or data.get('reason') or ''}", markup=False)
 
@@ -189,6 +189,7 @@ def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[st
         wrapper = [die_with_parent.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
         command = [sys.executable, "-S", "-E", *wrapper, *command]
     environment = {name: value for name, value in os.environ.items() if not _is_setting(name)}
+    console.print("Starting the service on embedded parts.")
     log = data_dir / "serve.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own command
@@ -199,7 +200,7 @@ def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[st
     done = False
     try:
         url = _wait_for_url(process, log)
-        console.print(f"The service is up at {url}, on embedded parts.")
+        console.print(f"The service is up at {url}.")
         yield url, lambda: process.poll() is None
         done = True
     finally:
@@ -234,4 +235,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    settle_threads()
     typer.run(main)

@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     keep_pruned: bool = Field(
         default=True, description="Keep the pruned model of a finished job, for jobs that differ in the budget alone."
     )
-    worker_threads: int = Field(default=0, ge=0, description="CPU threads of a job's process; 0 is every core.")
+    worker_threads: int = Field(
+        default=0, ge=0, description="CPU threads of a job's process; 0 is every CPU that it may use."
+    )
     log_level: str = Field(default="INFO", description="Least severe level that is logged.")
 
     @property

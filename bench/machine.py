@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,13 +9,15 @@ from pathlib import Path
 
 import psutil
 
+from qpruner_core.threads import usable_cpus
+
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine() -> str:
     """Processor, cores and memory of this machine, in words."""
     memory = psutil.virtual_memory().total / 2**30
-    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.system()}"
+    return f"{_processor()}, {usable_cpus()} cores, {memory:.0f} GiB of memory, {platform.system()}"
 
 
 def versions() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import QPrunerError, UserError
 from qpruner_core.events import CancelToken
+from qpruner_core.garbage import collector_paused
 from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.source_policy import SourcePolicy
 
@@ -46,4 +47,5 @@ _LOADED_WHEN_USED = {
 def __getattr__(name: str) -> Any:
     if name not in _LOADED_WHEN_USED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LOADED_WHEN_USED[name]), name)
+    with collector_paused():
+        return getattr(import_module(_LOADED_WHEN_USED[name]), name)

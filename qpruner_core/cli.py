@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.garbage import collector_paused
 from qpruner_core.sizes import format_bytes, parse_bytes
+from qpruner_core.terminal import Progress, is_live
 
 if TYPE_CHECKING:
     from qpruner_core.allocate.trial import MeasuredTrial
@@ -84,14 +86,14 @@ def compress(
 ) -> None:
     """Compress MODEL into a number of bytes. Run again with the same output to go on after an interruption."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.pipeline import compress as run
-        from qpruner_core.terminal import Progress
+        with collector_paused(freeze=True):
+            from qpruner_core.pipeline import compress as run
 
         given = {
             "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
         config = _config(model, dataset, memory_budget, seed, given, settings)
-        with _cancel_on_interrupt() as cancel, Progress(_errors, quiet=as_json) as progress:
+        with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = run(config, output.resolve(), on_event=progress, cancel=cancel)
         if as_json:
             _out.print_json(report.model_dump_json())
@@ -115,7 +117,8 @@ def estimate(
 ) -> None:
     """Say whether MODEL can fit, and in how many bytes, without doing anything."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.planning import estimate as run
+        with collector_paused(freeze=True):
+            from qpruner_core.planning import estimate as run
 
         config = _config(model, "-", memory_budget, 0, {"preset": preset, "prune.ratio": prune_ratio}, settings)
         result = run(config, check_dataset=False)
@@ -139,7 +142,8 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+        with collector_paused(freeze=True):
+            from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
 
         result = evaluate_checkpoint(
             directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices
@@ -161,7 +165,8 @@ def front(
 ) -> None:
     """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.allocate.stored_search import StoredSearch
+        with collector_paused(freeze=True):
+            from qpruner_core.allocate.stored_search import StoredSearch
 
         search = StoredSearch.read(work_dir)
         answer = search.answer(parse_bytes(budget)) if budget is not None else None
@@ -191,9 +196,10 @@ def generate(
 ) -> None:
     """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
     with _errors_as_exit_codes(as_json):
-        from qpruner_core.checkpoint import load_compressed
-        from qpruner_core.compute.choice import computing
-        from qpruner_core.evaluate.memory import loaded_bytes
+        with collector_paused(freeze=True):
+            from qpruner_core.checkpoint import load_compressed
+            from qpruner_core.compute.choice import computing
+            from qpruner_core.evaluate.memory import loaded_bytes
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)
@@ -310,6 +316,15 @@ def _setting(text: str) -> tuple[str, Any]:
         return path, json.loads(value)
     except json.JSONDecodeError:
         return path, value
+
+
+def _shown_on(as_json: bool) -> list[Console]:
+    """Where progress is shown: on a terminal if there is one, and in standard output where that is none, so that
+    ``> log`` logs it; of a JSON document it keeps out."""
+    consoles = [_errors] if as_json else [_out, _errors]
+    terminals = [console for console in consoles if is_live(console)]
+    logs = [console for console in consoles[:1] if not is_live(console)]
+    return logs + terminals[-1:]
 
 
 @contextmanager

@@ -32,10 +32,13 @@ class _Event(BaseModel):
 
 
 class StageStarted(_Event):
-    """A stage begins."""
+    """A stage begins. ``expected_seconds``: what it was estimated to take on this machine before the run;
+    ``expected_later_seconds``: what all stages behind it were."""
 
     type: Literal["stage_started"] = "stage_started"
     stage: StageName
+    expected_seconds: float | None = None
+    expected_later_seconds: float | None = None
 
 
 class StageProgress(_Event):

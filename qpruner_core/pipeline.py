@@ -8,31 +8,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import qpruner_core.allocate.stage
-import qpruner_core.evaluate.stage
-import qpruner_core.export.stage
-import qpruner_core.finetune.stage
-import qpruner_core.prune.stage
-import qpruner_core.quantize.stage
-import qpruner_core.score.stage
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
-from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
-from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
-from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
-from qpruner_core.garbage import free_garbage, survivors_exempt_from_collection
+from qpruner_core.events import STAGES, CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
+from qpruner_core.export.config import MERGED, MERGED_QUANTIZED, MIXED
+from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
-from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.resources import best_device
@@ -46,17 +38,22 @@ from qpruner_core.stage_store import (
     disk_full_as_error,
     list_files,
 )
+from qpruner_core.stage_times import expected_seconds
+from qpruner_core.versions import recorded_versions
 
 REPORT = "report.json"
-PIPELINE: tuple[tuple[StageName, Callable[[StageContext, Path], dict[str, Any]]], ...] = (
-    ("prune", qpruner_core.prune.stage.run),
-    ("score", qpruner_core.score.stage.run),
-    ("allocate", qpruner_core.allocate.stage.run),
-    ("quantize", qpruner_core.quantize.stage.run),
-    ("finetune", qpruner_core.finetune.stage.run),
-    ("evaluate", qpruner_core.evaluate.stage.run),
-    ("export", qpruner_core.export.stage.run),
-)
+StageRun = Callable[[StageContext, Path], dict[str, Any]]
+
+
+def load_stage(stage: StageName) -> StageRun:
+    """The function ``run`` of a stage, imported as the stage begins.
+
+    Its libraries (PEFT, bitsandbytes, scikit-optimize) take longer to import than torch: a run that has finished the
+    stage before, and one that is refused, do not wait for them.
+    """
+    with collector_paused():
+        run: StageRun = import_module(f"qpruner_core.{stage}.stage").run
+    return run
 
 
 def compress(
@@ -90,24 +87,28 @@ def compress(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
     policy = policy or SourcePolicy()
     cancel = cancel or CancelToken()
-    make_plan(config, inspect_model(config.model, policy).config)  # before anything large is fetched
+    inspected = inspect_model(config.model, policy).config
+    plan = make_plan(config, inspected)  # before anything large is fetched
     dataset = read_dataset(config.dataset, policy)
     source = resolve_model(config.model, policy)
-    plan = make_plan(config, read_config(source.directory / CONFIG_FILE))
+    fetched = read_config(source.directory / CONFIG_FILE)
+    if fetched != inspected:
+        plan = make_plan(config, fetched)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
+    expected, _ = expected_seconds(config, plan.dense_config, plan.family)
     key = _base_key(config, source, plan, data().digest, compute)
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
-        for stage, run in PIPELINE:
+        for stage in STAGES:
             key = _stage_key(key, stage, config)
             context = StageContext(
                 stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, compute, warnings
             )
-            records[stage] = _run_stage(context, run, key)
+            records[stage] = _run_stage(context, key, expected)
     return _finish(output, context, records)
 
 
@@ -127,13 +128,14 @@ def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> Pr
     )
 
 
-def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[str, Any]], key: str) -> StageRecord:
+def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, float]) -> StageRecord:
     context.cancel.raise_if_cancelled()
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
         free_garbage()  # the models of the stage before
-        context.emit(StageStarted(stage=context.stage))
+        run = load_stage(context.stage)
+        context.emit(_started(context.stage, expected))
         seed_everything(context.config.seed, context.stage)
         started = time.perf_counter()
         with context.store.begin(context.stage) as partial:
@@ -151,6 +153,11 @@ def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[s
         )
     )
     return record
+
+
+def _started(stage: StageName, expected: Mapping[StageName, float]) -> StageStarted:
+    later = sum(expected[name] for name in STAGES[STAGES.index(stage) + 1 :])
+    return StageStarted(stage=stage, expected_seconds=expected[stage], expected_later_seconds=later)
 
 
 def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str, compute: Compute) -> str:
@@ -194,6 +201,8 @@ def _digest(*parts: Any) -> str:
 
 def _finish(output: Path, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
     """Put the exported files into ``output`` with the report beside them."""
+    from qpruner_core.export.stage import link_tree  # imported as a stage is
+
     with disk_full_as_error(output):
         output.mkdir(parents=True, exist_ok=True)
         for name in (MIXED, MERGED, MERGED_QUANTIZED):
@@ -211,6 +220,9 @@ def _finish(output: Path, context: StageContext, records: dict[StageName, StageR
 
 
 def _report(context: StageContext, records: dict[StageName, StageRecord], output: Path) -> CompressionReport:
+    from qpruner_core.export.stage import allocation_of, evaluated, pruning_of
+    from qpruner_core.quantize.mixed_model import read_mixed_config
+
     config, _, family = read_mixed_config(context.finished("quantize") / "model")
     memory = MemoryModel(config, family, context.config.quantize, context.config.allocate)
     allocation = allocation_of(context)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from pathlib import Path
 
 import psutil
 import torch
 
-_CGROUP = Path("/sys/fs/cgroup")
+from qpruner_core.control_group import memory_left
 
 
 def free_memory(device: torch.device | None = None) -> int:
@@ -20,16 +19,8 @@ def free_memory(device: torch.device | None = None) -> int:
     if device is not None and device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(int(psutil.virtual_memory().available), _free_in_container())
-
-
-def _free_in_container() -> int:
-    """Bytes that the control group leaves (Linux, version 2); a container's own limit, which psutil does not know."""
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        return sys.maxsize if limit == "max" else int(limit) - int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):
-        return sys.maxsize
+    available, left = int(psutil.virtual_memory().available), memory_left()
+    return available if left is None else min(available, left)  # psutil does not know a container's own limit
 
 
 def best_device() -> torch.device:

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import StageName
+from qpruner_core.garbage import collector_paused
 from qpruner_core.stage_store import disk_full_as_error
 from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 
@@ -37,7 +38,6 @@ def main() -> int:
         request = ChildRequest.model_validate_json(unbuffered.readline())
     answers: queue.SimpleQueue[StageAnswer] = queue.SimpleQueue()
     threading.Thread(target=_read_lifeline, args=(answers,), name="lifeline", daemon=True).start()
-    limit_threads(request.threads)
     try:
         final: BaseModel = _run(request, lines, answers)
     except QPrunerError as error:
@@ -53,15 +53,9 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def limit_threads(threads: int) -> None:
-    """Let torch use ``threads`` CPU threads, 0 for every core."""
-    import torch
-
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-
-
 def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer]) -> RunResult:
-    from qpruner_core import compress
+    with collector_paused(freeze=True):
+        from qpruner_core import compress
 
     patience = _PATIENCE
 

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
+from qpruner_core.threads import thread_settings
 from worker.protocol import LINE_ADAPTER, ChildRequest, Line, StageAnswer
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
@@ -27,17 +28,17 @@ _TERM_SECONDS = 1.0
 # The child gets what a program needs to run and no more: no credential of the service is in any of these.
 _PASSED_ON = re.compile(
     r"PATH|HOME|LANG|LANGUAGE|LC_\w+|TZ|USER|LOGNAME|PYTHONPATH|VIRTUAL_ENV|LD_LIBRARY_PATH|XDG_CACHE_HOME"
-    r"|(CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|TORCH|PYTORCH|BNB|OMP|MKL|KMP|OPENBLAS|ROCM|HIP|HSA)_\w+"
+    r"|(CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|TORCH|PYTORCH|BNB|OMP|GOMP|MKL|KMP|OPENBLAS|ROCM|HIP|HSA)_\w+"
     r"|HF_(HOME|HUB_CACHE|HUB_OFFLINE|HUB_\w*TIMEOUT)|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
     r"|(http|https|no|all)_proxy|(HTTP|HTTPS|NO|ALL)_PROXY"
 )
 
 
 def child_environment(environment: Mapping[str, str], threads: int, temporary: Path) -> dict[str, str]:
-    """The part of ``environment`` that a child may see, with its number of threads and its temporary folder."""
+    """The part of ``environment`` that a child may see, with its CPU threads (0: as many as it may use) and its
+    temporary folder."""
     passed = {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
-    if threads:
-        passed |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    passed |= thread_settings(passed, threads)
     return passed | {"TMPDIR": str(temporary), "PYTHONHASHSEED": "0"}
 
 

@@ -130,20 +130,16 @@ class JobRun:
         return list(session.scalars(select(StageResult).where(StageResult.job_id == self._lease.job_id)))
 
     def _request(self, scratch: Scratch) -> ChildRequest:
-        settings = self._parts.settings
         config = parse_config(dict(self._lease.config))
         uploads = self._persist(
             lambda: fetch_uploads(self._parts.sessions, self._parts.store, self._lease, config, scratch.uploads),
             "fetching the dataset",
         )
-        policy = settings.source_policy.model_copy(update={"uploads": uploads})
-        return ChildRequest(
-            config=config, policy=policy, output=scratch.output, work_dir=scratch.stages,
-            threads=settings.worker_threads,
-        )  # fmt: skip
+        policy = self._parts.settings.source_policy.model_copy(update={"uploads": uploads})
+        return ChildRequest(config=config, policy=policy, output=scratch.output, work_dir=scratch.stages)
 
     def _start_child(self, request: ChildRequest, scratch: Scratch) -> ChildProcess:
-        environment = child_environment(os.environ, request.threads, scratch.temporary)
+        environment = child_environment(os.environ, self._parts.settings.worker_threads, scratch.temporary)
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")

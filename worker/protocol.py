@@ -22,13 +22,12 @@ from qpruner_core.strict import StrictModel
 
 
 class ChildRequest(StrictModel):
-    """One run of the pipeline. ``threads`` is the number of CPU threads, 0 for every core."""
+    """One run of the pipeline."""
 
     config: CompressionConfig
     policy: SourcePolicy
     output: Path
     work_dir: Path
-    threads: int = 0
 
 
 class StageAnswer(StrictModel):

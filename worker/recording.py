@@ -62,7 +62,8 @@ def _record(session: Session, lease: Lease, job: Job, event: Event) -> None:
     match event:
         case StageStarted():
             job.stage, job.progress = event.stage, overall_progress(event.stage, 0.0)
-            append_event(session, job.id, "stage_started", {"stage": event.stage, "attempt": job.attempt})
+            told = event.model_dump(exclude={"type"}) | {"attempt": job.attempt}
+            append_event(session, job.id, "stage_started", told)
         case StageProgress():
             job.stage, job.progress = event.stage, overall_progress(event.stage, event.fraction)
             append_event(session, job.id, "stage_progress", event.model_dump(exclude={"type"}))

@@ -6,6 +6,8 @@ import importlib
 import logging
 import threading
 
+from qpruner_core.garbage import collector_paused
+
 logger = logging.getLogger(__name__)
 
 _CORE = "qpruner_core.planning"
@@ -19,7 +21,7 @@ def load_core() -> None:
 
     To be called before any import of it within a request.
     """
-    with _IMPORTING:
+    with _IMPORTING, collector_paused():
         importlib.import_module(_CORE)
 
 

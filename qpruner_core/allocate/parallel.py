@@ -37,6 +37,7 @@ from qpruner_core.randomness import seed_everything
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore
+from qpruner_core.threads import starting_processes
 
 _LOOK_SECONDS = 0.2
 """Between looks at whether the run is cancelled."""
@@ -87,9 +88,9 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         self._workers = {}
         for _ in range(count):
             ours, theirs = spawn.Pipe()
-            threads = max(torch.get_num_threads() // count, 1)
-            process = spawn.Process(target=_work, args=(theirs, threads), daemon=True, name="qpruner-trials")
-            process.start()
+            process = spawn.Process(target=_work, args=(theirs,), daemon=True, name="qpruner-trials")
+            with starting_processes(threads=max(torch.get_num_threads() // count, 1)):
+                process.start()
             theirs.close()
             self._workers[ours] = process
         run = _Run.of(context)
@@ -151,12 +152,11 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         )
 
 
-def _work(connection: Connection, threads: int) -> None:
+def _work(connection: Connection) -> None:
     """The life of a worker: build the objective, then measure what comes until nobody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     os.dup2(2, 1)  # what is printed here must not get between the lines of the parent's output
     threading.Thread(target=end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     try:
         context = connection.recv().context()
         seed_everything(context.config.seed, "allocate")

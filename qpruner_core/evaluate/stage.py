@@ -18,7 +18,8 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.events import StageName
-from qpruner_core.export.merged_quantized import MERGED_QUANTIZED, write_merged_quantized
+from qpruner_core.export.config import MERGED_QUANTIZED
+from qpruner_core.export.merged_quantized import write_merged_quantized
 from qpruner_core.garbage import free_garbage
 from qpruner_core.models import load_model
 from qpruner_core.quantize.adapters import require_acting_adapter

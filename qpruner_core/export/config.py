@@ -10,7 +10,10 @@ from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel
 
 Format = Literal["mixed", "merged", "merged_quantized"]
-_FORMATS: tuple[Format, ...] = ("mixed", "merged", "merged_quantized")
+MIXED: Format = "mixed"
+MERGED: Format = "merged"
+MERGED_QUANTIZED: Format = "merged_quantized"
+_FORMATS: tuple[Format, ...] = (MIXED, MERGED, MERGED_QUANTIZED)
 
 
 class ExportConfig(StrictModel):

@@ -19,8 +19,6 @@ from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_confi
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 
-MERGED_QUANTIZED = "merged_quantized"
-
 
 def write_merged_quantized(context: StageContext, directory: Path) -> None:
     """Write the mixed checkpoint of the quantize stage with the final adapter merged in and no adapter beside it.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.events import StageName
-from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
+from qpruner_core.export.config import MERGED, MERGED_QUANTIZED, MIXED
 from qpruner_core.export.model_card import model_card
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.checkpoint_writer import write_model
@@ -25,15 +23,10 @@ from qpruner_core.report import Measurement, Pruning
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE, list_files
+from qpruner_core.versions import recorded_versions
 
-MIXED = "mixed"
-MERGED = "merged"
 RECIPE = "recipe.json"
 CARD = "README.md"
-_PACKAGES = (
-    "qpruner", "torch", "transformers", "tokenizers", "peft", "accelerate", "bitsandbytes", "safetensors",
-    "scikit-optimize", "scikit-learn", "scipy", "numpy",
-)  # fmt: skip
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
@@ -116,11 +109,6 @@ def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
         "versions": recorded_versions(),
         "files": [record.model_dump() for record in list_files(output)],
     }
-
-
-def recorded_versions() -> dict[str, str]:
-    """Versions of all that a result's bytes may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
 
-import bitsandbytes as bnb
 import torch
 from torch import nn
-from torch.nn.functional import linear
 
 from qpruner_core.precisions.base import TINY, Grid, Tensors
-
-_ROWS_AT_ONCE = 4096
-"""Of a weight in 16 bits."""
+from qpruner_core.precisions.library import bnb
 
 
 class Int8:
@@ -57,7 +52,9 @@ class Int8:
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
-        """An :class:`Int8Linear` on the stored rows."""
+        """An :class:`~qpruner_core.precisions.int8_linear.Int8Linear` on the stored rows."""
+        from qpruner_core.precisions.int8_linear import Int8Linear
+
         return self._on(Int8Linear, tensors, bias)
 
     def _on(self, module: type[nn.Module], tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
@@ -88,52 +85,6 @@ class _WholeNumbers(Grid):
     def rounded(self, weight: torch.Tensor) -> torch.Tensor:
         """As of any grid."""
         return (weight / self.scale.clamp(min=TINY)).round_().clamp_(-127, 127).mul_(self.scale)
-
-
-class Int8Linear(bnb.nn.Linear8bitLt):
-    """bitsandbytes' ``Linear8bitLt``, which PEFT knows, that multiplies in the dtype of its inputs.
-
-    The numbers in int8 are exact in bfloat16, and rows are scaled once multiplied. A part of the rows at a time: of a
-    head, all of them in 16 bits would be more than a layer takes.
-    """
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """``[..., out]`` for ``inputs [..., in]``, of their dtype."""
-        if self.weight.CB is not None:
-            self.init_8bit_state()
-        return cast(torch.Tensor, Int8MatMul.apply(inputs, self.bias, self.state))
-
-
-class Int8MatMul(torch.autograd.Function):
-    """``inputs · weightᵀ + bias`` that keeps nothing for the gradient but the weights themselves.
-
-    bitsandbytes' function keeps the inputs where activation checkpointing does not see them, and makes a 16-bit copy of
-    the whole weight for the gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, bias: torch.Tensor | None, state: bnb.MatmulLtState) -> torch.Tensor:
-        ctx.state = state
-        output = inputs.new_empty(*inputs.shape[:-1], len(state.CB))
-        for rows in _parts(state):
-            product = linear(inputs, state.CB[rows].to(inputs.dtype)) * (state.SCB[rows] / 127)
-            output[..., rows] = product if bias is None else product + bias[rows]
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        wanted, of_bias, _ = ctx.needs_input_grad
-        of_inputs = None
-        if wanted:
-            of_inputs = gradient.new_zeros(*gradient.shape[:-1], ctx.state.CB.shape[1])
-            for rows in _parts(ctx.state):
-                scaled = (gradient[..., rows] * (ctx.state.SCB[rows] / 127)).to(gradient.dtype)
-                of_inputs += scaled @ ctx.state.CB[rows].to(gradient.dtype)
-        return of_inputs, gradient.flatten(0, -2).sum(0) if of_bias else None, None
-
-
-def _parts(state: bnb.MatmulLtState) -> Iterator[slice]:
-    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(state.CB), _ROWS_AT_ONCE))
 
 
 def require_int8(tensors: Tensors) -> None:

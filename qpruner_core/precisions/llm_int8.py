@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-import bitsandbytes as bnb
 import torch
 from torch import nn
 
 from qpruner_core.precisions.base import Tensors
-from qpruner_core.precisions.int8 import Int8, Int8Linear, Int8MatMul
+from qpruner_core.precisions.int8 import Int8
 
 
 class LlmInt8(Int8):
@@ -22,28 +19,7 @@ class LlmInt8(Int8):
         return inputs + (rounded - inputs.detach())
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
-        """An :class:`LlmInt8Linear` on the stored rows."""
+        """An :class:`~qpruner_core.precisions.int8_linear.LlmInt8Linear` on the stored rows."""
+        from qpruner_core.precisions.int8_linear import LlmInt8Linear
+
         return self._on(LlmInt8Linear, tensors, bias)
-
-
-class LlmInt8Linear(Int8Linear):
-    """Multiplies int8 with int8, as bitsandbytes' own ``Linear8bitLt``."""
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """``[..., out]`` for ``inputs [..., in]``, of their dtype; each token is rounded to 8 bits."""
-        if not torch.is_grad_enabled():
-            return cast(torch.Tensor, bnb.nn.Linear8bitLt.forward(self, inputs))
-        if self.weight.CB is not None:
-            self.init_8bit_state()
-        return cast(torch.Tensor, _LlmInt8MatMul.apply(inputs, self.bias, self.state))
-
-
-class _LlmInt8MatMul(Int8MatMul):
-    """The gradient takes the rounding of inputs as not there (straight through), as :meth:`LlmInt8.round_input`."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, bias: torch.Tensor | None, state: bnb.MatmulLtState) -> torch.Tensor:
-        ctx.state = state
-        state.is_training = False  # or on a CPU it would not round inputs
-        bias = None if bias is None else bias.to(inputs.dtype)
-        return cast(torch.Tensor, bnb.matmul(inputs, state.CB, bias=bias, state=state))

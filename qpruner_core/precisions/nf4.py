@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-import bitsandbytes as bnb
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
 from qpruner_core.precisions.base import Grid, Tensors
+from qpruner_core.precisions.library import bnb
 
 BLOCK = 64
 NESTED_BLOCK = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes  # noqa: F401 - otherwise imported by the first precision used, within the time of the stage
 import torch
 from transformers import PreTrainedModel
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
+from app.cli import app, main
+from qpruner_core.threads import usable_cpus
 
 RUN = CliRunner()
 
@@ -56,3 +59,13 @@ def test_a_database_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     result = RUN.invoke(app, ["migrate"])
     assert result.exit_code == 3
     assert "QPRUNER_DATABASE_URL" in result.stderr
+
+
+def test_it_settles_its_threads_before_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"):
+        monkeypatch.setenv(name, "")  # an empty one counts as none, and what is set in its place is undone
+    monkeypatch.setattr(sys, "argv", ["qpruner", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["OMP_NUM_THREADS"] == str(usable_cpus())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from rich.console import Console
 
-from app.demo import BUDGET, JOB, _running_service, _write_prose
+from app.demo import BUDGET, JOB, _follow, _running_service, _write_prose
 from app.demo_client import DemoError, JobClient
 from app.jobs.history import append_event
 from app.jobs.models import Job
@@ -107,6 +109,26 @@ def test_every_event_is_told_once_until_the_job_has_ended(service: Service, clie
     ending.join()
     assert [event["type"] for event in events][-2:] == ["stage_progress", "cancelled"]
     assert len({event["id"] for event in events}) == len(events)
+
+
+def test_a_log_of_the_demo_has_a_line_for_each_stage_that_begins_and_ends(
+    service: Service, client: JobClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = service.app.state.session_factory
+    with sessions.begin() as session:
+        job = seeded_jobs.add_running_job(session)
+        job_id, job.status = job.id, "cancelled"
+        expected = {"stage": "quantize", "attempt": 1, "expected_seconds": 20.0, "expected_later_seconds": 70.0}
+        append_event(session, job_id, "stage_started", expected)
+        append_event(session, job_id, "warning", {"stage": None, "message": "The store is away."})
+        append_event(session, job_id, "cancelled")
+    log = io.StringIO()
+    monkeypatch.setattr("app.demo.console", Console(file=log))
+    _follow(client, job_id)
+    assert [line.partition("] ")[2] or line for line in log.getvalue().splitlines()] == [
+        "prune: started", "prune: finished in 4.2 s", "score: started", "score: finished in 17 s", "allocate: started",
+        "quantize: started, expected to take 20 s, 1:30 min left in all", "warning: The store is away.",
+    ]  # fmt: skip
 
 
 def test_an_error_of_the_service_is_told_with_field_and_remedy(client: JobClient) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from qpruner_core.cli import app
 from qpruner_core.compute.processor import processor_name
+from qpruner_core.events import STAGES
 
 TINY = [
     "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
@@ -51,11 +52,13 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     assert report["compute"]["products"] in ("bfloat16", "float32")
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert recipe["machine"]["compute_dtype"] == report["compute"]["products"]
-    assert done.stderr == ""
+    started = [line.split("] ")[1].partition(":")[0] for line in done.stderr.splitlines() if ": started" in line]
+    assert started == list(STAGES)  # beside the document, whose stream stays its own
     again = qpruner(*arguments)
     assert again.returncode == 0
     assert "Before and after" in again.stdout
-    assert again.stderr.count("done before") == 7
+    assert again.stdout.count("done before") == 7  # as `> log` has it
+    assert again.stderr == ""
 
     generated = here("generate", str(tmp_path / "out" / "mixed"), "--prompt", "The", "--json")
     assert json.loads(generated.stdout)["bytes"] == report["measurements"][-1]["bytes"]

@@ -117,5 +117,4 @@ def _obey(stage: StageName) -> None:
 
 
 qpruner_core.compress = compress
-worker.child.limit_threads = lambda threads: None
 sys.exit(worker.child.main())

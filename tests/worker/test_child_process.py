@@ -14,6 +14,7 @@ import pytest
 from qpruner_core.config import parse_config
 from qpruner_core.events import STAGES, StageStarted
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.threads import usable_cpus
 from tests.server_processes import wait_until
 from tests.worker.bench import CONFIG, SCRIPT
 from worker.child_process import ChildProcess, child_environment
@@ -95,3 +96,12 @@ def test_it_dies_with_its_supervisor(tmp_path: Path, number: signal.Signals) -> 
 def test_the_worker_never_loads_torch() -> None:
     code = "import sys, worker.celery_app; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_jobs_process_gets_its_threads_from_its_environment(tmp_path: Path) -> None:
+    given = child_environment({"GOMP_SPINCOUNT": "7", "SECRET": "s"}, 0, tmp_path)
+    assert given["OMP_NUM_THREADS"] == str(usable_cpus())
+    assert given["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert given["GOMP_SPINCOUNT"] == "7"
+    assert child_environment({"OMP_NUM_THREADS": "3"}, 0, tmp_path)["OMP_NUM_THREADS"] == "3"
+    assert child_environment({"OMP_NUM_THREADS": "3"}, 2, tmp_path)["OMP_NUM_THREADS"] == "2"

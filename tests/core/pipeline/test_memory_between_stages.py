@@ -38,7 +38,7 @@ def test_a_stage_begins_when_what_the_one_before_left_in_cycles_is_gone(
         if isinstance(event, StageStarted) and event.stage == "score":
             still_there.append(left[0]() is not None)
 
-    monkeypatch.setattr("qpruner_core.pipeline.PIPELINE", (("prune", first), ("score", second)))
+    monkeypatch.setattr("qpruner_core.pipeline.load_stage", {"prune": first, "score": second}.get)
     gc.disable()  # or Python might collect by itself just then
     try:
         with pytest.raises(CancelledError):

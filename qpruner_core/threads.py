@@ -1,0 +1,67 @@
+"""CPU threads: how many a process may use, and how they wait for work.
+
+OpenMP and BLAS libraries read this from the environment once, as torch or NumPy loads them. So nothing here may import
+either, and :func:`settle_threads` comes before the first import of torch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from qpruner_core.control_group import PROCESS, cpu_quota
+
+_NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+"""Threads that wait sleep. By default those of GNU's OpenMP, which torch's wheels carry, and of OpenBLAS, which
+NumPy's carry, spin for a while, and beside other busy processes they take the time of the very threads that they wait
+for. LLVM's and Intel's OpenMP obey the same variable; OpenBLAS's is the logarithm of a number of cycles, 4 the least.
+"""
+
+
+def usable_cpus(process: Path = PROCESS) -> int:
+    """CPUs that this process may use: those of its affinity, or fewer where its control groups have a quota of time.
+
+    Part of a CPU counts as one: with a quota of 1.5, two threads get more done than one.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(process)
+    return affinity if quota is None else min(affinity, math.ceil(quota))
+
+
+def thread_settings(environment: Mapping[str, str], threads: int = 0) -> dict[str, str]:
+    """Variables to add to ``environment`` for a process that is to compute on ``threads`` threads.
+
+    With 0 the number is that of ``OMP_NUM_THREADS`` in ``environment``, else of :func:`usable_cpus`. How threads wait
+    stays as ``environment`` says, if it does.
+    """
+    asked = dict.fromkeys(_NUMBER, str(threads)) if threads else {}
+    defaults = {"OMP_NUM_THREADS": str(usable_cpus())} | _WAITING
+    return {name: value for name, value in defaults.items() if not environment.get(name)} | asked
+
+
+def settle_threads() -> None:
+    """Let this process and those that it starts compute on the CPUs that it may use, unless its environment differs.
+
+    To be called by a program as it starts, before torch is imported.
+    """
+    os.environ.update(thread_settings(os.environ))
+
+
+@contextmanager
+def starting_processes(threads: int) -> Iterator[None]:
+    """Within it, processes that are started will compute on ``threads`` threads; this one stays as it is."""
+    before = dict(os.environ)
+    added = thread_settings(before, threads)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
