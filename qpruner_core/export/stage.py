@@ -120,7 +120,7 @@ def recorded_versions() -> dict[str, str]:
 
 
 def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:
-    """Copy a directory, ``but`` files of these names, by hard links where the file system allows, else by content."""
+    """Copy a directory, ``but`` files of these names; weights by hard links where the file system allows."""
     for path in sorted(source.rglob("*")):
         if path.is_file() and path.name not in but:
             destination = target / path.relative_to(source)
