@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.bounds import LONGEST_SEQUENCE, SHORTEST_SEQUENCE
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
@@ -33,7 +34,9 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
     seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
-    sequence_length: int = Field(default=256, ge=16, le=131072, description="Tokens per sequence, in every stage.")
+    sequence_length: int = Field(
+        default=256, ge=SHORTEST_SEQUENCE, le=LONGEST_SEQUENCE, description="Tokens per sequence, in every stage."
+    )
     preset: PresetName = Field(
         default="best",
         description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",

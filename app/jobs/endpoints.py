@@ -108,7 +108,7 @@ def estimate_job(body: RunBody, principal: Submitter, session: SessionDep, setti
 
 
 def _filter(
-    status: Annotated[list[JobStatus], Query(description="Any of these.")] = [],  # noqa: B006
+    status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=1024)] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],

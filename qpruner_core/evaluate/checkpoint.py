@@ -19,6 +19,7 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.models import load_model, load_tokenizer
+from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.source_policy import SourcePolicy
 
 _PROMPT_TOKENS = 16
@@ -32,9 +33,11 @@ def evaluate_checkpoint(
     error for each file of ``tasks``, and tokens generated a second.
 
     Raises:
+        InvalidConfigError: the model does not read ``length`` tokens.
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
     model, tokenizer = load_checkpoint(directory)
+    refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     text_windows = _windows(text, tokenizer, length, max_tokens)
     result: dict[str, float | int] = {
         "bytes": loaded_bytes(model),

@@ -18,6 +18,7 @@ class ExportConfig(StrictModel):
 
     formats: tuple[Format, ...] = Field(
         default=("mixed", "merged"),
+        max_length=16,
         description='"mixed": every part at its precision, with adapters; "merged": one 16-bit model for any tool; '
         '"merged_quantized": mixed with the adapters merged in and quantized again, at a loss that is measured.',
     )
