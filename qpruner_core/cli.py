@@ -179,6 +179,8 @@ def generate(
         size = loaded_bytes(model)
         inputs = tokenizer(prompt, return_tensors="pt")
         length = inputs["input_ids"].shape[1]
+        if length == 0:
+            raise InvalidConfigError("The prompt has no tokens.", field="prompt", remedy="Give some text.")
         what = f"A prompt of {length} tokens and {max_new_tokens} new ones"
         refuse_beyond_positions(model.config, length + max_new_tokens, "max_new_tokens", what=what)
         ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]

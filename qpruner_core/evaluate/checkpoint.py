@@ -30,7 +30,8 @@ def evaluate_checkpoint(
     directory: Path, text: Path, tasks: list[Path], *, length: int, max_tokens: int, max_choices: int
 ) -> dict[str, float | int]:
     """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
-    error for each file of ``tasks``, and tokens generated a second.
+    error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer than ``length``),
+    and tokens generated a second.
 
     Raises:
         InvalidConfigError: the model does not read ``length`` tokens.
@@ -54,6 +55,8 @@ def evaluate_checkpoint(
             raise DatasetInvalidError(
                 f"{task} has no choices.", field="tasks", remedy="Give records with context, choices and label."
             )
+        if len(examples) < len(choices):
+            result[f"{task.stem}.left_out"] = len(choices) - len(examples)
         result[f"{task.stem}.acc"], result[f"{task.stem}.acc_stderr"] = choice_accuracy(model, examples, _ignore)
     return result
 
