@@ -18,7 +18,7 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
-from qpruner_core.strict import StrictModel
+from qpruner_core.strict import StrictModel, fault_as_sentence
 
 
 class CompressionConfig(StrictModel):
@@ -70,7 +70,7 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidConfigError(
-            first["msg"] + ".",
+            fault_as_sentence(first["msg"]),
             field=".".join(str(part) for part in first["loc"]) or None,
             remedy="See CompressionConfig or /docs for the settings and their ranges.",
         ) from error
