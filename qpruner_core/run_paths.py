@@ -37,7 +37,9 @@ def check_run_paths(output: Path, work_dir: Path | None, config: CompressionConf
     """
     root = _resolved(output, "output")
     if not root.name:
-        raise _invalid("output", f"{str(root)!r} is the root of the file system", "Choose a directory below it.")
+        raise _invalid(
+            "output", f"The output {str(root)!r} is the root of the file system.", "Choose a directory below it."
+        )
     field = "output" if work_dir is None else "work_dir"
     work = _resolved(root.with_name(root.name + WORK_SUFFIX) if work_dir is None else work_dir, field)
     directory, store = OutputDirectory(root), StageStore(work)
@@ -58,7 +60,7 @@ def _resolved(path: Path, field: str) -> Path:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise _invalid(
-            field, f"{str(path)!r} is not a path that can be followed", "Choose another directory."
+            field, f"{str(path)!r} is not a path that can be followed.", "Choose another directory."
         ) from error
 
 
@@ -75,25 +77,35 @@ def _inputs(config: CompressionConfig, policy: SourcePolicy) -> list[tuple[str, 
 def _refuse_each_other(output: OutputDirectory, store: StageStore, field: str) -> None:
     if _same(output.root, store.root):
         raise _invalid(
-            "work_dir", "the output and the directory of finished stages are the same", "Choose two directories."
+            "work_dir", "The output and the directory of finished stages are the same.", "Choose two directories."
         )
     if _lies_in(output.root, store.replaced()):
-        raise _invalid("output", "it lies where the run's stages are written", "Choose a directory of its own.")
+        raise _invalid(
+            "output", "The output lies where the run's stages are written.", "Choose a directory of its own."
+        )
     if _lies_in(store.root, output.replaced()):
-        raise _invalid(field, "it lies where the result is written", "Choose a directory of its own.")
+        raise _invalid(
+            field,
+            "The directory of finished stages lies where the result is written.",
+            "Choose a directory of its own.",
+        )
 
 
 def _refuse_input(kind: str, path: Path, output: OutputDirectory, store: StageStore, field: str) -> None:
     if _same(path, output.root) and path.is_dir():
-        raise _invalid("output", f"it is the {kind}'s own directory", "Choose a directory of its own for the result.")
+        raise _invalid(
+            "output",
+            f"The output {str(output.root)!r} is the {kind}'s own directory.",
+            "Choose a directory of its own for the result.",
+        )
     if _lies_in(path, output.replaced()):
         raise _invalid(
-            "output", f"the {kind} {str(path)!r} lies where the result is written", "Choose another output directory."
+            "output", f"The {kind} {str(path)!r} lies where the result is written.", "Choose another output directory."
         )
     if _same(path, store.root) or _lies_in(path, store.replaced()):
         raise _invalid(
             field,
-            f"the {kind} {str(path)!r} lies where the run's stages are written, in {str(store.root)!r}",
+            f"The {kind} {str(path)!r} lies where the run's stages are written, in {str(store.root)!r}.",
             "Choose another directory.",
         )
 
@@ -101,7 +113,7 @@ def _refuse_input(kind: str, path: Path, output: OutputDirectory, store: StageSt
 def _refuse_within_cache(cached: Path, output: OutputDirectory, store: StageStore, field: str) -> None:
     for path, name in ((output.root, "output"), (store.root, field)):
         if _lies_in(path, [cached]):
-            raise _invalid(name, f"{str(path)!r} lies among the cached models", "Choose a directory of its own.")
+            raise _invalid(name, f"{str(path)!r} lies among the cached models.", "Choose a directory of its own.")
 
 
 def _lies_in(path: Path, folders: list[Path]) -> bool:
@@ -117,5 +129,5 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _invalid(field: str, what: str, remedy: str) -> OutputInvalidError:
-    return OutputInvalidError(f"This cannot be written to: {what}.", field=field, remedy=remedy)
+def _invalid(field: str, message: str, remedy: str) -> OutputInvalidError:
+    return OutputInvalidError(message, field=field, remedy=remedy)
