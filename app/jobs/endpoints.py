@@ -43,6 +43,7 @@ BAD_RUN = (
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsafe_model", "422 corrupt_model", "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
     "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
+    "500 cache_unusable",
 )  # fmt: skip
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
