@@ -20,7 +20,9 @@ from app.settings import Settings
 from qpruner_core.cli import app as core
 from qpruner_core.cli import options
 from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.strict import fault_as_sentence
 from qpruner_core.threads import settle_threads
+from qpruner_core.writable import require_writable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -80,7 +82,7 @@ def migrate(
     with _errors_as_exit_codes():
         from app.migrate import current, downgrade, upgrade
 
-        url = _settings().resolved_database_url
+        url = _settings_to_write_with().resolved_database_url
         (downgrade if down else upgrade)(url, to)
         _out.print(f"The database is at revision {current(url) or 'base'}.")
 
@@ -90,7 +92,9 @@ def create_key(
     name: Annotated[str, typer.Option(help="What will use it.")],
     scope: Annotated[list[str] | None, typer.Option(help="read, submit or admin; may be given again.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose jobs it sees; by default the embedded tenant's.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never by default.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Days until it expires; never by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, once: only its hash is kept."""
@@ -169,8 +173,18 @@ def _settings() -> Settings:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InvalidConfigError(
-            f"{first['msg']}.", field=f"QPRUNER_{name.upper()}", remedy="Correct the environment variable or .env."
+            fault_as_sentence(first["msg"]),
+            field=f"QPRUNER_{name.upper()}",
+            remedy="Correct the environment variable or .env.",
         ) from error
+
+
+def _settings_to_write_with() -> Settings:
+    """The settings, once the data folder is known to be writable, if the database lies there."""
+    settings = _settings()
+    if settings.database_url is None:
+        require_writable(settings.data_dir.resolve(), "data_dir")
+    return settings
 
 
 @contextmanager
@@ -181,7 +195,7 @@ def _key_session() -> Iterator[tuple[Session, Settings]]:
     from app.migrate import upgrade
 
     with _errors_as_exit_codes():
-        settings = _settings()
+        settings = _settings_to_write_with()
         upgrade(settings.resolved_database_url)
         engine = create_database_engine(settings.resolved_database_url)
         try:

@@ -28,6 +28,7 @@ from app.keys.binding import ensure_safe_binding
 from app.migrate import upgrade
 from app.settings import Settings
 from qpruner_core.errors import QPrunerError
+from qpruner_core.writable import require_writable
 
 _LOG = logging.getLogger(__name__)
 _WORKER_STOP_SECONDS = 20.0
@@ -72,10 +73,12 @@ class EmbeddedService:
         """Serve; the process's exit code.
 
         Raises:
+            OutputInvalidError, DiskFullError: the data folder cannot be written.
             PortInUseError, AlreadyRunningError, UnsafeBindingError: before anything was started.
             BrokerStartError: the embedded Valkey does not start.
         """
         with ExitStack() as parts, _signals_as_exit(lambda: self._serving):
+            require_writable(self._settings.data_dir, "data_dir")
             parts.enter_context(_only_one(self._settings.data_dir))
             listener = parts.enter_context(_listen(self._settings.host, self._settings.port))
             settings = self._settings.model_copy(update={"port": listener.getsockname()[1]})

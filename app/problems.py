@@ -24,6 +24,7 @@ from qpruner_core.errors import (
     QPrunerError,
     UserError,
 )
+from qpruner_core.strict import fault_as_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -198,8 +199,7 @@ def _sentence(fault: Mapping[str, Any]) -> str:
         return "It is missing." if len(fault["loc"]) > 1 else "The body is missing."
     if fault["type"] == "extra_forbidden":
         return "There is no such setting."
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return message if message.endswith((".", "?", "!")) else f"{message}."
+    return fault_as_sentence(str(fault["msg"]))
 
 
 def _from_database_error(error: Exception) -> Problem:

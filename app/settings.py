@@ -15,7 +15,7 @@ from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 class Settings(BaseSettings):
     """One class for the API, the workers and the command line; the defaults are the embedded parts."""
 
-    model_config = SettingsConfigDict(env_prefix="QPRUNER_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="QPRUNER_", env_file=".env", extra="ignore", allow_inf_nan=False)
 
     data_dir: Path = Field(default=Path(".qpruner"), description="Embedded database, store, secrets and scratch space.")
     cache_dir: Path = Field(
@@ -49,19 +49,25 @@ class Settings(BaseSettings):
     max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
     max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is fetched, in bytes.")
     max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
-    max_queued_jobs: int = Field(default=100, ge=1, description="Unfinished jobs per tenant; more are answered 429.")
-
-    lease_seconds: float = Field(default=30.0, gt=0, description="A worker that is silent this long has lost its job.")
-    resend_seconds: float = Field(
-        default=15.0, gt=0, description="A wake-up that started nothing is sent again after this."
+    max_queued_jobs: int = Field(
+        default=100, ge=1, le=1_000_000, description="Unfinished jobs per tenant; more are answered 429."
     )
-    poll_seconds: float = Field(default=0.5, gt=0, description="How often dispatcher, supervisor and streams look.")
-    max_attempts: int = Field(default=3, ge=1, description="Attempts of a job that loses its worker.")
+
+    lease_seconds: float = Field(
+        default=30.0, gt=0, le=86400, description="A worker that is silent this long has lost its job."
+    )
+    resend_seconds: float = Field(
+        default=15.0, gt=0, le=86400, description="A wake-up that started nothing is sent again after this."
+    )
+    poll_seconds: float = Field(
+        default=0.5, gt=0, le=3600, description="How often dispatcher, supervisor and streams look."
+    )
+    max_attempts: int = Field(default=3, ge=1, le=1000, description="Attempts of a job that loses its worker.")
     keep_pruned: bool = Field(
         default=True, description="Keep the pruned model of a finished job, for jobs that differ in the budget alone."
     )
     worker_threads: int = Field(
-        default=0, ge=0, description="CPU threads of a job's process; 0 is every CPU that it may use."
+        default=0, ge=0, le=4096, description="CPU threads of a job's process; 0 is every CPU that it may use."
     )
     log_level: str = Field(default="INFO", description="Least severe level that is logged.")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bench.machine import machine, today, versions
+from bench.own_files import require_own_page
 from bench.paper.claims import LESS_MEMORY
 from bench.paper.measured import loaded_size
 from bench.paper.memory_comparison import write_rounded
@@ -31,6 +32,8 @@ from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.planning import Planner
 from qpruner_core.presets import PresetName
 from qpruner_core.sizes import format_bytes
+
+TITLE = "# Memory of recovery where weights dominate"
 
 BASELINE = "LLM-Pruner, 16 bits"
 FROM_TEXT = "half NF4, half INT8"
@@ -51,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
     options = _parser().parse_args(arguments)
     rows: list[CpuRow] = []
+    if options.markdown is not None:
+        require_own_page(options.markdown, TITLE, "markdown")
     with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:
         dense = Path(folder) / "dense"
         write_random_checkpoint(llama_config(**SHAPES[options.shape]), dense)
@@ -59,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.append(row)
                 print(_line(row, rows), flush=True)
                 if options.markdown is not None:
+                    options.markdown.parent.mkdir(parents=True, exist_ok=True)
                     options.markdown.write_text(render(options, rows), encoding="utf-8")
     return 0
 
@@ -121,7 +127,7 @@ def render(options: argparse.Namespace, rows: Sequence[CpuRow]) -> str:
     """The page in markdown."""
     head = ["pruned", "method", "loaded", "", "recovery, activations kept", "", "recomputed", ""]
     lines = [
-        "# Memory of recovery where weights dominate",
+        TITLE,
         "",
         f"Made by `python -m bench.cpu_recovery` on {today()}: {machine()}; {versions()}.",
         "",

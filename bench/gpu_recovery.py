@@ -26,8 +26,9 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from bench.device_memory import NO_GPU, DevicePeak, device_name, measured
-from bench.gpu_recovery_report import FORWARD, GENERATION, RECOVERY, GpuAmounts, GpuReport, GpuRow, render
+from bench.gpu_recovery_report import FORWARD, GENERATION, RECOVERY, TITLE, GpuAmounts, GpuReport, GpuRow, render
 from bench.machine import today, versions
+from bench.own_files import require_own_page
 from bench.paper.budgets import part_way, without_limit
 from bench.paper.methods import LLM_PRUNER, OURS, OURS_FROM_TEXT, QPRUNER3, Method
 from bench.paper.recovery_memory import Recovery, recover
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     amounts = GpuAmounts.model_validate({name: getattr(options, name) for name in GpuAmounts.model_fields})
     try:
+        if options.markdown is not None:
+            require_own_page(options.markdown, TITLE, "markdown")
         GpuRecovery(amounts, options.work_dir / options.shape, options.markdown).run(options.ratios)
     except KeyboardInterrupt:
         print("\nEnded. What is finished is kept: the same command goes on behind it.", file=sys.stderr)

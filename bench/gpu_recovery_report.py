@@ -13,6 +13,8 @@ from bench.random_checkpoint import SHAPES
 from qpruner_core.events import STAGES, StageName
 from qpruner_core.sizes import format_bytes
 
+TITLE = "# Device memory of recovery and inference"
+
 RECOVERY, FORWARD, GENERATION = "recovery", "forward", "generation"
 _UNKNOWN = "–"
 
@@ -72,7 +74,7 @@ class GpuReport(BaseModel):
 def render(report: GpuReport) -> str:
     """The page in markdown."""
     parts = [
-        "# Device memory of recovery and inference",
+        TITLE,
         _made_by(report),
         "## Peak device memory",
         _memory_table(report.rows),

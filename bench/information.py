@@ -22,8 +22,9 @@ from pydantic import TypeAdapter
 from bench.allocation_loss import HIGH, LOW, AllocationLoss
 from bench.estimator_error import EstimatorError, cases, estimator_errors
 from bench.fitted_layers import FittedLayers, fitted_layers
-from bench.information_report import Limits, Report, page
+from bench.information_report import TITLE, Limits, Report, page
 from bench.layer_order import LayerEffects, LayerOrder, compare_orders, information_scores, measure_effects
+from bench.own_files import require_own_document
 from bench.report import this_machine
 from bench.texts import Texts, calibration_windows, evaluated_windows, read_texts
 from qpruner_core.config import CompressionConfig
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     figures = options.output.with_suffix(".json")
     try:
+        require_own_document(options.output, TITLE, Report)
         if not options.render:
             report = _run(options)
             options.output.parent.mkdir(parents=True, exist_ok=True)

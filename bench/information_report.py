@@ -56,6 +56,7 @@ of {estimators} is above it by luck in {luck:.0%}. For chance there are the medi
 
 {layer_table}
 """
+TITLE = _PAGE.partition("\n")[0]
 
 
 class Limits(BaseModel):

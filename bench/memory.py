@@ -18,7 +18,8 @@ import psutil
 import torch
 from pydantic import BaseModel
 
-from bench.memory_report import Report, WayPeaks, markdown, table
+from bench.memory_report import TITLE, Report, WayPeaks, markdown, table
+from bench.own_files import require_own_figures, require_own_page
 from bench.random_checkpoint import llama_config, write_random_checkpoint
 from bench.resident_memory import PhasePeak
 
@@ -54,10 +55,15 @@ def main() -> None:
         peaks = run_way(Task.model_validate_json(arguments.child))
         sys.stdout.write(json.dumps([peak.model_dump() for peak in peaks]) + "\n")
         return
+    if arguments.json:
+        require_own_figures(arguments.json, Report, "json")
+    if arguments.markdown:
+        require_own_page(arguments.markdown, TITLE, "markdown")
     with tempfile.TemporaryDirectory(prefix="bench-memory-", dir=arguments.scratch) as scratch:
         report = _measure(arguments, Path(scratch))
     print(table(report))
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:
         arguments.markdown.parent.mkdir(parents=True, exist_ok=True)

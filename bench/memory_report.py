@@ -41,6 +41,7 @@ the machine does.
 `python -m bench.gpu` measures the same at the shape of a 7B Llama, and with `--pipeline` every stage of a run. Its
 figures are still to be measured: no GPU was at hand when this page was written.
 """
+TITLE = _PAGE.partition("\n")[0]
 
 
 class WayPeaks(BaseModel):

@@ -21,12 +21,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench import llm_pruner
+from bench.own_files import require_own_document
 from bench.plot import plot_perplexity
 from bench.pruner import Calibration, Pruned, Pruner
 from bench.recipes import CRITERIA, LAYOUTS, RATIOS, Recipe, baselines, default_name, recipes
 from bench.report import Limits, Report, this_machine
 from bench.rows import Measures, Row, RowFile
-from bench.table import BASELINE, render
+from bench.table import BASELINE, TITLE, render
 from bench.tasks import TASKS, TaskExample, read_task, score_task
 from bench.texts import Texts, calibration_windows, evaluated_windows, read_texts, short_sequences
 from bench.unit_removal import correlation_table, measure
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark, or draw its document again; the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        require_own_document(options.output, TITLE, Report)
         if not options.render:
             _run(options)
         _render(options.output)

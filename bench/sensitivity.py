@@ -20,8 +20,9 @@ from transformers import PreTrainedModel
 
 from bench.allocation_loss import HIGH, LOW, AllocationLoss
 from bench.fitted_layers import fitted_layers
+from bench.own_files import require_own_document
 from bench.report import this_machine
-from bench.sensitivity_report import Allocation, Effect, Score, SensitivityReport, render, speed_line
+from bench.sensitivity_report import TITLE, Allocation, Effect, Score, SensitivityReport, render, speed_line
 from bench.texts import calibration_windows, evaluated_windows, read_texts
 from bench.trial_speed import measure_speed
 from qpruner_core.allocate.memory_model import MemoryModel
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     figures = options.output.with_suffix(".json")
     try:
+        require_own_document(options.output, TITLE, SensitivityReport)
         if not options.render:
             report = _measure(options)
             options.output.parent.mkdir(parents=True, exist_ok=True)

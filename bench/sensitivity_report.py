@@ -12,6 +12,8 @@ from bench.fitted_layers import how_fitted
 from bench.report import Machine
 from qpruner_core.quantize.config import QuantizeConfig
 
+TITLE = "# What foretells the harm of a precision"
+
 _LOW = (4, 8)
 _MEASURES = ("divergence", "log_perplexity")
 
@@ -79,7 +81,7 @@ def _head(report: SensitivityReport) -> list[str]:
     machine = report.machine
     tokens = report.sequences * report.length
     return [
-        "# What foretells the harm of a precision",
+        TITLE,
         "",
         f"`{report.model}`, pruned by {report.ratio:.0%} with the defaults. {tokens} tokens calibrate the scores, "
         f"{tokens} tokens of {report.text} are held out. Made by `make bench-sensitivity`.",

@@ -8,6 +8,8 @@ from bench.report import Report
 from bench.rows import Row
 from qpruner_core.sizes import format_bytes
 
+TITLE = "# Pruning, before any recovery"
+
 BASELINE = "LLM-Pruner recipe"
 ROUNDED_DOWN = f"{BASELINE}, groups rounded down"
 
@@ -17,7 +19,7 @@ def render(report: Report, plot: str) -> str:
     text = _texts(report)[0]
     ratios = sorted({row.ratio for row in report.rows if row.settings is not None})
     parts = [
-        "# Pruning, before any recovery",
+        TITLE,
         _made_by(report),
         *([report.note] if report.note else []),
         "## Against LLM-Pruner",

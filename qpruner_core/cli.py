@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
 from qpruner_core.sizes import format_bytes, parse_bytes
@@ -135,9 +136,13 @@ def evaluate(
     directory: Annotated[Path, typer.Argument(help="A checkpoint: mixed, merged, or any 16-bit model directory.")],
     text: Annotated[Path, typer.Option(help="Text to measure perplexity on (.txt or .jsonl).")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl).")] = None,
-    sequence_length: Annotated[int, typer.Option(help="Tokens per window.", min=16)] = 256,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of text to measure on.", min=16)] = 16384,
-    max_choices: Annotated[int, typer.Option(help="Examples of each task.", min=1)] = 200,
+    sequence_length: Annotated[
+        int, typer.Option(help="Tokens per window.", min=SHORTEST_SEQUENCE, max=LONGEST_SEQUENCE)
+    ] = 256,
+    max_tokens: Annotated[
+        int, typer.Option(help="Tokens of text to measure on.", min=SHORTEST_SEQUENCE, max=MOST_HELD_OUT_TOKENS)
+    ] = 16384,
+    max_choices: Annotated[int, typer.Option(help="Examples of each task.", min=1, max=MOST_CHOICES)] = 200,
     as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
@@ -169,7 +174,7 @@ def front(
             from qpruner_core.allocate.stored_search import StoredSearch
 
         search = StoredSearch.read(work_dir)
-        answer = search.answer(parse_bytes(budget)) if budget is not None else None
+        answer = search.answer(parse_bytes(budget, "budget")) if budget is not None else None
         if as_json:
             shown = {
                 "groups": search.space.groups,
@@ -191,7 +196,7 @@ def front(
 def generate(
     directory: Annotated[Path, typer.Argument(help="The mixed checkpoint of a run.")],
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 48,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1, max=LONGEST_SEQUENCE)] = 48,
     as_json: AsJson = False,
 ) -> None:
     """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
@@ -200,10 +205,16 @@ def generate(
             from qpruner_core.checkpoint import load_compressed
             from qpruner_core.compute.choice import computing
             from qpruner_core.evaluate.memory import loaded_bytes
+            from qpruner_core.models.positions import refuse_beyond_positions
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)
         inputs = tokenizer(prompt, return_tensors="pt")
+        length = inputs["input_ids"].shape[1]
+        if length == 0:
+            raise InvalidConfigError("The prompt has no tokens.", field="prompt", remedy="Give some text.")
+        what = f"A prompt of {length} tokens and {max_new_tokens} new ones"
+        refuse_beyond_positions(model.config, length + max_new_tokens, "max_new_tokens", what=what)
         with computing():
             ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
         text = tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -314,7 +325,7 @@ def _setting(text: str) -> tuple[str, Any]:
         )
     try:
         return path, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
         return path, value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.bounds import LONGEST_SEQUENCE, SHORTEST_SEQUENCE
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
@@ -18,7 +19,7 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
-from qpruner_core.strict import StrictModel
+from qpruner_core.strict import StrictModel, fault_as_sentence
 
 
 class CompressionConfig(StrictModel):
@@ -34,7 +35,9 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
     seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
-    sequence_length: int = Field(default=256, ge=16, le=131072, description="Tokens per sequence, in every stage.")
+    sequence_length: int = Field(
+        default=256, ge=SHORTEST_SEQUENCE, le=LONGEST_SEQUENCE, description="Tokens per sequence, in every stage."
+    )
     compute_dtype: ComputeDtype = Field(
         default="auto",
         description="Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per "
@@ -73,7 +76,7 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidConfigError(
-            first["msg"] + ".",
+            fault_as_sentence(first["msg"]),
             field=".".join(str(part) for part in first["loc"]) or None,
             remedy="See CompressionConfig or /docs for the settings and their ranges.",
         ) from error

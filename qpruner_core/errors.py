@@ -94,6 +94,12 @@ class PathNotAllowedError(UserError):
     code = "path_not_allowed"
 
 
+class OutputInvalidError(UserError):
+    """A directory that a run writes to cannot be written, or holds what QPruner did not write."""
+
+    code = "output_invalid"
+
+
 class DatasetNotFoundError(UserError):
     """No dataset is at that path or id."""
 
@@ -151,6 +157,13 @@ class DiskFullError(QPrunerError):
 
     code = "disk_full"
     exit_code = 4
+
+
+class CacheUnusableError(QPrunerError):
+    """The directory of fetched and converted models cannot be read or written."""
+
+    code = "cache_unusable"
+    exit_code = 2
 
 
 class TrainingDivergedError(QPrunerError):

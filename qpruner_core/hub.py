@@ -37,6 +37,7 @@ from qpruner_core.errors import (
 )
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import disk_full_as_error
+from qpruner_core.writable import cache_errors
 
 RepositoryKind = Literal["model", "dataset"]
 _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[^\x00:]+))?")
@@ -77,6 +78,7 @@ class HubRepository:
         ModelGatedError: the hub wants a licence accepted, or a token.
         HubUnavailableError: the hub does not answer, and the commit is not in the cache either.
         PathNotAllowedError: this installation may not read the hub.
+        CacheUnusableError: the cache directory cannot be read or written.
     """
 
     def __init__(self, hub_id: HubId, policy: SourcePolicy, kind: RepositoryKind) -> None:
@@ -121,7 +123,9 @@ class HubRepository:
 
     def _remember(self, commit: str, sizes: dict[str, int]) -> None:
         path = self._listing(commit)
-        with disk_full_as_error(self._cache):
+        with disk_full_as_error(self._cache), cache_errors(self._cache):
+            if path.is_file():
+                return  # what a commit holds does not change, and a cache that is complete may be read-only
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             partial.write_text(json.dumps(sizes))
@@ -130,7 +134,8 @@ class HubRepository:
     def cached(self, files: Sequence[str]) -> Path | None:
         """The directory that holds ``files`` if all of them have been fetched before."""
         snapshot = self._folder / "snapshots" / self.commit
-        return snapshot if all((snapshot / name).is_file() for name in files) else None
+        with cache_errors(self._cache):
+            return snapshot if all((snapshot / name).is_file() for name in files) else None
 
     def download(self, files: Sequence[str]) -> Path:
         """Fetch ``files`` (exact paths) into the cache and return the directory that holds them.
@@ -138,7 +143,7 @@ class HubRepository:
         May be called again after an interruption: finished files are kept, and a partly fetched one goes on.
         """
         snapshot = self._folder / "snapshots" / self.commit
-        with disk_full_as_error(self._cache), self.errors():
+        with disk_full_as_error(self._cache), cache_errors(self._cache), self.errors():
             for name in files:
                 self.api.hf_hub_download(
                     self.id.repository,

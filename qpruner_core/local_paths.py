@@ -18,7 +18,10 @@ def is_local_reference(reference: str, policy: SourcePolicy) -> bool:
     """
     if reference.startswith(_PATH_PREFIXES) or reference in (".", ".."):
         return True
-    return policy.allowed_roots is None and Path(reference).exists()
+    try:
+        return policy.allowed_roots is None and Path(reference).exists()
+    except (OSError, ValueError):  # too long for a path, or below a directory that may not be searched
+        return False
 
 
 def resolve_local_path(reference: str, policy: SourcePolicy, field: str) -> Path:

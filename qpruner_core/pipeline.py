@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -19,15 +18,26 @@ from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset
-from qpruner_core.events import STAGES, CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
-from qpruner_core.export.config import MERGED, MERGED_QUANTIZED, MIXED
+from qpruner_core.events import (
+    STAGES,
+    CancelToken,
+    EventCallback,
+    FileRecord,
+    StageFinished,
+    StageName,
+    StageStarted,
+    ignore_event,
+)
+from qpruner_core.export.config import MERGED_QUANTIZED
 from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.output_directory import REPORT, OutputDirectory
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.resources import best_device
+from qpruner_core.run_paths import check_run_paths
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import (
@@ -41,7 +51,6 @@ from qpruner_core.stage_store import (
 from qpruner_core.stage_times import expected_seconds
 from qpruner_core.versions import recorded_versions
 
-REPORT = "report.json"
 StageRun = Callable[[StageContext, Path], dict[str, Any]]
 
 
@@ -71,7 +80,7 @@ def compress(
     Args:
         config: model, dataset, budget and every setting.
         output: directory for the checkpoints (``mixed/``, ``merged/``), ``recipe.json``, ``report.json`` and the
-            model card; made if missing, and what an earlier run left of these is replaced.
+            model card; made if missing. What an earlier run wrote of these is replaced, and nothing else ever is.
         work_dir: directory of finished stages, ``<output>.work`` if not given. A second call with the same goes on
             after the last finished stage; when all are finished it may be deleted.
         policy: what may be read, and from where.
@@ -87,6 +96,7 @@ def compress(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
     policy = policy or SourcePolicy()
     cancel = cancel or CancelToken()
+    paths = check_run_paths(output, work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
     plan = make_plan(config, inspected)  # before anything large is fetched
     dataset = read_dataset(config.dataset, policy)
@@ -96,7 +106,7 @@ def compress(
         plan = make_plan(config, fetched)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
-    store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
+    store = StageStore(paths.work, find_stage)
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
@@ -109,7 +119,7 @@ def compress(
                 stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, compute, warnings
             )
             records[stage] = _run_stage(context, key, expected)
-    return _finish(output, context, records)
+    return _finish(paths.output, context, records)
 
 
 def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> PreparedData:
@@ -199,27 +209,18 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _finish(output: Path, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
+def _finish(output: OutputDirectory, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
     """Put the exported files into ``output`` with the report beside them."""
     from qpruner_core.export.stage import link_tree  # imported as a stage is
 
-    with disk_full_as_error(output):
-        output.mkdir(parents=True, exist_ok=True)
-        for name in (MIXED, MERGED, MERGED_QUANTIZED):
-            shutil.rmtree(output / name, ignore_errors=True)
-        exported = context.finished("export")
-        for entry in sorted(exported.iterdir()):
-            target = output / entry.name
-            if entry.is_dir():
-                link_tree(entry, target)
-            elif entry.name != STAGE_FILE:
-                shutil.copyfile(entry, target)
-        report = _report(context, records, output)
-        (output / REPORT).write_text(report.model_dump_json(indent=2) + "\n")
+    with disk_full_as_error(output.root), output.replacing() as partial:
+        link_tree(context.finished("export"), partial, but=(STAGE_FILE,))
+        report = _report(context, records, list_files(partial))
+        (partial / REPORT).write_text(report.model_dump_json(indent=2) + "\n")
     return report
 
 
-def _report(context: StageContext, records: dict[StageName, StageRecord], output: Path) -> CompressionReport:
+def _report(context: StageContext, records: dict[StageName, StageRecord], files: list[FileRecord]) -> CompressionReport:
     from qpruner_core.export.stage import allocation_of, evaluated, pruning_of
     from qpruner_core.quantize.mixed_model import read_mixed_config
 
@@ -242,5 +243,5 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], output
         measurements=evaluated(context),
         stage_seconds={stage: record.seconds for stage, record in records.items()},
         warnings=context.warnings,
-        files=[record for record in list_files(output) if record.path != REPORT],
+        files=files,
     )

@@ -12,6 +12,7 @@ from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, find_family
+from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.models.reshape import Shape, config_with_shape
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.layouts import (
@@ -27,6 +28,7 @@ from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_times import expected_seconds
+from qpruner_core.workload import refuse_too_much_work
 
 LARGEST_FOUND_RATIO = 0.5
 """The most that is pruned without being asked for by name: beyond it little of the model is left."""
@@ -198,13 +200,12 @@ def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, chec
 
 def _refuse_what_the_model_cannot(planner: Planner) -> None:
     refuse_conflicts(planner.config.prune)
-    positions = getattr(planner.dense, "max_position_embeddings", None)
-    if positions is not None and planner.config.sequence_length > positions:
-        raise InvalidConfigError(
-            f"The model reads at most {positions} tokens, not {planner.config.sequence_length}.",
-            field="sequence_length",
-            remedy=f"Choose a sequence_length of at most {positions}.",
-        )
+    refuse_too_much_work(planner.config)
+    length, generated = planner.config.sequence_length, planner.config.evaluate.generated_tokens
+    refuse_beyond_positions(planner.dense, length, "sequence_length", what=f"Sequences of {length} tokens")
+    refuse_beyond_positions(
+        planner.dense, generated + 1, "evaluate.generated_tokens", what=f"{generated} tokens behind a prompt"
+    )
     if planner.config.memory_budget >= planner.dense_bytes:
         raise BudgetInvalidError(
             f"The model takes {planner.dense_bytes} bytes ({format_bytes(planner.dense_bytes)}) in 16 bits, "

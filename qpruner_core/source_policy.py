@@ -7,14 +7,27 @@ from pathlib import Path
 
 from pydantic import Field
 
+from qpruner_core.errors import CacheUnusableError
+from qpruner_core.sizes import LARGEST_SIZE
 from qpruner_core.strict import StrictModel
 
 
 def default_cache_dir() -> Path:
-    """``$QPRUNER_CACHE_DIR``, else ``$XDG_CACHE_HOME/qpruner``, else ``~/.cache/qpruner``."""
+    """``$QPRUNER_CACHE_DIR``, else ``$XDG_CACHE_HOME/qpruner``, else ``~/.cache/qpruner``.
+
+    Raises:
+        CacheUnusableError: none of these can be told.
+    """
     if explicit := os.environ.get("QPRUNER_CACHE_DIR"):
         return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qpruner"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qpruner"
+    except RuntimeError as error:  # a user without a home, as containers have
+        raise CacheUnusableError(
+            "There is no home directory to keep fetched models in.",
+            field="cache_dir",
+            remedy="Set QPRUNER_CACHE_DIR to a directory that can be read and written.",
+        ) from error
 
 
 class SourcePolicy(StrictModel):
@@ -36,8 +49,10 @@ class SourcePolicy(StrictModel):
     )
     allow_hub: bool = True
     cache_dir: Path = Field(default_factory=default_cache_dir)
-    max_dataset_bytes: int = Field(default=256 * 2**20, ge=1)
-    max_model_bytes: int | None = Field(default=None, ge=1, description="Most that is fetched of a hub's model.")
+    max_dataset_bytes: int = Field(default=256 * 2**20, ge=1, le=LARGEST_SIZE)
+    max_model_bytes: int | None = Field(
+        default=None, ge=1, le=LARGEST_SIZE, description="Most that is fetched of a hub's model."
+    )
     uploads: dict[str, Path] = Field(
         default_factory=dict, description='Local files of uploaded datasets by id ("ds_…"); these need no allowed root.'
     )

@@ -3,13 +3,15 @@
 Layout: ``<root>/<stage>/`` holds the stage's files and ``stage.json`` (its summary, seconds, the digest of the
 config and of the stages before it, and size and SHA-256 of every file). A run that is killed leaves at most a
 ``<stage>.partial`` directory, which the next run deletes, and a ``<stage>.progress`` directory, from which a long stage
-goes on; it goes when the stage is finished.
+goes on; it goes when the stage is finished. A directory whose ``stage.json`` does not name its stage was not written by
+a run, and is never deleted.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,11 +21,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qpruner_core.errors import DiskFullError
-from qpruner_core.events import FileRecord, StageName
+from qpruner_core.errors import DiskFullError, OutputInvalidError
+from qpruner_core.events import STAGES, FileRecord, StageName
 from qpruner_core.strict import StrictModel
+from qpruner_core.writable import require_access
 
 STAGE_FILE = "stage.json"
+KNOWN_TRIALS = "known_trials.jsonl"
 StageFinder = Callable[[StageName, str], bool]
 """Puts the files of a finished stage that was made from a key where the store looks for them, if it has them anywhere;
 whether it did. It need not be trusted: key and hashes are checked."""
@@ -101,6 +105,35 @@ class StageStore:
             record = self._load(stage, key)
         return record
 
+    def replaced(self) -> list[Path]:
+        """Every path that a run replaces or deletes, with all that lies below it."""
+        return [self.root / f"{stage}{ending}" for stage in STAGES for ending in ("", ".partial", ".progress")]
+
+    def refuse_foreign(self, field: str = "work_dir") -> None:
+        """Raise :class:`OutputInvalidError` if what a run replaces or extends was not written by an earlier run."""
+        try:
+            self._refuse_foreign(field)
+        except OSError as error:
+            raise OutputInvalidError(
+                f"{error.filename or self.root} of an earlier run cannot be replaced: {error.strerror or error}.",
+                field=field,
+                remedy="Mend its permissions, or choose another directory.",
+            ) from error
+
+    def _refuse_foreign(self, field: str) -> None:
+        for path in self.replaced():
+            if path.is_dir():
+                require_access(path)
+        known = any(_is_stage(self.directory(stage), stage) for stage in STAGES)
+        for stage in STAGES:
+            for path in (self.directory(stage), self._partial(stage)):
+                if not _is_ours(path, stage):
+                    raise _foreign(path, field)
+            if not known and os.path.lexists(self.progress_directory(stage)):
+                raise _foreign(self.progress_directory(stage), field)
+        if not known and os.path.lexists(self.root / KNOWN_TRIALS):
+            raise _foreign(self.root / KNOWN_TRIALS, field)
+
     def key(self, stage: StageName) -> str:
         """What the finished ``stage`` was made from."""
         return StageRecord.model_validate_json((self.directory(stage) / STAGE_FILE).read_bytes()).key
@@ -119,11 +152,12 @@ class StageStore:
     @contextmanager
     def begin(self, stage: StageName) -> Iterator[Path]:
         """An empty directory to write ``stage`` into; deleted if the block raises, and if it never commits."""
-        partial = self.root / f"{stage}.partial"
+        partial = self._partial(stage)
         with disk_full_as_error(self.root):
-            shutil.rmtree(partial, ignore_errors=True)
+            self._delete(partial, stage)
             partial.mkdir(parents=True)
             try:
+                (partial / STAGE_FILE).write_text(json.dumps({"stage": stage}))
                 yield partial
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -135,7 +169,41 @@ class StageStore:
             stream.write(record.model_dump_json(indent=1))
             stream.flush()
             os.fsync(stream.fileno())
-        shutil.rmtree(self.directory(stage), ignore_errors=True)
+        self._delete(self.directory(stage), stage)
         partial.rename(self.directory(stage))
         shutil.rmtree(self.progress_directory(stage), ignore_errors=True)
         return record
+
+    def _partial(self, stage: StageName) -> Path:
+        return self.root / f"{stage}.partial"
+
+    def _delete(self, path: Path, stage: StageName) -> None:
+        if not _is_ours(path, stage):
+            raise _foreign(path, "work_dir")
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_ours(path: Path, stage: StageName) -> bool:
+    """Whether a run may delete ``path``: nothing is there, or an empty directory, or what a run of ``stage`` wrote."""
+    if not os.path.lexists(path) or _is_stage(path, stage):
+        return True
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
+def _is_stage(path: Path, stage: StageName) -> bool:
+    """Whether ``path`` is a directory that a run of ``stage`` has written, finished or not, of any release."""
+    if path.is_symlink() or not (path / STAGE_FILE).is_file():
+        return False
+    try:
+        said = json.loads((path / STAGE_FILE).read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("stage") == stage
+
+
+def _foreign(path: Path, field: str) -> OutputInvalidError:
+    return OutputInvalidError(
+        f"{str(path)!r} is in the way of the run's stages: it was not written by an earlier run.",
+        field=field,
+        remedy="Choose another directory, or move it away: only what QPruner wrote is ever overwritten.",
+    )

@@ -20,6 +20,7 @@ from app.broker import create_celery, resolved_broker_url
 from app.database import create_database_engine, create_session_factory
 from app.settings import Settings
 from app.store import open_store
+from qpruner_core.writable import require_writable
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 from worker.tasks import register_run_job
@@ -49,7 +50,12 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
 
 
 def run_worker(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code."""
+    """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code.
+
+    Raises:
+        OutputInvalidError, DiskFullError: the data folder, where jobs have their scratch space, cannot be written.
+    """
+    require_writable(settings.data_dir.resolve(), "data_dir")
     engine = create_database_engine(settings.resolved_database_url)
     supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings)))
     supervisor.sweep()

@@ -43,6 +43,7 @@ BAD_RUN = (
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsafe_model", "422 corrupt_model", "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
     "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
+    "500 cache_unusable",
 )  # fmt: skip
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
@@ -108,7 +109,7 @@ def estimate_job(body: RunBody, principal: Submitter, session: SessionDep, setti
 
 
 def _filter(
-    status: Annotated[list[JobStatus], Query(description="Any of these.")] = [],  # noqa: B006
+    status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=1024)] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
+from bench.own_files import require_own_document
 from bench.paper.amounts import Amounts
 from bench.paper.cells import measure_beside_each_other, measure_cell
-from bench.paper.document import render
+from bench.paper.document import TITLE, render
 from bench.paper.expected import expected_duration
 from bench.paper.making import SHARED, make_run
 from bench.paper.methods import METHODS
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark, or draw its document again; the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        require_own_document(options.output, TITLE, PaperReport)
         if not options.render:
             _run(options)
         _render(options)

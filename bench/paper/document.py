@@ -17,12 +17,14 @@ from bench.peers.document import PeersReport
 from bench.peers.document import results_table as peers_table
 from qpruner_core.sizes import format_bytes
 
+TITLE = "# The paper's claims, on our model"
+
 
 def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | None) -> str:
     """The document; ``plots``: pictures beside it; ``peers``: what :mod:`bench.peers` found."""
     found = claims(report, peers)
     parts = [
-        "# The paper's claims, on our model",
+        TITLE,
         _made_by(report),
         *([report.note] if report.note else []),
         _missing(report),

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from bench.own_files import require_own_document
 from bench.peers.compared import OURS, PEERS, UNIFORM
-from bench.peers.document import PeersReport, render
+from bench.peers.document import TITLE, PeersReport, render
 from bench.peers.ours import Ours
 from bench.peers.rows import PeerRow
 from bench.peers.run import Amounts, run_peers
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison, or draw its document again; the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        require_own_document(options.output, TITLE, PeersReport)
         if not options.render:
             _run(options)
         _render(options.output)

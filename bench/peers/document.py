@@ -11,6 +11,8 @@ from bench.report import Machine
 from bench.table import measures_cell
 from qpruner_core.sizes import format_bytes
 
+TITLE = "# Beside other tools, at the same bytes"
+
 
 class PeersReport(BaseModel):
     """All that the comparison found, as it is kept in docs/benchmarks/peers.json.
@@ -35,7 +37,7 @@ def render(report: PeersReport) -> str:
     alone = [row for row in measured if row.against is None and row.tool.startswith(("none", "qpruner"))]
     peers = [row for row in measured if row not in alone and row.against is None]
     parts = [
-        "# Beside other tools, at the same bytes",
+        TITLE,
         _made_by(report),
         *([report.note] if report.note else []),
         "## At a glance",

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from qpruner_core.bounds import MOST_CANDIDATES, MOST_SEQUENCES
 from qpruner_core.quantize.config import Bits
 from qpruner_core.strict import StrictModel
 
@@ -31,18 +32,23 @@ class AllocateConfig(StrictModel):
         description="What a trial is judged by: how far its predictions are from the pruned model's, before recovery "
         "(divergence), or its loss after a brief recovery, as in the paper (recovered; slow, and with prior none).",
     )
-    recovery_steps: int = Field(default=10, ge=1, description="Steps of a brief recovery.")
+    recovery_steps: int = Field(default=10, ge=1, le=10_000, description="Steps of a brief recovery.")
     finalists: int = Field(
         default=0, ge=0, le=100,
         description="The best trials that are compared again, after a brief recovery; 0 or 1: the best one is taken.",
     )  # fmt: skip
     trials: int = Field(default=40, ge=1, le=2000, description="Allocations to try, seeds included.")
-    random_seeds: int = Field(default=6, ge=0, description="Random allocations among the seeds.")
-    candidates: int = Field(default=400, ge=1, description="Budget-keeping candidates per proposal.")
-    calibration_sequences: int = Field(default=8, ge=1, description="Sequences of text a trial is measured on.")
-    screening_sequences: int = Field(
-        default=2, ge=1, description="The first of these sequences; a trial that is hopeless on them ends there."
+    random_seeds: int = Field(default=6, ge=0, le=2000, description="Random allocations among the seeds.")
+    candidates: int = Field(
+        default=400, ge=1, le=MOST_CANDIDATES, description="Budget-keeping candidates per proposal."
     )
+    calibration_sequences: int = Field(
+        default=8, ge=1, le=MOST_SEQUENCES, description="Sequences of text a trial is measured on."
+    )
+    screening_sequences: int = Field(
+        default=2, ge=1, le=MOST_SEQUENCES,
+        description="The first of these sequences; a trial that is hopeless on them ends there.",
+    )  # fmt: skip
     batch: int = Field(
         default=1,
         ge=1,
@@ -61,7 +67,7 @@ class AllocateConfig(StrictModel):
         description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
     )  # fmt: skip
     precisions: tuple[Bits, ...] = Field(
-        default=get_args(Bits), description="Bits that the weights of a layer may have."
+        default=get_args(Bits), max_length=16, description="Bits that the weights of a layer may have."
     )
     granularity: Literal["layer", "block", "module"] = Field(
         default="block", description="What has bits of its own: a layer, its attention and its MLP, or every module."

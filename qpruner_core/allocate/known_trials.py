@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from qpruner_core.stage_store import KNOWN_TRIALS as KNOWN_TRIALS
 from qpruner_core.stage_store import StageStore
 from qpruner_core.strict import StrictModel
 
 if TYPE_CHECKING:
     from qpruner_core.config import CompressionConfig
 
-KNOWN_TRIALS = "known_trials.jsonl"
 SEARCH_ONLY = frozenset(
     {"search", "prior", "trials", "random_seeds", "candidates", "batch", "workers", "front_points", "finalists"}
 )  # fmt: skip

@@ -20,6 +20,7 @@ from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.models import load_model, load_tokenizer
+from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.source_policy import SourcePolicy
 
 _PROMPT_TOKENS = 16
@@ -31,12 +32,15 @@ def evaluate_checkpoint(
     directory: Path, text: Path, tasks: list[Path], *, length: int, max_tokens: int, max_choices: int
 ) -> dict[str, float | int]:
     """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
-    error for each file of ``tasks``, and tokens generated a second.
+    error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer than ``length``),
+    and tokens generated a second.
 
     Raises:
+        InvalidConfigError: the model does not read ``length`` tokens.
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
     model, tokenizer = load_checkpoint(directory)
+    refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     text_windows = _windows(text, tokenizer, length, max_tokens)
     result: dict[str, float | int] = {
         "bytes": loaded_bytes(model),
@@ -53,6 +57,8 @@ def evaluate_checkpoint(
             raise DatasetInvalidError(
                 f"{task} has no choices.", field="tasks", remedy="Give records with context, choices and label."
             )
+        if len(examples) < len(choices):
+            result[f"{task.stem}.left_out"] = len(choices) - len(examples)
         result[f"{task.stem}.acc"], result[f"{task.stem}.acc_stderr"] = choice_accuracy(model, examples, _ignore)
     return result
 

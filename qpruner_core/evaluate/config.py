@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from qpruner_core.bounds import MOST_CHOICES, MOST_GENERATED_TOKENS, MOST_HELD_OUT_TOKENS
 from qpruner_core.strict import StrictModel
 
 
 class EvaluateConfig(StrictModel):
     """What the before/after table is measured on."""
 
-    max_tokens: int = Field(default=16384, ge=2, description="Held-out tokens that perplexity is measured on.")
-    max_choices: int = Field(
-        default=200, ge=1, description="Multiple-choice examples scored, where the dataset has them."
+    max_tokens: int = Field(
+        default=16384, ge=2, le=MOST_HELD_OUT_TOKENS, description="Held-out tokens that perplexity is measured on."
     )
-    generated_tokens: int = Field(default=32, ge=1, description="Tokens generated to measure speed.")
+    max_choices: int = Field(
+        default=200, ge=1, le=MOST_CHOICES,
+        description="Multiple-choice examples scored, where the dataset has them.",
+    )  # fmt: skip
+    generated_tokens: int = Field(
+        default=32, ge=1, le=MOST_GENERATED_TOKENS, description="Tokens generated to measure speed."
+    )

@@ -13,6 +13,8 @@ Format = Literal["mixed", "merged", "merged_quantized"]
 MIXED: Format = "mixed"
 MERGED: Format = "merged"
 MERGED_QUANTIZED: Format = "merged_quantized"
+RECIPE = "recipe.json"
+CARD = "README.md"
 _FORMATS: tuple[Format, ...] = (MIXED, MERGED, MERGED_QUANTIZED)
 
 
@@ -21,6 +23,7 @@ class ExportConfig(StrictModel):
 
     formats: tuple[Format, ...] = Field(
         default=("mixed", "merged"),
+        max_length=16,
         description='"mixed": every part at its precision, with adapters; "merged": one 16-bit model for any tool; '
         '"merged_quantized": mixed with the adapters merged in and quantized again, at a loss that is measured.',
     )

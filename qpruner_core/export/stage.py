@@ -12,7 +12,7 @@ from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.events import StageName
-from qpruner_core.export.config import MERGED, MERGED_QUANTIZED, MIXED
+from qpruner_core.export.config import CARD, MERGED, MERGED_QUANTIZED, MIXED, RECIPE
 from qpruner_core.export.model_card import model_card
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.checkpoint_writer import write_model
@@ -24,9 +24,6 @@ from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE, list_files
 from qpruner_core.versions import recorded_versions
-
-RECIPE = "recipe.json"
-CARD = "README.md"
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
@@ -112,7 +109,7 @@ def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
 
 
 def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:
-    """Copy a directory, ``but`` files of these names, by hard links where the file system allows, else by content."""
+    """Copy a directory, ``but`` files of these names; weights by hard links where the file system allows."""
     for path in sorted(source.rglob("*")):
         if path.is_file() and path.name not in but:
             destination = target / path.relative_to(source)

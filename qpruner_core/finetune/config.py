@@ -6,28 +6,31 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.bounds import MOST_SEQUENCES, MOST_STEPS
 from qpruner_core.strict import StrictModel
 
 
 class FinetuneConfig(StrictModel):
     """Recovery by LoRA on the quantized model."""
 
-    steps: int = Field(default=200, ge=0, description="Optimiser steps; 0 skips recovery.")
-    batch_size: int = Field(default=2, ge=1, description="Sequences per forward pass.")
-    gradient_accumulation: int = Field(default=1, ge=1, description="Forward passes per optimiser step.")
+    steps: int = Field(default=200, ge=0, le=MOST_STEPS, description="Optimiser steps; 0 skips recovery.")
+    batch_size: int = Field(default=2, ge=1, le=1024, description="Sequences per forward pass.")
+    gradient_accumulation: int = Field(default=1, ge=1, le=4096, description="Forward passes per optimiser step.")
     loss: Literal["auto", "distillation", "cross_entropy"] = Field(
         default="auto",
         description="What is learned: the text (cross_entropy), or the dense model's predictions on it (distillation); "
         "auto distils where the dense model fits into free memory.",
     )
     temperature: float = Field(default=1.0, gt=0, le=100, description="Softens both predictions in distillation.")
-    learning_rate: float = Field(default=4e-4, gt=0, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(default=4e-4, gt=0, le=10, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate goes on after warm-up."
     )
-    warmup_steps: int = Field(default=20, ge=0, description="Steps of linear warm-up, at most half of all.")
+    warmup_steps: int = Field(
+        default=20, ge=0, le=MOST_STEPS, description="Steps of linear warm-up, at most half of all."
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="LoRA dropout.")
-    max_gradient_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+    max_gradient_norm: float = Field(default=1.0, gt=0, le=1e6, description="Gradients are clipped to this norm.")
     packing: bool = Field(
         default=True, description="Several short examples in one sequence, none of which sees the others."
     )
@@ -35,12 +38,17 @@ class FinetuneConfig(StrictModel):
         default=False, description="Compute activations twice rather than keep them: less memory, a third more time."
     )
     validation_sequences: int = Field(
-        default=16, ge=0, description="Examples of the training side kept back to choose the best step; 0: the last."
+        default=16, ge=0, le=MOST_SEQUENCES,
+        description="Examples of the training side kept back to choose the best step; 0: the last.",
+    )  # fmt: skip
+    evaluate_every: int = Field(
+        default=50, ge=1, le=MOST_STEPS, description="Steps between evaluations on what was kept back."
     )
-    evaluate_every: int = Field(default=50, ge=1, description="Steps between evaluations on what was kept back.")
     patience: int = Field(
-        default=3, ge=0, description="Stop after so many evaluations in a row without a better one; 0 never does."
-    )
+        default=3, ge=0, le=MOST_STEPS,
+        description="Stop after so many evaluations in a row without a better one; 0 never does.",
+    )  # fmt: skip
     checkpoint_every: int = Field(
-        default=50, ge=1, description="Steps between savings, from which a run that was killed goes on."
-    )
+        default=50, ge=1, le=MOST_STEPS,
+        description="Steps between savings, from which a run that was killed goes on.",
+    )  # fmt: skip

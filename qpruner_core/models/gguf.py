@@ -18,6 +18,7 @@ from qpruner_core.models.checkpoint import read_checkpoint
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import check_sizes
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
+from qpruner_core.writable import cache_errors
 
 _LAYOUT = "1"  # raise when the conversion changes, so that older results are not taken for new ones
 _ABANDONED_SECONDS = 6 * 3600
@@ -49,12 +50,13 @@ def convert_gguf(path: Path, cache_dir: Path) -> Path:
     Raises:
         CorruptModelError, UnsupportedArchitectureError: as :func:`read_gguf_config`.
         DiskFullError: no space is left below ``cache_dir``.
+        CacheUnusableError: ``cache_dir`` cannot be read or written.
     """
     directory = _directory_of(path, cache_dir)
     if _is_whole(directory):
         return directory
     config = read_gguf_config(path)
-    with disk_full_as_error(cache_dir):
+    with disk_full_as_error(cache_dir), cache_errors(cache_dir):
         directory.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(directory)
         partial = Path(tempfile.mkdtemp(prefix=f"{directory.name}.", suffix=".partial", dir=directory.parent))
@@ -119,8 +121,9 @@ def _move_into_place(partial: Path, directory: Path) -> None:
 
 
 def _is_whole(directory: Path) -> bool:
-    if not (directory / "config.json").is_file():
-        return False
+    with cache_errors(directory.parents[1]):
+        if not (directory / "config.json").is_file():
+            return False
     try:
         read_checkpoint(directory)
     except Exception:  # noqa: BLE001  whatever is wrong with it, it is converted again

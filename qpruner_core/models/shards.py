@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -83,8 +83,13 @@ def copy_weights(source: Path, target: Path, max_shard_size: int) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    """A hard link to weights where the file system allows, else a copy.
+
+    What people edit in place (configs, chat templates, the model card) is always copied, so that an edit of one file
+    changes no other.
+    """
+    if source.suffix == ".safetensors":
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.bounds import MOST_LAYERS, MOST_SEQUENCES, WIDEST_MLP
 from qpruner_core.strict import StrictModel
 
 CriterionName = Literal[
@@ -39,7 +40,7 @@ class PruneConfig(StrictModel):
         "(global), one width for all layers (stock), or whole layers (depth).",
     )
     remove_layers: int = Field(
-        default=0, ge=0,
+        default=0, ge=0, le=MOST_LAYERS,
         description="Whole layers removed first, those that change their input least; width makes up the rest.",
     )  # fmt: skip
     compensation: CompensationName = Field(
@@ -54,7 +55,15 @@ class PruneConfig(StrictModel):
         default="none",
         description="What attention loses: whole key-value groups, one query head from every group, or nothing.",
     )
-    protect_first: int = Field(default=3, ge=0, description="Blocks at the input that keep their width.")
-    protect_last: int = Field(default=2, ge=0, description="Blocks at the output that keep their width.")
-    width_multiple: int = Field(default=32, ge=1, description="MLP widths are rounded to a multiple of this.")
-    calibration_sequences: int = Field(default=32, ge=1, description="Sequences of calibration text for importance.")
+    protect_first: int = Field(
+        default=3, ge=0, le=MOST_LAYERS, description="Blocks at the input that keep their width."
+    )
+    protect_last: int = Field(
+        default=2, ge=0, le=MOST_LAYERS, description="Blocks at the output that keep their width."
+    )
+    width_multiple: int = Field(
+        default=32, ge=1, le=WIDEST_MLP, description="MLP widths are rounded to a multiple of this."
+    )
+    calibration_sequences: int = Field(
+        default=32, ge=1, le=MOST_SEQUENCES, description="Sequences of calibration text for importance."
+    )

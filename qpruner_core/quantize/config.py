@@ -24,7 +24,7 @@ class QuantizeConfig(StrictModel):
         "are multiplied with to 8 bits as well: the same bytes, less exact.",
     )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
-    lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scaling is alpha / rank.")
+    lora_alpha: float = Field(default=16.0, gt=0, le=65536, description="LoRA scaling is alpha / rank.")
     rounding: Literal["nearest", "error_feedback"] = Field(
         default="error_feedback",
         description="Each weight to the nearest level, or so that weights make up for the errors of those before them "
@@ -36,8 +36,9 @@ class QuantizeConfig(StrictModel):
         "outputs on calibration text (qera), or nothing (zero).",
     )
     loftq_iterations: int = Field(
-        default=2, ge=0, description="Times that a weight is quantized and its adapter fitted; 0 starts them at zero."
-    )
+        default=2, ge=0, le=100,
+        description="Times that a weight is quantized and its adapter fitted; 0 starts them at zero.",
+    )  # fmt: skip
     rank_allocation: Literal["uniform", "error"] = Field(
         default="uniform",
         description="All adapters have lora_rank, or each what takes away the most error, in as many bytes together.",

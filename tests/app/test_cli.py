@@ -69,3 +69,28 @@ def test_it_settles_its_threads_before_any_command(monkeypatch: pytest.MonkeyPat
         main()
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     assert os.environ["OMP_NUM_THREADS"] == str(usable_cpus())
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--port", "0"], ["worker"], ["migrate"], ["keys", "list"]], ids=str)
+@pytest.mark.parametrize("place", ["file", "file/below", "x" * 300])
+def test_a_data_folder_that_cannot_be_written_is_named_at_once(
+    arguments: list[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / place))
+    result = RUN.invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert "data_dir" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_operators_size_that_may_mean_bits_is_refused_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPRUNER_MAX_MODEL_BYTES", "6Gb")
+    result = RUN.invoke(app, ["migrate"])
+    assert result.exit_code == 2
+    assert "QPRUNER_MAX_MODEL_BYTES: '6Gb' may mean bits. Give bytes" in result.stderr
+    assert "Value error" not in result.stderr
+
+
+def test_a_key_cannot_last_longer_than_the_calendar() -> None:
+    assert RUN.invoke(app, ["keys", "create", "--name", "ci", "--days", str(10**12)]).exit_code == 2

@@ -21,8 +21,8 @@ EXAMPLES = [example(12), example(9)]
 
 
 def trained(adapter: Path, *, distil: bool = False, **settings: object) -> list[float]:
-    values = {"steps": 8, "batch_size": 2, "learning_rate": 0.02, "warmup_steps": 0, **settings}
-    finetune = FinetuneConfig.model_validate(values)
+    usual = FinetuneConfig(steps=8, batch_size=2, learning_rate=0.02, warmup_steps=0)
+    finetune = usual.model_copy(update=settings)  # of whatever bounds
     model = adapted_model(adapter, finetune.dropout)
     losses: list[float] = []
     stream = batches(EXAMPLES, finetune.batch_size, seed=0, device=CPU)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from typer.testing import CliRunner
 
 from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
+from qpruner_core.cli import app
 from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.quantize.mixed_model import load_mixed_model
@@ -73,9 +76,33 @@ def test_a_checkpoint_is_evaluated_on_text_and_choices(finished_run: FinishedRun
         assert 0 <= result["pick.acc"] <= 1
 
 
-def test_the_generation_settings_of_the_model_travel_along(finished_run: FinishedRun) -> None:
-    import json
+def test_an_example_that_is_longer_than_a_window_is_left_out_and_counted(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    text, choices = tmp_path / "held_out.txt", tmp_path / "pick.jsonl"
+    text.write_text("Statement is executed when the condition is true. " * 60)
+    long = json.dumps({"context": "The value of the", "choices": ["expression", "statement " * 600], "label": 0})
+    choices.write_text('{"context": "The value of the", "choices": ["expression", "zqxj"], "label": 0}\n' + long + "\n")
+    result = evaluate_checkpoint(
+        finished_run.output / "mixed", text, [choices], length=512, max_tokens=1024, max_choices=9
+    )  # fmt: skip
+    assert (result["pick.left_out"], result["pick.acc_stderr"]) == (1, 0)
 
+
+def test_more_tokens_than_the_model_has_positions_are_refused_before_they_are_generated(
+    finished_run: FinishedRun,
+) -> None:
+    arguments = ["generate", str(finished_run.output / "mixed"), "--json", "--prompt"]
+    for prompt, tokens, field in (("The value", 512, "max_new_tokens"), ("The " * 600, 1, "max_new_tokens")):
+        done = CliRunner().invoke(app, [*arguments, prompt, "--max-new-tokens", str(tokens)])
+        error = json.loads(done.stdout)["error"]
+        assert (done.exit_code, error["field"]) == (2, field)
+        assert "512" in error["message"]
+    for tokens in (0, -1, 10**12):
+        assert CliRunner().invoke(app, [*arguments, "The", f"--max-new-tokens={tokens}"]).exit_code == 2
+
+
+def test_the_generation_settings_of_the_model_travel_along(finished_run: FinishedRun) -> None:
     stored = json.loads((finished_run.output / "mixed" / "generation_config.json").read_text())
     model, _ = load_compressed(finished_run.output / "mixed")
     assert model.generation_config.eos_token_id == stored["eos_token_id"]

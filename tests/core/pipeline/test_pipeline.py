@@ -16,9 +16,11 @@ from qpruner_core.errors import (
     DatasetTooShortError,
     DiskFullError,
     InvalidConfigError,
+    OutputInvalidError,
     TrainingDivergedError,
 )
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TrialRecorded
+from qpruner_core.export.config import ExportConfig
 from qpruner_core.stage_store import file_sha256
 from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config, search_again
 from tests.small_disk import NoSmallDiskError, mount_small_disk
@@ -288,13 +290,26 @@ def test_sequences_longer_than_the_model_reads_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_an_earlier_run_left_in_the_output_is_not_taken_for_this_ones(
+def test_what_an_earlier_run_wrote_is_replaced_and_what_its_user_put_there_is_refused_first(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    output = tmp_path / "out"
-    (output / "merged").mkdir(parents=True)
-    (output / "merged" / "stale.safetensors").write_text("of another run")
-    work = tmp_path / "work"
+    output, work = tmp_path / "out", tmp_path / "work"
+    shutil.copytree(finished_run.output, output)
     shutil.copytree(finished_run.output.with_name("out.work"), work)
+    export = ExportConfig(formats=("mixed",))
+    compress(finished_run.config.model_copy(update={"export": export}), output, work_dir=work)
+    assert not (output / "merged").exists()
+    (output / "mixed" / "README.md").write_text("Words of mine.\n")
+    events: list[Event] = []
+    with pytest.raises(OutputInvalidError) as caught:
+        compress(finished_run.config, output, work_dir=work, on_event=events.append)
+    assert (caught.value.field, events) == ("output", [])
+    (output / "mixed" / "README.md").unlink()
     compress(finished_run.config, output, work_dir=work)
     assert checkpoint_hashes(output) == checkpoint_hashes(finished_run.output)
+
+
+def test_an_edit_of_a_file_that_was_handed_out_changes_no_finished_stage(finished_run: FinishedRun) -> None:
+    files = [path for path in finished_run.output.rglob("*") if path.is_file()]
+    shared = {path.suffix for path in files if path.stat().st_nlink > 1}
+    assert shared <= {".safetensors"}  # which nobody edits in place
