@@ -161,19 +161,18 @@ def front(
 def generate(
     directory: Annotated[Path, typer.Argument(help="The mixed checkpoint of a run.")],
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 48,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1)] = 48,
     as_json: AsJson = False,
 ) -> None:
     """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
     with _errors_as_exit_codes(as_json):
         from qpruner_core.checkpoint import load_compressed
+        from qpruner_core.evaluate.generation import continue_text
         from qpruner_core.evaluate.memory import loaded_bytes
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)
-        inputs = tokenizer(prompt, return_tensors="pt")
-        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
-        text = tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        text = continue_text(model, tokenizer, prompt, max_new_tokens)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))
         else:

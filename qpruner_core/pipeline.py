@@ -24,12 +24,11 @@ import qpruner_core.quantize.stage
 import qpruner_core.score.stage
 from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
-from qpruner_core.data import PreparedData, prepare_data, read_dataset
+from qpruner_core.data import PreparedData, prepare_data, read_dataset, require_known_tokens, tokens_of
 from qpruner_core.events import CancelToken, EventCallback, StageFinished, StageName, StageStarted, ignore_event
 from qpruner_core.export.merged_quantized import MERGED_QUANTIZED
 from qpruner_core.export.stage import MERGED, MIXED, allocation_of, evaluated, link_tree, pruning_of, recorded_versions
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
 from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.randomness import seed_everything
@@ -91,7 +90,7 @@ def compress(
     make_plan(config, inspect_model(config.model, policy).config)  # before anything large is fetched
     dataset = read_dataset(config.dataset, policy)
     source = resolve_model(config.model, policy)
-    plan = make_plan(config, read_config(source.directory / CONFIG_FILE))
+    plan = make_plan(config, source.dense_config)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
@@ -106,9 +105,10 @@ def compress(
 
 
 def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> PreparedData:
-    return prepare_data(
+    tokenizer = load_tokenizer(source.directory)
+    data = prepare_data(
         dataset,
-        load_tokenizer(source.directory),
+        tokenizer,
         sequence_length=config.sequence_length,
         calibration_sequences=max(
             config.prune.calibration_sequences,
@@ -119,6 +119,8 @@ def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> Pr
         max_choices=config.evaluate.max_choices,
         seed=config.seed,
     )
+    require_known_tokens(tokens_of(data), source.dense_config.vocab_size, tokenizer)
+    return data
 
 
 def _run_stage(context: StageContext, run: Callable[[StageContext, Path], dict[str, Any]], key: str) -> StageRecord:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 
 import torch
-from transformers import GenerationMixin
+from torch import nn
+
+from qpruner_core.evaluate.generation import generate_greedily
 
 
-@torch.no_grad()
-def tokens_per_second(model: GenerationMixin, prompt: torch.Tensor, new_tokens: int) -> float:
+def tokens_per_second(model: nn.Module, prompt: torch.Tensor, new_tokens: int) -> float:
     """Greedy generation at batch 1 with a KV cache, after a warm-up; ``prompt``: token ids ``[length]``."""
-    ids = prompt.unsqueeze(0).to(model.device)
-    settings = {"do_sample": False, "attention_mask": torch.ones_like(ids), "pad_token_id": 0}
-    model.generate(ids, max_new_tokens=2, min_new_tokens=2, **settings)
+    generate_greedily(model, prompt, 2)
     started = time.perf_counter()
-    model.generate(ids, max_new_tokens=new_tokens, min_new_tokens=new_tokens, **settings)
+    generate_greedily(model, prompt, new_tokens)
     return new_tokens / (time.perf_counter() - started)
