@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from qpruner_core.errors import CorruptModelError, UnsupportedArchitectureError
 from qpruner_core.models.checkpoint import TensorShapes, tensor_bytes
 from qpruner_core.models.families import Family, find_family
+from qpruner_core.models.json_files import one_line
 from qpruner_core.models.reshape import PATCHING, shapes_only
 
 _CONSTANTS = (
@@ -56,7 +57,7 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
             raise _unfit(
                 "tensors that belong together, such as those of its experts, differ in number or shape"
             ) from error
-        raise _unfit(f"no model can be built from it ({type(error).__name__}: {error})") from error
+        raise _unfit(f"no model can be built from it ({one_line(error)})") from error
     surplus = sorted(name for name in info["unexpected_keys"] if not is_constant(name))
     for name in (name for name in surplus if is_layer_tensor(name, family)):
         raise _unfit(f"it has no place for {name!r}")
@@ -87,7 +88,7 @@ def require_bounded(config: PretrainedConfig, tensor_count: int, weight_bytes: i
     try:
         model = shapes_only(config)
     except Exception as error:
-        raise _unfit(f"no model can be built from it ({type(error).__name__}: {error})") from error
+        raise _unfit(f"no model can be built from it ({one_line(error)})") from error
     parameters = sum(tensor.numel() for tensor in model.parameters())
     if parameters > _MOST_PARAMETERS_PER_BYTE * weight_bytes:
         raise _unfit(f"it has {parameters} parameters, and the weights have {weight_bytes} bytes")

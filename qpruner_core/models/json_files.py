@@ -56,6 +56,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     values = json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
     if not isinstance(values, dict):
         raise ValueError("it is not an object")
+    if b"\\u" in data:
+        json.dumps(values, ensure_ascii=False).encode()  # half of a character, which no message could print
     return values
 
 
@@ -89,6 +91,11 @@ def corrupt_file(name: str, what: str) -> CorruptModelError:
     return CorruptModelError(
         f"{name} of the model cannot be used: {what}.", field="model", remedy="Fetch or export the model again."
     )
+
+
+def one_line(error: Exception) -> str:
+    """The kind of an error and the beginning of what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _refuse_constant(constant: str) -> None:

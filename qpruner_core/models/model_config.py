@@ -13,7 +13,7 @@ from qpruner_core.errors import UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.causal_lm import refuse_other_models
 from qpruner_core.models.checkpoint import WEIGHT_FILE, TensorShapes
 from qpruner_core.models.families import family_names, find_family
-from qpruner_core.models.json_files import corrupt_file, read_json_object, require_short_lists
+from qpruner_core.models.json_files import corrupt_file, one_line, read_json_object, require_short_lists
 from qpruner_core.models.reshape import empty_model, own_auto_map
 
 CONFIG_FILE = "config.json"
@@ -61,17 +61,17 @@ def read_config(path: Path) -> PretrainedConfig:
     try:
         config = CONFIG_MAPPING[model_type].from_dict(without_implementations(values))
     except Exception as error:
-        raise corrupt_file(path.name, f"{type(error).__name__}: {_first_line(error)}") from error
-    for layer in config.per_layer_config:
-        check_sizes(layer, path)
-    check_sizes(config, path)
+        raise corrupt_file(path.name, one_line(error)) from error
+    check_layers(config, path)
     _refuse_unsupported(config)
     return config
 
 
 def without_implementations(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` of a config without what it says of the code that computes."""
-    return {name: value for name, value in values.items() if name not in _IMPLEMENTATIONS}
+    """``values`` of a config without what it says of the code that computes, and an empty ``quantization_config``,
+    which is as good as none."""
+    ignored = _IMPLEMENTATIONS if values.get("quantization_config") else (*_IMPLEMENTATIONS, "quantization_config")
+    return {name: value for name, value in values.items() if name not in ignored}
 
 
 def refuse_too_many_layers(values: dict[str, Any], path: Path) -> None:
@@ -91,6 +91,17 @@ def _refuse_unsupported(config: PretrainedConfig) -> None:
             field="model",
             remedy="Choose a model without it.",
         )
+
+
+def check_layers(config: PretrainedConfig, path: Path) -> None:
+    """As :func:`check_sizes`, for the model and each of its layers."""
+    check_sizes(config, path)
+    try:
+        layers = list(config.per_layer_config)
+    except Exception as error:
+        raise corrupt_file(path.name, one_line(error)) from error
+    for layer in layers:
+        check_sizes(layer, path)
 
 
 def check_sizes(config: PretrainedConfig, path: Path) -> None:
@@ -117,7 +128,7 @@ def expected_tensors(config: PretrainedConfig) -> TensorShapes:
     try:
         model = empty_model(config)
     except Exception as error:
-        raise corrupt_file(CONFIG_FILE, f"no model can be built from it ({type(error).__name__}: {error})") from error
+        raise corrupt_file(CONFIG_FILE, f"no model can be built from it ({one_line(error)})") from error
     return {name: (tuple(tensor.shape), "BF16") for name, tensor in model.named_parameters()}
 
 
@@ -137,10 +148,6 @@ def _refuse_other_weights(values: dict[str, Any], path: Path) -> None:
     named = values.get("transformers_weights")
     if named not in (None, WEIGHT_FILE):
         raise corrupt_file(path.name, f"it names a weight file of its own (transformers_weights is {named!r})")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:

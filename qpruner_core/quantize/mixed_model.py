@@ -24,7 +24,7 @@ from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     LARGEST_CONFIG,
-    check_sizes,
+    check_layers,
     refuse_too_many_layers,
     without_implementations,
 )
@@ -103,8 +103,7 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
             field="model",
             remedy='Name the directory that has config.json with a "qpruner" quantization_config.',
         ) from error
-    for layer in config.per_layer_config:
-        check_sizes(layer, directory / CONFIG)
+    check_layers(config, directory / CONFIG)
     return config, precision, family
 
 
