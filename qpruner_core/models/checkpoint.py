@@ -17,9 +17,9 @@ _DTYPE_BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4, "C64": 64,
 }  # fmt: skip
-LARGEST_HEADER = 25_000_000
-"""The most bytes of a header, as the hub's own client has it; 36,000 tensors in one file take 5 million."""
-_LARGEST_HEADERS = 50_000_000  # of all shards together
+LARGEST_HEADER = 10_000_000
+"""The most bytes of a header; that of a file with 36,000 tensors has 5 million."""
+_LARGEST_HEADERS = 25_000_000  # of all shards together
 _MOST_DIMENSIONS = 8
 _PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

@@ -44,7 +44,9 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
     """
     family = find_family(config.model_type)
     _require_plain_weights(tensors)
-    require_bounded(config, len(tensors), sum(tensor_bytes(*tensor) for tensor in tensors.values()))
+    if config.num_hidden_layers > len(tensors):
+        raise _unfit(f"it has {config.num_hidden_layers} layers, and the weights have {len(tensors)} tensors")
+    require_bounded(config, sum(tensor_bytes(*tensor) for tensor in tensors.values()))
     try:
         empty = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, (shape, _) in tensors.items()}
         with PATCHING, _silence():
@@ -75,22 +77,22 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
     return tied and model.get_output_embeddings().weight is not model.get_input_embeddings().weight
 
 
-def require_bounded(config: PretrainedConfig, tensor_count: int, weight_bytes: int) -> None:
-    """Refuse a config of a far larger model than files of ``weight_bytes`` with ``tensor_count`` tensors can hold.
+def require_bounded(
+    config: PretrainedConfig, weight_bytes: int, *, parameters_per_byte: int = _MOST_PARAMETERS_PER_BYTE
+) -> None:
+    """Refuse a config of a far larger model than files of ``weight_bytes`` can hold.
 
     It takes memory for neither weights nor buffers, so that nothing large is made from a wrong number in a config.
 
     Raises:
         CorruptModelError: it is of such a model, or none can be built from it.
     """
-    if config.num_hidden_layers > tensor_count:
-        raise _unfit(f"it has {config.num_hidden_layers} layers, and the weights have {tensor_count} tensors")
     try:
         model = shapes_only(config)
     except Exception as error:
         raise _unfit(f"no model can be built from it ({one_line(error)})") from error
     parameters = sum(tensor.numel() for tensor in model.parameters())
-    if parameters > _MOST_PARAMETERS_PER_BYTE * weight_bytes:
+    if parameters > parameters_per_byte * weight_bytes:
         raise _unfit(f"it has {parameters} parameters, and the weights have {weight_bytes} bytes")
     if sum(tensor.numel() for tensor in model.buffers()) > _LARGEST_BUFFERS:
         raise _unfit("the tables of its position embeddings are larger than those of any model")

@@ -12,13 +12,15 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.fit import require_fit
+from qpruner_core.models.fit import require_bounded, require_fit
 from qpruner_core.models.gguf import converted_before, read_gguf_config
 from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
 from qpruner_core.models.tokenizer_files import require_small_files, require_tokenizer_files
 from qpruner_core.models.weight_values import has_own_head
 from qpruner_core.source_policy import SourcePolicy
+
+_PARAMETERS_PER_BYTE_OF_GGUF = 8  # its smallest types have 1.6 bits a weight
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def _inspect_gguf(reference: str, revision: str | None, model: LocalModel, polic
     if directory is not None:
         return replace(_inspect_directory(reference, directory), revision=revision)
     config = read_gguf_config(model.path)
+    require_bounded(config, model.path.stat().st_size, parameters_per_byte=_PARAMETERS_PER_BYTE_OF_GGUF)
     return _describe(reference, revision, config, expected_tensors(config))
 
 

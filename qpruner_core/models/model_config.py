@@ -9,12 +9,12 @@ from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from qpruner_core.errors import UnsafeModelError, UnsupportedArchitectureError
+from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.causal_lm import refuse_other_models
 from qpruner_core.models.checkpoint import WEIGHT_FILE, TensorShapes
 from qpruner_core.models.families import family_names, find_family
 from qpruner_core.models.json_files import corrupt_file, one_line, read_json_object, require_short_lists
-from qpruner_core.models.reshape import empty_model, own_auto_map
+from qpruner_core.models.reshape import own_auto_map, shapes_only
 
 CONFIG_FILE = "config.json"
 LARGEST_CONFIG = 4 * 2**20
@@ -95,13 +95,13 @@ def _refuse_unsupported(config: PretrainedConfig) -> None:
 
 def check_layers(config: PretrainedConfig, path: Path) -> None:
     """As :func:`check_sizes`, for the model and each of its layers."""
-    check_sizes(config, path)
     try:
-        layers = list(config.per_layer_config)
-    except Exception as error:
+        for one in (config, *config.per_layer_config):
+            check_sizes(one, path)
+    except CorruptModelError:
+        raise
+    except Exception as error:  # layers that differ where the class knows no such thing
         raise corrupt_file(path.name, one_line(error)) from error
-    for layer in layers:
-        check_sizes(layer, path)
 
 
 def check_sizes(config: PretrainedConfig, path: Path) -> None:
@@ -126,7 +126,7 @@ def check_sizes(config: PretrainedConfig, path: Path) -> None:
 def expected_tensors(config: PretrainedConfig) -> TensorShapes:
     """The tensors of a 16-bit model with ``config``, tied ones once; no memory is taken."""
     try:
-        model = empty_model(config)
+        model = shapes_only(config)
     except Exception as error:
         raise corrupt_file(CONFIG_FILE, f"no model can be built from it ({one_line(error)})") from error
     return {name: (tuple(tensor.shape), "BF16") for name, tensor in model.named_parameters()}

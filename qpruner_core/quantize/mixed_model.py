@@ -121,8 +121,7 @@ def load_mixed_model(
     config, precision, family = read_mixed_config(directory)
     if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
         raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
-    checkpoint = read_checkpoint(directory)
-    require_bounded(config, len(checkpoint.tensors), checkpoint.weight_bytes)
+    require_bounded(config, read_checkpoint(directory).weight_bytes)
     model = empty_model(config)
     _require_bits(model, family, precision, directory)
     kinds = precisions(precision)

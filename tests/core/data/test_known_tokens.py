@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
+from qpruner_core.config import parse_config
 from qpruner_core.data import ChoiceExample, Example, PreparedData, require_known_tokens, tokens_of
 from qpruner_core.errors import CorruptModelError
-from tests.tiny_model import build_tokenizer
+from qpruner_core.models import load_tokenizer
+from qpruner_core.pipeline import compress
+from tests.core.small_models import small_model
+from tests.tiny_model import build_tokenizer, topic_paragraphs
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +60,20 @@ def test_every_token_of_the_prepared_data_is_looked_at(
     else:
         with pytest.raises(CorruptModelError, match=rf"\({rows}\)"):
             require_known_tokens(tokens_of(data), rows, tokenizer)
+
+
+def test_a_run_ends_before_its_first_stage_where_the_text_has_such_a_token(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    build_tokenizer(model)
+    small_model("llama", dtype=torch.bfloat16, vocab_size=300).save_pretrained(model)
+    tokenizer = load_tokenizer(model)
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(model)
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join([*topic_paragraphs(8000), "And <tool> is used."]))
+    config = parse_config(
+        {"model": str(model), "dataset": str(text), "memory_budget": 130_000, "sequence_length": 32}
+    )  # fmt: skip
+    with pytest.raises(CorruptModelError, match="<tool>"):
+        compress(config, tmp_path / "out")
+    assert not (tmp_path / "out.work").exists() or not list((tmp_path / "out.work").iterdir())

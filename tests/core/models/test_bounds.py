@@ -84,7 +84,7 @@ def change(path: Path, **values: Any) -> None:
         ("opt", {"max_position_embeddings": 10**10}),
         ("gpt_neox", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1e9}}),
         ("phi3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1e9}}),
-        ("qwen3_moe", {"num_experts": 10**9}),
+        ("qwen3_moe", {"num_local_experts": 10**9}),
         ("qwen3_moe", {"num_experts_per_tok": 10**9}),
     ],
 )
