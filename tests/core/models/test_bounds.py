@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,24 @@ JSON_FILES = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def whole_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The directory of an untrained model of a family, made once."""
+
+    @cache
+    def make(model_type: str) -> Path:
+        directory = tmp_path_factory.mktemp(model_type) / "m"
+        build_tokenizer(directory)
+        small_model(model_type, dtype=torch.bfloat16).save_pretrained(directory)
+        return directory
+
+    return make
+
+
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """The directory of an untrained model that a test may break."""
-    build_tokenizer(tmp_path / "m")
-    small_model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "m")
-    return tmp_path / "m"
+def model(whole_models: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A copy of an untrained Llama that a test may break."""
+    return Path(shutil.copytree(whole_models("llama"), tmp_path / "m"))
 
 
 @contextmanager
@@ -89,12 +103,11 @@ def change(path: Path, **values: Any) -> None:
     ],
 )
 def test_numbers_of_no_model_are_refused_before_anything_is_made_of_them(
-    model_type: str, changes: dict[str, Any], tmp_path: Path
+    model_type: str, changes: dict[str, Any], whole_models: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    build_tokenizer(tmp_path)
-    small_model(model_type, dtype=torch.bfloat16).save_pretrained(tmp_path)
-    change(tmp_path / "config.json", **changes)
-    refused(tmp_path)
+    model = Path(shutil.copytree(whole_models(model_type), tmp_path / "m"))
+    change(model / "config.json", **changes)
+    refused(model)
 
 
 def test_a_quantized_checkpoint_is_measured_against_its_weights_too(model: Path) -> None:
