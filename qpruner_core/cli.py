@@ -204,20 +204,13 @@ def generate(
         with collector_paused(freeze=True):
             from qpruner_core.checkpoint import load_compressed
             from qpruner_core.compute.choice import computing
+            from qpruner_core.evaluate.generation import continue_text
             from qpruner_core.evaluate.memory import loaded_bytes
-            from qpruner_core.models.positions import refuse_beyond_positions
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)
-        inputs = tokenizer(prompt, return_tensors="pt")
-        length = inputs["input_ids"].shape[1]
-        if length == 0:
-            raise InvalidConfigError("The prompt has no tokens.", field="prompt", remedy="Give some text.")
-        what = f"A prompt of {length} tokens and {max_new_tokens} new ones"
-        refuse_beyond_positions(model.config, length + max_new_tokens, "max_new_tokens", what=what)
         with computing():
-            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
-        text = tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            text = continue_text(model, tokenizer, prompt, max_new_tokens)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))
         else:

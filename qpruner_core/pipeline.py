@@ -17,7 +17,7 @@ from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
-from qpruner_core.data import PreparedData, prepare_data, read_dataset
+from qpruner_core.data import PreparedData, prepare_data, read_dataset, require_known_tokens, tokens_of
 from qpruner_core.events import (
     STAGES,
     CancelToken,
@@ -31,7 +31,6 @@ from qpruner_core.events import (
 from qpruner_core.export.config import MERGED_QUANTIZED
 from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.output_directory import REPORT, OutputDirectory
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
@@ -101,9 +100,8 @@ def compress(
     plan = make_plan(config, inspected)  # before anything large is fetched
     dataset = read_dataset(config.dataset, policy)
     source = resolve_model(config.model, policy)
-    fetched = read_config(source.directory / CONFIG_FILE)
-    if fetched != inspected:
-        plan = make_plan(config, fetched)
+    if source.dense_config != inspected:
+        plan = make_plan(config, source.dense_config)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(paths.work, find_stage)
@@ -123,9 +121,10 @@ def compress(
 
 
 def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> PreparedData:
-    return prepare_data(
+    tokenizer = load_tokenizer(source.directory)
+    data = prepare_data(
         dataset,
-        load_tokenizer(source.directory),
+        tokenizer,
         sequence_length=config.sequence_length,
         calibration_sequences=max(
             config.prune.calibration_sequences,
@@ -136,6 +135,8 @@ def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> Pr
         max_choices=config.evaluate.max_choices,
         seed=config.seed,
     )
+    require_known_tokens(tokens_of(data), source.dense_config.vocab_size, tokenizer)
+    return data
 
 
 def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, float]) -> StageRecord:

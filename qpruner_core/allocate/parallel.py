@@ -31,7 +31,6 @@ from qpruner_core.data import PreparedData
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.models import ModelSource
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
 from qpruner_core.resources import best_device
@@ -66,7 +65,7 @@ class _Run:
             config=self.config,
             source=self.source,
             dataset_sha256=self.dataset_sha256,
-            plan=make_plan(self.config, read_config(self.source.directory / CONFIG_FILE)),
+            plan=make_plan(self.config, self.source.dense_config),
             data=lambda: self.data,
             store=StageStore(self.root),
             emit=ignore_event,

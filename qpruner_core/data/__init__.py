@@ -1,5 +1,6 @@
 """Reading datasets, splitting them, and turning them into tokens."""
 
+from qpruner_core.data.known_tokens import require_known_tokens, tokens_of, tokens_of_choices
 from qpruner_core.data.limits import refuse_too_few_bytes
 from qpruner_core.data.prepare import PreparedData, prepare_data
 from qpruner_core.data.reader import DatasetDescription, inspect_dataset, read_dataset
@@ -17,4 +18,7 @@ __all__ = [
     "prepare_data",
     "read_dataset",
     "refuse_too_few_bytes",
+    "require_known_tokens",
+    "tokens_of",
+    "tokens_of_choices",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.checkpoint import load_compressed
 from qpruner_core.compute.choice import computing
-from qpruner_core.data import read_dataset
+from qpruner_core.data import read_dataset, require_known_tokens, tokens_of_choices
 from qpruner_core.data.records import ChoicesRecord, TextRecord
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError
@@ -19,7 +18,9 @@ from qpruner_core.evaluate.choices import choice_accuracy
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
 from qpruner_core.evaluate.speed import tokens_per_second
-from qpruner_core.models import load_model, load_tokenizer
+from qpruner_core.models import inspect_model, load_model, load_tokenizer
+from qpruner_core.models.json_files import read_json_object, require_regular
+from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.source_policy import SourcePolicy
 
@@ -41,7 +42,9 @@ def evaluate_checkpoint(
     """
     model, tokenizer = load_checkpoint(directory)
     refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
+    rows = input_rows(model)
     text_windows = _windows(text, tokenizer, length, max_tokens)
+    require_known_tokens([text_windows], rows, tokenizer)
     result: dict[str, float | int] = {
         "bytes": loaded_bytes(model),
         "tokens": text_windows.numel(),
@@ -59,20 +62,28 @@ def evaluate_checkpoint(
             )
         if len(examples) < len(choices):
             result[f"{task.stem}.left_out"] = len(choices) - len(examples)
+        require_known_tokens(tokens_of_choices(examples), rows, tokenizer)
         result[f"{task.stem}.acc"], result[f"{task.stem}.acc_stderr"] = choice_accuracy(model, examples, _ignore)
     return result
 
 
 def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """A mixed checkpoint of ours, or any 16-bit one of a supported family."""
-    config = directory / "config.json"
+    config = directory / CONFIG_FILE
+    require_regular(config)
     if not config.is_file():
         raise ModelNotFoundError(
-            f"{directory} has no config.json.", field="model", remedy="Name the directory of a checkpoint."
+            f"{directory} has no {CONFIG_FILE}.", field="model", remedy="Name the directory of a checkpoint."
         )
-    if "quantization_config" in json.loads(config.read_text()):
+    if read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config"):
         return load_compressed(directory)
+    inspect_model(str(directory.resolve()), SourcePolicy(allow_hub=False))
     return load_model(directory), load_tokenizer(directory)
+
+
+def input_rows(model: nn.Module) -> int:
+    """How many tokens a loaded checkpoint has embeddings for."""
+    return int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
 
 def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int) -> torch.Tensor:

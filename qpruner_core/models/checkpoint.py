@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from qpruner_core.errors import CorruptModelError, ModelNotFoundError, UnsafeModelError
+from qpruner_core.errors import ModelNotFoundError, UnsafeModelError
+from qpruner_core.models.json_files import LARGEST_JSON, corrupt_file, parse_object, read_json_object, require_regular
 
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILE = "model.safetensors"
@@ -16,7 +17,10 @@ _DTYPE_BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4, "C64": 64,
 }  # fmt: skip
-_LARGEST_HEADER = 100_000_000  # the format's own limit
+LARGEST_HEADER = 10_000_000
+"""The most bytes of a header; that of a file with 36,000 tensors has 5 million."""
+_LARGEST_HEADERS = 25_000_000  # of all shards together
+_MOST_DIMENSIONS = 8
 _PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 TensorShapes = dict[str, tuple[tuple[int, ...], str]]
@@ -25,10 +29,11 @@ TensorShapes = dict[str, tuple[tuple[int, ...], str]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weight files of a model by name, and the tensors that their headers declare."""
+    """Weight files of a model by name, the tensors that their headers declare, and the file that each is in."""
 
     files: tuple[str, ...]
     tensors: TensorShapes
+    places: dict[str, str]
 
     @property
     def weight_bytes(self) -> int:
@@ -45,36 +50,51 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """The weights of ``directory``, checked without reading them.
 
     Raises:
-        CorruptModelError: a shard is missing, truncated, or its header is not one.
+        CorruptModelError: a shard is missing, truncated, or its header is not one; or two shards hold one tensor.
         UnsafeModelError: only pickled weights are there.
         ModelNotFoundError: no weights are there.
     """
     files = weight_files(directory)
+    require_bounded_headers(_header_bytes(directory / name) for name in files)
     tensors: TensorShapes = {}
+    places: dict[str, str] = {}
     for name in files:
-        tensors.update(read_header(directory / name))
-    if (directory / INDEX_FILE).is_file():
+        found = read_header(directory / name)
+        if twice := sorted(set(found) & set(tensors)):
+            raise corrupt_file(name, f"it holds the tensor {twice[0]!r}, which another shard holds, too")
+        tensors.update(found)
+        places.update(dict.fromkeys(found, name))
+    if files != (WEIGHT_FILE,):
         missing = sorted(set(_weight_map(directory / INDEX_FILE)) - set(tensors))
         if missing:
-            raise _corrupt(INDEX_FILE, f"it names the tensor {missing[0]!r}, which no shard holds")
+            raise corrupt_file(INDEX_FILE, f"it names the tensor {missing[0]!r}, which no shard holds")
     if not tensors:
-        raise _corrupt(files[0], "it holds no tensors")
-    return Checkpoint(files, tensors)
+        raise corrupt_file(files[0], "it holds no tensors")
+    return Checkpoint(files, tensors, places)
 
 
 def weight_files(directory: Path) -> tuple[str, ...]:
-    """Names of the safetensors files of ``directory``, in order. Raises as :func:`read_checkpoint` does."""
+    """Names of the safetensors files of ``directory``, in order; as in transformers, an index beside
+    ``model.safetensors`` is not looked at. Raises as :func:`read_checkpoint` does."""
     index = directory / INDEX_FILE
-    if not index.is_file():
-        if not (directory / WEIGHT_FILE).is_file():
-            names = [path.name for path in directory.iterdir() if path.is_file()]
-            refuse_without_safetensors(names, directory.name)
+    require_regular(directory / WEIGHT_FILE)
+    if (directory / WEIGHT_FILE).is_file():
         return (WEIGHT_FILE,)
-    shards = sorted(set(_weight_map(index).values()))
+    require_regular(index)
+    if not index.is_file():
+        refuse_without_safetensors([path.name for path in directory.iterdir() if path.is_file()], directory.name)
+    shards = shards_of_index(index)
     for name in shards:
+        require_regular(directory / name)
         if not (directory / name).is_file():
-            raise _corrupt(INDEX_FILE, f"it names the shard {name!r}, which is missing")
-    return tuple(shards)
+            raise corrupt_file(INDEX_FILE, f"it names the shard {name!r}, which is missing")
+    return shards
+
+
+def require_bounded_headers(sizes: Iterable[int]) -> None:
+    """Raise :class:`CorruptModelError` if headers of these ``sizes`` are more than those of any model."""
+    if (total := sum(sizes)) > _LARGEST_HEADERS:
+        raise corrupt_file(INDEX_FILE, f"the headers of its shards have {total} bytes together")
 
 
 def shards_of_index(index: Path) -> tuple[str, ...]:
@@ -82,7 +102,7 @@ def shards_of_index(index: Path) -> tuple[str, ...]:
     return tuple(sorted(set(_weight_map(index).values())))
 
 
-def refuse_without_safetensors(names: list[str], model: str) -> None:
+def refuse_without_safetensors(names: list[str], model: str) -> NoReturn:
     """Raise the error that fits a model whose files are ``names``, none of them safetensors weights."""
     pickled = sorted(name for name in names if name.endswith(_PICKLED_SUFFIXES) and name != "training_args.bin")
     if pickled:
@@ -100,57 +120,62 @@ def refuse_without_safetensors(names: list[str], model: str) -> None:
 
 
 def read_header(path: Path) -> TensorShapes:
-    """Shapes and dtypes from the header of one safetensors file, checked against the size of the file.
+    """Shapes and dtypes from the header of one safetensors file, in the order of their places in the file.
 
     Raises:
-        CorruptModelError: the header is no header, or the file is shorter than the header says.
+        CorruptModelError: the header is no header, its tensors overlap or leave gaps, or the file is of another size
+            than the header says.
     """
-    size = path.stat().st_size
+    size, length = path.stat().st_size, _header_bytes(path)
     with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > _LARGEST_HEADER or length < 2:
-            raise _corrupt(path.name, "its first bytes are not a safetensors header")
-        header = stream.read(length)
+        header = stream.read(8 + length)[8:]
     if len(header) < length:
-        raise _corrupt(path.name, "it ends within its header: the file is truncated")
+        raise corrupt_file(path.name, "it ends within its header: the file is truncated")
     try:
-        entries = json.loads(header)
-        tensors, end = _parse_entries(entries)
+        tensors, end = _parse_entries(parse_object(header))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _corrupt(path.name, "its header is not readable") from error
+        raise corrupt_file(path.name, "its header is not readable") from error
     if size != 8 + length + end:
         what = "truncated" if size < 8 + length + end else "longer than its header says"
-        raise _corrupt(path.name, f"it has {size} bytes where its header asks for {8 + length + end}: it is {what}")
+        raise corrupt_file(path.name, f"it has {size} bytes where its header asks for {8 + length + end}: it is {what}")
     return tensors
 
 
+def _header_bytes(path: Path) -> int:
+    """Bytes of the header of a safetensors file, from its first eight."""
+    with path.open("rb") as stream:
+        first = stream.read(8)
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or length < 2:
+        raise corrupt_file(path.name, "its first bytes are not a safetensors header")
+    if length > LARGEST_HEADER:
+        raise corrupt_file(path.name, f"its header has {length} bytes, more than the {LARGEST_HEADER} of any model")
+    return length
+
+
 def _parse_entries(entries: dict[str, Any]) -> tuple[TensorShapes, int]:
+    """The tensors by their places, which must follow each other without gaps, and where the last one ends."""
+    entries.pop("__metadata__", None)
     tensors: TensorShapes = {}
     end = 0
-    for name, entry in entries.items():
-        if name == "__metadata__":
-            continue
-        shape, dtype = tuple(int(size) for size in entry["shape"]), str(entry["dtype"])
+    for name, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
+        shape, dtype = tuple(entry["shape"]), entry["dtype"]
         first, last = entry["data_offsets"]
-        if dtype in _DTYPE_BITS and last - first != tensor_bytes(shape, dtype):
+        if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and size >= 0 for size in (*shape, first, last)):
+            raise ValueError(f"{name} has no shape")
+        if dtype not in _DTYPE_BITS or first != end or last - first != tensor_bytes(shape, dtype):
             raise ValueError(f"{name} does not fill its place")
         tensors[name] = (shape, dtype)
-        end = max(end, int(last))
+        end = last
     return tensors, end
 
 
 def _weight_map(index: Path) -> dict[str, str]:
+    values = read_json_object(index, most_bytes=LARGEST_JSON)
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = {str(tensor): str(file) for tensor, file in weight_map.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _corrupt(index.name, "it is not an index of shards") from error
+        names = {str(tensor): str(file) for tensor, file in values["weight_map"].items()}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise corrupt_file(index.name, "it is not an index of shards") from error
     if not names or any(Path(file).name != file for file in names.values()):
-        raise _corrupt(index.name, "it names no shards, or shards outside the model's directory")
+        raise corrupt_file(index.name, "it names no shards, or shards outside the model's directory")
     return names
-
-
-def _corrupt(name: str, what: str) -> CorruptModelError:
-    return CorruptModelError(
-        f"{name} of the model cannot be used: {what}.", field="model", remedy="Fetch or export the model again."
-    )

@@ -16,26 +16,41 @@ from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from qpruner_core.errors import CorruptModelError
-from qpruner_core.models.checkpoint import TensorShapes
+from qpruner_core.errors import CorruptModelError, UnsupportedArchitectureError
+from qpruner_core.models.checkpoint import TensorShapes, tensor_bytes
 from qpruner_core.models.families import Family, find_family
-from qpruner_core.models.reshape import PATCHING
+from qpruner_core.models.json_files import one_line
+from qpruner_core.models.reshape import PATCHING, shapes_only
 
-_CONSTANTS = ("inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias")
+_CONSTANTS = (
+    "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "position_ids",
+    "decoder.version",
+)  # fmt: skip
 """Endings of the names of constants that old checkpoints carry and nobody reads."""
+_WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
+_MOST_PARAMETERS_PER_BYTE = 2  # those of 4 bits
+_LARGEST_BUFFERS = 2**22
+"""The most elements of what a model computes for itself, such as rotary tables; a few hundred in all families."""
 
 
-def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> None:
-    """Refuse weights that lack a tensor of the architecture, have one of another shape, or of a layer too many.
+def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
+    """Refuse weights that lack a tensor of the architecture, have one of another shape, or one that has no place in it.
+
+    Returns whether they hold a head where ``config`` ties it to the embeddings: both are there, so their values decide.
 
     Raises:
         CorruptModelError: they do not fit, or no model can be built from ``config``.
+        UnsupportedArchitectureError: they are of a model with another head, or quantized.
     """
     family = find_family(config.model_type)
+    _require_plain_weights(tensors)
+    if config.num_hidden_layers > len(tensors):
+        raise _unfit(f"it has {config.num_hidden_layers} layers, and the weights have {len(tensors)} tensors")
+    require_bounded(config, sum(tensor_bytes(*tensor) for tensor in tensors.values()))
     try:
         empty = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, (shape, _) in tensors.items()}
         with PATCHING, _silence():
-            _, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            model, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
                 None, config=config, state_dict=empty, dtype=torch.bfloat16, device_map={"": "meta"},
                 output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
@@ -44,19 +59,78 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> None:
             raise _unfit(
                 "tensors that belong together, such as those of its experts, differ in number or shape"
             ) from error
-        raise _unfit(f"no model can be built from it ({type(error).__name__}: {error})") from error
-    for name in sorted(name for name in info["unexpected_keys"] if is_layer_tensor(name, family)):
+        raise _unfit(f"no model can be built from it ({one_line(error)})") from error
+    surplus = sorted(name for name in info["unexpected_keys"] if not is_constant(name))
+    for name in (name for name in surplus if is_layer_tensor(name, family)):
         raise _unfit(f"it has no place for {name!r}")
     for name, found, wanted in sorted(info["mismatched_keys"]):
         raise _unfit(f"{name!r} has the shape {tuple(found)}, where its config asks for {tuple(wanted)}")
-    for name in sorted(info["missing_keys"]):
-        raise _unfit(f"{name!r} is missing")
+    _require_complete(sorted(info["missing_keys"]), config)
+    if surplus:
+        raise UnsupportedArchitectureError(
+            f"The model's weights hold {surplus[0]!r}, "
+            f"which a causal language model ({config.model_type}) does not have.",
+            field="model",
+            remedy="Choose the causal language model itself, or save it without other heads and parts.",
+        )
+    tied = bool(config.tie_word_embeddings)
+    return tied and model.get_output_embeddings().weight is not model.get_input_embeddings().weight
+
+
+def require_bounded(
+    config: PretrainedConfig, weight_bytes: int, *, parameters_per_byte: int = _MOST_PARAMETERS_PER_BYTE
+) -> None:
+    """Refuse a config of a far larger model than files of ``weight_bytes`` can hold.
+
+    It takes memory for neither weights nor buffers, so that nothing large is made from a wrong number in a config.
+
+    Raises:
+        CorruptModelError: it is of such a model, or none can be built from it.
+    """
+    try:
+        model = shapes_only(config)
+    except Exception as error:
+        raise _unfit(f"no model can be built from it ({one_line(error)})") from error
+    parameters = sum(tensor.numel() for tensor in model.parameters())
+    if parameters > parameters_per_byte * weight_bytes:
+        raise _unfit(f"it has {parameters} parameters, and the weights have {weight_bytes} bytes")
+    if sum(tensor.numel() for tensor in model.buffers()) > _LARGEST_BUFFERS:
+        raise _unfit("the tables of its position embeddings are larger than those of any model")
+
+
+def _require_plain_weights(tensors: TensorShapes) -> None:
+    for name, (_, dtype) in tensors.items():
+        if dtype not in _WEIGHT_DTYPES and not is_constant(name):
+            raise UnsupportedArchitectureError(
+                f"The model's tensor {name!r} has the type {dtype}: it is quantized, or no weight.",
+                field="model",
+                remedy="Give the 16-bit model that it was made from.",
+            )
+
+
+def _require_complete(missing: list[str], config: PretrainedConfig) -> None:
+    if not missing:
+        return
+    if missing == ["lm_head.weight"] and not config.tie_word_embeddings:
+        raise CorruptModelError(
+            "The model's weights have no head ('lm_head.weight' is missing), "
+            "and its config.json does not tie the head to the embeddings (tie_word_embeddings is false).",
+            field="model",
+            remedy="If the model was trained with a tied head, set tie_word_embeddings to true in its config.json; "
+            "otherwise export it again with its head.",
+        )
+    raise _unfit(f"{missing[0]!r} is missing")
 
 
 def is_layer_tensor(name: str, family: Family) -> bool:
     """Whether a tensor is a weight of a decoder layer, which a model must not leave unused."""
     layers = re.escape(family.layers.rpartition(".")[2])
-    return re.search(rf"(^|\.){layers}\.\d+\.", name) is not None and not name.endswith(_CONSTANTS)
+    return re.search(rf"(^|\.){layers}\.\d+\.", name) is not None and not is_constant(name)
+
+
+def is_constant(name: str) -> bool:
+    """Whether a tensor is a constant that old checkpoints carry and nobody reads."""
+    return name.endswith(_CONSTANTS) and not name.endswith("c_attn.bias")
 
 
 def _unfit(what: str) -> CorruptModelError:

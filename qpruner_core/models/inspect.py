@@ -12,13 +12,15 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.fit import require_fit
+from qpruner_core.models.fit import require_bounded, require_fit
 from qpruner_core.models.gguf import converted_before, read_gguf_config
 from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
+from qpruner_core.models.tokenizer_files import require_small_files, require_tokenizer_files
+from qpruner_core.models.weight_values import has_own_head
 from qpruner_core.source_policy import SourcePolicy
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_PARAMETERS_PER_BYTE_OF_GGUF = 8  # its smallest types have 1.6 bits a weight
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,12 @@ def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
 
 def _inspect_directory(reference: str, directory: Path) -> ModelDescription:
     _require_files([path.name for path in directory.iterdir()], reference)
-    config = read_config(directory / CONFIG_FILE)
-    return _describe(reference, None, config, read_checkpoint(directory).tensors)
+    config, checkpoint = read_config(directory / CONFIG_FILE), read_checkpoint(directory)
+    require_fit(config, checkpoint.tensors)
+    require_small_files(directory)
+    if has_own_head(directory, config, checkpoint, sample=True):
+        config.tie_word_embeddings = False
+    return _describe(reference, None, config, checkpoint.tensors)
 
 
 def _inspect_gguf(reference: str, revision: str | None, model: LocalModel, policy: SourcePolicy) -> ModelDescription:
@@ -62,6 +68,7 @@ def _inspect_gguf(reference: str, revision: str | None, model: LocalModel, polic
     if directory is not None:
         return replace(_inspect_directory(reference, directory), revision=revision)
     config = read_gguf_config(model.path)
+    require_bounded(config, model.path.stat().st_size, parameters_per_byte=_PARAMETERS_PER_BYTE_OF_GGUF)
     return _describe(reference, revision, config, expected_tensors(config))
 
 
@@ -81,7 +88,11 @@ def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy
             remedy="Choose another revision, or tell its authors.",
         )
     fetched = repository.cached([CONFIG_FILE, *weights])
-    tensors = _hub_tensors(repository, reference) if fetched is None else read_checkpoint(fetched).tensors
+    if fetched is not None:
+        return replace(_inspect_directory(reference, fetched), revision=repository.commit)
+    tensors = _hub_tensors(repository, reference)
+    # Whether a head in the weights is that of the config, tied, is known when they are here, before the first stage
+    require_fit(config, tensors)
     return _describe(reference, repository.commit, config, tensors)
 
 
@@ -114,17 +125,11 @@ def _require_files(names: list[str], reference: str) -> None:
             field="model",
             remedy="Give the directory that holds config.json and the safetensors files.",
         )
-    if not set(names) & set(_TOKENIZER_FILES):
-        raise ModelNotFoundError(
-            f"The model {reference!r} has no tokenizer.",
-            field="model",
-            remedy="Put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights.",
-        )
+    require_tokenizer_files(names, reference)
 
 
 def _describe(
     reference: str, revision: str | None, config: PretrainedConfig, tensors: TensorShapes
 ) -> ModelDescription:
-    require_fit(config, tensors)
     size = sum(tensor_bytes(shape, dtype) for shape, dtype in tensors.values())
     return ModelDescription(reference, revision, config, size, tensors)

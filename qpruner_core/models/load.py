@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
-    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,8 +20,13 @@ from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import weight_files
 from qpruner_core.models.families import find_family
 from qpruner_core.models.fit import is_layer_tensor
-
-_GENERATION_FILE = "generation_config.json"
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.models.tokenizer_files import (
+    require_small_files,
+    require_tokenizer_files,
+    require_vocabulary,
+    tokenizer_errors,
+)
 
 
 def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
@@ -35,13 +37,11 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
 
     Raises:
         CorruptModelError: tensors are missing, of the wrong shape, or of layers that the config does not have.
+        UnsupportedArchitectureError, UnsafeModelError: as :func:`qpruner_core.models.inspect_model`.
     """
+    config = read_config(directory / CONFIG_FILE)
     try:
-        find_family(json.loads((directory / "config.json").read_bytes())["model_type"])  # whose classes it registers
-        config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         model, info = _read_weights(directory, config, dtype)
-        if (directory / _GENERATION_FILE).is_file():
-            model.generation_config = GenerationConfig.from_pretrained(str(directory), local_files_only=True)
     except (RuntimeError, ValueError, OSError, TypeError, KeyError, SafetensorError) as error:
         if _out_of_memory(error):
             raise
@@ -55,6 +55,8 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
         raise _corrupt(f"{len(mismatched)} tensors are of the wrong shape, such as {mismatched[0]}")
     if surplus:
         raise _corrupt(f"config.json has no place for {len(surplus)} of its tensors, such as {surplus[0]!r}")
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = False  # the weights decide, and everything that follows reads the config
     return model.eval()
 
 
@@ -83,17 +85,14 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of ``directory``.
 
     Raises:
-        CorruptModelError: it is missing, not readable, or needs code of its own.
+        ModelNotFoundError: it is missing, or only there as a SentencePiece file.
+        CorruptModelError: it is not readable, or needs code of its own.
     """
-    try:
+    require_tokenizer_files([path.name for path in directory.iterdir()], directory.name)
+    require_small_files(directory)
+    with tokenizer_errors():
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CorruptModelError(
-            f"The model's tokenizer cannot be loaded: {first_line}",
-            field="model",
-            remedy="Put the tokenizer's files (tokenizer.json, tokenizer_config.json) beside the weights.",
-        ) from error
+    require_vocabulary(tokenizer.vocab_size)
     return tokenizer
 
 

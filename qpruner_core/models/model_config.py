@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,26 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_M
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
-from qpruner_core.models.checkpoint import TensorShapes
+from qpruner_core.models.causal_lm import refuse_other_models
+from qpruner_core.models.checkpoint import WEIGHT_FILE, TensorShapes
 from qpruner_core.models.families import family_names, find_family
-from qpruner_core.models.reshape import empty_model, own_auto_map
+from qpruner_core.models.json_files import corrupt_file, one_line, read_json_object, require_short_lists
+from qpruner_core.models.reshape import own_auto_map, shapes_only
 
 CONFIG_FILE = "config.json"
-LARGEST_JSON = 32 * 2**20
-"""The most bytes of a config or an index of shards; those of the largest models have some hundred kilobytes."""
+LARGEST_CONFIG = 4 * 2**20
+"""The most bytes of a config; those of the largest models have some ten thousand."""
 _POSITIVE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
 )  # fmt: skip
+_POSITIVE_WHERE_GIVEN = (
+    "head_dim", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "max_position_embeddings",
+)  # fmt: skip
+_IMPLEMENTATIONS = (
+    "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
+    "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
+)  # fmt: skip
+"""What a config may say of the code that computes: this machine decides on that, and a name may be of code on a hub."""
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 1024  # a broken config must not make the service build a model without end
 
@@ -33,13 +42,15 @@ def read_config(path: Path) -> PretrainedConfig:
         UnsupportedArchitectureError: no family declares its ``model_type``.
         CorruptModelError: not JSON, NaN or infinite values, sizes that no model can have.
     """
-    values = _read_json(path)
+    values = read_json_object(path, most_bytes=LARGEST_CONFIG)
+    require_short_lists(values, path.name)
     model_type = values.get("model_type")
     _refuse_remote_code(values, path)
     if not isinstance(model_type, str):
-        raise _corrupt(path, "it names no model_type")
-    find_family(model_type)
+        raise corrupt_file(path.name, "it names no model_type")
+    refuse_other_models(values, model_type)
     _refuse_quantized(values, path)
+    _refuse_other_weights(values, path)
     refuse_too_many_layers(values, path)
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedArchitectureError(
@@ -48,12 +59,19 @@ def read_config(path: Path) -> PretrainedConfig:
             remedy="Upgrade transformers, or choose a model of another architecture.",
         )
     try:
-        config = CONFIG_MAPPING[model_type].from_dict(values)
+        config = CONFIG_MAPPING[model_type].from_dict(without_implementations(values))
     except Exception as error:
-        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
-    check_sizes(config, path)
+        raise corrupt_file(path.name, one_line(error)) from error
+    check_layers(config, path)
     _refuse_unsupported(config)
     return config
+
+
+def without_implementations(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` of a config without what it says of the code that computes, and an empty ``quantization_config``,
+    which is as good as none."""
+    ignored = _IMPLEMENTATIONS if values.get("quantization_config") else (*_IMPLEMENTATIONS, "quantization_config")
+    return {name: value for name, value in values.items() if name not in ignored}
 
 
 def refuse_too_many_layers(values: dict[str, Any], path: Path) -> None:
@@ -61,7 +79,7 @@ def refuse_too_many_layers(values: dict[str, Any], path: Path) -> None:
     for name in _LAYER_COUNTS:
         count = values.get(name)
         if isinstance(count, int | float) and count > _MOST_LAYERS:
-            raise _corrupt(path, f"{name} is {count}, which no model has")
+            raise corrupt_file(path.name, f"{name} is {count}, which no model has")
 
 
 def _refuse_unsupported(config: PretrainedConfig) -> None:
@@ -75,30 +93,47 @@ def _refuse_unsupported(config: PretrainedConfig) -> None:
         )
 
 
+def check_layers(config: PretrainedConfig, path: Path) -> None:
+    """As :func:`check_sizes`, for the model and each of its layers."""
+    try:
+        for one in (config, *config.per_layer_config):
+            check_sizes(one, path)
+    except CorruptModelError:
+        raise
+    except Exception as error:  # layers that differ where the class knows no such thing
+        raise corrupt_file(path.name, one_line(error)) from error
+
+
 def check_sizes(config: PretrainedConfig, path: Path) -> None:
     """Raise :class:`CorruptModelError` for sizes that no model can have."""
     for name in _POSITIVE:
         value = getattr(config, name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise _corrupt(path, f"{name} is {value!r}, which is not a positive whole number")
+            raise corrupt_file(path.name, f"{name} is {value!r}, which is not a positive whole number")
+    for name in _POSITIVE_WHERE_GIVEN:
+        value = getattr(config, name, None)
+        if value is not None and (type(value) is not int or value < 1):
+            raise corrupt_file(path.name, f"{name} is {value!r}, which is not a positive whole number")
+    if (getattr(config, "num_experts_per_tok", None) or 1) > (getattr(config, "num_experts", None) or 1):
+        raise corrupt_file(path.name, "num_experts_per_tok is larger than num_experts")
     if config.num_hidden_layers > _MOST_LAYERS:
-        raise _corrupt(path, f"num_hidden_layers is {config.num_hidden_layers}, which no model has")
+        raise corrupt_file(path.name, f"num_hidden_layers is {config.num_hidden_layers}, which no model has")
     heads, groups = getattr(config, "num_attention_heads", 1), getattr(config, "num_key_value_heads", 1)
     if heads % groups:
-        raise _corrupt(path, f"{heads} attention heads cannot share {groups} key-value heads")
+        raise corrupt_file(path.name, f"{heads} attention heads cannot share {groups} key-value heads")
 
 
 def expected_tensors(config: PretrainedConfig) -> TensorShapes:
     """The tensors of a 16-bit model with ``config``, tied ones once; no memory is taken."""
     try:
-        model = empty_model(config)
+        model = shapes_only(config)
     except Exception as error:
-        raise _corrupt(Path(CONFIG_FILE), f"no model can be built from it ({type(error).__name__}: {error})") from error
+        raise corrupt_file(CONFIG_FILE, f"no model can be built from it ({one_line(error)})") from error
     return {name: (tuple(tensor.shape), "BF16") for name, tensor in model.named_parameters()}
 
 
 def _refuse_quantized(values: dict[str, Any], path: Path) -> None:
-    quantization = values.get("quantization_config")
+    quantization = values.get("quantization_config") or values.get("compression_config")
     if quantization:
         method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
         raise UnsupportedArchitectureError(
@@ -108,19 +143,11 @@ def _refuse_quantized(values: dict[str, Any], path: Path) -> None:
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"it holds the value {constant}")
-
-    if path.is_file() and path.stat().st_size > LARGEST_JSON:
-        raise _corrupt(path, "it is too large to be a config")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise _corrupt(path, str(error)) from error
-    if not isinstance(values, dict):
-        raise _corrupt(path, "it is not a JSON object")
-    return values
+def _refuse_other_weights(values: dict[str, Any], path: Path) -> None:
+    """Refuse a config that tells transformers to read another file than the usual one, which would be read here."""
+    named = values.get("transformers_weights")
+    if named not in (None, WEIGHT_FILE):
+        raise corrupt_file(path.name, f"it names a weight file of its own (transformers_weights is {named!r})")
 
 
 def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
@@ -149,11 +176,3 @@ def _is_ours(model_type: object, model_class: object, auto_map: dict[str, Any]) 
     family = find_family(model_type)
     ours = (family.pruned_model_type, family.model_class, own_auto_map(family))
     return (model_type, model_class, auto_map) == ours
-
-
-def _corrupt(path: Path, what: str) -> CorruptModelError:
-    return CorruptModelError(
-        f"{path.name} of the model cannot be used: {what}.",
-        field="model",
-        remedy="Fetch or export the model again.",
-    )

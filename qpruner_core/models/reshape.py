@@ -105,6 +105,14 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
     return model.eval()
 
 
+def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
+    """A model of ``config`` that takes no memory at all: its buffers are on the meta device, too, without content."""
+    with PATCHING, torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.tie_weights()
+    return model
+
+
 def own_auto_map(family: Family) -> dict[str, str]:
     """The ``auto_map`` of a pruned model: the classes in the modeling file that lies beside its ``config.json``."""
     stem = modeling_file(family).stem

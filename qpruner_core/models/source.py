@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PretrainedConfig
+
 from qpruner_core.errors import InvalidConfigError, ModelNotFoundError, ModelTooLargeError, UnsafeModelError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import check_within_roots, is_local_reference, resolve_local_path
@@ -15,12 +17,13 @@ from qpruner_core.models.checkpoint import (
     read_checkpoint,
     refuse_without_safetensors,
     shards_of_index,
-    weight_files,
 )
 from qpruner_core.models.checkpoint_writer import TEMPLATES
 from qpruner_core.models.demo import DEMO_PREFIX, demo_file
 from qpruner_core.models.gguf import convert_gguf
-from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_JSON, read_config
+from qpruner_core.models.json_files import LARGEST_JSON, require_regular
+from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG, read_config
+from qpruner_core.models.weight_values import checked_sha256, has_own_head
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import file_sha256
@@ -39,13 +42,23 @@ class ModelSource(StrictModel):
     """A model on this machine.
 
     ``directory`` holds config.json, safetensors and tokenizer. ``revision``: commit of the hub. ``digest``: SHA-256
-    (hex) over names and SHA-256 of the files that loading reads.
+    (hex) over names and SHA-256 of the files that loading reads. ``own_head``: the weights hold a head of their own,
+    although config.json ties it to the embeddings.
     """
 
     reference: str
     directory: Path
     revision: str | None
     digest: str
+    own_head: bool = False
+
+    @property
+    def dense_config(self) -> PretrainedConfig:
+        """The config that fits the weights, read now."""
+        config = read_config(self.directory / CONFIG_FILE)
+        if self.own_head:
+            config.tie_word_embeddings = False
+        return config
 
     @property
     def origin(self) -> dict[str, str | None]:
@@ -79,9 +92,12 @@ def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
         revision = found.commit
         found = LocalModel(_download(found, policy))
     directory = convert_gguf(found.path, policy.cache_dir) if found.is_gguf else found.path
-    read_config(directory / CONFIG_FILE)
-    read_checkpoint(directory)
-    return ModelSource(reference=reference, directory=directory, revision=revision, digest=_digest(directory))
+    config, checkpoint = read_config(directory / CONFIG_FILE), read_checkpoint(directory)
+    digest = _digest(directory, checkpoint.files)
+    return ModelSource(
+        reference=reference, directory=directory, revision=revision, digest=digest,
+        own_head=has_own_head(directory, config, checkpoint),
+    )  # fmt: skip
 
 
 def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubRepository:
@@ -107,8 +123,8 @@ def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[s
     Raises:
         ModelTooLargeError: what would be fetched is more than the policy allows.
     """
-    for name in (CONFIG_FILE, INDEX_FILE):
-        _refuse_more_than(LARGEST_JSON, repository.sizes.get(name, 0), f"{name} of {str(repository.id)!r}", _TELL)
+    for name, limit in ((CONFIG_FILE, LARGEST_CONFIG), (INDEX_FILE, LARGEST_JSON)):
+        _refuse_more_than(limit, repository.sizes.get(name, 0), f"{name} of {str(repository.id)!r}", _TELL)
     weights = _weight_files(repository)
     if policy.max_model_bytes is not None:
         size = sum(repository.sizes.get(name, 0) for name in (*_small_files(repository), *weights))
@@ -135,16 +151,18 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
                 remedy="Name one of its .gguf files after the colon, or none.",
             )
         return (repository.id.file,)
-    if INDEX_FILE in names:
-        return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
+    _refuse_adapter(names, str(repository.id))
     if WEIGHT_FILE in names:
         return (WEIGHT_FILE,)
+    if INDEX_FILE in names:
+        return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
     return (_single_gguf(names, str(repository.id)),)
 
 
 def _small_files(repository: HubRepository) -> list[str]:
     templates = [name for name in repository.sizes if name.startswith(f"{TEMPLATES}/")]
-    return [*(name for name in (*_SMALL_FILES, INDEX_FILE) if name in repository.sizes), *sorted(templates)]
+    index = [INDEX_FILE] if WEIGHT_FILE not in repository.sizes else []
+    return [*(name for name in (*_SMALL_FILES, *index) if name in repository.sizes), *sorted(templates)]
 
 
 def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
@@ -169,17 +187,26 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
     for file in path.iterdir():
         check_within_roots(file, policy, "model")
         names.append(file.name)
+        if file.name in (*_SMALL_FILES, INDEX_FILE, WEIGHT_FILE) or file.suffix == ".gguf":
+            require_regular(file)
     for template in _templates(path):
         check_within_roots(template, policy, "model")
-    if "adapter_config.json" in names:
-        raise UnsafeModelError(
-            f"{reference!r} is an adapter, not a model of its own.",
-            field="model",
-            remedy="Merge it into its base model (PEFT: merge_and_unload) and save that.",
-        )
+        require_regular(template)
+    _refuse_adapter(names, reference)
     if INDEX_FILE in names or WEIGHT_FILE in names:
         return path
     return path / _single_gguf(names, reference)
+
+
+def _refuse_adapter(names: list[str], model: str) -> None:
+    """Refuse adapters, also beside the weights of a model, where transformers would add them to it."""
+    alone = "adapter_model.safetensors" in names and not {WEIGHT_FILE, INDEX_FILE} & set(names)
+    if "adapter_config.json" in names or alone:
+        raise UnsafeModelError(
+            f"{model!r} is an adapter, not a model of its own.",
+            field="model",
+            remedy="Merge it into its base model (PEFT: merge_and_unload) and save that.",
+        )
 
 
 def _single_gguf(names: list[str], model: str) -> str:
@@ -200,10 +227,13 @@ def _templates(directory: Path) -> list[Path]:
     return list((directory / TEMPLATES).glob("*.jinja"))
 
 
-def _digest(directory: Path) -> str:
-    names = [*(name for name in (*_SMALL_FILES, INDEX_FILE) if (directory / name).is_file()), *weight_files(directory)]
+def _digest(directory: Path, weights: tuple[str, ...]) -> str:
+    index = [INDEX_FILE] if weights != (WEIGHT_FILE,) else []
+    names = [name for name in (*_SMALL_FILES, *index) if (directory / name).is_file()]
     names += [str(path.relative_to(directory)) for path in _templates(directory)]
+    hashes = {name: file_sha256(directory / name) for name in names}
+    hashes |= {name: checked_sha256(directory / name) for name in weights}
     digest = hashlib.sha256()
-    for name in sorted(names):
-        digest.update(f"{name}\0{file_sha256(directory / name)}\n".encode())
+    for name in sorted(hashes):
+        digest.update(f"{name}\0{hashes[name]}\n".encode())
     return digest.hexdigest()

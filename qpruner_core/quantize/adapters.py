@@ -6,23 +6,40 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from peft import LoraConfig, PeftModel
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.models.checkpoint import read_header
 from qpruner_core.models.families import find_family
+from qpruner_core.models.json_files import one_line, read_json_object, require_regular
+from qpruner_core.models.model_config import LARGEST_CONFIG
 from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.strict import StrictModel
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PROOF_TOKENS = 16
+_WITHOUT_EFFECT = ("peft_version", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout")
+
+
+class _AdapterSettings(StrictModel):
+    """What :func:`write_adapter` sets of PEFT's settings."""
+
+    r: int = Field(ge=1)
+    lora_alpha: float
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]]
+    alpha_pattern: dict[str, float]
+    target_modules: list[str]
 
 
 def adapter_name(linear: str, factor: str) -> str:
@@ -75,7 +92,7 @@ def attach_adapter(
 ) -> PeftModel:
     """Put the adapter of ``directory`` on ``model``, its factors in ``dtype``; ``dropout`` is only for training."""
     _require_adapter_files(directory)
-    config = LoraConfig.from_pretrained(str(directory))
+    config = _read_config(directory)
     config.lora_dropout = dropout
     config.inference_mode = not trainable
     with _names_as_they_are(model):
@@ -145,9 +162,29 @@ def _names_as_they_are(model: PreTrainedModel) -> Iterator[None]:
         del config.model_type  # the class says it again
 
 
+def _read_config(directory: Path) -> LoraConfig:
+    """The settings of :func:`write_adapter` in ``directory``. Others change what PEFT does, or name code to import."""
+    values = read_json_object(directory / CONFIG, most_bytes=LARGEST_CONFIG)
+    largest = max((size for shape, _ in read_header(directory / WEIGHTS).values() for size in shape), default=0)
+    try:
+        own = _AdapterSettings.model_validate({name: values.get(name) for name in _AdapterSettings.model_fields})
+        config = LoraConfig(**own.model_dump(), bias="none", task_type="CAUSAL_LM")
+    except (ValueError, TypeError) as error:
+        raise _corrupt(directory, f"{CONFIG} is not that of an adapter ({one_line(error)})") from error
+    if max(own.r, *own.rank_pattern.values(), 0) > largest:
+        raise _corrupt(directory, f"{CONFIG} has ranks larger than its tensors")
+    usual = config.to_dict()
+    others = {name: value for name, value in values.items() if name not in (*own.model_dump(), *_WITHOUT_EFFECT)}
+    for name, value in others.items():
+        if value not in (usual.get(name), None, False, {}):
+            raise _corrupt(directory, f"{CONFIG} sets {name}, which none of ours does")
+    return config
+
+
 def _require_adapter_files(directory: Path) -> None:
     # Without them PEFT would take the path for a hub id, or fall back on pickled weights
     for name in (CONFIG, WEIGHTS):
+        require_regular(directory / name)
         if not (directory / name).is_file():
             raise _corrupt(directory, f"it has no {name}")
 

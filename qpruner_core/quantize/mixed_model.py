@@ -18,9 +18,16 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrai
 from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE
+from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE, read_checkpoint
 from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
-from qpruner_core.models.model_config import check_sizes, refuse_too_many_layers
+from qpruner_core.models.fit import require_bounded
+from qpruner_core.models.json_files import read_json_object, require_short_lists
+from qpruner_core.models.model_config import (
+    LARGEST_CONFIG,
+    check_layers,
+    refuse_too_many_layers,
+    without_implementations,
+)
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
@@ -83,20 +90,20 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
         CorruptModelError: no mixed checkpoint is there.
     """
     try:
-        values = json.loads((directory / CONFIG).read_text())
+        values = read_json_object(directory / CONFIG, most_bytes=LARGEST_CONFIG)
+        require_short_lists(values, CONFIG)
         refuse_too_many_layers(values, directory / CONFIG)
         precision = MixedPrecision.model_validate(values.pop("quantization_config"))
         family = find_family(values.pop("model_type"))
         kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
-        config = AutoConfig.for_model(kind, **values)
+        config = AutoConfig.for_model(kind, **without_implementations(values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(
             f"{directory} holds no mixed-precision checkpoint.",
             field="model",
             remedy='Name the directory that has config.json with a "qpruner" quantization_config.',
         ) from error
-    for layer in config.per_layer_config:
-        check_sizes(layer, directory / CONFIG)
+    check_layers(config, directory / CONFIG)
     return config, precision, family
 
 
@@ -112,11 +119,12 @@ def load_mixed_model(
         CorruptModelError: the files are damaged or do not fit each other.
     """
     config, precision, family = read_mixed_config(directory)
+    if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
+        raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
+    require_bounded(config, read_checkpoint(directory).weight_bytes)
     model = empty_model(config)
     _require_bits(model, family, precision, directory)
     kinds = precisions(precision)
-    if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
-        raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
     with StoredTensors(directory, device=device) as stored:
         remaining = stored.names()
         for name, bits in precision.bits.items():
@@ -133,13 +141,23 @@ def load_mixed_model(
             _set_parameter(model, key, stored.get(key), directory)
     _tie(model)
     if (directory / GENERATION_CONFIG).is_file():
-        model.generation_config = GenerationConfig.from_pretrained(directory)
+        model.generation_config = _generation_config(directory)
     missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     if missing:
         raise _corrupt(directory, f"{missing[0]} is missing")
     model.is_loaded_in_4bit = not dequantize and 4 in precision.bits.values()
     model.is_loaded_in_8bit = not dequantize and 8 in precision.bits.values()
     return model.to(device).eval()
+
+
+def _generation_config(directory: Path) -> GenerationConfig:
+    """What the model's authors set for those who generate with it."""
+    values = read_json_object(directory / GENERATION_CONFIG)
+    try:
+        settings: GenerationConfig = GenerationConfig.from_dict(values)
+    except Exception as error:
+        raise _corrupt(directory, f"{GENERATION_CONFIG} is not one ({type(error).__name__}: {error})") from error
+    return settings
 
 
 def _require_bits(model: PreTrainedModel, family: Family, precision: MixedPrecision, directory: Path) -> None:

@@ -161,6 +161,28 @@ def test_a_model_larger_than_the_limit_is_refused_before_its_weights_are_fetched
     assert inspect_model("acme/large", hub_policy.model_copy(update={"max_model_bytes": 2_000_000})).revision
 
 
+def test_a_single_file_on_the_hub_is_read_where_an_index_lies_beside_it(
+    hub_server: HubServer, hub_policy: SourcePolicy, model_copy: Path
+) -> None:
+    index = {"weight_map": {"model.norm.weight": "absent.safetensors"}}
+    (model_copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    hub_server.add_model("acme/both", model_copy)
+    assert inspect_model("acme/both", hub_policy).tensors == inspect_model(str(model_copy), SourcePolicy()).tensors
+    assert not (resolve_model("acme/both", hub_policy).directory / "model.safetensors.index.json").exists()
+
+
+def test_a_sentencepiece_tokenizer_alone_is_refused_unfetched(
+    hub_server: HubServer, hub_policy: SourcePolicy, model_copy: Path
+) -> None:
+    (model_copy / "tokenizer.json").rename(model_copy / "tokenizer.model")
+    hub_server.add_model("acme/pieces", model_copy)
+    for reference, policy in (("acme/pieces", hub_policy), (str(model_copy), SourcePolicy())):
+        with pytest.raises(ModelNotFoundError, match=r"tokenizer\.model") as caught:
+            inspect_model(reference, policy)
+        assert "save_pretrained" in caught.value.remedy
+    assert "model.safetensors" not in hub_server.sent
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
 def test_a_huge_json_file_on_the_hub_is_refused_unfetched(
     hub_server: HubServer, hub_policy: SourcePolicy, model_copy: Path, name: str

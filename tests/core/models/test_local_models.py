@@ -161,6 +161,7 @@ def test_a_missing_shard_is_named(model_copy: Path, policy: SourcePolicy) -> Non
 
 
 def test_an_index_that_points_outside_the_directory_is_refused(model_copy: Path, policy: SourcePolicy) -> None:
+    (model_copy / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "../other/model.safetensors"}}
     (model_copy / "model.safetensors.index.json").write_text(json.dumps(index))
     _refused(str(model_copy), policy, CorruptModelError)

@@ -19,13 +19,14 @@ from qpruner_core.source_policy import SourcePolicy
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_config, small_model
+from tests.tiny_model import build_tokenizer
 
 
 @pytest.fixture
 def pruned(tmp_path: Path) -> Path:
     """A pruned checkpoint of ours whose modeling file someone has changed."""
     (tmp_path / "from").mkdir()
-    (tmp_path / "from" / "tokenizer.json").write_text("{}")
+    build_tokenizer(tmp_path / "from")
     model = small_model("llama")
     family = family_of(model)
     small = prune_model(model, family, uneven_shape(family, model.config), random_importance(model, family))

@@ -129,3 +129,35 @@ def test_an_adapter_that_does_nothing_is_told(model: PreTrainedModel, directory:
     with pytest.raises(CorruptModelError, match="does nothing") as caught:
         require_acting_adapter(adapted)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"r": 10**9},
+        {"r": 0},
+        {"r": "three"},
+        {"rank_pattern": {"model.layers.0.mlp.up_proj": 10**9}},
+        {"target_modules": "(.*)*x"},
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"megatron_core": "os"},
+        {"init_lora_weights": "pissa"},
+        {"layer_replication": [[0, 10**6]]},
+    ],
+)
+def test_settings_that_none_of_ours_has_are_refused_before_peft_acts_on_them(
+    model: PreTrainedModel, directory: Path, changes: dict[str, object]
+) -> None:
+    path = directory / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(CorruptModelError, match="adapter") as caught:
+        attach_adapter(model, directory)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("content", ["", '{"r":', "[]", '{"r": NaN}'])
+def test_a_broken_adapter_config_is_named(model: PreTrainedModel, directory: Path, content: str) -> None:
+    (directory / "adapter_config.json").write_text(content)
+    with pytest.raises(CorruptModelError, match=r"adapter_config\.json"):
+        attach_adapter(model, directory)

@@ -1,0 +1,72 @@
+"""Greedy generation that only the weights and the prompt decide on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from qpruner_core.data import require_known_tokens
+from qpruner_core.errors import InvalidConfigError
+from qpruner_core.models.positions import refuse_beyond_positions
+
+
+@torch.no_grad()
+def generate_greedily(
+    model: nn.Module, prompt: torch.Tensor, new_tokens: int, *, stop: Sequence[int] = ()
+) -> torch.Tensor:
+    """The ``new_tokens`` most likely tokens after ``prompt`` (token ids ``[length]``), one by one, with a KV cache.
+
+    The model's own generation config (its ``generation_config.json``) has no say: it may ask for samples, beams,
+    penalties, or caches, and is for those who use the model. ``stop``: tokens after which nothing more is generated.
+    """
+    causal = _causal(model)
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=new_tokens, use_cache=True, pad_token_id=0, eos_token_id=list(stop) or None
+    )
+    ids = prompt.unsqueeze(0).to(causal.device)
+    kept = causal.generation_config
+    causal.generation_config = GenerationConfig()  # transformers takes from it what the settings leave open
+    try:
+        generated: torch.Tensor = causal.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
+        )
+    finally:
+        causal.generation_config = kept
+    return generated[0, ids.shape[1] :]
+
+
+def continue_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, new_tokens: int) -> str:
+    """What ``model`` goes on to say after ``prompt``, greedily, until it ends the text or has said ``new_tokens``.
+
+    Raises:
+        InvalidConfigError: the prompt has no tokens, or it and the new tokens are more than the model's positions.
+        CorruptModelError: the prompt has tokens that the model has no embeddings for.
+    """
+    causal = _causal(model)
+    ids = torch.tensor(tokenizer(prompt, verbose=False)["input_ids"], dtype=torch.long)
+    if not len(ids):
+        raise InvalidConfigError("The prompt has no tokens.", field="prompt", remedy="Give some text to go on from.")
+    what = f"A prompt of {len(ids)} tokens and {new_tokens} new ones"
+    refuse_beyond_positions(causal.config, len(ids) + new_tokens, "max_new_tokens", what=what)
+    require_known_tokens([ids], causal.get_input_embeddings().num_embeddings, tokenizer)
+    new = generate_greedily(model, ids, new_tokens, stop=_stop_tokens(causal, tokenizer))
+    text: str = tokenizer.decode(new, skip_special_tokens=True)
+    return text
+
+
+def _causal(model: nn.Module) -> PreTrainedModel:
+    """The model itself, whose modules its adapters are in."""
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(causal, PreTrainedModel)
+    return causal
+
+
+def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a text: those of the model's config, and its tokenizer's."""
+    named = model.config.eos_token_id
+    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+    return sorted({token for token in found if isinstance(token, int)})
