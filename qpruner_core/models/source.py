@@ -19,7 +19,7 @@ from qpruner_core.models.checkpoint import (
 )
 from qpruner_core.models.checkpoint_writer import TEMPLATES
 from qpruner_core.models.demo import DEMO_PREFIX, demo_file
-from qpruner_core.models.gguf import convert_gguf
+from qpruner_core.models.gguf import convert_gguf, gguf_models, missing_shard, shard_names
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_JSON, read_config
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
@@ -56,7 +56,10 @@ class ModelSource(StrictModel):
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A reference that was found on this machine: a safetensors directory, or a GGUF file still to convert."""
+    """A reference that was found on this machine: a safetensors directory, or a GGUF model still to convert.
+
+    ``path``: the directory, or the GGUF model's file (any of its shards, which lie beside each other).
+    """
 
     path: Path
 
@@ -102,7 +105,7 @@ def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubReposi
 
 
 def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[str, ...]:
-    """Names of the weight files of a repository to fetch: safetensors, else one GGUF file.
+    """Names of the weight files of a repository to fetch: safetensors, else all files of one GGUF model.
 
     Raises:
         ModelTooLargeError: what would be fetched is more than the policy allows.
@@ -134,12 +137,20 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
                 field="model",
                 remedy="Name one of its .gguf files after the colon, or none.",
             )
-        return (repository.id.file,)
+        return _gguf_files(repository.id.file, names)
     if INDEX_FILE in names:
         return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
     if WEIGHT_FILE in names:
         return (WEIGHT_FILE,)
-    return (_single_gguf(names, str(repository.id)),)
+    return _gguf_files(_single_gguf(names, str(repository.id)), names)
+
+
+def _gguf_files(name: str, present: list[str]) -> tuple[str, ...]:
+    """All files of the GGUF model that the file ``name`` belongs to."""
+    missing = missing_shard(name, present)
+    if missing is not None:
+        raise missing
+    return shard_names(name)
 
 
 def _small_files(repository: HubRepository) -> list[str]:
@@ -183,16 +194,17 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
 
 
 def _single_gguf(names: list[str], model: str) -> str:
-    files = sorted(name for name in names if name.endswith(".gguf"))
-    if not files:
+    """The file that stands for the only GGUF model among ``names``: its first shard where it has several."""
+    models = gguf_models(names)
+    if not models:
         refuse_without_safetensors(names, model)
-    if len(files) > 1:
+    if len(models) > 1:
         raise InvalidConfigError(
-            f"The model {model!r} has {len(files)} GGUF files.",
+            f"The model {model!r} has {len(models)} GGUF models.",
             field="model",
-            remedy=f'Name one: the file\'s path, or on the hub "org/name:{files[0]}".',
+            remedy=f'Name one: the file\'s path, or on the hub "org/name:{models[0]}".',
         )
-    return files[0]
+    return models[0]
 
 
 def _templates(directory: Path) -> list[Path]:
