@@ -169,7 +169,7 @@ def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
 def _local_model(reference: str, policy: SourcePolicy) -> Path:
     path = resolve_local_path(reference, policy, "model")
     if path.is_file() and path.suffix == ".gguf":
-        return path
+        return _local_gguf(path.parent, path.name, policy)
     if not path.is_dir():
         raise ModelNotFoundError(
             f"No model directory is at {reference!r}.",
@@ -190,7 +190,18 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
         )
     if INDEX_FILE in names or WEIGHT_FILE in names:
         return path
-    return path / _single_gguf(names, reference)
+    return _local_gguf(path, _single_gguf(names, reference), policy)
+
+
+def _local_gguf(directory: Path, name: str, policy: SourcePolicy) -> Path:
+    """The file ``name`` of a GGUF model once all of its files are there and may be read."""
+    files = [directory / shard for shard in shard_names(name)]
+    for file in files:
+        check_within_roots(file, policy, "model")
+    missing = missing_shard(name, [file.name for file in files if file.is_file()])
+    if missing is not None:
+        raise missing
+    return directory / name
 
 
 def _single_gguf(names: list[str], model: str) -> str:
