@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from qpruner_core.precisions.base import TINY, Grid, Tensors
 
 _ROWS_AT_ONCE = 4096
-"""Of a weight in 16 bits."""
+"""Of a weight, in 16 or 32 bits: a table of embeddings has hundreds of thousands."""
 
 
 class Int8:
@@ -31,13 +31,21 @@ class Int8:
 
     def encode(self, weight: torch.Tensor) -> Tensors:
         """``weight`` int8 ``[out, in]`` and ``SCB`` float32 ``[out]``, the rows' absolute maxima."""
-        quantized, scales, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
+        parts = [
+            bnb.functional.int8_vectorwise_quant(rows.to(torch.float16).contiguous())
+            for rows in weight.split(_ROWS_AT_ONCE)
+        ]
+        quantized, scales = (torch.cat([part[place] for part in parts]) for place in (0, 1))
         return {"weight": quantized, "SCB": scales.to(torch.float32)}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """``weight · SCB / 127``."""
         require_int8(tensors)
-        return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
+        weight, scales = tensors["weight"], tensors["SCB"].unsqueeze(1) / 127
+        values = torch.empty(weight.shape, dtype=torch.bfloat16, device=weight.device)
+        for place in (slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(weight), _ROWS_AT_ONCE)):
+            values[place] = weight[place].float() * scales[place]
+        return values
 
     def constants(self, weight: torch.Tensor) -> Tensors:
         """``SCB`` alone."""
