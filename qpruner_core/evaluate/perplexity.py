@@ -11,6 +11,9 @@ from torch.nn.functional import cross_entropy
 
 from qpruner_core.errors import NotFiniteError
 
+_ROWS = 128
+"""Tokens whose logits are in 32 bits at once."""
+
 
 @torch.no_grad()
 def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int, int], None]) -> float:
@@ -27,8 +30,10 @@ def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int
     total = 0.0
     for index, window in enumerate(windows):
         ids = window.unsqueeze(0).to(next(model.parameters()).device)
-        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-        total += cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        for rows, wanted in zip(logits.split(_ROWS), ids[0, 1:].split(_ROWS), strict=True):
+            total += cross_entropy(rows.float(), wanted, reduction="sum").item()
+        del logits
         on_window(index + 1, len(windows))
     if math.isnan(total):
         raise NotFiniteError(

@@ -12,15 +12,13 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.fit import require_bounded, require_fit
-from qpruner_core.models.gguf import converted_before, read_gguf_config
+from qpruner_core.models.fit import require_fit
+from qpruner_core.models.gguf import read_gguf_config
 from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
 from qpruner_core.models.tokenizer_files import require_small_files, require_tokenizer_files
 from qpruner_core.models.weight_values import has_own_head
 from qpruner_core.source_policy import SourcePolicy
-
-_PARAMETERS_PER_BYTE_OF_GGUF = 8  # its smallest types have 1.6 bits a weight
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
     if isinstance(found, HubRepository):
         return _inspect_hub(reference, found, policy)
     if found.is_gguf:
-        return _inspect_gguf(reference, None, found, policy)
+        return _inspect_gguf(reference, None, found)
     return _inspect_directory(reference, found.path)
 
 
@@ -63,12 +61,8 @@ def _inspect_directory(reference: str, directory: Path) -> ModelDescription:
     return _describe(reference, None, config, checkpoint.tensors)
 
 
-def _inspect_gguf(reference: str, revision: str | None, model: LocalModel, policy: SourcePolicy) -> ModelDescription:
-    directory = converted_before(model.path, policy.cache_dir)
-    if directory is not None:
-        return replace(_inspect_directory(reference, directory), revision=revision)
+def _inspect_gguf(reference: str, revision: str | None, model: LocalModel) -> ModelDescription:
     config = read_gguf_config(model.path)
-    require_bounded(config, model.path.stat().st_size, parameters_per_byte=_PARAMETERS_PER_BYTE_OF_GGUF)
     return _describe(reference, revision, config, expected_tensors(config))
 
 
@@ -77,7 +71,7 @@ def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy
     if weights[0].endswith(".gguf"):
         # a GGUF file keeps its config inside, so it is fetched (once) to be looked at
         model = LocalModel(repository.download(weights) / weights[0])
-        return _inspect_gguf(reference, repository.commit, model, policy)
+        return _inspect_gguf(reference, repository.commit, model)
     _require_files(list(repository.sizes), reference)
     config = read_config(repository.download([CONFIG_FILE]) / CONFIG_FILE)
     missing = [name for name in weights if name not in repository.sizes]

@@ -20,7 +20,7 @@ from qpruner_core.models.checkpoint import (
 )
 from qpruner_core.models.checkpoint_writer import TEMPLATES
 from qpruner_core.models.demo import DEMO_PREFIX, demo_file
-from qpruner_core.models.gguf import convert_gguf
+from qpruner_core.models.gguf import convert_gguf, gguf_models, missing_shard, shard_names
 from qpruner_core.models.json_files import LARGEST_JSON, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG, read_config
 from qpruner_core.models.weight_values import checked_sha256, has_own_head
@@ -69,7 +69,10 @@ class ModelSource(StrictModel):
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A reference that was found on this machine: a safetensors directory, or a GGUF file still to convert."""
+    """A reference that was found on this machine: a safetensors directory, or a GGUF model still to convert.
+
+    ``path``: the directory, or the GGUF model's file (any of its shards, which lie beside each other).
+    """
 
     path: Path
 
@@ -118,7 +121,7 @@ def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubReposi
 
 
 def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[str, ...]:
-    """Names of the weight files of a repository to fetch: safetensors, else one GGUF file.
+    """Names of the weight files of a repository to fetch: safetensors, else all files of one GGUF model.
 
     Raises:
         ModelTooLargeError: what would be fetched is more than the policy allows.
@@ -150,13 +153,21 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
                 field="model",
                 remedy="Name one of its .gguf files after the colon, or none.",
             )
-        return (repository.id.file,)
+        return _gguf_files(repository.id.file, names)
     _refuse_adapter(names, str(repository.id))
     if WEIGHT_FILE in names:
         return (WEIGHT_FILE,)
     if INDEX_FILE in names:
         return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
-    return (_single_gguf(names, str(repository.id)),)
+    return _gguf_files(_single_gguf(names, str(repository.id)), names)
+
+
+def _gguf_files(name: str, present: list[str]) -> tuple[str, ...]:
+    """All files of the GGUF model that the file ``name`` belongs to."""
+    missing = missing_shard(name, present)
+    if missing is not None:
+        raise missing
+    return shard_names(name)
 
 
 def _small_files(repository: HubRepository) -> list[str]:
@@ -176,7 +187,7 @@ def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
 def _local_model(reference: str, policy: SourcePolicy) -> Path:
     path = resolve_local_path(reference, policy, "model")
     if path.is_file() and path.suffix == ".gguf":
-        return path
+        return _local_gguf(path.parent, path.name, policy)
     if not path.is_dir():
         raise ModelNotFoundError(
             f"No model directory is at {reference!r}.",
@@ -195,7 +206,18 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
     _refuse_adapter(names, reference)
     if INDEX_FILE in names or WEIGHT_FILE in names:
         return path
-    return path / _single_gguf(names, reference)
+    return _local_gguf(path, _single_gguf(names, reference), policy)
+
+
+def _local_gguf(directory: Path, name: str, policy: SourcePolicy) -> Path:
+    """The file ``name`` of a GGUF model once all of its files are there and may be read."""
+    files = [directory / shard for shard in shard_names(name)]
+    for file in files:
+        check_within_roots(file, policy, "model")
+    missing = missing_shard(name, [file.name for file in files if file.is_file()])
+    if missing is not None:
+        raise missing
+    return directory / name
 
 
 def _refuse_adapter(names: list[str], model: str) -> None:
@@ -210,16 +232,17 @@ def _refuse_adapter(names: list[str], model: str) -> None:
 
 
 def _single_gguf(names: list[str], model: str) -> str:
-    files = sorted(name for name in names if name.endswith(".gguf"))
-    if not files:
+    """The file that stands for the only GGUF model among ``names``: its first shard where it has several."""
+    models = gguf_models(names)
+    if not models:
         refuse_without_safetensors(names, model)
-    if len(files) > 1:
+    if len(models) > 1:
         raise InvalidConfigError(
-            f"The model {model!r} has {len(files)} GGUF files.",
+            f"The model {model!r} has {len(models)} GGUF models.",
             field="model",
-            remedy=f'Name one: the file\'s path, or on the hub "org/name:{files[0]}".',
+            remedy=f'Name one: the file\'s path, or on the hub "org/name:{models[0]}".',
         )
-    return files[0]
+    return models[0]
 
 
 def _templates(directory: Path) -> list[Path]:

@@ -10,6 +10,9 @@ from torch import nn
 from qpruner_core.precisions.base import TINY, Grid, Tensors
 from qpruner_core.precisions.library import bnb
 
+_ROWS_AT_ONCE = 4096
+"""Of a weight, in 16 or 32 bits: a table of embeddings has hundreds of thousands."""
+
 
 class Int8:
     """int8 rows, each with a float32 scale, under the names of bitsandbytes; the inputs stay as they are."""
@@ -26,13 +29,21 @@ class Int8:
 
     def encode(self, weight: torch.Tensor) -> Tensors:
         """``weight`` int8 ``[out, in]`` and ``SCB`` float32 ``[out]``, the rows' absolute maxima."""
-        quantized, scales, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
+        parts = [
+            bnb.functional.int8_vectorwise_quant(rows.to(torch.float16).contiguous())
+            for rows in weight.split(_ROWS_AT_ONCE)
+        ]
+        quantized, scales = (torch.cat([part[place] for part in parts]) for place in (0, 1))
         return {"weight": quantized, "SCB": scales.to(torch.float32)}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """``weight · SCB / 127``."""
         require_int8(tensors)
-        return (tensors["weight"].float() * (tensors["SCB"].unsqueeze(1) / 127)).to(torch.bfloat16)
+        weight, scales = tensors["weight"], tensors["SCB"].unsqueeze(1) / 127
+        values = torch.empty(weight.shape, dtype=torch.bfloat16, device=weight.device)
+        for place in (slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(weight), _ROWS_AT_ONCE)):
+            values[place] = weight[place].float() * scales[place]
+        return values
 
     def constants(self, weight: torch.Tensor) -> Tensors:
         """``SCB`` alone."""

@@ -35,6 +35,10 @@ from qpruner_core.quantize.precision_bank import PrecisionBank
 
 PIECE = 256
 """Tokens whose effects are in memory at once."""
+_ROWS = 32
+"""Tokens whose probabilities are."""
+_OUTPUTS = 16384
+"""Outputs of a module whose change of weights is in memory at once: those of a head in parts."""
 
 _Option = tuple[int, int]
 """A group's index and the bits it may have."""
@@ -88,7 +92,7 @@ def _products(
             logits = model(input_ids=piece.unsqueeze(0).to(model.device), use_cache=False).logits
         predictions = _Predictions(logits.detach())
         for _ in range(samples):
-            logits.backward(gradient=predictions.label_gradient(generator).to(logits.dtype), retain_graph=True)
+            logits.backward(gradient=predictions.label_gradient(generator), retain_graph=True)
             yield effects.take()
         del logits, predictions
         effects.forget()
@@ -96,26 +100,39 @@ def _products(
 
 
 class _Predictions:
-    """The probabilities that ``logits [1, length, vocabulary]`` give each token, float32."""
+    """The probabilities that ``logits [1, length, vocabulary]`` give each token, a few tokens at a time: in float32 and
+    for all of them they would be the largest tensors of this stage."""
 
     def __init__(self, logits: torch.Tensor) -> None:
-        self._probabilities = torch.softmax(logits.float(), dim=-1)
-        if not torch.isfinite(self._probabilities).all():
-            raise NotFiniteError(
-                "The model's predictions are not numbers.",
-                field="model",
-                remedy="Look for NaN or infinite weights in it, or prune less.",
-            )
-        self._cumulated = self._probabilities[0].cumsum(dim=-1)
+        self._logits = logits
 
     def label_gradient(self, generator: torch.Generator) -> torch.Tensor:
-        """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions themselves; shaped like the logits."""
-        total = self._cumulated[:, -1:]
-        drawn = torch.rand(total.shape, generator=generator).to(total.device) * total
-        labels = torch.searchsorted(self._cumulated, drawn, right=True).clamp_(max=self._cumulated.shape[1] - 1)
-        gradient = self._probabilities.clone()
-        gradient[0].scatter_add_(1, labels, torch.full_like(labels, -1, dtype=gradient.dtype))
+        """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions themselves; shaped like the logits, and
+        of their dtype.
+
+        Raises:
+            NotFiniteError: a prediction is NaN.
+        """
+        gradient = torch.empty_like(self._logits)
+        logits = self._logits[0]
+        drawn = torch.rand((len(logits), 1), generator=generator).to(logits.device)
+        for rows, draws, found in zip(logits.split(_ROWS), drawn.split(_ROWS), gradient[0].split(_ROWS), strict=True):
+            probabilities = torch.softmax(rows.float(), dim=-1)
+            _require_finite(probabilities)
+            cumulated = probabilities.cumsum(dim=-1)
+            labels = torch.searchsorted(cumulated, draws * cumulated[:, -1:], right=True)
+            labels.clamp_(max=cumulated.shape[1] - 1)
+            found.copy_(probabilities.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=probabilities.dtype)))
         return gradient
+
+
+def _require_finite(probabilities: torch.Tensor) -> None:
+    if not torch.isfinite(probabilities).all():
+        raise NotFiniteError(
+            "The model's predictions are not numbers.",
+            field="model",
+            remedy="Look for NaN or infinite weights in it, or prune less.",
+        )
 
 
 class _Effects:
@@ -183,11 +200,12 @@ class _Effects:
 def _effect(module: nn.Module, quantized: torch.Tensor, kind: Precision, inputs: torch.Tensor) -> torch.Tensor:
     """What ``quantized [out, in]`` in place of its weight would add to the output of ``module``, in bfloat16."""
     weight = linear_weight(module)
-    difference = quantized.to(weight.dtype) - weight
-    if isinstance(module, nn.Embedding):
-        change = embedding(inputs, difference) * cast(float, getattr(module, "embed_scale", 1.0))
+    if isinstance(module, nn.Embedding):  # only the rows that are looked up: the table is the largest weight
+        change = embedding(inputs, quantized).to(weight.dtype) - embedding(inputs, weight)
+        change = change * cast(float, getattr(module, "embed_scale", 1.0))
     else:
-        change = linear(inputs, difference)
+        parts = zip(weight.split(_OUTPUTS), quantized.split(_OUTPUTS), strict=True)
+        change = torch.cat([linear(inputs, new.to(weight.dtype) - old) for old, new in parts], dim=-1)
         rounded = kind.round_input(inputs)
         if rounded is not inputs:
             change += linear(rounded - inputs, quantized.to(weight.dtype))

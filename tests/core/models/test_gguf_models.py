@@ -21,7 +21,8 @@ from qpruner_core.errors import (
     ModelNotFoundError,
     UnsupportedArchitectureError,
 )
-from qpruner_core.models import gguf, inspect_model, load_model, load_tokenizer, resolve_model
+from qpruner_core.models import inspect_model, load_model, load_tokenizer, resolve_model
+from qpruner_core.models.gguf import convert
 from qpruner_core.source_policy import SourcePolicy
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -54,7 +55,7 @@ def test_a_directory_with_one_gguf_file_means_that_file(gguf_file: Path, policy:
 
 def test_several_gguf_files_must_be_told_apart(gguf_file: Path, policy: SourcePolicy) -> None:
     gguf_file.with_name("other.gguf").write_bytes(gguf_file.read_bytes())
-    with pytest.raises(InvalidConfigError, match="2 GGUF files"):
+    with pytest.raises(InvalidConfigError, match="2 GGUF models"):
         inspect_model(str(gguf_file.parent), policy)
 
 
@@ -74,6 +75,7 @@ def test_two_processes_that_convert_at_once_give_one_result(gguf_file: Path, pol
 import sys
 from pathlib import Path
 from qpruner_core.models import resolve_model
+from qpruner_core.models.gguf import convert
 from qpruner_core.source_policy import SourcePolicy
 print("ready", flush=True)
 sys.stdin.readline()
@@ -126,7 +128,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(gguf, "_move_into_place", fail)
+    monkeypatch.setattr(convert, "_move_into_place", fail)
     with pytest.raises(DiskFullError):
         resolve_model(str(gguf_file), policy)
     assert list((policy.cache_dir / "converted").iterdir()) == []

@@ -23,6 +23,8 @@ from qpruner_core.errors import (
 )
 from qpruner_core.models import inspect_model, load_model, load_tokenizer, resolve_model
 from qpruner_core.source_policy import SourcePolicy
+from tests.core.small_models import small_model
+from tests.gguf_files import write_model
 from tests.hub_server import HubServer, run_hub_server
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -96,11 +98,31 @@ def test_a_hub_gguf_model_resolves(
     assert resolve_model("acme/tiny-gguf", hub_policy).revision == commit
 
     shutil.copy(repository / "tiny-f32.gguf", repository / "other.gguf")
-    with pytest.raises(InvalidConfigError, match="2 GGUF files"):
+    with pytest.raises(InvalidConfigError, match="2 GGUF models"):
         inspect_model("acme/tiny-gguf", hub_policy)
     load_model(resolve_model("acme/tiny-gguf:tiny-f32.gguf", hub_policy).directory)
     with pytest.raises(ModelNotFoundError):
         inspect_model("acme/tiny-gguf:missing.gguf", hub_policy)
+
+
+def test_a_split_gguf_model_of_the_hub_is_fetched_as_a_whole(
+    hub_server: HubServer, hub_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    first = write_model(small_model("llama").float(), repository / "m.gguf", shards_of=15)
+    hub_server.add_model("acme/split", repository)
+    directories = {
+        resolve_model(reference, hub_policy).directory
+        for reference in ("acme/split", f"acme/split:{first.name}", f"acme/split:{max(repository.iterdir()).name}")
+    }
+    assert len(directories) == 1
+    load_model(directories.pop())
+
+    max(repository.iterdir()).unlink()
+    hub_server.add_model("acme/half", repository)
+    with pytest.raises(CorruptModelError, match="lacks 1 of its"):
+        inspect_model("acme/half", hub_policy)
 
 
 @pytest.mark.parametrize("reference", ["acme/none", "acme/tiny@no-such-branch", "-bad-/..", "a" * 200 + "/b"])

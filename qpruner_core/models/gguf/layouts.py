@@ -1,0 +1,59 @@
+"""How tensors lie in a GGUF file, and what undoes it: the converse of llama.cpp's ``convert_hf_to_gguf.py``.
+
+A layout takes a tensor as stored (vectors in 32-bit floating point, which their arithmetic needs) and the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers import PretrainedConfig
+
+Layout = Callable[[torch.Tensor, PretrainedConfig], torch.Tensor]
+
+
+def as_stored(tensor: torch.Tensor, _: PretrainedConfig) -> torch.Tensor:
+    """Nothing to undo."""
+    return tensor
+
+
+def minus_one(tensor: torch.Tensor, _: PretrainedConfig) -> torch.Tensor:
+    """The norms of Gemma, which multiply by one more than their weight."""
+    return tensor - 1
+
+
+def transposed(tensor: torch.Tensor, _: PretrainedConfig) -> torch.Tensor:
+    """GPT-2's ``Conv1D``, whose weight has the inputs first."""
+    return tensor.T.contiguous()
+
+
+def query_halves(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
+    """Query rows whose rotary pairs lie side by side, back to two halves per head."""
+    return _halves(tensor, config.num_attention_heads)
+
+
+def key_halves(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
+    """Key rows, as :func:`query_halves`."""
+    return _halves(tensor, config.num_key_value_heads)
+
+
+def neox_heads(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
+    """All queries, all keys, all values, back to query, key and value of each head in turn (GPT-NeoX)."""
+    return tensor.reshape(3, config.num_attention_heads, -1, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape)
+
+
+def falcon_groups(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
+    """All queries, all keys, all values, back to the queries, the key and the value of each group in turn."""
+    heads = config.num_attention_heads
+    groups = config.num_kv_heads if config.new_decoder_architecture else 1
+    width = config.hidden_size // heads
+    rest = tensor.shape[1:]
+    queries, keys, values = tensor.split([heads * width, groups * width, groups * width])
+    rows = [queries.reshape(groups, -1, *rest), keys.reshape(groups, -1, *rest), values.reshape(groups, -1, *rest)]
+    return torch.cat(rows, dim=1).reshape(tensor.shape)
+
+
+def _halves(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    rows = tensor.reshape(heads, -1, 2, *tensor.shape[1:])
+    return rows.transpose(1, 2).reshape(tensor.shape)

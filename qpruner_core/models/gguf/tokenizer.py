@@ -1,0 +1,228 @@
+"""The tokenizer that a GGUF file describes, built as llama.cpp reads it.
+
+A file holds the vocabulary and names the rule that text is split by; the rules themselves are part of llama.cpp
+(``src/llama-vocab.cpp``). Text that is split otherwise gives other tokens, so an unknown rule is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from qpruner_core.errors import UnsupportedArchitectureError
+from qpruner_core.models.gguf.header import LongArray, Scalar, corrupt, read_array
+from qpruner_core.models.gguf.keys import ARCHITECTURE, AS_SAFETENSORS
+from qpruner_core.models.gguf.split import GgufModel
+
+_PREFIX = "tokenizer.ggml"
+_CONTROL, _USER_DEFINED = 3, 4
+_SPACE = "\u2581"
+_NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+
+_GPT_2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+_ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_REST_WITH_SLASH = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LEAD = r"[^\r\n\p{L}\p{N}]?"
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How text is split before merging, one expression after the other; two habits of tokenizers that split so."""
+
+    expressions: tuple[str, ...]
+    begins: bool = False
+    whole_words: bool = False
+
+
+_LLAMA_3 = _Rule((rf"{_ENGLISH}|{_LEAD}\p{{L}}+|\p{{N}}{{1,3}}{_REST}",), begins=True, whole_words=True)
+_SMAUG = _Rule(_LLAMA_3.expressions)
+_QWEN_2 = _Rule((rf"{_ENGLISH}|{_LEAD}\p{{L}}+|\p{{N}}{_REST}",))
+_DIGITS = _Rule((r"\p{N}", _GPT_2))
+_TEKKEN = _Rule(
+    (rf"{_LEAD}{_UPPER}*{_LOWER}+|{_LEAD}{_UPPER}+{_LOWER}*|\p{{N}}{_REST_WITH_SLASH}",), begins=True, whole_words=True
+)
+_GPT_4O = _Rule(
+    (rf"{_LEAD}{_UPPER}*{_LOWER}+{_ENGLISH}?|{_LEAD}{_UPPER}+{_LOWER}*{_ENGLISH}?|\p{{N}}{{1,3}}{_REST_WITH_SLASH}",)
+)
+_RULES: dict[str, _Rule] = {
+    "default": _Rule((r"[\p{P}\$\+<=>\^~\|]+", _GPT_2, r"\p{N}+", "[0-9][0-9][0-9]")),
+    "falcon": _Rule((r"[\p{P}\$\+<=>\^~\|`]+", _GPT_2, "[0-9][0-9][0-9]")),
+    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"), _LLAMA_3),
+    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe"), _SMAUG),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2"), _QWEN_2),
+    **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling"), _Rule((_GPT_2,))),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _DIGITS),
+    **dict.fromkeys(("gpt-4o", "llama4"), _GPT_4O),
+    "tekken": _TEKKEN,
+}  # fmt: skip
+
+
+def check_tokenizer(model: GgufModel) -> None:
+    """Refuse now what :func:`build_tokenizer` would refuse after reading the vocabulary.
+
+    Raises:
+        CorruptModelError: the file has no tokenizer.
+        UnsupportedArchitectureError: its kind, or the rule that it splits text by, is not known here.
+    """
+    kind = _get(model, f"{_PREFIX}.model")
+    if not isinstance(kind, str) or f"{_PREFIX}.tokens" not in model.metadata:
+        raise corrupt(model.path, "it has no tokenizer", AS_SAFETENSORS)
+    if kind == "gpt2":
+        _rule(model)
+    elif kind != "llama":
+        raise _unknown(f'a tokenizer of the kind "{kind}"', model)
+
+
+def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
+    """The tokenizer of ``model``, with its chat template and special tokens. Raises as :func:`check_tokenizer`."""
+    check_tokenizer(model)
+    tokens = [str(token) for token in _list(model, "tokens")]
+    try:
+        backend = (
+            _byte_level(model, tokens) if _get(model, f"{_PREFIX}.model") == "gpt2" else _sentencepiece(model, tokens)
+        )
+        backend.add_special_tokens(_added(model, tokens, _CONTROL))
+        backend.add_tokens(_added(model, tokens, _USER_DEFINED))
+    except Exception as error:  # the library has one type of error for all that is wrong with a vocabulary
+        raise corrupt(model.path, f"its tokenizer does not fit together ({error})") from error
+    named = {name: _token(model, tokens, key) for name, key in _NAMED.items()}
+    backend.post_processor = _ends(model, named, tokens)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, clean_up_tokenization_spaces=False,
+        model_max_length=model.metadata.get(f"{model.metadata[ARCHITECTURE]}.context_length"),
+        **{name: token for name, token in named.items() if token is not None},
+    )  # fmt: skip
+    template = _get(model, "tokenizer.chat_template")
+    if isinstance(template, str):
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def special_ids(model: GgufModel) -> dict[str, int]:
+    """The ids of the beginning, end and padding of a text as configs name them, of those that the file names."""
+    names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+    found = {name: _get(model, f"{_PREFIX}.{key}_token_id") for name, key in names.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def end_ids(model: GgufModel) -> list[int]:
+    """Every id that ends an answer: of the end of a text, and of a turn in chats."""
+    found = [_get(model, f"{_PREFIX}.{key}_token_id") for key in ("eos", "eot", "eom")]
+    return sorted({value for value in found if isinstance(value, int)})
+
+
+def _byte_level(model: GgufModel, tokens: list[str]) -> Tokenizer:
+    rule = _rule(model)
+    pairs = (str(merge).partition(" ") for merge in _list(model, "merges"))
+    merges = [(left, right) for left, _, right in pairs]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(BPE(vocab=vocabulary, merges=merges, ignore_merges=rule.whole_words))
+    splits: list[Any] = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in rule.expressions]
+    splits.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _sentencepiece(model: GgufModel, tokens: list[str]) -> Tokenizer:
+    scores = [float(score) for score in _list(model, "scores")]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    unknown = _token(model, tokens, "unknown")
+    backend = Tokenizer(
+        BPE(
+            vocab=vocabulary, merges=_merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True
+        )
+    )  # fmt: skip
+    spaces = normalizers.Replace(" ", _SPACE)
+    prefixed = _get(model, f"{_PREFIX}.add_space_prefix") is not False
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces]) if prefixed else spaces
+    steps: list[Any] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefixed else steps)
+    return backend
+
+
+def _merges(vocabulary: dict[str, int], scores: list[float]) -> list[tuple[str, str]]:
+    """All pairs of tokens that make a token, in the order of its score: what SentencePiece merges first."""
+    found: list[tuple[float, int, tuple[str, str]]] = []
+    for token, index in vocabulary.items():
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in vocabulary and right in vocabulary:
+                found.append((-scores[index], index, (left, right)))
+    found.sort(key=lambda one: one[:2])
+    return [pair for _, _, pair in found]
+
+
+def _added(model: GgufModel, tokens: list[str], kind: int) -> list[AddedToken]:
+    """The tokens of the vocabulary of a kind that is found in text before it is split."""
+    # llama.cpp and Phi 3's own tokenizer drop the spaces behind its special tokens, but for these
+    strips = model.metadata[ARCHITECTURE] == "phi3" and _get(model, f"{_PREFIX}.model") == "llama"
+    kept = ("<unk>", "<s>", "<|endoftext|>")
+    types = _list(model, "token_type")
+    return [
+        AddedToken(token, normalized=False, special=kind == _CONTROL, rstrip=strips and token not in kept)
+        for token, found in zip(tokens, types, strict=True)
+        if found == kind and token
+    ]
+
+
+def _ends(model: GgufModel, named: dict[str, str | None], tokens: list[str]) -> processors.TemplateProcessing:
+    """What is put before and after every text."""
+    sentencepiece = _get(model, f"{_PREFIX}.model") == "llama"
+    begins = _flag(model, "add_bos_token", sentencepiece or _rule(model).begins)
+    ends = _flag(model, "add_eos_token", False)
+    first, last = named["bos_token"] if begins else None, named["eos_token"] if ends else None
+    around = [token for token in (first, last) if token is not None]
+    before, after = [first] if first else [], [last] if last else []
+    once, twice = ([*before, f"${text}", *after] for text in "AB")
+    return processors.TemplateProcessing(
+        single=once,
+        pair=[*once, *twice],
+        special_tokens=[(token, tokens.index(token)) for token in dict.fromkeys(around)],
+    )
+
+
+def _rule(model: GgufModel) -> _Rule:
+    name = _get(model, f"{_PREFIX}.pre") or "default"
+    if not isinstance(name, str) or name not in _RULES:
+        raise _unknown(f'the rule "{name}" of splitting text', model)
+    return _RULES[name]
+
+
+def _token(model: GgufModel, tokens: list[str], key: str) -> str | None:
+    index = _get(model, f"{_PREFIX}.{key}_token_id")
+    if index is None:
+        return None
+    if not isinstance(index, int) or not 0 <= index < len(tokens):
+        raise corrupt(model.path, f"{_PREFIX}.{key}_token_id is {index}, and it has {len(tokens)} tokens")
+    return tokens[index]
+
+
+def _flag(model: GgufModel, name: str, default: bool) -> bool:
+    value = _get(model, f"{_PREFIX}.{name}")
+    return value if isinstance(value, bool) else default
+
+
+def _get(model: GgufModel, key: str) -> object:
+    return model.metadata.get(key)
+
+
+def _list(model: GgufModel, name: str) -> list[Scalar]:
+    value = model.metadata.get(f"{_PREFIX}.{name}")
+    if isinstance(value, LongArray):
+        return read_array(value)
+    if not isinstance(value, list):
+        raise corrupt(model.path, f"its header has no list {_PREFIX}.{name}")
+    return value
+
+
+def _unknown(what: str, model: GgufModel) -> UnsupportedArchitectureError:
+    return UnsupportedArchitectureError(
+        f"{model.path.name} needs {what}, which is not known here.", field="model", remedy=AS_SAFETENSORS
+    )
