@@ -194,9 +194,10 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
     if is_upload:
         upload = _require_upload(session, tenant, dataset)
         load_core()
-        from qpruner_core.data import refuse_too_few_bytes
+        from qpruner_core.data import is_smaller_than_its_text, refuse_too_few_bytes
 
-        refuse_too_few_bytes(upload.bytes, config.sequence_length)
+        if not is_smaller_than_its_text(upload.filename):
+            refuse_too_few_bytes(upload.bytes, config.sequence_length)
     session.rollback()
     return is_upload
 

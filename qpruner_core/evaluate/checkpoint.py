@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.checkpoint import load_compressed
 from qpruner_core.data import read_dataset
-from qpruner_core.data.records import ChoicesRecord, TextRecord
+from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError
 from qpruner_core.evaluate.choices import choice_accuracy
@@ -75,7 +75,7 @@ def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_to
             f"{path} has no plain text.", field="text", remedy="Give a .txt file, or a .jsonl file with text."
         )
     if dataset.is_prose:
-        texts = ["\n\n".join(texts)]
+        texts = [running_text(dataset.records)]
     stream = encode_stream(tokenizer, texts, separate=not dataset.is_prose)
     rows = windows(stream[:max_tokens], length, start_ids(tokenizer))
     if len(rows) == 0:

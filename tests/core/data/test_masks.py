@@ -285,13 +285,11 @@ def test_a_template_without_end_or_measure_is_refused(name: str) -> None:
     tokenizer = _trained("bytes")
     tokenizer.chat_template = HOSTILE[name]
     chats = [{"messages": CONVERSATIONS[0], "template": "default"}]
-    with ChatProcess(tokenizer, DAY, TemplateLimits(seconds=1, memory=2**28)) as process:
-        if name == "doubling":  # bounded by memory or by the longest text, and found out within the template
-            (rendered,) = process.render(chats)
-            assert "MemoryError" in rendered.error or "characters" in rendered.error
-            return
-        with pytest.raises(UnsafeModelError, match="too much memory|too long") as caught:
-            list(process.render(chats))
+    with (
+        ChatProcess(tokenizer, DAY, TemplateLimits(seconds=1, memory=2**28)) as process,
+        pytest.raises(UnsafeModelError, match=r"too much memory|too long") as caught,
+    ):
+        list(process.render(chats))
     assert caught.value.field == "model"
     assert caught.value.remedy
 
