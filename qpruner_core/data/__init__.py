@@ -4,7 +4,6 @@ from qpruner_core.data.limits import refuse_too_few_bytes
 from qpruner_core.data.prepare import PreparedData, prepare_data
 from qpruner_core.data.reader import DatasetDescription, inspect_dataset, read_dataset
 from qpruner_core.data.records import DatasetKind, TextDataset
-from qpruner_core.data.text_file import is_smaller_than_its_text
 from qpruner_core.data.tokenization import ChoiceExample, Example
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "PreparedData",
     "TextDataset",
     "inspect_dataset",
-    "is_smaller_than_its_text",
     "prepare_data",
     "read_dataset",
     "refuse_too_few_bytes",

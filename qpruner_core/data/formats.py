@@ -10,16 +10,10 @@ from qpruner_core.data.bad_record import BadRecordError
 from qpruner_core.data.conversations import messages_record, preferred_record, prompted_record
 from qpruner_core.data.records import ChoicesRecord, DatasetKind, InstructionRecord, Record, TextRecord
 from qpruner_core.data.values import optional_string, string
+from qpruner_core.dataset_forms import ACCEPTED_COLUMNS
 
 Row = Mapping[str, Any]
 
-ACCEPTED_COLUMNS = (
-    '"text"; or "instruction", "input" (optional) and "output"; or "prompt" and "completion"; or "question" and '
-    '"answer"; or "messages" (a list of {"role", "content"}) or "conversations" (of {"from", "value"}); or "context", '
-    '"choices" (a list) and "label" (the index of the right one); or "prompt", "chosen" and "rejected". "system", '
-    '"history" and "tools" are used where there are any.'
-)
-"""The columns that make a record, in words; the one place that says it."""
 COLUMNS_REMEDY = f"Give each record {ACCEPTED_COLUMNS}"
 
 _QUESTIONS = ("instruction", "prompt", "question", "query")

@@ -31,7 +31,7 @@ def passages(text: str, most: int = LONGEST_PASSAGE) -> Iterator[TextRecord]:
 
 def paragraphs(text: str, most: int = LONGEST_PASSAGE) -> list[TextRecord]:
     """``text`` in its paragraphs, and those longer than ``most`` characters as :func:`passages`; at least one part."""
-    parts = []
+    parts: list[TextRecord] = []
     start = 0
     for gap in (*_PARAGRAPH_BREAK.finditer(text), None):
         end = len(text) if gap is None else gap.end()

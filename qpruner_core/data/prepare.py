@@ -25,11 +25,10 @@ from qpruner_core.data.tokenization import (
     start_ids,
     windows,
 )
+from qpruner_core.dataset_forms import TEMPLATE_DATE
 from qpruner_core.errors import DatasetTooShortError
 
 _HELD_OUT_SHARES = (0.1, 0.2, 0.35, 0.5)
-TEMPLATE_DATE = date(2024, 7, 26)
-"""What a chat template that asks for the date is given by default: what Llama's take where there is no clock."""
 _SHORTEST_EXAMPLE = 16  # tokens; a shorter rest of the training stream is not worth a step
 
 
@@ -69,12 +68,12 @@ def prepare_data(
     held_out_tokens: int,
     max_choices: int,
     seed: int,
-    day: date = TEMPLATE_DATE,
+    template_date: date = TEMPLATE_DATE,
 ) -> PreparedData:
     """Split ``dataset`` by ``seed`` (about a tenth is held out) and tokenize both sides.
 
     Where a tenth would not fill one window of ``sequence_length`` tokens, more is held out, up to half.
-    A chat template that asks for today's date is given ``day``.
+    A chat template that asks for today's date is given ``template_date``.
 
     Raises:
         DatasetTooShortError: a side does not fill one window; says how many tokens there are and how many it takes.
@@ -83,7 +82,7 @@ def prepare_data(
     """
     start = start_ids(tokenizer)
     dialogues = [record for record in dataset.records if isinstance(record, InstructionRecord | MessagesRecord)]
-    encoded = encode_dialogues(dialogues, tokenizer, sequence_length, start, day)
+    encoded = encode_dialogues(dialogues, tokenizer, sequence_length, start, template_date)
     if dialogues:
         dataset = replace(dataset, records=tuple(record for record in dialogues if record in encoded.examples))
     tokenize = functools.partial(

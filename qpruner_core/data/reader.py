@@ -16,7 +16,8 @@ from qpruner_core.data.passages import LONGEST_PASSAGE, passages
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
 from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
 from qpruner_core.data.source import locate_dataset
-from qpruner_core.data.text_file import TextFile, file_format
+from qpruner_core.data.text_file import TextFile
+from qpruner_core.dataset_forms import file_format
 from qpruner_core.source_policy import SourcePolicy
 
 _PARQUET_EXPANSION = 8  # how many times its size a Parquet file may come to; text comes to three or four
@@ -48,7 +49,7 @@ def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
 
 
 def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
-    """The records of a file of one of :data:`~qpruner_core.data.text_file.SUFFIXES`, an upload, or a hub dataset.
+    """The records of a file of one of :data:`~qpruner_core.dataset_forms.SUFFIXES`, an upload, or a hub dataset.
 
     Every line end is read as ``\\n``, in strings within JSON as well. A record that cannot be used is left out; which
     and why is in the dataset's ``warnings``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from qpruner_core.data.text_file import FILE_REMEDY, SUFFIXES, file_format
+from qpruner_core.dataset_forms import FILE_REMEDY, SUFFIXES, file_format
 from qpruner_core.errors import DatasetInvalidError, DatasetNotFoundError, DatasetTooLargeError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import is_local_reference, resolve_local_path

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import io
 import zlib
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -15,32 +15,8 @@ from qpruner_core.data.bad_record import invalid
 from qpruner_core.errors import DatasetTooLargeError
 from qpruner_core.sizes import format_bytes
 
-TEXT_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
-COMPRESSIONS = (".gz", ".zst")
-SUFFIXES = (
-    ".jsonl", *(f".jsonl{compression}" for compression in COMPRESSIONS), ".parquet",
-    *(f"{suffix}{more}" for suffix in TEXT_FORMATS[1:] for more in ("", *COMPRESSIONS)),
-)  # fmt: skip
-"""How the name of a dataset's file may end, in the order of preference where a repository has several."""
-
-FILE_REMEDY = "Give a .jsonl, .json, .csv, .tsv or .txt file (each may be compressed: .gz, .zst), or a .parquet file."
-
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BLOCK = 2**16
-
-
-def file_format(name: str) -> str | None:
-    """The format that ``name`` says, without its compression (``".jsonl"``), or ``None`` if it is not known."""
-    path = PurePath(name.lower())
-    suffix = PurePath(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
-    if suffix == ".parquet" and path.suffix == ".parquet":
-        return suffix
-    return suffix if suffix in TEXT_FORMATS else None
-
-
-def is_smaller_than_its_text(name: str) -> bool:
-    """Whether the file's bytes say nothing of how much text it has: it may be compressed."""
-    return PurePath(name.lower()).suffix in (*COMPRESSIONS, ".parquet")
 
 
 class TextFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.checkpoint import load_compressed
-from qpruner_core.data import read_dataset
+from qpruner_core.data import TextDataset, read_dataset
 from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError
@@ -26,16 +27,24 @@ _GENERATED_TOKENS = 32
 
 
 def evaluate_checkpoint(
-    directory: Path, text: Path, tasks: list[Path], *, length: int, max_tokens: int, max_choices: int
+    directory: Path,
+    text: Path,
+    tasks: list[Path],
+    *,
+    length: int,
+    max_tokens: int,
+    max_choices: int,
+    on_warning: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float | int]:
     """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
-    error for each file of ``tasks``, and tokens generated a second.
+    error for each file of ``tasks``, and tokens generated a second. ``on_warning`` is told what of the files is not
+    used.
 
     Raises:
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
     model, tokenizer = load_checkpoint(directory)
-    text_windows = _windows(text, tokenizer, length, max_tokens)
+    text_windows = _windows(_read(text, on_warning), text, tokenizer, length, max_tokens)
     result: dict[str, float | int] = {
         "bytes": loaded_bytes(model),
         "tokens": text_windows.numel(),
@@ -43,7 +52,7 @@ def evaluate_checkpoint(
         "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
     }
     for task in tasks:
-        records = read_dataset(str(task), SourcePolicy()).records[:max_choices]
+        records = _read(task, on_warning).records[:max_choices]
         choices = [record for record in records if isinstance(record, ChoicesRecord)]
         encoded = [encode_choices(tokenizer, record, length, start_ids(tokenizer)) for record in choices]
         examples = [example for example in encoded if example is not None]
@@ -67,8 +76,16 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
     return load_model(directory), load_tokenizer(directory)
 
 
-def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int) -> torch.Tensor:
+def _read(path: Path, on_warning: Callable[[str], None]) -> TextDataset:
     dataset = read_dataset(str(path), SourcePolicy())
+    for warning in dataset.warnings:
+        on_warning(f"{path}: {warning}")
+    return dataset
+
+
+def _windows(
+    dataset: TextDataset, path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int
+) -> torch.Tensor:
     texts = [record.text for record in dataset.records if isinstance(record, TextRecord)]
     if not texts:
         raise DatasetInvalidError(
