@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from qpruner_core.errors import CorruptModelError, UnsafeModelError
 from qpruner_core.sizes import format_bytes
 
 _WORKER = Path(__file__).with_name("chat_worker.py")
-_BATCH_CHATS = 16
+_BATCH_CHATS = 64
 _BATCH_BYTES = 2**20
 _LONGEST_REPLY = 8 * LONGEST_RECORD
 _SECONDS_PER_CHAT = 0.05
@@ -93,7 +94,10 @@ class ChatProcess:
     ) -> None:
         self._setup = {
             "templates": templates_of(tokenizer),
-            "variables": dict(tokenizer.special_tokens_map),
+            "variables": {
+                name: list(map(str, token)) if isinstance(token, list) else str(token)
+                for name, token in tokenizer.special_tokens_map.items()
+            },
             "date": day.isoformat(),
             "memory": limits.memory,
             "seconds": limits.seconds,
@@ -163,6 +167,8 @@ class ChatProcess:
         finally:
             timer.cancel()
         if not line.endswith(b"\n"):
+            if not line and process.wait() not in (-signal.SIGXCPU, -signal.SIGKILL):
+                raise RuntimeError(f"the process that renders chat templates ended with {process.returncode}")
             process.kill()
             raise _too_much(f"more than {format_bytes(_LONGEST_REPLY)} of text" if line else "too long")
         reply = json.loads(line)

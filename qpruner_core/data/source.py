@@ -97,7 +97,9 @@ def _data_files(repository: HubRepository) -> list[str]:
 
 def _is_about(name: str) -> bool:
     """Whether the file is about the dataset, rather than of it."""
-    return PurePosixPath(name).name.lower() in ("dataset_infos.json", "dataset_info.json", "state.json", "readme.txt")
+    return PurePosixPath(name).name.lower() in (
+        "dataset_infos.json", "dataset_info.json", "state.json", "readme.txt", "license.txt", "requirements.txt",
+    )  # fmt: skip
 
 
 def _check_size(size: int, reference: str, policy: SourcePolicy) -> None:
