@@ -138,17 +138,24 @@ def _forms(content: str) -> Iterator[str]:
 
 
 def _own_ending(messages: Sequence[Message], last: int, rest: str, render: Render, mark: str) -> str:
-    """``rest``, which follows the last answer, up to where other messages come in it (some write the system's last)."""
-    others = [str(message.get("content") or "").strip() for message in messages[:last]]
-    if not any(text and text in rest for text in others):
+    """``rest``, which follows the last answer, up to where other messages come in it (some write the system's last).
+
+    The template's own text is what stays the same with marks in place of all messages.
+    """
+    own = f"{mark}{last}z"
+    marked = [_marked(one, f"{mark}{index}z") for index, one in enumerate(messages[: last + 1])]
+    with_marks = _after_mark(marked, render, own)
+    if with_marks == rest:
         return rest
-    talk = [one for one in messages[:last] if one["role"] not in _FOLDED_ROLES]
-    without_system = _after_mark([*talk, _marked(messages[last], mark)], render, mark)
-    is_clean = not any(text and text in (without_system or "") for text in others)
-    if without_system is not None and rest.startswith(without_system) and is_clean:
+    talk = [index for index in range(last) if messages[index]["role"] not in _FOLDED_ROLES]
+    without_system = _after_mark([*(messages[index] for index in talk), marked[last]], render, own)
+    all_marked = _after_mark([*(marked[index] for index in talk), marked[last]], render, own)
+    if without_system is not None and without_system == all_marked and rest.startswith(without_system):
         return without_system
-    everything = [_marked(one, f"{mark}{index}z") for index, one in enumerate(messages[: last + 1])]
-    return rest[: _common_length(rest, _after_mark(everything, render, f"{mark}{last}z") or "")]
+    if with_marks is not None:
+        return rest[: _common_length(rest, with_marks)]
+    others = (str(message.get("content") or "").strip().lower() for message in messages[:last])
+    return "" if any(text and text in rest.lower() for text in others) else rest
 
 
 def _after_mark(messages: Sequence[Message], render: Render, mark: str) -> str | None:

@@ -59,6 +59,7 @@ SYSTEM_LAST = (
     _LOOP + "{% if m['role'] != 'system' %}{{ '[' + m['role'] + ']' + m['content'] + eos_token }}{% endif %}" + _END
     + _LOOP + "{% if m['role'] == 'system' %}{{ '[rules]' + m['content'] }}{% endif %}" + _END
 )  # fmt: skip
+SYSTEM_LAST_LOUD = SYSTEM_LAST.replace("'[rules]' + m['content']", "'[rules]' + m['content'] | upper")
 MARKED = (
     _LOOP + "{{ '<|' + m['role'] + '|>' }}{% if m['role'] == 'assistant' %}"
     "{% generation %}{{ m['content'] + eos_token }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}" + _END
@@ -83,6 +84,7 @@ SOUND = {
     "qwen-3": (QWEN_3, "<|im_end|>\n"),
     "vicuna": (VICUNA, "</s>"),
     "system-last": (SYSTEM_LAST, "</s>"),
+    "system-last-loud": (SYSTEM_LAST_LOUD, "</s>"),
     "marked": (MARKED, "</s>"),
     "opens-a-thought": (OPENS_A_THOUGHT, ";"),
     "nothing-between": (NOTHING_BETWEEN, ""),

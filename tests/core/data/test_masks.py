@@ -144,7 +144,7 @@ def test_system_messages_are_folded_where_the_template_refuses_or_drops_them(pro
         for rendered in process.render([{"messages": CONVERSATIONS[1], "template": name}])
         if rendered.folded
     }
-    assert folding == {"mistral", "gemma", "in-pairs"}
+    assert folding == {"mistral", "gemma", "in-pairs", "system-last-loud"}
 
 
 def test_an_answer_that_the_template_changes_is_not_learned_in_another_s_place(process: ChatProcess) -> None:
