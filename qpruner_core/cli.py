@@ -74,7 +74,10 @@ def options(
 @app.command()
 def compress(
     model: Model,
-    dataset: Annotated[str, typer.Option(help="A .txt or .jsonl file, or a hub dataset id.")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
+    ],
     memory_budget: Budget,
     output: Annotated[Path, typer.Option(help="Directory for the checkpoints and the report.")],
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
@@ -134,8 +137,8 @@ def estimate(
 @app.command()
 def evaluate(
     directory: Annotated[Path, typer.Argument(help="A checkpoint: mixed, merged, or any 16-bit model directory.")],
-    text: Annotated[Path, typer.Option(help="Text to measure perplexity on (.txt or .jsonl).")],
-    tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl).")] = None,
+    text: Annotated[Path, typer.Option(help="Text to measure perplexity on: .txt, or another form with text.")],
+    tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl, .json, .csv).")] = None,
     sequence_length: Annotated[
         int, typer.Option(help="Tokens per window.", min=SHORTEST_SEQUENCE, max=LONGEST_SEQUENCE)
     ] = 256,
@@ -151,8 +154,9 @@ def evaluate(
             from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
 
         result = evaluate_checkpoint(
-            directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices
-        )
+            directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices,
+            on_warning=_errors.print,
+        )  # fmt: skip
         if as_json:
             _out.print_json(json.dumps(result))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.bounds import LONGEST_SEQUENCE, SHORTEST_SEQUENCE
 from qpruner_core.compute.config import ComputeDtype
+from qpruner_core.dataset_forms import TEMPLATE_DATE
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
@@ -31,12 +33,17 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     dataset: str = Field(
         min_length=1, max_length=1024,
-        description='A .txt or .jsonl file, a hub dataset id ("org/name@revision"), or the id of an upload ("ds_…").',
+        description="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), "
+        'a hub dataset id ("org/name@revision"), or the id of an upload ("ds_…").',
     )  # fmt: skip
     memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
     seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
     sequence_length: int = Field(
         default=256, ge=SHORTEST_SEQUENCE, le=LONGEST_SEQUENCE, description="Tokens per sequence, in every stage."
+    )
+    template_date: date = Field(
+        default=TEMPLATE_DATE,
+        description="Date that a chat template is given when it asks for today's.",
     )
     compute_dtype: ComputeDtype = Field(
         default="auto",

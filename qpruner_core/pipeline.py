@@ -134,6 +134,7 @@ def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> Pr
         held_out_tokens=config.evaluate.max_tokens,
         max_choices=config.evaluate.max_choices,
         seed=config.seed,
+        template_date=config.template_date,
     )
     require_known_tokens(tokens_of(data), source.dense_config.vocab_size, tokenizer)
     return data

@@ -163,8 +163,11 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
     """
     policy = policy or SourcePolicy()
     description = inspect_model(config.model, policy)
+    dataset_warnings: tuple[str, ...] = ()
     if check_dataset:
-        refuse_too_few_bytes(inspect_dataset(config.dataset, policy).bytes, config.sequence_length)
+        dataset = inspect_dataset(config.dataset, policy)
+        refuse_too_few_bytes(dataset.text_bytes, config.sequence_length)
+        dataset_warnings = dataset.warnings
     planner = Planner(config, description.config, find_family(description.config.model_type))
     _refuse_what_the_model_cannot(planner)
     smallest = planner.smallest(planner.largest_ratio())
@@ -186,6 +189,7 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
             *(() if planner.shape_is_known or ratio == 0 else (_STAND_IN,)),
             *(() if planner.ratio_is_known else (_MEASURED_RATIO,)),
             note,
+            *dataset_warnings,
         ),
     )
 

@@ -14,6 +14,7 @@ from app.dependencies import SessionDep, SettingsDep, StoreDep
 from app.ids import is_id
 from app.keys.auth import Reader, Submitter
 from app.problems import Problem, problem_responses
+from qpruner_core.dataset_forms import ACCEPTED_COLUMNS, FILE_REMEDY
 
 NOT_FOUND = "404 dataset_not_found"
 
@@ -30,6 +31,8 @@ _FORM = {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
     "",
     status_code=201,
     summary="Upload a dataset",
+    description="A file as the part `file` of a form, or as the bare body. "
+    f"{FILE_REMEDY} It is read and checked before it is accepted. Except in `.txt`, a record has {ACCEPTED_COLUMNS}",
     responses=problem_responses(
         "400 file_missing", "400 invalid_form", "413 dataset_too_large", "422 dataset_invalid", "503 store_unavailable",
         "507 disk_full",
@@ -50,11 +53,6 @@ async def upload_dataset(
     store: StoreDep,
     filename: Annotated[str, Query(max_length=1024, description="Name of the file, if it is the bare body.")] = "",
 ) -> DatasetView:
-    """A `.txt`, `.jsonl` or `.parquet` file, as the part `file` of a form or as the bare body.
-
-    It is read and checked before it is accepted. Records of `.jsonl` have `text`, `instruction`/`input`/`output`,
-    `messages`, or `context`/`choices`/`label`.
-    """
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
         row = await run_in_threadpool(

@@ -8,7 +8,7 @@ import tempfile
 import unicodedata
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -16,6 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from app.problems import Problem
+from qpruner_core.dataset_forms import COMPRESSIONS
 from qpruner_core.errors import DatasetTooLargeError
 from qpruner_core.sizes import format_bytes
 from qpruner_core.stage_store import disk_full_as_error
@@ -65,8 +66,9 @@ def safe_filename(name: str) -> str:
     stem, dot, suffix = clean.rpartition(".")
     if not dot:
         return _shortened(clean, _LONGEST_NAME)
-    suffix = _shortened(suffix, 16)
-    return f"{_shortened(stem or 'dataset', _LONGEST_NAME - 17)}.{suffix}"
+    inner = PurePath(stem).suffix if f".{suffix.lower()}" in COMPRESSIONS else ""  # ".jsonl" of "text.jsonl.gz"
+    stem, suffix = stem.removesuffix(inner), _shortened(f"{inner}.{suffix}", 17)
+    return f"{_shortened(stem or 'dataset', _LONGEST_NAME - 17)}{suffix}"
 
 
 async def _limited(request: Request, allowance: int, limit: int) -> AsyncGenerator[bytes, None]:

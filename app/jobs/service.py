@@ -21,6 +21,7 @@ from app.store.base import ArtifactStore
 from qpruner_core.allocate.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.allocate.trial import MeasuredTrial
 from qpruner_core.config import CompressionConfig
+from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
 from qpruner_core.report import Estimate
 
@@ -196,7 +197,8 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
         load_core()
         from qpruner_core.data import refuse_too_few_bytes
 
-        refuse_too_few_bytes(upload.bytes, config.sequence_length)
+        if not is_smaller_than_its_text(upload.filename):
+            refuse_too_few_bytes(upload.bytes, config.sequence_length)
     session.rollback()
     return is_upload
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qpruner_core.data.formats import KNOWN_COLUMNS, invalid, kind_of
+from qpruner_core.data.bad_record import invalid
+from qpruner_core.data.formats import COLUMNS_REMEDY, REJECTED, layout_of, no_layout
 from qpruner_core.data.limits import LONGEST_RECORD
 from qpruner_core.errors import DatasetInvalidError
 from qpruner_core.sizes import format_bytes
@@ -17,8 +18,9 @@ _BYTES_A_VALUE = 16  # of a number, or of a reference to a string
 _PHYSICAL_TYPES = frozenset({"BYTE_ARRAY", "BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE"})
 
 
-def parquet_rows(path: Path, most_bytes: int) -> Iterator[Mapping[str, Any]]:
-    """The rows of ``path``, of the columns that records are made of.
+def parquet_rows(path: Path, most_bytes: int, on_unused: Callable[[str], None]) -> Iterator[Mapping[str, Any]]:
+    """The rows of ``path``, of the columns that records are made of; ``on_unused`` is called with those of others that
+    may hold text.
 
     Raises:
         DatasetInvalidError: not a Parquet file, none of the known sets of columns, or decoded more than ``most_bytes``
@@ -32,15 +34,22 @@ def parquet_rows(path: Path, most_bytes: int) -> Iterator[Mapping[str, Any]]:
             "it is a Parquet file, and pyarrow is not installed", "Run: pip install pyarrow; or give a .jsonl file."
         ) from error
     try:
-        yield from _rows(parquet, path, most_bytes)
+        yield from _rows(parquet, path, most_bytes, on_unused)
     except (OSError, ValueError, library.ArrowException) as error:
         raise invalid("it is not a readable Parquet file", "Export it again, or give a .jsonl file.") from error
 
 
-def _rows(parquet: Any, path: Path, most_bytes: int) -> Iterator[Mapping[str, Any]]:
+def _rows(parquet: Any, path: Path, most_bytes: int, on_unused: Callable[[str], None]) -> Iterator[Mapping[str, Any]]:
     metadata = parquet.read_metadata(path)
-    columns = [name for name in dict.fromkeys(_column_names(metadata)) if name in KNOWN_COLUMNS]
-    kind_of(dict.fromkeys(_column_names(metadata)), "the file")
+    names = dict.fromkeys(_column_names(metadata))
+    layout = layout_of(names)
+    if layout is None:
+        raise invalid(f"the file: {no_layout(names).reason}", COLUMNS_REMEDY)
+    columns = [name for name in names if name in layout.columns]
+    for index, name in enumerate(_column_names(metadata)):
+        leaf = metadata.schema.column(index)
+        if name not in columns and leaf.physical_type == "BYTE_ARRAY" and not name.endswith(("id", REJECTED)):
+            on_unused(name)
     strings = _check_leaves(metadata, set(columns), most_bytes)
     # As a dictionary, a string that many rows share lies in memory once, as it does in the file.
     with parquet.ParquetFile(path, metadata=metadata, read_dictionary=strings) as file:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.data.prompts import instruction_segments, messages_segments
+from qpruner_core.data.examples import encode_dialogues
 from qpruner_core.data.records import ChoicesRecord, InstructionRecord, MessagesRecord, Record, TextDataset, TextRecord
 from qpruner_core.data.splits import Split, split_records
 from qpruner_core.data.tokenization import (
@@ -20,10 +22,10 @@ from qpruner_core.data.tokenization import (
     encode_choices,
     encode_stream,
     join,
-    mask_segments,
     start_ids,
     windows,
 )
+from qpruner_core.dataset_forms import TEMPLATE_DATE
 from qpruner_core.errors import DatasetTooShortError
 
 _HELD_OUT_SHARES = (0.1, 0.2, 0.35, 0.5)
@@ -66,18 +68,28 @@ def prepare_data(
     held_out_tokens: int,
     max_choices: int,
     seed: int,
+    template_date: date = TEMPLATE_DATE,
 ) -> PreparedData:
     """Split ``dataset`` by ``seed`` (about a tenth is held out) and tokenize both sides.
 
     Where a tenth would not fill one window of ``sequence_length`` tokens, more is held out, up to half.
+    A chat template that asks for today's date is given ``template_date``.
 
     Raises:
         DatasetTooShortError: a side does not fill one window; says how many tokens there are and how many it takes.
-        DatasetInvalidError: the model's chat template refuses a conversation.
+        DatasetInvalidError: the model's chat template refuses too many conversations.
+        CorruptModelError, UnsafeModelError: the model's chat template cannot be used.
     """
     start = start_ids(tokenizer)
-    split, held_out = _hold_out(dataset, tokenizer, sequence_length, start, seed)
-    train = _tokenize(split.train, tokenizer, sequence_length, start, is_prose=split.is_prose)
+    dialogues = [record for record in dataset.records if isinstance(record, InstructionRecord | MessagesRecord)]
+    encoded = encode_dialogues(dialogues, tokenizer, sequence_length, start, template_date)
+    if dialogues:
+        dataset = replace(dataset, records=tuple(record for record in dialogues if record in encoded.examples))
+    tokenize = functools.partial(
+        _tokenize, tokenizer=tokenizer, length=sequence_length, start=start, dialogues=encoded.examples
+    )
+    split, held_out = _hold_out(dataset, tokenize, sequence_length - len(start), seed)
+    train = tokenize(split.train, is_prose=split.is_prose)
     train_windows = windows(train.stream, sequence_length, start)
     held_windows = windows(held_out.stream, sequence_length, start)
     examples = train.examples or _stream_examples(train.stream, train_windows, sequence_length, start)
@@ -86,7 +98,7 @@ def prepare_data(
     calibration = _sample(train_windows, calibration_sequences, seed)
     held_windows = held_windows[: max(1, held_out_tokens // sequence_length)].clone()
     choices = held_out.choices[:max_choices]
-    warnings = []
+    warnings = [*dataset.warnings, *encoded.warnings]
     if len(calibration) < calibration_sequences:
         warnings.append(
             f"The dataset gives {len(calibration)} calibration sequences of {sequence_length} tokens; "
@@ -100,13 +112,11 @@ def prepare_data(
     return PreparedData(examples, calibration, held_windows, choices, digest, warnings)
 
 
-def _hold_out(
-    dataset: TextDataset, tokenizer: PreTrainedTokenizerBase, length: int, start: Sequence[int], seed: int
-) -> tuple[Split, _Side]:
+def _hold_out(dataset: TextDataset, tokenize: Callable[..., _Side], body: int, seed: int) -> tuple[Split, _Side]:
     for share in _HELD_OUT_SHARES:
         split = split_records(dataset, seed=seed, share=share)
-        side = _tokenize(split.held_out, tokenizer, length, start, is_prose=split.is_prose)
-        if len(side.stream) >= length - len(start):
+        side = tokenize(split.held_out, is_prose=split.is_prose)
+        if len(side.stream) >= body:
             break
     return split, side
 
@@ -116,6 +126,7 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase,
     length: int,
     start: Sequence[int],
+    dialogues: Mapping[InstructionRecord | MessagesRecord, Example | None],
     *,
     is_prose: bool,
 ) -> _Side:
@@ -125,18 +136,22 @@ def _tokenize(
     examples: list[Example] = []
     choices: list[ChoiceExample] = []
     for record in records:
+        example = None
         if isinstance(record, ChoicesRecord):
             choice = encode_choices(tokenizer, record, length, start)
             if choice is not None:
                 choices.append(choice)
-                examples.append(choice_as_example(choice))
+                example = choice_as_example(choice)
         elif isinstance(record, InstructionRecord | MessagesRecord):
-            by_kind = instruction_segments if isinstance(record, InstructionRecord) else messages_segments
-            example = mask_segments(tokenizer, by_kind(record, tokenizer), length, start)  # type: ignore[arg-type]
-            if example is not None:
-                examples.append(example)
-    stream = join([example.input_ids[len(start) :] for example in examples])
+            example = dialogues[record]
+        if example is not None:
+            examples.append(example)
+    stream = join([_without(start, example.input_ids) for example in examples])
     return _Side(stream, examples, choices, left_out=len(records) - len(examples))
+
+
+def _without(start: Sequence[int], ids: torch.Tensor) -> torch.Tensor:
+    return ids[len(start) :] if ids[: len(start)].tolist() == list(start) else ids
 
 
 def _stream_examples(stream: torch.Tensor, full: torch.Tensor, length: int, start: Sequence[int]) -> list[Example]:

@@ -1,46 +1,58 @@
-"""Reading a dataset, line by line, into typed records."""
+"""Reading a dataset, row by row, into typed records."""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qpruner_core.data.formats import invalid, kind_of, parse_line, parse_row
-from qpruner_core.data.limits import LONGEST_RECORD
+from qpruner_core.data.bad_record import BadRecordError, invalid
+from qpruner_core.data.formats import COLUMNS_REMEDY, REJECTED, Layout, layout_of, no_layout
+from qpruner_core.data.left_out import LeftOut
 from qpruner_core.data.parquet import parquet_rows
+from qpruner_core.data.passages import LONGEST_PASSAGE, passages
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
+from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
 from qpruner_core.data.source import locate_dataset
-from qpruner_core.sizes import format_bytes
+from qpruner_core.data.text_file import TextFile
+from qpruner_core.dataset_forms import file_format
 from qpruner_core.source_policy import SourcePolicy
 
-_LONGEST_PARAGRAPH = 4096  # characters; longer ones are cut at a line or a word, so that any text can be split
 _PARQUET_EXPANSION = 8  # how many times its size a Parquet file may come to; text comes to three or four
+_LONGEST_PIECE = 2**16  # characters of a line of prose that are read at once
+_MOST_UNUSED = 20
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What a dataset holds: kind and number of records; bytes and SHA-256 (hex) of its files."""
+    """What a dataset holds: kind and number of records; bytes and SHA-256 (hex) of its files.
+
+    ``text_bytes``: at least as many as its text has. ``warnings``: what was left out or is not used.
+    """
 
     kind: DatasetKind
     records: int
     bytes: int
     sha256: str
+    text_bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
     """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`."""
-    files = locate_dataset(reference, policy)
-    scan = _Scan(files, policy.max_dataset_bytes)
+    scan = _Scan(locate_dataset(reference, policy), policy.max_dataset_bytes)
     count = sum(1 for _ in scan)
-    return DatasetDescription(scan.checked_kind(count), count, scan.bytes, scan.digest.hexdigest())
+    kind = scan.checked_kind(count)
+    return DatasetDescription(kind, count, scan.bytes, scan.digest.hexdigest(), scan.text_bytes, scan.warnings())
 
 
 def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
-    """The records of a ``.txt``, ``.jsonl`` or ``.parquet`` file, an upload, or a hub dataset.
+    """The records of a file of one of :data:`~qpruner_core.dataset_forms.SUFFIXES`, an upload, or a hub dataset.
+
+    Every line end is read as ``\\n``, in strings within JSON as well. A record that cannot be used is left out; which
+    and why is in the dataset's ``warnings``.
 
     Raises:
         DatasetNotFoundError, DatasetInvalidError (with the line at fault), DatasetTooLargeError,
@@ -50,113 +62,145 @@ def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
     scan = _Scan(files, policy.max_dataset_bytes)
     records = tuple(scan)
     kind = scan.checked_kind(len(records))
-    is_prose = files[0].suffix.lower() == ".txt"
-    return TextDataset(kind, records, is_prose, scan.bytes, scan.digest.hexdigest())
+    is_prose = file_format(files[0].name) == ".txt"
+    return TextDataset(kind, records, is_prose, scan.bytes, scan.digest.hexdigest(), scan.warnings())
 
 
 class _Scan:
-    """One pass over the files: yields records, and knows kind, bytes and digest when it is through."""
+    """One pass over the files: yields records, and knows kind, bytes, digest and warnings when it is through."""
 
     def __init__(self, files: tuple[Path, ...], max_bytes: int) -> None:
         self._files = files
         self._max_bytes = max_bytes
         self._kind: DatasetKind | None = None
+        self._rows = 0
+        self._preferences = 0
+        self._unused: dict[str, None] = {}
+        self._left_out = LeftOut()
         self.bytes = 0
+        self.text_bytes = 0
         self.digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[Record]:
         for path in self._files:
-            match path.suffix.lower():
-                case ".txt":
-                    yield from self._paragraphs(path)
-                case ".jsonl":
-                    yield from self._objects(path)
-                case _:
-                    yield from self._parquet_rows(path)
+            file_type = file_format(path.name)
+            if file_type == ".parquet":
+                yield from self._parquet_rows(path)
+                continue
+            with TextFile(path, max(0, self._max_bytes - self.text_bytes), self.digest) as file:
+                yield from self._paragraphs(file) if file_type == ".txt" else self._records(_rows(file, file_type))
+            self.bytes += file.size
+            self.text_bytes += file.text_size
 
     def checked_kind(self, count: int) -> DatasetKind:
-        """The kind of all records, once the pass is through; raises if there were none."""
+        """The kind of all records, once the pass is through; raises if there were none, or too many bad ones."""
         if self.bytes == 0:
             raise invalid("it is empty", "Give a file with some text.")
+        self._left_out.check(count, self._rows, COLUMNS_REMEDY)
         if count == 0 or self._kind is None:
             raise invalid("it holds only empty strings", "Give records with some text in them.")
         return self._kind
 
-    def _lines(self, path: Path, *, may_be_cut: bool) -> Iterator[tuple[int, str]]:
-        """The lines with their numbers; one that is longer than a record may be comes in pieces, or is refused."""
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        number = 1
-        with path.open("rb") as stream:
-            while True:
-                raw = stream.readline(LONGEST_RECORD + 1)
-                if len(raw) > LONGEST_RECORD and not may_be_cut:
-                    raise invalid(
-                        f"line {number} is longer than {format_bytes(LONGEST_RECORD)}", "Split it into several records."
-                    )
-                if b"\0" in raw:
-                    raise invalid(f"line {number} holds a zero byte: the file is binary", "Give a UTF-8 text file.")
-                is_first = stream.tell() == len(raw)
-                self.bytes += len(raw)
-                self.digest.update(raw)
-                text = raw.removeprefix(codecs.BOM_UTF8) if is_first else raw
-                try:
-                    yield number, decoder.decode(text, final=not (may_be_cut and raw))
-                except UnicodeDecodeError as error:
-                    raise invalid(f"line {number} is not UTF-8", "Save the file as UTF-8 text.") from error
-                if not raw:
-                    return
-                number += raw.endswith(b"\n")
+    def warnings(self) -> tuple[str, ...]:
+        """What was left out or not used."""
+        warnings = self._left_out.warnings()
+        if self._preferences:
+            warnings.append(
+                f"{self._preferences} records are preference pairs: the chosen answers are learned, "
+                "the rejected ones are not used."
+            )
+        if self._unused:
+            names = ", ".join(repr(name[:40]) for name in self._unused)
+            warnings.append(f"These columns of the dataset are not used: {names}.")
+        return tuple(warnings)
 
-    def _paragraphs(self, path: Path) -> Iterator[Record]:
+    def _paragraphs(self, file: TextFile) -> Iterator[Record]:
         self._kind = "text"
-        paragraph: list[str] = []
-        size = 0
-        for _, line in self._lines(path, may_be_cut=True):
-            if line.strip() and size + len(line) <= _LONGEST_PARAGRAPH:
-                paragraph.append(line)
-                size += len(line)
+        paragraph = ""
+        at_line_start = True
+        while piece := file.readline(_LONGEST_PIECE):
+            is_blank = at_line_start and not piece.strip() and piece.endswith("\n")
+            at_line_start = piece.endswith("\n")
+            if is_blank:
+                yield from _whole_paragraph(paragraph)
+                paragraph = ""
                 continue
-            yield from _text_records(paragraph)
-            paragraph, size = ([line], len(line)) if line.strip() else ([], 0)
-        yield from _text_records(paragraph)
-
-    def _objects(self, path: Path) -> Iterator[Record]:
-        for number, line in self._lines(path, may_be_cut=False):
-            if line.strip():
-                yield from self._record(parse_line(line, f"line {number}"), f"line {number}")
+            if len(paragraph) + len(piece) > LONGEST_PASSAGE and paragraph:
+                *whole, rest = passages(paragraph)
+                yield from whole
+                paragraph = rest.text + rest.end
+            paragraph += piece if paragraph else piece.lstrip()
+        yield from _whole_paragraph(paragraph)
 
     def _parquet_rows(self, path: Path) -> Iterator[Record]:
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 self.bytes += len(block)
                 self.digest.update(block)
-        for number, row in enumerate(parquet_rows(path, _PARQUET_EXPANSION * self._max_bytes), start=1):
-            yield from self._record(row, f"row {number}")
+        rows = parquet_rows(path, _PARQUET_EXPANSION * self._max_bytes, self._note_unused)
+        self.text_bytes = _PARQUET_EXPANSION * self._max_bytes  # unknown: a string that rows share lies there once
+        yield from self._records((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
-    def _record(self, row: Mapping[str, Any], where: str) -> Iterator[Record]:
-        kind = kind_of(row, where)
-        if self._kind is None:
-            self._kind = kind
-        if kind != self._kind:
-            raise invalid(
-                f"{where} is of the kind {kind!r} where those before are {self._kind!r}",
+    def _records(self, rows: Rows) -> Iterator[Record]:
+        for place, row in rows:
+            self._rows += 1
+            try:
+                if isinstance(row, BadRecordError):
+                    raise row
+                record = self._record(row)
+            except BadRecordError as error:
+                self._left_out.add(place, error.reason, error.remedy)
+                continue
+            if record is not None:
+                yield record
+
+    def _record(self, row: Mapping[str, Any]) -> Record | None:
+        layout = layout_of(row)
+        if layout is None:
+            raise no_layout(row)
+        if self._kind is not None and layout.kind != self._kind:
+            raise BadRecordError(
+                f"it is of the kind {layout.kind!r} where those before are {self._kind!r}",
                 "Give records of one kind in one file.",
             )
-        record = parse_row(row, kind, where)
-        if record is not None:
-            yield record
+        record = layout.parse(row)
+        self._kind = layout.kind
+        self._note_columns(row, layout)
+        return record
+
+    def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:
+        self._preferences += layout.is_preference
+        for name in row.keys() - layout.columns:
+            if not (layout.is_preference and name == REJECTED) and _may_matter(row[name]):
+                self._note_unused(name)
+
+    def _note_unused(self, name: str) -> None:
+        if len(self._unused) < _MOST_UNUSED:
+            self._unused[name] = None
 
 
-def _text_records(lines: list[str]) -> Iterator[TextRecord]:
-    text = "".join(lines).strip()
-    start = 0
-    while len(text) - start > _LONGEST_PARAGRAPH:
-        end = start + _LONGEST_PARAGRAPH
-        space = text.rfind(" ", start + 1, end)
-        end = space if space > 0 else end
-        yield TextRecord(text[start:end].strip())
-        start = end
-        while text[start].isspace():
-            start += 1
-    if start < len(text):
-        yield TextRecord(text[start:])
+def _rows(file: TextFile, file_type: str | None) -> Rows:
+    match file_type:
+        case ".json":
+            return json_document(file, _is_known)
+        case ".csv":
+            return delimited(file, ",;\t|", _is_known)
+        case ".tsv":
+            return delimited(file, "\t", _is_known)
+        case _:
+            return json_lines(file)
+
+
+def _is_known(row: Mapping[str, Any]) -> bool:
+    return layout_of(row) is not None
+
+
+def _may_matter(value: Any) -> bool:
+    """Whether there are words in it, or something with a structure; an id, a number or a source is no loss."""
+    return len(value.split()) > 1 if isinstance(value, str) else isinstance(value, list | dict) and bool(value)
+
+
+def _whole_paragraph(text: str) -> Iterator[TextRecord]:
+    parts = list(passages(text.rstrip()))
+    yield from parts[:-1]
+    yield from (TextRecord(part.text) for part in parts[-1:])

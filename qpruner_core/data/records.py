@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,33 +11,41 @@ DatasetKind = Literal["text", "instruction", "messages", "choices"]
 
 @dataclass(frozen=True, slots=True)
 class TextRecord:
-    """A document, or one paragraph of a longer text."""
+    """A document, or a part of a longer text that goes on after ``end``."""
 
     text: str
+    end: str = "\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class InstructionRecord:
-    """An instruction, its input (may be empty) and the wanted output."""
+    """An instruction, its input (may be empty) and the wanted output.
+
+    ``system``: the system message, or "". ``history``: questions and answers that came before.
+    """
 
     instruction: str
     input: str
     output: str
+    system: str = ""
+    history: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation; ``extra`` is a JSON object of what else templates read in it, such as tool calls."""
 
     role: str
     content: str
+    extra: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesRecord:
-    """A conversation with at least one turn of the assistant."""
+    """A conversation with at least one turn of the assistant; ``tools`` is a JSON list of what it may call."""
 
     messages: tuple[Message, ...]
+    tools: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class TextDataset:
     """Records of one kind.
 
     ``is_prose``: the records are consecutive paragraphs of running text rather than documents of their own.
-    ``bytes``, ``sha256``: of the files as they were read, in order.
+    ``bytes``, ``sha256``: of the files as they were read, in order. ``warnings``: what was left out or not used.
     """
 
     kind: DatasetKind
@@ -64,3 +73,9 @@ class TextDataset:
     is_prose: bool
     bytes: int
     sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+def running_text(records: Iterable[Record]) -> str:
+    """The text that consecutive parts of prose make together."""
+    return "".join(record.text + record.end for record in records if isinstance(record, TextRecord))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from qpruner_core.dataset_forms import FILE_REMEDY, SUFFIXES, file_format
 from qpruner_core.errors import DatasetInvalidError, DatasetNotFoundError, DatasetTooLargeError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import is_local_reference, resolve_local_path
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
-
-SUFFIXES = (".jsonl", ".parquet", ".txt")
-"""What a dataset may be, in the order of preference where a repository has several."""
 
 UPLOAD_PREFIX = "ds_"
 
@@ -39,14 +37,12 @@ def locate_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
 def _existing(path: Path, reference: str) -> Path:
     if not path.is_file():
         what = "a directory, not a file" if path.is_dir() else "missing"
-        raise DatasetNotFoundError(
-            f"The dataset {reference!r} is {what}.", field="dataset", remedy="Give a .txt, .jsonl or .parquet file."
-        )
-    if path.suffix.lower() not in SUFFIXES:
+        raise DatasetNotFoundError(f"The dataset {reference!r} is {what}.", field="dataset", remedy=FILE_REMEDY)
+    if file_format(path.name) is None:
         raise DatasetInvalidError(
             f"The dataset {reference!r} is of the unknown type {path.suffix!r}.",
             field="dataset",
-            remedy="Give a .txt, .jsonl or .parquet file.",
+            remedy=FILE_REMEDY,
         )
     return path
 
@@ -72,19 +68,20 @@ def _fetch(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
 def _data_files(repository: HubRepository) -> list[str]:
     """The files to read: the one named, else those of the training split, of one format and one directory."""
     if repository.id.file is not None:
-        if repository.id.file not in repository.sizes or not repository.id.file.lower().endswith(SUFFIXES):
+        if repository.id.file not in repository.sizes or file_format(repository.id.file) is None:
             raise DatasetNotFoundError(
                 f"The hub's dataset {repository.id.repository!r} has no data file {repository.id.file!r}.",
                 field="dataset",
-                remedy="Name one of its .jsonl, .parquet or .txt files after the colon.",
+                remedy=f"Name one of its files after the colon. {FILE_REMEDY}",
             )
         return [repository.id.file]
     for suffix in SUFFIXES:
-        names = sorted(name for name in repository.sizes if name.lower().endswith(suffix))
+        names = sorted(name for name in repository.sizes if name.lower().endswith(suffix) and not _is_about(name))
         names = [name for name in names if "train" in PurePosixPath(name).name.lower()] or names
         if not names:
             continue
-        if len({PurePosixPath(name).parent for name in names}) > 1 or (suffix == ".txt" and len(names) > 1):
+        is_prose = file_format(names[0]) == ".txt"
+        if len({PurePosixPath(name).parent for name in names}) > 1 or (is_prose and len(names) > 1):
             raise DatasetInvalidError(
                 f"The hub's dataset {repository.id.repository!r} has several parts: {', '.join(names[:5])}.",
                 field="dataset",
@@ -92,11 +89,17 @@ def _data_files(repository: HubRepository) -> list[str]:
             )
         return names
     raise DatasetInvalidError(
-        f"The hub's dataset {repository.id.repository!r} has no .jsonl, .parquet or .txt file; "
-        "loading scripts are never run.",
+        f"The hub's dataset {repository.id.repository!r} has no data file; loading scripts are never run.",
         field="dataset",
-        remedy="Export it as .jsonl and give that file.",
+        remedy=f"Export it and give that file. {FILE_REMEDY}",
     )
+
+
+def _is_about(name: str) -> bool:
+    """Whether the file is about the dataset, rather than of it."""
+    return PurePosixPath(name).name.lower() in (
+        "dataset_infos.json", "dataset_info.json", "state.json", "readme.txt", "license.txt", "requirements.txt",
+    )  # fmt: skip
 
 
 def _check_size(size: int, reference: str, policy: SourcePolicy) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from qpruner_core.data.records import Record, TextDataset, TextRecord
+from qpruner_core.data.passages import LONGEST_PASSAGE, paragraphs
+from qpruner_core.data.records import Record, TextDataset, TextRecord, running_text
 
-_BLOCK_CHARACTERS = 4096
 _FEW_DOCUMENTS = 20
-_PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n")
+_LARGE_SHARE = 0.1  # of all text: one document of this size would be held out, or not, alone
+_LEAST_BLOCKS = 50
+_SHORTEST_PASSAGE = 400  # characters; some sentences
 _Item = TypeVar("_Item")
 
 
@@ -31,28 +32,41 @@ class Split:
 def split_records(dataset: TextDataset, *, seed: int, share: float) -> Split:
     """Hold out about ``share`` of the dataset's characters.
 
-    Records of equal content go to the same side. Prose is held out in blocks of neighbouring paragraphs, so that what
-    is held out is still connected text, and a paragraph that was held out is dropped wherever else it stands. A few
-    long documents are treated as prose.
+    Records of equal content go to the same side. Prose is held out in blocks of neighbouring passages, so that what
+    is held out is still connected text, and a passage that was held out is dropped wherever else it stands. A few
+    documents, or some among which one is large, are treated as prose. Long paragraphs are cut into passages.
     """
     if dataset.kind != "text":
         train, held_out = _divide(dataset.records, repr, seed, share)
         return Split(tuple(train), tuple(held_out), is_prose=False)
-    texts = [record.text for record in dataset.records if isinstance(record, TextRecord)]
-    if dataset.is_prose:
+    texts = [record for record in dataset.records if isinstance(record, TextRecord)]
+    if dataset.is_prose or _are_few(texts):
         return _split_prose(texts, seed, share)
-    if len(set(texts)) < _FEW_DOCUMENTS:
-        return _split_prose([part for text in texts for part in _paragraphs(text)], seed, share)
-    train_texts, held_texts = _divide(texts, str, seed, share)
-    return Split(_records(train_texts), _records(held_texts), is_prose=False)
+    train_texts, held_texts = _divide(texts, lambda record: record.text, seed, share)
+    return Split(tuple(train_texts), tuple(held_texts), is_prose=False)
 
 
-def _split_prose(paragraphs: Sequence[str], seed: int, share: float) -> Split:
-    blocks = _blocks(paragraphs)
-    train, held_out = _divide(blocks, "\n\n".join, seed, share)
-    seen = {paragraph for block in held_out for paragraph in block}
-    kept = ([paragraph for paragraph in block if paragraph not in seen] for block in train)
+def _are_few(texts: Sequence[TextRecord]) -> bool:
+    sizes = {record.text: len(record.text) for record in texts}
+    return len(sizes) < _FEW_DOCUMENTS or max(sizes.values()) > _LARGE_SHARE * sum(
+        map(len, (one.text for one in texts))
+    )
+
+
+def _split_prose(texts: Sequence[TextRecord], seed: int, share: float) -> Split:
+    size = sum(len(one.text) for one in texts)
+    wanted = min(LONGEST_PASSAGE, size // _LEAST_BLOCKS)
+    longest = min(LONGEST_PASSAGE, max(size // _FEW_DOCUMENTS, _SHORTEST_PASSAGE))
+    blocks = _blocks([part for one in texts for part in _parts(one, longest)], wanted)
+    train, held_out = _divide(blocks, running_text, seed, share)
+    seen = {passage.text for block in held_out for passage in block}
+    kept = ([passage for passage in block if passage.text not in seen] for block in train)
     return Split(_join(kept), _join(held_out), is_prose=True)
+
+
+def _parts(record: TextRecord, longest: int) -> list[TextRecord]:
+    *parts, last = paragraphs(record.text.strip(), longest)
+    return [*parts, TextRecord(last.text, record.end)]
 
 
 def _divide(
@@ -77,27 +91,18 @@ def _divide(
     return train, [item for item, digest in zip(items, digests, strict=True) if digest in held]
 
 
-def _blocks(paragraphs: Sequence[str]) -> list[list[str]]:
-    """Neighbouring paragraphs, together as long as gives enough blocks to choose from."""
-    wanted = min(_BLOCK_CHARACTERS, sum(map(len, paragraphs)) // 50)
-    blocks: list[list[str]] = []
+def _blocks(passages: Sequence[TextRecord], wanted: int) -> list[list[TextRecord]]:
+    """Neighbouring passages, together as long as gives enough blocks to choose from."""
+    blocks: list[list[TextRecord]] = []
     size = wanted
-    for paragraph in paragraphs:
+    for passage in passages:
         if size >= wanted:
             blocks.append([])
             size = 0
-        blocks[-1].append(paragraph)
-        size += len(paragraph)
+        blocks[-1].append(passage)
+        size += len(passage.text)
     return blocks
 
 
-def _paragraphs(text: str) -> list[str]:
-    return [part.strip() for part in _PARAGRAPH_BREAK.split(text) if part.strip()]
-
-
-def _join(blocks: Iterable[Sequence[str]]) -> tuple[Record, ...]:
-    return tuple(TextRecord("\n\n".join(block) + "\n\n") for block in blocks if block)
-
-
-def _records(texts: Iterable[str]) -> tuple[Record, ...]:
-    return tuple(TextRecord(text) for text in texts)
+def _join(blocks: Iterable[Sequence[TextRecord]]) -> tuple[Record, ...]:
+    return tuple(TextRecord(running_text(block), "") for block in blocks if block)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.data.prompts import Segment
 from qpruner_core.data.records import ChoicesRecord
 
 IGNORED = -100
@@ -65,6 +64,12 @@ def join(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat(list(pieces)) if pieces else torch.empty(0, dtype=torch.long)
 
 
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    length = min(len(one), len(other))
+    return next((index for index in range(length) if one[index] != other[index]), length)
+
+
 def windows(stream: torch.Tensor, length: int, start: Sequence[int]) -> torch.Tensor:
     """Non-overlapping windows of ``stream``, LongTensor[n, length], each beginning with ``start``."""
     body = length - len(start)
@@ -73,58 +78,23 @@ def windows(stream: torch.Tensor, length: int, start: Sequence[int]) -> torch.Te
     return torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), rows], dim=1)
 
 
-def mask_segments(
-    tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segment], length: int, start: Sequence[int]
-) -> Example | None:
-    """One example of at most ``length`` tokens, or ``None`` if nothing in it is learned.
-
-    Each segment is tokenized on its own, as in generation, where the prompt ends before the answer begins.
-    """
-    ids: list[int] = []
-    learned: list[bool] = []
-    for segment in segments:
-        piece = encode(tokenizer, segment.text)
-        ids += piece
-        learned += [segment.learned] * len(piece)
-    if ids[: len(start)] == list(start):  # the chat template has written it already
-        ids, learned = ids[len(start) :], learned[len(start) :]
-    return _mask(ids, learned, length, start)
-
-
-def _mask(ids: list[int], learned: list[bool], length: int, start: Sequence[int]) -> Example | None:
-    """Cut on the left so that the answer stays; an answer longer than the sequence keeps its head and some prompt."""
-    if not any(learned):
-        return None
-    body = length - len(start)
-    first = learned.index(True)
-    last = len(learned) - learned[::-1].index(True)
-    begin = max(0, last - body) if last - first <= body else max(0, first - body // 4)
-    kept = slice(begin, min(last, begin + body))
-    input_ids = torch.tensor([*start, *ids[kept]], dtype=torch.long)
-    mask = torch.tensor([*([False] * len(start)), *learned[kept]])
-    mask[0] = False  # nothing comes before it that could predict it
-    if not mask.any():
-        return None
-    return Example(input_ids, input_ids.masked_fill(~mask, IGNORED))
-
-
 def encode_choices(
     tokenizer: PreTrainedTokenizerBase, record: ChoicesRecord, length: int, start: Sequence[int]
 ) -> ChoiceExample | None:
     """The record ready to be scored, or ``None`` if a choice does not fit beside any context.
 
-    A choice is tokenized in its context and cut off behind it (as EleutherAI's lm-eval does), because a tokenizer may
-    join the space between them to the choice.
+    Context and choice are tokenized as one text. A choice begins with the first token that is not the context's (as in
+    EleutherAI's lm-eval), because a tokenizer may join the space between them, or more, to the choice.
     """
     context = record.context.rstrip()
     space = record.context[len(context) :] or " "
     context_ids = encode(tokenizer, context) if context else []
-    choice_ids = []
-    for choice in record.choices:
-        joined = choice if not context or choice[0].isspace() else space + choice
-        ids = encode(tokenizer, context + joined)
-        own = ids[len(context_ids) :] if ids[: len(context_ids)] == context_ids else encode(tokenizer, joined)
-        choice_ids.append(own or encode(tokenizer, joined))
+    texts = [choice if not context or choice[0].isspace() else space + choice for choice in record.choices]
+    joined = [encode(tokenizer, context + text) for text in texts]
+    shared = min(common_length(context_ids, ids) for ids in joined)
+    context_ids, choice_ids = context_ids[:shared], [ids[shared:] for ids in joined]
+    if not all(choice_ids):
+        return None
     if not start and not context_ids:
         first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         start = [] if first is None else [first]

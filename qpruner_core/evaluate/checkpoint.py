@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.checkpoint import load_compressed
 from qpruner_core.compute.choice import computing
-from qpruner_core.data import read_dataset, require_known_tokens, tokens_of_choices
-from qpruner_core.data.records import ChoicesRecord, TextRecord
+from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
+from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError
 from qpruner_core.evaluate.choices import choice_accuracy
@@ -30,11 +31,18 @@ _GENERATED_TOKENS = 32
 
 @computing()
 def evaluate_checkpoint(
-    directory: Path, text: Path, tasks: list[Path], *, length: int, max_tokens: int, max_choices: int
+    directory: Path,
+    text: Path,
+    tasks: list[Path],
+    *,
+    length: int,
+    max_tokens: int,
+    max_choices: int,
+    on_warning: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float | int]:
     """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
     error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer than ``length``),
-    and tokens generated a second.
+    and tokens generated a second. ``on_warning`` is called with what of the files is not used.
 
     Raises:
         InvalidConfigError: the model does not read ``length`` tokens.
@@ -43,7 +51,7 @@ def evaluate_checkpoint(
     model, tokenizer = load_checkpoint(directory)
     refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     rows = input_rows(model)
-    text_windows = _windows(text, tokenizer, length, max_tokens)
+    text_windows = _windows(_read(text, on_warning), text, tokenizer, length, max_tokens)
     require_known_tokens([text_windows], rows, tokenizer)
     result: dict[str, float | int] = {
         "bytes": loaded_bytes(model),
@@ -52,7 +60,7 @@ def evaluate_checkpoint(
         "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
     }
     for task in tasks:
-        records = read_dataset(str(task), SourcePolicy()).records[:max_choices]
+        records = _read(task, on_warning).records[:max_choices]
         choices = [record for record in records if isinstance(record, ChoicesRecord)]
         encoded = [encode_choices(tokenizer, record, length, start_ids(tokenizer)) for record in choices]
         examples = [example for example in encoded if example is not None]
@@ -86,15 +94,23 @@ def input_rows(model: nn.Module) -> int:
     return int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
 
-def _windows(path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int) -> torch.Tensor:
+def _read(path: Path, on_warning: Callable[[str], None]) -> TextDataset:
     dataset = read_dataset(str(path), SourcePolicy())
+    for warning in dataset.warnings:
+        on_warning(f"{path}: {warning}")
+    return dataset
+
+
+def _windows(
+    dataset: TextDataset, path: Path, tokenizer: PreTrainedTokenizerBase, length: int, max_tokens: int
+) -> torch.Tensor:
     texts = [record.text for record in dataset.records if isinstance(record, TextRecord)]
     if not texts:
         raise DatasetInvalidError(
             f"{path} has no plain text.", field="text", remedy="Give a .txt file, or a .jsonl file with text."
         )
     if dataset.is_prose:
-        texts = ["\n\n".join(texts)]
+        texts = [running_text(dataset.records)]
     stream = encode_stream(tokenizer, texts, separate=not dataset.is_prose)
     rows = windows(stream[:max_tokens], length, start_ids(tokenizer))
     if len(rows) == 0:

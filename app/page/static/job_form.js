@@ -93,7 +93,7 @@ async function requestBody(form, dataset) {
 }
 
 function datasetField(signal) {
-  const file = el("input", { type: "file", id: "dataset-file", accept: ".txt,.jsonl", "aria-describedby": "field-dataset-error" });
+  const file = el("input", { type: "file", id: "dataset-file", accept: ".jsonl,.ndjson,.json,.csv,.tsv,.txt,.gz,.zst,.parquet", "aria-describedby": "field-dataset-error" });
   const text = el("input", { type: "text", id: "field-dataset", name: "dataset", list: "datasets", autocomplete: "off", spellcheck: "false", placeholder: "ds_… or org/name@revision or a path", "aria-describedby": "field-dataset-error" });
   const uploads = el("datalist", { id: "datasets" });
   const radio = (value, label, checked) => el("label", { class: "choice" },
@@ -104,7 +104,7 @@ function datasetField(signal) {
     el("div", { class: "choices" }, radio("upload", "Upload a file", true), radio("name", "Upload id, hub id or path", false)),
     el("label", { class: "visually-hidden", for: "dataset-file" }, "File to upload"), box,
     el("label", { class: "visually-hidden", for: "field-dataset" }, "Upload id, hub id or path"), text, uploads,
-    el("p", { class: "hint" }, "Text (.txt) or .jsonl with text, instructions, messages or choices"),
+    el("p", { class: "hint" }, "Text (.txt), or text, instructions, conversations or choices as .jsonl, .json, .csv or .parquet; .gz and .zst too"),
     el("p", { class: "field-error", id: "field-dataset-error", hidden: true }));
   const uploading = () => node.querySelector("input[type=radio]:checked").value === "upload";
   const show = () => ((box.hidden = !uploading()), (text.hidden = uploading()));

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+import app.page
 from app.database import utc_now
 from app.ids import new_id
 from app.jobs.models import Job, JobStatus
@@ -19,6 +22,7 @@ from app.keys.service import create_key
 from app.secrets import load_signing_key
 from app.settings import Settings
 from app.store import LocalStore
+from qpruner_core.dataset_forms import ACCEPTED_COLUMNS, FILE_REMEDY, SUFFIXES
 
 PROSE = b'{"text": "The quick brown fox."}\n{"text": "Jumps over the lazy dog."}\n'
 
@@ -76,6 +80,29 @@ def test_an_upload_is_described_and_kept(client: TestClient, store_folder: Path)
     assert client.get(f"/datasets/{dataset['id']}").json() == dataset
 
 
+def test_every_form_of_file_is_taken_and_its_name_kept(client: TestClient) -> None:
+    table = b"instruction,output\r\nAdd.,3\r\n"
+    for name, content, kind in (
+        ("table.csv", table, "instruction"),
+        ("table.tsv.gz", gzip.compress(table.replace(b",", b"\t")), "instruction"),
+        ("array.json", b'[{"question": "x", "answer": "y"}]', "instruction"),
+        ("prose.jsonl.gz", gzip.compress(PROSE), "text"),
+    ):
+        dataset = _upload(client, content, name=name)
+        assert (dataset["kind"], dataset["filename"], dataset["bytes"]) == (kind, name, len(content))
+
+
+def test_docs_and_page_name_every_form_that_the_reader_takes(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()["paths"]["/datasets"]["post"]["description"]
+    assert ACCEPTED_COLUMNS in description
+    page = (Path(app.page.__file__).parent / "static" / "job_form.js").read_text()
+    accepted = re.search(r'accept: "([^"]*)"', page)
+    assert accepted is not None
+    for suffix in SUFFIXES:
+        assert Path(suffix).suffix in accepted[1].split(",") or suffix in accepted[1].split(",")
+        assert Path(f"x{suffix}").suffix in FILE_REMEDY or suffix == ".ndjson"
+
+
 def test_the_answer_says_where_the_dataset_is(client: TestClient) -> None:
     response = client.post("/datasets", files={"file": ("prose.jsonl", PROSE)})
     assert response.headers["location"] == f"/datasets/{response.json()['id']}"
@@ -104,9 +131,13 @@ BAD_FILES = {
     "blank.txt": b"\n\n  \n",
     "binary.txt": b"text\0\x01\x02",
     "latin.txt": "déjà vu".encode("latin-1"),
-    "columns.jsonl": b'{"question": "x", "answer": "y"}\n',
+    "columns.jsonl": b'{"question": "x", "reply": "y"}\n',
     "broken.jsonl": b'{"text": "x"\n',
-    "mixed.jsonl": b'{"text": "x"}\n{"instruction": "x", "output": "y"}\n',
+    "mixed.jsonl": b'{"text": "x"}\n' + b'{"instruction": "x", "output": "y"}\n' * 4,
+    "open.json": b'[{"text": "x"}',
+    "quote.csv": b'text\n"x\n',
+    "broken.jsonl.gz": gzip.compress(PROSE)[:-9],
+    "archive.tar.gz": gzip.compress(PROSE),
     "weights.bin": b"weights",
     "noextension": b"text",
 }

@@ -18,6 +18,8 @@ from app.store.keys import check_key
         ("/etc/cron.d/x.txt", "x.txt"),
         ("C:\\Users\\me\\my data.jsonl", "my_data.jsonl"),
         ("..", "dataset"),
+        ("a" * 300 + ".jsonl.gz", "a" * 183 + ".jsonl.gz"),
+        ("data.CSV.zst", "data.CSV.zst"),
         ("", "dataset"),
         (".hidden.txt", "hidden.txt"),
         ("a\0b\n.txt", "a_b_.txt"),

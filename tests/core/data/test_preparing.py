@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
+from qpruner_core import parse_config
 from qpruner_core.data import Example, PreparedData, TextDataset, prepare_data, read_dataset
 from qpruner_core.data.records import (
     ChoicesRecord,
@@ -45,8 +48,8 @@ def prose(text_dataset: Path) -> TextDataset:
     return read_dataset(str(text_dataset), SourcePolicy())
 
 
-def prepare(dataset: TextDataset, tokenizer: PreTrainedTokenizerBase, **changes: int) -> PreparedData:
-    given = {
+def prepare(dataset: TextDataset, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PreparedData:
+    given: dict[str, Any] = {
         "sequence_length": 64, "calibration_sequences": 8, "held_out_tokens": 2048, "max_choices": 50, "seed": 0,
     } | changes  # fmt: skip
     return prepare_data(dataset, tokenizer, **given)
@@ -201,8 +204,23 @@ def test_a_generation_prompt_that_finished_turns_do_not_have_is_done_without(
     )
     data = prepare(dataset_of("messages", _conversations(60)), tokenizer, sequence_length=256)
     for example in data.train:
-        assert learned_text(example, tokenizer).endswith("assistant:reply two;")
-        assert "question" not in learned_text(example, tokenizer)
+        assert learned_text(example, tokenizer).startswith("reply one to ")
+        assert learned_text(example, tokenizer).endswith(";reply two;")
+        assert "assistant" not in learned_text(example, tokenizer)
+
+
+def test_the_date_that_a_template_writes_is_the_run_s(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = "{{ strftime_now('%d.%m.%Y ') }}" + str(tokenizer.chat_template)
+    dataset = dataset_of("messages", _conversations(60))
+    first, other = (
+        prepare(dataset, tokenizer, sequence_length=256, template_date=date(2020, 2, day)) for day in (28, 29)
+    )
+    assert first.digest != other.digest
+    assert str(tokenizer.decode(first.train[0].input_ids)).startswith("28.02.2020 ")
+    assert (
+        '"template_date":"2024-07-26"'
+        in parse_config({"model": "m", "dataset": "d", "memory_budget": 1}).model_dump_json()
+    )
 
 
 def test_a_conversation_that_the_template_refuses_is_told(tokenizer: PreTrainedTokenizerBase) -> None:

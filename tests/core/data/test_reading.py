@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from qpruner_core.data import DatasetDescription, inspect_dataset, read_dataset
-from qpruner_core.data.records import ChoicesRecord, InstructionRecord, Message, MessagesRecord, TextRecord
+from qpruner_core.data.records import (
+    ChoicesRecord,
+    InstructionRecord,
+    Message,
+    MessagesRecord,
+    TextRecord,
+    running_text,
+)
 from qpruner_core.errors import (
     DatasetInvalidError,
     DatasetNotFoundError,
@@ -50,9 +57,10 @@ def test_each_kind_of_jsonl_is_read(tmp_path: Path, row: dict[str, Any], kind: s
     assert dataset.kind == kind
     assert dataset.records == (record, record)
     content = path.read_bytes()
-    described = DatasetDescription(kind, 2, len(content), hashlib.sha256(content).hexdigest())  # type: ignore[arg-type]
+    unused = ("These columns of the dataset are not used: 'source'.",)
+    described = DatasetDescription(kind, 2, len(content), hashlib.sha256(content).hexdigest(), len(content), unused)  # type: ignore[arg-type]
     assert inspect_dataset(str(path), SourcePolicy()) == described
-    assert (dataset.bytes, dataset.sha256) == (described.bytes, described.sha256)
+    assert (dataset.bytes, dataset.sha256, dataset.warnings) == (described.bytes, described.sha256, unused)
 
 
 def test_a_text_file_is_read_by_paragraphs(tmp_path: Path) -> None:
@@ -70,7 +78,7 @@ def test_a_text_without_paragraphs_is_cut_into_pieces_without_loss(tmp_path: Pat
     texts = [record.text for record in records if isinstance(record, TextRecord)]
     assert len(texts) > 3
     assert max(map(len, texts)) <= 4096
-    assert " ".join(texts) == words
+    assert running_text(records).removesuffix("\n\n") == words
 
 
 def test_empty_lines_and_empty_records_are_passed_over(tmp_path: Path) -> None:
@@ -178,11 +186,12 @@ def test_a_text_of_one_huge_line_is_read_and_its_letters_are_never_split(tmp_pat
         ({"txt": "a"}, "'txt'"),
         ({"k" * 1000: "a"}, f"it has '{'k' * 40}'"),
         ({}, "none"),
-        ({"instruction": "a", "response": "b"}, "'response'"),
+        ({"instruction": "a", "responses": "b"}, "'responses'"),
         ({"text": 7}, "not a string"),
         ({"text": None}, "not a string"),
         ({"text": "half a pair: \ud83d"}, "not valid Unicode"),
-        ({"instruction": "a", "output": ["b"]}, "not a string"),
+        ({"instruction": "a", "output": {}}, "not a string"),
+        ({"instruction": "a", "output": ["b"]}, "not an object"),
         ({"messages": "hello"}, "not a list"),
         ({"messages": ["hello"]}, "not an object"),
         ({"messages": [{"role": "user"}]}, '"content"'),
@@ -200,21 +209,38 @@ def test_a_text_of_one_huge_line_is_read_and_its_letters_are_never_split(tmp_pat
         ([1], "not a JSON object"),
     ],
 )
-@pytest.mark.parametrize("position", [1, 3])
-def test_a_bad_row_is_refused_with_its_line(tmp_path: Path, row: Any, said: str, position: int) -> None:
+def test_a_bad_row_is_left_out_with_its_line_and_refused_if_it_is_all(tmp_path: Path, row: Any, said: str) -> None:
     good = TEXT
     if isinstance(row, dict):
         good = next((kind for kind in (INSTRUCTION, MESSAGES, CHOICES) if set(kind) & set(row)), TEXT)
-    path = write_jsonl(tmp_path / "data.jsonl", *[good] * (position - 1), row)
-    error = _refused(str(path), SourcePolicy(), DatasetInvalidError)
-    assert f"line {position}" in error.message
+    path = write_jsonl(tmp_path / "data.jsonl", good, row, good)
+    dataset = read_dataset(str(path), SourcePolicy())
+    assert len(dataset.records) == 2
+    assert dataset.warnings[0].startswith("1 record was left out (line 2): ")
+    assert said in dataset.warnings[0]
+    error = _refused(str(write_jsonl(path, row)), SourcePolicy(), DatasetInvalidError)
+    assert "line 1" in error.message
     assert said in error.message
 
 
-def test_a_line_that_is_no_json_is_refused_with_its_number(tmp_path: Path) -> None:
+def test_a_line_that_is_no_json_is_left_out_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"text": "a"}\n\n{"text": "b"\n')
-    assert "line 3" in _refused(str(path), SourcePolicy(), DatasetInvalidError).message
+    assert "(line 3): it is not JSON" in read_dataset(str(path), SourcePolicy()).warnings[0]
+
+
+@pytest.mark.parametrize(("bad", "of", "refused"), [(3, 7, False), (4, 39, True), (4, 40, False), (5, 49, True)])
+def test_more_than_a_few_bad_rows_and_a_tenth_are_refused(tmp_path: Path, bad: int, of: int, refused: bool) -> None:
+    path = write_jsonl(tmp_path / "data.jsonl", *[{"text": None}] * bad, *[TEXT] * (of - bad))
+    if refused:
+        error = _refused(str(path), SourcePolicy(), DatasetInvalidError)
+        assert f"{bad} of {of} records" in error.message
+        assert "line 1" in error.message
+    else:
+        assert (
+            f"{bad} records were left out (line 1, line 2, line 3"
+            in inspect_dataset(str(path), SourcePolicy()).warnings[0]
+        )
 
 
 def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
@@ -223,7 +249,7 @@ def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_mixed_kinds_are_refused_with_the_line_where_they_begin(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "data.jsonl", TEXT, TEXT, CHOICES)
+    path = write_jsonl(tmp_path / "data.jsonl", TEXT, TEXT, *[CHOICES] * 4)
     error = _refused(str(path), SourcePolicy(), DatasetInvalidError)
     assert "line 3" in error.message
     assert "one kind" in error.remedy
@@ -274,10 +300,11 @@ def test_a_directory_is_no_dataset(tmp_path: Path) -> None:
 
 
 def test_an_unknown_type_of_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
-    error = _refused(str(tmp_path / "data.csv"), SourcePolicy(), DatasetInvalidError)
-    assert ".csv" in error.message
-    assert ".jsonl" in error.remedy
+    for name in ("data.xlsx", "data.gz", "data.parquet.gz", "data"):
+        (tmp_path / name).write_text("a,b\n1,2\n")
+        error = _refused(str(tmp_path / name), SourcePolicy(), DatasetInvalidError)
+        assert repr(Path(name).suffix) in error.message
+        assert ".jsonl" in error.remedy
 
 
 def test_a_file_outside_the_allowed_roots_is_refused_also_through_a_link(tmp_path: Path) -> None:

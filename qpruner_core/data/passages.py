@@ -1,0 +1,57 @@
+"""Cutting long text into passages at the best places, without losing a character."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from qpruner_core.data.records import TextRecord
+
+LONGEST_PASSAGE = 4096
+"""Characters of prose that are held out, or trained on, together at most."""
+
+_PARAGRAPH_BREAK = re.compile(r"\n(?:[ \t]*\n)+")
+_SENTENCE_END = re.compile(r"[.!?…][\"'»”’)\]]*\s+|[。！？｡][」』”’）]*\s*|[।؟۔]\s*")
+
+
+def passages(text: str, most: int = LONGEST_PASSAGE) -> Iterator[TextRecord]:
+    """``text`` in parts of at most ``most`` characters, each with the space after it as its ``end``.
+
+    A part ends where a paragraph does, else a line, a sentence, or a word; or anywhere if there is none of these in its
+    second half. Together they are ``text``.
+    """
+    start = 0
+    while len(text) - start > most:
+        cut = _best_cut(text, start, start + most)
+        yield _passage(text[start:cut])
+        start = cut
+    if start < len(text):
+        yield _passage(text[start:])
+
+
+def paragraphs(text: str, most: int = LONGEST_PASSAGE) -> list[TextRecord]:
+    """``text`` in its paragraphs, and those longer than ``most`` characters as :func:`passages`; at least one part."""
+    parts: list[TextRecord] = []
+    start = 0
+    for gap in (*_PARAGRAPH_BREAK.finditer(text), None):
+        end = len(text) if gap is None else gap.end()
+        parts += passages(text[start:end], most)
+        start = end
+    return parts or [TextRecord("", "")]
+
+
+def _best_cut(text: str, start: int, end: int) -> int:
+    middle = (start + end) // 2
+    for separator in ("\n\n", "\n"):
+        found = text.rfind(separator, middle, end)
+        if found > 0:
+            return found + len(separator)
+    sentence = max((match.end() for match in _SENTENCE_END.finditer(text, middle, end)), default=0)
+    if sentence:
+        return sentence
+    return next((place + 1 for place in range(end - 1, middle, -1) if text[place].isspace()), end)
+
+
+def _passage(text: str) -> TextRecord:
+    body = text.rstrip()
+    return TextRecord(body, text[len(body) :])

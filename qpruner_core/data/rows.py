@@ -1,0 +1,172 @@
+"""The rows of a text file: JSON lines, JSON arrays, and tables with a delimiter."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from qpruner_core.data.bad_record import BadRecordError, invalid
+from qpruner_core.data.limits import LONGEST_RECORD
+from qpruner_core.data.text_file import TextFile
+from qpruner_core.errors import DatasetInvalidError
+from qpruner_core.sizes import format_bytes
+
+Row = Mapping[str, Any]
+Rows = Iterator[tuple[str, Row | BadRecordError]]
+"""Each row with its place ("line 3"), or why it is none."""
+
+_CHUNK = 2**20
+_BETWEEN = re.compile(r"[\s,]*")
+_NESTED_CELL = re.compile(r"\s*[\[{]")
+_JSON_REMEDY = "Give one JSON object per line (.jsonl), or one array of them (.json)."
+
+
+def json_lines(file: TextFile, first: str = "") -> Rows:
+    """One object per line; ``first`` is a line that was read already."""
+    for line in chain([first] if first else [], iter(lambda: file.readline(LONGEST_RECORD + 1), "")):
+        place = f"line {file.line - line.endswith(chr(10))}"
+        if len(line) > LONGEST_RECORD:
+            raise _too_long(place)
+        if line.strip():
+            yield place, _object(line)
+
+
+def json_document(file: TextFile, is_known: Callable[[Row], bool]) -> Rows:
+    """An array of objects, or objects one after the other, on lines of their own or not.
+
+    An object without known columns that holds one list of objects stands for that list.
+    """
+    first = ""
+    while not first.strip() and (line := file.readline(LONGEST_RECORD + 1)):
+        first = line
+    if first.lstrip().startswith("["):
+        yield from _elements(file, first.lstrip()[1:], closed=True)
+        return
+    starts_a_line = isinstance(_object(first), dict) or not first.lstrip().startswith("{")
+    for place, row in json_lines(file, first) if starts_a_line else _elements(file, first, closed=False):
+        lists = [value for value in row.values() if _is_rows(value)] if isinstance(row, Mapping) else []
+        if isinstance(row, Mapping) and len(lists) == 1 and not is_known(row):
+            yield from ((f"record {number}", inner) for number, inner in enumerate(lists[0], start=1))
+        else:
+            yield place, row
+
+
+def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) -> Rows:
+    """A table whose first line names its columns, with the first of ``delimiters`` that makes known columns of it.
+
+    Cells that hold a JSON list or object become that; a ``label`` of digits becomes a number.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_RECORD))
+    lines = _RowLines(file)
+    first = next(lines, "")
+    headers = ((delimiter, next(csv.reader([first], delimiter=delimiter), [])) for delimiter in delimiters)
+    delimiter = next((one for one, header in headers if is_known(dict.fromkeys(header))), delimiters[0])
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        lines.length = 0
+        began = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            if "end of data" in str(error):  # it has swallowed every line since
+                raise invalid(f"line {began} opens a quote that nothing closes", "Close the quote.") from error
+            yield f"line {began}", BadRecordError(f"it is no row of a table ({error})")
+            continue
+        if cells is None:
+            return
+        if not header:
+            header = [name.strip() for name in cells]
+        elif cells and len(cells) != len(header):
+            yield (
+                f"line {began}",
+                BadRecordError(f"it has {len(cells)} cells, where the first line names {len(header)} columns"),
+            )
+        elif cells:
+            yield f"line {began}", {name: _cell(name, text) for name, text in zip(header, cells, strict=True)}
+
+
+class _RowLines(Iterator[str]):
+    """Lines of a file, as long as those of one row are together no longer than a record may be."""
+
+    def __init__(self, file: TextFile) -> None:
+        self._file = file
+        self.length = 0
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_RECORD + 1)
+        self.length += len(line)
+        if self.length > LONGEST_RECORD:
+            raise _too_long(f"line {self._file.line - line.endswith(chr(10))}")
+        if not line:
+            raise StopIteration
+        return line
+
+
+def _cell(name: str, text: str) -> Any:
+    if name == "label" and text.strip().isascii() and text.strip().isdigit():
+        return int(text[:20])
+    if name != "text" and _NESTED_CELL.match(text):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    return text
+
+
+def _object(line: str) -> Row | BadRecordError:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadRecordError(f"it is not JSON ({error})", _JSON_REMEDY)
+    return _checked_object(value)
+
+
+def _checked_object(value: Any) -> Row | BadRecordError:
+    return value if isinstance(value, dict) else BadRecordError("it is not a JSON object", _JSON_REMEDY)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _elements(file: TextFile, text: str, *, closed: bool) -> Rows:
+    """The values in ``text`` and what follows it, up to a bracket if the array is to be ``closed``."""
+    decoder = json.JSONDecoder()
+    number = 1
+    position = 0
+    at_end = False
+    while True:
+        position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if closed and text.startswith("]", position):
+            if (text[position + 1 :] + file.read(_CHUNK)).strip():
+                raise invalid("something follows its array", _JSON_REMEDY)
+            return
+        fault: Exception | None = None
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            fault, end = error, len(text)
+        if end == len(text) and not at_end:  # it may go on
+            if len(text) - position > LONGEST_RECORD:
+                raise _too_long(f"record {number}")
+            more = file.read(max(_CHUNK, len(text) - position))
+            text, position, at_end = text[position:] + more, 0, not more
+            continue
+        if position == len(text) and not closed:
+            return
+        if fault is not None:
+            what = "its array is not closed" if position == len(text) else f"record {number} is not JSON ({fault})"
+            raise invalid(what, _JSON_REMEDY) from fault
+        if end - position > LONGEST_RECORD:
+            raise _too_long(f"record {number}")
+        yield f"record {number}", _checked_object(value)
+        number, position = number + 1, end
+
+
+def _too_long(place: str) -> DatasetInvalidError:
+    return invalid(f"{place} is longer than {format_bytes(LONGEST_RECORD)}", "Split it into several records.")

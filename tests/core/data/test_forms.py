@@ -1,0 +1,311 @@
+"""Datasets as people have them: forms of files, sets of columns, line ends; the same content gives the same records."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qpruner_core.data import TextDataset, inspect_dataset, read_dataset
+from qpruner_core.data.passages import paragraphs, passages
+from qpruner_core.data.records import (
+    ChoicesRecord,
+    InstructionRecord,
+    Message,
+    MessagesRecord,
+    Record,
+    TextRecord,
+    running_text,
+)
+from qpruner_core.data.splits import split_records
+from qpruner_core.errors import DatasetInvalidError, DatasetTooLargeError
+from qpruner_core.source_policy import SourcePolicy
+
+ROWS = [{"instruction": f'Say, "it" {index}', "input": "", "output": f"né {index}\nand; more"} for index in range(5)]
+RECORDS = tuple(InstructionRecord(row["instruction"], "", row["output"]) for row in ROWS)
+
+
+def read(path: Path, content: bytes | str, **policy: Any) -> TextDataset:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_dataset(str(path), SourcePolicy(**policy))
+
+
+def lines(*rows: Any) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def table(delimiter: str) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerow(ROWS[0])
+    writer.writerows(row.values() for row in ROWS)
+    return text.getvalue()
+
+
+FORMS = {
+    "lines.jsonl": lines(*ROWS),
+    "lines.ndjson": lines(*ROWS),
+    "array.json": json.dumps(ROWS),
+    "pretty.json": json.dumps(ROWS, indent=2, ensure_ascii=False),
+    "objects.json": "\n".join(json.dumps(row, indent=1) for row in ROWS),
+    "lines.json": lines(*ROWS),
+    "wrapped.json": json.dumps({"version": "1.1", "data": ROWS}),
+    "commas.csv": table(","),
+    "semicolons.csv": table(";"),
+    "tabs.tsv": table("\t"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_same_rows_are_the_same_records_in_every_form(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path / name, FORMS[name]).records == RECORDS
+    zipped = read(tmp_path / f"{name}.gz", gzip.compress(FORMS[name].encode()))
+    assert zipped.records == RECORDS
+    described = inspect_dataset(str(tmp_path / f"{name}.gz"), SourcePolicy())
+    assert described.bytes == (tmp_path / f"{name}.gz").stat().st_size
+    assert described.text_bytes == len(FORMS[name].encode())
+    assert described.sha256 == zipped.sha256
+
+
+def test_zstd_is_read_as_it_is_without(tmp_path: Path) -> None:
+    zstd = pytest.importorskip("backports.zstd", reason="zstd needs backports.zstd, which is optional")
+    content = FORMS["lines.jsonl"].encode()
+    assert read(tmp_path / "data.jsonl.zst", zstd.compress(content)).records == RECORDS
+    with pytest.raises(DatasetInvalidError, match="decompressed"):
+        read(tmp_path / "data.jsonl.zst", zstd.compress(content * 100)[:-9])
+    with pytest.raises(DatasetTooLargeError, match="decompressed"):
+        read(tmp_path / "data.jsonl.zst", zstd.compress(content * 10_000), max_dataset_bytes=10_000)
+
+
+def test_a_bomb_is_refused_at_the_limit_and_broken_gzip_is_told(tmp_path: Path) -> None:
+    bomb = gzip.compress(b'{"text": "a"}\n' * 2**17)
+    with pytest.raises(DatasetTooLargeError, match="decompressed") as caught:
+        read(tmp_path / "bomb.jsonl.gz", bomb, max_dataset_bytes=2**18)
+    assert caught.value.field == "dataset"
+    for broken in (bomb[:-9], bomb[:500] + b"\0" * 100 + bomb[500:]):
+        with pytest.raises(DatasetInvalidError, match="decompressed"):
+            read(tmp_path / "broken.txt.gz", broken)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+@pytest.mark.parametrize("name", ["data.txt", "data.jsonl", "data.json", "data.csv"])
+def test_line_ends_do_not_matter(tmp_path: Path, name: str, end: str) -> None:
+    content = {
+        "data.txt": "One,\ntwo.\n\nThree\u2028still\x85three.\n \nFour" + "\nlong line" * 9000,
+        "data.csv": table(",").replace("\r\n", "\n"),
+    }.get(name, FORMS.get(name.replace("data", "lines"), ""))
+    expected = read(tmp_path / name, content).records
+    assert read(tmp_path / name, "\ufeff" + content.replace("\n", end)).records == expected
+    assert len(expected) > 2
+
+
+def test_line_ends_within_json_strings_are_lines_ends_and_other_separators_are_not(tmp_path: Path) -> None:
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf"
+    content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in ("1\r\n2\r3\n4", odd))
+    assert read(tmp_path / "data.jsonl", content).records == (TextRecord("1\n2\n3\n4"), TextRecord(odd))
+
+
+def chat(*messages: tuple[str, str], system: str = "", tools: str = "") -> MessagesRecord:
+    first = [Message("system", system)] if system else []
+    return MessagesRecord((*first, *(Message(role, text) for role, text in messages)), tools)
+
+
+HI = chat(("user", "Hi"), ("assistant", "Hello"))
+USER = {"role": "user", "content": "Hi"}
+HELLO = {"role": "assistant", "content": "Hello"}
+CALL = '{"tool_calls": [{"function": {"arguments": {"a": 1}, "name": "add"}, "type": "function"}]}'
+ALIASES: list[tuple[dict[str, Any], Record]] = [
+    ({"prompt": "Hi", "completion": "Hello"}, InstructionRecord("Hi", "", "Hello")),
+    ({"question": "Hi", "answer": "Hello"}, InstructionRecord("Hi", "", "Hello")),
+    ({"query": "Hi", "response": "Hello"}, InstructionRecord("Hi", "", "Hello")),
+    (
+        {"instruction": "Hi", "context": "there", "response": "Hello", "category": "x"},
+        InstructionRecord("Hi", "there", "Hello"),
+    ),
+    (
+        {"instruction": "Hi", "output": "Hello", "system": "Be\r\nkind", "history": [["a", "b"], ["c", "d"]]},
+        InstructionRecord("Hi", "", "Hello", "Be\nkind", (("a", "b"), ("c", "d"))),
+    ),
+    ({"prompt": [USER], "completion": [HELLO]}, HI),
+    ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, HI),
+    (
+        {"system": "S", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+        chat(("user", "Hi"), ("assistant", "Hello"), system="S"),
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "H"}, "i"]}, HELLO]},
+        HI,
+    ),
+    ({"prompt": "Hi", "chosen": "Hello", "rejected": "Go away"}, HI),
+    ({"prompt": "Hi", "chosen": [USER, HELLO], "rejected": [USER]}, HI),
+    ({"prompt": [USER], "chosen": [HELLO], "rejected": [HELLO]}, HI),
+    ({"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}, HI),
+    (
+        {
+            "conversations": [{"from": "human", "value": "Hi"}],
+            "chosen": {"from": "gpt", "value": "Hello"},
+            "rejected": {"from": "gpt", "value": "No"},
+        },
+        HI,
+    ),
+    (
+        {"question": "The sky is", "choices": ["blue", "a fish"], "answer": 0},
+        ChoicesRecord("The sky is", ("blue", "a fish"), 0),
+    ),
+    (
+        {
+            "tools": '[{"name": "add"}]',
+            "conversations": [
+                {"from": "human", "value": "Hi"},
+                {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
+                {"from": "observation", "value": "2"},
+                {"from": "gpt", "value": "Hello"},
+            ],
+        },
+        MessagesRecord(
+            (*HI.messages[:1], Message("assistant", "", CALL), Message("tool", "2"), *HI.messages[1:]),
+            '[{"type": "function", "function": {"name": "add"}}]',
+        ),
+    ),
+    (
+        {
+            "messages": [
+                USER,
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
+                },
+            ]
+        },
+        MessagesRecord((Message("user", "Hi"), Message("assistant", "", CALL))),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "record"), ALIASES)
+def test_columns_of_other_tools_are_understood(tmp_path: Path, row: dict[str, Any], record: Record) -> None:
+    dataset = read(tmp_path / "data.jsonl", lines(row))
+    assert dataset.records == (record,)
+    told = [warning for warning in dataset.warnings if "preference" in warning]
+    assert len(told) == ("chosen" in row)
+    assert len(dataset.warnings) == len(told)
+    if isinstance(row.get("messages", [USER])[0]["content"], list):
+        return  # beside a string, which Parquet cannot hold
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is optional")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "data.parquet")
+    assert read_dataset(str(tmp_path / "data.parquet"), SourcePolicy()).records == (record,)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, HELLO]}, "'image_url'"),
+    ({"messages": [{"role": "user", "content": None}, HELLO]}, "null"),
+    ({"messages": [USER]}, "assistant"),
+    ({"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]}, '"name"'),
+    ({"instruction": "Hi", "output": "Hello", "history": "before"}, "pairs"),
+    ({"instruction": "Hi", "output": "Hello", "system": 7}, "not a string"),
+    ({"chosen": "Hello", "rejected": "No"}, "answers no question"),
+    ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": "add"}]}, "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("row", "said"), BAD)
+def test_a_record_of_another_form_that_cannot_be_used_is_left_out(tmp_path: Path, row: Any, said: str) -> None:
+    good = HELLO if "messages" in row else None
+    rest = {"messages": [USER, good]} if good else {"instruction": "Hi", "output": "Hello"}
+    if "chosen" in row:
+        rest = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
+    if "conversations" in row:
+        rest = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
+    dataset = read(tmp_path / "data.jsonl", lines(rest, row))
+    assert len(dataset.records) == 1
+    assert "1 record was left out (line 2)" in dataset.warnings[0]
+    assert said in dataset.warnings[0]
+
+
+def test_columns_with_words_that_are_not_used_are_named_once(tmp_path: Path) -> None:
+    row = {"instruction": "Hi", "output": "Hello", "id": "x1", "score": 3, "rationale": "because of it", "tags": ["a"]}
+    warnings = read(tmp_path / "data.jsonl", lines(row, row)).warnings
+    assert len(warnings) == 1
+    assert "'rationale'" in warnings[0]
+    assert "'tags'" in warnings[0]
+    assert "'id'" not in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("open.json", '[{"text": "a"}, {"text": "b"}', "not closed"),
+        ("after.json", '[{"text": "a"}] {"text": "b"}', "follows"),
+        ("broken.json", '[{"text": "a"}, {"text" "b"}]', "record 2"),
+        ("deep.json", "[" * 200_000, "record 1"),
+        ("quote.csv", 'text\na\n"b\n' + "c\n" * 50, "line 3 opens a quote"),
+        ("huge.csv", 'text\n"' + ("a" * 2**16 + "\n") * 2**8, "longer than"),
+        ("none.csv", "a,b\n1,2\n", "'a', 'b'"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_place(tmp_path: Path, name: str, content: str, said: str) -> None:
+    with pytest.raises(DatasetInvalidError, match=said):
+        read(tmp_path / name, content)
+
+
+def test_a_row_with_other_cells_than_the_header_is_left_out_and_lists_are_read_in_cells(tmp_path: Path) -> None:
+    text = 'context,choices,label\nSky,"[""blue"", ""red""]",1\nSea,"[""blue"", ""red""]",0,9\n'
+    dataset = read(tmp_path / "data.csv", text)
+    assert dataset.records == (ChoicesRecord("Sky", ("blue", "red"), 1),)
+    assert "line 3" in dataset.warnings[0]
+    assert "4 cells" in dataset.warnings[0]
+
+
+_LETTERS = st.text("ab .\n!?。д", max_size=400)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=_LETTERS, most=st.integers(1, 60))
+def test_passages_lose_nothing_and_keep_their_length(text: str, most: int) -> None:
+    for parts in (list(passages(text, most)), paragraphs(text, most)):
+        assert running_text(parts) == text
+        assert all(len(part.text) + len(part.end) <= max(most, 1) or "\n\n" in part.end for part in parts)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text("ab \n\r,", max_size=300))
+def test_a_text_file_is_read_as_its_paragraphs_whatever_is_in_it(tmp_path: Path, text: str) -> None:
+    if not text.strip():
+        return
+    records = read(tmp_path / "data.txt", text).records
+    unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert "".join(running_text(records).split()) == "".join(unified.split())
+    assert all(isinstance(record, TextRecord) and record.text.strip() == record.text for record in records)
+
+
+def long_documents() -> Iterator[tuple[str, str]]:
+    """One text each: without paragraphs, without lines, without spaces, without sentences."""
+    yield "english", " ".join(f"Sentence {index} says so." for index in range(3000))
+    yield "russian", " ".join(f"Предложение номер {index}." for index in range(3000))
+    yield "chinese", "".join(f"第{index}句话说完了。" for index in range(3000))
+    yield "letters", "".join(chr(0x4E00 + index * index % 19_997) for index in range(20_000))
+    yield "lines", "\n".join(f"line {index}" for index in range(3000))
+
+
+@pytest.mark.parametrize(("name", "text"), list(long_documents()))
+@pytest.mark.parametrize("form", ["txt", "jsonl", "jsonl with others"])
+def test_one_long_document_is_divided_without_loss(tmp_path: Path, name: str, text: str, form: str) -> None:
+    others = [f"Little document {index}." for index in range(25)] if form == "jsonl with others" else []
+    content = text if form == "txt" else lines({"text": text}, *({"text": other} for other in others))
+    dataset = read(tmp_path / f"{name}.{form.split()[0]}", content)
+    split = split_records(dataset, seed=0, share=0.1)
+    sizes = [len(running_text(side)) for side in (split.train, split.held_out)]
+    assert 0.05 < sizes[1] / sum(sizes) < 0.16
+    letters = sorted("".join(running_text([*split.train, *split.held_out]).split()))
+    assert letters == sorted("".join([*text.split(), *"".join(others).split()]))
+    assert "\n\n" not in running_text(split.held_out).strip() or others
