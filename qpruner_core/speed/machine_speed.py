@@ -82,6 +82,7 @@ class MachineSpeed(StrictModel):
 
     key: str
     machine: str
+    gpu: bool
     layers: tuple[LayerCost, ...] = Field(min_length=1)
     quantized: dict[Kernel, QuantizedCost]
     logits: LogitCost
@@ -100,6 +101,11 @@ class MachineSpeed(StrictModel):
             call=_between([(size, cost.call) for size, cost in measured], weights),
             per_token=_between([(size, cost.per_token) for size, cost in measured], weights),
         )
+
+
+def fit_products(inputs: float, outputs: float, precisions_below_16: int) -> float:
+    """Multiply-adds in float32 of fitting a module with error feedback, its inputs' moments factorised."""
+    return inputs**3 + 1.1 * precisions_below_16 * outputs * inputs**2
 
 
 def _between(points: Sequence[tuple[float, float]], size: float) -> float:

@@ -50,6 +50,7 @@ def measure_machine(products: str = "bfloat16") -> MachineSpeed:
         return MachineSpeed(
             key=identity_key(identity),
             machine=_described(identity),
+            gpu=device.type == "cuda",
             layers=layers,
             quantized=parts.measure_quantized(device, dtype),
             logits=parts.measure_logits(device),

@@ -27,7 +27,7 @@ from qpruner_core.score.divergence import Reference
 from qpruner_core.score.information import ESTIMATORS
 from qpruner_core.score.scores import Scores
 from qpruner_core.speed.layers import small_llama
-from qpruner_core.speed.machine_speed import FileCost, FitCost, Kernel, LogitCost, QuantizedCost
+from qpruner_core.speed.machine_speed import FileCost, FitCost, Kernel, LogitCost, QuantizedCost, fit_products
 from qpruner_core.speed.timing import seconds_of
 from qpruner_core.stage_store import file_sha256
 
@@ -36,11 +36,6 @@ _PRODUCT = 384
 _FIT_SHAPES = ((32, 32), (256, 64), (256, 512))
 """Inputs and outputs of the modules that are fitted."""
 _BITS = (4, 8)
-
-
-def fit_products(inputs: float, outputs: float, precisions_below_16: int) -> float:
-    """Multiply-adds in float32 of fitting a module with error feedback, its inputs' moments factorised."""
-    return inputs**3 + 1.1 * precisions_below_16 * outputs * inputs**2
 
 
 def measure_product(device: torch.device) -> float:
