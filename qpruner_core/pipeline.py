@@ -35,6 +35,7 @@ from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import (
     STAGE_FILE,
@@ -44,6 +45,7 @@ from qpruner_core.stage_store import (
     disk_full_as_error,
     list_files,
 )
+from qpruner_core.stage_times import DataAmounts
 
 REPORT = "report.json"
 PIPELINE: tuple[tuple[StageName, Callable[[StageContext, Path], dict[str, Any]]], ...] = (
@@ -95,6 +97,7 @@ def compress(
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(work_dir or output.with_name(output.name + ".work"), find_stage)
+    on_event = RunTimes(config, plan, DataAmounts.of(data()), policy, store, on_event)
     warnings = list(data().warnings)
     records: dict[StageName, StageRecord] = {}
     key = _base_key(config, source, plan, data().digest)

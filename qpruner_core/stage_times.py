@@ -12,7 +12,7 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
 from qpruner_core.models.families import Family
 from qpruner_core.score.config import Information
-from qpruner_core.speed.machine_speed import Kernel, MachineSpeed
+from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import SpeedRecord
 
@@ -135,7 +135,9 @@ class _Work:
         if self._ratio == 0 and settings.ratio_choice == "smallest":
             return ends
         steps = settings.steps if settings.layout != "depth" else 1
-        influence = model.passes("forward", count, length) if settings.remove_layers or settings.layout == "depth" else 0
+        influence = (
+            model.passes("forward", count, length) if settings.remove_layers or settings.layout == "depth" else 0
+        )
         compensation = self._compensation(count) if settings.layout != "depth" else 0.0
         importance = self._importance(count) if settings.layout != "depth" else 0.0
         once = influence + steps * (importance + compensation)
@@ -197,7 +199,7 @@ class _Work:
         seconds += 2 * model.load + model.encode() + model.write / 4
         seconds += self._measured(model, ["nf4"], settings.generated_tokens)
         for _ in ("mixed", "final"):
-            seconds += model.load + model.adapt
+            seconds += 2 * model.load + model.adapt
             seconds += self._measured(model, mixed, settings.generated_tokens, adapted=True)
         if "merged_quantized" in self._config.export.formats:
             count = self._sequences(self._data_sequences)
@@ -254,7 +256,9 @@ class _Work:
         outputs = model.modules * self._speed.quantized["int8"].call  # what a hook takes beside its arithmetic
         samples = settings.fisher_samples * count
         products = samples * model.layers * self._lowered * outputs
-        backward = model.passes("backward", samples, length) + 2 * model.logits(samples * length, self._speed.logits.loss)
+        backward = model.passes("backward", samples, length) + 2 * model.logits(
+            samples * length, self._speed.logits.loss
+        )
         return effects + products + backward
 
     def _alone(self, count: float) -> float:
@@ -310,9 +314,9 @@ class _Work:
 
     def _measured(self, model: ModelCost, kernels: list[Kernel], generated: int, *, adapted: bool = False) -> float:
         """Perplexity, choices and speed of generation of a model whose modules are of these ``kernels``, alike many."""
-        kind = "adapted" if adapted else "forward"
+        kind: Pass = "adapted" if adapted else "forward"
         data, generated = self._data, generated + 2
-        seconds = model.passes(kind, data.held_out, data.length)
+        seconds = self._speed.collect + model.passes(kind, data.held_out, data.length)
         seconds += model.logits(data.held_out * data.length, self._speed.logits.loss)
         scored = data.choices * _CHOICES
         seconds += model.passes(kind, scored, _CHOICE_TOKENS) + model.head(scored * _CHOICE_TOKENS)

@@ -77,7 +77,7 @@ class MachineSpeed(StrictModel):
     ``key`` digests what the figures depend on. ``layers``: by rising weights. ``product``: seconds of one multiply-add
     of a large float32 product. ``token``: of generating one token, beside its layers. ``cluster`` and
     ``cluster_value``: of a layer's mutual information, and of each of its values. ``proposal``: of the search, for 12
-    groups.
+    groups. ``collect``: of a collection of garbage, which follows each model.
     """
 
     key: str
@@ -93,6 +93,7 @@ class MachineSpeed(StrictModel):
     cluster: Seconds = Field(ge=0)
     cluster_value: Seconds = Field(ge=0)
     proposal: Seconds = Field(ge=0)
+    collect: Seconds = Field(ge=0)
 
     def layer(self, kind: Pass, weights: float) -> PassCost:
         """What ``kind`` takes in a layer of ``weights``, between the layers that were measured."""

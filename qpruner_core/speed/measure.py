@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import platform
@@ -13,6 +14,7 @@ from qpruner_core.resources import best_device
 from qpruner_core.speed import parts
 from qpruner_core.speed.layers import measure_layers
 from qpruner_core.speed.machine_speed import MachineSpeed
+from qpruner_core.speed.timing import seconds_of
 
 _REVISION = 1
 """Of what is measured and how: figures of another revision are not comparable."""
@@ -61,6 +63,7 @@ def measure_machine(products: str = "bfloat16") -> MachineSpeed:
             cluster=cluster,
             cluster_value=cluster_value,
             proposal=parts.measure_proposal(),
+            collect=seconds_of(gc.collect, torch.device("cpu")),
         )
 
 

@@ -150,7 +150,7 @@ def measure_token(device: torch.device, dtype: torch.dtype, layer: float) -> flo
     ids = torch.zeros(1, 4, dtype=torch.long, device=device)
     settings = {"do_sample": False, "attention_mask": torch.ones_like(ids), "pad_token_id": 0}
     taken = seconds_of(
-        lambda: model.generate(ids, max_new_tokens=count, min_new_tokens=count, **settings),  # type: ignore[operator]
+        lambda: model.generate(ids, max_new_tokens=count, min_new_tokens=count, **settings),
         device,
     )
     return max(taken / count - 2 * layer, 0.0)

@@ -36,7 +36,7 @@ class SpeedRecord(StrictModel):
     """A machine's speed, and the latest stages that ran on it, the newest last."""
 
     speed: MachineSpeed
-    observations: dict[StageName, tuple[Observation, ...]] = {}
+    observations: dict[StageName, tuple[Observation, ...]] = Field(default_factory=dict)
 
     def correction(self, stage: StageName, expected: float) -> float:
         """What the ``expected`` seconds of ``stage`` are to be multiplied with: the median of measured over expected in
