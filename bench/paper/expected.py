@@ -22,12 +22,14 @@ _WITHOUT_COMPUTING = 15.0
 
 
 def expected_duration(run: PaperRun) -> float:
-    """Seconds of what is still to be measured, good to a factor of about two."""
+    """Seconds of what is still to be measured, good to a factor of about two; 0 if this machine cannot be measured."""
     amounts = run.amounts
     setup = run.setup(amounts.learning_rates[0])
     dense = read_config(run.source.directory / CONFIG_FILE)
     family = find_family(dense.model_type)
     record = record_of_this_machine(SourcePolicy())
+    if record is None:
+        return 0.0
     model, tokens = ModelCost.of(dense, family, record.speed), _evaluated_tokens(run.evaluation)
     evaluating = model.passes("forward", tokens / _WINDOW, _WINDOW) + model.head(tokens) + _WITHOUT_COMPUTING
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.machine_speed import MachineSpeed
 from qpruner_core.strict import StrictModel
 
+PRODUCTS = "bfloat16"
+"""The type that matrix products are computed in."""
+_LOG = logging.getLogger(__name__)
 _KEPT = 20
 """Observations of a stage that are kept."""
 _COUNTED = 5
@@ -79,21 +83,22 @@ def store_record(cache_dir: Path, record: SpeedRecord) -> None:
             Path(partial).unlink(missing_ok=True)
 
 
-def record_of_this_machine(policy: SourcePolicy) -> SpeedRecord:
+def record_of_this_machine(policy: SourcePolicy) -> SpeedRecord | None:
     """What is known of this machine, with the threads that this process uses; measured, in a few seconds, and kept in
-    the cache directory where nothing is known yet."""
+    the cache directory where nothing is known yet. ``None`` where it cannot be measured, which is logged."""
     from qpruner_core.speed.measure import identity_key, machine_identity, measure_machine
 
     key = identity_key(machine_identity(PRODUCTS))
     record = stored_record(policy.cache_dir, key)
-    if record is None:
+    if record is not None:
+        return record
+    try:
         record = SpeedRecord(speed=measure_machine(PRODUCTS))
-        store_record(policy.cache_dir, record)
+    except Exception:  # noqa: BLE001 - a run whose time is not known is as good
+        _LOG.warning("The speed of this machine cannot be measured", exc_info=True)
+        return None
+    store_record(policy.cache_dir, record)
     return record
-
-
-PRODUCTS = "bfloat16"
-"""The type that matrix products are computed in."""
 
 
 def _path(cache_dir: Path, key: str) -> Path:

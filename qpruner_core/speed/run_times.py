@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import Event, EventCallback, MachineSpeedKnown, StageFinished, StageName, TimesExpected
 from qpruner_core.source_policy import SourcePolicy
-from qpruner_core.speed.record import Observation, SpeedRecord, record_of_this_machine, store_record, stored_record
+from qpruner_core.speed.record import Observation, record_of_this_machine, store_record, stored_record
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import StageStore
 from qpruner_core.stage_times import DataAmounts, expected_seconds
-
-_LOG = logging.getLogger(__name__)
 
 
 class RunTimes:
@@ -30,7 +26,7 @@ class RunTimes:
         self._on_event = on_event
         self._counts = not store.root.is_dir() or not any(store.root.iterdir())
         self._alone: dict[StageName, float] = {}
-        self._record = _record(policy)
+        self._record = record_of_this_machine(policy)
         if self._record is None:
             return
         work = (config, plan.dense_config, plan.family, self._record)
@@ -53,11 +49,3 @@ class RunTimes:
         self._record = (stored or self._record).observed({stage: observation})
         store_record(self._policy.cache_dir, self._record)
         self._on_event(MachineSpeedKnown(record=self._record.model_dump(mode="json")))
-
-
-def _record(policy: SourcePolicy) -> SpeedRecord | None:
-    try:
-        return record_of_this_machine(policy)
-    except Exception:  # noqa: BLE001 - a run that cannot say how long it will take is as good
-        _LOG.warning("The speed of this machine cannot be measured", exc_info=True)
-        return None
