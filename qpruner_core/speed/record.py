@@ -83,17 +83,20 @@ def store_record(cache_dir: Path, record: SpeedRecord) -> None:
             Path(partial).unlink(missing_ok=True)
 
 
-def record_of_this_machine(policy: SourcePolicy) -> SpeedRecord | None:
-    """What is known of this machine, with the threads that this process uses; measured, in a few seconds, and kept in
-    the cache directory where nothing is known yet. ``None`` where it cannot be measured, which is logged."""
-    from qpruner_core.speed.measure import identity_key, machine_identity, measure_machine
+def record_of_this_machine(policy: SourcePolicy, products: str = PRODUCTS) -> SpeedRecord | None:
+    """What is known of this machine, with the threads that this process uses and matrix products computed in
+    ``products`` (a torch dtype). Where nothing is known yet it is measured, in a few seconds, and kept in the cache
+    directory. ``None`` where it cannot be measured, which is logged."""
+    from qpruner_core.speed.machine import identity_key, machine_identity
 
-    key = identity_key(machine_identity(PRODUCTS))
+    key = identity_key(machine_identity(products))
     record = stored_record(policy.cache_dir, key)
     if record is not None:
         return record
     try:
-        record = SpeedRecord(speed=measure_machine(PRODUCTS))
+        from qpruner_core.speed.measure import measure_machine  # and all stages with it
+
+        record = SpeedRecord(speed=measure_machine(products))
     except Exception:  # noqa: BLE001 - a run whose time is not known is as good
         _LOG.warning("The speed of this machine cannot be measured", exc_info=True)
         return None

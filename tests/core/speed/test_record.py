@@ -7,6 +7,7 @@ import torch
 
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed import measure
+from qpruner_core.speed.machine import identity_key, machine_identity
 from qpruner_core.speed.machine_speed import MachineSpeed
 from qpruner_core.speed.record import (
     PRODUCTS,
@@ -76,7 +77,7 @@ def measured() -> tuple[MachineSpeed, bool]:
 def test_measuring_a_machine_gives_figures_that_grow_with_the_work(measured: tuple[MachineSpeed, bool]) -> None:
     speed, left_alone = measured
     assert left_alone
-    assert speed.key == measure.identity_key(measure.machine_identity(PRODUCTS))
+    assert speed.key == identity_key(machine_identity(PRODUCTS))
     small, large = speed.layers[0], speed.layers[-1]
     assert small.weights < large.weights
     for kind, cost in large.passes.items():
@@ -94,9 +95,9 @@ def test_a_machine_is_measured_once_for_each_type_of_products_and_number_of_thre
     policy = SourcePolicy(cache_dir=tmp_path)
     assert record_of_this_machine(policy) == record_of_this_machine(policy) == SpeedRecord(speed=measured[0])
     assert calls == [PRODUCTS]
-    identities = [measure.machine_identity(products) for products in ("bfloat16", "float32")]
+    identities = [machine_identity(products) for products in ("bfloat16", "float32")]
     identities.append(identities[0] | {"threads": 99})
-    assert len(set(map(measure.identity_key, identities))) == 3
+    assert len(set(map(identity_key, identities))) == 3
 
 
 def test_a_machine_that_cannot_be_measured_has_no_times(
