@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -44,13 +45,14 @@ class SpeedRecord(StrictModel):
 
     def correction(self, stage: StageName, expected: float) -> float:
         """What the ``expected`` seconds of ``stage`` are to be multiplied with: the median of measured over expected in
-        the latest stages of about that length; 1 where there were none."""
+        the latest stages of about that length, by its logarithm. One that took just as long as expected counts with
+        them, so that a single run on a busy machine says half of what several alike do."""
         alike = [
-            observed.measured / observed.expected
+            math.log(observed.measured / observed.expected)
             for observed in self.observations.get(stage, ())
             if 1 / _ALIKE <= observed.expected / max(expected, 1e-9) <= _ALIKE
         ]
-        factor = median(alike[-_COUNTED:]) if alike else 1.0
+        factor = math.exp(median([0.0, *alike[-_COUNTED:]]))
         return min(max(factor, 1 / _LARGEST_CORRECTION), _LARGEST_CORRECTION)
 
     def observed(self, found: Mapping[StageName, Observation]) -> SpeedRecord:
