@@ -35,6 +35,7 @@ from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import (
@@ -45,7 +46,6 @@ from qpruner_core.stage_store import (
     disk_full_as_error,
     list_files,
 )
-from qpruner_core.stage_times import DataAmounts
 
 REPORT = "report.json"
 PIPELINE: tuple[tuple[StageName, Callable[[StageContext, Path], dict[str, Any]]], ...] = (

@@ -27,9 +27,10 @@ from qpruner_core.prune.layouts import (
 from qpruner_core.report import BytesByPart, Estimate
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import SpeedRecord, record_of_this_machine
 from qpruner_core.stage import RunPlan
-from qpruner_core.stage_times import DataAmounts, expected_seconds
+from qpruner_core.stage_times import expected_seconds
 
 LARGEST_FOUND_RATIO = 0.5
 """The most that is pruned without being asked for by name: beyond it little of the model is left."""

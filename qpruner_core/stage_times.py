@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 from transformers import PretrainedConfig
 
@@ -12,15 +10,11 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
 from qpruner_core.models.families import Family
 from qpruner_core.score.config import Information
+from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import SpeedRecord
 
-if TYPE_CHECKING:
-    from qpruner_core.data import PreparedData
-
-_BYTES_OF_A_TOKEN = 4
-_HELD_OUT = 0.1
 _VALIDATION_SHARE = 0.1
 _SHARE_OF_PASS = 0.5
 """Of the layers that run when one group has changed: those before it are known."""
@@ -34,47 +28,6 @@ _CHOICE_TOKENS = 64
 _CHOICES = 4
 _ESTIMATORS: dict[Information, float] = {"kmeans": 1.0, "knn": 1.0, "gaussian": 4.0}
 """How long each estimator of mutual information takes, kmeans being 1."""
-
-
-@dataclass(frozen=True)
-class DataAmounts:
-    """How much of the data the stages run on: sequences of ``length`` tokens to calibrate on and held out, training
-    examples of ``example`` tokens on average, and choices to score."""
-
-    length: int
-    calibration: float
-    held_out: float
-    examples: float
-    example: float
-    choices: int = 0
-
-    @classmethod
-    def of(cls, data: PreparedData) -> Self:
-        """The amounts of data that has been read."""
-        tokens = sum(len(example.input_ids) for example in data.train)
-        return cls(
-            length=data.held_out.shape[1],
-            calibration=len(data.calibration),
-            held_out=len(data.held_out),
-            examples=len(data.train),
-            example=tokens / len(data.train),
-            choices=len(data.choices),
-        )
-
-    @classmethod
-    def asked(cls, config: CompressionConfig, dataset_bytes: int | None) -> Self:
-        """What the settings ask for, as far as a dataset of so many bytes probably gives it (``None``: enough)."""
-        length = config.sequence_length
-        sequences = float("inf") if dataset_bytes is None else dataset_bytes / _BYTES_OF_A_TOKEN / length
-        stages = (config.prune, config.score, config.allocate)
-        most = max(stage.calibration_sequences for stage in stages)
-        return cls(
-            length=length,
-            calibration=max(min(most, sequences * (1 - _HELD_OUT)), 1),
-            held_out=max(min(config.evaluate.max_tokens // length, sequences * _HELD_OUT), 1),
-            examples=sequences * (1 - _HELD_OUT),
-            example=length,
-        )
 
 
 def expected_seconds(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import Event, EventCallback, MachineSpeedKnown, StageFinished, StageName, TimesExpected
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import Observation, record_of_this_machine, store_record, stored_record
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import StageStore
-from qpruner_core.stage_times import DataAmounts, expected_seconds
+from qpruner_core.stage_times import expected_seconds
 
 
 class RunTimes:

@@ -7,8 +7,9 @@ import pytest
 from qpruner_core import parse_config
 from qpruner_core.events import STAGES, StageName
 from qpruner_core.models.families import find_family
+from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import Observation, SpeedRecord
-from qpruner_core.stage_times import DataAmounts, expected_seconds
+from qpruner_core.stage_times import expected_seconds
 from tests.core.small_models import small_config
 from tests.made_up_speed import made_up_speed
 
