@@ -20,6 +20,8 @@ _SHARE_OF_PASS = 0.5
 """Of the layers that run when one group has changed: those before it are known."""
 _SHARE_OF_TRIAL = 0.7
 """Of the sequences that a trial may take where hopeless ones end early."""
+_ENCODINGS = 1.3
+"""Times that a weight is rounded while the error of its output is measured on a window, decoding counted with it."""
 _GROUPS_OF_PROPOSAL = 12
 _RATIOS_TRIED = 4
 _START_OF_WORKER = 6.0
@@ -118,6 +120,9 @@ class _Work:
         ready = model.load + self._bank()
         if settings.objective == "recovered":
             ready += model.adapt
+        else:
+            count, length = self._sequences(settings.calibration_sequences), self._data.length
+            ready += model.passes("forward", count, length) + model.logits(count * length, self._speed.logits.loss)
         measuring = trials * self._trial()
         if settings.workers > 1:
             measuring = measuring / settings.workers + _START_OF_WORKER + ready
@@ -128,7 +133,7 @@ class _Work:
         model, length = self._pruned, self._data.length
         windows = min(self._data.held_out, 2)
         products = 3 * windows * length * model.layers * model.weights * self._speed.product
-        errors = model.passes("forward", windows, length) + products + windows * 3 * model.encode()
+        errors = model.passes("forward", windows, length) + products + windows * _ENCODINGS * model.encode()
         return model.load + model.values(1) + errors + model.write / 2
 
     def finetune(self) -> float:

@@ -17,7 +17,7 @@ from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass, fit_pro
 _MEASURED_TOKENS = 128
 _MEASURED_ROOT = 0.6
 """Share of the products of second moments that are computed: the rest is mirrored."""
-_PASSES_OF_DECODING = 4
+_PASSES_OF_DECODING = 10
 """Passes over a weight's values that make it from what is stored, each as long as one over logits."""
 
 
