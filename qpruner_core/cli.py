@@ -20,7 +20,7 @@ from rich.table import Table
 from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
-from qpruner_core.sizes import format_bytes, parse_bytes
+from qpruner_core.sizes import format_bytes, format_seconds, parse_bytes
 from qpruner_core.terminal import Progress, is_live
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def estimate(
             _out.print_json(result.model_dump_json())
         else:
             _out.print(_estimate_table(result))
+            _out.print(result.notes[-1], style="dim")
     if not result.feasible:
         raise typer.Exit(2)
 
@@ -290,6 +291,9 @@ def _estimate_table(result: Estimate) -> Table:
     table.add_row("memory budget", f"{result.memory_budget:,}")
     table.add_row("smallest feasible budget", f"{result.smallest_feasible_bytes:,}")
     table.add_row("dense model, 16 bit", f"{result.dense_bytes:,}")
+    if result.stage_seconds:
+        table.add_section()
+        table.add_row("expected time", format_seconds(sum(result.stage_seconds.values())))
     return table
 
 

@@ -31,6 +31,21 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class TimesExpected(_Event):
+    """Told before the first stage: the ``seconds`` that each stage is expected to take on this machine."""
+
+    type: Literal["times_expected"] = "times_expected"
+    seconds: dict[StageName, float]
+
+
+class MachineSpeedKnown(_Event):
+    """What is known of the speed of this machine: a :class:`qpruner_core.speed.record.SpeedRecord`. Told before the
+    first stage, and again when a stage has added to it."""
+
+    type: Literal["machine_speed_known"] = "machine_speed_known"
+    record: dict[str, Any]
+
+
 class StageStarted(_Event):
     """A stage begins. ``expected_seconds``: what it was estimated to take on this machine before the run;
     ``expected_later_seconds``: what all stages behind it were."""
@@ -96,7 +111,14 @@ class RunWarning(_Event):
 
 
 Event = Annotated[
-    StageStarted | StageProgress | StageFinished | TrialRecorded | MetricRecorded | RunWarning,
+    TimesExpected
+    | MachineSpeedKnown
+    | StageStarted
+    | StageProgress
+    | StageFinished
+    | TrialRecorded
+    | MetricRecorded
+    | RunWarning,
     Field(discriminator="type"),
 ]
 EventCallback = Callable[[Event], None]

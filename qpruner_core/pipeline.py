@@ -23,6 +23,7 @@ from qpruner_core.events import (
     CancelToken,
     EventCallback,
     FileRecord,
+    RunWarning,
     StageFinished,
     StageName,
     StageStarted,
@@ -38,6 +39,8 @@ from qpruner_core.report import CompressionReport
 from qpruner_core.resources import best_device
 from qpruner_core.run_paths import check_run_paths
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.data_amounts import DataAmounts
+from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import (
     STAGE_FILE,
@@ -47,7 +50,6 @@ from qpruner_core.stage_store import (
     disk_full_as_error,
     list_files,
 )
-from qpruner_core.stage_times import expected_seconds
 from qpruner_core.versions import recorded_versions
 
 StageRun = Callable[[StageContext, Path], dict[str, Any]]
@@ -105,18 +107,20 @@ def compress(
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(paths.work, find_stage)
+    times = RunTimes(config, plan, DataAmounts.of(data()), policy, store, on_event)
     warnings = list(data().warnings)
+    for warning in warnings:
+        on_event(RunWarning(message=warning))
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
-    expected, _ = expected_seconds(config, plan.dense_config, plan.family)
     key = _base_key(config, source, plan, data().digest, compute)
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
             key = _stage_key(key, stage, config)
             context = StageContext(
-                stage, config, source, dataset.sha256, plan, data, store, on_event, cancel, compute, warnings
+                stage, config, source, dataset.sha256, plan, data, store, times, cancel, compute, warnings
             )
-            records[stage] = _run_stage(context, key, expected)
+            records[stage] = _run_stage(context, key, times.expected)
     return _finish(paths.output, context, records)
 
 
@@ -168,6 +172,8 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
 
 
 def _started(stage: StageName, expected: Mapping[StageName, float]) -> StageStarted:
+    if not expected:  # the machine's speed could not be measured
+        return StageStarted(stage=stage)
     later = sum(expected[name] for name in STAGES[STAGES.index(stage) + 1 :])
     return StageStarted(stage=stage, expected_seconds=expected[stage], expected_later_seconds=later)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
 from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
+from qpruner_core.events import StageName
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, find_family
 from qpruner_core.models.positions import refuse_beyond_positions
@@ -26,6 +29,8 @@ from qpruner_core.prune.layouts import (
 from qpruner_core.report import BytesByPart, Estimate
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.data_amounts import DataAmounts
+from qpruner_core.speed.record import SpeedRecord, record_of_this_machine
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_times import expected_seconds
 from qpruner_core.workload import refuse_too_much_work
@@ -36,6 +41,10 @@ _LARGEST_RATIO = 0.9
 """The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
 _STAND_IN = "What is removed from which layer depends on the dataset; the bytes are those of an even spread."
+
+_NO_TIMES = "stage_seconds is empty: no machine has measured its speed yet; the first run there does so."
+SpeedSource = Callable[[SourcePolicy, ComputeDtype], SpeedRecord | None]
+"""Where the speed comes from that times are worked out from; ``None``: it is not known."""
 
 _MEASURED_RATIO = (
     "prune_ratio is the smallest that meets the budget; the run measures it and larger ones, and takes the best."
@@ -156,25 +165,33 @@ def _remedy(planner: Planner, smallest: int) -> str:
     return f"{ways.capitalize()}."
 
 
-def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:
+def estimate(
+    config: CompressionConfig,
+    *,
+    policy: SourcePolicy | None = None,
+    check_dataset: bool = True,
+    speed: SpeedSource = record_of_this_machine,
+) -> Estimate:
     """What :func:`qpruner_core.compress` would do, without doing it; an infeasible budget is an answer, not an error.
 
     Raises the same errors for a model or dataset that cannot be used. ``check_dataset=False`` skips the dataset.
+    ``speed``: of the machine that the times are of; by default this one, which is measured once, in a few seconds.
     """
     policy = policy or SourcePolicy()
     description = inspect_model(config.model, policy)
+    text_bytes = None
     dataset_warnings: tuple[str, ...] = ()
     if check_dataset:
         dataset = inspect_dataset(config.dataset, policy)
-        refuse_too_few_bytes(dataset.text_bytes, config.sequence_length)
-        dataset_warnings = dataset.warnings
+        text_bytes, dataset_warnings = dataset.text_bytes, dataset.warnings
+        refuse_too_few_bytes(text_bytes, config.sequence_length)
     planner = Planner(config, description.config, find_family(description.config.model_type))
     _refuse_what_the_model_cannot(planner)
     smallest = planner.smallest(planner.largest_ratio())
     feasible = smallest.total <= config.memory_budget
     ratio = planner.find_ratio() if feasible else planner.largest_ratio()
     parts = planner.smallest(ratio)
-    seconds, note = expected_seconds(config, planner.dense, planner.family)
+    seconds, note = _times(planner, ratio, text_bytes, speed(policy, config.compute_dtype))
     return Estimate(
         feasible=feasible,
         memory_budget=config.memory_budget,
@@ -194,9 +211,21 @@ def estimate(config: CompressionConfig, *, policy: SourcePolicy | None = None, c
     )
 
 
+def _times(
+    planner: Planner, ratio: float, text_bytes: int | None, record: SpeedRecord | None
+) -> tuple[dict[StageName, float], str]:
+    """Expected seconds of each stage, and what they rest on, in a sentence."""
+    if record is None:
+        return {}, _NO_TIMES
+    data = DataAmounts.asked(planner.config, text_bytes)
+    seconds = expected_seconds(planner.config, planner.dense, planner.family, record, ratio=ratio, data=data)
+    learned = ", corrected by the stages that ran there before" if record.observations else ""
+    return seconds, f"stage_seconds rests on speeds measured on {record.speed.machine}{learned}."
+
+
 def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:
-    """As :func:`estimate`, but an infeasible budget raises :class:`BudgetInfeasibleError`."""
-    result = estimate(config, policy=policy, check_dataset=check_dataset)
+    """As :func:`estimate`, without times; but an infeasible budget raises :class:`BudgetInfeasibleError`."""
+    result = estimate(config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: None)
     if not result.feasible:
         make_plan(config, inspect_model(config.model, policy or SourcePolicy()).config)
     return result

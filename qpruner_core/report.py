@@ -90,7 +90,11 @@ class BytesByPart(StrictModel):
 
 
 class Estimate(StrictModel):
-    """What a run would do, worked out from shapes alone."""
+    """What a run would do, worked out from shapes alone.
+
+    ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is not known; ``notes``:
+    what they and the bytes rest on.
+    """
 
     feasible: bool
     memory_budget: int

@@ -91,6 +91,18 @@ def format_bytes(count: int | float) -> str:
     return f"{size:.2f} TB"
 
 
+def format_seconds(seconds: float) -> str:
+    """``3725.0`` as ``"1 h 2 min"``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def _validate(value: object) -> int:
     try:
         return parse_bytes(value)  # type: ignore[arg-type]

@@ -1,91 +1,285 @@
-"""Expected seconds of each stage, from the work that it does and the speed of the machine that is asked."""
+"""Expected seconds of each stage, from the work that it does and the measured speed of a machine."""
 
 from __future__ import annotations
 
-import time
-from functools import lru_cache
+from collections.abc import Callable
 
-import torch
 from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
-from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.models.families import Family
-from qpruner_core.prune.blocks import Blocks
-from qpruner_core.resources import best_device
-from qpruner_core.score.config import ScoreConfig
+from qpruner_core.score.config import Information
+from qpruner_core.speed.data_amounts import DataAmounts
+from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
+from qpruner_core.speed.model_cost import ModelCost
+from qpruner_core.speed.record import SpeedRecord
 
-EFFICIENCY = 0.5
-"""Share of a plain matrix product's speed that a small transformer reaches."""
-_SHARE_OF_TRIAL = 0.5
-"""Of the layers that a trial of many runs: those before the first changed one are known, hopeless trials end early."""
-_QUANTIZED_SLOWDOWN = 4.0
-"""How much slower the quantized modules are than 16-bit ones, on a CPU."""
-
-
-@lru_cache
-def matmul_flops() -> float:
-    """Floating-point operations a second of a bfloat16 matrix product on the device at hand, measured once."""
-    device = best_device()
-    matrix = torch.ones(1024, 1024, dtype=torch.bfloat16, device=device)
-    matrix @ matrix
-    started = time.perf_counter()
-    for _ in range(4):
-        result = matrix @ matrix
-    result[0, 0].item()  # waits for a GPU
-    return float(4 * 2 * 1024**3 / (time.perf_counter() - started))
+_VALIDATION_SHARE = 0.1
+_SHARE_OF_PASS = 0.5
+"""Of the layers that run when one group has changed: those before it are known."""
+_SHARE_OF_TRIAL = 0.7
+"""Of the sequences that a trial may take where hopeless ones end early."""
+_ENCODINGS = 1.3
+"""Times that a weight is rounded while the error of its output is measured on a window, decoding counted with it."""
+_GROUPS_OF_PROPOSAL = 12
+_RATIOS_TRIED = 4
+_START_OF_WORKER = 6.0
+"""Seconds until a process that measures trials has imported what it needs."""
+_CHOICE_TOKENS = 64
+_CHOICES = 4
+_ESTIMATORS: dict[Information, float] = {"kmeans": 1.0, "knn": 1.0, "gaussian": 4.0}
+"""How long each estimator of mutual information takes, kmeans being 1."""
 
 
 def expected_seconds(
-    config: CompressionConfig, dense: PretrainedConfig, family: Family
-) -> tuple[dict[StageName, float], str]:
-    """Seconds a stage, good to a factor of about three, and a sentence that says so."""
-    weights = Blocks.of(dense, family).total
-    weights += dense.vocab_size * dense.hidden_size
-    layers = dense.num_hidden_layers
-    length = config.sequence_length
-    forward = 2.0 * weights / (matmul_flops() * EFFICIENCY)  # seconds a token
-    lowered = sum(bits != 16 for bits in config.allocate.precisions)
-    read = weights * 2 / 5e8  # loading and writing, at half a gigabyte a second
-    quantized = 2 + ("merged_quantized" in config.export.formats)  # models that are measured on quantized modules
-    fitting = weights * 2e-7 * lowered  # of modules at every precision, for the score and all stages behind it
-    seconds: dict[StageName, float] = {
-        "prune": read + 3 * forward * config.prune.calibration_sequences * length,
-        "score": read + forward * _forwards_of_score(config.score, lowered, layers) * length + fitting,
-        "allocate": read + forward * _forwards_of_search(config) * length,
-        "quantize": read + weights * 2e-8 * (1 + config.quantize.loftq_iterations),
-        "finetune": 2 * read + forward * _forwards_of_recovery(config.finetune) * length,
-        "evaluate": (3 + quantized) * read
-        + (3 + quantized * _QUANTIZED_SLOWDOWN) * forward * config.evaluate.max_tokens,
-        "export": 2 * read,
+    config: CompressionConfig,
+    dense: PretrainedConfig,
+    family: Family,
+    record: SpeedRecord,
+    *,
+    ratio: float = 0.0,
+    data: DataAmounts | None = None,
+    corrected: bool = True,
+) -> dict[StageName, float]:
+    """Seconds of each stage on the machine of ``record``, whatever else it is busy with left out.
+
+    Args:
+        dense: config of the dense model, whose ``ratio`` of the layers' parameters will be pruned.
+        data: how much data there is; what the settings ask for, if not given.
+        corrected: by how long such stages took there before; else by the machine's speed alone.
+    """
+    work = _Work(config, ModelCost.of(dense, family, record.speed), ratio, data or DataAmounts.asked(config, None))
+    stages: dict[StageName, Callable[[], float]] = {
+        "prune": work.prune,
+        "score": work.score,
+        "allocate": work.allocate,
+        "quantize": work.quantize,
+        "finetune": work.finetune,
+        "evaluate": work.evaluate,
+        "export": work.export,
     }
-    note = "stage_seconds is worked out from the speed of the machine that answers, good to a factor of about three."
-    return {stage: round(value, 1) for stage, value in seconds.items()}, note
+    found = {stage: seconds() for stage, seconds in stages.items()}
+    if corrected:
+        found = {stage: seconds * record.correction(stage, seconds) for stage, seconds in found.items()}
+    return {stage: round(seconds, 2) for stage, seconds in found.items()}
 
 
-def _forwards_of_score(settings: ScoreConfig, lowered: int, layers: int) -> float:
-    """Sequences that scoring is expected to run through the model; a backward pass counts as two."""
-    of_each = 2 * lowered + 2 * settings.fisher_samples if settings.sensitivity == "fisher" else lowered * layers
-    return float(settings.calibration_sequences * (1 + of_each))
+class _Work:
+    """What each stage does, as seconds."""
 
+    def __init__(self, config: CompressionConfig, dense: ModelCost, ratio: float, data: DataAmounts) -> None:
+        self._config = config
+        self._dense = dense
+        self._pruned = dense.pruned(ratio)
+        self._ratio = ratio
+        self._data = data
+        self._speed: MachineSpeed = dense.speed
+        self._lowered = sum(bits != 16 for bits in config.allocate.precisions)
+        self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
-def _forwards_of_search(config: CompressionConfig) -> float:
-    """Sequences that the search is expected to run; to measure divergence, the 16-bit model runs on them once."""
-    settings = config.allocate
-    if settings.search in ("knapsack", "mutual_information", "uniform"):
-        return 2.0 * settings.calibration_sequences
-    if settings.objective == "divergence":
-        return settings.calibration_sequences * (1 + _SHARE_OF_TRIAL * settings.trials)
-    trained = 3 * settings.recovery_steps * config.finetune.batch_size * config.finetune.gradient_accumulation
-    return float(settings.trials * (trained + settings.calibration_sequences))
+    def _sequences(self, asked: int) -> float:
+        return min(asked, self._data.calibration)
 
+    # -- the stages
 
-def _forwards_of_recovery(settings: FinetuneConfig) -> float:
-    """Sequences that recovery is expected to run, each pass through a model counted; the dense one is taken to fit."""
-    if settings.steps == 0:
-        return 0.0
-    passes = 3 + (settings.loss != "cross_entropy") + settings.activation_checkpointing
-    trained = passes * settings.steps * settings.batch_size * settings.gradient_accumulation
-    evaluations = settings.steps // settings.evaluate_every + 2
-    return float(trained + evaluations * settings.validation_sequences)
+    def prune(self) -> float:
+        settings, model, length = self._config.prune, self._dense, self._data.length
+        count = self._sequences(settings.calibration_sequences)
+        ends = model.load + model.write
+        if self._ratio == 0 and settings.ratio_choice == "smallest":
+            return ends
+        steps = settings.steps if settings.layout != "depth" else 1
+        influence = (
+            model.passes("forward", count, length) if settings.remove_layers or settings.layout == "depth" else 0
+        )
+        compensation = self._compensation(count) if settings.layout != "depth" else 0.0
+        importance = self._importance(count) if settings.layout != "depth" else 0.0
+        once = influence + steps * (importance + compensation)
+        if settings.ratio is not None or settings.ratio_choice == "smallest":
+            return ends + once
+        text = self._sequences(self._config.score.calibration_sequences)
+        tried = model.load + compensation + self._lowered * model.encode() + self._alone(text)
+        return ends + once + _RATIOS_TRIED * tried
+
+    def score(self) -> float:
+        settings, model, length = self._config.score, self._pruned, self._data.length
+        count = self._sequences(settings.calibration_sequences)
+        positions = min(count * length, 4096)
+        by_layer = self._speed.cluster + positions * model.hidden * self._speed.cluster_value
+        information = model.passes("forward", count, length) + model.head(count * length)
+        information += model.layers * by_layer * _ESTIMATORS[settings.information]
+        return model.load + information + self._fitting() + self._bank() + self._sensitivity(count)
+
+    def allocate(self) -> float:
+        settings, model = self._config.allocate, self._pruned
+        alone = settings.search in ("knapsack", "mutual_information", "uniform")
+        trials = (1 if alone else settings.trials) + settings.front_points
+        asked = max(trials - 3 - settings.random_seeds, 0) if settings.search == "bayesian" else 0
+        proposals = asked * self._speed.proposal * (0.75 + self._groups / (4 * _GROUPS_OF_PROPOSAL))
+        ready = model.load + self._bank()
+        if settings.objective == "recovered":
+            ready += model.adapt
+        else:
+            count, length = self._sequences(settings.calibration_sequences), self._data.length
+            ready += model.passes("forward", count, length) + model.logits(count * length, self._speed.logits.loss)
+        measuring = trials * self._trial()
+        if settings.workers > 1:
+            measuring = measuring / settings.workers + _START_OF_WORKER + ready
+        finalists = settings.finalists * self._brief_recovery() if settings.finalists > 1 else 0.0
+        return ready + proposals + measuring + finalists
+
+    def quantize(self) -> float:
+        model, length = self._pruned, self._data.length
+        windows = min(self._data.held_out, 2)
+        products = 3 * windows * length * model.layers * model.weights * self._speed.product
+        errors = model.passes("forward", windows, length) + products + windows * _ENCODINGS * model.encode()
+        return model.load + model.values(1) + errors + model.write / 2
+
+    def finetune(self) -> float:
+        settings, model = self._config.finetune, self._pruned
+        ready = 1.5 * model.load + model.adapt
+        if settings.steps == 0:
+            return ready
+        if settings.loss != "cross_entropy":
+            ready += self._dense.load
+        kept_back = min(settings.validation_sequences, self._data.examples * _VALIDATION_SHARE)
+        evaluations = settings.steps // settings.evaluate_every + 1 if kept_back else 0
+        return ready + settings.steps * self._training_step() + evaluations * self._loss_of(kept_back, self._row)
+
+    def evaluate(self) -> float:
+        settings, model = self._config.evaluate, self._pruned
+        mixed: list[Kernel] = ["nf4"] if 4 in self._config.allocate.precisions else []
+        if 8 in self._config.allocate.precisions:
+            mixed.append("llm_int8" if self._config.quantize.int8 == "llm_int8" else "int8")
+        seconds = self._dense.load + self._measured(self._dense, [], settings.generated_tokens)
+        seconds += model.load + self._measured(model, [], settings.generated_tokens)
+        seconds += 2 * model.load + model.encode() + model.write / 4
+        seconds += self._measured(model, ["nf4"], settings.generated_tokens)
+        for _ in ("mixed", "final"):
+            seconds += 2 * model.load + model.adapt
+            seconds += self._measured(model, mixed, settings.generated_tokens, adapted=True)
+        if "merged_quantized" in self._config.export.formats:
+            count = self._sequences(self._data_sequences)
+            seconds += 2 * model.load + model.adapt + model.fit(1, count, self._data.length, self._config.quantize)
+            seconds += self._measured(model, mixed, settings.generated_tokens)
+        return seconds
+
+    def export(self) -> float:
+        model = self._pruned
+        merged = 1.5 * model.load + model.adapt + model.write if "merged" in self._config.export.formats else 0.0
+        return merged + model.stored * self._speed.files.read_byte
+
+    # -- what they share
+
+    @property
+    def _data_sequences(self) -> int:
+        stages = (self._config.prune, self._config.score, self._config.allocate)
+        return max(stage.calibration_sequences for stage in stages)
+
+    def _importance(self, count: float) -> float:
+        criterion, model, length = self._config.prune.criterion, self._dense, self._data.length
+        if criterion in ("magnitude", "random"):
+            return 0.0
+        if criterion in ("wanda", "flap"):
+            return model.passes("forward", count, length)
+        parts = 1.0
+        if criterion == "taylor_mixed":
+            sums = 8.0 * model.layers * model.weights
+            parts = max(sums / max(model.stored / 10, 256 * 2**20), 1.0)
+        head = 2 * model.logits(length, 3 * self._speed.logits.loss)
+        return parts * (model.passes("gradients", count, length) + count * head)
+
+    def _compensation(self, count: float) -> float:
+        kind, model, length = self._config.prune.compensation, self._dense, self._data.length
+        if kind == "none":
+            return 0.0
+        return model.refit(count, length) if kind == "refit" else model.passes("forward", count, length)
+
+    def _fitting(self) -> float:
+        """Fits for the score and all stages behind it."""
+        if not self._lowered:
+            return 0.0
+        count = self._sequences(self._data_sequences)
+        return self._pruned.fit(self._lowered, count, self._data.length, self._config.quantize)
+
+    def _bank(self) -> float:
+        return self._pruned.values(self._lowered)
+
+    def _sensitivity(self, count: float) -> float:
+        settings, model, length = self._config.score, self._pruned, self._data.length
+        if settings.sensitivity == "divergence":
+            return self._alone(count) * (1 if settings.sensitivity_context == "highest" else 2)
+        effects = (1 + self._lowered) * model.passes("forward", count, length)
+        outputs = model.modules * self._speed.quantized["int8"].call  # what a hook takes beside its arithmetic
+        samples = settings.fisher_samples * count
+        products = samples * model.layers * self._lowered * outputs
+        backward = model.passes("backward", samples, length) + 2 * model.logits(
+            samples * length, self._speed.logits.loss
+        )
+        return effects + products + backward
+
+    def _alone(self, count: float) -> float:
+        """The divergence that each precision of each group causes alone."""
+        return self._groups * self._lowered * self._divergence(count)
+
+    def _divergence(self, count: float) -> float:
+        """That of a model of which some groups have changed, on ``count`` sequences."""
+        length, model = self._data.length, self._pruned
+        layers = model.passes("forward", count, length) * _SHARE_OF_PASS
+        return layers + model.logits(count * length, self._speed.logits.divergence)
+
+    def _trial(self) -> float:
+        settings = self._config.allocate
+        if settings.objective == "recovered":
+            return self._brief_recovery()
+        learns = settings.search == "bayesian" and settings.prior == "additive"
+        count = self._sequences(settings.calibration_sequences)
+        return self._divergence(count * (_SHARE_OF_TRIAL if learns else 1.0))
+
+    def _brief_recovery(self) -> float:
+        settings = self._config.allocate
+        kept_back = min(settings.calibration_sequences, max(self._data.examples * _VALIDATION_SHARE, 1))
+        step = self._training_step(distils=False)
+        return settings.recovery_steps * step + self._pruned.values(1) + self._loss_of(kept_back, self._data.example)
+
+    @property
+    def _row(self) -> float:
+        """Tokens of a row of a training batch."""
+        return self._data.length if self._config.finetune.packing else self._data.example
+
+    def _training_step(self, *, distils: bool | None = None) -> float:
+        settings, model = self._config.finetune, self._pruned
+        tokens = settings.batch_size * min(self._row, self._data.length)
+        seconds = model.passes("training", 1, tokens)
+        if settings.activation_checkpointing:
+            seconds += model.passes("adapted", 1, tokens)
+        if self._speed.gpu:
+            seconds += 2 * model.quantized("nf4", 1, tokens)
+        if distils is None:
+            distils = settings.loss != "cross_entropy"
+        if distils:
+            seconds += self._dense.passes("forward", 1, tokens)
+            seconds += 3 * model.head(tokens) + model.logits(tokens, self._speed.logits.distillation)
+        else:
+            seconds += model.head(tokens) + model.logits(tokens, 3 * self._speed.logits.loss)
+        return settings.gradient_accumulation * seconds
+
+    def _loss_of(self, sequences: float, tokens: float) -> float:
+        batch = self._config.finetune.batch_size
+        layers = self._pruned.passes("adapted", sequences / batch, tokens * batch)
+        return layers + self._pruned.logits(sequences * tokens, self._speed.logits.loss)
+
+    def _measured(self, model: ModelCost, kernels: list[Kernel], generated: int, *, adapted: bool = False) -> float:
+        """Perplexity, choices and speed of generation of a model whose modules are of these ``kernels``, alike many."""
+        kind: Pass = "adapted" if adapted else "forward"
+        data, generated = self._data, generated + 2
+        seconds = self._speed.collect + model.passes(kind, data.held_out, data.length)
+        seconds += model.logits(data.held_out * data.length, self._speed.logits.loss)
+        scored = data.choices * _CHOICES
+        seconds += model.passes(kind, scored, _CHOICE_TOKENS) + model.head(scored * _CHOICE_TOKENS)
+        seconds += generated * (self._speed.token + model.passes(kind, 1, 1) + model.head(1))
+        for kernel in kernels:
+            added = model.quantized(kernel, data.held_out, data.length) + model.quantized(kernel, generated, 1)
+            seconds += (added + model.quantized(kernel, scored, _CHOICE_TOKENS)) / len(kernels)
+        return seconds

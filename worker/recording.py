@@ -10,15 +10,18 @@ from app.database import utc_now
 from app.jobs.history import append_event
 from app.jobs.lease import Lease, hold
 from app.jobs.models import Job, JobMetric, JobTrial, StageResult
+from app.jobs.speeds import remember_speed
 from qpruner_core.events import (
     STAGES,
     Event,
+    MachineSpeedKnown,
     MetricRecorded,
     RunWarning,
     StageFinished,
     StageName,
     StageProgress,
     StageStarted,
+    TimesExpected,
     TrialRecorded,
 )  # fmt: skip
 from worker.store_keys import stage_prefix
@@ -60,6 +63,10 @@ def overall_progress(stage: StageName, fraction: float) -> float:
 
 def _record(session: Session, lease: Lease, job: Job, event: Event) -> None:
     match event:
+        case TimesExpected():
+            job.expected_seconds = {str(stage): seconds for stage, seconds in event.seconds.items()}
+        case MachineSpeedKnown():
+            remember_speed(session, event.record)
         case StageStarted():
             job.stage, job.progress = event.stage, overall_progress(event.stage, 0.0)
             told = event.model_dump(exclude={"type"}) | {"attempt": job.attempt}

@@ -11,6 +11,7 @@ from app.problems import Problem
 from qpruner_core.config import CompressionConfig
 from qpruner_core.report import Estimate
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.record import SpeedRecord
 
 # A look may wait for a slow hub, and each holds one of the 40 threads that answer requests: these leave most of them
 # to requests that look at nothing.
@@ -29,13 +30,18 @@ def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset:
         check(config, policy=policy, check_dataset=check_dataset)
 
 
-def estimate_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> Estimate:
-    """What the run would come to. Raises what :func:`check_run` raises, but for an infeasible budget."""
+def estimate_run(
+    config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool, speed: SpeedRecord | None
+) -> Estimate:
+    """What the run would come to, with its times on a machine of this ``speed``; nothing is measured here.
+
+    Raises what :func:`check_run` raises, but for an infeasible budget.
+    """
     load_core()
     from qpruner_core import estimate
 
     with _one_look():
-        return estimate(config, policy=policy, check_dataset=check_dataset)
+        return estimate(config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: speed)
 
 
 @contextmanager

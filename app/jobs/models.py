@@ -20,7 +20,8 @@ class Job(Base):
     """A request to compress a model, and how far it is.
 
     A worker holds the job while ``lease_token`` is its own and ``lease_expires_at`` lies ahead; every write it makes
-    is guarded by the token. ``cancel_requested_at`` asks the holder to stop.
+    is guarded by the token. ``cancel_requested_at`` asks the holder to stop. ``expected_seconds``: of each stage,
+    by the machine that works on it; null before the first stage.
     """
 
     __tablename__ = "jobs"
@@ -55,6 +56,17 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    expected_seconds: Mapped[dict[str, float] | None] = mapped_column(JSON)
+
+
+class WorkerSpeed(Base):
+    """How fast a machine that runs workers is: a :class:`qpruner_core.speed.record.SpeedRecord`, by its key."""
+
+    __tablename__ = "worker_speeds"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Dispatch(Base):

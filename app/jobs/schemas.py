@@ -58,6 +58,11 @@ class StageView(BaseModel):
     name: str
     status: Literal["pending", "running", "finished", "failed", "cancelled"]
     seconds: float | None = None
+    expected_seconds: float | None = Field(
+        default=None,
+        description="What its worker expects it to take; null before the job has begun, and on machines that could not "
+        "be measured.",
+    )
     reused_from: str | None = Field(
         default=None, description="The job of yours that had computed it already; null if this one did."
     )
@@ -143,11 +148,15 @@ class JobView(BaseModel):
 
 
 def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> StageView:
+    expected = (job.expected_seconds or {}).get(name)
     if stage := finished.get(name):
-        return StageView(name=name, status="finished", seconds=stage.seconds, reused_from=stage.reused_from)
+        return StageView(
+            name=name, status="finished", seconds=stage.seconds, expected_seconds=expected,
+            reused_from=stage.reused_from,
+        )  # fmt: skip
     if name == job.stage and job.status in ("running", "failed", "cancelled"):
-        return StageView(name=name, status=job.status)
-    return StageView(name=name, status="pending")
+        return StageView(name=name, status=job.status, expected_seconds=expected)
+    return StageView(name=name, status="pending", expected_seconds=expected)
 
 
 class JobPage(BaseModel):

@@ -14,6 +14,7 @@ from app.jobs.history import append_event
 from app.jobs.inspection import check_run, estimate_run
 from app.jobs.models import TERMINAL, Artifact, Job
 from app.jobs.schemas import JobRequest
+from app.jobs.speeds import latest_speed
 from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
@@ -52,8 +53,9 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
 
 def estimate_job(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> Estimate:
     """What a run would come to. Raises what :func:`submit_job` raises, but for an infeasible budget."""
+    speed = latest_speed(session)
     uploaded = _release_after_dataset_check(session, tenant, config)
-    return estimate_run(config, settings.source_policy, check_dataset=not uploaded)
+    return estimate_run(config, settings.source_policy, check_dataset=not uploaded, speed=speed)
 
 
 def submit_job(

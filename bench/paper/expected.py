@@ -10,26 +10,31 @@ from bench.paper.search_comparison import SEARCHES
 from qpruner_core.events import StageName
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
-from qpruner_core.prune.blocks import Blocks
-from qpruner_core.stage_times import EFFICIENCY, expected_seconds, matmul_flops
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.model_cost import ModelCost
+from qpruner_core.speed.record import record_of_this_machine
+from qpruner_core.stage_times import expected_seconds
 
 _STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
+_WINDOW = 128
 _WITHOUT_COMPUTING = 15.0
 """Seconds that a row takes for loading, writing and the processes that measure memory."""
 
 
 def expected_duration(run: PaperRun) -> float:
-    """Seconds of what is still to be measured, good to a factor of two or three."""
+    """Seconds of what is still to be measured, good to a factor of about two; 0 if this machine cannot be measured."""
     amounts = run.amounts
     setup = run.setup(amounts.learning_rates[0])
     dense = read_config(run.source.directory / CONFIG_FILE)
     family = find_family(dense.model_type)
-    weights = Blocks.of(dense, family).total + dense.vocab_size * dense.hidden_size
-    forward = 2.0 * weights / (matmul_flops() * EFFICIENCY)
-    evaluating = forward * _evaluated_tokens(run.evaluation) + _WITHOUT_COMPUTING
+    record = record_of_this_machine(SourcePolicy())
+    if record is None:
+        return 0.0
+    model, tokens = ModelCost.of(dense, family, record.speed), _evaluated_tokens(run.evaluation)
+    evaluating = model.passes("forward", tokens / _WINDOW, _WINDOW) + model.head(tokens) + _WITHOUT_COMPUTING
 
     def row(method: Method, ratio: float, seed: int) -> float:
-        stages, _ = expected_seconds(setup.config(method, ratio, seed, 2**62), dense, family)
+        stages = expected_seconds(setup.config(method, ratio, seed, 2**62), dense, family, record, ratio=ratio)
         return sum((stages[stage] for stage in _STAGES), evaluating)
 
     rows = sum(

@@ -22,14 +22,18 @@ from qpruner_core.allocate.known_trials import KnownTrials
 from qpruner_core.events import (
     STAGES,
     EventCallback,
+    MachineSpeedKnown,
     MetricRecorded,
     StageFinished,
     StageName,
     StageProgress,
     StageStarted,
+    TimesExpected,
     TrialRecorded,
 )
+from qpruner_core.speed.record import SpeedRecord
 from qpruner_core.stage_store import StageFinder, StageStore
+from tests.made_up_speed import made_up_speed
 
 DIRECTIONS = Path(sys.argv[1])
 
@@ -45,6 +49,8 @@ def compress(
 ) -> CompressionReport:
     """Seven stages of one small file each, and two checkpoints made from them."""
     store = StageStore(work_dir, find_stage)
+    on_event(MachineSpeedKnown(record=SpeedRecord(speed=made_up_speed()).model_dump(mode="json")))
+    on_event(TimesExpected(seconds=dict.fromkeys(STAGES, 2.5)))
     print("a library's chatter on standard output", flush=True)
     os.system("echo and that of a program it runs")
     for stage in STAGES:

@@ -20,8 +20,11 @@ from app.database import utc_now
 from app.ids import new_id
 from app.jobs import lease as leases
 from app.jobs.models import Artifact, Job, JobMetric, JobTrial
+from app.jobs.speeds import latest_speed
 from app.store import StoreUnavailableError
 from qpruner_core.events import STAGES
+from qpruner_core.speed.record import SpeedRecord
+from tests.made_up_speed import made_up_speed
 from tests.worker.bench import CONFIG, Bench, run_bench
 from tests.worker.installation import Installation, children_of, eventually
 from worker.scratch import Scratch, scratch_root
@@ -46,6 +49,9 @@ def test_a_run_leaves_result_artifacts_history_and_nothing_in_scratch(bench: Ben
     assert job.result is not None
     assert job.result["model"] == "m"
     assert job.lease_token is None
+    assert job.expected_seconds == dict.fromkeys(STAGES, 2.5)
+    with installation.sessions() as session:
+        assert latest_speed(session) == SpeedRecord(speed=made_up_speed())
     assert installation.stages_started(job_id) == list(STAGES)
     assert installation.artifacts(job_id).keys() == {"mixed.tar", "merged.tar", "report.json"}
     assert not any(entry.is_dir() for entry in scratch_root(installation.settings).iterdir())

@@ -10,11 +10,12 @@ const PARTS = [
 
 /** A card of feasibility, bytes by part and expected time; useBudget(bytes) takes the smallest feasible budget. */
 export function estimateView(estimate, useBudget) {
-  const seconds = Object.values(estimate.stage_seconds).reduce((sum, one) => sum + one, 0);
+  const stages = Object.values(estimate.stage_seconds);
+  const seconds = stages.reduce((sum, one) => sum + one, 0);
   return el("section", { class: `estimate ${estimate.feasible ? "yes" : "no"}` },
     el("div", { class: "row between" },
       el("h3", {}, estimate.feasible ? "Fits the budget" : "Does not fit the budget"),
-      el("span", { class: "muted small" }, `about ${duration(seconds)} here`)),
+      el("span", { class: "muted small" }, stages.length ? `about ${duration(seconds)}` : "time not known yet")),
     estimate.feasible ? fits(estimate) : tooSmall(estimate, useBudget),
     estimate.notes.map((note) => el("p", { class: "muted small" }, note)));
 }

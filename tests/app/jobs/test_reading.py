@@ -104,8 +104,10 @@ def test_a_malformed_query_is_told_which_part_is_wrong(
 
 
 def test_a_job_shows_its_stages_its_result_and_times_in_utc(client: TestClient, make_job: MakeJob) -> None:
-    job = client.get(f"/jobs/{make_job('succeeded', result=REPORT.model_dump(mode='json'), progress=1.0)}").json()
+    columns = {"result": REPORT.model_dump(mode="json"), "expected_seconds": {"prune": 2.5}}
+    job = client.get(f"/jobs/{make_job('succeeded', **columns, progress=1.0)}").json()
     assert job["result"]["predicted_bytes"] == 990_000
+    assert [stage["expected_seconds"] for stage in job["stages"]] == [2.5] + [None] * 6
     assert [stage["name"] for stage in job["stages"]] == [
         "prune", "score", "allocate", "quantize", "finetune", "evaluate", "export",
     ]  # fmt: skip
@@ -123,7 +125,7 @@ def test_a_failed_job_tells_code_field_remedy_and_whose_fault_it_is(
     job = client.get(f"/jobs/{make_job('failed', error=error, stage='prune')}").json()
     assert job["error"] == error
     assert job["stages"][0] == {
-        "name": "prune", "status": "failed", "seconds": None, "reused_from": None,
+        "name": "prune", "status": "failed", "seconds": None, "expected_seconds": None, "reused_from": None,
     }  # fmt: skip
 
 

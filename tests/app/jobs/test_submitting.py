@@ -15,8 +15,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.ids import is_id
 from app.jobs.models import Dispatch, Job, JobEvent
+from app.jobs.speeds import remember_speed
 from qpruner_core.config import CompressionConfig
+from qpruner_core.events import STAGES
+from qpruner_core.speed.record import SpeedRecord
 from tests.app.jobs.conftest import MakeJob
+from tests.made_up_speed import made_up_speed
 
 
 @pytest.fixture
@@ -235,7 +239,29 @@ def test_an_estimate_predicts_and_queues_nothing(
         estimate["smallest_feasible_bytes"] <= estimate["predicted_total_bytes"] <= 400_000 <= estimate["dense_bytes"]
     )
     assert sum(estimate["predicted_bytes"].values()) == estimate["predicted_total_bytes"]
+    assert estimate["stage_seconds"] == {}
+    assert "no machine has measured its speed yet" in estimate["notes"][-1]
     assert nothing_queued(sessions)
+
+
+def test_an_estimate_has_the_times_of_the_machine_that_worked_last_and_measures_nothing(
+    client: TestClient, body: dict[str, Any], sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: object) -> None:
+        raise AssertionError("a request measures this machine")
+
+    monkeypatch.setattr("qpruner_core.speed.measure.measure_machine", measure)
+    totals = []
+    for slowness in (1.0, 20.0):
+        record = SpeedRecord(speed=made_up_speed(f"worker-{slowness}", slowness=slowness))
+        with sessions.begin() as session:
+            remember_speed(session, record.model_dump(mode="json"))
+        estimate = client.post("/jobs/estimate", json=body).json()
+        assert set(estimate["stage_seconds"]) == set(STAGES)
+        assert "Made-up processor" in estimate["notes"][-1]
+        totals.append(sum(estimate["stage_seconds"].values()))
+    assert totals[1] > 5 * totals[0]
+    assert client.post("/jobs", json=body).status_code == 202
 
 
 def test_an_uploaded_dataset_is_used_by_its_id_and_only_by_its_tenant(

@@ -19,7 +19,7 @@ from qpruner_core.errors import (
     OutputInvalidError,
     TrainingDivergedError,
 )
-from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TrialRecorded
+from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TimesExpected, TrialRecorded
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.stage_store import file_sha256
 from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config, search_again
@@ -31,6 +31,8 @@ def test_every_stage_runs_once_in_order(finished_run: FinishedRun) -> None:
     assert tuple(event.stage for event in finished) == STAGES
     assert not any(event.resumed for event in finished)
     assert all(event.files for event in finished if event.stage != "evaluate")
+    [expected] = [event for event in finished_run.events if isinstance(event, TimesExpected)]
+    assert set(expected.seconds) == set(STAGES)
 
 
 def test_the_final_model_is_within_the_budget_and_as_large_as_predicted(finished_run: FinishedRun) -> None:

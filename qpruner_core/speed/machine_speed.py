@@ -1,0 +1,124 @@
+"""Seconds that the parts of the stages take on one machine, as they were measured there. No torch is imported here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from qpruner_core.strict import StrictModel
+
+Pass = Literal["forward", "adapted", "backward", "gradients", "training"]
+"""What runs through a decoder layer: a forward pass, one with adapters, a backward pass to the inputs, importance from
+gradients of the weights (forward, backward and their reduction), and a training step of the adapters."""
+Kernel = Literal["nf4", "int8", "llm_int8"]
+"""A kind of quantized module."""
+Seconds = float
+
+
+class PassCost(StrictModel):
+    """One pass through one layer takes ``call + per_token · tokens`` seconds."""
+
+    call: Seconds = Field(ge=0)
+    per_token: Seconds = Field(ge=0)
+
+
+class LayerCost(StrictModel):
+    """The passes through a layer of so many ``weights`` and this ``hidden`` size."""
+
+    weights: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    passes: dict[Pass, PassCost]
+
+
+class QuantizedCost(StrictModel):
+    """What a quantized module takes beyond one of 16 bits: by call, by weight, and by token and weight."""
+
+    call: Seconds = Field(ge=0)
+    per_weight: Seconds = Field(ge=0)
+    per_product: Seconds = Field(ge=0)
+
+
+class LogitCost(StrictModel):
+    """Seconds per logit, without the product that makes them: of cross-entropy, of a divergence, and of distillation
+    with its gradient."""
+
+    loss: Seconds = Field(ge=0)
+    divergence: Seconds = Field(ge=0)
+    distillation: Seconds = Field(ge=0)
+
+
+class FitCost(StrictModel):
+    """Fitting linear modules of the same inputs: seconds by module and precision, by input, and by weight and
+    precision, beside the products in float32; ``nearest`` by weight and precision without error feedback."""
+
+    module: Seconds = Field(ge=0)
+    column: Seconds = Field(ge=0)
+    weight: Seconds = Field(ge=0)
+    nearest: Seconds = Field(ge=0)
+
+
+class FileCost(StrictModel):
+    """Seconds to load a model, by model and by layer; to put adapters on a layer; for a small file; and by byte."""
+
+    model: Seconds = Field(ge=0)
+    layer: Seconds = Field(ge=0)
+    adapters: Seconds = Field(ge=0)
+    file: Seconds = Field(ge=0)
+    read_byte: Seconds = Field(ge=0)
+    write_byte: Seconds = Field(ge=0)
+
+
+class MachineSpeed(StrictModel):
+    """One machine: what it is, and what the parts of the stages take on it.
+
+    ``key`` digests what the figures depend on. ``layers``: by rising weights. ``product``: seconds of one multiply-add
+    of a large float32 product. ``token``: of generating one token, beside its layers. ``cluster`` and
+    ``cluster_value``: of a layer's mutual information, and of each of its values. ``proposal``: of the search, for 12
+    groups. ``collect``: of a collection of garbage, which follows each model.
+    """
+
+    key: str
+    machine: str
+    gpu: bool
+    layers: tuple[LayerCost, ...] = Field(min_length=1)
+    quantized: dict[Kernel, QuantizedCost]
+    logits: LogitCost
+    fit: FitCost
+    files: FileCost
+    product: Seconds = Field(ge=0)
+    token: Seconds = Field(ge=0)
+    cluster: Seconds = Field(ge=0)
+    cluster_value: Seconds = Field(ge=0)
+    proposal: Seconds = Field(ge=0)
+    collect: Seconds = Field(ge=0)
+
+    def layer(self, kind: Pass, weights: float) -> PassCost:
+        """What ``kind`` takes in a layer of ``weights``, between the layers that were measured."""
+        measured = [(layer.weights, layer.passes[kind]) for layer in self.layers]
+        return PassCost(
+            call=_between([(size, cost.call) for size, cost in measured], weights),
+            per_token=_between([(size, cost.per_token) for size, cost in measured], weights),
+        )
+
+
+def fit_products(inputs: float, outputs: float, precisions_below_16: int) -> float:
+    """Multiply-adds in float32 of fitting a module with error feedback, its inputs' moments factorised."""
+    return inputs**3 + 1.1 * precisions_below_16 * outputs * inputs**2
+
+
+def _between(points: Sequence[tuple[float, float]], size: float) -> float:
+    """The value at ``size`` on straight lines between the logarithms of ``points``; as at the first below it, in
+    proportion to the size above the last."""
+    if size <= points[0][0]:
+        return points[0][1]
+    if size >= points[-1][0]:
+        return points[-1][1] * size / points[-1][0]
+    upper = next(index for index, (known, _) in enumerate(points) if known > size)
+    (low, at_low), (high, at_high) = points[upper - 1], points[upper]
+    share = math.log(size / low) / math.log(high / low)
+    if at_low <= 0 or at_high <= 0:
+        return at_low + (at_high - at_low) * share
+    return math.exp(math.log(at_low) + (math.log(at_high) - math.log(at_low)) * share)

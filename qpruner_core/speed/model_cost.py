@@ -1,0 +1,155 @@
+"""Seconds of what the stages do with a whole model, from its shape and a machine's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Self
+
+from transformers import PretrainedConfig
+
+from qpruner_core.models.families import Family, linear_shape
+from qpruner_core.models.reshape import empty_model
+from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass, fit_products
+
+_MEASURED_TOKENS = 128
+_MEASURED_ROOT = 0.6
+"""Share of the products of second moments that are computed: the rest is mirrored."""
+_PASSES_OF_DECODING = 10
+"""Passes over a weight's values that make it from what is stored, each as long as one over logits."""
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """A model of ``layers`` layers, each with ``weights`` that a token is multiplied with, on a machine.
+
+    ``linears``: (inputs, outputs of each module) of the modules of one layer that have the same inputs.
+    ``stored``: bytes in 16 bits.
+    """
+
+    speed: MachineSpeed
+    layers: int
+    weights: float
+    linears: tuple[tuple[int, tuple[int, ...]], ...]
+    hidden: int
+    vocabulary: int
+    stored: float
+
+    @classmethod
+    def of(cls, dense: PretrainedConfig, family: Family, speed: MachineSpeed) -> Self:
+        """The model of ``dense``; of experts, those that one token is sent to."""
+        model = empty_model(dense)
+        layers = family.decoder_layers(model)
+        paths = family.linear_paths(layers[-1])
+        shapes = [(family.linears[path][1], linear_shape(layers[-1].get_submodule(path))) for path in paths]
+        linears = [
+            (key[1], tuple(shape[0] for _, shape in same))
+            for key, same in groupby(shapes, key=lambda each: (each[0], each[1][1]))
+        ]
+        in_linears = sum(inputs * sum(outputs) for inputs, outputs in linears)
+        others = sum(parameter.numel() for parameter in layers[-1].parameters()) - in_linears
+        experts = getattr(dense, "num_experts", None) or getattr(dense, "num_local_experts", None) or 1
+        used = (getattr(dense, "num_experts_per_tok", None) or 1) / experts
+        return cls(
+            speed=speed,
+            layers=len(layers),
+            weights=in_linears + others * min(used, 1.0),
+            linears=tuple(linears),
+            hidden=dense.hidden_size,
+            vocabulary=dense.vocab_size,
+            stored=2.0 * sum(parameter.numel() for parameter in model.parameters()),
+        )
+
+    def pruned(self, ratio: float) -> ModelCost:
+        """The model with ``ratio`` of its layers' weights gone."""
+        gone = 2.0 * self.layers * self.weights * ratio
+        return replace(self, weights=self.weights * (1 - ratio), stored=self.stored - gone)
+
+    # -- passes
+
+    def passes(self, kind: Pass, sequences: float, tokens: float, *, weights: float = 1.0) -> float:
+        """``kind`` through all layers, for ``sequences`` of ``tokens`` each; ``weights``: of another number of them."""
+        cost = self.speed.layer(kind, self.weights * weights)
+        longer = (self.weights + 2 * tokens * self.hidden) / (self.weights + 2 * _MEASURED_TOKENS * self.hidden)
+        return sequences * self.layers * (cost.call + cost.per_token * tokens * longer)
+
+    def head(self, tokens: float) -> float:
+        """The product that makes the logits of ``tokens``."""
+        return tokens * self.speed.layer("forward", self.hidden * self.vocabulary).per_token
+
+    def logits(self, tokens: float, by_logit: float) -> float:
+        """The logits of ``tokens``, and ``by_logit`` seconds for each of them."""
+        return self.head(tokens) + tokens * self.vocabulary * by_logit
+
+    def quantized(self, kernel: Kernel, calls: float, tokens: float) -> float:
+        """What quantized modules add to ``calls`` forward passes of ``tokens`` each."""
+        cost = self.speed.quantized[kernel]
+        by_layer = self.modules * cost.call + self.weights * (cost.per_weight + cost.per_product * tokens)
+        return calls * self.layers * by_layer
+
+    @property
+    def modules(self) -> int:
+        """Linear modules of a layer."""
+        return sum(len(outputs) for _, outputs in self.linears)
+
+    # -- files
+
+    @property
+    def load(self) -> float:
+        """Loading it in 16 bits."""
+        files = self.speed.files
+        return files.model + self.layers * files.layer + self.stored * files.read_byte
+
+    @property
+    def write(self) -> float:
+        """Writing it in 16 bits."""
+        return self.speed.files.model + self.stored * self.speed.files.write_byte
+
+    @property
+    def adapt(self) -> float:
+        """Putting adapters on it."""
+        return self.layers * self.speed.files.adapters
+
+    # -- fitting
+
+    def moments(self, sequences: float, tokens: float) -> float:
+        """A forward pass that sums the moments of the inputs of all linear modules."""
+        products = sum(inputs**2 for inputs, _ in self.linears) * _MEASURED_ROOT * tokens
+        return self.passes("forward", sequences, tokens) + sequences * self.layers * products * self.speed.product
+
+    def fit(self, precisions: int, sequences: float, tokens: float, settings: QuantizeConfig) -> float:
+        """Every linear module fitted at so many precisions below 16 bits, on calibration text, and kept in files."""
+        files = self.layers * self.modules * precisions * self.speed.files.file
+        rounds = max(settings.loftq_iterations, 1) / 2
+        if settings.rounding == "nearest":
+            weights = self.layers * self.weights * precisions
+            scales = self.passes("forward", sequences, tokens) if settings.needs_input_scales else 0.0
+            return scales + weights * self.speed.fit.nearest * rounds + files
+        each = sum(self._fit_of(inputs, outputs, precisions, rounds) for inputs, outputs in self.linears)
+        return self.moments(sequences, tokens) + self.layers * each + files
+
+    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: int, rounds: float) -> float:
+        cost, total = self.speed.fit, sum(outputs)
+        return (
+            cost.module * len(outputs) * precisions * rounds
+            + cost.column * inputs
+            + cost.weight * inputs * total * precisions
+            + self.speed.product * fit_products(inputs, total, precisions)
+        )
+
+    def refit(self, sequences: float, tokens: float) -> float:
+        """The weights that end the MLPs fitted anew: a forward pass with the moments of their inputs, and a system."""
+        inputs, outputs = self.linears[-1]
+        products = inputs**2 * _MEASURED_ROOT * tokens * sequences + inputs**3 / 3 + inputs**2 * sum(outputs)
+        return self.passes("forward", sequences, tokens) + self.layers * products * self.speed.product
+
+    def values(self, precisions: float) -> float:
+        """The values of every linear module at so many precisions, read from what fitting wrote."""
+        decoding = self.weights * _PASSES_OF_DECODING * self.speed.logits.loss
+        return self.layers * precisions * (self.modules * self.speed.files.file + decoding)
+
+    def encode(self) -> float:
+        """Every weight rounded to the nearest once."""
+        return self.layers * self.weights * self.speed.fit.nearest / 4

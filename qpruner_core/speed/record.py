@@ -1,0 +1,112 @@
+"""What is known of a machine's speed: how it was measured, and how long stages took there; kept in a file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+
+from pydantic import Field, ValidationError
+
+from qpruner_core.compute.config import ComputeDtype
+from qpruner_core.events import StageName
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.speed.machine_speed import MachineSpeed
+from qpruner_core.strict import StrictModel
+
+_LOG = logging.getLogger(__name__)
+_KEPT = 20
+"""Observations of a stage that are kept."""
+_COUNTED = 5
+_ALIKE = 8.0
+"""Stages of lengths that differ by no more than this factor correct each other."""
+_LARGEST_CORRECTION = 8.0
+
+
+class Observation(StrictModel):
+    """A stage that ran from its beginning to its end: seconds ``expected`` by the machine's speed alone, and
+    ``measured``."""
+
+    expected: float = Field(gt=0)
+    measured: float = Field(gt=0)
+
+
+class SpeedRecord(StrictModel):
+    """A machine's speed, and the latest stages that ran on it, the newest last."""
+
+    speed: MachineSpeed
+    observations: dict[StageName, tuple[Observation, ...]] = Field(default_factory=dict)
+
+    def correction(self, stage: StageName, expected: float) -> float:
+        """What the ``expected`` seconds of ``stage`` are to be multiplied with: the median of measured over expected in
+        the latest stages of about that length, by its logarithm. One that took just as long as expected counts with
+        them, so that a single run on a busy machine says half of what several alike do."""
+        alike = [
+            math.log(observed.measured / observed.expected)
+            for observed in self.observations.get(stage, ())
+            if 1 / _ALIKE <= observed.expected / max(expected, 1e-9) <= _ALIKE
+        ]
+        factor = math.exp(median([0.0, *alike[-_COUNTED:]]))
+        return min(max(factor, 1 / _LARGEST_CORRECTION), _LARGEST_CORRECTION)
+
+    def observed(self, found: Mapping[StageName, Observation]) -> SpeedRecord:
+        """This record with what one run has ``found``."""
+        observations = dict(self.observations)
+        for stage, observation in found.items():
+            observations[stage] = (*observations.get(stage, ()), observation)[-_KEPT:]
+        return self.model_copy(update={"observations": observations})
+
+
+def stored_record(cache_dir: Path, key: str) -> SpeedRecord | None:
+    """The record of the machine of ``key``, if one is kept and whole."""
+    with suppress(OSError, ValidationError):
+        record = SpeedRecord.model_validate_json(_path(cache_dir, key).read_bytes())
+        return record if record.speed.key == key else None
+    return None
+
+
+def store_record(cache_dir: Path, record: SpeedRecord) -> None:
+    """Keep ``record`` in place of the one before; a cache that cannot be written to is no error."""
+    path = _path(cache_dir, record.speed.key)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        try:
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(record.model_dump_json())
+            Path(partial).replace(path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+
+def record_of_this_machine(policy: SourcePolicy, compute_dtype: ComputeDtype = "auto") -> SpeedRecord | None:
+    """What is known of this machine, with the threads that this process uses and matrix products computed as
+    ``compute_dtype`` says. Where nothing is known yet it is measured, in a few seconds, and kept in the cache
+    directory. ``None`` where it cannot be measured, which is logged."""
+    from qpruner_core.compute.choice import choose_compute
+    from qpruner_core.resources import best_device
+    from qpruner_core.speed.machine import identity_key, machine_identity
+
+    products = choose_compute(compute_dtype, best_device(), policy.cache_dir).products
+    key = identity_key(machine_identity(products))
+    record = stored_record(policy.cache_dir, key)
+    if record is not None:
+        return record
+    try:
+        from qpruner_core.speed.measure import measure_machine  # and all stages with it
+
+        record = SpeedRecord(speed=measure_machine(products))
+    except Exception:  # noqa: BLE001 - a run whose time is not known is as good
+        _LOG.warning("The speed of this machine cannot be measured", exc_info=True)
+        return None
+    store_record(policy.cache_dir, record)
+    return record
+
+
+def _path(cache_dir: Path, key: str) -> Path:
+    return cache_dir / "speed" / f"{key}.json"
