@@ -17,16 +17,16 @@ _LONGEST_LIST = 20_000
 """The most entries of one list in a config. Lists hold an entry per layer, or per pair of channels of a head."""
 
 
-def read_json_object(path: Path, *, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
-    """The JSON object in ``path``.
+def read_json_object(path: Path, *, most_bytes: int = LARGEST_JSON, keys_may_repeat: bool = False) -> dict[str, Any]:
+    """The JSON object in ``path``. Where a key is there twice, programs differ in which of the values they take.
 
     Raises:
         CorruptModelError: it is missing, no regular file, larger than ``most_bytes``, or not one JSON object of finite
-            numbers and different keys.
+            numbers and, unless ``keys_may_repeat``, different keys.
     """
     data = read_regular_file(path, most_bytes)
     try:
-        return parse_object(data)
+        return parse_object(data, keys_may_repeat=keys_may_repeat)
     except (ValueError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise corrupt_file(path.name, f"it is not readable JSON ({what})") from error
@@ -51,9 +51,11 @@ def read_regular_file(path: Path, most_bytes: int) -> bytes:
     return data
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes, *, keys_may_repeat: bool = False) -> dict[str, Any]:
     """The JSON object that ``data`` is. Raises :class:`ValueError` or :class:`RecursionError`."""
-    values = json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    values = json.loads(
+        data.decode(), parse_constant=_refuse_constant, object_pairs_hook=dict if keys_may_repeat else _unique
+    )
     if not isinstance(values, dict):
         raise ValueError("it is not an object")
     if b"\\u" in data:

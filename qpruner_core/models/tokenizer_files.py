@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
-from qpruner_core.models.json_files import LARGEST_JSON, corrupt_file, read_json_object, require_regular
+from qpruner_core.models.json_files import corrupt_file, read_json_object, require_regular
 
 TOKENIZER = "tokenizer.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -53,7 +53,7 @@ def require_small_files(directory: Path) -> None:
     for name in (*_SMALL_OBJECTS, GENERATION_CONFIG, "vocab.json"):
         require_regular(directory / name)
         if (directory / name).is_file():
-            values = read_json_object(directory / name, most_bytes=LARGEST_JSON)
+            values = read_json_object(directory / name, keys_may_repeat=True)
             if values.get("fast_tokenizer_files"):
                 raise corrupt_file(
                     name, "it names other tokenizers (fast_tokenizer_files), which would not be exported"

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from qpruner_core.errors import QPrunerError, UnsafeModelError, UnsupportedArchitectureError
-from qpruner_core.models import inspect_model, load_model
+from qpruner_core.evaluate.checkpoint import load_checkpoint
+from qpruner_core.models import inspect_model
 from qpruner_core.models.families import family_names
 from qpruner_core.models.model_config import read_config
 from qpruner_core.source_policy import SourcePolicy
@@ -98,7 +99,7 @@ def test_an_empty_quantization_config_is_none(
     values = json.loads((model_copy / "config.json").read_text())
     (model_copy / "config.json").write_text(json.dumps(values | {"quantization_config": quantization}))
     inspect_model(str(model_copy), policy)
-    load_model(model_copy)
+    load_checkpoint(model_copy)
 
 
 def test_an_adapter_on_the_hub_is_refused_also_beside_weights(
