@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.compute.choice import choose_compute
+from qpruner_core.resources import best_device
+from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 from qpruner_core.speed import measure
 from qpruner_core.speed.machine import identity_key, machine_identity
 from qpruner_core.speed.machine_speed import MachineSpeed
 from qpruner_core.speed.record import (
-    PRODUCTS,
     Observation,
     SpeedRecord,
     record_of_this_machine,
@@ -18,6 +19,8 @@ from qpruner_core.speed.record import (
     stored_record,
 )
 from tests.made_up_speed import made_up_speed
+
+PRODUCTS = choose_compute("auto", best_device(), default_cache_dir()).products
 
 FRESH = SpeedRecord(speed=made_up_speed())
 
@@ -71,7 +74,7 @@ def measured() -> tuple[MachineSpeed, bool]:
     """This machine, measured for real; and whether that left torch's random numbers alone."""
     torch.manual_seed(7)
     state = torch.random.get_rng_state()
-    speed = measure.measure_machine()
+    speed = measure.measure_machine(PRODUCTS)
     return speed, torch.equal(state, torch.random.get_rng_state())
 
 

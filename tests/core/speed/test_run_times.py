@@ -5,17 +5,21 @@ from pathlib import Path
 import pytest
 
 from qpruner_core import parse_config
+from qpruner_core.compute.choice import choose_compute
 from qpruner_core.events import STAGES, Event, MachineSpeedKnown, StageFinished, StageName, TimesExpected
 from qpruner_core.models.families import find_family
-from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.resources import best_device
+from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.machine import identity_key, machine_identity
-from qpruner_core.speed.record import PRODUCTS, SpeedRecord, store_record, stored_record
+from qpruner_core.speed.record import SpeedRecord, store_record, stored_record
 from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import StageStore
 from tests.core.small_models import small_config
 from tests.made_up_speed import made_up_speed
+
+PRODUCTS = choose_compute("auto", best_device(), default_cache_dir()).products
 
 KEY = identity_key(machine_identity(PRODUCTS))
 
