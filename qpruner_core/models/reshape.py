@@ -99,17 +99,19 @@ def _stock_config(
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """A model of ``config`` whose parameters are on the meta device: shapes without memory; buffers are real."""
-    with PATCHING, init_empty_weights(include_buffers=False), no_init_weights():  # which takes most of the time
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    model.tie_weights()
+    with PATCHING:  # tying included: within another thread's patches it would make a parameter of its own
+        with init_empty_weights(include_buffers=False), no_init_weights():  # which takes most of the time
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model.tie_weights()
     return model.eval()
 
 
 def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
     """A model of ``config`` that takes no memory at all: its buffers are on the meta device, too, without content."""
-    with PATCHING, torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.tie_weights()
+    with PATCHING:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model.tie_weights()
     return model
 
 
