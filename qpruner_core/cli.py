@@ -83,7 +83,7 @@ def compress(
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
     finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     preset: Preset = None,
     settings: Settings = None,
     as_json: AsJson = False,

@@ -37,7 +37,7 @@ class CompressionConfig(StrictModel):
         'a hub dataset id ("org/name@revision"), or the id of an upload ("ds_…").',
     )  # fmt: skip
     memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Everything random follows from it.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Random seed.")
     sequence_length: int = Field(
         default=256, ge=SHORTEST_SEQUENCE, le=LONGEST_SEQUENCE, description="Tokens per sequence, in every stage."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.cli import app as commands
 from app.settings import Settings
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.config import CompressionConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.presets import PRESETS
@@ -44,6 +45,17 @@ def test_every_setting_of_pruning_is_in_the_table_with_its_default() -> None:
     ]
     assert [row for row in rows if row not in README.splitlines()] == []
     assert set(re.findall(r"^\| `(prune\.\w+|export\.\w+)`", README, re.M)) == set(settings)
+
+
+def test_every_setting_of_a_whole_job_is_in_the_table_with_its_default() -> None:
+    named = {"model", "dataset", "memory_budget", "preset"}  # explained in the text
+    rows = [
+        f"| `{name}` | `{field.default}` | {field.description} |"
+        for name, field in CompressionConfig.model_fields.items()
+        if name not in named and field.description
+    ]
+    assert len(rows) >= 4
+    assert [row for row in rows if row not in README.splitlines()] == []
 
 
 def test_every_setting_of_recovery_is_in_the_table_with_its_default() -> None:
