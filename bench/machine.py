@@ -5,19 +5,20 @@ from __future__ import annotations
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import psutil
+import torch
 
+from qpruner_core.compute.processor import processor_name
 from qpruner_core.threads import usable_cpus
-
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine() -> str:
     """Processor, cores and memory of this machine, in words."""
     memory = psutil.virtual_memory().total / 2**30
-    return f"{_processor()}, {usable_cpus()} cores, {memory:.0f} GiB of memory, {platform.system()}"
+    return (
+        f"{processor_name(torch.device('cpu'))}, {usable_cpus()} cores, {memory:.0f} GiB of memory, {platform.system()}"
+    )
 
 
 def versions() -> str:
@@ -29,11 +30,3 @@ def versions() -> str:
 def today() -> str:
     """The date, as 2026-01-31."""
     return datetime.now(UTC).strftime("%Y-%m-%d")
-
-
-def _processor() -> str:
-    if _CPU_INFO.is_file():
-        for line in _CPU_INFO.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
