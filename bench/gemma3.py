@@ -21,6 +21,7 @@ from pathlib import Path
 
 from app.demo import JOB as DEMO
 from bench.machine import machine, today, versions
+from bench.own_files import require_own_page
 from bench.resident_memory import MemoryMeter, PhasePeak
 from bench.texts import read_texts
 from qpruner_core.config import parse_config
@@ -37,6 +38,7 @@ NAMES = {
     "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4", "mixed": "pruned, mixed, no training",
     "final": "final", "merged_quantized": "final, adapters quantized in",
 }  # fmt: skip
+TITLE = "# Gemma 3 270M from its GGUF file"
 JOB = {name: value for name, value in DEMO.items() if name not in ("model", "labels")}
 """The settings of ``make demo``."""
 
@@ -44,6 +46,8 @@ JOB = {name: value for name, value in DEMO.items() if name not in ("model", "lab
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
     options = _parser().parse_args(arguments)
+    if options.markdown is not None:
+        require_own_page(options.markdown, TITLE, "markdown")
     with ExitStack() as stack:
         folder = options.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +130,7 @@ def render(report: CompressionReport, peaks: Sequence[PhasePeak], seconds: float
         for peak in peaks
     ]
     lines = [
-        "# Gemma 3 270M from its GGUF file",
+        TITLE,
         "",
         f"Made by `python -m bench.gemma3` on {today()}: {machine()}; {versions()}. {seconds / 60:.0f} minutes.",
         "",

@@ -21,6 +21,7 @@ from typing import Any
 
 from app.demo import JOB as DEMO
 from bench.machine import machine, today, versions
+from bench.own_files import require_own_page
 from bench.texts import read_texts
 from qpruner_core.config import parse_config
 from qpruner_core.events import STAGES
@@ -28,6 +29,7 @@ from qpruner_core.pipeline import compress
 from qpruner_core.threads import settle_threads
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+TITLE = "# Stages by instruction set and type of products"
 JOB: dict[str, Any] = {
     "model": DEMO["model"],
     "memory_budget": "100MB",
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.one is not None:
         print(json.dumps(_one_run(options.one, options.data)))
         return 0
+    if options.markdown is not None:
+        require_own_page(options.markdown, TITLE, "markdown")
     runs = [_in_a_process(dtype, environment, options.data) for dtype, environment in _cases()]
     page = render(runs)
     print(page)
@@ -99,13 +103,13 @@ def render(runs: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     totals = [sum(run["seconds"].values()) for run in runs]
     lines = [
-        "# Stages by instruction set and type of products",
+        TITLE,
         "",
         f"Made by `python -m bench.stage_times` on {today()}: {machine()}; {versions()}.",
         "",
-        "SmolLM2-135M, 20 % pruned, into 100 MB with few data (4 sequences of 128 tokens to prune with, 6 trials, 4 steps "
-        "of recovery, 512 tokens of evaluation). The columns are one processor, restricted to AVX2 where it says so. The "
-        "last column is the baseline: bfloat16 products without AVX-512.",
+        "SmolLM2-135M, 20 % pruned, into 100 MB with few data (4 sequences of 128 tokens to prune with, 6 trials, 4 "
+        "steps of recovery, 512 tokens of evaluation). The columns are one processor, restricted to AVX2 where it says "
+        "so. The last column is the baseline: bfloat16 products without AVX-512.",
         "",
         "| stage | " + " | ".join(heads) + " |",
         "|---|" + "---:|" * len(runs),
