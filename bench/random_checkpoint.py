@@ -57,7 +57,7 @@ def write_random_checkpoint(
             if len(shape) > 1:
                 tensor.normal_(std=0.02, generator=generator)
             tensor.to("cpu", dtype).view(torch.uint8).numpy().tofile(stream)
-    config.architectures = ["LlamaForCausalLM"]
+    config.architectures = config.architectures or ["LlamaForCausalLM"]  # that of a pruned shape stays
     config.dtype = dtype
     config.save_pretrained(directory)
     return end

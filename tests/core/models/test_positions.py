@@ -70,9 +70,9 @@ def test_speed_is_measured_within_the_positions_whatever_is_asked_for(name: str)
     longest = []
     generate = model.generate
 
-    def watched(ids: torch.Tensor, **settings: Any) -> torch.Tensor:
-        longest.append(ids.shape[1] + settings["max_new_tokens"])
-        return generate(ids, **settings)
+    def watched(**settings: Any) -> torch.Tensor:
+        longest.append(settings["input_ids"].shape[1] + settings["generation_config"].max_new_tokens)
+        return generate(**settings)
 
     model.generate = watched
     assert tokens_per_second(model, torch.arange(3, 19), positions + 5) > 0
