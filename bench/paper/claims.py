@@ -119,7 +119,7 @@ def _memory_claims(report: PaperReport, method: str, ratio: float) -> list[Claim
     ours, theirs = (memory_of(report.memory, name, ratio) for name in (method, LLM_PRUNER.name))
     for how in ("kept", "recomputed"):
         saving = None
-        if ours is not None and theirs is not None:
+        if ours is not None and theirs is not None and getattr(theirs, how).resident > 0:  # a tiny model takes none
             saving = 1 - getattr(ours, how).resident / getattr(theirs, how).resident
         what = f"{method}: in recovery, activations {how}, {LESS_MEMORY:.0%} less memory than LLM-Pruner"
         found.append(_less(what, where, saving))
