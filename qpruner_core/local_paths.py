@@ -27,18 +27,22 @@ def is_local_reference(reference: str, policy: SourcePolicy) -> bool:
 def resolve_local_path(reference: str, policy: SourcePolicy, field: str) -> Path:
     """The absolute path of ``reference`` with symlinks resolved; it need not exist.
 
+    A link to a file keeps its own name, which says the file's format: caches of hubs link names to digests.
+
     Raises:
         PathNotAllowedError: it lies outside the allowed roots. Existence is not looked at first, so that the error
             tells nothing about paths outside.
     """
     try:
-        path = Path(reference).expanduser().resolve()
+        named = Path(reference).expanduser()
+        path = named.resolve()
+        link = named.parent.resolve() / named.name
     except (OSError, RuntimeError, ValueError) as error:
         raise PathNotAllowedError(
             f"{reference!r} is not a usable path.", field=field, remedy="Give a path that exists."
         ) from error
     check_within_roots(path, policy, field)
-    return path
+    return link if path.is_file() else path
 
 
 def check_within_roots(path: Path, policy: SourcePolicy, field: str) -> None:

@@ -38,7 +38,10 @@ def _existing(path: Path, reference: str) -> Path:
     if not path.is_file():
         what = "a directory, not a file" if path.is_dir() else "missing"
         raise DatasetNotFoundError(f"The dataset {reference!r} is {what}.", field="dataset", remedy=FILE_REMEDY)
-    if file_format(path.name) is None:
+    target = path.resolve()
+    if file_format(target.name) is not None:
+        return target
+    if file_format(path.name) is None:  # else a link whose name says the format, as in caches of hubs
         raise DatasetInvalidError(
             f"The dataset {reference!r} is of the unknown type {path.suffix!r}.",
             field="dataset",

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.causal_lm import refuse_other_models
 from qpruner_core.models.checkpoint import WEIGHT_FILE, TensorShapes
+from qpruner_core.models.config_numbers import wrong_number
 from qpruner_core.models.families import family_names, find_family
 from qpruner_core.models.json_files import corrupt_file, one_line, read_json_object, require_short_lists
 from qpruner_core.models.reshape import own_auto_map, shapes_only
@@ -24,12 +25,15 @@ _POSITIVE = (
 )  # fmt: skip
 _POSITIVE_WHERE_GIVEN = (
     "head_dim", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "max_position_embeddings",
+    "sliding_window",
 )  # fmt: skip
 _IMPLEMENTATIONS = (
     "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
     "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
 )  # fmt: skip
 """What a config may say of the code that computes: this machine decides on that, and a name may be of code on a hub."""
+_OUTPUTS = ("return_dict", "torchscript", "output_hidden_states", "output_attentions")
+"""What a config may say of the form that outputs come in, on which whoever calls the model relies."""
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 1024  # a broken config must not make the service build a model without end
 
@@ -68,9 +72,11 @@ def read_config(path: Path) -> PretrainedConfig:
 
 
 def without_implementations(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` of a config without what it says of the code that computes, and an empty ``quantization_config``,
-    which is as good as none."""
-    ignored = _IMPLEMENTATIONS if values.get("quantization_config") else (*_IMPLEMENTATIONS, "quantization_config")
+    """``values`` of a config without what it says of the code that computes and of the form of outputs, and an empty
+    ``quantization_config``, which is as good as none."""
+    ignored = {*_IMPLEMENTATIONS, *_OUTPUTS}
+    if not values.get("quantization_config"):
+        ignored.add("quantization_config")
     return {name: value for name, value in values.items() if name not in ignored}
 
 
@@ -105,7 +111,7 @@ def check_layers(config: PretrainedConfig, path: Path) -> None:
 
 
 def check_sizes(config: PretrainedConfig, path: Path) -> None:
-    """Raise :class:`CorruptModelError` for sizes that no model can have."""
+    """Raise :class:`CorruptModelError` for sizes and other numbers that no model can have."""
     for name in _POSITIVE:
         value = getattr(config, name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -121,6 +127,9 @@ def check_sizes(config: PretrainedConfig, path: Path) -> None:
     heads, groups = getattr(config, "num_attention_heads", 1), getattr(config, "num_key_value_heads", 1)
     if heads % groups:
         raise corrupt_file(path.name, f"{heads} attention heads cannot share {groups} key-value heads")
+    wrong = wrong_number(config)
+    if wrong is not None:
+        raise corrupt_file(path.name, wrong)
 
 
 def expected_tensors(config: PretrainedConfig) -> TensorShapes:
@@ -133,8 +142,10 @@ def expected_tensors(config: PretrainedConfig) -> TensorShapes:
 
 
 def _refuse_quantized(values: dict[str, Any], path: Path) -> None:
-    quantization = values.get("quantization_config") or values.get("compression_config")
-    if quantization:
+    empty: tuple[object, ...] = (None, {})  # anything else is for transformers to read, which a tokenizer makes it do
+    named = [values.get(name) for name in ("quantization_config", "compression_config")]
+    quantization = next((one for one in named if one not in empty), None)
+    if quantization is not None:
         method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else "unknown"
         raise UnsupportedArchitectureError(
             f"The model of {path.parent.name!r} is quantized already (method {method!r}).",

@@ -186,6 +186,9 @@ def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
 
 def _local_model(reference: str, policy: SourcePolicy) -> Path:
     path = resolve_local_path(reference, policy, "model")
+    target = path.resolve()
+    if target.suffix == ".gguf" and len(shard_names(path.name)) == 1:
+        path = target  # a link of any name to a model, which may be the first of several files
     if path.is_file() and path.suffix == ".gguf":
         return _local_gguf(path.parent, path.name, policy)
     if not path.is_dir():

@@ -19,7 +19,7 @@ from qpruner_core.models.families import find_family
 from qpruner_core.models.fit import is_constant, is_layer_tensor
 
 _PIECE = 4 * 2**20  # bytes
-_SAMPLED_ROWS = 16
+_SAMPLED_ROWS, _LAST_ROWS = 16, 64
 _OTHER_TABLES = ("wpe.weight", "embed_positions.weight", "project_in.weight", "project_out.weight")
 """Of GPT-2 and OPT: what may have the shape of the embeddings by chance."""
 
@@ -86,14 +86,17 @@ def has_own_head(directory: Path, config: PretrainedConfig, checkpoint: Checkpoi
     """Whether the weights hold a head that differs from the embeddings to which ``config`` ties it.
 
     What the files hold decides, as in transformers: equal tensors are tied, different ones are not. They are compared
-    as bfloat16. ``sample``: compare some rows only, which tells nearly always, and costs no more than reading headers.
+    as bfloat16. ``sample``: compare some rows only, with the last ones, where added tokens are. It tells nearly always,
+    and costs no more than reading headers.
     """
     names = _tables(config, checkpoint.tensors) if config.tie_word_embeddings else []
     if len(names) < 2:
         return False
     rows, columns = checkpoint.tensors[names[0]][0]
     step = 1 if sample else max(1, _PIECE // (columns * 4))
-    starts = range(0, rows, max(1, rows // _SAMPLED_ROWS) if sample else step)
+    starts = list(range(0, rows, max(1, rows // _SAMPLED_ROWS) if sample else step))
+    if sample:
+        starts += range(max(0, rows - _LAST_ROWS), rows)
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(directory / checkpoint.places[name], framework="pt")) for name in names]
         first, second = (file.get_slice(name) for file, name in zip(files, names, strict=True))

@@ -45,6 +45,8 @@ def rope_parameters(keys: ArchitectureKeys, model: GgufModel, dims: int, context
         raise corrupt(model.path, f"its {_SCALING} values are not those of a model")
     tensors = model.tensors
     if LONG in tensors or SHORT in tensors or kind == "longrope":
+        if FREQUENCIES in tensors:
+            raise corrupt(model.path, f"it holds factors of its rotary positions twice: {FREQUENCIES} and {LONG}")
         factors = {"long_factor": _factors(model, LONG, dims), "short_factor": _factors(model, SHORT, dims)}
         return found | _longrope(factors, context, original, magnitude)
     if FREQUENCIES in tensors:

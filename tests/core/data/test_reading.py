@@ -317,6 +317,17 @@ def test_a_file_outside_the_allowed_roots_is_refused_also_through_a_link(tmp_pat
         _refused(reference, policy, PathNotAllowedError)
 
 
+def test_a_link_may_say_the_format_that_its_target_does_not(tmp_path: Path) -> None:
+    """As the caches of hubs hold files: ``snapshots/COMMIT/data.jsonl`` links to ``blobs/DIGEST``."""
+    write_jsonl(tmp_path / "data.jsonl", TEXT)
+    (tmp_path / "blob").hardlink_to(tmp_path / "data.jsonl")
+    (tmp_path / "link.jsonl").symlink_to("blob")
+    (tmp_path / "other name").symlink_to("data.jsonl")
+    expected = read_dataset(str(tmp_path / "data.jsonl"), SourcePolicy()).records
+    for name in ("link.jsonl", "other name"):
+        assert read_dataset(str(tmp_path / name), SourcePolicy()).records == expected
+
+
 def test_a_reference_that_is_nothing_is_not_found() -> None:
     assert "ds_" in _refused("no such thing", SourcePolicy(), DatasetNotFoundError).remedy
 

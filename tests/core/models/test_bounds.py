@@ -76,6 +76,13 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def _longrope(factors: list[float]) -> dict[str, Any]:
+    return {
+        "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": factors,
+        "original_max_position_embeddings": 32,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("model_type", "changes"),
     [
@@ -100,6 +107,20 @@ def change(path: Path, **values: Any) -> None:
         ("phi3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1e9}}),
         ("qwen3_moe", {"num_local_experts": 10**9}),
         ("qwen3_moe", {"num_experts_per_tok": 10**9}),
+        # Each of these gave logits without an error, most of them wrong ones
+        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 0}}),
+        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": -1e4}}),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 0.0}}),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": -2.0}}),
+        ("llama", {"rope_parameters": _longrope([1.0])}),
+        ("llama", {"rope_parameters": _longrope([0.0] * 4)}),
+        ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 0}}}),
+        ("llama", {"rms_norm_eps": -1.0}),
+        ("gpt2", {"layer_norm_epsilon": -1.0}),
+        ("mistral", {"sliding_window": 0}),
+        ("gemma2", {"attn_logit_softcapping": 0.0}),
+        ("granite", {"logits_scaling": 0.0}),
+        ("opt", {"dropout": 2.0}),  # found out by training only
     ],
 )
 def test_numbers_of_no_model_are_refused_before_anything_is_made_of_them(

@@ -53,6 +53,24 @@ def test_any_shard_or_their_directory_means_the_whole_model(split: Path, whole: 
     assert all(torch.equal(found[name], reference[name]) for name in reference)
 
 
+def test_links_with_the_names_of_shards_to_files_named_otherwise_are_the_model(
+    split: Path, whole: Path, tmp_path: Path, policy: SourcePolicy
+) -> None:
+    """As the caches of hubs hold them: ``snapshots/COMMIT/NAME.gguf`` links to ``blobs/DIGEST``."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    for number, shard in enumerate(sorted(split.iterdir())):
+        (blobs / str(number)).hardlink_to(shard)
+        (snapshot / shard.name).symlink_to(blobs / str(number))
+    (tmp_path / "one.gguf").symlink_to(blobs / "one")
+    (blobs / "one").hardlink_to(whole)
+    (tmp_path / "any name").symlink_to(sorted(split.iterdir())[0])
+    expected = inspect_model(str(split), policy).tensors
+    for reference in (snapshot, *snapshot.iterdir(), tmp_path / "one.gguf", tmp_path / "any name"):
+        assert inspect_model(str(reference), policy).tensors == expected, reference
+
+
 @pytest.mark.parametrize("which", [0, 1, -1])
 def test_a_missing_shard_is_named(split: Path, tmp_path: Path, policy: SourcePolicy, which: int) -> None:
     copy = Path(shutil.copytree(split, tmp_path / "copy"))

@@ -91,6 +91,7 @@ def test_a_head_that_equals_the_embeddings_is_tied(model_type: str, tmp_path: Pa
 
 def test_one_row_that_differs_makes_a_head_of_its_own(tmp_path: Path) -> None:
     write_both(tmp_path, "llama", equal=True, last_row_only=True)
+    assert not inspect_model(str(tmp_path), SourcePolicy()).config.tie_word_embeddings
     assert not resolve_model(str(tmp_path), SourcePolicy()).dense_config.tie_word_embeddings
     assert not is_tied(load_model(tmp_path))
 

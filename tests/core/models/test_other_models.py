@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoMode
 
 from qpruner_core.errors import QPrunerError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.evaluate.checkpoint import load_checkpoint
-from qpruner_core.models import inspect_model
+from qpruner_core.models import inspect_model, load_model
 from qpruner_core.models.families import family_names
 from qpruner_core.models.model_config import read_config
 from qpruner_core.source_policy import SourcePolicy
@@ -100,6 +100,32 @@ def test_an_empty_quantization_config_is_none(
     (model_copy / "config.json").write_text(json.dumps(values | {"quantization_config": quantization}))
     inspect_model(str(model_copy), policy)
     load_checkpoint(model_copy)
+
+
+@pytest.mark.parametrize("quantization", [[], "", False, 0])
+def test_a_quantization_config_that_is_no_object_is_refused_before_the_tokenizer_reads_it(
+    model_copy: Path, policy: SourcePolicy, quantization: object
+) -> None:
+    values = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(values | {"quantization_config": quantization}))
+    with pytest.raises(UnsupportedArchitectureError, match="quantized already"):
+        inspect_model(str(model_copy), policy)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [{"return_dict": False}, {"torchscript": True}, {"output_hidden_states": True, "output_attentions": True}],
+)
+def test_what_a_config_says_of_the_form_of_outputs_changes_no_forward_pass(
+    model_copy: Path, outputs: dict[str, bool]
+) -> None:
+    values = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(values | outputs))
+    with torch.no_grad():
+        result = load_model(model_copy)(torch.tensor([[1, 2, 3]]))
+    assert torch.isfinite(result.logits).all()
+    assert result.hidden_states is None
+    assert result.attentions is None
 
 
 def test_an_adapter_on_the_hub_is_refused_also_beside_weights(
