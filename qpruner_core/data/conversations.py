@@ -99,8 +99,9 @@ def _message(value: Any, column: str) -> Message:
         raise BadRecordError('a message has no "role"', _MESSAGES_REMEDY)
     role = string(value[role_key], role_key).strip().lower()
     extra = {key: plain_json(value[key], key) for key in _KEPT if value.get(key) not in (None, [], "")}
-    if "tool_calls" not in extra and value.get("function_call"):  # OpenAI's form before there were several
-        extra["tool_calls"] = plain_json(value["function_call"], "function_call")
+    called = plain_json(value.get("function_call"), "function_call")  # OpenAI's form before there were several
+    if called and "tool_calls" not in extra:
+        extra["tool_calls"] = called
     if role == "function_call":
         role, extra["tool_calls"] = "assistant", _parsed(string(value.get(content_key), content_key), "function_call")
         value = {content_key: ""}

@@ -195,9 +195,10 @@ ALIASES: list[tuple[dict[str, Any], Record]] = [
             "messages": [
                 USER,
                 {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": '{"a": 1}'}},
+                HELLO | {"function_call": {"name": None, "arguments": None}},
             ]
         },
-        MessagesRecord((Message("user", "Hi"), Message("assistant", "", CALL))),
+        MessagesRecord((Message("user", "Hi"), Message("assistant", "", CALL), Message("assistant", "Hello"))),
     ),
 ]  # fmt: skip
 
