@@ -179,6 +179,8 @@ class _Scan:
     def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:
         self._preferences += layout.is_preference
         self._undesired += layout.is_undesired
+        if layout.kind == "messages" and any(map(_weighs_nothing, row.get("messages") or ())):
+            self._note_unused("weight of a message")
         for name in row.keys() - layout.columns:
             if not (layout.is_preference and name == REJECTED) and _may_matter(row[name]):
                 self._note_unused(name)
@@ -202,6 +204,11 @@ def _rows(file: TextFile, file_type: str | None) -> Rows:
 
 def _is_known(row: Mapping[str, Any]) -> bool:
     return layout_of(row) is not None
+
+
+def _weighs_nothing(message: Any) -> bool:
+    """Whether it is an answer that OpenAI's form says not to learn."""
+    return isinstance(message, Mapping) and message.get("weight") in (0, False)
 
 
 def _may_matter(value: Any) -> bool:

@@ -275,6 +275,12 @@ def test_another_label_than_a_rating_changes_nothing(tmp_path: Path) -> None:
     assert "'label'" in dataset.warnings[1]
 
 
+def test_a_weight_of_a_message_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    rows = [{"messages": [USER, HELLO | {"weight": weight}]} for weight in (1, 0)]
+    assert read(tmp_path / "data.jsonl", lines(rows[0])).warnings == ()
+    assert "'weight of a message'" in read(tmp_path / "data.jsonl", lines(*rows)).warnings[0]
+
+
 def test_words_without_spaces_are_words(tmp_path: Path) -> None:
     row = {"instruction": "你好", "output": "您好", "persona": "你是一个有用的助手", "author": "José"}
     (warning,) = read(tmp_path / "data.jsonl", lines(row)).warnings
