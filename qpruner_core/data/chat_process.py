@@ -43,12 +43,14 @@ class Rendered:
     """A conversation as text, and the spans of characters to learn; ``error`` says why there is none.
 
     ``lost``: answers that could not be found in the text. ``folded``: the system message stands in the user's.
+    ``leaves_out``: a tool, a question or the thoughts of the last answer are not in the text.
     """
 
     text: str = ""
     spans: tuple[tuple[int, int], ...] = ()
     lost: int = 0
     folded: bool = False
+    leaves_out: bool = False
     error: str = ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import random
 import re
 import resource
 import sys
@@ -23,6 +24,8 @@ Span = tuple[int, int]
 MOST_TURNS = 64
 """The most turns of one conversation that are looked for one by one, from the last."""
 _FOLDED_ROLES = ("system", "developer")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+_WORD = re.compile(r"\w+")
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -52,6 +55,8 @@ def locate_answers(messages: Sequence[Message], render: Render) -> Located:
     found: list[Span] = []
     for index in answers[-MOST_TURNS:]:
         span = _by_mark(messages, index, whole, render, mark) or _by_prefix(messages, index, whole, render, mark)
+        if span is not None and not _has_calls(messages[index], whole[slice(*span)]):
+            continue  # what is left of the turn is its end alone
         if span is not None and (not found or found[-1][1] <= span[0]):
             found.append(span)
     return Located(whole, found, len(answers) - len(found))
@@ -77,6 +82,20 @@ def fold_system(messages: Sequence[Message]) -> list[Message] | None:
 def _is_answer(message: Message) -> bool:
     said = str(message.get("content") or "").strip() or message.get("tool_calls")
     return message["role"] == "assistant" and bool(said)
+
+
+def _has_calls(message: Message, text: str) -> bool:
+    """Whether every tool call of ``message`` is in ``text``; a template that knows none leaves them out."""
+    return all(call["function"]["name"] in text for call in message.get("tool_calls") or ())
+
+
+def _leaves_out(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], text: str) -> bool:
+    """Whether a tool's name, or the longest word of a question or of the last thought, is not in ``text``."""
+    names = [str(tool.get("function", {}).get("name", "")) for tool in tools]
+    said = [str(message.get("content") or "") for message in messages if message["role"] != "assistant"]
+    said += [str(messages[-1][name]) for name in _THOUGHTS if name in messages[-1]][:1]
+    words = [max(_WORD.findall(one), key=len, default="") for one in said]
+    return any(word not in text for word in (*names, *words))
 
 
 def _unused_mark(messages: Sequence[Message]) -> str:
@@ -270,19 +289,27 @@ class _Template:
                     pass
         if located is None:
             return {"error": refusal}
-        return {"text": located.text, "spans": located.spans, "lost": located.lost, "folded": folded}
+        return {
+            "text": located.text,
+            "spans": located.spans,
+            "lost": located.lost,
+            "folded": folded,
+            "leaves_out": _leaves_out(messages, chat.get("tools") or (), located.text),
+        }
 
     def _locate(self, messages: Sequence[Message], chat: Mapping[str, Any]) -> Located:
         template = self._templates[chat["template"]]
         options = {"chat_template": template, "tools": chat.get("tools"), **self._variables}
 
         def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+            random.seed(0)  # Jinja's "random" and "lipsum" write the same every time
             texts, _ = self._render([list(messages)], add_generation_prompt=add_generation_prompt, **options)
             return self._checked(texts[0])
 
         if _GENERATION.search(template):
+            random.seed(0)
             texts, marks = self._render([list(messages)], return_assistant_tokens_mask=True, **options)
-            if marks and marks[0]:
+            if marks and marks[0] and all(_has_calls(message, texts[0]) for message in messages):
                 return Located(self._checked(texts[0]), sorted(marks[0]), 0)
         return locate_answers(messages, render)
 

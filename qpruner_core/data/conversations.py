@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 _ROLES = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
-    "observation": "tool", "function": "tool", "tool_response": "tool",
+    "ai": "assistant", "observation": "tool", "function": "tool", "tool_response": "tool",
 }  # fmt: skip
 """Names that datasets have for roles, and what chat templates call them."""
 
@@ -97,8 +97,11 @@ def _message(value: Any, column: str) -> Message:
     role_key, content_key = ("role", "content") if "role" in value else ("from", "value")
     if role_key not in value:
         raise BadRecordError('a message has no "role"', _MESSAGES_REMEDY)
-    role = string(value[role_key], role_key).strip()
+    role = string(value[role_key], role_key).strip().lower()
     extra = {key: plain_json(value[key], key) for key in _KEPT if value.get(key) not in (None, [], "")}
+    called = plain_json(value.get("function_call"), "function_call")  # OpenAI's form before there were several
+    if called and "tool_calls" not in extra:
+        extra["tool_calls"] = called
     if role == "function_call":
         role, extra["tool_calls"] = "assistant", _parsed(string(value.get(content_key), content_key), "function_call")
         value = {content_key: ""}

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from qpruner_core.data.chat_process import ChatProcess, Rendered, template_name
 from qpruner_core.data.left_out import LeftOut
 from qpruner_core.data.masking import encode_spans, mask_example
-from qpruner_core.data.prompts import as_conversation, chat_of, plain_text
+from qpruner_core.data.prompts import as_conversation, chat_of, has_more_than_text, plain_text
 from qpruner_core.data.records import InstructionRecord, MessagesRecord
 from qpruner_core.data.tokenization import Example
 
@@ -40,7 +40,7 @@ def encode_dialogues(
     """
     encoded = EncodedDialogues()
     left_out = LeftOut("conversation")
-    folded = lost = 0
+    folded = lost = incomplete = 0
     for number, (record, rendered) in enumerate(zip(records, _rendered(records, tokenizer, day), strict=True), start=1):
         if rendered.error or not rendered.spans:
             reason = rendered.error or "its answers are not in the text that the template writes"
@@ -55,6 +55,7 @@ def encode_dialogues(
         encoded.examples[record] = mask_example(ids, learned, length, own_start)
         folded += rendered.folded
         lost += rendered.lost
+        incomplete += rendered.leaves_out
     left_out.check(
         len(records) - left_out.count, len(records), "Give conversations whose roles the model's template knows."
     )
@@ -65,7 +66,16 @@ def encode_dialogues(
         )
     if lost:
         encoded.warnings.append(
-            f"{lost} earlier answers are not learned: the model's chat template does not write them as they are."
+            f"{lost} answers are not learned: the model's chat template does not write them as they are."
+        )
+    if incomplete:
+        encoded.warnings.append(
+            f"In {incomplete} records, tools, messages or thoughts are left out: "
+            + (
+                "the model's chat template does not write them."
+                if tokenizer.chat_template
+                else "the model has no chat template."
+            )
         )
     return encoded
 
@@ -75,7 +85,7 @@ def _rendered(records: Sequence[_Dialogue], tokenizer: PreTrainedTokenizerBase, 
         end = str(tokenizer.eos_token or "")
         for record in records:
             text, spans = plain_text(record, end)
-            yield Rendered(text, spans)
+            yield Rendered(text, spans, leaves_out=has_more_than_text(record))
         return
     with ChatProcess(tokenizer, day) as process:
         yield from process.render(_chats(records, tokenizer))

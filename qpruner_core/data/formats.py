@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qpruner_core.data.bad_record import BadRecordError
@@ -22,6 +23,8 @@ _ANSWERS = ("output", "completion", "response", "answer")
 
 REJECTED = "rejected"
 """The column of a preference pair that is not learned."""
+_LABEL = "label"
+"""The column in which single answers are rated true or false, as for TRL's KTO."""
 
 
 @dataclass(frozen=True)
@@ -32,31 +35,30 @@ class Layout:
     columns: frozenset[str]
     parse: Callable[[Row], Record | None]
     is_preference: bool = False
+    is_undesired: bool = False
 
 
 def layout_of(row: Row) -> Layout | None:
     """What the columns of ``row`` make, or ``None`` if they make nothing that is known."""
     question, given, answer = (_first(row, names) for names in (_QUESTIONS, _INPUTS, _ANSWERS))
     if "messages" in row:
-        return _layout("messages", lambda row: messages_record(row, "messages"), "messages", "system", "tools")
+        parse: Callable[[Row], Record | None] = functools.partial(messages_record, column="messages")
+        return _rated(row, _layout("messages", parse, "messages", "system", "tools"))
     if "chosen" in row and answer is None:
         return _layout(
             "messages", lambda row: preferred_record(row, question, given),
             "chosen", "conversations", "system", "tools", question, given, is_preference=True,
         )  # fmt: skip
     if "conversations" in row:
-        return _layout(
-            "messages", lambda row: messages_record(row, "conversations"), "conversations", "system", "tools"
-        )
+        parse = functools.partial(messages_record, column="conversations")
+        return _rated(row, _layout("messages", parse, "conversations", "system", "tools"))
     if "choices" in row:
         context, label = _first(row, ("context", "question")), _first(row, ("label", "answer"))
         if context is not None and label is not None:
             return _layout("choices", lambda row: _choices(row, context, label), "choices", context, label)
     if question is not None and answer is not None:
-        return _layout(
-            "instruction", lambda row: _instruction(row, question, given, answer),
-            question, given, answer, "system", "history",
-        )  # fmt: skip
+        parse = functools.partial(_instruction, question=question, given=given, answer=answer)
+        return _rated(row, _layout("instruction", parse, question, given, answer, "system", "history"))
     return _layout("text", _text, "text") if "text" in row else None
 
 
@@ -70,6 +72,22 @@ def _layout(
     kind: DatasetKind, parse: Callable[[Row], Record | None], *columns: str | None, is_preference: bool = False
 ) -> Layout:
     return Layout(kind, frozenset(name for name in columns if name is not None), parse, is_preference)
+
+
+def _rated(row: Row, layout: Layout) -> Layout:
+    """``layout`` with a column that rates the answer, if that is what ``label`` does; a bad answer is not learned."""
+    label = row.get(_LABEL)
+    rating = label if isinstance(label, bool) else {"true": True, "false": False}.get(str(label).strip().lower())
+    if rating is None and label is not None:
+        return layout
+    columns = layout.columns | {_LABEL}
+    if rating is False:
+        return replace(layout, columns=columns, parse=_nothing, is_undesired=True)
+    return replace(layout, columns=columns)
+
+
+def _nothing(_: Row) -> None:
+    return None
 
 
 def _first(row: Row, names: tuple[str, ...]) -> str | None:

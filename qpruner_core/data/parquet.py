@@ -46,6 +46,9 @@ def _rows(parquet: Any, path: Path, most_bytes: int, on_unused: Callable[[str], 
     if layout is None:
         raise invalid(f"the file: {no_layout(names).reason}", COLUMNS_REMEDY)
     columns = [name for name in names if name in layout.columns]
+    every = metadata.schema.to_arrow_schema().names
+    if repeated := next((name for name in columns if every.count(name) > 1), None):
+        raise invalid(f"two of its columns have the name {repeated!r}", "Rename or remove one of them.")
     for index, name in enumerate(_column_names(metadata)):
         leaf = metadata.schema.column(index)
         if name not in columns and leaf.physical_type == "BYTE_ARRAY" and not name.endswith(("id", REJECTED)):

@@ -69,6 +69,14 @@ def plain_text(record: InstructionRecord | MessagesRecord, end: str) -> tuple[st
     return text, tuple(spans)
 
 
+def has_more_than_text(record: InstructionRecord | MessagesRecord) -> bool:
+    """Whether there are tools or thoughts in it, which :func:`plain_text` leaves out."""
+    if isinstance(record, InstructionRecord):
+        return False
+    more = {name for message in record.messages for name in json.loads(message.extra or "{}")}
+    return bool(record.tools or more & {"reasoning_content", "reasoning", "thinking"})
+
+
 def _said(message: Message) -> str:
     calls = json.loads(message.extra or "{}").get("tool_calls")
     return "\n".join(part for part in (message.content, json.dumps(calls, ensure_ascii=False) if calls else "") if part)

@@ -23,6 +23,7 @@ from qpruner_core.source_policy import SourcePolicy
 _PARQUET_EXPANSION = 8  # how many times its size a Parquet file may come to; text comes to three or four
 _LONGEST_PIECE = 2**16  # characters of a line of prose that are read at once
 _MOST_UNUSED = 20
+_WITHOUT_SPACES = 10  # bytes beyond one for each character, as five of Chinese have: words need no space between
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class _Scan:
         self._kind: DatasetKind | None = None
         self._rows = 0
         self._preferences = 0
+        self._undesired = 0
         self._unused: dict[str, None] = {}
         self._left_out = LeftOut()
         self.bytes = 0
@@ -97,6 +99,10 @@ class _Scan:
         if self.bytes == 0:
             raise invalid("it is empty", "Give a file with some text.")
         self._left_out.check(count, self._rows, COLUMNS_REMEDY)
+        if count == 0 and self._undesired:
+            raise invalid('"label" is false for all its answers', "Give answers that are to be learned.")
+        if self._rows == 0 and self._kind is None:
+            raise invalid("it has no records", "Give records with some text in them.")
         if count == 0 or self._kind is None:
             raise invalid("it holds only empty strings", "Give records with some text in them.")
         return self._kind
@@ -109,6 +115,8 @@ class _Scan:
                 f"{self._preferences} records are preference pairs: the chosen answers are learned, "
                 "the rejected ones are not used."
             )
+        if self._undesired:
+            warnings.append(f'{self._undesired} records are not used: their "label" is false, for an undesired answer.')
         if self._unused:
             names = ", ".join(repr(name[:40]) for name in self._unused)
             warnings.append(f"These columns of the dataset are not used: {names}.")
@@ -170,6 +178,9 @@ class _Scan:
 
     def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:
         self._preferences += layout.is_preference
+        self._undesired += layout.is_undesired
+        if layout.kind == "messages" and any(map(_weighs_nothing, row.get("messages") or ())):
+            self._note_unused("weight of a message")
         for name in row.keys() - layout.columns:
             if not (layout.is_preference and name == REJECTED) and _may_matter(row[name]):
                 self._note_unused(name)
@@ -195,9 +206,16 @@ def _is_known(row: Mapping[str, Any]) -> bool:
     return layout_of(row) is not None
 
 
+def _weighs_nothing(message: Any) -> bool:
+    """Whether it is an answer that OpenAI's form says not to learn."""
+    return isinstance(message, Mapping) and message.get("weight") in (0, False)
+
+
 def _may_matter(value: Any) -> bool:
     """Whether there are words in it, or something with a structure; an id, a number or a source is no loss."""
-    return len(value.split()) > 1 if isinstance(value, str) else isinstance(value, list | dict) and bool(value)
+    if isinstance(value, str):
+        return len(value.split()) > 1 or len(value.encode(errors="replace")) - len(value) >= _WITHOUT_SPACES
+    return isinstance(value, list | dict) and bool(value)
 
 
 def _whole_paragraph(text: str) -> Iterator[TextRecord]:

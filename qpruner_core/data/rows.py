@@ -22,6 +22,8 @@ Rows = Iterator[tuple[str, Row | BadRecordError]]
 _CHUNK = 2**20
 _BETWEEN = re.compile(r"[\s,]*")
 _NESTED_CELL = re.compile(r"\s*[\[{]")
+_NESTED_COLUMNS = frozenset({"messages", "conversations", "tools", "history", "choices"})
+_MAY_GO_ON = 16  # characters: a fault nearer to the end of what was read may be the cut
 _JSON_REMEDY = "Give one JSON object per line (.jsonl), or one array of them (.json)."
 
 
@@ -58,18 +60,23 @@ def json_document(file: TextFile, is_known: Callable[[Row], bool]) -> Rows:
 def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) -> Rows:
     """A table whose first line names its columns, with the first of ``delimiters`` that makes known columns of it.
 
-    Cells that hold a JSON list or object become that; a ``label`` of digits becomes a number.
+    Cells that hold messages become these, and so do the lists of the columns that are known for them; any other cell is
+    text, whatever it looks like. Beside ``choices``, a ``label`` or ``answer`` of digits becomes a number.
+
+    Raises:
+        DatasetInvalidError: a quote is not closed, or two columns have one name.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_RECORD))
     lines = _RowLines(file)
-    first = next(lines, "")
+    first = next((line for line in lines if line.strip()), "")
+    skipped = max(0, file.line - 2)
     headers = ((delimiter, next(csv.reader([first], delimiter=delimiter), [])) for delimiter in delimiters)
     delimiter = next((one for one, header in headers if is_known(dict.fromkeys(header))), delimiters[0])
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         lines.length = 0
-        began = reader.line_num + 1
+        began = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -80,14 +87,17 @@ def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) 
         if cells is None:
             return
         if not header:
-            header = [name.strip() for name in cells]
+            header = _distinct([name.strip() for name in cells])
         elif cells and len(cells) != len(header):
             yield (
                 f"line {began}",
                 BadRecordError(f"it has {len(cells)} cells, where the first line names {len(header)} columns"),
             )
         elif cells:
-            yield f"line {began}", {name: _cell(name, text) for name, text in zip(header, cells, strict=True)}
+            yield (
+                f"line {began}",
+                {name: _cell(name, text, "choices" in header) for name, text in zip(header, cells, strict=True)},
+            )
 
 
 class _RowLines(Iterator[str]):
@@ -107,15 +117,32 @@ class _RowLines(Iterator[str]):
         return line
 
 
-def _cell(name: str, text: str) -> Any:
-    if name == "label" and text.strip().isascii() and text.strip().isdigit():
+def _distinct(header: list[str]) -> list[str]:
+    repeated = next((name for index, name in enumerate(header) if name and name in header[:index]), None)
+    if repeated is not None:
+        raise invalid(f"two of its columns have the name {repeated[:40]!r}", "Rename or remove one of them.")
+    return header
+
+
+def _cell(name: str, text: str, has_choices: bool) -> Any:
+    if has_choices and name in ("label", "answer") and text.strip().isascii() and text.strip().isdigit():
         return int(text[:20])
     if name != "text" and _NESTED_CELL.match(text):
         try:
-            return json.loads(text)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             return text
+        if name in _NESTED_COLUMNS or _are_messages(value):
+            return value
     return text
+
+
+def _are_messages(value: Any) -> bool:
+    messages = value if isinstance(value, list) else [value]
+    return bool(messages) and all(
+        isinstance(one, dict) and ({"role", "content"} <= one.keys() or {"from", "value"} <= one.keys())
+        for one in messages
+    )
 
 
 def _object(line: str) -> Row | BadRecordError:
@@ -151,7 +178,7 @@ def _elements(file: TextFile, text: str, *, closed: bool) -> Rows:
             value, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             fault, end = error, len(text)
-        if end == len(text) and not at_end:  # it may go on
+        if end == len(text) and not at_end and not _is_certain(fault, len(text)):  # it may go on
             if len(text) - position > LONGEST_RECORD:
                 raise _too_long(f"record {number}")
             more = file.read(max(_CHUNK, len(text) - position))
@@ -166,6 +193,13 @@ def _elements(file: TextFile, text: str, *, closed: bool) -> Rows:
             raise _too_long(f"record {number}")
         yield f"record {number}", _checked_object(value)
         number, position = number + 1, end
+
+
+def _is_certain(fault: Exception | None, read: int) -> bool:
+    """Whether no more text could mend the ``fault`` found in the ``read`` characters."""
+    if isinstance(fault, json.JSONDecodeError):
+        return fault.pos + _MAY_GO_ON < read and not fault.msg.startswith("Unterminated string")
+    return fault is not None
 
 
 def _too_long(place: str) -> DatasetInvalidError:

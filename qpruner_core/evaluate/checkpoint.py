@@ -14,7 +14,7 @@ from qpruner_core.compute.choice import computing
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
 from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
-from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError
+from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
 from qpruner_core.evaluate.choices import choice_accuracy
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.evaluate.perplexity import perplexity
@@ -51,7 +51,7 @@ def evaluate_checkpoint(
     model, tokenizer = load_checkpoint(directory)
     refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     rows = input_rows(model)
-    text_windows = _windows(_read(text, on_warning), text, tokenizer, length, max_tokens)
+    text_windows = _windows(_read(text, "text", on_warning), text, tokenizer, length, max_tokens)
     require_known_tokens([text_windows], rows, tokenizer)
     result: dict[str, float | int] = {
         "bytes": loaded_bytes(model),
@@ -60,7 +60,7 @@ def evaluate_checkpoint(
         "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
     }
     for task in tasks:
-        records = _read(task, on_warning).records[:max_choices]
+        records = _read(task, "tasks", on_warning).records[:max_choices]
         choices = [record for record in records if isinstance(record, ChoicesRecord)]
         encoded = [encode_choices(tokenizer, record, length, start_ids(tokenizer)) for record in choices]
         examples = [example for example in encoded if example is not None]
@@ -94,8 +94,14 @@ def input_rows(model: nn.Module) -> int:
     return int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
 
-def _read(path: Path, on_warning: Callable[[str], None]) -> TextDataset:
-    dataset = read_dataset(str(path), SourcePolicy())
+def _read(path: Path, field: str, on_warning: Callable[[str], None]) -> TextDataset:
+    try:
+        dataset = read_dataset(str(path), SourcePolicy())
+    except UserError as error:
+        error.field = field  # of this function's, and the file's name with it: there may be several
+        if str(path) not in error.message:
+            error.message = f"{path}: {error.message}"
+        raise
     for warning in dataset.warnings:
         on_warning(f"{path}: {warning}")
     return dataset

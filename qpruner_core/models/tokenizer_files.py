@@ -18,6 +18,7 @@ GENERATION_CONFIG = "generation_config.json"
 _SENTENCEPIECE = "tokenizer.model"
 _SMALL_OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json")
 _LARGEST_TOKENIZER = 256 * 2**20  # bytes; that of Gemma 3, with 262,144 tokens, has 33 million
+_LARGEST_TEMPLATE = 2**20  # bytes; the longest in use have some ten thousand
 
 
 def require_tokenizer_files(names: Iterable[str], model: str) -> None:
@@ -58,13 +59,20 @@ def require_small_files(directory: Path) -> None:
                 raise corrupt_file(
                     name, "it names other tokenizers (fast_tokenizer_files), which would not be exported"
                 )
+    for template in (directory / "chat_template.jinja", *sorted(directory.glob("additional_chat_templates/*.jinja"))):
+        _refuse_larger(template, _LARGEST_TEMPLATE, "chat template")
+    for name in ("merges.txt", _SENTENCEPIECE, TOKENIZER):
+        _refuse_larger(directory / name, _LARGEST_TOKENIZER, "tokenizer")
     path = directory / TOKENIZER
-    require_regular(path)
     if path.is_file():
         status = path.stat()
-        if status.st_size > _LARGEST_TOKENIZER:
-            raise corrupt_file(TOKENIZER, f"it has {status.st_size} bytes, which no tokenizer has")
         _require_tokenizer(path, status.st_mtime_ns, status.st_size)
+
+
+def _refuse_larger(path: Path, most: int, what: str) -> None:
+    require_regular(path)
+    if path.is_file() and (size := path.stat().st_size) > most:
+        raise corrupt_file(path.name, f"it has {size} bytes, which no {what} has")
 
 
 @lru_cache(maxsize=64)

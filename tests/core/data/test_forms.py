@@ -135,6 +135,8 @@ ALIASES: list[tuple[dict[str, Any], Record]] = [
         InstructionRecord("Hi", "", "Hello", "Be\nkind", (("a", "b"), ("c", "d"))),
     ),
     ({"prompt": [USER], "completion": [HELLO]}, HI),
+    ({"messages": [{"role": "User", "content": "Hi"}, {"role": "Assistant ", "content": "Hello"}]}, HI),
+    ({"prompt": "Hi", "completion": "Hello", "label": True}, InstructionRecord("Hi", "", "Hello")),
     ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, HI),
     (
         {"system": "S", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
@@ -187,6 +189,16 @@ ALIASES: list[tuple[dict[str, Any], Record]] = [
             ]
         },
         MessagesRecord((Message("user", "Hi"), Message("assistant", "", CALL))),
+    ),
+    (
+        {
+            "messages": [
+                USER,
+                {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": '{"a": 1}'}},
+                HELLO | {"function_call": {"name": None, "arguments": None}},
+            ]
+        },
+        MessagesRecord((Message("user", "Hi"), Message("assistant", "", CALL), Message("assistant", "Hello"))),
     ),
 ]  # fmt: skip
 
@@ -241,9 +253,70 @@ def test_columns_with_words_that_are_not_used_are_named_once(tmp_path: Path) -> 
     assert "'id'" not in warnings[0]
 
 
+@pytest.mark.parametrize("row", [{"prompt": "Hi", "completion": "Hello"}, {"messages": [USER, HELLO]}])
+def test_an_answer_that_is_rated_false_is_not_learned(tmp_path: Path, row: dict[str, Any]) -> None:
+    bad = json.loads(json.dumps(row).replace("Hello", "Go away")) | {"label": False}
+    dataset = read(tmp_path / "data.jsonl", lines(row | {"label": True}, bad, bad))
+    assert dataset.records == read(tmp_path / "one.jsonl", lines(row)).records
+    assert [warning for warning in dataset.warnings if "2 records are not used" in warning] == list(dataset.warnings)
+    with pytest.raises(DatasetInvalidError, match='"label" is false'):
+        read(tmp_path / "data.jsonl", lines(bad))
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is optional")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([row | {"label": True}, bad]), tmp_path / "data.parquet")
+    assert read_dataset(str(tmp_path / "data.parquet"), SourcePolicy()).records == dataset.records
+
+
+def test_another_label_than_a_rating_changes_nothing(tmp_path: Path) -> None:
+    content = "prompt,completion,label\nHi,Hello,0\nHi,Hello,false alarm\nHi,Hello,\nHi,No,FALSE\n"
+    dataset = read(tmp_path / "data.csv", content)
+    assert dataset.records == (InstructionRecord("Hi", "", "Hello"),) * 3
+    assert "1 records are not used" in dataset.warnings[0]
+    assert "'label'" in dataset.warnings[1]
+
+
+def test_a_weight_of_a_message_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    rows = [{"messages": [USER, HELLO | {"weight": weight}]} for weight in (1, 0)]
+    assert read(tmp_path / "data.jsonl", lines(rows[0])).warnings == ()
+    assert "'weight of a message'" in read(tmp_path / "data.jsonl", lines(*rows)).warnings[0]
+
+
+def test_words_without_spaces_are_words(tmp_path: Path) -> None:
+    row = {"instruction": "你好", "output": "您好", "persona": "你是一个有用的助手", "author": "José"}
+    (warning,) = read(tmp_path / "data.jsonl", lines(row)).warnings
+    assert warning == "These columns of the dataset are not used: 'persona'."
+
+
+@pytest.mark.parametrize(
+    "said", ["[1, 2, 3]", '{"a": 1}', "[]", "[[1], [2]]", '[{"from": "here"}]', "[brackets] first", "{not json"]
+)
+def test_text_in_a_cell_stays_text_whatever_it_looks_like(tmp_path: Path, said: str) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([["instruction", "input", "output"], ["Sort it", said, said], [said, "", "b"]])
+    dataset = read(tmp_path / "data.csv", text.getvalue())
+    assert dataset.records == (InstructionRecord("Sort it", said, said), InstructionRecord(said, "", "b"))
+
+
+def test_messages_in_cells_are_messages(tmp_path: Path) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        [["prompt", "completion"], [json.dumps([USER]), json.dumps([HELLO])], [json.dumps([USER]), "Hello"]]
+    )
+    assert read(tmp_path / "data.csv", text.getvalue()).records == (HI, HI)
+
+
+def test_empty_lines_before_a_table_do_not_matter(tmp_path: Path) -> None:
+    dataset = read(tmp_path / "data.csv", "\n \n" + FORMS["semicolons.csv"] + "one cell\n")
+    assert dataset.records == RECORDS
+    assert "(line 14)" in dataset.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
+        ("twice.csv", "text,note,text\na,b,c\n", "the name 'text'"),
+        ("far.json", '[{"text": "a"}, {"text": b}' + ', {"text": "a"}' * 700_000 + "]", "record 2 is not JSON"),
+        ("header.csv", "text,note\n", "no records"),
         ("open.json", '[{"text": "a"}, {"text": "b"}', "not closed"),
         ("after.json", '[{"text": "a"}] {"text": "b"}', "follows"),
         ("broken.json", '[{"text": "a"}, {"text" "b"}]', "record 2"),
@@ -264,6 +337,9 @@ def test_a_row_with_other_cells_than_the_header_is_left_out_and_lists_are_read_i
     assert dataset.records == (ChoicesRecord("Sky", ("blue", "red"), 1),)
     assert "line 3" in dataset.warnings[0]
     assert "4 cells" in dataset.warnings[0]
+    assert read(tmp_path / "data.csv", text.replace("context", "question").replace("label", "answer")).records == (
+        ChoicesRecord("Sky", ("blue", "red"), 1),
+    )
 
 
 _LETTERS = st.text("ab .\n!?。д", max_size=400)

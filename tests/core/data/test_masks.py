@@ -20,7 +20,7 @@ from qpruner_core.data.masking import encode_spans, mask_example
 from qpruner_core.data.records import ChoicesRecord, InstructionRecord, Message, MessagesRecord
 from qpruner_core.data.tokenization import encode, encode_choices, start_ids
 from qpruner_core.errors import CorruptModelError, DatasetInvalidError, UnsafeModelError
-from tests.core.data.chat_templates import CHATML, GEMMA, IN_PAIRS, MISTRAL, QWEN_3, SHOUTS, SOUND
+from tests.core.data.chat_templates import CHATML, GEMMA, IN_PAIRS, LLAMA_3, MISTRAL, QWEN_3, SHOUTS, SOUND
 from tests.tiny_model import topic_paragraphs
 
 DAY = date(2020, 2, 29)
@@ -74,7 +74,10 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
 def process() -> Iterator[ChatProcess]:
     """One process with all templates."""
     tokenizer = _trained("bytes")
-    tokenizer.chat_template = {name: template for name, (template, _) in SOUND.items()} | {"shouts": SHOUTS}
+    tokenizer.chat_template = {name: template for name, (template, _) in SOUND.items()} | {
+        "shouts": SHOUTS,
+        "random": "{{ range(10 ** 5)|list|random }} {{ lipsum(n=1) }}" + CHATML,
+    }
     with ChatProcess(tokenizer, DAY) as process:
         yield process
 
@@ -272,6 +275,45 @@ def test_tool_calls_are_rendered_and_learned() -> None:
     assert tokenizer.decode(example.input_ids).startswith('[{"type": "function", "function": {"name": "add"}}]')
 
 
+@pytest.mark.parametrize("template", [LLAMA_3, SOUND["marked"][0], None])
+def test_calls_and_tools_that_the_template_does_not_write_are_told_and_no_empty_answer_is_learned(
+    template: str | None,
+) -> None:
+    tokenizer = _trained("bytes")
+    tokenizer.chat_template = template
+    call = '{"tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]}'
+    turns = (
+        Message("user", "Sum"),
+        Message("assistant", "", call),
+        Message("tool", "2"),
+        Message("assistant", "It is 2"),
+    )
+    records = [MessagesRecord(turns), MessagesRecord(turns[2:], '[{"type": "function", "function": {"name": "add"}}]')]
+    encoded = encode_dialogues(records, tokenizer, 4096, [], DAY)
+    example = encoded.examples[records[0]]
+    assert example is not None
+    said = _learned(tokenizer, example.input_ids.tolist(), (example.labels != -100).tolist())
+    assert [one.startswith("It is 2") for one in said] == [True] if template else [False, True]
+    assert [warning for warning in encoded.warnings if "1 answers are not learned" in warning] or not template
+    assert [warning for warning in encoded.warnings if "In 1 records, tools" in warning]
+
+
+def test_messages_and_thoughts_that_the_template_does_not_write_are_told() -> None:
+    question, answer = CONVERSATIONS[0]
+    thoughtful = answer | {"reasoning_content": "because of it"}
+    tokenizer = _trained("bytes")
+    tokenizer.chat_template = "{% for m in messages if m.role != 'tool' %}<|im_start|>{{ m.content }}{% endfor %}"
+    chats: list[list[dict[str, Any]]] = [
+        [question, answer],
+        [question, thoughtful],
+        [question, thoughtful, *CONVERSATIONS[0]],
+        [question, {"role": "tool", "content": '{"result": "seven"}'}, answer],
+    ]
+    with ChatProcess(tokenizer, DAY) as process:
+        rendered = list(process.render({"messages": chat, "template": "default"} for chat in chats))
+    assert [one.leaves_out for one in rendered] == [False, True, False, True]
+
+
 HOSTILE = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "power": "{{ 10 ** (10 ** 9) }}",
@@ -310,6 +352,16 @@ def test_a_template_that_is_none_is_refused_and_names_decide() -> None:
     assert text_under({"other": "{{ 1/0 }}", "default": CHATML}) == text_under({"only": CHATML})
     with pytest.raises(CorruptModelError, match="'a', 'b'"):
         text_under({"a": CHATML, "b": CHATML})
+
+
+def test_a_template_that_writes_something_random_writes_the_same_in_every_process(process: ChatProcess) -> None:
+    chats = [{"messages": messages, "template": "random"} for messages in CONVERSATIONS]
+    rendered = list(process.render(chats))
+    assert [one.lost for one in rendered] == [0, 0, 0]
+    tokenizer = _trained("bytes")
+    tokenizer.chat_template = {"random": process._setup["templates"]["random"]}
+    with ChatProcess(tokenizer, DAY) as another:
+        assert list(another.render(reversed(chats))) == rendered[::-1]
 
 
 def test_the_day_of_the_run_is_what_a_template_is_told(process: ChatProcess) -> None:

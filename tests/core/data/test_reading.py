@@ -160,6 +160,14 @@ def test_parquet_strings_of_every_type_are_read_and_other_types_are_refused(tmp_
         assert [record.text for record in read_dataset(str(path), SourcePolicy()).records] == ["prose", "words"] * 2000  # type: ignore[union-attr]
 
 
+def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is optional")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays([["a"], ["b"]], names=["text", "text"]), path)
+    assert "the name 'text'" in _refused(str(path), SourcePolicy(), DatasetInvalidError).message
+
+
 def test_a_line_longer_than_a_record_may_be_is_refused_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"text": "a"}\n{"text": [' + "[]," * (3 * 2**20) + "[]]}\n")

@@ -183,6 +183,14 @@ def test_a_pipe_among_the_templates_is_not_waited_on(model: Path) -> None:
     refused(model, match="tool.jinja")
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/tool.jinja", "merges.txt"])
+def test_a_tokenizer_file_of_a_size_that_none_has_is_refused_unread(model: Path, name: str) -> None:
+    (model / name).parent.mkdir(exist_ok=True)
+    with (model / name).open("wb") as file:
+        file.truncate(2**29)  # takes no space on the disk
+    refused(model, match=f"{Path(name).name} .* {2**29} bytes")
+
+
 def test_an_empty_vocabulary_is_refused(model: Path) -> None:
     values = json.loads((model / "tokenizer.json").read_text())
     values["model"] |= {"vocab": {}, "merges": []}

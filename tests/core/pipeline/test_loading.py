@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from typer.testing import CliRunner
 
 from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
 from qpruner_core.cli import app
+from qpruner_core.errors import UserError
 from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
 from qpruner_core.evaluate.memory import loaded_bytes
 from qpruner_core.quantize.mixed_model import load_mixed_model
@@ -74,6 +76,18 @@ def test_a_checkpoint_is_evaluated_on_text_and_choices(finished_run: FinishedRun
         assert result["tokens"] <= 512
         assert 1 < result["perplexity"] < 300
         assert 0 <= result["pick.acc"] <= 1
+
+
+def test_a_file_that_cannot_be_evaluated_is_named_with_its_option(finished_run: FinishedRun, tmp_path: Path) -> None:
+    text, choices, bad = tmp_path / "held_out.txt", tmp_path / "pick.jsonl", tmp_path / "bad.jsonl"
+    text.write_text("Statement is executed when the condition is true. " * 60)
+    choices.write_text('{"context": "The value of the", "choices": ["expression", "zqxj"], "label": 0}\n')
+    bad.write_text('{"context": "The value of the", "choices": ["expression", "zqxj"], "label": 2}\n')
+    for files, field in (((bad, []), "text"), ((text, [choices, bad]), "tasks"), ((text, [tmp_path / "no"]), "tasks")):
+        with pytest.raises(UserError) as caught:
+            evaluate_checkpoint(finished_run.output / "mixed", *files, length=32, max_tokens=64, max_choices=1)
+        assert caught.value.field == field
+        assert caught.value.message.count(str(tmp_path)) == 1
 
 
 def test_an_example_that_is_longer_than_a_window_is_left_out_and_counted(
