@@ -26,7 +26,7 @@ INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 .PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper lint format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 

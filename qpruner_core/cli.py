@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
 from qpruner_core.errors import InvalidConfigError, QPrunerError
@@ -104,10 +105,10 @@ def compress(
             return
         _out.print(measurement_table(report.measurements))
         if report.pruning is not None:
-            _out.print(pruning_line(report.pruning))
-        _out.print(compute_line(report))
-        _out.print(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
-        _out.print(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
+            _say(pruning_line(report.pruning))
+        _say(compute_line(report))
+        _say(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
+        _say(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
 
 
 @app.command()
@@ -130,7 +131,8 @@ def estimate(
             _out.print_json(result.model_dump_json())
         else:
             _out.print(_estimate_table(result))
-            _out.print(result.notes[-1], style="dim")
+            for note in result.notes[1:]:  # the first is of the JSON document's fields
+                _say(note, style="dim")
     if not result.feasible:
         raise typer.Exit(2)
 
@@ -156,12 +158,12 @@ def evaluate(
 
         result = evaluate_checkpoint(
             directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices,
-            on_warning=_errors.print,
+            on_warning=lambda message: _errors.print(message, markup=False, soft_wrap=True),
         )  # fmt: skip
         if as_json:
             _out.print_json(json.dumps(result))
             return
-        table = Table("measure", "value", title=str(directory))
+        table = Table("measure", "value", title=Text(str(directory)))
         for name, value in result.items():
             table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
         _out.print(table)
@@ -191,7 +193,7 @@ def front(
         _out.print(front_table(search.front()))
         if answer is not None:
             how = "measured" if answer.measured else "predicted"
-            _out.print(
+            _say(
                 f"{format_bytes(answer.memory_budget)}: {format_bytes(answer.bytes)}, {how} loss {answer.loss:.4f} "
                 f"nats per token before recovery. {_counts(answer.bits)}"
             )
@@ -219,8 +221,8 @@ def generate(
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))
         else:
-            _out.print(f"[dim]{format_bytes(size)} loaded[/dim]")
-            _out.print(prompt + text, markup=False)
+            _say(f"{format_bytes(size)} loaded", style="dim")
+            _say(prompt + text)
 
 
 def front_table(trials: list[MeasuredTrial]) -> Table:
@@ -277,8 +279,8 @@ def compute_line(report: CompressionReport) -> str:
         return "The processor was not recorded."
     threads = "" if compute.threads == 1 else "s"
     return (
-        f"Computed on {compute.processor} with {compute.threads} CPU thread{threads}, products in {compute.products}, "
-        f"in {sum(report.stage_seconds.values()):.0f} s."
+        f"Computed on {compute.processor} with {compute.threads} CPU thread{threads}, products in {compute.products}; "
+        f"the stages took {format_seconds(sum(report.stage_seconds.values()))}."
     )
 
 
@@ -328,6 +330,11 @@ def _setting(text: str) -> tuple[str, Any]:
         return path, json.loads(value)
     except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
         return path, value
+
+
+def _say(text: str, *, style: str = "") -> None:
+    """Write ``text`` as it is: a sentence is one line of a log, and is wrapped on a terminal."""
+    _out.print(text, style=style, markup=False, soft_wrap=not is_live(_out))
 
 
 def _shown_on(as_json: bool) -> list[Console]:

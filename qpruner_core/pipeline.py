@@ -32,6 +32,7 @@ from qpruner_core.events import (
 from qpruner_core.export.config import MERGED_QUANTIZED
 from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
+from qpruner_core.one_run import alone
 from qpruner_core.output_directory import REPORT, OutputDirectory
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
@@ -93,10 +94,19 @@ def compress(
     Raises:
         UserError: the model, dataset or budget cannot be used as asked; raised before any stage begins.
         CancelledError, DiskFullError, TrainingDivergedError, HubUnavailableError.
+
+    A process computes one run at a time: called from several threads, one waits for another.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
-    policy = policy or SourcePolicy()
-    cancel = cancel or CancelToken()
+    policy, cancel = policy or SourcePolicy(), cancel or CancelToken()
+    with alone(cancel):
+        return _compress(config, output, work_dir, policy, on_event, cancel, find_stage)
+
+
+def _compress(
+    config: CompressionConfig, output: Path, work_dir: Path | None, policy: SourcePolicy, on_event: EventCallback,
+    cancel: CancelToken, find_stage: StageFinder,
+) -> CompressionReport:  # fmt: skip
     paths = check_run_paths(output, work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
     plan = make_plan(config, inspected)  # before anything large is fetched

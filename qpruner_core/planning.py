@@ -42,7 +42,7 @@ _LARGEST_RATIO = 0.9
 _STEPS = 100
 _STAND_IN = "What is removed from which layer depends on the dataset; the bytes are those of an even spread."
 
-_NO_TIMES = "stage_seconds is empty: no machine has measured its speed yet; the first run there does so."
+_NO_TIMES = "The expected time is not known: no machine has measured its speed yet; the first run there does so."
 SpeedSource = Callable[[SourcePolicy, ComputeDtype], SpeedRecord | None]
 """Where the speed comes from that times are worked out from; ``None``: it is not known."""
 
@@ -220,7 +220,7 @@ def _times(
     data = DataAmounts.asked(planner.config, text_bytes)
     seconds = expected_seconds(planner.config, planner.dense, planner.family, record, ratio=ratio, data=data)
     learned = ", corrected by the stages that ran there before" if record.observations else ""
-    return seconds, f"stage_seconds rests on speeds measured on {record.speed.machine}{learned}."
+    return seconds, f"The expected time rests on speeds measured on {record.speed.machine}{learned}."
 
 
 def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:

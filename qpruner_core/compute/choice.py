@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from qpruner_core.compute.config import Compute, ComputeDtype, ProductDtype
 from qpruner_core.compute.processor import processor_name
 from qpruner_core.compute.products import products_in
+from qpruner_core.one_run import alone
 from qpruner_core.source_policy import default_cache_dir
 from qpruner_core.strict import StrictModel
 
@@ -29,8 +30,8 @@ _ADVANTAGE = 1.25
 class _Timing(StrictModel):
     """Seconds of forward and backward products in both types."""
 
-    bfloat16: float
-    float32: float
+    bfloat16: float = Field(gt=0)
+    float32: float = Field(gt=0)
 
 
 def choose_compute(setting: ComputeDtype, device: torch.device, cache_dir: Path) -> Compute:
@@ -47,10 +48,14 @@ def choose_compute(setting: ComputeDtype, device: torch.device, cache_dir: Path)
 
 @contextmanager
 def computing(setting: ComputeDtype = "auto", device: torch.device | str = "cpu") -> Iterator[Compute]:
-    """Compute matrix products on ``device`` as ``setting`` says until the block ends; also a decorator of functions."""
-    compute = choose_compute(setting, torch.device(device), default_cache_dir())
-    with products_in(compute.dtype, device):
-        yield compute
+    """Compute matrix products on ``device`` as ``setting`` says until the block ends; also a decorator of functions.
+
+    Waits for a run of another thread to end.
+    """
+    with alone():
+        compute = choose_compute(setting, torch.device(device), default_cache_dir())
+        with products_in(compute.dtype, device):
+            yield compute
 
 
 def _choice(setting: ComputeDtype, device: torch.device, cache_dir: Path) -> tuple[ProductDtype, str]:

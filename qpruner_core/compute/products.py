@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from qpruner_core.errors import InvalidConfigError
+
 PIECE = 4 * 2**20
 """The most elements of an operand that are converted at once: 16 MiB in float32, which the C library keeps for the
 next piece instead of returning them to the system."""
@@ -32,13 +34,17 @@ def products_in(dtype: torch.dtype, device: torch.device | str = "cpu") -> Itera
     its threads too, because a backward pass may run in a thread of its own. Blocks may be nested or overlap.
 
     Raises:
-        RuntimeError: a block that has not ended computes in another type.
+        InvalidConfigError: a block that has not ended computes in another type.
     """
     key = "CUDA" if torch.device(device).type == "cuda" else "CPU"
     with _lock:
         users = _users.setdefault(key, [])
         if users and users[0] != dtype:
-            raise RuntimeError(f"Products are computed in {users[0]} already, not in {dtype}.")
+            raise InvalidConfigError(
+                f"This process computes matrix products in {_name(users[0])} already, and cannot in {_name(dtype)}.",
+                field="compute_dtype",
+                remedy=f"Wait until what computes now has ended, or choose {_name(users[0])}.",
+            )
         if not users and dtype != torch.bfloat16:
             _libraries[key] = _replace_kernels(dtype, key)
         users.append(dtype)
@@ -49,6 +55,10 @@ def products_in(dtype: torch.dtype, device: torch.device | str = "cpu") -> Itera
             users.pop()
             if not users and key in _libraries:
                 _libraries.pop(key)._destroy()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 _lock = threading.Lock()

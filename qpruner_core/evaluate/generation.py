@@ -54,8 +54,17 @@ def continue_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: 
     refuse_beyond_positions(causal.config, len(ids) + new_tokens, "max_new_tokens", what=what)
     require_known_tokens([ids], causal.get_input_embeddings().num_embeddings, tokenizer)
     new = generate_greedily(model, ids, new_tokens, stop=_stop_tokens(causal, tokenizer))
-    text: str = tokenizer.decode(new, skip_special_tokens=True)
-    return text
+    return _text_behind(tokenizer, ids.tolist(), new.tolist())
+
+
+def _text_behind(tokenizer: PreTrainedTokenizerBase, prompt: list[int], new: list[int]) -> str:
+    """The text of ``new`` as it follows ``prompt``: by itself it would lose its first space with some tokenizers."""
+    before: str = tokenizer.decode(prompt, skip_special_tokens=True)
+    whole: str = tokenizer.decode(prompt + new, skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    alone: str = tokenizer.decode(new, skip_special_tokens=True)  # the prompt ends within a character
+    return alone
 
 
 def _causal(model: nn.Module) -> PreTrainedModel:

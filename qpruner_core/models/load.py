@@ -21,6 +21,7 @@ from qpruner_core.models.checkpoint import weight_files
 from qpruner_core.models.families import find_family
 from qpruner_core.models.fit import is_layer_tensor
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.models.reshape import PATCHING
 from qpruner_core.models.tokenizer_files import (
     require_small_files,
     require_tokenizer_files,
@@ -75,6 +76,7 @@ def _read_weights(
             # Mapped files, the default, would count as resident beside what is made from them
             file = stack.enter_context(safe_open(directory / name, framework="pt", backend="pread"))
             slices.update({key: file.get_slice(key) for key in file.keys()})  # noqa: SIM118 - it is no dict
+        stack.enter_context(PATCHING)  # it sets torch's default type meanwhile
         loaded: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
             None, config=config, state_dict=slices, dtype=dtype, output_loading_info=True
         )

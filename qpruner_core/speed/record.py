@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.events import StageName
+from qpruner_core.one_run import alone_if_free
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.machine_speed import MachineSpeed
 from qpruner_core.strict import StrictModel
@@ -87,7 +88,8 @@ def store_record(cache_dir: Path, record: SpeedRecord) -> None:
 def record_of_this_machine(policy: SourcePolicy, compute_dtype: ComputeDtype = "auto") -> SpeedRecord | None:
     """What is known of this machine, with the threads that this process uses and matrix products computed as
     ``compute_dtype`` says. Where nothing is known yet it is measured, in a few seconds, and kept in the cache
-    directory. ``None`` where it cannot be measured, which is logged."""
+    directory. ``None`` where it cannot be measured, which is logged, and while another thread of this process
+    computes."""
     from qpruner_core.compute.choice import choose_compute
     from qpruner_core.resources import best_device
     from qpruner_core.speed.machine import identity_key, machine_identity
@@ -97,15 +99,23 @@ def record_of_this_machine(policy: SourcePolicy, compute_dtype: ComputeDtype = "
     record = stored_record(policy.cache_dir, key)
     if record is not None:
         return record
+    with alone_if_free() as free:
+        speed = _measured(products) if free else None
+    if speed is None:
+        return None
+    record = SpeedRecord(speed=speed)
+    store_record(policy.cache_dir, record)
+    return record
+
+
+def _measured(products: str) -> MachineSpeed | None:
     try:
         from qpruner_core.speed.measure import measure_machine  # and all stages with it
 
-        record = SpeedRecord(speed=measure_machine(products))
+        return measure_machine(products)
     except Exception:  # noqa: BLE001 - a run whose time is not known is as good
         _LOG.warning("The speed of this machine cannot be measured", exc_info=True)
         return None
-    store_record(policy.cache_dir, record)
-    return record
 
 
 def _path(cache_dir: Path, key: str) -> Path:

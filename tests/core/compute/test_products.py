@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qpruner_core.compute import products
 from qpruner_core.compute.products import products_in
+from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.families import family_names
 from tests.core.small_models import small_model
 
@@ -106,8 +107,10 @@ def test_blocks_may_overlap_and_must_agree() -> None:
         with products_in(torch.float32):
             pass
         assert torch.equal(a @ b, inside)
-        with pytest.raises(RuntimeError, match="already"), products_in(torch.bfloat16):
+        with pytest.raises(InvalidConfigError, match="in float32 already") as refused, products_in(torch.bfloat16):
             pass
+        assert refused.value.field == "compute_dtype"
+        assert refused.value.remedy
 
 
 def test_a_thread_of_its_own_multiplies_the_same_way() -> None:

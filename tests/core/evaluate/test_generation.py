@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from tokenizers import decoders
 from transformers import GenerationConfig, PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError, InvalidConfigError
-from qpruner_core.evaluate.generation import continue_text, generate_greedily
+from qpruner_core.evaluate.generation import _text_behind, continue_text, generate_greedily
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
@@ -104,6 +105,16 @@ def test_a_text_goes_on_until_an_end_token(model: PreTrainedModel, tmp_path: Pat
     model.config.eos_token_id = expected[0]
     assert continue_text(model, tokenizer, "a", 5) == tokenizer.decode(expected[:1], skip_special_tokens=True)
     model.config.eos_token_id = None
+
+
+def test_the_first_space_behind_a_prompt_is_not_lost(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    once, upon = (tokenizer(word)["input_ids"] for word in ("the", " statement"))
+    assert _text_behind(tokenizer, once, upon) == " statement"
+    stripping = decoders.Sequence([tokenizer.backend_tokenizer.decoder, decoders.Strip(" ", 1, 0)])
+    tokenizer.backend_tokenizer.decoder = stripping  # as those of Llama 2's kind are
+    assert tokenizer.decode(upon) == "statement"
+    assert _text_behind(tokenizer, once, upon) == " statement"
 
 
 def test_a_prompt_that_the_model_cannot_read_is_refused(model: PreTrainedModel, tmp_path: Path) -> None:
