@@ -94,8 +94,14 @@ def _leaves_out(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]],
     names = [str(tool.get("function", {}).get("name", "")) for tool in tools]
     said = [str(message.get("content") or "") for message in messages if message["role"] != "assistant"]
     said += [str(messages[-1][name]) for name in _THOUGHTS if name in messages[-1]][:1]
-    words = [max(_WORD.findall(one), key=len, default="") for one in said]
-    return any(word not in text for word in (*names, *words))
+    words = [max((word.group() for word in _WORD.finditer(one)), key=len, default="") for one in said]
+    place = 0  # most stand in order: from the start each time, long conversations would take their length squared
+    for word in (*names, *words):
+        found = text.find(word, place)
+        if found < 0 and word not in text:
+            return True
+        place = max(place, found)
+    return False
 
 
 def _unused_mark(messages: Sequence[Message]) -> str:
@@ -119,13 +125,16 @@ def _all_at_once(
     except Exception:  # noqa: BLE001 - the template may raise anything, and the other way of looking is left
         return None
     gaps = []
+    place = 0  # without a copy of what is left for each of what may be thousands
     for index in answers:
-        before, found, rest = rest.partition(marks[index])
-        if not found:
+        found = rest.find(marks[index], place)
+        if found < 0:
             return None
-        gaps.append(before)
+        gaps.append(rest[place:found])
+        place = found + len(marks[index])
+    rest = rest[place:]
     gaps.append(rest)
-    if any(one in gap for one in marks.values() for gap in gaps) or not whole.startswith(gaps[0]):
+    if any(mark in gap for gap in gaps) or not whole.startswith(gaps[0]):
         return None
     starts = []
     position = len(gaps[0])

@@ -336,6 +336,17 @@ def test_a_template_without_end_or_measure_is_refused(name: str) -> None:
     assert caught.value.remedy
 
 
+def test_a_conversation_of_thousands_of_turns_takes_a_fraction_of_its_seconds() -> None:
+    tokenizer = _trained("bytes")
+    tokenizer.chat_template = CHATML
+    turns = [
+        {"role": role, "content": f"{role} {number}"} for number in range(20_000) for role in ("user", "assistant")
+    ]
+    with ChatProcess(tokenizer, DAY, TemplateLimits(seconds=1)) as process:
+        (rendered,) = process.render([{"messages": turns, "template": "default"}])
+    assert (len(rendered.spans), rendered.lost, rendered.leaves_out) == (20_000, 0, False)
+
+
 def test_a_template_that_is_none_is_refused_and_names_decide() -> None:
     tokenizer = _trained("bytes")
     record = InstructionRecord("Tell", "", "Once")
