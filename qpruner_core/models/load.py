@@ -92,6 +92,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     require_small_files(directory)
     with tokenizer_errors():
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        tokenizer("a", verbose=False)["input_ids"]  # wrong settings, such as a length that is no number, show only here
     require_vocabulary(tokenizer.vocab_size)
     return tokenizer
 
