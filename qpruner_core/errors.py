@@ -89,7 +89,7 @@ class CorruptModelError(UserError):
 
 
 class PathNotAllowedError(UserError):
-    """A path lies outside the roots that this installation may read."""
+    """A path lies outside the roots that this installation may read, or cannot be read at all."""
 
     code = "path_not_allowed"
 

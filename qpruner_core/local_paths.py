@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from qpruner_core.errors import PathNotAllowedError
@@ -57,3 +59,18 @@ def check_within_roots(path: Path, policy: SourcePolicy, field: str) -> None:
         field=field,
         remedy="Move it below an allowed root, upload it, or ask the operator to allow its directory.",
     )
+
+
+@contextmanager
+def unreadable_as_error(field: str) -> Iterator[None]:
+    """Turn what the system says of a file or directory that cannot be read into :class:`PathNotAllowedError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:  # of no path: a network, or a full disk
+            raise
+        raise PathNotAllowedError(
+            f"{Path(str(error.filename)).name[:100]!r} cannot be read: {error.strerror or type(error).__name__}.",
+            field=field,
+            remedy="Give a path that exists and that the user who runs QPruner may read, as all directories above it.",
+        ) from error

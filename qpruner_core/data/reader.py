@@ -18,6 +18,7 @@ from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
 from qpruner_core.data.source import locate_dataset
 from qpruner_core.data.text_file import TextFile
 from qpruner_core.dataset_forms import file_format
+from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.source_policy import SourcePolicy
 
 _PARQUET_EXPANSION = 8  # how many times its size a Parquet file may come to; text comes to three or four
@@ -41,6 +42,7 @@ class DatasetDescription:
     warnings: tuple[str, ...] = ()
 
 
+@unreadable_as_error("dataset")
 def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
     """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`."""
     scan = _Scan(locate_dataset(reference, policy), policy.max_dataset_bytes)
@@ -49,6 +51,7 @@ def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
     return DatasetDescription(kind, count, scan.bytes, scan.digest.hexdigest(), scan.text_bytes, scan.warnings())
 
 
+@unreadable_as_error("dataset")
 def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
     """The records of a file of one of :data:`~qpruner_core.dataset_forms.SUFFIXES`, an upload, or a hub dataset.
 

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
+from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
 from qpruner_core.models.fit import require_fit
 from qpruner_core.models.gguf import read_gguf_config
@@ -36,6 +37,7 @@ class ModelDescription:
     tensors: TensorShapes
 
 
+@unreadable_as_error("model")
 def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
     """Describe the model of ``reference``, and refuse it now for whatever would fail later.
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from qpruner_core.errors import CorruptModelError
+from qpruner_core.errors import CorruptModelError, QPrunerError
 from qpruner_core.models.checkpoint import weight_files
 from qpruner_core.models.families import find_family
 from qpruner_core.models.fit import is_layer_tensor
@@ -44,7 +44,7 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     try:
         model, info = _read_weights(directory, config, dtype)
     except Exception as error:  # model classes have no type of error for a config that they cannot serve
-        if _out_of_memory(error):
+        if isinstance(error, QPrunerError | MemoryError) or _out_of_memory(error):
             raise
         lines = str(error).strip().splitlines() or ["it says no more"]
         raise _corrupt(f"{type(error).__name__}: {lines[0]}") from error
@@ -94,6 +94,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     require_small_files(directory)
     with tokenizer_errors():
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        tokenizer("a", verbose=False)["input_ids"]  # wrong settings, such as a length that is no number, show only here
     require_vocabulary(tokenizer.vocab_size)
     return tokenizer
 

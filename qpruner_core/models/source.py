@@ -10,7 +10,12 @@ from transformers import PretrainedConfig
 
 from qpruner_core.errors import InvalidConfigError, ModelNotFoundError, ModelTooLargeError, UnsafeModelError
 from qpruner_core.hub import HubRepository, parse_hub_id
-from qpruner_core.local_paths import check_within_roots, is_local_reference, resolve_local_path
+from qpruner_core.local_paths import (
+    check_within_roots,
+    is_local_reference,
+    resolve_local_path,
+    unreadable_as_error,
+)
 from qpruner_core.models.checkpoint import (
     INDEX_FILE,
     WEIGHT_FILE,
@@ -82,6 +87,7 @@ class LocalModel:
         return self.path.is_file()
 
 
+@unreadable_as_error("model")
 def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
     """Make the model of ``reference`` lie on this machine as a directory that can be loaded.
 

@@ -7,6 +7,7 @@ safetensors files with the tensors under bitsandbytes' own names.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -21,7 +22,7 @@ from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE, read_checkpoint
 from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
 from qpruner_core.models.fit import require_bounded
-from qpruner_core.models.json_files import read_json_object, require_short_lists
+from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     LARGEST_CONFIG,
     check_layers,
@@ -39,6 +40,7 @@ from qpruner_core.strict import StrictModel
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+_LOG = logging.getLogger(__name__)
 
 
 class MixedPrecision(StrictModel):
@@ -151,12 +153,16 @@ def load_mixed_model(
 
 
 def _generation_config(directory: Path) -> GenerationConfig:
-    """What the model's authors set for those who generate with it."""
-    values = read_json_object(directory / GENERATION_CONFIG)
+    """What the model's authors set for those who generate with it, or nothing where transformers refuses it.
+
+    The file travels as it came, whatever it says, and no measurement follows it: so a run must not end here.
+    """
+    values = read_json_object(directory / GENERATION_CONFIG, keys_may_repeat=True)
     try:
         settings: GenerationConfig = GenerationConfig.from_dict(values)
-    except Exception as error:
-        raise _corrupt(directory, f"{GENERATION_CONFIG} is not one ({type(error).__name__}: {error})") from error
+    except Exception as error:  # noqa: BLE001  transformers has no type of error for it
+        _LOG.warning("%s of %s is not followed (%s)", GENERATION_CONFIG, directory, one_line(error))
+        return GenerationConfig()
     return settings
 
 

@@ -6,6 +6,7 @@ A file holds the vocabulary and names the rule that text is split by; the rules 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,15 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from qpruner_core.errors import UnsupportedArchitectureError
+from qpruner_core.errors import CorruptModelError, UnsupportedArchitectureError
 from qpruner_core.models.gguf.header import LongArray, Scalar, corrupt, read_array
 from qpruner_core.models.gguf.keys import ARCHITECTURE, AS_SAFETENSORS
 from qpruner_core.models.gguf.split import GgufModel
 
 _PREFIX = "tokenizer.ggml"
 _CONTROL, _USER_DEFINED = 3, 4
+_LONGEST_TOKEN = 512
+"""The most characters of a token; the longest of known vocabularies, runs of spaces, have 128."""
 _SPACE = "\u2581"
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
@@ -75,20 +78,32 @@ def check_tokenizer(model: GgufModel) -> None:
         raise corrupt(model.path, "it has no tokenizer", AS_SAFETENSORS)
     if kind == "gpt2":
         _rule(model)
+        _count(model, "merges")
     elif kind != "llama":
         raise _unknown(f'a tokenizer of the kind "{kind}"', model)
+    count = _count(model, "tokens")
+    for name in ("token_type", "scores") if kind == "llama" else ("token_type",):
+        if _count(model, name) != count:
+            raise corrupt(model.path, f"its header has {count} tokens and {_count(model, name)} of {_PREFIX}.{name}")
+    for key in _NAMED.values():
+        _special_id(model, key, count)
 
 
 def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
     """The tokenizer of ``model``, with its chat template and special tokens. Raises as :func:`check_tokenizer`."""
     check_tokenizer(model)
     tokens = [str(token) for token in _list(model, "tokens")]
+    longest = max(tokens, key=len, default="")
+    if len(longest) > _LONGEST_TOKEN:
+        raise corrupt(model.path, f"it has a token of {len(longest)} characters, which no vocabulary has")
     try:
         backend = (
             _byte_level(model, tokens) if _get(model, f"{_PREFIX}.model") == "gpt2" else _sentencepiece(model, tokens)
         )
         backend.add_special_tokens(_added(model, tokens, _CONTROL))
         backend.add_tokens(_added(model, tokens, _USER_DEFINED))
+    except CorruptModelError:
+        raise
     except Exception as error:  # the library has one type of error for all that is wrong with a vocabulary
         raise corrupt(model.path, f"its tokenizer does not fit together ({error})") from error
     named = {name: _token(model, tokens, key) for name, key in _NAMED.items()}
@@ -132,6 +147,8 @@ def _byte_level(model: GgufModel, tokens: list[str]) -> Tokenizer:
 
 def _sentencepiece(model: GgufModel, tokens: list[str]) -> Tokenizer:
     scores = [float(score) for score in _list(model, "scores")]
+    if not all(math.isfinite(score) for score in scores):
+        raise corrupt(model.path, "the scores of its tokens are not all numbers")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     unknown = _token(model, tokens, "unknown")
     backend = Tokenizer(
@@ -196,12 +213,18 @@ def _rule(model: GgufModel) -> _Rule:
 
 
 def _token(model: GgufModel, tokens: list[str], key: str) -> str | None:
+    index = _special_id(model, key, len(tokens))
+    return None if index is None else tokens[index]
+
+
+def _special_id(model: GgufModel, key: str, count: int) -> int | None:
+    """The id of a special token of ``count`` tokens, if the file names it."""
     index = _get(model, f"{_PREFIX}.{key}_token_id")
     if index is None:
         return None
-    if not isinstance(index, int) or not 0 <= index < len(tokens):
-        raise corrupt(model.path, f"{_PREFIX}.{key}_token_id is {index}, and it has {len(tokens)} tokens")
-    return tokens[index]
+    if not isinstance(index, int) or not 0 <= index < count:
+        raise corrupt(model.path, f"{_PREFIX}.{key}_token_id is {index}, and it has {count} tokens")
+    return index
 
 
 def _flag(model: GgufModel, name: str, default: bool) -> bool:
@@ -220,6 +243,12 @@ def _list(model: GgufModel, name: str) -> list[Scalar]:
     if not isinstance(value, list):
         raise corrupt(model.path, f"its header has no list {_PREFIX}.{name}")
     return value
+
+
+def _count(model: GgufModel, name: str) -> int:
+    """The length of a list, which is not read for it."""
+    value = model.metadata.get(f"{_PREFIX}.{name}")
+    return value.count if isinstance(value, LongArray) else len(_list(model, name))
 
 
 def _unknown(what: str, model: GgufModel) -> UnsupportedArchitectureError:

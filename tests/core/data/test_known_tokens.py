@@ -70,6 +70,7 @@ def test_a_run_ends_before_its_first_stage_where_the_text_has_such_a_token(tmp_p
     tokenizer.add_tokens(["<tool>"])
     tokenizer.save_pretrained(model)
     text = tmp_path / "text.txt"
+    # In every paragraph: what is over after the last whole window is not read, and need not be known
     text.write_text("\n\n".join(f"{paragraph} And <tool> is used." for paragraph in topic_paragraphs(8000)))
     config = parse_config(
         {"model": str(model), "dataset": str(text), "memory_budget": 170_000, "sequence_length": 32}

@@ -336,6 +336,10 @@ def test_a_link_may_say_the_format_that_its_target_does_not(tmp_path: Path) -> N
         assert read_dataset(str(tmp_path / name), SourcePolicy()).records == expected
 
 
+def test_a_path_that_the_system_refuses_is_refused() -> None:
+    assert "too long" in _refused(f"/{'a' * 300}.jsonl", SourcePolicy(), PathNotAllowedError).message
+
+
 def test_a_reference_that_is_nothing_is_not_found() -> None:
     assert "ds_" in _refused("no such thing", SourcePolicy(), DatasetNotFoundError).remedy
 

@@ -101,3 +101,27 @@ def test_a_tokenizer_of_an_unknown_kind_is_refused_by_name(model: GgufModel, wha
 def test_a_tokenizer_that_does_not_fit_together_is_refused(model: GgufModel) -> None:
     with pytest.raises(CorruptModelError):
         build_tokenizer(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _byte_level("gpt-2", token_type=[1]), _byte_level("gpt-2", merges=None), _byte_level("gpt-2", bos_token_id=999),
+        _sentencepiece(scores=[0.0]), _sentencepiece(scores=None), _sentencepiece(padding_token_id=10**9),
+    ],
+)  # fmt: skip
+def test_lists_of_wrong_lengths_and_ids_beyond_the_tokens_show_before_the_vocabulary_is_read(model: GgufModel) -> None:
+    with pytest.raises(CorruptModelError, match=r"tokenizer\.ggml\."):
+        check_tokenizer(model)
+
+
+def test_a_token_whose_parts_would_take_without_end_to_try_is_refused() -> None:
+    tokens = [*_SENTENCEPIECE, "a" * 1_000_000]
+    model = _model("llama", tokens, scores=[0.0] * len(tokens))
+    with pytest.raises(CorruptModelError, match="1000000 characters"):
+        build_tokenizer(model)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(CorruptModelError, match="scores"):
+        build_tokenizer(_sentencepiece(scores=[float("nan")] * len(_SENTENCEPIECE)))

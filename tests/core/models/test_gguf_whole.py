@@ -71,6 +71,15 @@ def test_links_with_the_names_of_shards_to_files_named_otherwise_are_the_model(
         assert inspect_model(str(reference), policy).tensors == expected, reference
 
 
+def test_rotary_factors_in_two_places_are_refused(
+    source: PreTrainedModel, tmp_path: Path, policy: SourcePolicy
+) -> None:
+    names = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+    factors = {name: np.full(4, 2.0, np.float32) for name in names}
+    with pytest.raises(CorruptModelError, match="twice"):
+        inspect_model(str(write_model(source, tmp_path / "m.gguf", extra=factors)), policy)
+
+
 @pytest.mark.parametrize("which", [0, 1, -1])
 def test_a_missing_shard_is_named(split: Path, tmp_path: Path, policy: SourcePolicy, which: int) -> None:
     copy = Path(shutil.copytree(split, tmp_path / "copy"))

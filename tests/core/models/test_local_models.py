@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,3 +301,28 @@ def _refused(reference: str, policy: SourcePolicy, kind: type[UserError]) -> Use
     assert caught.value.field == "model"
     assert caught.value.remedy
     return caught.value
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("unreadable", ["config.json", "model.safetensors", "tokenizer.json", "."])
+def test_what_may_not_be_read_is_refused(model_copy: Path, policy: SourcePolicy, unreadable: str) -> None:
+    path = model_copy / unreadable
+    path.chmod(0)
+    for look in (inspect_model, resolve_model):
+        with pytest.raises(UserError, match=r"[Pp]ermission denied") as caught:
+            look(str(model_copy), policy)
+        assert caught.value.field == "model"
+    path.chmod(0o755)
+
+
+def test_a_path_that_is_too_long_is_refused(policy: SourcePolicy) -> None:
+    for look in (inspect_model, resolve_model):
+        with pytest.raises(PathNotAllowedError, match="too long"):
+            look("/" + "a" * 300, policy)
+
+
+def test_a_tokenizer_that_loads_and_cannot_tokenize_is_refused_when_it_is_loaded(model_copy: Path) -> None:
+    path = model_copy / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "many"}))
+    with pytest.raises(CorruptModelError, match="tokenizer"):
+        load_tokenizer(model_copy)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,17 @@ def test_the_generation_settings_of_the_model_travel_along(finished_run: Finishe
     stored = json.loads((finished_run.output / "mixed" / "generation_config.json").read_text())
     model, _ = load_compressed(finished_run.output / "mixed")
     assert model.generation_config.eos_token_id == stored["eos_token_id"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"num_return_sequences": 3}', '{"max_new_tokens": -1}', '{"watermarking_config": 5}', '{"a": 1, "a": 2}']
+)
+def test_generation_settings_that_transformers_refuses_do_not_end_a_run_that_loads_its_model(
+    finished_run: FinishedRun, tmp_path: Path, text: str
+) -> None:
+    mixed = Path(shutil.copytree(finished_run.output / "mixed", tmp_path / "mixed"))
+    (mixed / "generation_config.json").write_text(text)
+    model, _ = load_compressed(mixed)
+    assert model.generation_config.num_return_sequences in (None, 1)
+    with torch.no_grad():
+        assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
