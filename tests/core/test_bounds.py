@@ -58,7 +58,7 @@ def is_bounded(schema: Schema) -> bool:
                 {"minimum", "exclusiveMinimum"} & schema.keys() and {"maximum", "exclusiveMaximum"} & schema.keys()
             )
         case "string":
-            return "maxLength" in schema or "pattern" in schema
+            return "maxLength" in schema or "pattern" in schema or schema.get("format") == "date"
         case "array":
             return "maxItems" in schema
         case "object":
