@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from qpruner_core.errors import DiskFullError, OutputInvalidError
 from qpruner_core.events import STAGES, FileRecord, StageName
@@ -42,7 +42,7 @@ class StageRecord(StrictModel):
     seconds: float
     summary: dict[str, Any]
     files: list[FileRecord]
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
 
 
 def file_sha256(path: Path) -> str:
