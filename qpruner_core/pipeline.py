@@ -163,10 +163,14 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
         run = load_stage(context.stage)
         context.emit(_started(context.stage, expected))
         seed_everything(context.config.seed, context.stage)
-        started = time.perf_counter()
+        started, known = time.perf_counter(), len(context.warnings)
         with context.store.begin(context.stage) as partial:
             summary = run(context, partial)
-            record = context.store.commit(context.stage, key, partial, summary, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            record = context.store.commit(context.stage, key, partial, summary, seconds, context.warnings[known:])
+    else:
+        for warning in record.warnings:
+            context.warn(warning)
     context.emit(
         StageFinished(
             stage=context.stage,

@@ -14,12 +14,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from qpruner_core.errors import DiskFullError, OutputInvalidError
 from qpruner_core.events import STAGES, FileRecord, StageName
@@ -34,13 +34,15 @@ whether it did. It need not be trusted: key and hashes are checked."""
 
 
 class StageRecord(StrictModel):
-    """What ``stage.json`` says. ``key`` digests everything that the result follows from."""
+    """What ``stage.json`` says. ``key`` digests everything that the result follows from; ``warnings`` are those of the
+    stage, for the reports of runs that take it over."""
 
     stage: StageName
     key: str
     seconds: float
     summary: dict[str, Any]
     files: list[FileRecord]
+    warnings: list[str] = Field(default_factory=list)
 
 
 def file_sha256(path: Path) -> str:
@@ -162,9 +164,14 @@ class StageStore:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
-    def commit(self, stage: StageName, key: str, partial: Path, summary: dict[str, Any], seconds: float) -> StageRecord:
+    def commit(
+        self, stage: StageName, key: str, partial: Path, summary: dict[str, Any], seconds: float,
+        warnings: Sequence[str] = (),
+    ) -> StageRecord:  # fmt: skip
         """Make ``partial`` the finished ``stage``, atomically."""
-        record = StageRecord(stage=stage, key=key, seconds=seconds, summary=summary, files=list_files(partial))
+        record = StageRecord(
+            stage=stage, key=key, seconds=seconds, summary=summary, files=list_files(partial), warnings=list(warnings)
+        )
         with disk_full_as_error(self.root), (partial / STAGE_FILE).open("w") as stream:
             stream.write(record.model_dump_json(indent=1))
             stream.flush()

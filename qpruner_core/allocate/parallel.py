@@ -24,6 +24,7 @@ import torch
 
 from qpruner_core.allocate.objectives import make_objective
 from qpruner_core.allocate.trial import Measurement, Proposal
+from qpruner_core.allocate.trial_process import begin
 from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
@@ -87,7 +88,7 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         self._workers = {}
         for _ in range(count):
             ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_work, args=(theirs,), daemon=True, name="qpruner-trials")
+            process = spawn.Process(target=begin, args=(theirs,), daemon=True, name="qpruner-trials")
             with starting_processes(threads=max(torch.get_num_threads() // count, 1)):
                 process.start()
             theirs.close()
@@ -151,7 +152,7 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         )
 
 
-def _work(connection: Connection) -> None:
+def answer_proposals(connection: Connection) -> None:
     """The life of a worker: build the objective, then measure what comes until nobody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     os.dup2(2, 1)  # what is printed here must not get between the lines of the parent's output

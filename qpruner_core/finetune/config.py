@@ -21,7 +21,7 @@ class FinetuneConfig(StrictModel):
         description="What is learned: the text (cross_entropy), or the dense model's predictions on it (distillation); "
         "auto distils where the dense model fits into free memory.",
     )
-    temperature: float = Field(default=1.0, gt=0, le=100, description="Softens both predictions in distillation.")
+    temperature: float = Field(default=1.0, ge=0.01, le=100, description="Softens both predictions in distillation.")
     learning_rate: float = Field(default=4e-4, gt=0, le=10, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate goes on after warm-up."

@@ -52,6 +52,8 @@ def _train(context: StageContext, model: PeftModel) -> dict[str, Any]:
     settings, device = context.config.finetune, model.device
     progress, key = context.store.progress_directory("finetune"), _key(context)
     choice = _choose_once(context, progress, key, device)
+    if context.config.finetune.loss == "auto" and choice.loss == "cross_entropy":
+        context.warn(f"Recovery learns from the text and not from the dense model: {choice.reason}.")
     train, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     state = TrainingState(model, settings)
     state.load(progress, key)
@@ -104,8 +106,6 @@ def _choose_once(context: StageContext, progress: Path, key: str, device: torch.
     partial = file.with_suffix(".partial")
     partial.write_text(choice.model_dump_json())
     partial.replace(file)
-    if context.config.finetune.loss == "auto" and choice.loss == "cross_entropy":
-        context.warn(f"Recovery learns from the text and not from the dense model: {choice.reason}.")
     return choice
 
 

@@ -113,8 +113,9 @@ def _measured(products: str) -> MachineSpeed | None:
         from qpruner_core.speed.measure import measure_machine  # and all stages with it
 
         return measure_machine(products)
-    except Exception:  # noqa: BLE001 - a run whose time is not known is as good
-        _LOG.warning("The speed of this machine cannot be measured", exc_info=True)
+    except Exception as error:  # noqa: BLE001 - a run whose time is not known is as good
+        _LOG.warning("The speed of this machine cannot be measured, so no times are expected: %s", error)
+        _LOG.debug("It was measured to here", exc_info=True)
         return None
 
 

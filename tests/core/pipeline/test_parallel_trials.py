@@ -31,10 +31,12 @@ def workers_of(parent: int) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("settings", [{"front_points": 2}, BRIEF])
 def test_the_number_of_processes_changes_no_trial(
-    settings: dict[str, Any], finished_run: FinishedRun, tmp_path: Path
+    settings: dict[str, Any], finished_run: FinishedRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     one = search_again(finished_run, tmp_path / "one", **settings, batch=3).trials
+    capfd.readouterr()
     two = search_again(finished_run, tmp_path / "two", **settings, **TWO).trials
+    assert "gemm_4bit_forward" not in capfd.readouterr().err  # of importing bitsandbytes, in each process
     assert len(one) > 3
     assert without_seconds(one) == without_seconds(two)
     assert not workers_of(os.getpid())

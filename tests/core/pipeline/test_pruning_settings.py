@@ -185,3 +185,6 @@ def test_an_attention_unit_that_the_model_has_none_of_to_lose_is_told(
     events = prune_only(config, tmp_path / "out")
     messages = [event.message for event in events if isinstance(event, RunWarning)]
     assert any("Nothing is removed from attention" in message for message in messages) == warned
+    resumed = prune_only(config, tmp_path / "out")
+    assert [event.resumed for event in resumed if isinstance(event, StageFinished)] == [True]
+    assert [event.message for event in resumed if isinstance(event, RunWarning)] == messages
