@@ -27,10 +27,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from app import die_with_parent
 from app.demo_client import DemoError, JobClient
-from qpruner_core.cli import compute_line, measurement_table
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
+from qpruner_core.tables import compute_line, measurement_table
 from qpruner_core.terminal import Progress as StageProgress
 from qpruner_core.threads import settle_threads
 

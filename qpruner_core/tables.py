@@ -1,0 +1,92 @@
+"""Results for a person who reads a terminal: tables, and sentences about a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from qpruner_core.sizes import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from qpruner_core.allocate.trial import MeasuredTrial
+    from qpruner_core.report import CompressionReport, Estimate, Measurement, Pruning
+
+
+def front_table(trials: list[MeasuredTrial]) -> Table:
+    """The Pareto front of a search."""
+    table = Table(title="Best allocations found")
+    for name in ("bytes loaded", "loss, nats per token", "groups by bits", "found by"):
+        table.add_column(name, justify="right" if name in ("bytes loaded", "loss, nats per token") else "left")
+    for trial in trials:
+        table.add_row(
+            f"{trial.bytes:,}", f"{trial.loss:.4f}", groups_by_bits(trial.bits), trial.origin.replace("_", " ")
+        )
+    return table
+
+
+def groups_by_bits(bits: Sequence[int]) -> str:
+    """How many groups have how many bits, in words."""
+    return ", ".join(f"{bits.count(bit)} with {bit} bits" for bit in sorted(set(bits)))
+
+
+def measurement_table(rows: list[Measurement]) -> Table:
+    """The table of before and after."""
+    table = Table(title="Before and after")
+    for name in ("model", "bytes loaded", "of dense", "perplexity", "tokens/s"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    names = {
+        "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4",
+        "mixed": "pruned, mixed, no training", "final": "final", "merged_quantized": "final, adapters quantized in",
+    }  # fmt: skip
+    for row in rows:
+        table.add_row(
+            names[row.variant],
+            format_bytes(row.bytes),
+            f"{row.bytes / rows[0].bytes:.0%}",
+            f"{row.perplexity:,.2f}",
+            f"{row.tokens_per_second:.1f}",
+        )
+    return table
+
+
+def pruning_line(pruning: Pruning) -> str:
+    """What was removed, in a sentence."""
+    if pruning.ratio == 0:
+        return f"Nothing was pruned: quantization alone meets the budget. {pruning.ratio_reason}".rstrip()
+    layers = f", {len(pruning.removed_layers)} whole layers" if pruning.removed_layers else ""
+    return (
+        f"Pruned {pruning.removed_fraction:.1%} of the layers' parameters{layers} "
+        f"({pruning.criterion}, {pruning.layout}): {pruning.parameters_before:,} to {pruning.parameters_after:,} "
+        f"parameters, {format_bytes(pruning.bytes_before)} to {format_bytes(pruning.bytes_after)} in 16 bits. "
+        f"{pruning.ratio_reason}"
+    ).rstrip()
+
+
+def compute_line(report: CompressionReport) -> str:
+    """The processor that the times and speeds of a report are of, in a sentence."""
+    compute = report.compute
+    if compute is None:
+        return "The processor was not recorded."
+    threads = "" if compute.threads == 1 else "s"
+    return (
+        f"Computed on {compute.processor} with {compute.threads} CPU thread{threads}, products in {compute.products}; "
+        f"the stages took {format_seconds(sum(report.stage_seconds.values()))}."
+    )
+
+
+def estimate_table(result: Estimate) -> Table:
+    """Whether a budget can be met, the bytes by part, and the expected time."""
+    table = Table("part", "bytes", title="Feasible" if result.feasible else "Not feasible")
+    for name, value in result.predicted_bytes.model_dump().items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    table.add_section()
+    table.add_row(f"smallest model at {result.prune_ratio:.0%} pruned", f"{result.predicted_total_bytes:,}")
+    table.add_row("memory budget", f"{result.memory_budget:,}")
+    table.add_row("smallest feasible budget", f"{result.smallest_feasible_bytes:,}")
+    table.add_row("dense model, 16 bit", f"{result.dense_bytes:,}")
+    if result.stage_seconds:
+        table.add_section()
+        table.add_row("expected time", format_seconds(sum(result.stage_seconds.values())))
+    return table
