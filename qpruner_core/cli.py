@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
+from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
 from qpruner_core.sizes import format_bytes, parse_bytes
@@ -44,6 +45,9 @@ Model = Annotated[
 ]
 Budget = Annotated[str, typer.Option("--memory-budget", help='Bytes of the loaded model: "130MB", "6GiB", 130000000.')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+Products = Annotated[
+    ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
+]
 Preset = Annotated[
     str | None,
     typer.Option(help="Settings to go by: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
@@ -155,6 +159,7 @@ def evaluate(
         int, typer.Option(help="Tokens of text to measure on.", min=SHORTEST_SEQUENCE, max=MOST_HELD_OUT_TOKENS)
     ] = 16384,
     max_choices: Annotated[int, typer.Option(help="Examples of each task.", min=1, max=MOST_CHOICES)] = 200,
+    compute_dtype: Products = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
@@ -164,6 +169,7 @@ def evaluate(
 
         result = evaluate_checkpoint(
             directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices,
+            compute_dtype=compute_dtype,
             on_warning=lambda message: _errors.print(message, markup=False, soft_wrap=True),
         )  # fmt: skip
         if as_json:
@@ -210,6 +216,7 @@ def generate(
     directory: Annotated[Path, typer.Argument(help="The mixed checkpoint of a run.")],
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1, max=LONGEST_SEQUENCE)] = 48,
+    compute_dtype: Products = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
@@ -222,7 +229,7 @@ def generate(
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)
-        with computing():
+        with computing(compute_dtype):
             text = continue_text(model, tokenizer, prompt, max_new_tokens)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.checkpoint import load_compressed
 from qpruner_core.compute.choice import computing
+from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
 from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
@@ -29,7 +30,6 @@ _PROMPT_TOKENS = 16
 _GENERATED_TOKENS = 32
 
 
-@computing()
 def evaluate_checkpoint(
     directory: Path,
     text: Path,
@@ -38,16 +38,26 @@ def evaluate_checkpoint(
     length: int,
     max_tokens: int,
     max_choices: int,
+    compute_dtype: ComputeDtype = "auto",
     on_warning: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float | int]:
     """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
     error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer than ``length``),
-    and tokens generated a second. ``on_warning`` is called with what of the files is not used.
+    and tokens generated a second. ``compute_dtype``: type of matrix products. ``on_warning`` is called with what of the
+    files is not used.
 
     Raises:
         InvalidConfigError: the model does not read ``length`` tokens.
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
+    with computing(compute_dtype):
+        return _evaluate(directory, text, tasks, length, max_tokens, max_choices, on_warning)
+
+
+def _evaluate(
+    directory: Path, text: Path, tasks: list[Path], length: int, max_tokens: int, max_choices: int,
+    on_warning: Callable[[str], None],
+) -> dict[str, float | int]:  # fmt: skip
     model, tokenizer = load_checkpoint(directory)
     refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     rows = input_rows(model)
