@@ -37,7 +37,7 @@ from qpruner_core.threads import settle_threads
 JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "sequence_length": 128,
-    "prune": {"ratio": 0.2, "calibration_sequences": 10},
+    "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
     "allocate": {"trials": 16, "calibration_sequences": 4},
     "finetune": {"steps": 30, "batch_size": 4, "loss": "cross_entropy"},
