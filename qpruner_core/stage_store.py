@@ -4,7 +4,7 @@ Layout: ``<root>/<stage>/`` holds the stage's files and ``stage.json`` (its summ
 config and of the stages before it, and size and SHA-256 of every file). A run that is killed leaves at most a
 ``<stage>.partial`` directory, which the next run deletes, and a ``<stage>.progress`` directory, from which a long stage
 goes on; it goes when the stage is finished. A directory whose ``stage.json`` does not name its stage was not written by
-a run, and is never deleted.
+a run, and is never deleted; so ``stage.json`` is replaced atomically, and deleted last.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from qpruner_core.strict import StrictModel
 from qpruner_core.writable import require_access
 
 STAGE_FILE = "stage.json"
+_NEW_STAGE_FILE = f".{STAGE_FILE}.new"
 KNOWN_TRIALS = "known_trials.jsonl"
 StageFinder = Callable[[StageName, str], bool]
 """Puts the files of a finished stage that was made from a key where the store looks for them, if it has them anywhere;
@@ -126,7 +127,9 @@ class StageStore:
         for path in self.replaced():
             if path.is_dir():
                 require_access(path)
-        known = any(_is_stage(self.directory(stage), stage) for stage in STAGES)
+        known = any(
+            _is_stage(path, stage) for stage in STAGES for path in (self.directory(stage), self._partial(stage))
+        )
         for stage in STAGES:
             for path in (self.directory(stage), self._partial(stage)):
                 if not _is_ours(path, stage):
@@ -159,10 +162,10 @@ class StageStore:
             self._delete(partial, stage)
             partial.mkdir(parents=True)
             try:
-                (partial / STAGE_FILE).write_text(json.dumps({"stage": stage}))
+                _mark(partial, json.dumps({"stage": stage}))
                 yield partial
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                _remove(partial)
 
     def commit(
         self, stage: StageName, key: str, partial: Path, summary: dict[str, Any], seconds: float,
@@ -172,10 +175,8 @@ class StageStore:
         record = StageRecord(
             stage=stage, key=key, seconds=seconds, summary=summary, files=list_files(partial), warnings=list(warnings)
         )
-        with disk_full_as_error(self.root), (partial / STAGE_FILE).open("w") as stream:
-            stream.write(record.model_dump_json(indent=1))
-            stream.flush()
-            os.fsync(stream.fileno())
+        with disk_full_as_error(self.root):
+            _mark(partial, record.model_dump_json(indent=1))
         self._delete(self.directory(stage), stage)
         partial.rename(self.directory(stage))
         shutil.rmtree(self.progress_directory(stage), ignore_errors=True)
@@ -187,14 +188,34 @@ class StageStore:
     def _delete(self, path: Path, stage: StageName) -> None:
         if not _is_ours(path, stage):
             raise _foreign(path, "work_dir")
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
+
+
+def _mark(directory: Path, text: str) -> None:
+    """Replace ``stage.json`` atomically: a run killed here leaves the old one, or a directory with no other file."""
+    with (directory / _NEW_STAGE_FILE).open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    (directory / _NEW_STAGE_FILE).replace(directory / STAGE_FILE)
+
+
+def _remove(directory: Path) -> None:
+    """Delete a stage's directory, ``stage.json`` last: a run killed here leaves a directory that the next one knows."""
+    if directory.is_dir():
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != STAGE_FILE:
+                path.unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_ours(path: Path, stage: StageName) -> bool:
-    """Whether a run may delete ``path``: nothing is there, or an empty directory, or what a run of ``stage`` wrote."""
+    """Whether a run may delete ``path``: nothing is there, or a directory that a run of ``stage`` wrote or began."""
     if not os.path.lexists(path) or _is_stage(path, stage):
         return True
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    return path.is_dir() and not path.is_symlink() and all(file.name == _NEW_STAGE_FILE for file in path.iterdir())
 
 
 def _is_stage(path: Path, stage: StageName) -> bool:
