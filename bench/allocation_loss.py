@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from torch.nn.functional import cross_entropy
 
 from bench.fitted_layers import FittedLayers
+from qpruner_core.forward.prefix import PrefixForward
+from qpruner_core.measure.divergence import Reference
 from qpruner_core.models.families import family_of
-from qpruner_core.score.divergence import Reference
-from qpruner_core.score.prefix import PrefixForward
 
 LOW, HIGH = 4, 16
 _PREFIX_BYTES = 2**29

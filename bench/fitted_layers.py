@@ -15,13 +15,13 @@ from qpruner_core.compute.choice import choose_compute
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.data import PreparedData
 from qpruner_core.events import CancelToken, ignore_event
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models import ModelSource, load_model, resolve_model
 from qpruner_core.models.families import family_of
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.groups import precision_groups
-from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import StageContext

@@ -40,8 +40,8 @@ from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import STAGES
+from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models.checkpoint import WEIGHT_FILE
-from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.resources import best_device
 
 OURS_FROM_TEACHER = replace(OURS, name="ours, learning from the dense model", finetune={"loss": "distillation"})

@@ -33,7 +33,7 @@ from bench.texts import Texts, calibration_windows, evaluated_windows, read_text
 from bench.unit_removal import correlation_table, measure
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import InvalidConfigError, QPrunerError
-from qpruner_core.evaluate.perplexity import perplexity
+from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.families import Unit, family_of
 from qpruner_core.prune.config import PruneConfig

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from bench.llm_pruner import llm_pruner_importance, rounded_down_shape
 from bench.recipes import Recipe
 from bench.resident_memory import MemoryMeter
+from qpruner_core.forward.second_moments import second_moments
 from qpruner_core.models.families import Family, Unit
 from qpruner_core.prune.block_influence import block_influence
 from qpruner_core.prune.blocks import Blocks
@@ -23,7 +24,7 @@ from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.pruning import prune_to_ratio
-from qpruner_core.prune.refit import refitted_weights, second_moments
+from qpruner_core.prune.refit import refitted_weights
 from qpruner_core.prune.surgery import prune_model
 
 _INFLUENCE = "influence"

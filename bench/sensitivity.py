@@ -25,19 +25,19 @@ from bench.report import this_machine
 from bench.sensitivity_report import TITLE, Allocation, Effect, Score, SensitivityReport, render, speed_line
 from bench.texts import calibration_windows, evaluated_windows, read_texts
 from bench.trial_speed import measure_speed
-from qpruner_core.allocate.memory_model import MemoryModel
-from qpruner_core.allocate.seeds import at_random
-from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import QPrunerError
+from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.measure.divergence import Divergence
+from qpruner_core.measure.sensitivity import divergence_sensitivity, each_alone, lowest_context, mean_of
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_tokenizer, resolve_model
 from qpruner_core.models.families import family_of
-from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.config import ScoreConfig
-from qpruner_core.score.divergence import Divergence
 from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
-from qpruner_core.score.sensitivity import divergence_sensitivity, each_alone, lowest_context, mean_of
+from qpruner_core.search.seeds import at_random
+from qpruner_core.search.space import SearchSpace
 from qpruner_core.source_policy import SourcePolicy
 
 DOCUMENT = Path("docs/benchmarks/sensitivity.md")

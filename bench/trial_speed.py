@@ -11,11 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.sensitivity_report import Speed
-from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.measure.divergence import Divergence
+from qpruner_core.mixed.groups import bits_by_module
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import family_of, linear_weight
-from qpruner_core.quantize.groups import bits_by_module
-from qpruner_core.quantize.precision_bank import PrecisionBank
-from qpruner_core.score.divergence import Divergence
 
 _PREFIX_BYTES = 2**29
 _SCREENED = 4

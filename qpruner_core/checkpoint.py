@@ -8,9 +8,9 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_tokenizer
-from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
 
 ADAPTER = "adapter"
 

@@ -190,7 +190,7 @@ def front(
     """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
-            from qpruner_core.allocate.stored_search import StoredSearch
+            from qpruner_core.search.stored_search import StoredSearch
 
         search = StoredSearch.read(work_dir)
         answer = search.answer(parse_bytes(budget, "budget")) if budget is not None else None
@@ -224,8 +224,8 @@ def generate(
         with collector_paused(freeze=True):
             from qpruner_core.checkpoint import load_compressed
             from qpruner_core.compute.choice import computing
-            from qpruner_core.evaluate.generation import continue_text
-            from qpruner_core.evaluate.memory import loaded_bytes
+            from qpruner_core.measure.generation import continue_text
+            from qpruner_core.measure.memory import loaded_bytes
 
         model, tokenizer = load_compressed(directory)
         size = loaded_bytes(model)

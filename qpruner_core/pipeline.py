@@ -12,7 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
@@ -31,6 +30,7 @@ from qpruner_core.events import (
 )
 from qpruner_core.export.config import MERGED_QUANTIZED
 from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.one_run import alone
 from qpruner_core.output_directory import REPORT, OutputDirectory
@@ -244,7 +244,7 @@ def _finish(output: OutputDirectory, context: StageContext, records: dict[StageN
 
 def _report(context: StageContext, records: dict[StageName, StageRecord], files: list[FileRecord]) -> CompressionReport:
     from qpruner_core.export.stage import allocation_of, evaluated, pruning_of
-    from qpruner_core.quantize.mixed_model import read_mixed_config
+    from qpruner_core.mixed.mixed_model import read_mixed_config
 
     config, _, family = read_mixed_config(context.finished("quantize") / "model")
     memory = MemoryModel(config, family, context.config.quantize, context.config.allocate)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
 from qpruner_core.events import StageName
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, find_family
 from qpruner_core.models.positions import refuse_beyond_positions
@@ -31,8 +31,8 @@ from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import SpeedRecord, record_of_this_machine
+from qpruner_core.speed.stage_times import expected_seconds
 from qpruner_core.stage import RunPlan
-from qpruner_core.stage_times import expected_seconds
 from qpruner_core.workload import refuse_too_much_work
 
 LARGEST_FOUND_RATIO = 0.5

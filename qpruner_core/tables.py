@@ -10,8 +10,8 @@ from rich.table import Table
 from qpruner_core.sizes import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from qpruner_core.allocate.trial import MeasuredTrial
     from qpruner_core.report import CompressionReport, Estimate, Measurement, Pruning
+    from qpruner_core.search.trial import MeasuredTrial
 
 
 def front_table(trials: list[MeasuredTrial]) -> Table:

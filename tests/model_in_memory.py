@@ -8,17 +8,17 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from qpruner_core.data import Example
-from qpruner_core.finetune.batches import make_batch
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.finetune.training import train_adapter
+from qpruner_core.mixed.adapters import adapter_tensors, write_adapter
+from qpruner_core.mixed.groups import linear_names
+from qpruner_core.mixed.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import find_family
 from qpruner_core.precisions import Tensors, precisions
-from qpruner_core.quantize.adapters import adapter_tensors, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.groups import linear_names
-from qpruner_core.quantize.mixed_model import MixedPrecision, other_tensors, write_mixed_model
+from qpruner_core.training.batches import make_batch
+from qpruner_core.training.training import train_adapter
 
 IDS = torch.arange(3, 35).unsqueeze(0)
 PATTERN = (4, 8, 16, 4, 8, 4)

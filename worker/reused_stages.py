@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from app.database import utc_now
 from app.jobs.lease import Lease, hold
 from app.jobs.models import Job, JobMetric, JobTrial, StageResult
-from qpruner_core.allocate.known_trials import KNOWN_TRIALS, KnownTrials, trial_key
 from qpruner_core.config import parse_config
 from qpruner_core.errors import InvalidConfigError
+from qpruner_core.search.known_trials import KNOWN_TRIALS, KnownTrials, trial_key
 from worker.protocol import StageWanted
 from worker.stage_files import Transfer, fetch_stage, upload_stage
 from worker.store_keys import stage_prefix

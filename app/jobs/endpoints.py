@@ -33,8 +33,8 @@ from app.jobs.stream import event_stream
 from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
 from app.settings import Settings
-from qpruner_core.allocate.trial import pareto_front
 from qpruner_core.report import CompressionReport, Estimate
+from qpruner_core.search.trial import pareto_front
 from qpruner_core.sizes import parse_bytes
 
 NOT_FOUND = "404 job_not_found"

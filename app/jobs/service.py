@@ -19,12 +19,12 @@ from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
 from app.store.base import ArtifactStore
-from qpruner_core.allocate.stored_search import BudgetAnswer, StoredSearch
-from qpruner_core.allocate.trial import MeasuredTrial
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
 from qpruner_core.report import Estimate
+from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
+from qpruner_core.search.trial import MeasuredTrial
 
 _QUEUE_RETRY_SECONDS = 30
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import find_family
 from qpruner_core.models.reshape import config_with_shape

@@ -13,7 +13,7 @@ from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import record_of_this_machine
-from qpruner_core.stage_times import expected_seconds
+from qpruner_core.speed.stage_times import expected_seconds
 
 _STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
 _WINDOW = 128

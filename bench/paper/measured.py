@@ -13,10 +13,10 @@ from bench.rows import Measures
 from bench.tasks import TASKS, TaskExample, read_task, score_task
 from bench.texts import Texts, evaluated_windows
 from qpruner_core.checkpoint import load_mixed_checkpoint
-from qpruner_core.evaluate.memory import loaded_bytes
-from qpruner_core.evaluate.perplexity import perplexity
-from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.measure.perplexity import perplexity
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 
 AT_CHANCE = {
     "BoolQ": "boolq", "WinoGrande": "winogrande", "ARC-challenge": "arc_challenge", "OpenBookQA": "openbookqa",

@@ -16,13 +16,13 @@ from bench.paper.rows import MemoryRow, PaperRow
 from bench.paper.run import Cell, PaperRun, folder_of
 from bench.paper.stages import StageRunner
 from qpruner_core.config import CompressionConfig
+from qpruner_core.mixed.adapters import adapter_name, write_adapter
+from qpruner_core.mixed.groups import bits_by_module, embedding_names, precision_groups
+from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models import load_model
 from qpruner_core.models.families import family_of, linear_shape
 from qpruner_core.precisions import Tensors
-from qpruner_core.quantize.adapters import adapter_name, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.groups import bits_by_module, embedding_names, precision_groups
-from qpruner_core.quantize.mixed_model import MixedPrecision, encode, write_mixed_model
 
 _PROC = Path("/proc/self")
 

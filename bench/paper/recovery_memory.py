@@ -20,12 +20,12 @@ import torch
 
 from bench.resident_memory import MemoryMeter, PhasePeak
 from qpruner_core.data import Example
-from qpruner_core.finetune.batches import Batch, make_batch
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.finetune.teacher import load_teacher
-from qpruner_core.finetune.training import train_adapter
-from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.mixed_model import load_mixed_model
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.mixed_model import load_mixed_model
+from qpruner_core.training.batches import Batch, make_batch
+from qpruner_core.training.teacher import load_teacher
+from qpruner_core.training.training import train_adapter
 
 _M_MMAP_THRESHOLD = -3
 """Of ``mallopt``: set, it no longer rises with what is freed."""

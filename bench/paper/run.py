@@ -19,11 +19,11 @@ from bench.paper.progress import Progress
 from bench.paper.rows import PaperRow, TrialPoint, TuningRow
 from bench.paper.stages import FinishedStages, StageRunner
 from bench.row_folder import RowFolder
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models import ModelSource, load_model
-from qpruner_core.quantize.mixed_model import read_mixed_config
 from qpruner_core.sizes import format_bytes
 
 DENSE = "dense"

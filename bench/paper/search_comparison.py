@@ -17,12 +17,12 @@ from bench.paper.rows import SearchRow, SpeedRow, TrialPoint
 from bench.paper.run import Cell, PaperRun, trial_points
 from bench.paper.stages import FinishedStages, StageRunner
 from bench.trial_speed import measure_speed
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.config import CompressionConfig
 from qpruner_core.export.stage import link_tree
+from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import family_of
 from qpruner_core.presets import PRESETS
-from qpruner_core.quantize.precision_bank import PrecisionBank
 
 SEARCH_OURS = "ours"
 SEARCH_PAPER = "QPruner3"

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from qpruner_core.allocate.known_trials import KNOWN_TRIALS
-from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import CancelledError
 from qpruner_core.events import STAGES, CancelToken, Event, StageFinished, StageName, StageProgress, StageStarted
 from qpruner_core.export.stage import link_tree
+from qpruner_core.fitting.fits import DIRECTORY
 from qpruner_core.pipeline import compress
-from qpruner_core.quantize.fits import DIRECTORY
+from qpruner_core.search.allocation import ALLOCATION, AllocationResult
+from qpruner_core.search.known_trials import KNOWN_TRIALS
 from qpruner_core.stage_store import STAGE_FILE, StageRecord
 
 _PARTS = "parts.json"

@@ -11,22 +11,22 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.allocate.known_trials import KnownTrial, KnownTrials
-from qpruner_core.allocate.space import Allocation
-from qpruner_core.allocate.trial import Measurement, Proposal
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
-from qpruner_core.finetune.batches import batches, in_batches
-from qpruner_core.finetune.training import train_adapter
-from qpruner_core.finetune.validation import keep_back, validation_loss
+from qpruner_core.fitting.fits import Fits
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.measure.divergence import Divergence
+from qpruner_core.mixed.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
+from qpruner_core.mixed.groups import PrecisionGroup, bits_by_module, precision_groups
 from qpruner_core.models import load_model
 from qpruner_core.precisions import precisions
-from qpruner_core.quantize.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
-from qpruner_core.quantize.fits import Fits
-from qpruner_core.quantize.groups import PrecisionGroup, bits_by_module, precision_groups
-from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.resources import best_device, free_memory
-from qpruner_core.score.divergence import Divergence
+from qpruner_core.search.known_trials import KnownTrial, KnownTrials
+from qpruner_core.search.space import Allocation
+from qpruner_core.search.trial import Measurement, Proposal
 from qpruner_core.stage import StageContext
+from qpruner_core.training.batches import batches, in_batches
+from qpruner_core.training.training import train_adapter
+from qpruner_core.training.validation import keep_back, validation_loss
 
 HOPELESS = 1000.0
 """Loss, in nats per token, of what has none: far above that of guessing among all words."""

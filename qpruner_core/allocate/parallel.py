@@ -23,7 +23,6 @@ from types import TracebackType
 import torch
 
 from qpruner_core.allocate.objectives import make_objective
-from qpruner_core.allocate.trial import Measurement, Proposal
 from qpruner_core.allocate.trial_process import begin
 from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
@@ -35,6 +34,7 @@ from qpruner_core.models import ModelSource
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
 from qpruner_core.resources import best_device
+from qpruner_core.search.trial import Measurement, Proposal
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore
 from qpruner_core.threads import starting_processes

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qpruner_core.allocate.known_trials import KnownTrials
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.allocate.objectives import (
     MeasureAll,
     RecoveredLoss,
@@ -18,29 +16,18 @@ from qpruner_core.allocate.objectives import (
     remembered,
 )
 from qpruner_core.allocate.parallel import TrialWorkers
-from qpruner_core.allocate.search import AllocationSearch
-from qpruner_core.allocate.space import SearchSpace
-from qpruner_core.allocate.stored_search import StoredSpace
-from qpruner_core.allocate.trial import Trial, pareto_front
 from qpruner_core.events import TrialRecorded
+from qpruner_core.mixed.groups import PrecisionGroup
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
-from qpruner_core.quantize.groups import PrecisionGroup
-from qpruner_core.score.scores import Scores
-from qpruner_core.score.stage import SCORES
+from qpruner_core.search.allocation import ALLOCATION, AllocationResult
+from qpruner_core.search.known_trials import KnownTrials
+from qpruner_core.search.scores import SCORES, Scores
+from qpruner_core.search.search import AllocationSearch
+from qpruner_core.search.space import SearchSpace
+from qpruner_core.search.stored_search import StoredSpace
+from qpruner_core.search.trial import Trial, pareto_front
 from qpruner_core.stage import StageContext
-from qpruner_core.strict import StrictModel
-
-ALLOCATION = "allocation.json"
-
-
-class AllocationResult(StrictModel):
-    """``allocation.json``: names of the groups that bits are of, the chosen trial, every trial, and the Pareto front of
-    bytes against loss."""
-
-    groups: list[str]
-    best: Trial
-    trials: list[Trial]
-    pareto_front: list[Trial]
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, t
 from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
-from qpruner_core.evaluate.choices import choice_accuracy
-from qpruner_core.evaluate.memory import loaded_bytes
-from qpruner_core.evaluate.perplexity import perplexity
-from qpruner_core.evaluate.speed import tokens_per_second
+from qpruner_core.measure.choices import choice_accuracy
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.measure.perplexity import perplexity
+from qpruner_core.measure.speed import tokens_per_second
 from qpruner_core.models import inspect_model, load_model, load_tokenizer
 from qpruner_core.models.json_files import read_json_object, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG

@@ -13,18 +13,18 @@ from transformers import PreTrainedModel
 
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
-from qpruner_core.evaluate.choices import choice_accuracy
-from qpruner_core.evaluate.memory import loaded_bytes
-from qpruner_core.evaluate.perplexity import perplexity
-from qpruner_core.evaluate.speed import tokens_per_second
 from qpruner_core.events import StageName
 from qpruner_core.export.config import MERGED_QUANTIZED
 from qpruner_core.export.merged_quantized import write_merged_quantized
 from qpruner_core.garbage import free_garbage
+from qpruner_core.measure.choices import choice_accuracy
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.measure.perplexity import perplexity
+from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.mixed.adapters import require_acting_adapter
+from qpruner_core.mixed.groups import linear_names
+from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.models import load_model
-from qpruner_core.quantize.adapters import require_acting_adapter
-from qpruner_core.quantize.groups import linear_names
-from qpruner_core.quantize.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.report import Measurement, Variant
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qpruner_core.fitting.error_feedback import encode_with_feedback
+from qpruner_core.fitting.fits import with_moments
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.groups import linear_names
+from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_weight
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Tensors, precisions
-from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.error_feedback import encode_with_feedback
-from qpruner_core.quantize.fits import with_moments
-from qpruner_core.quantize.groups import linear_names
-from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 

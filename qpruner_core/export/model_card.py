@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qpruner_core.allocate.stage import AllocationResult
 from qpruner_core.config import CompressionConfig
+from qpruner_core.mixed.groups import EMBEDDINGS, HEAD
 from qpruner_core.models.families import LayerWidths
-from qpruner_core.quantize.groups import EMBEDDINGS, HEAD
 from qpruner_core.report import Measurement, Pruning, Variant
+from qpruner_core.search.allocation import AllocationResult
 from qpruner_core.sizes import format_bytes
 
 _NAMES: dict[Variant, str] = {

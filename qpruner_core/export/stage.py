@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from qpruner_core.allocate.memory_model import MemoryModel
-from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
 from qpruner_core.checkpoint import ADAPTER
 from qpruner_core.events import StageName
 from qpruner_core.export.config import CARD, MERGED, MERGED_QUANTIZED, MIXED, RECIPE
 from qpruner_core.export.model_card import model_card
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.shards import copy_weights, link_or_copy
-from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.report import Measurement, Pruning
 from qpruner_core.resources import best_device
+from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE, list_files
 from qpruner_core.versions import recorded_versions

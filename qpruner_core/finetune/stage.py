@@ -11,17 +11,17 @@ import torch
 from peft import PeftModel
 
 from qpruner_core.events import MetricRecorded
-from qpruner_core.finetune.batches import batches, in_batches
-from qpruner_core.finetune.packing import keeps_examples_apart
-from qpruner_core.finetune.teacher import LossChoice, choose_loss, load_teacher
-from qpruner_core.finetune.training import train_adapter
-from qpruner_core.finetune.training_state import Curves, TrainingState
-from qpruner_core.finetune.validation import keep_back
-from qpruner_core.quantize.adapters import adapter_tensors, attach_adapter, write_adapter
-from qpruner_core.quantize.mixed_model import load_mixed_model
+from qpruner_core.mixed.adapters import adapter_tensors, attach_adapter, write_adapter
+from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE
+from qpruner_core.training.batches import batches, in_batches
+from qpruner_core.training.packing import keeps_examples_apart
+from qpruner_core.training.teacher import LossChoice, choose_loss, load_teacher
+from qpruner_core.training.training import train_adapter
+from qpruner_core.training.training_state import Curves, TrainingState
+from qpruner_core.training.validation import keep_back
 
 ADAPTER = "adapter"
 _CHOICE = "choice.json"

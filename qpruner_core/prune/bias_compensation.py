@@ -8,10 +8,11 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Family, LayerWidths, linear_weight, positions
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.activations import FeatureStatistics, input_statistics
-from qpruner_core.prune.importance import LayerImportance, OnBatch
+from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.surgery import kept_entries, kept_units
 
 

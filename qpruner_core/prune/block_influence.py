@@ -9,9 +9,8 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import Family
-from qpruner_core.prune.activations import forward_passes, hooked
-from qpruner_core.prune.importance import OnBatch
 
 
 def block_influence(

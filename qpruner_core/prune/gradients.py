@@ -12,9 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Cut, Family
 from qpruner_core.prune.backward_memory import next_token_loss, recomputed_layers
-from qpruner_core.prune.importance import LayerImportance, OnBatch, finite, sum_units
+from qpruner_core.prune.importance import LayerImportance, finite, sum_units
 
 Reduction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(weight, gradient) of one sequence to a number an entry of the weight, of the same shape; may use up the gradient."""

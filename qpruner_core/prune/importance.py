@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Cut, Family, LayerWidths, Unit, positions
 
 LayerImportance = dict[Unit, torch.Tensor]
 """Importance of the units of one layer, float64 ``[units]`` a kind. That of a key-value head is that of its keys and
 values alone, without the query heads that read them: see :func:`kv_groups`."""
-
-OnBatch = Callable[[int, int], None]
-"""Called with (done, total) after each calibration sequence; a criterion of several passes counts each pass."""
 
 
 class Criterion(Protocol):

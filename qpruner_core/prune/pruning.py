@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Family, LayerWidths
 from qpruner_core.models.reshape import Shape, config_with_shape
 from qpruner_core.prune.block_influence import block_influence
@@ -15,7 +16,7 @@ from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
-from qpruner_core.prune.importance import LayerImportance, OnBatch
+from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.layouts import layers_to_remove, plan_shape, refuse_conflicts, remove_layers
 from qpruner_core.prune.surgery import prune_model
 

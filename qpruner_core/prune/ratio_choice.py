@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.allocate.knapsack import solve
-from qpruner_core.allocate.memory_model import MemoryModel
-from qpruner_core.allocate.space import SearchSpace
 from qpruner_core.errors import InvalidConfigError
+from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.measure.divergence import Divergence, Reference
+from qpruner_core.measure.sensitivity import divergence_sensitivity
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.precisions import precisions
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
-from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.report import RatioTrial
 from qpruner_core.resources import free_memory
-from qpruner_core.score.divergence import Divergence, Reference
-from qpruner_core.score.sensitivity import divergence_sensitivity
+from qpruner_core.search.knapsack import solve
+from qpruner_core.search.space import SearchSpace
 from qpruner_core.stage import StageContext
 
 LARGEST = 0.5

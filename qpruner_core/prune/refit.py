@@ -20,17 +20,16 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from qpruner_core.forward.passes import OnBatch
+from qpruner_core.forward.second_moments import second_moments
 from qpruner_core.models.families import Family, LayerWidths, linear_shape, linear_weight, positions
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.activations import Resuming, forward_passes, hooked, require_finite
-from qpruner_core.prune.importance import LayerImportance, OnBatch
+from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.surgery import kept_entries, kept_units
 from qpruner_core.resources import return_freed_memory
 
 RIDGE = 1e-3
 """λ: how strongly weights are held where they were, as a share of each input's mean square."""
-_ROWS_AT_ONCE = 192
-"""Rows of moments that are summed together, from the diagonal on: what is left of it is mirrored."""
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
 
@@ -92,52 +91,6 @@ def refitted_weights(
             else:
                 weights[f"{ending.name}.weight"] = fitted
     return weights
-
-
-def second_moments(
-    model: PreTrainedModel,
-    modules: Sequence[nn.Module],
-    calibration: torch.Tensor,
-    on_batch: OnBatch,
-    *,
-    resuming: Resuming | None = None,
-) -> dict[nn.Module, torch.Tensor]:
-    """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
-
-    Modules that are given the very same tensor, one after another (query, key and value), share theirs. Layers behind
-    the last of ``modules`` do not run; ``resuming``: nor those that ran before, see :func:`forward_passes`.
-
-    Raises:
-        NotFiniteError: an activation is NaN or infinite.
-    """
-    moments: dict[nn.Module, torch.Tensor] = {}
-    last: tuple[nn.Module, torch.Tensor] | None = None
-
-    def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal last
-        if last is not None and inputs[0] is last[1]:
-            moments[module] = moments[last[0]]
-        else:
-            last = module, inputs[0]
-            add(module, inputs[0])
-
-    def add(module: nn.Module, inputs: torch.Tensor) -> None:
-        tokens = inputs.flatten(0, -2)
-        tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
-        if module not in moments:
-            moments[module] = tokens.new_zeros(tokens.shape[1], tokens.shape[1])
-        for start in range(0, tokens.shape[1], _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            moments[module][rows, start:].addmm_(tokens[:, rows].T, tokens[:, start:])
-
-    with hooked([module.register_forward_pre_hook(take) for module in modules]):
-        forward_passes(model, calibration, on_batch, needed=modules, resuming=resuming)
-    for found in {id(of_module): of_module for of_module in moments.values()}.values():
-        for end in range(_ROWS_AT_ONCE, len(found), _ROWS_AT_ONCE):
-            rows = slice(end - _ROWS_AT_ONCE, end)
-            found[end:, rows] = found[rows, end:].T
-        require_finite(found)
-    return moments
 
 
 def _in_part(on_batch: OnBatch, number: int, parts: int) -> OnBatch:

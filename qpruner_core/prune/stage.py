@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.prune.blocks import Blocks

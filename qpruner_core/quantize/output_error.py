@@ -10,11 +10,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from qpruner_core.fitting.fit import FittedLinear
+from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision
-from qpruner_core.prune.activations import forward_passes, hooked
-from qpruner_core.prune.importance import OnBatch
-from qpruner_core.quantize.fit import FittedLinear
 
 
 @dataclass

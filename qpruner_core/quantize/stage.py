@@ -10,20 +10,20 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
+from qpruner_core.fitting.fit import FittedLinear, module_seed
+from qpruner_core.fitting.fits import Fits, fit, scales_of, with_moments
+from qpruner_core.fitting.rank_allocation import allocate_ranks, rank_gains
+from qpruner_core.forward.input_scales import InputScales
+from qpruner_core.mixed.adapters import adapter_name, write_adapter
+from qpruner_core.mixed.groups import bits_by_module, embedding_names, precision_groups
+from qpruner_core.mixed.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_shape, linear_weight
 from qpruner_core.precisions import Precision, Tensors, precisions
-from qpruner_core.quantize.adapters import adapter_name, write_adapter
-from qpruner_core.quantize.fit import FittedLinear, module_seed
-from qpruner_core.quantize.fits import Fits, fit, scales_of, with_moments
-from qpruner_core.quantize.groups import bits_by_module, embedding_names, precision_groups
-from qpruner_core.quantize.input_scales import InputScales
-from qpruner_core.quantize.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.quantize.output_error import OutputError, output_errors
-from qpruner_core.quantize.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.resources import best_device
+from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.stage import StageContext
 
 MODEL = "model"

@@ -29,9 +29,9 @@ from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision
-from qpruner_core.quantize.precision_bank import PrecisionBank
 
 PIECE = 256
 """Tokens whose effects are in memory at once."""

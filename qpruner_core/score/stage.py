@@ -9,18 +9,16 @@ import bitsandbytes  # noqa: F401 - otherwise imported by the first precision us
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.measure.divergence import Divergence
+from qpruner_core.measure.sensitivity import Sensitivity, divergence_sensitivity
+from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models import load_model
-from qpruner_core.quantize.groups import precision_groups
-from qpruner_core.quantize.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.resources import best_device, free_memory
-from qpruner_core.score.divergence import Divergence
 from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
-from qpruner_core.score.scores import Scores
-from qpruner_core.score.sensitivity import Sensitivity, divergence_sensitivity
+from qpruner_core.search.scores import SCORES, Scores
 from qpruner_core.stage import StageContext
-
-SCORES = "scores.json"
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:

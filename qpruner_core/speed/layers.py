@@ -10,13 +10,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from qpruner_core.finetune.batches import Batch
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.finetune.training import train_adapter
 from qpruner_core.models.families import find_family
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.speed.machine_speed import LayerCost, Pass, PassCost
 from qpruner_core.speed.timing import seconds_of
+from qpruner_core.training.batches import Batch
+from qpruner_core.training.training import train_adapter
 
 LAYERS = 2
 _VOCABULARY = 64

@@ -14,18 +14,18 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.search import AllocationSearch
-from qpruner_core.allocate.space import SearchSpace
-from qpruner_core.allocate.trial import Measurement
+from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
+from qpruner_core.forward.input_moments import InputMoments
+from qpruner_core.measure.divergence import Reference
 from qpruner_core.models import load_model
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.fit import UnfittedLinear, fit_linears
-from qpruner_core.quantize.input_moments import InputMoments
 from qpruner_core.score.config import ScoreConfig
-from qpruner_core.score.divergence import Reference
 from qpruner_core.score.information import ESTIMATORS
-from qpruner_core.score.scores import Scores
+from qpruner_core.search.scores import Scores
+from qpruner_core.search.search import AllocationSearch
+from qpruner_core.search.space import SearchSpace
+from qpruner_core.search.trial import Measurement
 from qpruner_core.speed.layers import small_llama
 from qpruner_core.speed.machine_speed import FileCost, FitCost, Kernel, LogitCost, QuantizedCost, fit_products
 from qpruner_core.speed.timing import seconds_of

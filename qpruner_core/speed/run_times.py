@@ -7,9 +7,9 @@ from qpruner_core.events import Event, EventCallback, MachineSpeedKnown, StageFi
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import Observation, record_of_this_machine, store_record, stored_record
+from qpruner_core.speed.stage_times import expected_seconds
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import StageStore
-from qpruner_core.stage_times import expected_seconds
 
 
 class RunTimes:

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from bench.fitted_layers import FittedLayers, fitted_layers
 from bench.paper.stages import StageRunner
-from qpruner_core.allocate.memory_model import MemoryModel
+from qpruner_core.mixed.adapters import WEIGHTS, adapter_name
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.families import family_of
-from qpruner_core.quantize.adapters import WEIGHTS, adapter_name
-from qpruner_core.quantize.mixed_model import load_mixed_model
 from qpruner_core.quantize.stage import ADAPTER, MODEL
 from tests.tiny_model import build_tiny_llama, topic_paragraphs
 

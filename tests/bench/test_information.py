@@ -22,11 +22,11 @@ from bench.layer_order import ALONE, CHANCE, DEPTH, SPARED, compare_orders, meas
 from bench.report import this_machine
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.config import CompressionConfig
+from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of, linear_weight, set_linear_weight
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.groups import precision_groups
-from qpruner_core.quantize.precision_bank import PrecisionBank
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.information import ESTIMATORS
 from tests.core.small_models import small_model

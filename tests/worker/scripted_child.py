@@ -18,7 +18,6 @@ import qpruner_core
 import worker.child
 from qpruner_core import CompressionConfig, CompressionReport, errors
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.known_trials import KnownTrials
 from qpruner_core.events import (
     STAGES,
     EventCallback,
@@ -31,6 +30,7 @@ from qpruner_core.events import (
     TimesExpected,
     TrialRecorded,
 )
+from qpruner_core.search.known_trials import KnownTrials
 from qpruner_core.speed.record import SpeedRecord
 from qpruner_core.stage_store import StageFinder, StageStore
 from tests.made_up_speed import made_up_speed

@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Cut, Family
 from qpruner_core.prune.gradients import CutSums, units_of
-from qpruner_core.prune.importance import LayerImportance, OnBatch, finite
+from qpruner_core.prune.importance import LayerImportance, finite
 
 
 def magnitude(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Family
-from qpruner_core.prune.importance import LayerImportance, OnBatch
+from qpruner_core.prune.importance import LayerImportance
 
 _SEED = 0
 

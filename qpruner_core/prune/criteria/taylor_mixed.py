@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Cut, Family
 from qpruner_core.prune.gradients import (
     CutSums,
@@ -25,7 +26,7 @@ from qpruner_core.prune.gradients import (
     units_of,
     wide,
 )
-from qpruner_core.prune.importance import LayerImportance, OnBatch, finite
+from qpruner_core.prune.importance import LayerImportance, finite
 
 _LEAST_ALLOWANCE = 256 * 2**20
 

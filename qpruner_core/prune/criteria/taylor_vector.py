@@ -11,9 +11,10 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Family
 from qpruner_core.prune.gradients import reduce_gradients, wide
-from qpruner_core.prune.importance import LayerImportance, OnBatch
+from qpruner_core.prune.importance import LayerImportance
 
 
 def taylor_vector(

@@ -20,8 +20,8 @@ from app.ids import new_id
 from app.jobs.cursor import encode_cursor
 from app.jobs.models import Artifact, JobMetric, JobTrial, StageResult
 from app.jobs.schemas import TrialView
-from qpruner_core.allocate.trial import pareto_front
 from qpruner_core.report import CompressionReport, Measurement
+from qpruner_core.search.trial import pareto_front
 from tests.app.jobs.conftest import MakeJob
 
 Authorize = Callable[..., dict[str, str]]

@@ -16,7 +16,7 @@ from bench.peers.rows import PeerRow
 from bench.peers.run import Amounts, run_peers
 from bench.peers.stored_bytes import stored_bytes
 from bench.report import this_machine
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.models import load_model
 from qpruner_core.models.families import family_of, linear_weight, set_linear_weight
 from tests.tiny_model import build_tiny_llama, topic_paragraphs

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.peers.stored_bytes import stored_bytes
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
 from tests.core.small_models import small_model
 
 

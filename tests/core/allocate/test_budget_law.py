@@ -17,27 +17,27 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from qpruner_core.allocate.answer import answer
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.memory_model import MemoryModel
-from qpruner_core.allocate.search import AllocationSearch
-from qpruner_core.allocate.space import Allocation, SearchSpace
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.fitting.rank_allocation import allocate_ranks
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.mixed.adapters import adapter_name, write_adapter
+from qpruner_core.mixed.groups import bits_by_module, embedding_names
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models.families import find_family, linear_shape, linear_weight
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.planning import Planner, make_plan
 from qpruner_core.precisions import Tensors
 from qpruner_core.prune.config import PruneConfig
-from qpruner_core.quantize.adapters import adapter_name, write_adapter
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.groups import bits_by_module, embedding_names
-from qpruner_core.quantize.mixed_model import MixedPrecision, encode, write_mixed_model
-from qpruner_core.quantize.rank_allocation import allocate_ranks
-from qpruner_core.score.scores import Scores
-from tests.core.allocate.spaces import measured_by, scores_of
+from qpruner_core.search.answer import answer
+from qpruner_core.search.scores import Scores
+from qpruner_core.search.search import AllocationSearch
+from qpruner_core.search.space import Allocation, SearchSpace
+from tests.core.search.spaces import measured_by, scores_of
 from tests.core.small_models import BIASED, small_config
 
 FAMILIES = ("llama", "qwen2", "gpt2", "phi3", "gpt_neox", "opt")

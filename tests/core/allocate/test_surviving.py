@@ -5,8 +5,8 @@ import math
 import pytest
 
 from qpruner_core.allocate.objectives import HOPELESS, surviving
-from qpruner_core.allocate.trial import Measurement, Proposal
 from qpruner_core.errors import DiskFullError, NotFiniteError, QPrunerError, TrainingDivergedError
+from qpruner_core.search.trial import Measurement, Proposal
 
 PROPOSAL = Proposal(index=3, origin="random", bits=(4, 8), bytes=10, sequences=8, screening=2)
 

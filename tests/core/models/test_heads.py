@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.memory_model import MemoryModel
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import inspect_model, load_model, resolve_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of

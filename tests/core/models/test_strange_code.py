@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from qpruner_core.errors import CorruptModelError, UnsafeModelError
+from qpruner_core.mixed.mixed_model import MixedPrecision, read_mixed_config, write_mixed_model
 from qpruner_core.models import inspect_model, load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of, modeling_file
 from qpruner_core.models.model_config import read_config
 from qpruner_core.prune.surgery import prune_model
-from qpruner_core.quantize.mixed_model import MixedPrecision, read_mixed_config, write_mixed_model
 from qpruner_core.source_policy import SourcePolicy
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance

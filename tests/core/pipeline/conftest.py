@@ -12,10 +12,10 @@ import pytest
 
 from qpruner_core import CancelToken, CompressionConfig, CompressionReport, compress, parse_config
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.allocate.stage import ALLOCATION, AllocationResult
-from qpruner_core.allocate.trial import Trial
 from qpruner_core.errors import CancelledError
 from qpruner_core.events import Event, EventCallback, StageFinished, ignore_event
+from qpruner_core.search.allocation import ALLOCATION, AllocationResult
+from qpruner_core.search.trial import Trial
 from qpruner_core.stage_store import list_files
 
 QUICK: dict[str, Any] = {

@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM
 
 from qpruner_core import compress
 from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.groups import linear_names
+from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models import load_model
 from qpruner_core.models.families import family_names, find_family, register_families
-from qpruner_core.quantize.adapters import attach_adapter
-from qpruner_core.quantize.groups import linear_names
-from qpruner_core.quantize.mixed_model import load_mixed_model
 from tests.core.pipeline.conftest import quick_config
 from tests.core.small_models import small_model
 from tests.tiny_model import build_tokenizer, write_text_dataset

@@ -14,8 +14,8 @@ from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
 from qpruner_core.cli import app
 from qpruner_core.errors import UserError
 from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
-from qpruner_core.evaluate.memory import loaded_bytes
-from qpruner_core.quantize.mixed_model import load_mixed_model
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.mixed.mixed_model import load_mixed_model
 from tests.core.pipeline.conftest import FinishedRun
 
 IDS = torch.arange(3, 35).unsqueeze(0)
@@ -58,7 +58,7 @@ def test_the_merged_checkpoint_loads_where_our_package_is_not_imported_and_says_
     )  # fmt: skip
     # INT8 modules round their inputs, the merged model does not: compare with the values they stand for
     base = load_mixed_model(finished_run.output / "mixed", dequantize=True)
-    from qpruner_core.quantize.adapters import attach_adapter
+    from qpruner_core.mixed.adapters import attach_adapter
 
     with torch.no_grad():
         expected = attach_adapter(base, finished_run.output / "mixed" / "adapter")(IDS).logits

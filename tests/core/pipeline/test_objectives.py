@@ -13,21 +13,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qpruner_core.allocate.known_trials import KNOWN_TRIALS, KnownTrials
 from qpruner_core.allocate.objectives import RecoveredLoss, make_objective, remembered
-from qpruner_core.allocate.trial import Measurement, Proposal
 from qpruner_core.compute.choice import choose_compute
 from qpruner_core.data import prepare_data, read_dataset
 from qpruner_core.events import CancelToken, ignore_event
+from qpruner_core.fitting.precision_bank import fitted_bank
+from qpruner_core.mixed.adapters import WEIGHTS, adapter_name
+from qpruner_core.mixed.groups import precision_groups
+from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.planning import make_plan
-from qpruner_core.quantize.adapters import WEIGHTS, adapter_name
-from qpruner_core.quantize.groups import precision_groups
-from qpruner_core.quantize.mixed_model import load_mixed_model
-from qpruner_core.quantize.precision_bank import fitted_bank
 from qpruner_core.quantize.stage import ADAPTER, MODEL
 from qpruner_core.resources import best_device
+from qpruner_core.search.known_trials import KNOWN_TRIALS, KnownTrials
+from qpruner_core.search.trial import Measurement, Proposal
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore

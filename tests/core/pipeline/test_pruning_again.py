@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from qpruner_core import compress, estimate
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of, modeling_file

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from qpruner_core import compress
 from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
+from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.families import register_families
-from qpruner_core.quantize.mixed_model import load_mixed_model
 from tests.core.pipeline.conftest import FinishedRun, quick_config
 
 IDS = torch.arange(3, 35).unsqueeze(0)

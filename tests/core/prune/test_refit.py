@@ -8,10 +8,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.forward.second_moments import second_moments
 from qpruner_core.models.families import Family, family_names, family_of, linear_weight, positions
 from qpruner_core.models.reshape import Shape
+from qpruner_core.forward import second_moments as moments_by_rows
 from qpruner_core.prune import refit
-from qpruner_core.prune.refit import RIDGE, refitted_weights, second_moments
+from qpruner_core.prune.refit import RIDGE, refitted_weights
 from qpruner_core.prune.surgery import kept_entries, kept_units, prune_model
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
@@ -141,7 +143,7 @@ def test_a_consumed_model_is_cut_to_the_same_weights_in_the_memory_of_one_part(
 def test_second_moments_are_of_each_modules_own_inputs_and_shared_where_these_are_one_tensor(
     rows_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refit, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(moments_by_rows, "_ROWS_AT_ONCE", rows_at_once)
     model = small_model("llama").float()
     layer = model.model.layers[1]
     query, key, output = layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.o_proj

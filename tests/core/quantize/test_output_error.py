@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from qpruner_core.fitting.fit import UnfittedLinear, fit_linears, module_seed
+from qpruner_core.forward.input_scales import input_scales
+from qpruner_core.mixed.groups import linear_names
 from qpruner_core.models.families import family_of, linear_weight
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.quantize.fit import UnfittedLinear, fit_linears, module_seed
-from qpruner_core.quantize.groups import linear_names
-from qpruner_core.quantize.input_scales import input_scales
 from qpruner_core.quantize.output_error import output_errors
 from tests.core.small_models import small_model
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qpruner_core.evaluate.memory import loaded_bytes
+from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.precisions import Precision, precisions
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8 import Int8

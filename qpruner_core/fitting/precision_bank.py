@@ -1,0 +1,128 @@
+"""Every group at every precision, ready to swap: a trial of the search changes pointers, not weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from qpruner_core.fitting.fits import Fits
+from qpruner_core.mixed.groups import PrecisionGroup
+from qpruner_core.models.families import linear_weight, set_linear_weight
+from qpruner_core.precisions import Precision, precisions
+from qpruner_core.resources import free_memory
+from qpruner_core.stage import StageContext
+
+
+class PrecisionBank:
+    """Holds the bfloat16 values of each group's weights at each precision.
+
+    Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
+    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at some bits, by
+    the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
+    If ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        groups: Sequence[PrecisionGroup],
+        *,
+        kinds: Mapping[int, Precision],
+        capacity: int,
+        on_group: Callable[[int, int], None],
+        value: Callable[[str, torch.Tensor, int], torch.Tensor] | None = None,
+    ) -> None:
+        self.kinds = kinds
+        self.groups = groups
+        self._value = value or self._rounded
+        self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
+        self._dense = [[linear_weight(module) for module in modules] for modules in self._modules]
+        self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
+        self._now = [16] * len(groups)
+        head = model.get_output_embeddings()
+        for index, modules in enumerate(self._modules):
+            for module in modules:
+                if not isinstance(module, nn.Embedding):
+                    module.register_forward_pre_hook(self._round_input(index))
+                elif head is not None and head.weight is module.weight:  # shares values, and rounds what it multiplies
+                    head.register_forward_pre_hook(self._round_input(index))
+        room = capacity
+        for index, group in enumerate(groups):
+            size = sum(weight.numel() * weight.element_size() for weight in self._dense[index])
+            for bit in group.options:
+                if bit != 16 and size <= room:
+                    self._ready[index, bit] = self._at(index, bit)
+                    room -= size
+            on_group(index + 1, len(groups))
+
+    def apply(self, bits: Sequence[int]) -> int | None:
+        """Let group ``i`` of the model have ``bits[i]``; 16 is the model as it was.
+
+        Returns the first decoder layer that this changed: 0 if the embeddings did, ``None`` if nothing did.
+        """
+        changed = [index for index, (old, new) in enumerate(zip(self._now, bits, strict=True)) if old != new]
+        for index in changed:
+            for module, weight in zip(self._modules[index], self.values(index, bits[index]), strict=True):
+                set_linear_weight(module, weight)
+            self._now[index] = bits[index]
+        return min((self.groups[index].layer or 0 for index in changed), default=None)
+
+    def states(self) -> list[tuple[int, ...]]:
+        """The bits of all groups outside the layers, then those of each layer: what tells the model as it is now from
+        others; see :class:`qpruner_core.forward.prefix.PrefixForward`."""
+        found: list[list[int]] = [[] for _ in range(2 + max(group.layer or 0 for group in self.groups))]
+        for group, bits in zip(self.groups, self._now, strict=True):
+            found[0 if group.layer is None else group.layer + 1].append(bits)
+        return [tuple(bits) for bits in found]
+
+    def _round_input(self, index: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            return (self.kinds[self._now[index]].round_input(args[0]),)
+
+        return hook
+
+    def values(self, index: int, bits: int) -> list[torch.Tensor]:
+        """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``bits``, in order."""
+        if bits == 16:
+            return self._dense[index]
+        return self._ready.get((index, bits)) or self._at(index, bits)
+
+    def _at(self, index: int, bits: int) -> list[torch.Tensor]:
+        group = self.groups[index]
+        value = self._rounded if group.layer is None else self._value
+        return [value(name, weight, bits) for name, weight in zip(group.modules, self._dense[index], strict=True)]
+
+    def _rounded(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
+        return self.kinds[bits].decode(self.kinds[bits].encode(weight))
+
+
+def fitted_bank(
+    context: StageContext,
+    model: PreTrainedModel,
+    groups: Sequence[PrecisionGroup],
+    on_progress: Callable[[float], None],
+    *,
+    processes: int = 1,
+) -> PrecisionBank:
+    """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included;
+    tells the share that is done. It takes half of the memory that is free, or its part of that among ``processes``."""
+    fits = Fits(context, model)
+    wanted = [
+        (name, bits)
+        for group in groups
+        for name in group.modules
+        for bits in group.options
+        if group.layer is not None and bits != 16
+    ]
+    fits.make(wanted, lambda done, total: on_progress(0.8 * done / total))
+    return PrecisionBank(
+        model,
+        groups,
+        kinds=precisions(context.config.quantize),
+        capacity=free_memory(model.device) // (2 * processes),
+        on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
+        value=fits.value,
+    )

@@ -1,0 +1,128 @@
+"""Second moments of the inputs of linear modules, for as many modules at a time as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import groupby
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from qpruner_core.forward.passes import OnBatch, Resuming
+from qpruner_core.forward.second_moments import second_moments
+from qpruner_core.models.families import Family, linear_shape
+
+_LEAST_ALLOWANCE = 256 * 2**20
+_SHARE_OF_WEIGHTS = 10
+_SOLVED_AT_ONCE = 128
+_DAMPING = 0.01
+"""What is added to the diagonal of the moments, as a share of its mean; as GPTQ has it."""
+
+
+class InputMoments:
+    """``sums``: ``Σ x·xᵀ`` over ``tokens`` inputs ``x``, ``[in, in]``, float32 or wider.
+
+    What follows from them is worked out once for all modules that have these inputs, at every precision.
+    """
+
+    def __init__(self, sums: torch.Tensor, tokens: int) -> None:
+        self.sums = sums
+        self._tokens = tokens
+
+    @cached_property
+    def any(self) -> bool:
+        """Whether there was any input but zero."""
+        return bool(self.sums.any())
+
+    @cached_property
+    def scale(self) -> torch.Tensor:
+        """Root mean square of each input, float32 ``[in]``."""
+        return (self.sums.diagonal() / self._tokens).sqrt().float()
+
+    @cached_property
+    def order(self) -> torch.Tensor:
+        """Numbers of the inputs, int64 ``[in]``, the largest first."""
+        return self.sums.diagonal().argsort(descending=True)
+
+    @cached_property
+    def root(self) -> torch.Tensor:
+        """The upper ``U`` whose ``U·Uᵀ`` is the damped moments in :attr:`order`, float32 ``[in, in]``."""
+        damped = self.sums.index_select(0, self.order).index_select(1, self.order)
+        damped.diagonal().add_(_DAMPING * damped.diagonal().mean())
+        # Of the inputs in reverse, the lower factor is this one in reverse
+        reverse: torch.Tensor = torch.linalg.cholesky(damped.flip(0, 1))
+        return reverse.flip(0, 1).float()
+
+    @cached_property
+    def inverse_root(self) -> torch.Tensor:
+        """The inverse of :attr:`root`, upper too: as ``R·Rᵀ`` is to the moments, ``Rᵀ·R`` is to their inverse; float32
+        ``[in, in]``."""
+        return _inverse_of_upper(self.root)
+
+
+def _inverse_of_upper(matrix: torch.Tensor) -> torch.Tensor:
+    """The inverse of an upper triangular matrix, by halves: solving for the identity takes several times as long."""
+    count = len(matrix)
+    if count <= _SOLVED_AT_ONCE:
+        solved: torch.Tensor = torch.linalg.solve_triangular(matrix, torch.eye(count, device=matrix.device), upper=True)
+        return solved
+    half = count // 2
+    inverse = torch.zeros_like(matrix)
+    inverse[:half, :half] = _inverse_of_upper(matrix[:half, :half])
+    inverse[half:, half:] = _inverse_of_upper(matrix[half:, half:])
+    inverse[:half, half:] = -(inverse[:half, :half] @ matrix[:half, half:]) @ inverse[half:, half:]
+    return inverse
+
+
+def input_moments(
+    model: PreTrainedModel, family: Family, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
+) -> Iterator[tuple[list[str], InputMoments]]:
+    """The linear modules ``names`` in the order of their layers, with the moments of their inputs (not kept); modules
+    that follow each other and have the same inputs come together.
+
+    Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB. Each layer runs once on
+    ``calibration [sequences, length]``, or once for each of these parts that it has modules in: a hidden state a token
+    is kept. ``on_batch`` counts over all parts.
+
+    Raises:
+        NotFiniteError: an activation is NaN or infinite.
+    """
+    layers = _layers_of_linears(model, family)
+    weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
+    parts = _parts(model, sorted(names, key=lambda name: layers[model.get_submodule(name)]), allowance)
+    resuming = Resuming(model, family)
+    for number, part in enumerate(parts):
+
+        def in_part(done: int, total: int, number: int = number) -> None:
+            on_batch(number * total + done, len(parts) * total)
+
+        following = parts[number + 1] if number + 1 < len(parts) else None
+        resuming.advance(None if following is None else layers[model.get_submodule(following[0])])
+        modules = [model.get_submodule(name) for name in part]
+        sums = second_moments(model, modules, calibration, in_part, resuming=resuming)
+        by_name = {name: sums.pop(module) for name, module in zip(part, modules, strict=True)}
+        for _, group in groupby(part, key=lambda name: id(by_name[name])):
+            alike = list(group)
+            shared, *_ = [by_name.pop(name) for name in alike]
+            yield alike, InputMoments(shared, calibration.numel())
+
+
+def _layers_of_linears(model: PreTrainedModel, family: Family) -> dict[nn.Module, int]:
+    layers = family.decoder_layers(model)
+    return {linear: index for index, layer in enumerate(layers) for linear in family.linears_of(layer)}
+
+
+def _parts(model: PreTrainedModel, names: Sequence[str], allowance: int) -> list[list[str]]:
+    parts: list[list[str]] = []
+    room = 0
+    for name in names:
+        size = 4 * linear_shape(model.get_submodule(name))[1] ** 2
+        if not parts or size > room:
+            parts.append([])
+            room = allowance
+        parts[-1].append(name)
+        room -= size
+    return parts

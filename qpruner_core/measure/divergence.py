@@ -1,0 +1,111 @@
+"""How far a changed model's predictions are from those of the model it was: KL divergence on calibration text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from qpruner_core.errors import NotFiniteError
+from qpruner_core.forward.prefix import PrefixForward
+from qpruner_core.models.families import Family
+
+_ROWS = 4  # tokens compared at a time: what they take fits the processor's cache
+
+
+class Divergence:
+    """Mean KL(reference ‖ changed) in nats per token, on token ids ``calibration [sequences, length]``, against the
+    model as it is at construction.
+
+    Reference logits are kept in bfloat16: ``2 · tokens · vocabulary`` bytes; besides at most ``capacity`` bytes of
+    hidden states, so that layers before the first changed one need not run again; see :class:`PrefixForward`.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, family: Family, calibration: torch.Tensor, *, capacity: int = 2**29
+    ) -> None:
+        self._forward = PrefixForward(model, family, calibration, capacity=capacity)
+        self._reference = [Reference(self._forward.logits(index)) for index in range(len(calibration))]
+        self._states = list(range(1 + len(family.decoder_layers(model))))
+        self._changes = len(self._states)
+        self._last_states: tuple[Hashable, ...] = ()
+        self._last: dict[int, float] = {}
+
+    def __call__(
+        self,
+        first_changed_layer: int = 0,
+        *,
+        states: Sequence[Hashable] | None = None,
+        sequences: int | None = None,
+    ) -> float:
+        """The divergence of the model as it is now, on the first ``sequences`` of the text (default: all of it).
+
+        Layers before ``first_changed_layer``, and what comes before all layers if that is above 0, must be as they
+        were at the last call. ``states`` (see :class:`PrefixForward`) says more: calls before the last one count too.
+
+        Raises:
+            NotFiniteError: the model predicts NaN.
+        """
+        if states is None:
+            states = self._after_change(first_changed_layer)
+            self._last_states = ()  # the same may have another head
+        chosen = self._reference[:sequences]
+        total = sum(self._of(index, tuple(states)) for index in range(len(chosen)))
+        if math.isnan(total):
+            raise NotFiniteError(
+                "The model's predictions are not numbers.",
+                field="model",
+                remedy="Look for NaN or infinite weights in it, or prune less.",
+            )
+        return max(total / sum(len(reference) for reference in chosen), 0.0)
+
+    def _of(self, index: int, states: tuple[Hashable, ...]) -> float:
+        """The divergence on one sequence, in nats; that of the model of the last call is not measured again."""
+        if states != self._last_states:
+            self._last_states, self._last = states, {}
+        if index not in self._last:
+            self._last[index] = self._reference[index].divergence(self._forward.logits(index, states))
+        return self._last[index]
+
+    def _after_change(self, first_changed_layer: int) -> list[int]:
+        first = first_changed_layer + 1 if first_changed_layer > 0 else 0
+        for place in range(first, len(self._states)):
+            self._states[place] = self._changes
+        self._changes += 1
+        return self._states
+
+
+class Reference:
+    """The reference's predictions on one sequence, from logits ``[length, vocabulary]``."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self._logits = logits.to(torch.bfloat16)
+        self._log_sums = torch.cat([rows.float().logsumexp(dim=-1) for rows in self._logits.split(_ROWS)])
+
+    def __len__(self) -> int:
+        return len(self._logits)
+
+    def divergence(self, logits: torch.Tensor) -> float:
+        """KL(reference ‖ ``logits``) in nats, summed over the tokens.
+
+        With ``r``, ``a`` the two logits it is ``Σ p (r − a) − log Σ exp(r) + log Σ exp(a)``, where ``p`` are the
+        reference's probabilities. Computed in float32, in memory that is used again for every few tokens: making
+        all log-probabilities of a sequence took as long as the layers.
+        """
+        logits = logits.to(torch.bfloat16)
+        shape = (_ROWS, logits.shape[1])
+        buffers = [torch.empty(shape, dtype=torch.float32, device=logits.device) for _ in range(3)]
+        total = torch.zeros((), dtype=torch.float64, device=logits.device)
+        parts = (self._logits.split(_ROWS), logits.split(_ROWS), self._log_sums.split(_ROWS))
+        for reference, changed, log_sum in zip(*parts, strict=True):
+            expected, actual, difference = (buffer[: len(changed)] for buffer in buffers)
+            expected.copy_(reference)
+            actual.copy_(changed)
+            torch.sub(expected, actual, out=difference)
+            probabilities = expected.sub_(log_sum.unsqueeze(1)).exp_()
+            highest = actual.amax(dim=-1)
+            changed_sum = actual.sub_(highest.unsqueeze(1)).exp_().sum(dim=-1).log_() + highest
+            total += (torch.linalg.vecdot(probabilities, difference) - log_sum + changed_sum).sum()
+        return total.item()

@@ -1,0 +1,269 @@
+"""A model whose modules have different precisions: written to and loaded from a directory.
+
+The directory has ``config.json`` (with the bits of each module under ``quantization_config``) and
+safetensors files with the tensors under bitsandbytes' own names.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from qpruner_core.errors import CorruptModelError
+from qpruner_core.mixed.groups import embedding_names, linear_names
+from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE, read_checkpoint
+from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
+from qpruner_core.models.fit import require_bounded
+from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
+from qpruner_core.models.model_config import (
+    LARGEST_CONFIG,
+    check_layers,
+    refuse_too_many_layers,
+    without_implementations,
+)
+from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
+from qpruner_core.models.shards import StoredTensors
+from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
+from qpruner_core.precisions.bf16 import Bf16
+from qpruner_core.precisions.int8_embedding import Int8Embedding
+from qpruner_core.quantize.config import Bits, Int8Kind
+from qpruner_core.strict import StrictModel
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+_LOG = logging.getLogger(__name__)
+
+
+class MixedPrecision(StrictModel):
+    """``quantization_config`` of a mixed checkpoint. ``bits``: of every linear module of the layers, by its full name,
+    and of the embeddings and the head where these are not in 16 bits; a tied head is as the embeddings are.
+    ``int8``: what 8 bits are; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
+    the model is complete only with the adapters beside it."""
+
+    quant_method: str = "qpruner"
+    bits: dict[str, Bits]
+    double_quant: bool
+    int8: Int8Kind = "llm_int8"
+    adapters: bool = True
+
+    @classmethod
+    def of(cls, bits: Mapping[str, int], choice: PrecisionChoice) -> MixedPrecision:
+        """Modules of these ``bits`` in the run whose settings are ``choice``."""
+        return cls.model_validate({"bits": bits, "double_quant": choice.double_quant, "int8": choice.int8})
+
+    def of_layers(self, family: Family) -> list[list[int]]:
+        """The different bits in each layer, rising."""
+        layers: dict[int, set[int]] = {}
+        for name, bits in self.bits.items():
+            if name.startswith(f"{family.layers}."):
+                index = int(name.removeprefix(f"{family.layers}.").partition(".")[0])
+                layers.setdefault(index, set()).add(bits)
+        return [sorted(layers[index]) for index in sorted(layers)]
+
+
+def write_mixed_model(
+    directory: Path, config: PretrainedConfig, precision: MixedPrecision, tensors: Tensors, family: Family
+) -> None:
+    """Write a mixed checkpoint. ``tensors``: every tensor under its full name; see :mod:`qpruner_core.precisions`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    without_strange_code(config, family)
+    values = json.loads(config.to_json_string())
+    values["quantization_config"] = precision.model_dump(mode="json")
+    (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    copy_modeling_file(config, family, directory)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, directory / WEIGHT_FILE, {"format": "pt"}
+    )
+
+
+def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision, Family]:
+    """The model's config and the precision of each layer.
+
+    Raises:
+        CorruptModelError: no mixed checkpoint is there.
+    """
+    try:
+        values = read_json_object(directory / CONFIG, most_bytes=LARGEST_CONFIG)
+        require_short_lists(values, CONFIG)
+        refuse_too_many_layers(values, directory / CONFIG)
+        precision = MixedPrecision.model_validate(values.pop("quantization_config"))
+        family = find_family(values.pop("model_type"))
+        kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
+        config = AutoConfig.for_model(kind, **without_implementations(values))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptModelError(
+            f"{directory} holds no mixed-precision checkpoint.",
+            field="model",
+            remedy='Name the directory that has config.json with a "qpruner" quantization_config.',
+        ) from error
+    check_layers(config, directory / CONFIG)
+    return config, precision, family
+
+
+def load_mixed_model(
+    directory: Path, *, device: str | torch.device = "cpu", dequantize: bool = False
+) -> PreTrainedModel:
+    """Load a mixed checkpoint onto ``device``, in eval mode.
+
+    With ``dequantize`` every linear module is a plain bfloat16 one (of GPT-2 a ``Conv1D``) with the very weights that
+    the quantized module computes with, and inputs rounded as it rounds them: more memory, and on a CPU much less time.
+
+    Raises:
+        CorruptModelError: the files are damaged or do not fit each other.
+    """
+    config, precision, family = read_mixed_config(directory)
+    if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
+        raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
+    require_bounded(config, read_checkpoint(directory).weight_bytes)
+    model = empty_model(config)
+    _require_bits(model, family, precision, directory)
+    kinds = precisions(precision)
+    with StoredTensors(directory, device=device) as stored:
+        remaining = stored.names()
+        for name, bits in precision.bits.items():
+            own = {key for key in remaining if key.startswith(name + ".")}
+            tensors = {key.removeprefix(name + "."): stored.get(key) for key in own}
+            remaining -= own
+            where = f"{directory}: {name}"
+            for place in _places(model, name):
+                module = _build(kinds[bits], tensors, model.get_submodule(place), dequantize, where)
+                if _shape(module) != _shape(model.get_submodule(place)):
+                    raise _corrupt(directory, f"{name} is not of the shape that config.json says")
+                model.set_submodule(place, module)
+        for key in remaining:
+            _set_parameter(model, key, stored.get(key), directory)
+    _tie(model)
+    if (directory / GENERATION_CONFIG).is_file():
+        model.generation_config = _generation_config(directory)
+    missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    if missing:
+        raise _corrupt(directory, f"{missing[0]} is missing")
+    model.is_loaded_in_4bit = not dequantize and 4 in precision.bits.values()
+    model.is_loaded_in_8bit = not dequantize and 8 in precision.bits.values()
+    return model.to(device).eval()
+
+
+def _generation_config(directory: Path) -> GenerationConfig:
+    """What the model's authors set for those who generate with it, or nothing where transformers refuses it.
+
+    The file travels as it came, whatever it says, and no measurement follows it: so a run must not end here.
+    """
+    values = read_json_object(directory / GENERATION_CONFIG, keys_may_repeat=True)
+    try:
+        settings: GenerationConfig = GenerationConfig.from_dict(values)
+    except Exception as error:  # noqa: BLE001  transformers has no type of error for it
+        _LOG.warning("%s of %s is not followed (%s)", GENERATION_CONFIG, directory, one_line(error))
+        return GenerationConfig()
+    return settings
+
+
+def _require_bits(model: PreTrainedModel, family: Family, precision: MixedPrecision, directory: Path) -> None:
+    """Raise unless ``precision`` has bits for every linear module of the layers, and for nothing that has none."""
+    layers = range(len(family.decoder_layers(model)))
+    linears = {name for layer in layers for name in linear_names(model, family, layer)}
+    others = set(precision.bits) - linears
+    if lacking := sorted(linears - set(precision.bits)):
+        raise _corrupt(directory, f"config.json has no bits for {lacking[0]}")
+    if strange := sorted(others - set(embedding_names(model).values())):
+        raise _corrupt(directory, f"config.json has bits for {strange[0]}, which is no module that can have them")
+    if any(precision.bits[name] == 4 for name in others):
+        raise _corrupt(directory, "config.json has the embeddings in 4 bits, which they cannot have")
+
+
+def _places(model: PreTrainedModel, name: str) -> list[str]:
+    """Where the tensors of ``name`` are used: there, and if it is the embeddings, in the head that is tied to them."""
+    module, head = model.get_submodule(name), model.get_output_embeddings()
+    if module is not model.get_input_embeddings() or head is None or head.weight is not module.weight:
+        return [name]
+    return [name, next(place for place, other in model.named_modules() if other is head)]
+
+
+def _tie(model: PreTrainedModel) -> None:
+    """Tie the head to the embeddings, unless quantized ones share their storage already: each needs its own parameter
+    on it, as bitsandbytes moves what belongs to one elsewhere."""
+    if isinstance(model.get_input_embeddings(), Int8Embedding):
+        model.config.tie_word_embeddings = False
+    model.tie_weights()
+
+
+def _conv1d(linear: nn.Module) -> Conv1D:
+    """GPT-2's own kind of linear module, so that what is made of it is stock GPT-2 again."""
+    with torch.device("meta"):
+        stock = Conv1D(*linear_shape(linear))
+    stock.weight = nn.Parameter(linear_weight(linear).T.contiguous(), requires_grad=False)
+    if isinstance(linear.bias, nn.Parameter):
+        stock.bias = linear.bias
+    stock._forward_pre_hooks.update(linear._forward_pre_hooks)
+    return stock
+
+
+def _build(kind: Precision, tensors: Tensors, wanted: nn.Module, dequantize: bool, where: str) -> nn.Module:
+    """The module that takes the place of ``wanted`` and computes with ``tensors``."""
+    weights = {name: tensor for name, tensor in tensors.items() if name != "bias"}
+    try:
+        if isinstance(wanted, nn.Embedding):
+            return _embedding(kind, weights, wanted, dequantize)
+        if not dequantize:
+            return kind.build(weights, tensors.get("bias"))
+        linear = Bf16().build({"weight": kind.decode(weights)}, tensors.get("bias"))
+        linear.register_forward_pre_hook(lambda module, args: (kind.round_input(args[0]), *args[1:]))
+    except (KeyError, AttributeError, AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptModelError(
+            f"{where} cannot be read at {kind.bits} bits ({type(error).__name__}: {error}).",
+            field="model",
+            remedy="Download the checkpoint again.",
+        ) from error
+    return _conv1d(linear) if isinstance(wanted, Conv1D) else linear
+
+
+def _embedding(kind: Precision, tensors: Tensors, wanted: nn.Embedding, dequantize: bool) -> nn.Embedding:
+    if kind.bits == 8 and not dequantize:
+        return Int8Embedding(tensors, wanted)
+    wanted = copy(wanted)
+    wanted._parameters = {"weight": nn.Parameter(kind.decode(tensors), requires_grad=False)}
+    return wanted
+
+
+def _shape(module: nn.Module) -> tuple[int, ...]:
+    return tuple(module.weight.shape) if isinstance(module, nn.Embedding) else linear_shape(module)
+
+
+def _set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: Path) -> None:
+    module, _, parameter = name.rpartition(".")
+    try:
+        old = model.get_parameter(name)
+    except AttributeError:
+        raise _corrupt(directory, f"config.json has no place for {name}") from None
+    if old.shape != value.shape:
+        raise _corrupt(directory, f"{name} is not of the shape that config.json says")
+    setattr(model.get_submodule(module), parameter, nn.Parameter(value, requires_grad=False))
+
+
+def _corrupt(directory: Path, what: str) -> CorruptModelError:
+    return CorruptModelError(
+        f"The checkpoint in {directory} is damaged: {what}.", field="model", remedy="Download the checkpoint again."
+    )
+
+
+def encode(model: PreTrainedModel, precision: MixedPrecision) -> Tensors:
+    """Tensors of ``model`` with its modules quantized as ``precision`` says, everything else as it is; no adapters."""
+    kinds = precisions(precision)
+    tensors: Tensors = {}
+    for name, bits in precision.bits.items():
+        encoded = kinds[bits].encode(linear_weight(model.get_submodule(name)))
+        tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
+    return tensors | other_tensors(model, {f"{name}.weight" for name in precision.bits})
+
+
+def other_tensors(model: PreTrainedModel, but: set[str]) -> Tensors:
+    """The parameters of ``model`` whose names are not in ``but``; tied ones once."""
+    return {name: tensor.data for name, tensor in model.named_parameters() if name not in but}

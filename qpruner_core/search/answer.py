@@ -1,0 +1,51 @@
+"""Another budget, answered without the model from what a search left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from qpruner_core.allocate.config import Objective
+from qpruner_core.search import knapsack
+from qpruner_core.search.learned_losses import Losses, learned_losses
+from qpruner_core.search.scores import Scores
+from qpruner_core.search.screening import Screening
+from qpruner_core.search.space import Allocation, SearchSpace
+from qpruner_core.search.trial import MeasuredTrial
+
+
+def answer(
+    scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace, objective: Objective = "divergence"
+) -> tuple[Allocation, float]:
+    """The allocation for ``space``'s budget by stored ``scores`` and ``trials`` of any budgets, and its expected loss;
+    the trials' losses are of ``objective``.
+
+    It is the best trial that fits, or if that promises less, the exact knapsack over what scores and trials say that
+    each precision costs. Trials that were stopped early count by what they showed: they tell what must not be chosen.
+    A tighter budget never gets more bytes. It needs no model and takes as long as a few knapsacks do.
+    """
+    screening = Screening.of(trials)
+    learned = learned_losses(
+        scores.sensitivity,
+        [trial.bits for trial in trials],
+        [screening.in_full(trial) for trial in trials],
+        objective,
+    )
+    expected = {trial.bits: trial.loss for trial in trials if not trial.stopped_early and space.fits(trial.bits)}
+    untried = _untried(space, learned.costs, {trial.bits for trial in trials})
+    if untried is None and not expected:
+        untried = space.smallest  # hopeless, but nothing else fits
+    if untried is not None:
+        expected[untried] = learned.expected(untried)
+    bits = min(expected, key=lambda bits: (expected[bits], space.total(bits)))
+    return bits, expected[bits]
+
+
+def _untried(space: SearchSpace, losses: Losses, tried: Collection[Allocation]) -> Allocation | None:
+    """The first of the allocations that a knapsack gives for this budget and ever smaller ones that was not tried:
+    of those that were, the trial is to be believed, not what the losses promise."""
+    least = space.total(space.smallest)
+    while (bits := knapsack.solve(space, losses)) in tried:
+        if space.total(bits) == least:
+            return None
+        space = space.with_budget(space.total(bits) - 1)
+    return bits

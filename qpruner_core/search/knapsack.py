@@ -1,0 +1,136 @@
+"""The best allocation if groups did not interact: a multiple-choice knapsack in true bytes, solved exactly.
+
+A price for bytes (Lagrangian relaxation) rules out most options; SciPy's mixed-integer programming (HiGHS) decides on
+the rest. Among equal losses fewer bytes win, so a tighter budget never takes more bytes: where the looser one's answer
+fits, it is the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from qpruner_core.search.space import Allocation, SearchSpace
+
+_LARGEST_LOSS = 1e5
+"""Of one option, on the scale that the solver sees; it stops at an absolute gap of 1e-6."""
+_ALL_BYTES = 0.1
+"""What every group's largest option instead of its smallest costs on that scale: next to nothing, but seen."""
+
+Floats = NDArray[np.float64]
+
+
+def solve(space: SearchSpace, losses: Sequence[Mapping[int, float]]) -> Allocation:
+    """The allocation within the budget of least ``sum(losses[i][bits[i]])``; of equals, one of fewest bytes.
+
+    Deterministic. ``losses`` may be negative, and must be finite.
+    """
+    table = _Table(space, losses)
+    price = table.price()
+    best = table.rounded(price)
+    if table.room > 0:
+        best = table.least(table.core(price, best))
+    return table.allocation(best)
+
+
+class _Table:
+    """The options worth a thought, one row each, by group and rising bytes: its group, its loss above the group's least
+    (with what its bytes cost), its bytes above the group's smallest. Choices are vectors of 0 and 1, one a row."""
+
+    def __init__(self, space: SearchSpace, losses: Sequence[Mapping[int, float]]) -> None:
+        self._options = [_worthwhile(size, loss) for size, loss in zip(space.group_bytes, losses, strict=True)]
+        rows = [(group, bits) for group, options in enumerate(self._options) for bits in options]
+        first = [space.group_bytes[group][options[0]] for group, options in enumerate(self._options)]
+        extra = [space.group_bytes[group][bits] - first[group] for group, bits in rows]
+        unit = max(math.gcd(*extra), 1)
+        loss = np.array([losses[group][bits] - losses[group][self._options[group][-1]] for group, bits in rows])
+        self.groups = np.array([group for group, _ in rows])
+        self.starts = np.cumsum([0, *(len(options) for options in self._options[:-1])])
+        self.bytes: Floats = np.array(extra, dtype=np.float64) / unit
+        self.loss: Floats = loss * (_LARGEST_LOSS / max(loss.max(), 1e-300))
+        self.loss += self.bytes * (_ALL_BYTES / max(self.bytes.sum(), 1.0))
+        self.room = (space.budget - space.fixed_bytes - sum(first)) // unit
+
+    def price(self) -> float:
+        """The loss that a byte is worth: about the least at which the choice of least loss + price * bytes fits."""
+        low, high = 0.0, 1e-12
+        while self.bytes @ self._at(high) > self.room:
+            low, high = high, high * 16
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.bytes @ self._at(middle) > self.room else (low, middle)
+        return high
+
+    def _priced(self, price: float) -> Floats:
+        """Loss and price of every row above the least of its group."""
+        cost = self.loss + price * self.bytes
+        above: Floats = cost - np.minimum.reduceat(cost, self.starts)[self.groups]
+        return above
+
+    def _at(self, price: float) -> Floats:
+        """The choice of least loss + price * bytes in every group; of equals, the smaller."""
+        chosen = np.zeros(len(self.groups))
+        order = np.lexsort((self.bytes, self._priced(price), self.groups))
+        chosen[order[self.starts]] = 1
+        return chosen
+
+    def rounded(self, price: float) -> Floats:
+        """A good choice: that of ``price``, and what still fits, cheapest first."""
+        chosen = self._at(price)
+        room = self.room - self.bytes @ chosen
+        for row in np.argsort(self._priced(price), kind="stable"):
+            start = self.starts[self.groups[row]]
+            members = slice(start, start + len(self._options[self.groups[row]]))
+            rise = self.bytes[row] - self.bytes[members] @ chosen[members]
+            if self.loss[row] < self.loss[members] @ chosen[members] and rise <= room:
+                chosen[members] = 0
+                chosen[row] = 1
+                room -= rise
+        return chosen
+
+    def core(self, price: float, best: Floats) -> NDArray[np.bool_]:
+        """The rows that a better choice than ``best`` may have: others cost more, whatever the other groups have."""
+        cost = self.loss + price * self.bytes
+        bound = float(np.minimum.reduceat(cost, self.starts).sum()) - price * self.room
+        kept: NDArray[np.bool_] = self._priced(price) <= float(self.loss @ best) - bound + 1e-6 * _LARGEST_LOSS
+        return kept
+
+    def least(self, core: NDArray[np.bool_]) -> Floats:
+        """The choice of least loss among the rows of ``core`` within the room."""
+        rows = np.flatnonzero(core)
+        _, members = np.unique(self.groups[rows], return_inverse=True)
+        each = csr_array((np.ones(len(rows)), (members, np.arange(len(rows)))))
+        room = self.room
+        while True:
+            found = milp(
+                self.loss[rows],
+                integrality=np.ones(len(rows)),
+                bounds=Bounds(0, 1),
+                constraints=[LinearConstraint(each, 1, 1), LinearConstraint(self.bytes[rows][None], -np.inf, room)],
+                options={"mip_rel_gap": 0.0},
+            )
+            chosen = np.zeros(len(self.groups))
+            chosen[rows] = np.round(found.x)
+            excess = round(float(self.bytes @ chosen)) - self.room
+            if excess <= 0:
+                return chosen
+            room -= excess  # the solver's tolerances let through what whole numbers do not
+
+    def allocation(self, chosen: Floats) -> Allocation:
+        """The bits of each group."""
+        options = [bits for options in self._options for bits in options]
+        return tuple(options[row] for row in np.flatnonzero(chosen))
+
+
+def _worthwhile(size: Mapping[int, int], loss: Mapping[int, float]) -> list[int]:
+    """The options that no other beats in both bytes and loss, by rising bytes."""
+    kept: list[int] = []
+    for bits in sorted(size, key=lambda bits: (size[bits], loss[bits], bits)):
+        if not kept or loss[bits] < loss[kept[-1]]:
+            kept.append(bits)
+    return kept

@@ -1,0 +1,124 @@
+"""What each precision of each group costs, learned from whole allocations that were measured.
+
+Scores are measured one group at a time, so they miss what groups do to each other: where one group makes large
+activations and another takes them back, either alone may look harmless. Whole allocations tell. Their losses are fitted
+as sums of costs that never fall with fewer bits: first the few steps of precision that explain losses far above the
+scores (matching pursuit: since costs are not negative, one good trial clears every step that it takes), then small
+corrections of all of them (ridge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from qpruner_core.allocate.config import Objective
+from qpruner_core.search.space import Allocation
+
+_STIFFNESS = 0.1
+"""Weight of a cost's relative change against a trial's relative error."""
+_EXPLAINS = 0.3
+"""Least sum of squared relative errors that a step which the scores missed must explain; 1 is one trial, wholly."""
+_MISSED = 8
+_LARGEST_PROPORTION = 4.0
+
+Losses = list[dict[int, float]]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LearnedLosses:
+    """``costs`` of every option of every group, on top of what the model in 16 bits loses (``floor``)."""
+
+    costs: Losses
+    floor: float
+
+    def expected(self, bits: Sequence[int]) -> float:
+        """The loss of an allocation if groups did not interact."""
+        return self.floor + additive_loss(self.costs, bits)
+
+
+def learned_losses(
+    scores: Sequence[Mapping[int, float]],
+    bits: Sequence[Allocation],
+    losses: Sequence[float],
+    objective: Objective = "divergence",
+) -> LearnedLosses:
+    """What ``scores`` of groups and the ``losses`` of whole allocations say together.
+
+    A divergence is 0 in 16 bits. A loss on text is not, and was not measured there: it is as far below the losses as
+    the scores, in proportion to how losses rise with them, say.
+    """
+    if objective == "divergence" or not losses:
+        return LearnedLosses(_costs(scores, bits, losses), 0.0)
+    expected = np.array([additive_loss(scores, row) for row in bits])
+    spread = float(((expected - expected.mean()) ** 2).sum())
+    rise = float(((expected - expected.mean()) * np.array(losses)).sum()) / spread if spread > 0 else 1.0
+    rise = min(max(rise, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
+    floor = max(float((np.array(losses) - rise * expected).min()), 0.0)
+    return LearnedLosses(_costs(scores, bits, [loss - floor for loss in losses]), floor)
+
+
+def additive_loss(losses: Sequence[Mapping[int, float]], bits: Sequence[int]) -> float:
+    """The sum over groups of what each costs at its bits."""
+    return sum(loss[bit] for loss, bit in zip(losses, bits, strict=True))
+
+
+def _costs(scores: Sequence[Mapping[int, float]], bits: Sequence[Allocation], losses: Sequence[float]) -> Losses:
+    """The cost of every option of every group, which together are the ``losses``."""
+    steps = [(group, bit) for group, score in enumerate(scores) for bit in sorted(score)]
+    taken = np.array([[row[group] <= step for group, step in steps] for row in bits], dtype=np.float64)
+    prior = np.array([_step(scores[group], bit) for group, bit in steps])
+    measured = np.maximum(np.array(losses, dtype=np.float64), 1e-9)
+    costs = prior
+    if len(bits):
+        prior = prior * _proportion(taken @ prior, measured)
+        costs = _corrected(taken / measured[:, None], prior + _missed(taken / measured[:, None], prior))
+    return [
+        {bit: float(sum(cost for (of, step), cost in zip(steps, costs, strict=True) if of == group and step >= bit))
+         for bit in score}
+        for group, score in enumerate(scores)
+    ]  # fmt: skip
+
+
+def _step(score: Mapping[int, float], bit: int) -> float:
+    """What ``bit`` costs more than the next higher precision does."""
+    higher = [other for other in score if other > bit]
+    return max(score[bit] - (score[min(higher)] if higher else 0.0), 0.0)
+
+
+def _proportion(expected: Floats, measured: Floats) -> float:
+    """Measured over expected losses, of the trial that did best by it: others may have met what scores do not know, or
+    all of them did, if even that is out of all proportion."""
+    ratio = float((measured / np.maximum(expected, 1e-9)).min())
+    return min(max(ratio, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
+
+
+def _missed(taken: Floats, prior: Floats) -> Floats:
+    """What few costs must have on top of ``prior`` for ``taken @ costs`` to come near 1."""
+    error = 1 - taken @ prior
+    steps: list[int] = []
+    extra = np.zeros(len(prior))
+    for _ in range(_MISSED):
+        left = error - taken @ extra
+        explained = np.maximum(taken.T @ left, 0.0) ** 2 / np.maximum((taken**2).sum(axis=0), 1e-300)
+        explained[steps] = 0.0
+        if explained.max() < _EXPLAINS:
+            break
+        steps.append(int(explained.argmax()))
+        extra[steps] = nnls(taken[:, steps], error)[0]
+    return extra
+
+
+def _corrected(taken: Floats, prior: Floats) -> Floats:
+    """Non-negative costs near ``prior`` with ``taken @ costs`` near 1."""
+    # In units of each cost's own scale, so that the solver sees numbers of one size
+    scale = prior + max(float(np.median(prior)), 1e-9) * 0.1
+    pull = np.sqrt(_STIFFNESS) * np.eye(len(prior))
+    wanted = np.concatenate([np.ones(len(taken)), pull @ (prior / scale)])
+    costs: Floats = nnls(np.vstack([taken * scale, pull]), wanted, maxiter=100 * len(prior))[0] * scale
+    return costs

@@ -1,0 +1,55 @@
+"""Allocations that need no search: what the search starts from, or is compared with. All keep the budget."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+
+from qpruner_core.search.space import Allocation, SearchSpace
+
+
+def uniform(space: SearchSpace) -> Allocation:
+    """The highest precision that all layers can have; what is outside the layers takes what then fits."""
+    bits = space.smallest
+    for wanted in sorted({bit for group in range(len(space)) for bit in space.options(group)}):
+        raised = tuple(
+            wanted if layer is not None and wanted in space.group_bytes[group] else bits[group]
+            for group, layer in enumerate(space.layers)
+        )
+        if space.fits(raised):
+            bits = raised
+    return by_order(space, [group for group, layer in enumerate(space.layers) if layer is None], bits)
+
+
+def by_mutual_information(space: SearchSpace, mutual_information: Sequence[float]) -> Allocation:
+    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets more bits; last what is in
+    no layer, of which mutual information says nothing."""
+    in_layers = [(group, layer) for group, layer in enumerate(space.layers) if layer is not None]
+    order = [group for group, layer in sorted(in_layers, key=lambda pair: -mutual_information[pair[1]])]
+    return by_order(space, order + [group for group, layer in enumerate(space.layers) if layer is None])
+
+
+def by_order(space: SearchSpace, order: Iterable[int], start: Allocation | None = None) -> Allocation:
+    """Raise groups in ``order``, each to the next precision while the budget holds, until none can rise."""
+    bits = list(start or space.smallest)
+    room = space.budget - space.total(bits)
+    order = list(order)
+    for target in sorted({bit for group in order for bit in space.options(group)}):
+        for group in order:
+            sizes = space.group_bytes[group]
+            if target in sizes and target > bits[group] and sizes[target] - sizes[bits[group]] <= room:
+                room -= sizes[target] - sizes[bits[group]]
+                bits[group] = target
+    return tuple(bits)
+
+
+def at_random(space: SearchSpace, generator: random.Random) -> Allocation:
+    """Set groups in random order to random precisions while the budget holds."""
+    bits = list(space.smallest)
+    room = space.budget - space.total(bits)
+    for group in generator.sample(range(len(space)), len(space)):
+        sizes = space.group_bytes[group]
+        bit = generator.choice([bit for bit in space.options(group) if sizes[bit] - sizes[bits[group]] <= room])
+        room -= sizes[bit] - sizes[bits[group]]
+        bits[group] = bit
+    return tuple(bits)

@@ -1,0 +1,81 @@
+"""What a search chooses from: the options of each group, what each takes, and the bytes that all may take together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from qpruner_core.errors import BudgetInfeasibleError
+from qpruner_core.sizes import format_bytes
+
+if TYPE_CHECKING:
+    from qpruner_core.mixed.memory_model import MemoryModel
+
+Allocation = tuple[int, ...]
+"""Bits of each group, in the order of the space's groups."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All allocations, and which of them keep ``budget``.
+
+    Attributes:
+        group_bytes: bytes of each group at each of its options.
+        fixed_bytes: bytes of what has no options.
+        budget: bytes that groups and fixed parts may take together.
+        layers: index of the layer that each group is in, ``None`` for what is in none (embeddings).
+    """
+
+    group_bytes: Sequence[Mapping[int, int]]
+    fixed_bytes: int
+    budget: int
+    layers: Sequence[int | None]
+
+    def __post_init__(self) -> None:
+        least = self.total(self.smallest)
+        if least > self.budget:
+            raise BudgetInfeasibleError(
+                f"The model takes at least {format_bytes(least)}; the budget is {format_bytes(self.budget)}.",
+                smallest_feasible_bytes=least,
+                remedy=f"Give at least {least} bytes, or prune more.",
+            )
+
+    @classmethod
+    def of(cls, memory: MemoryModel, budget: int) -> SearchSpace:
+        """The space of ``memory``'s groups under ``budget`` bytes."""
+        return cls(memory.group_bytes, memory.fixed_bytes, budget, [group.layer for group in memory.groups])
+
+    def __len__(self) -> int:
+        return len(self.group_bytes)
+
+    def options(self, group: int) -> tuple[int, ...]:
+        """The bits that ``group`` may have, rising."""
+        return tuple(sorted(self.group_bytes[group]))
+
+    def total(self, bits: Sequence[int]) -> int:
+        """Bytes of the loaded model when group ``i`` has ``bits[i]``."""
+        return self.fixed_bytes + sum(size[bit] for size, bit in zip(self.group_bytes, bits, strict=True))
+
+    def fits(self, bits: Sequence[int]) -> bool:
+        """Whether ``bits`` keep the budget."""
+        return self.total(bits) <= self.budget
+
+    @cached_property
+    def smallest(self) -> Allocation:
+        """The allocation of fewest bytes: of tiny groups, constants may make the fewest bits the larger choice."""
+        return tuple(min(size, key=lambda bits: (size[bits], bits)) for size in self.group_bytes)
+
+    @cached_property
+    def largest(self) -> Allocation:
+        """The allocation with every group at the most bits that it may have, whether or not it keeps the budget."""
+        return tuple(max(size) for size in self.group_bytes)
+
+    def with_budget(self, budget: int) -> SearchSpace:
+        """The same groups under another budget.
+
+        Raises:
+            BudgetInfeasibleError: the smallest allocation does not fit.
+        """
+        return replace(self, budget=budget)

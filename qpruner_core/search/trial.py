@@ -1,0 +1,91 @@
+"""What the search asks for, what measuring gave, and what it keeps of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from qpruner_core.search.space import Allocation
+from qpruner_core.strict import StrictModel
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An allocation to measure. It depends on no other that was asked with it, so several may be measured at once.
+
+    ``sequences``: text to measure on, the first ``screening`` of it first. Where their mean loss is above
+    ``stop_above``, the rest is not worth its time.
+    """
+
+    index: int
+    origin: str
+    bits: Allocation
+    bytes: int
+    sequences: int
+    screening: int
+    stop_above: float = math.inf
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The loss on the first ``sequences`` of the text, that on the screening part of it, and the seconds it took."""
+
+    loss: float
+    screening_loss: float
+    sequences: int
+    seconds: float
+
+
+class MeasuredTrial(StrictModel):
+    """One allocation: where it came from, bits of each group, bytes of the loaded model, and the loss (nats per token)
+    that the search goes by: the KL divergence to the pruned 16-bit model, or what is left after a brief recovery.
+
+    A trial that was ``stopped_early`` has only its ``screening_loss``, on a little text, which was hopeless.
+    """
+
+    index: int
+    origin: str
+    bits: tuple[int, ...]
+    bytes: int
+    loss: float
+    screening_loss: float
+    stopped_early: bool = False
+
+
+class Trial(MeasuredTrial):
+    """A trial as ``allocation.json`` has it.
+
+    ``sequences``: how much text the loss is the mean over; ``seconds``: what measuring took. ``recovered_loss``: of
+    finalists, the loss on text kept back from training (nats per token) after a brief recovery.
+    """
+
+    sequences: int
+    seconds: float
+    recovered_loss: float | None = None
+
+
+class _Figures(Protocol):
+    """What the front is drawn from."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def stopped_early(self) -> bool: ...
+
+
+AnyTrial = TypeVar("AnyTrial", bound=_Figures)
+
+
+def pareto_front(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
+    """The trials measured in full that no other beats in both bytes and loss, by rising bytes."""
+    front: list[AnyTrial] = []
+    for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
+        if not trial.stopped_early and (not front or trial.loss < front[-1].loss):
+            front.append(trial)
+    return front

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
+from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.mixed.adapters import adapter_name, attach_adapter, write_adapter
+from qpruner_core.mixed.groups import bits_by_module, embedding_names, linear_names
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.mixed.mixed_model import (
+    MixedPrecision,
+    encode,
+    load_mixed_model,
+    write_mixed_model,
+)
+from qpruner_core.models.families import LayerWidths, family_names, find_family, linear_weight
+from qpruner_core.models.reshape import config_with_shape
+from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.quantize.config import QuantizeConfig
+from tests.core.small_models import BIASED, small_config
+
+LAYERS = 5
+
+
+@st.composite
+def models(draw: st.DrawFn) -> dict[str, Any]:
+    model_type = draw(st.sampled_from(family_names()))
+    return {
+        "model_type": model_type,
+        "tie_word_embeddings": draw(st.booleans()),
+        "biased": draw(st.booleans()),
+        "widths": [narrower(draw, layer) for layer in find_family(model_type).widths(small_config(model_type))],
+        "allocate": AllocateConfig(
+            granularity=draw(st.sampled_from(("layer", "block", "module"))), embeddings=draw(st.booleans())
+        ),
+        "seed": draw(st.integers(0, 1000)),
+        "quantize": QuantizeConfig(
+            double_quant=draw(st.booleans()),
+            lora_rank=draw(st.integers(1, 9)),
+            initialisation="loftq",
+            loftq_iterations=1,
+        ),
+    }
+
+
+def narrower(draw: st.DrawFn, dense: LayerWidths) -> LayerWidths:
+    """Widths of up to those of ``dense``, and none of what it has none of."""
+    groups = draw(st.integers(1, dense.num_key_value_heads))
+    return LayerWidths(
+        num_attention_heads=groups * dense.num_attention_heads // dense.num_key_value_heads,
+        num_key_value_heads=groups,
+        intermediate_size=8 * draw(st.integers(1, 5)) if dense.intermediate_size else 0,
+        num_experts=draw(st.integers(2, 6)) if dense.num_experts else 0,
+    )
+
+
+STOCK_MIXTURE: dict[str, Any] = {
+    "model_type": "qwen3_moe",
+    "tie_word_embeddings": False,
+    "biased": False,
+    "widths": find_family("qwen3_moe").widths(small_config("qwen3_moe")),
+    "allocate": AllocateConfig(),
+    "seed": 0,
+    "quantize": QuantizeConfig(lora_rank=2, initialisation="loftq", loftq_iterations=1),
+}
+"""PEFT treats this one's adapters as those of older checkpoints, unless it is kept from that."""
+
+
+@settings(deadline=None, max_examples=20, phases=[Phase.explicit, Phase.generate])
+@example(drawn=STOCK_MIXTURE)
+@given(drawn=models())
+def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(drawn: dict[str, Any]) -> None:
+    family = find_family(drawn["model_type"])
+    dense = small_config(
+        drawn["model_type"],
+        tie_word_embeddings=drawn["tie_word_embeddings"],
+        **(BIASED if drawn["biased"] and drawn["model_type"] == "llama" else {}),
+    )
+    config = config_with_shape(dense, family, drawn["widths"])
+    settings_ = drawn["quantize"]
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    memory = MemoryModel(config, family, settings_, drawn["allocate"])
+    generator = random.Random(drawn["seed"])
+    bits = [generator.choice(group.options) for group in memory.groups]
+    by_module = bits_by_module(memory.groups, bits)
+    adapter: Tensors = {}
+    for layer in range(LAYERS):
+        for name in linear_names(model, family, layer):
+            kind = precisions(settings_)[by_module[name]]
+            unfitted = UnfittedLinear(linear_weight(model.get_submodule(name)), kind, 0)
+            [fitted] = fit_linears([unfitted], settings_)
+            adapter |= {adapter_name(name, "A"): fitted.a, adapter_name(name, "B"): fitted.b}
+    with tempfile.TemporaryDirectory() as directory:
+        outside = embedding_names(model).values()
+        stored = {name: bit for name, bit in by_module.items() if bit != 16 or name not in outside}
+        precision = MixedPrecision.of(stored, settings_)
+        tensors = encode(model, precision)
+        write_mixed_model(Path(directory), config, precision, tensors, family)
+        targets = [path.rpartition(".")[2] for path in family.linears]
+        write_adapter(Path(directory) / "adapter", adapter, settings_, targets)
+        loaded = load_mixed_model(Path(directory))
+        assert loaded_bytes(loaded) == memory.by_part(bits, adapters=False).total
+        assert loaded_bytes(attach_adapter(loaded, Path(directory) / "adapter")) == memory.total(bits)
+
+
+def test_every_layer_at_more_bits_takes_more_bytes() -> None:
+    config = small_config("llama", intermediate_size=512)
+    memory = MemoryModel(
+        config, find_family("llama"), QuantizeConfig(), AllocateConfig(granularity="layer", embeddings=False)
+    )
+    totals = [memory.total([bits] * 5) for bits in (4, 8, 16)]
+    assert totals == sorted(totals)
+    assert memory.total([4, 4, 8, 4, 4]) - totals[0] == memory.group(2, 8) - memory.group(2, 4)
+
+
+def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
+    from transformers import AutoModelForCausalLM
+
+    for tied in (True, False):
+        config = small_config("qwen2", tie_word_embeddings=tied)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        memory = MemoryModel(config, find_family("qwen2"), QuantizeConfig(), AllocateConfig())
+        assert memory.dense_bytes == loaded_bytes(model)
