@@ -27,7 +27,7 @@ from qpruner_core.tables import (
     compute_line,
     estimate_table,
     front_table,
-    groups_by_bits,
+    groups_by_precision,
     measurement_table,
     pruning_line,
 )
@@ -207,7 +207,7 @@ def front(
             how = "measured" if answer.measured else "predicted"
             _say(
                 f"{format_bytes(answer.memory_budget)}: {format_bytes(answer.bytes)}, {how} loss {answer.loss:.4f} "
-                f"nats per token before recovery. {groups_by_bits(answer.bits)}"
+                f"nats per token before recovery. {groups_by_precision(answer.precisions)}"
             )
 
 

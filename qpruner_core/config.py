@@ -22,6 +22,7 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel, fault_as_sentence
+from qpruner_core.targets.names import PRECISIONS, TargetName
 
 
 class CompressionConfig(StrictModel):
@@ -50,6 +51,11 @@ class CompressionConfig(StrictModel):
         description="Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per "
         "machine; on a GPU bfloat16, or float16 on a card without bfloat16. Weights stay in 16 bits in memory.",
     )
+    target: TargetName = Field(
+        default="bitsandbytes",
+        description="Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and "
+        "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and ours.",
+    )
     preset: PresetName = Field(
         default="best",
         description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",
@@ -66,6 +72,16 @@ class CompressionConfig(StrictModel):
     @classmethod
     def _under_preset(cls, values: Any) -> Any:
         return with_preset(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _precisions_of_the_target(self) -> CompressionConfig:
+        strange = [name for name in self.allocate.precisions if name not in PRECISIONS[self.target]]
+        if strange:
+            raise ValueError(
+                f"allocate.precisions: {strange[0]!r} is no precision of the target {self.target}, which has "
+                f"{', '.join(PRECISIONS[self.target])}"
+            )
+        return self
 
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this config."""

@@ -80,13 +80,13 @@ class StageFinished(_Event):
 
 
 class TrialRecorded(_Event):
-    """One allocation was tried: bits of each group, bytes of the loaded model, loss in nats per token;
+    """One allocation was tried: precisions of the groups, bytes of the loaded model, loss in nats per token;
     ``screening_loss`` is that on the first part of the text, all that was measured where it was ``stopped_early``."""
 
     type: Literal["trial"] = "trial"
     index: int
     origin: str
-    bits: list[int]
+    precisions: list[str]
     bytes: int
     loss: float
     screening_loss: float | None = None

@@ -205,7 +205,7 @@ def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
         return [None if widths is None else widths.model_dump() for widths in plan.shape]
     allocate, quantize = config.allocate, config.quantize
     return [
-        config.memory_budget, allocate.precisions, allocate.granularity, allocate.embeddings, quantize.lora_rank,
+        config.memory_budget, plan.target.options, allocate.granularity, allocate.embeddings, quantize.lora_rank,
         quantize.double_quant, quantize.int8, config.score.calibration_sequences,
     ]  # fmt: skip
 
@@ -247,7 +247,7 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], files:
     from qpruner_core.mixed.mixed_model import read_mixed_config
 
     config, _, family = read_mixed_config(context.finished("quantize") / "model")
-    memory = MemoryModel(config, family, context.config.quantize, context.config.allocate)
+    memory = MemoryModel(config, family, context.plan.target)
     allocation = allocation_of(context)
     return CompressionReport(
         model=context.config.model,
@@ -259,9 +259,9 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], files:
         prune_ratio=pruning_of(context).ratio,
         pruning=pruning_of(context),
         groups=allocation.groups,
-        bits=list(allocation.best.bits),
+        precisions=list(allocation.best.precisions),
         widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
-        predicted_bytes=memory.total(allocation.best.bits),
+        predicted_bytes=memory.total(allocation.best.precisions),
         measurements=evaluated(context),
         stage_seconds={stage: record.seconds for stage, record in records.items()},
         warnings=context.warnings,

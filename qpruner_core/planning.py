@@ -33,6 +33,7 @@ from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import SpeedRecord, record_of_this_machine
 from qpruner_core.speed.stage_times import expected_seconds
 from qpruner_core.stage import RunPlan
+from qpruner_core.targets.registry import bind_target
 from qpruner_core.workload import refuse_too_much_work
 
 LARGEST_FOUND_RATIO = 0.5
@@ -59,7 +60,8 @@ class Planner:
         self.dense = dense
         self.family = family
         self.blocks = Blocks.of(dense, family)
-        self.dense_bytes = MemoryModel(dense, family, config.quantize, config.allocate).dense_bytes
+        self.target = bind_target(config.target, config.quantize, config.allocate)
+        self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
 
     @property
     def shape_is_known(self) -> bool:
@@ -80,7 +82,7 @@ class Planner:
         """Bytes at ``ratio`` with everything at the lowest precision."""
         bias = self.config.prune.compensation == "bias" and ratio > 0
         pruned = config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
-        memory = MemoryModel(pruned, self.family, self.config.quantize, self.config.allocate)
+        memory = MemoryModel(pruned, self.family, self.target)
         return memory.by_part(memory.lowest)
 
     def largest_ratio(self) -> float:
@@ -155,7 +157,7 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
     ratio = planner.find_ratio()
     nothing_goes = ratio == 0 and planner.ratio_is_known
     shape = planner.shape(ratio) if planner.shape_is_known or nothing_goes else None
-    return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, shape=shape)
+    return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, shape=shape, target=planner.target)
 
 
 def _remedy(planner: Planner, smallest: int) -> str:

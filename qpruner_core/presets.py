@@ -35,14 +35,14 @@ _QPRUNER = {"granularity": "layer", "embeddings": False}
 PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
     "llm-pruner": {
         **_SHARED,
-        "allocate": {**_QPRUNER, "precisions": (16,), "search": "uniform"},
+        "allocate": {**_QPRUNER, "precisions": ("bf16",), "search": "uniform"},
         "quantize": {"initialisation": "zero"},
     },
-    "qpruner1": {**_SHARED, "allocate": {**_QPRUNER, "precisions": (4,), "search": "uniform"}, "quantize": _LOFTQ},
+    "qpruner1": {**_SHARED, "allocate": {**_QPRUNER, "precisions": ("nf4",), "search": "uniform"}, "quantize": _LOFTQ},
     "qpruner2": {
         **_SHARED,
         "score": {"information": "kmeans", "calibration_sequences": 8},
-        "allocate": {**_QPRUNER, "precisions": (4, 8), "search": "mutual_information"},
+        "allocate": {**_QPRUNER, "precisions": ("nf4", "int8"), "search": "mutual_information"},
         "quantize": _LOFTQ,
     },
     "qpruner3": {
@@ -50,7 +50,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
         "score": {"information": "kmeans", "calibration_sequences": 8},
         "allocate": {
             **_QPRUNER,
-            "precisions": (4, 8),
+            "precisions": ("nf4", "int8"),
             "search": "bayesian",
             "prior": "none",
             "objective": "recovered",
@@ -62,11 +62,17 @@ PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
 """Settings by preset and stage; ``best`` is what every setting is by itself."""
 
 
+PAPER_PRESETS = frozenset(PRESETS) - {"best"}
+"""Those of the paper, whose precisions are of bitsandbytes."""
+
+
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` of a run with the settings of its ``preset`` under them: what is set by name wins."""
     merged = dict(values)
     preset = values.get("preset")
     named = PRESETS.get(cast(PresetName, preset), {}) if isinstance(preset, str) else {}
+    if preset in PAPER_PRESETS:
+        merged.setdefault("target", "bitsandbytes")
     for stage, settings in named.items():
         given = merged.get(stage, {})
         if isinstance(given, BaseModel):

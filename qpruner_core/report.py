@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from qpruner_core.compute.config import Compute
 from qpruner_core.events import FileRecord, StageName
+from qpruner_core.precision_names import precision_names
 from qpruner_core.strict import StrictModel
 
 Variant = Literal["dense", "pruned", "pruned_nf4", "mixed", "final", "merged_quantized"]
@@ -110,7 +111,7 @@ class Estimate(StrictModel):
 class CompressionReport(StrictModel):
     """The result of a run.
 
-    ``bits``: of each of ``groups``, the modules that share a precision. ``compute``: the type of matrix products and
+    ``precisions``: of each of ``groups``, the modules that share one. ``compute``: the type of matrix products and
     the processor; ``None`` in reports of release 0.1.0.
     """
 
@@ -123,7 +124,7 @@ class CompressionReport(StrictModel):
     prune_ratio: float
     pruning: Pruning | None = None
     groups: list[str]
-    bits: list[int]
+    precisions: Annotated[list[str], BeforeValidator(precision_names)]
     widths: list[dict[str, int]]
     predicted_bytes: int
     measurements: list[Measurement]
@@ -134,10 +135,12 @@ class CompressionReport(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _groups_were_layers(cls, values: Any) -> Any:
-        """Reports of release 0.1.0 name no groups: their bits are of layers."""
-        if isinstance(values, dict) and "groups" not in values:
-            return values | {"groups": [f"layers.{layer}" for layer in range(len(values.get("bits", ())))]}
-        return values
+        """Reports of release 0.1.0 have bits, and name no groups: the bits are of layers."""
+        if not isinstance(values, dict) or "bits" not in values:
+            return values
+        values = dict(values)
+        values["precisions"] = values.pop("bits")
+        return {"groups": [f"layers.{layer}" for layer in range(len(values["precisions"]))]} | values
 
     def measurement(self, variant: Variant) -> Measurement:
         """The row of ``variant``."""

@@ -16,19 +16,22 @@ from qpruner_core.models import ModelSource
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape
 from qpruner_core.stage_store import StageStore
+from qpruner_core.targets.base import Target
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """What was worked out before any work: the dense config, the ratio in force, and the shape that it means.
 
-    ``shape`` is ``None`` where it is found only from the data; the pruned checkpoint's config always tells the widths.
+    ``target`` has the precisions that the search may use. ``shape`` is ``None`` where it is found only from the data;
+    the pruned checkpoint's config always tells the widths.
     """
 
     dense_config: PretrainedConfig
     family: Family
     ratio: float
     shape: Shape | None
+    target: Target
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from qpruner_core.precision_names import size_order
 from qpruner_core.sizes import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -17,18 +18,21 @@ if TYPE_CHECKING:
 def front_table(trials: list[MeasuredTrial]) -> Table:
     """The Pareto front of a search."""
     table = Table(title="Best allocations found")
-    for name in ("bytes loaded", "loss, nats per token", "groups by bits", "found by"):
+    for name in ("bytes loaded", "loss, nats per token", "groups by precision", "found by"):
         table.add_column(name, justify="right" if name in ("bytes loaded", "loss, nats per token") else "left")
     for trial in trials:
         table.add_row(
-            f"{trial.bytes:,}", f"{trial.loss:.4f}", groups_by_bits(trial.bits), trial.origin.replace("_", " ")
+            f"{trial.bytes:,}",
+            f"{trial.loss:.4f}",
+            groups_by_precision(trial.precisions),
+            trial.origin.replace("_", " "),
         )
     return table
 
 
-def groups_by_bits(bits: Sequence[int]) -> str:
-    """How many groups have how many bits, in words."""
-    return ", ".join(f"{bits.count(bit)} with {bit} bits" for bit in sorted(set(bits)))
+def groups_by_precision(precisions: Sequence[str]) -> str:
+    """Counts of groups by precision, in words."""
+    return ", ".join(f"{precisions.count(name)} in {name}" for name in sorted(set(precisions), key=size_order))
 
 
 def measurement_table(rows: list[Measurement]) -> Table:

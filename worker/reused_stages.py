@@ -71,7 +71,7 @@ class ReusedStages:
         key, trials = found
         known = KnownTrials(self._stages / KNOWN_TRIALS, key)
         for trial in trials:
-            known.remember(trial.bits, trial.loss, trial.screening_loss)
+            known.remember(trial.precisions, trial.loss, trial.screening_loss)
         if trials:
             _LOG.info("%s: %d allocations were measured before", self._lease.job_id, len(known))
 
@@ -110,7 +110,7 @@ def _copy_told(session: Session, job_id: str, donor: StageResult) -> None:
         for trial in session.scalars(select(JobTrial).where(JobTrial.job_id == donor.job_id)):
             session.merge(
                 JobTrial(
-                    job_id=job_id, index=trial.index, origin=trial.origin, bits=trial.bits, bytes=trial.bytes,
+                    job_id=job_id, index=trial.index, origin=trial.origin, precisions=trial.precisions, bytes=trial.bytes,
                     loss=trial.loss, screening_loss=trial.screening_loss, stopped_early=trial.stopped_early,
                 )
             )  # fmt: skip

@@ -194,14 +194,14 @@ def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialL
         TrialView(
             index=trial.index,
             origin=trial.origin,
-            bits=trial.bits,
+            precisions=trial.precisions,
             bytes=trial.bytes,
             loss=trial.loss,
             stopped_early=trial.stopped_early,
         )
         for trial in repository.list_trials(session, job_id)
     ]
-    chosen = [trial.index for trial in trials if job.result and trial.bits == job.result["bits"]]
+    chosen = [trial.index for trial in trials if job.result and trial.precisions == job.result["precisions"]]
     return TrialList(
         groups=repository.stage_summaries(session, job_id).get("score", {}).get("groups", []),
         trials=trials,

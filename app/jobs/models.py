@@ -118,7 +118,7 @@ class JobTrial(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)
     origin: Mapped[str] = mapped_column(String(32))
-    bits: Mapped[list[int]] = mapped_column(JSON)
+    precisions: Mapped[list[str]] = mapped_column(JSON)
     bytes: Mapped[int] = mapped_column(BigInteger)
     loss: Mapped[float]
     screening_loss: Mapped[float | None]

@@ -192,7 +192,7 @@ class TrialView(BaseModel):
 
     index: int
     origin: str = Field(description="What proposed it.", examples=["uniform", "knapsack", "random", "bayesian"])
-    bits: list[int] = Field(description="Bits of the weights of each of `groups`, in their order.")
+    precisions: list[str] = Field(description="Precision of each of `groups`, in their order.")
     bytes: int = Field(description="Bytes of the loaded model.")
     loss: float = Field(description="Nats per token on calibration text; less is better.")
     stopped_early: bool = Field(
@@ -204,7 +204,7 @@ class TrialList(BaseModel):
     """Every allocation tried, and which of them no other beats in both bytes and loss."""
 
     groups: list[str] = Field(
-        description="What has bits of its own: by `allocate.granularity` a layer, its attention or MLP, or a module; "
+        description="Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or a module; "
         "and the embeddings and the head. Empty until the score stage has finished.",
         examples=[["layers.0.attention", "layers.0.mlp", "layers.1.attention", "layers.1.mlp", "embeddings"]],
     )
@@ -220,15 +220,15 @@ class AllocationView(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"], "bits": [8, 4, 16],
+                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"], "precisions": ["int8", "nf4", "bf16"],
                     "bytes": 119873536, "loss": 0.1832, "measured": False,
                 }
             ]
         }
     )  # fmt: skip
     memory_budget: int = Field(description="Bytes that were asked for.")
-    groups: list[str] = Field(description="What has bits of its own.")
-    bits: list[int] = Field(description="Bits of each group.")
+    groups: list[str] = Field(description="Units with a precision of their own.")
+    precisions: list[str] = Field(description="Precision of each group.")
     bytes: int = Field(description="Bytes of the loaded model.")
     loss: float = Field(description="Nats per token on calibration text, before recovery; less is better.")
     measured: bool = Field(description="Whether a trial has measured the loss; else it is predicted.")

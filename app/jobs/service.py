@@ -99,7 +99,7 @@ def answer_budget(session: Session, tenant: str, job_id: str, budget: int) -> Bu
 
     Raises:
         Problem: 404; 409 ``search_not_finished``.
-        BudgetInfeasibleError: with the fewest bits everywhere, the model takes more.
+        BudgetInfeasibleError: at the smallest precisions, the model takes more.
     """
     require_job(session, tenant, job_id)
     summaries = repository.stage_summaries(session, job_id)
@@ -107,7 +107,7 @@ def answer_budget(session: Session, tenant: str, job_id: str, budget: int) -> Bu
     try:
         trials = [
             MeasuredTrial(
-                index=row.index, origin=row.origin, bits=tuple(row.bits), bytes=row.bytes, loss=row.loss,
+                index=row.index, origin=row.origin, precisions=tuple(row.precisions), bytes=row.bytes, loss=row.loss,
                 screening_loss=row.loss if row.screening_loss is None else row.screening_loss,
                 stopped_early=row.stopped_early,
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from qpruner_core.bounds import MOST_CANDIDATES, MOST_SEQUENCES
-from qpruner_core.quantize.config import Bits
+from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_names, size_order
 from qpruner_core.strict import StrictModel
 
 Objective = Literal["divergence", "recovered"]
@@ -66,22 +66,31 @@ class AllocateConfig(StrictModel):
         default=0, ge=0, le=100,
         description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
     )  # fmt: skip
-    precisions: tuple[Bits, ...] = Field(
-        default=get_args(Bits), max_length=16, description="Bits that the weights of a layer may have."
-    )
+    precisions: tuple[str, ...] = Field(
+        default=(), max_length=32,
+        description="Precisions that the weights of a layer may have, by name; those of the target. Default: at most "
+        "five of them around the budget.",
+    )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
-        default="block", description="What has bits of its own: a layer, its attention and its MLP, or every module."
+        default="block",
+        description="Unit that gets its own precision: a layer, its attention and its MLP, or every module.",
     )
     embeddings: bool = Field(
-        default=True, description="The embeddings and the head may have 8 bits, where that is the better use of bytes."
+        default=True, description="Quantize the embeddings and the head too, where that is the better use of bytes."
     )
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _from_bits(cls, value: Any) -> Any:
+        return precision_names(value)
 
     @field_validator("precisions")
     @classmethod
-    def _sorted_unique(cls, value: tuple[Bits, ...]) -> tuple[Bits, ...]:
-        if not value:
-            raise ValueError(f"name at least one of {', '.join(map(str, get_args(Bits)))}")
-        return tuple(sorted(set(value)))
+    def _sorted_unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in BITS_PER_WEIGHT:
+                raise ValueError(f"{name!r} is no precision; known are {', '.join(BITS_PER_WEIGHT)}")
+        return tuple(sorted(set(value), key=size_order))
 
     @model_validator(mode="after")
     def _prior_of_the_objective(self) -> AllocateConfig:

@@ -16,9 +16,9 @@ from qpruner_core.fitting.fits import Fits
 from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.mixed.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
-from qpruner_core.mixed.groups import PrecisionGroup, bits_by_module, precision_groups
+from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
 from qpruner_core.models import load_model
-from qpruner_core.precisions import precisions
+from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.search.known_trials import KnownTrial, KnownTrials
 from qpruner_core.search.space import Allocation
@@ -40,7 +40,7 @@ OnProgress = Callable[[float], None]
 def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
     """What the settings of the run judge trials by, with a model of its own."""
     model = load_model(context.finished("prune") / "model").to(best_device())
-    groups = precision_groups(model, context.plan.family, context.config.allocate)
+    groups = precision_groups(model, context.plan.family, context.plan.target)
     if context.config.allocate.objective == "recovered":
         return surviving(recovered_objective(RecoveredLoss(context, groups, on_progress)))
     return surviving(divergence_objective(context, model, groups, on_progress))
@@ -65,16 +65,20 @@ def surviving(measure: Objective) -> Objective:
 def make_fits(context: StageContext, on_progress: OnProgress) -> None:
     """Fit every module at every precision that an objective reads, so that it has nothing to write."""
     model = load_model(context.finished("prune") / "model").to(best_device())
-    groups = precision_groups(model, context.plan.family, context.config.allocate)
+    groups = precision_groups(model, context.plan.family, context.plan.target)
     recovered = context.config.allocate.objective == "recovered"  # trains the adapters of 16-bit modules too
-    wanted = [pair for pair in _in_layers(groups) if recovered or pair[1] != 16]
+    wanted = [pair for pair in _in_layers(groups) if recovered or pair[1] != UNQUANTIZED]
     Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
 
 
-def _in_layers(groups: Sequence[PrecisionGroup]) -> list[tuple[str, int]]:
-    """Every linear module of the layers with each of the bits that it may have."""
+def _in_layers(groups: Sequence[PrecisionGroup]) -> list[tuple[str, str]]:
+    """Every linear module of the layers with each of the precisions that it may have."""
     return [
-        (name, bits) for group in groups for name in group.modules for bits in group.options if group.layer is not None
+        (name, precision)
+        for group in groups
+        if group.layer is not None
+        for each in group.options.values()
+        for name, precision in zip(group.modules, each, strict=True)
     ]
 
 
@@ -93,7 +97,7 @@ def divergence_objective(
 
     def measure(proposal: Proposal) -> Measurement:
         started = time.perf_counter()
-        bank.apply(proposal.bits)
+        bank.apply(proposal.precisions)
         loss = screening_loss = divergence(states=bank.states(), sequences=proposal.screening)
         stopped = screening_loss > proposal.stop_above
         if not stopped and proposal.screening < proposal.sequences:
@@ -119,12 +123,12 @@ class RecoveredLoss:
         self._bank = PrecisionBank(
             base,
             groups,
-            kinds=precisions(context.config.quantize),
+            kinds=context.plan.target.precisions,
             capacity=free_memory(base.device) // (2 * context.config.allocate.workers),
             on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
             value=self._fits.quantized,
         )
-        lowest = bits_by_module(groups, [group.options[0] for group in groups])
+        lowest = precision_by_module(groups, [next(iter(group.options)) for group in groups])
         with tempfile.TemporaryDirectory() as directory:
             write_adapter(
                 Path(directory),
@@ -140,10 +144,10 @@ class RecoveredLoss:
         )
         self._kept_back = in_batches(kept_back or self._train[:1], self._settings.batch_size, self._model.device)
 
-    def __call__(self, bits: Allocation) -> float:
-        """The loss of the allocation ``bits``; the same for the same bits, whatever was measured before."""
-        self._bank.apply(bits)
-        factors = self._factors(bits_by_module(self._groups, bits))
+    def __call__(self, allocation: Allocation) -> float:
+        """The loss of ``allocation``; the same for the same one, whatever was measured before."""
+        self._bank.apply(allocation)
+        factors = self._factors(precision_by_module(self._groups, allocation))
         for name, parameter in adapter_parameters(self._model).items():
             parameter.data = factors[name].to(parameter.device, torch.float32)
         context = self._context
@@ -157,10 +161,10 @@ class RecoveredLoss:
         )
         return validation_loss(self._model, self._kept_back)
 
-    def _factors(self, bits: dict[str, int]) -> dict[str, torch.Tensor]:
+    def _factors(self, precisions: dict[str, str]) -> dict[str, torch.Tensor]:
         found = {}
         for name in self._linears:
-            fitted = self._fits.read(name, bits[name])
+            fitted = self._fits.read(name, precisions[name])
             found[adapter_name(name, "A")], found[adapter_name(name, "B")] = fitted.a, fitted.b
         return found
 
@@ -170,7 +174,7 @@ def recovered_objective(loss: RecoveredLoss) -> Objective:
 
     def measure(proposal: Proposal) -> Measurement:
         started = time.perf_counter()
-        value = loss(proposal.bits)
+        value = loss(proposal.precisions)
         return Measurement(value, value, proposal.sequences, time.perf_counter() - started)
 
     return measure
@@ -180,7 +184,7 @@ def remembered(measure: MeasureAll, known: KnownTrials) -> MeasureAll:
     """``measure``, but for what is known; the search cannot tell the difference."""
 
     def recall(proposals: Sequence[Proposal]) -> Iterator[Measurement]:
-        found = [known.find(proposal.bits) for proposal in proposals]
+        found = [known.find(proposal.precisions) for proposal in proposals]
         unknown = [proposal for proposal, trial in zip(proposals, found, strict=True) if trial is None]
         measurements = iter(measure(unknown))
         for proposal, trial in zip(proposals, found, strict=True):
@@ -189,7 +193,7 @@ def remembered(measure: MeasureAll, known: KnownTrials) -> MeasureAll:
                 continue
             measured = next(measurements)
             if measured.sequences == proposal.sequences:
-                known.remember(proposal.bits, measured.loss, measured.screening_loss)
+                known.remember(proposal.precisions, measured.loss, measured.screening_loss)
             yield measured
 
     return recall

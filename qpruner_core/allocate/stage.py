@@ -36,14 +36,14 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     family = context.plan.family
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
     config = read_config(context.finished("prune") / "model" / CONFIG_FILE)
-    memory = MemoryModel(config, family, context.config.quantize, settings)
+    memory = MemoryModel(config, family, context.plan.target)
     space = SearchSpace.of(memory, context.config.memory_budget)
     search = AllocationSearch(space, scores, settings, seed=context.config.seed)
     known = KnownTrials.of(context.store, context.config)
 
     def on_trial(trial: Trial) -> None:
         told = trial.model_dump(include={"index", "origin", "bytes", "loss", "screening_loss", "stopped_early"})
-        context.tell(TrialRecorded(**told, bits=list(trial.bits)))
+        context.tell(TrialRecorded(**told, precisions=list(trial.precisions)))
         most = settings.trials + settings.front_points
         context.progress(0.1 + 0.8 * (trial.index + 1) / most, f"trial {trial.index + 1}")
 
@@ -91,7 +91,7 @@ def _compare_finalists(context: StageContext, trials: Sequence[Trial], groups: S
     loss = RecoveredLoss(context, groups, lambda done: context.progress(0.9, "finalists"))
     recovered = {}
     for done, trial in enumerate(finalists):
-        recovered[trial.index] = loss(trial.bits)
+        recovered[trial.index] = loss(trial.precisions)
         context.progress(0.9 + 0.1 * (done + 1) / len(finalists), f"finalist {done + 1} of {len(finalists)}")
     return [trial.model_copy(update={"recovered_loss": recovered.get(trial.index)}) for trial in trials]
 

@@ -81,8 +81,8 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
     model = load_model(pruned)
     family = context.plan.family
     layers = range(len(family.decoder_layers(model)))
-    bits = {name: 4 for layer in layers for name in linear_names(model, family, layer)}
-    precision = MixedPrecision.of(bits, context.config.quantize)
+    kinds = {name: "nf4" for layer in layers for name in linear_names(model, family, layer)}
+    precision = MixedPrecision.of(kinds, context.config.quantize)
     write_mixed_model(scratch, model.config, precision, encode(model, precision), family)
     try:
         return load_mixed_model(scratch, device=best_device())

@@ -31,10 +31,10 @@ def write_merged_quantized(context: StageContext, directory: Path) -> None:
     merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload().to(best_device())
     kinds = precisions(precision)
     layers = range(len(family.decoder_layers(merged)))
-    bits = {name: [precision.bits[name]] for layer in layers for name in linear_names(merged, family, layer)}
+    wanted = {name: [precision.precisions[name]] for layer in layers for name in linear_names(merged, family, layer)}
     tensors: Tensors = {}
-    for names, moments in with_moments(context, merged, bits):
-        weights = [(linear_weight(merged.get_submodule(name)), kinds[precision.bits[name]]) for name in names]
+    for names, moments in with_moments(context, merged, wanted):
+        weights = [(linear_weight(merged.get_submodule(name)), kinds[precision.precisions[name]]) for name in names]
         if moments is None:
             encoded = [kind.encode(weight) for weight, kind in weights]
         else:

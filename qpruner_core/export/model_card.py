@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qpruner_core.config import CompressionConfig
 from qpruner_core.mixed.groups import EMBEDDINGS, HEAD
 from qpruner_core.models.families import LayerWidths
+from qpruner_core.precision_names import size_order
 from qpruner_core.report import Measurement, Pruning, Variant
 from qpruner_core.search.allocation import AllocationResult
 from qpruner_core.sizes import format_bytes
@@ -56,7 +57,7 @@ def model_card(
     measurements: Sequence[Measurement],
     pruning: Pruning,
     allocation: AllocationResult,
-    layer_bits: Sequence[Sequence[int]],
+    layer_precisions: Sequence[Sequence[str]],
     widths: Sequence[LayerWidths],
     *,
     merged_bytes: int,
@@ -84,7 +85,7 @@ def model_card(
             *([_MERGED_QUANTIZED] if "merged_quantized" in config.export.formats else []),
             *([merged] if "merged" in config.export.formats else []),
             "## Layers",
-            *_layers(layer_bits, widths),
+            *_layers(layer_precisions, widths),
             "",
             "The run's `recipe.json` has all settings, seeds, versions and content hashes it takes to make this again.",
             "",
@@ -126,22 +127,23 @@ def _pruning(pruning: Pruning) -> list[str]:
 
 
 def _counts(config: CompressionConfig, allocation: AllocationResult) -> str:
-    """How many layers, blocks or modules have how many bits, and what the embeddings have."""
-    bits = dict(zip(allocation.groups, allocation.best.bits, strict=True))
-    outside = [f"{name} at {bits.pop(name)} bits" for name in (EMBEDDINGS, HEAD) if name in bits]
+    """Counts of layers, blocks or modules by precision, and the precisions of embeddings and head."""
+    chosen = dict(zip(allocation.groups, allocation.best.precisions, strict=True))
+    outside = [f"{name} in {chosen.pop(name)}" for name in (EMBEDDINGS, HEAD) if name in chosen]
     unit = config.allocate.granularity
-    counts = [f"{list(bits.values()).count(bit)} {unit}s at {bit} bits" for bit in sorted(set(bits.values()))]
+    counts = [
+        f"{list(chosen.values()).count(one)} {unit}s in {one}" for one in sorted(set(chosen.values()), key=size_order)
+    ]
     return ", ".join(counts + outside)
 
 
-def _layers(bits: Sequence[Sequence[int]], widths: Sequence[LayerWidths]) -> list[str]:
+def _layers(precisions: Sequence[Sequence[str]], widths: Sequence[LayerWidths]) -> list[str]:
     experts = any(width.num_experts for width in widths)
     lines = [
-        "| layer | bits | query heads | key-value heads | MLP channels |" + (" experts |" if experts else ""),
+        "| layer | precision | query heads | key-value heads | MLP channels |" + (" experts |" if experts else ""),
         "|---:|---:|---:|---:|---:|" + ("---:|" if experts else ""),
     ]
-    for index, (several, width) in enumerate(zip(bits, widths, strict=True)):
-        bit = " and ".join(map(str, several))
-        line = f"| {index} | {bit} | {width.num_attention_heads} | {width.num_key_value_heads} | "
+    for index, (several, width) in enumerate(zip(precisions, widths, strict=True)):
+        line = f"| {index} | {' and '.join(several)} | {width.num_attention_heads} | {width.num_key_value_heads} | "
         lines.append(line + f"{width.intermediate_size} |" + (f" {width.num_experts} |" if experts else ""))
     return lines

@@ -50,7 +50,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         allocation_of(context),
         precision.of_layers(family),
         family.widths(config),
-        merged_bytes=MemoryModel(config, family, context.config.quantize, context.config.allocate).dense_bytes,
+        merged_bytes=MemoryModel(config, family, context.plan.target).dense_bytes,
         architecture=family.model_type.title(),
         own_code=config.model_type == family.pruned_model_type,
     )
@@ -102,7 +102,7 @@ def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
         "recovery_loss": _summary(context, "finetune").get("loss"),  # of "auto", what was chosen by free memory
         "prune_ratio": pruning_of(context).ratio,
         "pruning": pruning_of(context).model_dump(mode="json"),
-        "bits": dict(zip(allocation.groups, allocation.best.bits, strict=True)),
+        "precisions": dict(zip(allocation.groups, allocation.best.precisions, strict=True)),
         "versions": recorded_versions(),
         "files": [record.model_dump() for record in list_files(output)],
     }

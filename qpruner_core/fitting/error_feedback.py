@@ -62,7 +62,7 @@ class _Member:
 def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
     """``members`` that are rounded together; those of a precision follow each other."""
     stack: list[_Member] = []
-    for member in sorted(members, key=lambda member: member.precision.bits):
+    for member in sorted(members, key=lambda member: member.precision.name):
         if stack and sum(other.weight.numel() for other in stack) + member.weight.numel() > _STACKED:
             yield stack
             stack = []
@@ -90,9 +90,9 @@ def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor
         )
     )
     sizes = [len(member.weight) + more for member, more in zip(stack, padding, strict=True)]
-    grids: dict[int, tuple[Grid, int]] = {}  # bits -> grid, and its columns' width
+    grids: dict[str, tuple[Grid, int]] = {}  # precision -> grid, and its columns' width
     for member, size in zip(stack, sizes, strict=True):
-        grids[member.precision.bits] = member.grid, grids.get(member.precision.bits, (member.grid, 0))[1] + size
+        grids[member.precision.name] = member.grid, grids.get(member.precision.name, (member.grid, 0))[1] + size
     rounded = _round_columns(columns, scale, list(grids.values()), moments.inverse_root)
     codes = torch.empty_like(rounded)
     codes[order] = rounded

@@ -61,7 +61,7 @@ def fit_linears(
 
     Alternates ``Q ← quantize(W − s·B·A)`` and ``s·B·A ← what makes up for W − dequantize(Q)``, as LoftQ does
     (arXiv 2310.08659), where ``s = alpha / rank`` is the scaling that the adapter is applied with, the same at every
-    ``rank``. At 16 bits and with 0 iterations there is nothing to make up for: ``B`` is zero and ``A`` random.
+    ``rank``. Unquantized and with 0 iterations there is nothing to make up for: ``B`` is zero and ``A`` random.
 
     Args:
         rank: of the adapters; ``None``: that of the settings.
@@ -78,7 +78,7 @@ def fit_linears(
         rests = [(fit.rest, fit.linear.precision) for fit in fits]
         for fit, tensors in zip(fits, encode_with_feedback(rests, moments), strict=True):
             fit.tensors = tensors
-            if exact and fit.linear.precision.bits < 16:
+            if exact and not fit.linear.precision.lossless:
                 fit.factors = qera_exact(fit.error, moments, rank=rank, seed=fit.linear.seed)
     return [fit.finished(scaling, rank) for fit in fits]
 
@@ -99,11 +99,11 @@ class _Fit:
         *,
         feedback: bool,
     ) -> None:
-        begin, bits = INITIALISATIONS[settings.initialisation], linear.precision.bits
+        begin = INITIALISATIONS[settings.initialisation]
         self.linear = linear
         self.tensors: Tensors = {} if feedback else linear.precision.encode(linear.weight)
         self.factors: tuple[torch.Tensor, torch.Tensor] | None = None
-        for iteration in range(iterations if bits < 16 else 0):
+        for iteration in range(0 if linear.precision.lossless else iterations):
             if self.factors is not None and not feedback:
                 self.tensors = linear.precision.encode(self.rest.to(torch.bfloat16))
             error = self._error_of_nearest() if feedback else self.error

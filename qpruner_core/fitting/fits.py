@@ -20,7 +20,7 @@ from qpruner_core.fitting.fit import FittedLinear, UnfittedLinear, fit_linears, 
 from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
 from qpruner_core.models.families import linear_weight
-from qpruner_core.precisions import precisions
+from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.stage import StageContext
 
 DIRECTORY = "fits"
@@ -33,55 +33,56 @@ class Fits:
     def __init__(self, context: StageContext, model: PreTrainedModel) -> None:
         self._context = context
         self._model = model
-        self._settings = context.config.quantize
+        self._settings = context.plan.target.quantize
+        self._precisions = context.plan.target.precisions
         self._scaling = self._settings.lora_alpha / self._settings.lora_rank
         parts = [context.store.key("prune"), context.config.seed, self._settings.model_dump(mode="json")]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self._directory = context.store.root / DIRECTORY / digest[:16]
 
-    def make(self, wanted: Iterable[tuple[str, int]], on_module: Callable[[int, int], None]) -> None:
-        """Fit each (module name, bits) of ``wanted`` that has no file yet; ``on_module`` is told how many are done."""
-        missing: dict[str, list[int]] = {}
-        for name, bits in wanted:
-            if not _is_whole(self._path(name, bits)):
-                missing.setdefault(name, []).append(bits)
+    def make(self, wanted: Iterable[tuple[str, str]], on_module: Callable[[int, int], None]) -> None:
+        """Fit each (module name, precision) of ``wanted`` without a file; ``on_module`` is told how many are done."""
+        missing: dict[str, list[str]] = {}
+        for name, precision in wanted:
+            if not _is_whole(self._path(name, precision)):
+                missing.setdefault(name, []).append(precision)
         if not missing:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         scales = scales_of(self._context, self._model) if self._settings.rounding == "nearest" else {}
         done = 0
         for names, moments in with_moments(self._context, self._model, missing):
-            each = [(name, bits) for name in names for bits in missing[name]]
-            for (name, bits), fitted in zip(each, fit(self._context, self._model, each, scales, moments), strict=True):
-                self._write(name, bits, fitted)
+            each = [(name, precision) for name in names for precision in missing[name]]
+            for (name, precision), fitted in zip(
+                each, fit(self._context, self._model, each, scales, moments), strict=True
+            ):
+                self._write(name, precision, fitted)
             done += len(names)
             on_module(done, len(missing))
 
-    def read(self, name: str, bits: int) -> FittedLinear:
-        """The fit of the module ``name`` at ``bits``, made before; its tensors are mapped from the file."""
-        tensors = load_file(self._path(name, bits), device=str(self._model.device))
+    def read(self, name: str, precision: str) -> FittedLinear:
+        """The fit of the module ``name`` at ``precision``, made before; its tensors are mapped from the file."""
+        tensors = load_file(self._path(name, precision), device=str(self._model.device))
         stored = {key.removeprefix(_STORED): value for key, value in tensors.items() if key.startswith(_STORED)}
         return FittedLinear(stored, tensors["a"].cpu(), tensors["b"].cpu(), self._scaling)
 
-    def value(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
+    def value(self, name: str, weight: torch.Tensor, precision: str) -> torch.Tensor:
         """What module and adapter multiply with together, in the dtype of ``weight``; see :class:`PrecisionBank`."""
-        kind = precisions(self._settings)[bits]
-        return self.read(name, bits).weight(kind).to(weight.dtype)
+        return self.read(name, precision).weight(self._precisions[precision]).to(weight.dtype)
 
-    def quantized(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
+    def quantized(self, name: str, weight: torch.Tensor, precision: str) -> torch.Tensor:
         """What the module multiplies with alone, without its adapter, in the dtype of ``weight``."""
-        kind = precisions(self._settings)[bits]
-        return kind.decode(self.read(name, bits).tensors).to(weight.dtype)
+        return self._precisions[precision].decode(self.read(name, precision).tensors).to(weight.dtype)
 
-    def _write(self, name: str, bits: int, fitted: FittedLinear) -> None:
-        path = self._path(name, bits)
+    def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
+        path = self._path(name, precision)
         partial = path.with_suffix(".partial")
         tensors = {_STORED + key: value.contiguous() for key, value in fitted.tensors.items()}
         save_file(tensors | {"a": fitted.a.contiguous(), "b": fitted.b.contiguous()}, partial)
         partial.replace(path)
 
-    def _path(self, name: str, bits: int) -> Path:
-        return self._directory / f"{name}.{bits}.safetensors"
+    def _path(self, name: str, precision: str) -> Path:
+        return self._directory / f"{name}.{precision}.safetensors"
 
 
 def _is_whole(path: Path) -> bool:
@@ -96,42 +97,45 @@ def _is_whole(path: Path) -> bool:
 def fit(
     context: StageContext,
     model: PreTrainedModel,
-    each: Sequence[tuple[str, int]],
+    each: Sequence[tuple[str, str]],
     scales: InputScales,
     moments: InputMoments | None,
     *,
     rank: int | None = None,
 ) -> list[FittedLinear]:
-    """Modules of ``model`` with the same inputs, ``each`` (name, bits), fitted as the settings of the run ask;
+    """Modules of ``model`` with the same inputs, ``each`` (name, precision), fitted as the settings of the run ask;
     ``scales``: where there are no ``moments``, which tell them too."""
-    settings = context.config.quantize
-    kinds = precisions(settings)
+    target = context.plan.target
     linears = [
-        UnfittedLinear(linear_weight(model.get_submodule(name)), kinds[bits], module_seed(context.config.seed, name))
-        for name, bits in each
+        UnfittedLinear(
+            linear_weight(model.get_submodule(name)),
+            target.precisions[precision],
+            module_seed(context.config.seed, name),
+        )
+        for name, precision in each
     ]
     scale = scales.get(each[0][0]) if moments is None else moments.scale
-    return fit_linears(linears, settings, rank=rank, input_scale=scale, moments=moments)
+    return fit_linears(linears, target.quantize, rank=rank, input_scale=scale, moments=moments)
 
 
 def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
     """Scales of the inputs of every linear module, where the settings take them."""
-    if not context.config.quantize.needs_input_scales:
+    if not context.plan.target.quantize.needs_input_scales:
         return {}
     text = context.data().calibration
     return input_scales(model, context.plan.family, text, lambda done, total: context.cancel.raise_if_cancelled())
 
 
 def with_moments(
-    context: StageContext, model: PreTrainedModel, bits: Mapping[str, Iterable[int]]
+    context: StageContext, model: PreTrainedModel, wanted: Mapping[str, Iterable[str]]
 ) -> Iterator[tuple[list[str], InputMoments | None]]:
-    """The module names of ``bits``, with the moments of their inputs where rounding takes them: those that share them
+    """The module names of ``wanted``, with the moments of their inputs where rounding takes them: those that share them
     together."""
-    if context.config.quantize.rounding == "nearest":
-        yield from (([name], None) for name in bits)
+    if context.plan.target.quantize.rounding == "nearest":
+        yield from (([name], None) for name in wanted)
         return
-    yield from (([name], None) for name, several in bits.items() if set(several) == {16})
-    quantized = [name for name, several in bits.items() if set(several) != {16}]
+    yield from (([name], None) for name, several in wanted.items() if set(several) == {UNQUANTIZED})
+    quantized = [name for name, several in wanted.items() if set(several) != {UNQUANTIZED}]
     text = context.data().calibration
     yield from input_moments(
         model, context.plan.family, quantized, text, lambda done, total: context.cancel.raise_if_cancelled()

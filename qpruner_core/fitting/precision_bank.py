@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from qpruner_core.fitting.fits import Fits
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight, set_linear_weight
-from qpruner_core.precisions import Precision, precisions
+from qpruner_core.precision_names import UNQUANTIZED
+from qpruner_core.precisions import Precision
 from qpruner_core.resources import free_memory
 from qpruner_core.stage import StageContext
 
@@ -20,8 +21,8 @@ class PrecisionBank:
     """Holds the bfloat16 values of each group's weights at each precision.
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
-    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at some bits, by
-    the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
+    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at a precision,
+    by the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
     If ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
     """
 
@@ -30,73 +31,80 @@ class PrecisionBank:
         model: PreTrainedModel,
         groups: Sequence[PrecisionGroup],
         *,
-        kinds: Mapping[int, Precision],
+        kinds: Mapping[str, Precision],
         capacity: int,
         on_group: Callable[[int, int], None],
-        value: Callable[[str, torch.Tensor, int], torch.Tensor] | None = None,
+        value: Callable[[str, torch.Tensor, str], torch.Tensor] | None = None,
     ) -> None:
         self.kinds = kinds
         self.groups = groups
         self._value = value or self._rounded
         self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
         self._dense = [[linear_weight(module) for module in modules] for modules in self._modules]
-        self._ready: dict[tuple[int, int], list[torch.Tensor]] = {}
-        self._now = [16] * len(groups)
+        self._ready: dict[tuple[int, str], list[torch.Tensor]] = {}
+        self._now = [UNQUANTIZED] * len(groups)
         head = model.get_output_embeddings()
         for index, modules in enumerate(self._modules):
-            for module in modules:
+            for number, module in enumerate(modules):
                 if not isinstance(module, nn.Embedding):
-                    module.register_forward_pre_hook(self._round_input(index))
+                    module.register_forward_pre_hook(self._round_input(index, number))
                 elif head is not None and head.weight is module.weight:  # shares values, and rounds what it multiplies
-                    head.register_forward_pre_hook(self._round_input(index))
+                    head.register_forward_pre_hook(self._round_input(index, number))
         room = capacity
         for index, group in enumerate(groups):
             size = sum(weight.numel() * weight.element_size() for weight in self._dense[index])
-            for bit in group.options:
-                if bit != 16 and size <= room:
-                    self._ready[index, bit] = self._at(index, bit)
+            for option in group.options:
+                if option != UNQUANTIZED and size <= room:
+                    self._ready[index, option] = self._at(index, option)
                     room -= size
             on_group(index + 1, len(groups))
 
-    def apply(self, bits: Sequence[int]) -> int | None:
-        """Let group ``i`` of the model have ``bits[i]``; 16 is the model as it was.
+    def apply(self, allocation: Sequence[str]) -> int | None:
+        """Give group ``i`` of the model ``allocation[i]``; ``bf16`` is the model as it was.
 
         Returns the first decoder layer that this changed: 0 if the embeddings did, ``None`` if nothing did.
         """
-        changed = [index for index, (old, new) in enumerate(zip(self._now, bits, strict=True)) if old != new]
+        changed = [index for index, (old, new) in enumerate(zip(self._now, allocation, strict=True)) if old != new]
         for index in changed:
-            for module, weight in zip(self._modules[index], self.values(index, bits[index]), strict=True):
+            for module, weight in zip(self._modules[index], self.values(index, allocation[index]), strict=True):
                 set_linear_weight(module, weight)
-            self._now[index] = bits[index]
+            self._now[index] = allocation[index]
         return min((self.groups[index].layer or 0 for index in changed), default=None)
 
-    def states(self) -> list[tuple[int, ...]]:
-        """The bits of all groups outside the layers, then those of each layer: what tells the model as it is now from
-        others; see :class:`qpruner_core.forward.prefix.PrefixForward`."""
-        found: list[list[int]] = [[] for _ in range(2 + max(group.layer or 0 for group in self.groups))]
-        for group, bits in zip(self.groups, self._now, strict=True):
-            found[0 if group.layer is None else group.layer + 1].append(bits)
-        return [tuple(bits) for bits in found]
+    def states(self) -> list[tuple[str, ...]]:
+        """The options of all groups outside the layers, then those of each layer: they identify the present model;
+        see :class:`qpruner_core.forward.prefix.PrefixForward`."""
+        found: list[list[str]] = [[] for _ in range(2 + max(group.layer or 0 for group in self.groups))]
+        for group, option in zip(self.groups, self._now, strict=True):
+            found[0 if group.layer is None else group.layer + 1].append(option)
+        return [tuple(options) for options in found]
 
-    def _round_input(self, index: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+    def _round_input(
+        self, index: int, number: int
+    ) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-            return (self.kinds[self._now[index]].round_input(args[0]),)
+            return (self.kind(index, number, self._now[index]).round_input(args[0]),)
 
         return hook
 
-    def values(self, index: int, bits: int) -> list[torch.Tensor]:
-        """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``bits``, in order."""
-        if bits == 16:
+    def values(self, index: int, option: str) -> list[torch.Tensor]:
+        """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``option``, in order."""
+        if option == UNQUANTIZED:
             return self._dense[index]
-        return self._ready.get((index, bits)) or self._at(index, bits)
+        return self._ready.get((index, option)) or self._at(index, option)
 
-    def _at(self, index: int, bits: int) -> list[torch.Tensor]:
+    def kind(self, index: int, number: int, option: str) -> Precision:
+        """The precision of module ``number`` of group ``index`` at ``option``."""
+        return self.kinds[UNQUANTIZED if option == UNQUANTIZED else self.groups[index].options[option][number]]
+
+    def _at(self, index: int, option: str) -> list[torch.Tensor]:
         group = self.groups[index]
         value = self._rounded if group.layer is None else self._value
-        return [value(name, weight, bits) for name, weight in zip(group.modules, self._dense[index], strict=True)]
+        each = zip(group.modules, self._dense[index], group.options[option], strict=True)
+        return [weight if kind == UNQUANTIZED else value(name, weight, kind) for name, weight, kind in each]
 
-    def _rounded(self, name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
-        return self.kinds[bits].decode(self.kinds[bits].encode(weight))
+    def _rounded(self, name: str, weight: torch.Tensor, kind: str) -> torch.Tensor:
+        return self.kinds[kind].decode(self.kinds[kind].encode(weight)).to(weight.dtype)
 
 
 def fitted_bank(
@@ -111,17 +119,18 @@ def fitted_bank(
     tells the share that is done. It takes half of the memory that is free, or its part of that among ``processes``."""
     fits = Fits(context, model)
     wanted = [
-        (name, bits)
+        (name, kind)
         for group in groups
-        for name in group.modules
-        for bits in group.options
-        if group.layer is not None and bits != 16
+        if group.layer is not None
+        for kinds in group.options.values()
+        for name, kind in zip(group.modules, kinds, strict=True)
+        if kind != UNQUANTIZED
     ]
-    fits.make(wanted, lambda done, total: on_progress(0.8 * done / total))
+    fits.make(dict.fromkeys(wanted), lambda done, total: on_progress(0.8 * done / total))
     return PrecisionBank(
         model,
         groups,
-        kinds=precisions(context.config.quantize),
+        kinds=context.plan.target.precisions,
         capacity=free_memory(model.device) // (2 * processes),
         on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
         value=fits.value,

@@ -1,45 +1,56 @@
-"""Which modules share one precision: what an allocation has one number of bits for."""
+"""Which modules share one precision: the units of an allocation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.models.families import Family
+from qpruner_core.models.families import Family, linear_shape
+from qpruner_core.targets.base import Shape, Target
 
 EMBEDDINGS = "embeddings"
 HEAD = "head"
-_EMBEDDING_OPTIONS = (8, 16)
 
 
 @dataclass(frozen=True)
 class PrecisionGroup:
-    """Modules (full names) that have the same bits. ``layer``: where they are, ``None`` outside the layers.
-    ``options``: the bits they may have, rising."""
+    """Modules (full names) that an allocation gives one precision. ``layer``: where they are, ``None`` outside the
+    layers. ``options``: the precisions it may give, by rising size, each with the precision of every module, in order:
+    that, or what the target stores a weight of this shape as."""
 
     name: str
     layer: int | None
     modules: tuple[str, ...]
-    options: tuple[int, ...]
+    options: Mapping[str, tuple[str, ...]]
 
 
-def precision_groups(model: PreTrainedModel, family: Family, settings: AllocateConfig) -> list[PrecisionGroup]:
+def precision_groups(model: PreTrainedModel, family: Family, target: Target) -> list[PrecisionGroup]:
     """The groups of ``model`` (its weights may be on the meta device), first layer to last, then the embeddings and,
-    where it has weights of its own, the head."""
+    where it has weights of its own, the head: these only where they have a choice."""
+
+    def group(name: str, layer: int | None, modules: tuple[str, ...], options: Sequence[str]) -> PrecisionGroup:
+        shapes = [module_shape(model.get_submodule(module)) for module in modules]
+        return PrecisionGroup(name, layer, modules, target.group_options(shapes, options))
+
     groups = [
-        PrecisionGroup(name, layer, modules, settings.precisions)
+        group(name, layer, modules, target.options)
         for layer in range(len(family.decoder_layers(model)))
-        for name, modules in _parts(linear_names(model, family, layer), family, layer, settings.granularity).items()
+        for name, modules in _parts(linear_names(model, family, layer), family, layer, target).items()
     ]
-    if settings.embeddings:
-        groups += [
-            PrecisionGroup(name, None, (module,), _EMBEDDING_OPTIONS) for name, module in embedding_names(model).items()
-        ]
-    return groups
+    outside = [
+        group(name, None, (module,), target.embedding_options) for name, module in embedding_names(model).items()
+    ]
+    return groups + [one for one in outside if len(target.embedding_options) > 1]
+
+
+def module_shape(module: nn.Module) -> Shape:
+    """Outputs and inputs of a linear module; rows and columns of an embedding."""
+    if isinstance(module, nn.Embedding):
+        return module.num_embeddings, module.embedding_dim
+    return linear_shape(module)
 
 
 def linear_names(model: nn.Module, family: Family, layer: int) -> list[str]:
@@ -58,18 +69,27 @@ def embedding_names(model: PreTrainedModel) -> dict[str, str]:
     return {group: names[id(module)] for group, module in found.items()}
 
 
-def bits_by_module(groups: Sequence[PrecisionGroup], bits: Sequence[int]) -> dict[str, int]:
-    """The allocation ``bits`` (one number a group) as bits of each module."""
-    return {name: bit for group, bit in zip(groups, bits, strict=True) for name in group.modules}
+def precision_by_module(groups: Sequence[PrecisionGroup], allocation: Sequence[str]) -> dict[str, str]:
+    """The precision of each module under ``allocation`` (one option per group)."""
+    return {
+        name: precision
+        for group, option in zip(groups, allocation, strict=True)
+        for name, precision in zip(group.modules, group.options[option], strict=True)
+    }
 
 
-def _parts(modules: list[str], family: Family, layer: int, granularity: str) -> dict[str, tuple[str, ...]]:
+def _parts(modules: list[str], family: Family, layer: int, target: Target) -> dict[str, tuple[str, ...]]:
     """The modules of one layer by the group that they belong to."""
+    fused = {
+        path: "+".join(path for path in family.linears if path in paths)
+        for paths in target.together(family)
+        for path in paths
+    }
     parts: dict[str, tuple[str, ...]] = {}
     for module in modules:
         path = module.removeprefix(f"{family.layers}.{layer}.")
         block = "mlp" if any("channel" in axis for axis in family.linears[path]) else "attention"
-        part = {"layer": "", "block": f".{block}", "module": f".{path}"}[granularity]
+        part = {"layer": "", "block": f".{block}", "module": f".{fused.get(path, path)}"}[target.granularity]
         name = f"layers.{layer}{part}"
         parts[name] = (*parts.get(name, ()), module)
     return parts

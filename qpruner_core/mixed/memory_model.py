@@ -2,110 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-from torch import nn
 from transformers import PretrainedConfig
 
-from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.mixed.groups import embedding_names, precision_groups
+from qpruner_core.mixed.groups import PrecisionGroup, embedding_names, module_shape, precision_groups
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import empty_model
-from qpruner_core.precisions import precisions
-from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.precision_names import UNQUANTIZED, size_order
+from qpruner_core.precisions import Precision
 from qpruner_core.report import BytesByPart
+from qpruner_core.targets.base import Target
 
 
 class MemoryModel:
-    """Predicts the bytes of a model of ``config`` (dense or pruned) under any allocation.
+    """Predicts the bytes of a model of ``config`` (dense or pruned) under any allocation, as ``target`` stores it.
 
-    Counts what the loaded model keeps: embeddings and head once if tied; norms, position embeddings and buffers; for
+    Counts embeddings and head once if tied; norms, position embeddings, and buffers where the target keeps them; for
     each linear module its weight, bias and quantization constants; experts, which stay in 16 bits; adapters in bfloat16
-    on every linear module of a layer. Allocations have one number of bits for each of ``groups``.
+    on every linear module of a layer, where they ship. Allocations have one option for each of ``groups``.
     """
 
-    def __init__(
-        self, config: PretrainedConfig, family: Family, quantize: QuantizeConfig, allocate: AllocateConfig
-    ) -> None:
+    def __init__(self, config: PretrainedConfig, family: Family, target: Target) -> None:
         skeleton = empty_model(config)
-        self.groups = precision_groups(skeleton, family, allocate)
-        kinds = precisions(quantize).values()
-        shapes = [[_shape(skeleton.get_submodule(name)) for name in group.modules] for group in self.groups]
-        self._weight = [
-            {kind.bits: sum(kind.weight_bytes(*one) for one in group) for kind in kinds} for group in shapes
-        ]
-        self._constants = [
-            {kind.bits: sum(kind.constant_bytes(*shape) for shape in group) for kind in kinds} for group in shapes
-        ]
+        self.groups = precision_groups(skeleton, family, target)
+
+        def sizes(group: PrecisionGroup, size: Callable[[Precision, int, int], int]) -> dict[str, int]:
+            shapes = [module_shape(skeleton.get_submodule(name)) for name in group.modules]
+            options = {**group.options, UNQUANTIZED: (UNQUANTIZED,) * len(shapes)}
+            return {
+                option: sum(size(target.precisions[name], *shape) for name, shape in zip(names, shapes, strict=True))
+                for option, names in options.items()
+            }
+
+        self._weight = [sizes(group, lambda kind, *shape: kind.weight_bytes(*shape)) for group in self.groups]
+        self._constants = [sizes(group, lambda kind, *shape: kind.constant_bytes(*shape)) for group in self.groups]
         layers = family.decoder_layers(skeleton)
         linears = [linear for layer in layers for linear in family.linears_of(layer)]
-        biases = sum(_bytes(cast(torch.Tensor | None, linear.bias)) for linear in linears)
-        self._adapters = sum(2 * quantize.lora_rank * sum(linear_shape(linear)) for linear in linears)
+        self._adapters = sum(2 * target.adapter_rank * sum(linear_shape(linear)) for linear in linears)
+        named = [*skeleton.named_parameters(), *(skeleton.named_buffers() if target.counts_buffers else ())]
+        held = {id(tensor): target.other_bytes(name, tensor) for name, tensor in named}
         everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
-        total = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
+        self.dense_bytes = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
         # Experts and their routers stay in 16 bits
-        experts = sum(_bytes(cut.tensor) for layer in layers for cut in family.cuts(layer) if cut.axis == "expert")
-        self._in_layers = experts + biases
-        embeddings = sum(
-            _bytes(cast(torch.Tensor, skeleton.get_submodule(name).weight))
-            for name in embedding_names(skeleton).values()
-        )
-        weights = sum(_bytes(cast(torch.Tensor, linear.weight)) for linear in linears)
-        self._norms = total - self._in_layers - weights - embeddings
-        self._other_embeddings = embeddings - sum(
-            self._weight[index][16] for index, group in enumerate(self.groups) if group.layer is None
-        )
-        self.dense_bytes = total
+        experts = [cut.tensor for layer in layers for cut in family.cuts(layer) if cut.axis == "expert"]
+        biases = [linear.bias for linear in linears if isinstance(linear.bias, torch.Tensor)]
+        self._in_layers = sum(held.pop(id(tensor)) for tensor in {id(one): one for one in (*experts, *biases)}.values())
+        for linear in linears:
+            held.pop(id(linear.weight))
+        tables = {
+            name: cast(torch.Tensor, skeleton.get_submodule(name).weight) for name in embedding_names(skeleton).values()
+        }
+        chosen = {name for group in self.groups for name in group.modules}
+        self._other_embeddings = sum(held.pop(id(table)) for name, table in tables.items() if name not in chosen)
+        for name in chosen & set(tables):
+            held.pop(id(tables[name]))
+        self._norms = sum(held.values())
 
-    def by_part(self, bits: Sequence[int], *, adapters: bool = True) -> BytesByPart:
-        """Bytes of each part when group ``i`` has ``bits[i]``."""
+    def by_part(self, allocation: Sequence[str]) -> BytesByPart:
+        """Bytes of each part when group ``i`` has ``allocation[i]``."""
         weights = {True: 0, False: 0}
-        for group, weight, bit in zip(self.groups, self._weight, bits, strict=True):
-            weights[group.layer is None] += weight[bit]
+        for group, weight, option in zip(self.groups, self._weight, allocation, strict=True):
+            weights[group.layer is None] += weight[option]
         return BytesByPart(
             embeddings=self._other_embeddings + weights[True],
             layers=self._in_layers + weights[False],
-            quantization_constants=sum(constants[bit] for constants, bit in zip(self._constants, bits, strict=True)),
+            quantization_constants=sum(
+                constants[option] for constants, option in zip(self._constants, allocation, strict=True)
+            ),
             norms=self._norms,
-            adapters=self._adapters if adapters else 0,
+            adapters=self._adapters,
         )
 
     @property
-    def lowest(self) -> tuple[int, ...]:
-        """The allocation with every group at the fewest bits that it may have."""
-        return tuple(group.options[0] for group in self.groups)
+    def lowest(self) -> tuple[str, ...]:
+        """The allocation with every group at its smallest option."""
+        return tuple(next(iter(group.options)) for group in self.groups)
 
-    def total(self, bits: Sequence[int]) -> int:
-        """Bytes of the loaded model with adapters when group ``i`` has ``bits[i]``."""
-        return self.by_part(bits).total
+    def total(self, allocation: Sequence[str]) -> int:
+        """Bytes of the model, adapters included, when group ``i`` has ``allocation[i]``."""
+        return self.by_part(allocation).total
 
-    def mean_bits(self, bits: Sequence[int]) -> float:
-        """Bits of a weight that has a choice, on average, when group ``i`` has ``bits[i]``."""
-        weights = [weight[16] for weight in self._weight]
+    def mean_bits(self, allocation: Sequence[str]) -> float:
+        """Nominal bits per weight that has a choice, on average, when group ``i`` has ``allocation[i]``."""
+        weights = [sizes[UNQUANTIZED] for sizes in self._weight]
+        bits = [size_order(option) for option in allocation]
         return sum(weight * bit for weight, bit in zip(weights, bits, strict=True)) / sum(weights)
 
     @property
-    def group_bytes(self) -> list[dict[int, int]]:
+    def group_bytes(self) -> list[dict[str, int]]:
         """Bytes of the weights and constants of each group, at each of its options."""
-        return [{bits: self.group(index, bits) for bits in group.options} for index, group in enumerate(self.groups)]
+        return [
+            {option: self.group(index, option) for option in group.options} for index, group in enumerate(self.groups)
+        ]
 
     @property
     def fixed_bytes(self) -> int:
         """Bytes of all that has no options."""
-        return self.total(self.lowest) - sum(self.group(index, bits) for index, bits in enumerate(self.lowest))
+        return self.total(self.lowest) - sum(self.group(index, option) for index, option in enumerate(self.lowest))
 
-    def group(self, index: int, bits: int) -> int:
-        """Bytes of the weights and constants of group ``index`` at ``bits``."""
-        return self._weight[index][bits] + self._constants[index][bits]
-
-
-def _shape(module: nn.Module) -> tuple[int, int]:
-    if isinstance(module, nn.Embedding):
-        return module.num_embeddings, module.embedding_dim
-    return linear_shape(module)
-
-
-def _bytes(tensor: torch.Tensor | None) -> int:
-    return 0 if tensor is None else tensor.numel() * tensor.element_size()
+    def group(self, index: int, option: str) -> int:
+        """Bytes of the weights and constants of group ``index`` at ``option``."""
+        return self._weight[index][option] + self._constants[index][option]

@@ -1,6 +1,6 @@
 """A model whose modules have different precisions: written to and loaded from a directory.
 
-The directory has ``config.json`` (with the bits of each module under ``quantization_config``) and
+The directory has ``config.json`` (with the precision of each module under ``quantization_config``) and
 safetensors files with the tensors under bitsandbytes' own names.
 """
 
@@ -11,8 +11,10 @@ import logging
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
@@ -32,10 +34,11 @@ from qpruner_core.models.model_config import (
 )
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
+from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_name, size_order
 from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8_embedding import Int8Embedding
-from qpruner_core.quantize.config import Bits, Int8Kind
+from qpruner_core.quantize.config import Int8Kind
 from qpruner_core.strict import StrictModel
 
 CONFIG = "config.json"
@@ -43,31 +46,49 @@ GENERATION_CONFIG = "generation_config.json"
 _LOG = logging.getLogger(__name__)
 
 
+def _known(name: str) -> str:
+    if name not in BITS_PER_WEIGHT:
+        raise ValueError(f"{name!r} is no precision that this release knows")
+    return name
+
+
+KnownPrecision = Annotated[str, AfterValidator(_known)]
+
+
+def _named(values: Any) -> Any:
+    """Releases up to 0.1 wrote bits."""
+    return {name: precision_name(value) for name, value in values.items()} if isinstance(values, dict) else values
+
+
 class MixedPrecision(StrictModel):
-    """``quantization_config`` of a mixed checkpoint. ``bits``: of every linear module of the layers, by its full name,
-    and of the embeddings and the head where these are not in 16 bits; a tied head is as the embeddings are.
-    ``int8``: what 8 bits are; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
+    """``quantization_config`` of a mixed checkpoint. ``precisions``: of every linear module of the layers, by its full name,
+    and of the embeddings and the head where these are quantized; a tied head is as the embeddings are. ``int8``: the
+    kind of that precision; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
     the model is complete only with the adapters beside it."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     quant_method: str = "qpruner"
-    bits: dict[str, Bits]
+    precisions: Annotated[dict[str, KnownPrecision], BeforeValidator(_named)] = Field(
+        validation_alias=AliasChoices("precisions", "bits")
+    )
     double_quant: bool
     int8: Int8Kind = "llm_int8"
     adapters: bool = True
 
     @classmethod
-    def of(cls, bits: Mapping[str, int], choice: PrecisionChoice) -> MixedPrecision:
-        """Modules of these ``bits`` in the run whose settings are ``choice``."""
-        return cls.model_validate({"bits": bits, "double_quant": choice.double_quant, "int8": choice.int8})
+    def of(cls, precisions: Mapping[str, str], choice: PrecisionChoice) -> MixedPrecision:
+        """Modules of these ``precisions`` in the run whose settings are ``choice``."""
+        return cls.model_validate({"precisions": precisions, "double_quant": choice.double_quant, "int8": choice.int8})
 
-    def of_layers(self, family: Family) -> list[list[int]]:
-        """The different bits in each layer, rising."""
-        layers: dict[int, set[int]] = {}
-        for name, bits in self.bits.items():
+    def of_layers(self, family: Family) -> list[list[str]]:
+        """The different precisions in each layer, by rising size."""
+        layers: dict[int, set[str]] = {}
+        for name, precision in self.precisions.items():
             if name.startswith(f"{family.layers}."):
                 index = int(name.removeprefix(f"{family.layers}.").partition(".")[0])
-                layers.setdefault(index, set()).add(bits)
-        return [sorted(layers[index]) for index in sorted(layers)]
+                layers.setdefault(index, set()).add(precision)
+        return [sorted(layers[index], key=size_order) for index in sorted(layers)]
 
 
 def write_mixed_model(
@@ -125,17 +146,17 @@ def load_mixed_model(
         raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
     require_bounded(config, read_checkpoint(directory).weight_bytes)
     model = empty_model(config)
-    _require_bits(model, family, precision, directory)
+    _require_precisions(model, family, precision, directory)
     kinds = precisions(precision)
     with StoredTensors(directory, device=device) as stored:
         remaining = stored.names()
-        for name, bits in precision.bits.items():
+        for name, kind in precision.precisions.items():
             own = {key for key in remaining if key.startswith(name + ".")}
             tensors = {key.removeprefix(name + "."): stored.get(key) for key in own}
             remaining -= own
             where = f"{directory}: {name}"
             for place in _places(model, name):
-                module = _build(kinds[bits], tensors, model.get_submodule(place), dequantize, where)
+                module = _build(kinds[kind], tensors, model.get_submodule(place), dequantize, where)
                 if _shape(module) != _shape(model.get_submodule(place)):
                     raise _corrupt(directory, f"{name} is not of the shape that config.json says")
                 model.set_submodule(place, module)
@@ -147,8 +168,8 @@ def load_mixed_model(
     missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     if missing:
         raise _corrupt(directory, f"{missing[0]} is missing")
-    model.is_loaded_in_4bit = not dequantize and 4 in precision.bits.values()
-    model.is_loaded_in_8bit = not dequantize and 8 in precision.bits.values()
+    model.is_loaded_in_4bit = not dequantize and "nf4" in precision.precisions.values()
+    model.is_loaded_in_8bit = not dequantize and "int8" in precision.precisions.values()
     return model.to(device).eval()
 
 
@@ -166,17 +187,17 @@ def _generation_config(directory: Path) -> GenerationConfig:
     return settings
 
 
-def _require_bits(model: PreTrainedModel, family: Family, precision: MixedPrecision, directory: Path) -> None:
-    """Raise unless ``precision`` has bits for every linear module of the layers, and for nothing that has none."""
+def _require_precisions(model: PreTrainedModel, family: Family, precision: MixedPrecision, directory: Path) -> None:
+    """Raise unless every linear module of the layers has a precision, and nothing that cannot have one."""
     layers = range(len(family.decoder_layers(model)))
     linears = {name for layer in layers for name in linear_names(model, family, layer)}
-    others = set(precision.bits) - linears
-    if lacking := sorted(linears - set(precision.bits)):
-        raise _corrupt(directory, f"config.json has no bits for {lacking[0]}")
+    others = set(precision.precisions) - linears
+    if lacking := sorted(linears - set(precision.precisions)):
+        raise _corrupt(directory, f"config.json has no precision for {lacking[0]}")
     if strange := sorted(others - set(embedding_names(model).values())):
-        raise _corrupt(directory, f"config.json has bits for {strange[0]}, which is no module that can have them")
-    if any(precision.bits[name] == 4 for name in others):
-        raise _corrupt(directory, "config.json has the embeddings in 4 bits, which they cannot have")
+        raise _corrupt(directory, f"config.json has a precision for {strange[0]}, which is no module that can have one")
+    if any(precision.precisions[name] == "nf4" for name in others):
+        raise _corrupt(directory, "config.json has the embeddings in NF4, which they cannot have")
 
 
 def _places(model: PreTrainedModel, name: str) -> list[str]:
@@ -218,7 +239,7 @@ def _build(kind: Precision, tensors: Tensors, wanted: nn.Module, dequantize: boo
         linear.register_forward_pre_hook(lambda module, args: (kind.round_input(args[0]), *args[1:]))
     except (KeyError, AttributeError, AssertionError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptModelError(
-            f"{where} cannot be read at {kind.bits} bits ({type(error).__name__}: {error}).",
+            f"{where} cannot be read as {kind.name} ({type(error).__name__}: {error}).",
             field="model",
             remedy="Download the checkpoint again.",
         ) from error
@@ -226,7 +247,7 @@ def _build(kind: Precision, tensors: Tensors, wanted: nn.Module, dequantize: boo
 
 
 def _embedding(kind: Precision, tensors: Tensors, wanted: nn.Embedding, dequantize: bool) -> nn.Embedding:
-    if kind.bits == 8 and not dequantize:
+    if kind.name == "int8" and not dequantize:
         return Int8Embedding(tensors, wanted)
     wanted = copy(wanted)
     wanted._parameters = {"weight": nn.Parameter(kind.decode(tensors), requires_grad=False)}
@@ -258,10 +279,10 @@ def encode(model: PreTrainedModel, precision: MixedPrecision) -> Tensors:
     """Tensors of ``model`` with its modules quantized as ``precision`` says, everything else as it is; no adapters."""
     kinds = precisions(precision)
     tensors: Tensors = {}
-    for name, bits in precision.bits.items():
-        encoded = kinds[bits].encode(linear_weight(model.get_submodule(name)))
+    for name, kind in precision.precisions.items():
+        encoded = kinds[kind].encode(linear_weight(model.get_submodule(name)))
         tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
-    return tensors | other_tensors(model, {f"{name}.weight" for name in precision.bits})
+    return tensors | other_tensors(model, {f"{name}.weight" for name in precision.precisions})
 
 
 def other_tensors(model: PreTrainedModel, but: set[str]) -> Tensors:

@@ -1,5 +1,5 @@
-"""The precisions that weights can have. A new one is one file, its line here, and its bits in
-:data:`qpruner_core.quantize.config.Bits`."""
+"""The precisions that weights can have. A new one is one file, its line here, and its line in
+:data:`qpruner_core.precision_names.BITS_PER_WEIGHT`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Grid", "Precision", "PrecisionChoice", "Tensors", "precisions"]
 
 
 class PrecisionChoice(Protocol):
-    """What settings and checkpoints say of the precisions beside their bits."""
+    """What settings and checkpoints say of the precisions beside their names."""
 
     @property
     def double_quant(self) -> bool:
@@ -28,10 +28,10 @@ class PrecisionChoice(Protocol):
 
     @property
     def int8(self) -> Int8Kind:
-        """What 8 bits are."""
+        """What ``int8`` is."""
 
 
-def precisions(choice: PrecisionChoice) -> dict[int, Precision]:
-    """Every precision by its bits."""
+def precisions(choice: PrecisionChoice) -> dict[str, Precision]:
+    """Every precision by its name."""
     int8 = Int8() if choice.int8 == "weight_only" else LlmInt8()
-    return {precision.bits: precision for precision in (Nf4(choice.double_quant), int8, Bf16())}
+    return {precision.name: precision for precision in (Nf4(choice.double_quant), int8, Bf16())}

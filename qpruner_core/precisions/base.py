@@ -52,9 +52,21 @@ class Grid:
 
 
 class Precision(Protocol):
-    """A way to store the weight ``[out, in]`` of a linear module; ``bits`` names it in allocations."""
+    """A way to store the weight ``[out, in]`` of a linear module.
 
-    bits: int
+    ``name``: its identity in settings, allocations and checkpoints. ``bits_per_weight``: nominal size, constants of
+    blocks included. ``lossless``: nothing is rounded.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bits_per_weight(self) -> float: ...
+    @property
+    def lossless(self) -> bool: ...
+
+    def accepts(self, rows: int, columns: int) -> bool:
+        """Whether a weight of this shape can be stored so."""
 
     def weight_bytes(self, rows: int, columns: int) -> int:
         """Bytes of the stored weight, without constants."""
@@ -62,17 +74,19 @@ class Precision(Protocol):
     def constant_bytes(self, rows: int, columns: int) -> int:
         """Bytes of the quantization constants."""
 
-    def encode(self, weight: torch.Tensor) -> Tensors:
-        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds."""
+    def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
+        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds. ``importance``: the mean square of each
+        input, float32 ``[in]``, which formats that choose their scales weight errors by."""
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The bfloat16 weight that :meth:`build`'s module multiplies with."""
 
-    def constants(self, weight: torch.Tensor) -> Tensors:
+    def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """What :meth:`encode` stores beside the codes of the entries: all that :meth:`grid` needs."""
 
     def grid(self, tensors: Tensors) -> Grid | None:
-        """What the entries of the weight can be with the constants of ``tensors``; ``None``: anything."""
+        """Values that the entries of the weight can have with the constants of ``tensors``; ``None``: those of no scalar
+        grid (unquantized, or a codebook of vectors)."""
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with the levels of these numbers (``[out, in]``, whole) in place of their own, if any."""

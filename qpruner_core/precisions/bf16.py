@@ -5,13 +5,20 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.precisions.base import Grid, Tensors
 
 
 class Bf16:
     """bfloat16, unquantized."""
 
-    bits = 16
+    name = "bf16"
+    bits_per_weight = BITS_PER_WEIGHT[name]
+    lossless = True
+
+    def accepts(self, rows: int, columns: int) -> bool:
+        """Any."""
+        return True
 
     def weight_bytes(self, rows: int, columns: int) -> int:
         """Two bytes a weight."""
@@ -21,7 +28,7 @@ class Bf16:
         """None."""
         return 0
 
-    def encode(self, weight: torch.Tensor) -> Tensors:
+    def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """The weight itself."""
         return {"weight": weight.to(torch.bfloat16).contiguous()}
 
@@ -31,7 +38,7 @@ class Bf16:
             raise ValueError(f"weights of dtype {tensors['weight'].dtype} are not in 16 bits")
         return tensors["weight"]
 
-    def constants(self, weight: torch.Tensor) -> Tensors:
+    def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """None."""
         return {}
 

@@ -12,7 +12,6 @@ from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.measure.divergence import Divergence, Reference
 from qpruner_core.measure.sensitivity import divergence_sensitivity
 from qpruner_core.mixed.memory_model import MemoryModel
-from qpruner_core.precisions import precisions
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
@@ -83,9 +82,9 @@ def choose_ratio(
             if not trials:
                 raise
             break  # so much cannot be removed; what less gives is known
-        bits, size, loss = _mix(context, pruned, text, references, _part(tell, 0.5, 0.5))
+        mean_bits, size, loss = _mix(context, pruned, text, references, _part(tell, 0.5, 0.5))
         removed = round(after.removed_fraction(), 6)
-        trials.append(RatioTrial(ratio=ratio, removed_fraction=removed, bits=bits, bytes=size, loss=loss))
+        trials.append(RatioTrial(ratio=ratio, removed_fraction=removed, bits=mean_bits, bytes=size, loss=loss))
     return trials
 
 
@@ -122,11 +121,11 @@ def _mix(
     candidates alike.
     """
     config = context.config
-    memory = MemoryModel(model.config, context.plan.family, config.quantize, config.allocate)
+    memory = MemoryModel(model.config, context.plan.family, context.plan.target)
     bank = PrecisionBank(
         model,
         memory.groups,
-        kinds=precisions(config.quantize),
+        kinds=context.plan.target.precisions,
         capacity=free_memory(model.device) // 2,
         on_group=lambda done, total: on_progress(0.2 * done / total, "quantizing"),
     )

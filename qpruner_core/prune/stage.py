@@ -77,7 +77,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 def _smallest(context: StageContext, config: PretrainedConfig) -> int:
     """Bytes of a model of ``config`` with everything at its lowest precision."""
-    memory = MemoryModel(config, context.plan.family, context.config.quantize, context.config.allocate)
+    memory = MemoryModel(config, context.plan.family, context.plan.target)
     return memory.total(memory.lowest)
 
 

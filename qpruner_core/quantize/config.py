@@ -8,9 +8,6 @@ from pydantic import Field
 
 from qpruner_core.strict import StrictModel
 
-Bits = Literal[4, 8, 16]
-"""Those of a weight: what :mod:`qpruner_core.precisions` has, for whoever need not import torch."""
-
 Int8Kind = Literal["weight_only", "llm_int8"]
 
 
@@ -20,7 +17,7 @@ class QuantizeConfig(StrictModel):
     double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
     int8: Int8Kind = Field(
         default="weight_only",
-        description="What 8 bits are: weights that are multiplied in 16 bits, or LLM.int8(), which rounds what they "
+        description="int8 of the bitsandbytes target: weights that are multiplied in 16 bits, or LLM.int8(), which rounds what they "
         "are multiplied with to 8 bits as well: the same bytes, less exact.",
     )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")

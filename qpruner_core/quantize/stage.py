@@ -15,12 +15,13 @@ from qpruner_core.fitting.fits import Fits, fit, scales_of, with_moments
 from qpruner_core.fitting.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.forward.input_scales import InputScales
 from qpruner_core.mixed.adapters import adapter_name, write_adapter
-from qpruner_core.mixed.groups import bits_by_module, embedding_names, precision_groups
+from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
 from qpruner_core.mixed.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_shape, linear_weight
-from qpruner_core.precisions import Precision, Tensors, precisions
+from qpruner_core.precision_names import UNQUANTIZED
+from qpruner_core.precisions import Precision, Tensors
 from qpruner_core.quantize.output_error import OutputError, output_errors
 from qpruner_core.resources import best_device
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
@@ -35,99 +36,100 @@ _MEASURED_SEQUENCES = 2
 def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write ``output/model`` (mixed precision, no adapters), ``output/adapter``, and for every linear module its
     adapter's rank and the error of its output before and after (``output/output_errors.json``)."""
-    settings = context.config.quantize
+    target = context.plan.target
+    settings = target.quantize
     family = context.plan.family
     result = AllocationResult.model_validate_json((context.finished("allocate") / ALLOCATION).read_bytes())
     source = context.finished("prune") / "model"
     model = load_model(source).to(best_device())
-    bits = bits_by_module(precision_groups(model, family, context.config.allocate), result.best.bits)
-    outside = {name: bits.pop(name) for name in embedding_names(model).values() if name in bits}
-    fitted = _fit(context, model, bits)
-    errors = _measure(context, model, bits, fitted)
-    tensors = _embeddings(model, outside, precisions(settings))
+    kinds = precision_by_module(precision_groups(model, family, target), result.best.precisions)
+    outside = {name: kinds.pop(name) for name in embedding_names(model).values() if name in kinds}
+    fitted = _fit(context, model, kinds)
+    errors = _measure(context, model, kinds, fitted)
+    tensors = _embeddings(model, outside, target.precisions)
     adapter: Tensors = {}
     for name, linear in fitted.items():
         tensors |= {f"{name}.{key}": value for key, value in linear.tensors.items()}
         adapter |= {adapter_name(name, "A"): linear.a, adapter_name(name, "B"): linear.b}
-    bits |= {name: bit for name, bit in outside.items() if bit != 16}
-    tensors |= other_tensors(model, {f"{name}.weight" for name in bits})
-    precision = MixedPrecision.of(bits, settings)
+    kinds |= {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
+    tensors |= other_tensors(model, {f"{name}.weight" for name in kinds})
+    precision = MixedPrecision.of(kinds, settings)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)
     copy_tokenizer(source, output / MODEL)
     write_adapter(output / ADAPTER, adapter, settings, [path.rpartition(".")[2] for path in family.linears])
     rows = {
-        name: {"bits": bits[name], "rank": len(fitted[name].a), "before": error.before, "after": error.after}
+        name: {"precision": kinds[name], "rank": len(fitted[name].a), "before": error.before, "after": error.after}
         for name, error in errors.items()
     }
     (output / OUTPUT_ERRORS).write_text(json.dumps(rows, indent=1) + "\n")
-    return {"groups": result.groups, "bits": list(result.best.bits), "output_error": _mean(errors, bits)}
+    return {"groups": result.groups, "precisions": list(result.best.precisions), "output_error": _mean(errors, kinds)}
 
 
-def _fit(context: StageContext, model: PreTrainedModel, bits: Mapping[str, int]) -> dict[str, FittedLinear]:
+def _fit(context: StageContext, model: PreTrainedModel, kinds: Mapping[str, str]) -> dict[str, FittedLinear]:
     """Every linear module of the layers, fitted; those of the search are read where their rank is the same."""
-    settings = context.config.quantize
+    settings = context.plan.target.quantize
     scales = scales_of(context, model) if settings.rank_allocation != "uniform" else {}
-    ranks = _ranks(context, model, bits, scales)
-    alike = [name for name in bits if ranks.get(name, settings.lora_rank) == settings.lora_rank]
+    ranks = _ranks(context, model, kinds, scales)
+    alike = [name for name in kinds if ranks.get(name, settings.lora_rank) == settings.lora_rank]
     fits = Fits(context, model)
     fits.make(
-        [(name, bits[name]) for name in alike],
+        [(name, kinds[name]) for name in alike],
         lambda done, total: context.progress(0.3 + 0.5 * done / total, "quantizing"),
     )
-    fitted = {name: fits.read(name, bits[name]) for name in alike}
-    others = {name: [bits[name]] for name in bits if name not in fitted}
+    fitted = {name: fits.read(name, kinds[name]) for name in alike}
+    others = {name: [kinds[name]] for name in kinds if name not in fitted}
     for names, moments in with_moments(context, model, others):
         for name in names:
-            [fitted[name]] = fit(context, model, [(name, bits[name])], scales, moments, rank=ranks[name])
+            [fitted[name]] = fit(context, model, [(name, kinds[name])], scales, moments, rank=ranks[name])
             done = sum(other in fitted for other in others)
             context.progress(0.8 + 0.1 * done / len(others), f"{name}: rank {ranks[name]}")
-    return {name: fitted[name] for name in bits}
+    return {name: fitted[name] for name in kinds}
 
 
 def _ranks(
-    context: StageContext, model: PreTrainedModel, bits: Mapping[str, int], scales: InputScales
+    context: StageContext, model: PreTrainedModel, kinds: Mapping[str, str], scales: InputScales
 ) -> dict[str, int]:
     """Ranks by module where they differ; empty where all are the same."""
-    settings = context.config.quantize
+    settings = context.plan.target.quantize
     if settings.rank_allocation == "uniform":
         return {}
-    kinds = precisions(settings)
     gains = {}
-    for position, (name, bit) in enumerate(bits.items()):
+    for position, (name, kind) in enumerate(kinds.items()):
         weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
-        gains[name] = rank_gains(weight, kinds[bit], scales[name], rank=settings.lora_rank, seed=seed)
-        context.progress(0.2 + 0.1 * (position + 1) / len(bits), "ranks")
-    shapes = {name: linear_shape(model.get_submodule(name)) for name in bits}
+        gains[name] = rank_gains(
+            weight, context.plan.target.precisions[kind], scales[name], rank=settings.lora_rank, seed=seed
+        )
+        context.progress(0.2 + 0.1 * (position + 1) / len(kinds), "ranks")
+    shapes = {name: linear_shape(model.get_submodule(name)) for name in kinds}
     return allocate_ranks(gains, shapes, settings.lora_rank)
 
 
 def _measure(
-    context: StageContext, model: PreTrainedModel, bits: Mapping[str, int], fitted: Mapping[str, FittedLinear]
+    context: StageContext, model: PreTrainedModel, kinds: Mapping[str, str], fitted: Mapping[str, FittedLinear]
 ) -> dict[str, OutputError]:
     """The error of every module's output on a little held-out text."""
-    kinds: dict[int, Precision] = precisions(context.config.quantize)
     return output_errors(
         model,
         fitted,
-        {name: kinds[bit] for name, bit in bits.items()},
+        {name: context.plan.target.precisions[kind] for name, kind in kinds.items()},
         context.data().held_out[:_MEASURED_SEQUENCES],
         lambda done, total: context.progress(0.9 + 0.1 * done / total, "error of the outputs"),
     )
 
 
-def _embeddings(model: PreTrainedModel, bits: Mapping[str, int], kinds: Mapping[int, Precision]) -> Tensors:
-    """Tensors of those modules of ``bits`` that are quantized."""
+def _embeddings(model: PreTrainedModel, kinds: Mapping[str, str], known: Mapping[str, Precision]) -> Tensors:
+    """Tensors of those modules of ``kinds`` that are quantized."""
     tensors: Tensors = {}
-    for name, bit in bits.items():
-        if bit != 16:
-            encoded = kinds[bit].encode(linear_weight(model.get_submodule(name)))
+    for name, kind in kinds.items():
+        if kind != UNQUANTIZED:
+            encoded = known[kind].encode(linear_weight(model.get_submodule(name)))
             tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
     return tensors
 
 
-def _mean(errors: Mapping[str, OutputError], bits: Mapping[str, int]) -> dict[str, float]:
+def _mean(errors: Mapping[str, OutputError], kinds: Mapping[str, str]) -> dict[str, float]:
     """Mean over the quantized linear modules of the relative error of their outputs, without and with adapter."""
-    quantized = [error for name, error in errors.items() if bits[name] != 16]
+    quantized = [error for name, error in errors.items() if kinds[name] != UNQUANTIZED]
     if not quantized:
         return {"before": 0.0, "after": 0.0}
     return {"before": fmean(error.before for error in quantized), "after": fmean(error.after for error in quantized)}

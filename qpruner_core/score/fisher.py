@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.models.families import linear_weight
+from qpruner_core.precision_names import UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
 
 PIECE = 256
@@ -40,8 +41,8 @@ _ROWS = 32
 _OUTPUTS = 16384
 """Outputs of a module whose change of weights is in memory at once: those of a head in parts."""
 
-_Option = tuple[int, int]
-"""A group's index and the bits it may have."""
+_Option = tuple[int, str]
+"""A group's index and one of its options."""
 
 
 def fisher_sensitivity(
@@ -52,13 +53,13 @@ def fisher_sensitivity(
     samples: int,
     seed: int,
     on_piece: Callable[[int, int], None],
-) -> list[dict[int, float]]:
-    """KL in nats per token that each of its precisions would cause in each group alone; 0 at 16 bits.
+) -> list[dict[str, float]]:
+    """KL in nats per token that each of its precisions would cause in each group alone; 0 at ``bf16``.
 
     Sequences of ``calibration`` (token ids ``[sequences, length]``) are cut into pieces of at most :data:`PIECE`
     tokens; each takes one forward and ``samples`` backward passes, in each of which new labels are drawn. Parameters
     get no gradients. Beside the model and the graph of one piece, memory holds Δy in bfloat16: ``2 · PIECE ·
-    outputs`` bytes for every module and precision below 16. ``bank``: that of ``model``, which must have 16 bits
+    outputs`` bytes for every module and option. ``bank``: that of ``model``, which must be unquantized
     everywhere.
 
     Raises:
@@ -70,7 +71,10 @@ def fisher_sensitivity(
             squares[option] = squares.get(option, 0.0) + by_token.square().sum().item()
     drawn = samples * calibration.numel()
     return [
-        {bits: 0.5 * squares.get((index, bits), 0.0) / drawn for bits in sorted({*group.options, 16})}
+        {
+            option: 0.5 * squares.get((index, option), 0.0) / drawn
+            for option in sorted({*group.options, UNQUANTIZED}, key=size_order)
+        }
         for index, group in enumerate(bank.groups)
     ]
 
@@ -181,11 +185,14 @@ class _Effects:
     def _record(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         index, number = self._places[module]
         changes = {
-            (index, bits): _effect(
-                module, self._bank.values(index, bits)[number], self._bank.kinds[bits], args[0].detach()
+            (index, option): _effect(
+                module,
+                self._bank.values(index, option)[number],
+                self._bank.kind(index, number, option),
+                args[0].detach(),
             )
-            for bits in self._bank.groups[index].options
-            if bits != 16
+            for option in self._bank.groups[index].options
+            if option != UNQUANTIZED
         }
 
         def multiply(gradient: torch.Tensor) -> None:

@@ -35,7 +35,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         seed=context.config.seed,
         on_layer=lambda done, total: context.progress(0.1 * done / total, "mutual information"),
     )
-    groups = precision_groups(model, family, context.config.allocate)
+    groups = precision_groups(model, family, context.plan.target)
     bank = fitted_bank(context, model, groups, lambda done: context.progress(0.1 + 0.5 * done, "quantizing"))
     sensitivity = _sensitivity(context, model, bank, calibration)
     scores = Scores(groups=[group.name for group in groups], mutual_information=information, sensitivity=sensitivity)

@@ -26,26 +26,28 @@ def answer(
     screening = Screening.of(trials)
     learned = learned_losses(
         scores.sensitivity,
-        [trial.bits for trial in trials],
+        [trial.precisions for trial in trials],
         [screening.in_full(trial) for trial in trials],
         objective,
     )
-    expected = {trial.bits: trial.loss for trial in trials if not trial.stopped_early and space.fits(trial.bits)}
-    untried = _untried(space, learned.costs, {trial.bits for trial in trials})
+    expected = {
+        trial.precisions: trial.loss for trial in trials if not trial.stopped_early and space.fits(trial.precisions)
+    }
+    untried = _untried(space, learned.costs, {trial.precisions for trial in trials})
     if untried is None and not expected:
         untried = space.smallest  # hopeless, but nothing else fits
     if untried is not None:
         expected[untried] = learned.expected(untried)
-    bits = min(expected, key=lambda bits: (expected[bits], space.total(bits)))
-    return bits, expected[bits]
+    allocation = min(expected, key=lambda allocation: (expected[allocation], space.total(allocation)))
+    return allocation, expected[allocation]
 
 
 def _untried(space: SearchSpace, losses: Losses, tried: Collection[Allocation]) -> Allocation | None:
     """The first of the allocations that a knapsack gives for this budget and ever smaller ones that was not tried:
     of those that were, the trial is to be believed, not what the losses promise."""
     least = space.total(space.smallest)
-    while (bits := knapsack.solve(space, losses)) in tried:
-        if space.total(bits) == least:
+    while (allocation := knapsack.solve(space, losses)) in tried:
+        if space.total(allocation) == least:
             return None
-        space = space.with_budget(space.total(bits) - 1)
-    return bits
+        space = space.with_budget(space.total(allocation) - 1)
+    return allocation

@@ -25,8 +25,8 @@ _ALL_BYTES = 0.1
 Floats = NDArray[np.float64]
 
 
-def solve(space: SearchSpace, losses: Sequence[Mapping[int, float]]) -> Allocation:
-    """The allocation within the budget of least ``sum(losses[i][bits[i]])``; of equals, one of fewest bytes.
+def solve(space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> Allocation:
+    """The allocation within the budget of least ``sum(losses[i][allocation[i]])``; of equals, one of fewest bytes.
 
     Deterministic. ``losses`` may be negative, and must be finite.
     """
@@ -42,13 +42,13 @@ class _Table:
     """The options worth a thought, one row each, by group and rising bytes: its group, its loss above the group's least
     (with what its bytes cost), its bytes above the group's smallest. Choices are vectors of 0 and 1, one a row."""
 
-    def __init__(self, space: SearchSpace, losses: Sequence[Mapping[int, float]]) -> None:
+    def __init__(self, space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> None:
         self._options = [_worthwhile(size, loss) for size, loss in zip(space.group_bytes, losses, strict=True)]
-        rows = [(group, bits) for group, options in enumerate(self._options) for bits in options]
+        rows = [(group, option) for group, options in enumerate(self._options) for option in options]
         first = [space.group_bytes[group][options[0]] for group, options in enumerate(self._options)]
-        extra = [space.group_bytes[group][bits] - first[group] for group, bits in rows]
+        extra = [space.group_bytes[group][option] - first[group] for group, option in rows]
         unit = max(math.gcd(*extra), 1)
-        loss = np.array([losses[group][bits] - losses[group][self._options[group][-1]] for group, bits in rows])
+        loss = np.array([losses[group][option] - losses[group][self._options[group][-1]] for group, option in rows])
         self.groups = np.array([group for group, _ in rows])
         self.starts = np.cumsum([0, *(len(options) for options in self._options[:-1])])
         self.bytes: Floats = np.array(extra, dtype=np.float64) / unit
@@ -122,15 +122,15 @@ class _Table:
             room -= excess  # the solver's tolerances let through what whole numbers do not
 
     def allocation(self, chosen: Floats) -> Allocation:
-        """The bits of each group."""
-        options = [bits for options in self._options for bits in options]
+        """The precision of each group."""
+        options = [option for options in self._options for option in options]
         return tuple(options[row] for row in np.flatnonzero(chosen))
 
 
-def _worthwhile(size: Mapping[int, int], loss: Mapping[int, float]) -> list[int]:
+def _worthwhile(size: Mapping[str, int], loss: Mapping[str, float]) -> list[str]:
     """The options that no other beats in both bytes and loss, by rising bytes."""
-    kept: list[int] = []
-    for bits in sorted(size, key=lambda bits: (size[bits], loss[bits], bits)):
-        if not kept or loss[bits] < loss[kept[-1]]:
-            kept.append(bits)
+    kept: list[str] = []
+    for option in sorted(size, key=lambda option: (size[option], loss[option], option)):
+        if not kept or loss[option] < loss[kept[-1]]:
+            kept.append(option)
     return kept

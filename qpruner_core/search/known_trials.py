@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from qpruner_core.search.space import Allocation
 from qpruner_core.stage_store import KNOWN_TRIALS as KNOWN_TRIALS
 from qpruner_core.stage_store import StageStore
 from qpruner_core.strict import StrictModel
@@ -34,7 +35,7 @@ class KnownTrial(StrictModel):
     on, if they are; under the key of :func:`trial_key`."""
 
     key: str
-    bits: tuple[int, ...]
+    precisions: Allocation
     loss: float
     screening_loss: float | None = None
 
@@ -45,7 +46,7 @@ class KnownTrials:
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
         self._key = key
-        self._trials = {trial.bits: trial for trial in _read(path) if trial.key == key}
+        self._trials = {trial.precisions: trial for trial in _read(path) if trial.key == key}
 
     @classmethod
     def of(cls, store: StageStore, config: CompressionConfig) -> KnownTrials:
@@ -55,18 +56,18 @@ class KnownTrials:
     def __len__(self) -> int:
         return len(self._trials)
 
-    def find(self, bits: Sequence[int]) -> KnownTrial | None:
+    def find(self, allocation: Sequence[str]) -> KnownTrial | None:
         """The losses of an allocation, exactly as they were measured; ``None`` if they were not."""
-        return self._trials.get(tuple(bits))
+        return self._trials.get(tuple(allocation))
 
-    def remember(self, bits: Sequence[int], loss: float, screening_loss: float | None = None) -> None:
+    def remember(self, allocation: Sequence[str], loss: float, screening_loss: float | None = None) -> None:
         """Keep the losses of an allocation that was measured in full; one that is no number is not kept."""
-        if tuple(bits) in self._trials or not all(map(math.isfinite, (loss, screening_loss or 0.0))):
+        if tuple(allocation) in self._trials or not all(map(math.isfinite, (loss, screening_loss or 0.0))):
             return
-        trial = KnownTrial(key=self._key, bits=tuple(bits), loss=loss, screening_loss=screening_loss)
+        trial = KnownTrial(key=self._key, precisions=tuple(allocation), loss=loss, screening_loss=screening_loss)
         with self._path.open("ab+") as stream:
             stream.write(_line_break(stream.tell(), self._path) + trial.model_dump_json().encode() + b"\n")
-        self._trials[trial.bits] = trial
+        self._trials[trial.precisions] = trial
 
 
 def trial_key(score_key: str, config: CompressionConfig) -> str:

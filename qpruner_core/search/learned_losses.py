@@ -2,9 +2,9 @@
 
 Scores are measured one group at a time, so they miss what groups do to each other: where one group makes large
 activations and another takes them back, either alone may look harmless. Whole allocations tell. Their losses are fitted
-as sums of costs that never fall with fewer bits: first the few steps of precision that explain losses far above the
-scores (matching pursuit: since costs are not negative, one good trial clears every step that it takes), then small
-corrections of all of them (ridge).
+as sums of costs that never fall with a smaller precision: first the few steps of precision that explain losses far
+above the scores (matching pursuit: since costs are not negative, one good trial clears every step that it takes), then
+small corrections of all of them (ridge).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from qpruner_core.allocate.config import Objective
+from qpruner_core.precision_names import size_order
 from qpruner_core.search.space import Allocation
 
 _STIFFNESS = 0.1
@@ -26,69 +27,71 @@ _EXPLAINS = 0.3
 _MISSED = 8
 _LARGEST_PROPORTION = 4.0
 
-Losses = list[dict[int, float]]
+Losses = list[dict[str, float]]
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class LearnedLosses:
-    """``costs`` of every option of every group, on top of what the model in 16 bits loses (``floor``)."""
+    """``costs`` of every option of every group, on top of what the model without quantization loses (``floor``)."""
 
     costs: Losses
     floor: float
 
-    def expected(self, bits: Sequence[int]) -> float:
+    def expected(self, allocation: Sequence[str]) -> float:
         """The loss of an allocation if groups did not interact."""
-        return self.floor + additive_loss(self.costs, bits)
+        return self.floor + additive_loss(self.costs, allocation)
 
 
 def learned_losses(
-    scores: Sequence[Mapping[int, float]],
-    bits: Sequence[Allocation],
+    scores: Sequence[Mapping[str, float]],
+    allocations: Sequence[Allocation],
     losses: Sequence[float],
     objective: Objective = "divergence",
 ) -> LearnedLosses:
     """What ``scores`` of groups and the ``losses`` of whole allocations say together.
 
-    A divergence is 0 in 16 bits. A loss on text is not, and was not measured there: it is as far below the losses as
-    the scores, in proportion to how losses rise with them, say.
+    A divergence is 0 without quantization. A loss on text is not, and was not measured there: it is as far below the
+    losses as the scores, in proportion to how losses rise with them, say.
     """
     if objective == "divergence" or not losses:
-        return LearnedLosses(_costs(scores, bits, losses), 0.0)
-    expected = np.array([additive_loss(scores, row) for row in bits])
+        return LearnedLosses(_costs(scores, allocations, losses), 0.0)
+    expected = np.array([additive_loss(scores, row) for row in allocations])
     spread = float(((expected - expected.mean()) ** 2).sum())
     rise = float(((expected - expected.mean()) * np.array(losses)).sum()) / spread if spread > 0 else 1.0
     rise = min(max(rise, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
     floor = max(float((np.array(losses) - rise * expected).min()), 0.0)
-    return LearnedLosses(_costs(scores, bits, [loss - floor for loss in losses]), floor)
+    return LearnedLosses(_costs(scores, allocations, [loss - floor for loss in losses]), floor)
 
 
-def additive_loss(losses: Sequence[Mapping[int, float]], bits: Sequence[int]) -> float:
-    """The sum over groups of what each costs at its bits."""
-    return sum(loss[bit] for loss, bit in zip(losses, bits, strict=True))
+def additive_loss(losses: Sequence[Mapping[str, float]], allocation: Sequence[str]) -> float:
+    """The sum over groups of what each costs at its precision."""
+    return sum(loss[option] for loss, option in zip(losses, allocation, strict=True))
 
 
-def _costs(scores: Sequence[Mapping[int, float]], bits: Sequence[Allocation], losses: Sequence[float]) -> Losses:
+def _costs(scores: Sequence[Mapping[str, float]], allocations: Sequence[Allocation], losses: Sequence[float]) -> Losses:
     """The cost of every option of every group, which together are the ``losses``."""
-    steps = [(group, bit) for group, score in enumerate(scores) for bit in sorted(score)]
-    taken = np.array([[row[group] <= step for group, step in steps] for row in bits], dtype=np.float64)
-    prior = np.array([_step(scores[group], bit) for group, bit in steps])
+    steps = [(group, option) for group, score in enumerate(scores) for option in sorted(score, key=size_order)]
+    taken = np.array(
+        [[size_order(row[group]) <= size_order(step) for group, step in steps] for row in allocations], dtype=np.float64
+    )
+    prior = np.array([_step(scores[group], option) for group, option in steps])
     measured = np.maximum(np.array(losses, dtype=np.float64), 1e-9)
     costs = prior
-    if len(bits):
+    if len(allocations):
         prior = prior * _proportion(taken @ prior, measured)
         costs = _corrected(taken / measured[:, None], prior + _missed(taken / measured[:, None], prior))
     return [
-        {bit: float(sum(cost for (of, step), cost in zip(steps, costs, strict=True) if of == group and step >= bit))
-         for bit in score}
+        {option: float(sum(cost for (of, step), cost in zip(steps, costs, strict=True) if of == group and size_order(step) >= size_order(option)))
+         for option in score}
         for group, score in enumerate(scores)
     ]  # fmt: skip
 
 
-def _step(score: Mapping[int, float], bit: int) -> float:
-    """What ``bit`` costs more than the next higher precision does."""
-    higher = [other for other in score if other > bit]
-    return max(score[bit] - (score[min(higher)] if higher else 0.0), 0.0)
+def _step(score: Mapping[str, float], option: str) -> float:
+    """What ``option`` costs more than the next higher precision does."""
+    higher = [other for other in score if size_order(other) > size_order(option)]
+    return max(score[option] - (score[min(higher, key=size_order)] if higher else 0.0), 0.0)
 
 
 def _proportion(expected: Floats, measured: Floats) -> float:

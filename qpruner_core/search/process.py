@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skopt.learning import GaussianProcessRegressor
 from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from qpruner_core.precision_names import size_order
 from qpruner_core.search.space import Allocation, SearchSpace
 
 _MOST = 200
@@ -20,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 class Process:
-    """A Matérn 5/2 process over the groups' bits on ``value(allocation, loss)``, with ``mean(allocation)`` taken out.
+    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken out.
 
     Observations are the allocations, their values, and the variance of the noise in each.
     """
@@ -31,11 +32,11 @@ class Process:
         self._seed = seed
         self._process: GaussianProcessRegressor | None = None
 
-    def fit(self, bits: Sequence[Allocation], values: Sequence[float], noise: Sequence[float]) -> None:
+    def fit(self, allocations: Sequence[Allocation], values: Sequence[float], noise: Sequence[float]) -> None:
         """Learn from observations, the last and the best of them where there are many."""
-        best = sorted(range(len(bits)), key=lambda index: (values[index], index))[: _MOST // 2]
-        kept = sorted({*best, *range(max(0, len(bits) - _MOST // 2), len(bits))})
-        residuals = np.array([values[index] - self._mean(bits[index]) for index in kept])
+        best = sorted(range(len(allocations)), key=lambda index: (values[index], index))[: _MOST // 2]
+        kept = sorted({*best, *range(max(0, len(allocations) - _MOST // 2), len(allocations))})
+        residuals = np.array([values[index] - self._mean(allocations[index]) for index in kept])
         self._centre = float(residuals.mean())
         self._scale = max(float(residuals.std()), 1e-3)
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(length_scale=3.0, length_scale_bounds=(0.3, 30), nu=2.5)
@@ -46,20 +47,23 @@ class Process:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bounds reached while few trials are known
-            self._process.fit(self._features([bits[index] for index in kept]), (residuals - self._centre) / self._scale)
+            self._process.fit(
+                self._features([allocations[index] for index in kept]), (residuals - self._centre) / self._scale
+            )
 
-    def predict(self, bits: Sequence[Allocation]) -> tuple[Floats, Floats]:
+    def predict(self, allocations: Sequence[Allocation]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the value of each allocation."""
         if self._process is None:
             raise RuntimeError("fit comes first")
-        mean, deviation = self._process.predict(self._features(bits), return_std=True)
-        prior = np.array([self._mean(one) for one in bits])
+        mean, deviation = self._process.predict(self._features(allocations), return_std=True)
+        prior = np.array([self._mean(one) for one in allocations])
         return prior + self._centre + self._scale * mean, self._scale * deviation
 
-    def _features(self, bits: Sequence[Allocation]) -> Floats:
-        return np.log2(np.array(bits, dtype=np.float64)) - 2  # 4, 8, 16 bits become 0, 1, 2
+    def _features(self, allocations: Sequence[Allocation]) -> Floats:
+        sizes = [[size_order(precision) for precision in allocation] for allocation in allocations]
+        return np.log2(np.array(sizes, dtype=np.float64)) - 2  # 4, 8, 16 bits become 0, 1, 2
 
 
 def logarithm(loss: float) -> float:
-    """The logarithm of a loss, which may be 0 (all groups at 16 bits)."""
+    """The logarithm of a loss, which may be 0 (without quantization)."""
     return math.log(loss + 1e-9)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from qpruner_core.precision_names import precision_names
 from qpruner_core.strict import StrictModel
 
 SCORES = "scores.json"
@@ -9,7 +15,8 @@ SCORES = "scores.json"
 
 class Scores(StrictModel):
     """Mutual information of each layer with the prediction (nats), and the KL divergence (nats per token) that each
-    precision of a group causes alone (``sensitivity[group][bits]``; 0 at 16 bits), with the groups' names.
+    precision of a group causes alone (``sensitivity[group][precision]``; 0 without quantization), with the groups'
+    names.
 
     The divergence is measured where ``score.sensitivity`` is "divergence"; by default it is estimated from the Fisher
     information (:mod:`qpruner_core.score.fisher`).
@@ -17,8 +24,8 @@ class Scores(StrictModel):
 
     groups: list[str]
     mutual_information: list[float]
-    sensitivity: list[dict[int, float]]
+    sensitivity: Annotated[list[dict[str, float]], BeforeValidator(precision_names)]
 
-    def additive_loss(self, bits: list[int] | tuple[int, ...]) -> float:
+    def additive_loss(self, allocation: Sequence[str]) -> float:
         """The divergence of an allocation if groups did not interact."""
-        return sum(group[bit] for group, bit in zip(self.sensitivity, bits, strict=True))
+        return sum(group[option] for group, option in zip(self.sensitivity, allocation, strict=True))

@@ -68,7 +68,7 @@ class AllocationSearch:
         trial = Trial(
             index=proposal.index,
             origin=proposal.origin,
-            bits=proposal.bits,
+            precisions=proposal.precisions,
             bytes=proposal.bytes,
             loss=measured.loss,
             screening_loss=measured.screening_loss,
@@ -101,7 +101,7 @@ class AllocationSearch:
         return self._by_loss()[0]
 
     def _by_loss(self) -> list[Trial]:
-        full = [trial for trial in self.trials if not trial.stopped_early and self._space.fits(trial.bits)]
+        full = [trial for trial in self.trials if not trial.stopped_early and self._space.fits(trial.precisions)]
         return sorted(full, key=lambda trial: (trial.loss, trial.bytes, trial.index))
 
     def ask_front(self) -> list[Proposal]:
@@ -111,23 +111,23 @@ class AllocationSearch:
         found: list[Proposal] = []
         for step in range(self._settings.front_points):
             budget = low + (high - low) * step // max(self._settings.front_points - 1, 1)
-            bits = knapsack.solve(self._space.with_budget(budget), costs)
-            if bits not in self._asked:
-                found.append(self._propose(FRONT, bits))
+            allocation = knapsack.solve(self._space.with_budget(budget), costs)
+            if allocation not in self._asked:
+                found.append(self._propose(FRONT, allocation))
         return found
 
-    def _propose(self, origin: str, bits: Allocation) -> Proposal:
+    def _propose(self, origin: str, allocation: Allocation) -> Proposal:
         full, few = self._settings.calibration_sequences, self._settings.screening_sequences
         proposal = Proposal(
             index=len(self._asked),
             origin=origin,
-            bits=bits,
-            bytes=self._space.total(bits),
+            precisions=allocation,
+            bytes=self._space.total(allocation),
             sequences=full,
             screening=min(few, full),
             stop_above=self._stop_above() if origin != FRONT else math.inf,
         )
-        self._asked.add(bits)
+        self._asked.add(allocation)
         self._pending[proposal.index] = proposal
         return proposal
 
@@ -152,18 +152,18 @@ class AllocationSearch:
 
     def _next(self) -> tuple[str, Allocation] | None:
         while self._seeds:
-            origin, bits = self._seeds.pop(0)
-            if bits not in self._asked:
-                return origin, bits
+            origin, allocation = self._seeds.pop(0)
+            if allocation not in self._asked:
+                return origin, allocation
         if self._settings.search == "bayesian":
             return self._acquire()
         return self._another_at_random() if self._settings.search == "random" else None
 
     def _another_at_random(self) -> tuple[str, Allocation] | None:
         for _ in range(_ATTEMPTS):
-            bits = at_random(self._space, self._random)
-            if bits not in self._asked:
-                return "random", bits
+            allocation = at_random(self._space, self._random)
+            if allocation not in self._asked:
+                return "random", allocation
         return None
 
     def _acquire(self) -> tuple[str, Allocation] | None:
@@ -174,11 +174,11 @@ class AllocationSearch:
         learned = self._learned()
         parents: list[Allocation] = []
         if self._settings.prior == "additive":
-            bits = knapsack.solve(self._space, learned.costs)
-            if bits not in self._asked:
-                return "knapsack", bits
-            parents = [bits]
-        found = [bits for bits in self._candidates(parents) if bits not in self._asked]
+            allocation = knapsack.solve(self._space, learned.costs)
+            if allocation not in self._asked:
+                return "knapsack", allocation
+            parents = [allocation]
+        found = [allocation for allocation in self._candidates(parents) if allocation not in self._asked]
         if not found:
             return None
         process = self._fitted(learned)
@@ -188,7 +188,7 @@ class AllocationSearch:
         return "bayesian", found[int(np.argmax(improvement / self._costs(mean, deviation)))]
 
     def _candidates(self, parents: list[Allocation]) -> list[Allocation]:
-        parents = parents + [trial.bits for trial in self._by_loss()[:_PARENTS]]
+        parents = parents + [trial.precisions for trial in self._by_loss()[:_PARENTS]]
         return candidates(self._space, parents, self._settings.candidates, self._random)
 
     def _costs(self, mean: Floats, deviation: Floats) -> Floats:
@@ -218,7 +218,7 @@ class AllocationSearch:
         screening = self._screening()
         return learned_losses(
             self._scores.sensitivity,
-            [trial.bits for trial in self.trials],
+            [trial.precisions for trial in self.trials],
             [screening.in_full(trial) for trial in self.trials],
             self._settings.objective,
         )
@@ -227,18 +227,18 @@ class AllocationSearch:
         """The process on all trials; proposals still out count as if they gave what is expected of them, so that the
         next one looks elsewhere."""
         if self._settings.prior == "none":
-            process = Process(self._space, lambda bits: 0.0, self._seed)
+            process = Process(self._space, lambda allocation: 0.0, self._seed)
         else:
-            process = Process(self._space, lambda bits: logarithm(learned.expected(bits)), self._seed)
+            process = Process(self._space, lambda allocation: logarithm(learned.expected(allocation)), self._seed)
         screening = self._screening()
-        bits = [trial.bits for trial in self.trials]
+        allocations = [trial.precisions for trial in self.trials]
         values = [self._value(screening.in_full(trial)) for trial in self.trials]
         noise = [screening.variance if trial.stopped_early else 0.0 for trial in self.trials]
-        process.fit(bits, values, noise)
-        out = [proposal.bits for proposal in self._pending.values()]
+        process.fit(allocations, values, noise)
+        out = [proposal.precisions for proposal in self._pending.values()]
         if out:
             expected, _ = process.predict(out)
-            process.fit(bits + out, [*values, *map(float, expected)], noise + [0.0] * len(out))
+            process.fit(allocations + out, [*values, *map(float, expected)], noise + [0.0] * len(out))
         return process
 
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from qpruner_core.precision_names import size_order
 from qpruner_core.search.space import Allocation, SearchSpace
 
 
 def uniform(space: SearchSpace) -> Allocation:
     """The highest precision that all layers can have; what is outside the layers takes what then fits."""
-    bits = space.smallest
-    for wanted in sorted({bit for group in range(len(space)) for bit in space.options(group)}):
+    allocation = space.smallest
+    for wanted in sorted({option for group in range(len(space)) for option in space.options(group)}, key=size_order):
         raised = tuple(
-            wanted if layer is not None and wanted in space.group_bytes[group] else bits[group]
+            wanted if layer is not None and wanted in space.group_bytes[group] else allocation[group]
             for group, layer in enumerate(space.layers)
         )
         if space.fits(raised):
-            bits = raised
-    return by_order(space, [group for group, layer in enumerate(space.layers) if layer is None], bits)
+            allocation = raised
+    return by_order(space, [group for group, layer in enumerate(space.layers) if layer is None], allocation)
 
 
 def by_mutual_information(space: SearchSpace, mutual_information: Sequence[float]) -> Allocation:
-    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets more bits; last what is in
-    no layer, of which mutual information says nothing."""
+    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets a larger precision; last what is
+    in no layer, of which mutual information says nothing."""
     in_layers = [(group, layer) for group, layer in enumerate(space.layers) if layer is not None]
     order = [group for group, layer in sorted(in_layers, key=lambda pair: -mutual_information[pair[1]])]
     return by_order(space, order + [group for group, layer in enumerate(space.layers) if layer is None])
@@ -31,25 +32,31 @@ def by_mutual_information(space: SearchSpace, mutual_information: Sequence[float
 
 def by_order(space: SearchSpace, order: Iterable[int], start: Allocation | None = None) -> Allocation:
     """Raise groups in ``order``, each to the next precision while the budget holds, until none can rise."""
-    bits = list(start or space.smallest)
-    room = space.budget - space.total(bits)
+    allocation = list(start or space.smallest)
+    room = space.budget - space.total(allocation)
     order = list(order)
-    for target in sorted({bit for group in order for bit in space.options(group)}):
+    for target in sorted({option for group in order for option in space.options(group)}, key=size_order):
         for group in order:
             sizes = space.group_bytes[group]
-            if target in sizes and target > bits[group] and sizes[target] - sizes[bits[group]] <= room:
-                room -= sizes[target] - sizes[bits[group]]
-                bits[group] = target
-    return tuple(bits)
+            if (
+                target in sizes
+                and size_order(target) > size_order(allocation[group])
+                and sizes[target] - sizes[allocation[group]] <= room
+            ):
+                room -= sizes[target] - sizes[allocation[group]]
+                allocation[group] = target
+    return tuple(allocation)
 
 
 def at_random(space: SearchSpace, generator: random.Random) -> Allocation:
     """Set groups in random order to random precisions while the budget holds."""
-    bits = list(space.smallest)
-    room = space.budget - space.total(bits)
+    allocation = list(space.smallest)
+    room = space.budget - space.total(allocation)
     for group in generator.sample(range(len(space)), len(space)):
         sizes = space.group_bytes[group]
-        bit = generator.choice([bit for bit in space.options(group) if sizes[bit] - sizes[bits[group]] <= room])
-        room -= sizes[bit] - sizes[bits[group]]
-        bits[group] = bit
-    return tuple(bits)
+        option = generator.choice(
+            [option for option in space.options(group) if sizes[option] - sizes[allocation[group]] <= room]
+        )
+        room -= sizes[option] - sizes[allocation[group]]
+        allocation[group] = option
+    return tuple(allocation)

@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from qpruner_core.errors import BudgetInfeasibleError
+from qpruner_core.precision_names import size_order
 from qpruner_core.sizes import format_bytes
 
 if TYPE_CHECKING:
     from qpruner_core.mixed.memory_model import MemoryModel
 
-Allocation = tuple[int, ...]
-"""Bits of each group, in the order of the space's groups."""
+Allocation = tuple[str, ...]
+"""Names of the precision of each group, in the order of the space's groups."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class SearchSpace:
         layers: index of the layer that each group is in, ``None`` for what is in none (embeddings).
     """
 
-    group_bytes: Sequence[Mapping[int, int]]
+    group_bytes: Sequence[Mapping[str, int]]
     fixed_bytes: int
     budget: int
     layers: Sequence[int | None]
@@ -50,26 +51,26 @@ class SearchSpace:
     def __len__(self) -> int:
         return len(self.group_bytes)
 
-    def options(self, group: int) -> tuple[int, ...]:
-        """The bits that ``group`` may have, rising."""
-        return tuple(sorted(self.group_bytes[group]))
+    def options(self, group: int) -> tuple[str, ...]:
+        """The precisions that ``group`` may have, by rising size."""
+        return tuple(sorted(self.group_bytes[group], key=size_order))
 
-    def total(self, bits: Sequence[int]) -> int:
-        """Bytes of the loaded model when group ``i`` has ``bits[i]``."""
-        return self.fixed_bytes + sum(size[bit] for size, bit in zip(self.group_bytes, bits, strict=True))
+    def total(self, allocation: Sequence[str]) -> int:
+        """Bytes of the model when group ``i`` has ``allocation[i]``."""
+        return self.fixed_bytes + sum(size[option] for size, option in zip(self.group_bytes, allocation, strict=True))
 
-    def fits(self, bits: Sequence[int]) -> bool:
-        """Whether ``bits`` keep the budget."""
-        return self.total(bits) <= self.budget
+    def fits(self, allocation: Sequence[str]) -> bool:
+        """Whether ``allocation`` keeps the budget."""
+        return self.total(allocation) <= self.budget
 
     @cached_property
     def smallest(self) -> Allocation:
-        """The allocation of fewest bytes: of tiny groups, constants may make the fewest bits the larger choice."""
-        return tuple(min(size, key=lambda bits: (size[bits], bits)) for size in self.group_bytes)
+        """The allocation of fewest bytes: of tiny groups, constants may make the smallest precision the larger choice."""
+        return tuple(min(size, key=lambda option: (size[option], size_order(option))) for size in self.group_bytes)
 
     @cached_property
     def largest(self) -> Allocation:
-        """The allocation with every group at the most bits that it may have, whether or not it keeps the budget."""
+        """The allocation with every group at the largest precision that it may have, whether or not it keeps the budget."""
         return tuple(max(size) for size in self.group_bytes)
 
     def with_budget(self, budget: int) -> SearchSpace:

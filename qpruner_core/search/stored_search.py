@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, ValidationError
 
 from qpruner_core.allocate.config import Objective
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
+from qpruner_core.precision_names import precision_names
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.space import SearchSpace
 from qpruner_core.search.trial import MeasuredTrial, Trial, pareto_front
@@ -30,7 +31,7 @@ class StoredSpace(StrictModel):
 
     groups: list[str]
     layers: list[int | None]
-    group_bytes: list[dict[int, int]]
+    group_bytes: Annotated[list[dict[str, int]], BeforeValidator(precision_names)]
     fixed_bytes: int
 
     @classmethod
@@ -53,12 +54,12 @@ class StoredSpace(StrictModel):
 
 
 class BudgetAnswer(StrictModel):
-    """The best allocation known for a budget: bits of each of ``groups``, bytes of the loaded model with adapters, and
+    """The best allocation known for a budget: precisions of each of ``groups``, bytes of the loaded model with adapters, and
     its loss (nats per token), which was ``measured`` in a trial or is predicted from the scores and the trials."""
 
     memory_budget: int
     groups: list[str]
-    bits: list[int]
+    precisions: list[str]
     bytes: int
     loss: float
     measured: bool
@@ -112,19 +113,19 @@ class StoredSearch(StrictModel):
         """The best allocation known for ``budget`` bytes; see :func:`qpruner_core.search.answer.answer`.
 
         Raises:
-            BudgetInfeasibleError: with the fewest bits everywhere, the model takes more.
+            BudgetInfeasibleError: at the smallest precisions, the model takes more.
         """
         from qpruner_core.search.answer import answer  # SciPy takes a while, and few ask
 
         space = self.space.within(budget)
-        bits, loss = answer(self.scores, self.trials, space, self.objective)
+        allocation, loss = answer(self.scores, self.trials, space, self.objective)
         return BudgetAnswer(
             memory_budget=budget,
             groups=self.space.groups,
-            bits=list(bits),
-            bytes=space.total(bits),
+            precisions=list(allocation),
+            bytes=space.total(allocation),
             loss=loss,
-            measured=any(trial.bits == bits and not trial.stopped_early for trial in self.trials),
+            measured=any(trial.precisions == allocation and not trial.stopped_early for trial in self.trials),
         )
 
 

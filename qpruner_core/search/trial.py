@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field
+
+from qpruner_core.precision_names import precision_names
 from qpruner_core.search.space import Allocation
 from qpruner_core.strict import StrictModel
 
@@ -21,7 +24,7 @@ class Proposal:
 
     index: int
     origin: str
-    bits: Allocation
+    precisions: Allocation
     bytes: int
     sequences: int
     screening: int
@@ -39,15 +42,19 @@ class Measurement:
 
 
 class MeasuredTrial(StrictModel):
-    """One allocation: where it came from, bits of each group, bytes of the loaded model, and the loss (nats per token)
+    """One allocation: where it came from, precisions of the groups, bytes of the loaded model, and the loss (nats per token)
     that the search goes by: the KL divergence to the pruned 16-bit model, or what is left after a brief recovery.
 
     A trial that was ``stopped_early`` has only its ``screening_loss``, on a little text, which was hopeless.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     index: int
     origin: str
-    bits: tuple[int, ...]
+    precisions: Annotated[Allocation, BeforeValidator(precision_names)] = Field(
+        validation_alias=AliasChoices("precisions", "bits")
+    )
     bytes: int
     loss: float
     screening_loss: float

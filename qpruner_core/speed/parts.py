@@ -35,7 +35,7 @@ GROUPS = 12
 _PRODUCT = 384
 _FIT_SHAPES = ((32, 32), (256, 64), (256, 512))
 """Inputs and outputs of the modules that are fitted."""
-_BITS = (4, 8)
+_FITTED = ("nf4", "int8")
 
 
 def measure_product(device: torch.device) -> float:
@@ -64,8 +64,8 @@ def measure_logits(device: torch.device) -> LogitCost:
 
 def measure_quantized(device: torch.device, dtype: torch.dtype) -> dict[Kernel, QuantizedCost]:
     """What quantized modules take beyond plain ones."""
-    kinds = {"nf4": precisions(QuantizeConfig())[4], "int8": precisions(QuantizeConfig())[8]}
-    kinds["llm_int8"] = precisions(QuantizeConfig(int8="llm_int8"))[8]
+    kinds = {"nf4": precisions(QuantizeConfig())["nf4"], "int8": precisions(QuantizeConfig())["int8"]}
+    kinds["llm_int8"] = precisions(QuantizeConfig(int8="llm_int8"))["int8"]
     found: dict[Kernel, QuantizedCost] = {}
     for name, kind in kinds.items():
         extra = {}
@@ -88,22 +88,22 @@ def measure_quantized(device: torch.device, dtype: torch.dtype) -> dict[Kernel, 
 
 
 def measure_fit(device: torch.device, product: float) -> FitCost:
-    """What is left of fitting modules at 4 and 8 bits when the time of its products is taken off."""
+    """What is left of fitting modules in NF4 and INT8 when the time of its products is taken off."""
     kinds, settings = precisions(QuantizeConfig()), QuantizeConfig()
     rows, seconds = [], []
     for inputs, outputs in _FIT_SHAPES:
         weight = torch.randn(outputs, inputs, device=device).to(torch.bfloat16)
         states = torch.randn(2 * inputs, inputs, device=device)
-        linears = [UnfittedLinear(weight, kinds[bits], 0) for bits in _BITS]
+        linears = [UnfittedLinear(weight, kinds[name], 0) for name in _FITTED]
         sums = states.T @ states
         taken = seconds_of(lambda linears=linears, sums=sums: _fit(linears, sums), device)  # type: ignore[misc]
-        rows.append([len(_BITS), inputs, inputs * outputs * len(_BITS)])
-        seconds.append(max(taken - product * fit_products(inputs, outputs, len(_BITS)), taken / 4))
+        rows.append([len(_FITTED), inputs, inputs * outputs * len(_FITTED)])
+        seconds.append(max(taken - product * fit_products(inputs, outputs, len(_FITTED)), taken / 4))
     weights = 1 / np.array(seconds)
     (module, column, per_weight), _ = nnls(np.array(rows) * weights[:, None], np.ones(len(rows)))
     nearest = seconds_of(
         lambda: fit_linears(linears, settings, input_scale=torch.ones(inputs, device=device)), device
-    ) / (inputs * outputs * len(_BITS))
+    ) / (inputs * outputs * len(_FITTED))
     return FitCost(module=float(module), column=float(column), weight=float(per_weight), nearest=nearest)
 
 
@@ -174,8 +174,10 @@ def measure_clusters() -> tuple[float, float]:
 
 def measure_proposal() -> float:
     """Seconds of one proposal of the search for the precisions of :data:`GROUPS` groups."""
-    sensitivity = [{4: 0.02 * (index % 7 + 1), 8: 0.001 * (index % 5 + 1), 16: 0.0} for index in range(GROUPS)]
-    space = SearchSpace([{4: 100, 8: 200, 16: 400}] * GROUPS, 0, 200 * GROUPS, list(range(GROUPS)))
+    sensitivity = [
+        {"nf4": 0.02 * (index % 7 + 1), "int8": 0.001 * (index % 5 + 1), "bf16": 0.0} for index in range(GROUPS)
+    ]
+    space = SearchSpace([{"nf4": 100, "int8": 200, "bf16": 400}] * GROUPS, 0, 200 * GROUPS, list(range(GROUPS)))
     scores = Scores(groups=[""] * GROUPS, mutual_information=[1.0] * GROUPS, sensitivity=sensitivity)
     settings = AllocateConfig(trials=8)
     search = AllocationSearch(space, scores, settings, seed=0)

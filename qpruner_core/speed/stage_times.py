@@ -9,11 +9,14 @@ from transformers import PretrainedConfig
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
 from qpruner_core.models.families import Family
+from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.score.config import Information
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import SpeedRecord
+from qpruner_core.targets.base import LADDER
+from qpruner_core.targets.registry import bind_target
 
 _VALIDATION_SHARE = 0.1
 _SHARE_OF_PASS = 0.5
@@ -75,7 +78,8 @@ class _Work:
         self._ratio = ratio
         self._data = data
         self._speed: MachineSpeed = dense.speed
-        self._lowered = sum(bits != 16 for bits in config.allocate.precisions)
+        self._options = bind_target(config.target, config.quantize, config.allocate).options
+        self._lowered = min(len([name for name in self._options if name != UNQUANTIZED]), LADDER)
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
     def _sequences(self, asked: int) -> float:
@@ -149,8 +153,8 @@ class _Work:
 
     def evaluate(self) -> float:
         settings, model = self._config.evaluate, self._pruned
-        mixed: list[Kernel] = ["nf4"] if 4 in self._config.allocate.precisions else []
-        if 8 in self._config.allocate.precisions:
+        mixed: list[Kernel] = ["nf4"] if "nf4" in self._options else []
+        if "int8" in self._options:
             mixed.append("llm_int8" if self._config.quantize.int8 == "llm_int8" else "int8")
         seconds = self._dense.load + self._measured(self._dense, [], settings.generated_tokens)
         seconds += model.load + self._measured(model, [], settings.generated_tokens)

@@ -7,38 +7,54 @@ const ROWS = { attention: "Attention", mlp: "MLP" };
 const OUTSIDE = { embeddings: "Embeddings", head: "Head" };
 
 /** Groups such as "layers.3", "layers.3.mlp", "layers.3.self_attn.q_proj" or "embeddings", by layer and part. */
-function arrange(groups, bits) {
+function arrange(groups, precisions) {
   const layers = [];
   const outside = [];
   groups.forEach((name, index) => {
     const [, layer, part = ""] = /^layers\.(\d+)(?:\.(.+))?$/.exec(name) ?? [];
-    if (layer === undefined) outside.push({ name: OUTSIDE[name] ?? name, bits: bits[index] });
-    else (layers[layer] ??= new Map()).set(part, bits[index]);
+    if (layer === undefined) outside.push({ name: OUTSIDE[name] ?? name, precision: precisions[index] });
+    else (layers[layer] ??= new Map()).set(part, precisions[index]);
   });
   const parts = [...new Set(layers.flatMap((layer) => [...layer.keys()]))];
   const unit = parts.every((part) => part === "") ? "layer" : parts.every((part) => part in ROWS) ? "block" : "module";
   return { layers, parts, outside, unit };
 }
 
-/** A card with a cell for each group, lettered by its bits; widths are those of the layers, where they are known. */
-export function heatMap(groups, bits, note, widths) {
-  const named = groups?.length === bits.length ? groups : bits.map((_, layer) => `layers.${layer}`);
-  const { layers, parts, outside, unit } = arrange(named, bits);
+/** A card with a cell for each group, named by its precision; widths are those of the layers, where they are known. */
+export function heatMap(groups, precisions, note, widths) {
+  const named = groups?.length === precisions.length ? groups : precisions.map((_, layer) => `layers.${layer}`);
+  const { layers, parts, outside, unit } = arrange(named, precisions);
   const title = `Precision of each ${unit}${note}`;
   const about = (layer, part) => {
     const shape = Object.entries(widths?.[layer] ?? {}).map(([name, size]) => `${name.replaceAll("_", " ")} ${count(size)}`).join(", ");
-    return `Layer ${layer}${part && `, ${rowName(part, parts)}`}: ${layers[layer].get(part)} bits${shape && `; ${shape}`}`;
+    return `Layer ${layer}${part && `, ${rowName(part, parts)}`}: ${layers[layer].get(part)}${shape && `; ${shape}`}`;
   };
   return el("section", { class: "card" },
     el("div", { class: "row between wrap" }, el("h2", {}, title), legend(layers, outside, unit)),
     el("div", { class: "heat" },
       unit === "layer" ? strip(layers, title, about) : table(layers, parts, title, about),
       outside.length > 0 && el("ul", { class: "outside", "aria-label": "Outside the layers" }, outside.map((one) =>
-        cell("li", one.bits, `${one.name}: ${one.bits} bits`, el("span", {}, one.name))))));
+        cell("li", one.precision, `${one.name}: ${one.precision}`, el("span", {}, one.name))))));
 }
 
-function cell(tag, bits, says, ...more) {
-  return el(tag, { class: `cell bits-${bits}`, title: says, "aria-label": says }, el("b", {}, bits), more);
+function cell(tag, precision, says, ...more) {
+  return el(tag, { class: `cell ${colour(precision)}`, title: says, "aria-label": says }, el("b", {}, short(precision)), more);
+}
+
+/** Bits in the name of a precision: 4 of "nf4", "q4_k" and "int4_g64", 16 of "bf16". */
+function bits(precision) {
+  return Number(/\d+/.exec(precision)?.[0] ?? 16);
+}
+
+/** The class of a precision's colour: few bits to many. */
+function colour(precision) {
+  const number = bits(precision);
+  return `bits-${number <= 3 ? 2 : number <= 4 ? 4 : number <= 6 ? 6 : number <= 8 ? 8 : 16}`;
+}
+
+/** A name that fits a cell: "4", or "4_k" where names share their bits. */
+function short(precision) {
+  return /\d.*/.exec(precision)?.[0].replace(/^(\d+)_?/, "$1").toUpperCase() ?? precision;
 }
 
 /** One row that breaks where the screen ends. */
@@ -61,14 +77,14 @@ function rowName(part, parts) {
   return ROWS[part] ?? (parts.filter((one) => last(one) === last(part)).length > 1 ? part : last(part));
 }
 
-/** How many groups have how many bits. */
+/** Counts of groups by precision. */
 function legend(layers, outside, unit) {
   const inside = layers.flatMap((layer) => [...layer.values()]);
-  const used = [...new Set([...inside, ...outside.map((one) => one.bits)])].sort((a, b) => a - b);
-  return el("ul", { class: "legend" }, used.map((bit) => {
-    const number = inside.filter((one) => one === bit).length;
-    const names = outside.filter((one) => one.bits === bit).map((one) => one.name.toLowerCase());
+  const used = [...new Set([...inside, ...outside.map((one) => one.precision)])].sort((a, b) => bits(a) - bits(b) || a.localeCompare(b));
+  return el("ul", { class: "legend" }, used.map((precision) => {
+    const number = inside.filter((one) => one === precision).length;
+    const names = outside.filter((one) => one.precision === precision).map((one) => one.name.toLowerCase());
     const what = [number > 0 && `${number} ${unit}${number === 1 ? "" : "s"}`, ...names].filter(Boolean);
-    return el("li", {}, el("i", { class: `dot bits-${bit}` }), `${bit} bits: ${what.join(", ")}`);
+    return el("li", {}, el("i", { class: `dot ${colour(precision)}` }), `${precision}: ${what.join(", ")}`);
   }));
 }

@@ -21,7 +21,7 @@ export function showHome(main, signal) {
     el("div", { class: "home" },
       el("section", { class: "card", "aria-labelledby": "form-title" },
         el("h1", { id: "form-title" }, "Compress a model"),
-        el("p", { class: "muted" }, "Prunes, gives each part 4, 8 or 16 bits and trains the loss back, so that the loaded model fits your budget."),
+        el("p", { class: "muted" }, "Prunes, gives each part its own precision and trains the loss back, so that the loaded model fits your budget."),
         jobForm(signal)),
       el("section", { class: "card", "aria-labelledby": "jobs-title" },
         el("div", { class: "row between" }, el("h2", { id: "jobs-title" }, "Jobs"), filter),

@@ -180,10 +180,10 @@ class JobPage {
   renderCharts() {
     const { job, trials, metrics } = this;
     const best = trials?.trials.filter((one) => !one.stopped_early && one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
-    const bits = job.result?.bits ?? best?.bits;
+    const precisions = job.result?.precisions ?? best?.precisions;
     const groups = job.result?.groups ?? trials?.groups;
     replace(this.parts.charts,
-      bits && heatMap(groups, bits, job.result ? "" : ", best so far", job.result?.widths),
+      precisions && heatMap(groups, precisions, job.result ? "" : ", best so far", job.result?.widths),
       trials?.trials.length > 0 && trialsChart(trials, job.memory_budget),
       recoveryChart(metrics?.curves ?? {}));
   }

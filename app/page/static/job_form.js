@@ -16,7 +16,7 @@ const MORE = [
   ["prune.layout", "Prune layout", "where it is removed; stock needs no code to load",
     { options: ["same_ratio", "global", "stock", "depth"] }],
   ["allocate.trials", "Search trials", "default 40", { ...NUMBER, step: 1, min: 1 }],
-  ["allocate.granularity", "Granularity", "what has bits of its own; default block", { options: ["layer", "block", "module"] }],
+  ["allocate.granularity", "Granularity", "unit that gets its own precision; default block", { options: ["layer", "block", "module"] }],
   ["finetune.steps", "Recovery steps", "default 200; 0 skips training", { ...NUMBER, step: 1, min: 0 }],
   ["finetune.loss", "Recovery loss", "what is learned; auto distils where memory allows",
     { options: ["auto", "distillation", "cross_entropy"] }],

@@ -1,0 +1,106 @@
+"""What a target is: where a checkpoint runs, and how that engine stores a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from transformers import PretrainedConfig
+
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.models.families import Family
+from qpruner_core.precision_names import UNQUANTIZED, size_order
+from qpruner_core.precisions import Precision
+from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.targets.names import TargetName
+
+LADDER = 5
+"""Precisions that a run works with unless its settings name others: each costs a fit of every module."""
+
+Shape = tuple[int, int]
+"""Outputs and inputs of a linear module; rows and columns of an embedding."""
+
+_WITHOUT_ADAPTERS = {"initialisation": "zero", "loftq_iterations": 0, "rank_allocation": "uniform"}
+
+
+class Target(ABC):
+    """A target, bound to the settings of a run.
+
+    Attributes:
+        quantize: settings of quantization in force: without adapters, nothing initialises them.
+        precisions: every precision that the engine can hold, by name and rising size.
+        options: those that a search may give to weights in the layers, by rising size.
+        embedding_options: those for the embeddings and a head of its own; only ``bf16`` where they stay unquantized.
+        granularity: the unit that gets its own precision.
+        adapter_rank: rank of the adapters that ship with the checkpoint and count as its bytes; 0: none do.
+    """
+
+    name: ClassVar[TargetName]
+    default_options: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, quantize: QuantizeConfig, allocate: AllocateConfig, options: Sequence[str] | None = None
+    ) -> None:
+        self._settings = quantize, allocate
+        self.quantize = quantize if self._adapter_rank(quantize) else quantize.model_copy(update=_WITHOUT_ADAPTERS)
+        self.precisions: Mapping[str, Precision] = self._precisions(quantize)
+        named = options or allocate.precisions or self.default_options
+        self.options: tuple[str, ...] = tuple(sorted(named, key=size_order))
+        self.chosen_by_budget = options is None and allocate.precisions is None
+        self.granularity = allocate.granularity
+        self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
+        self.adapter_rank = self._adapter_rank(quantize)
+
+    def around(self, mean_bits: float) -> Target:
+        """This target with at most :data:`LADDER` options around ``mean_bits`` per weight, two of them below it, unless
+        the settings name the options."""
+        if not self.chosen_by_budget or len(self.options) <= LADDER:
+            return self
+        below = sum(size_order(name) <= mean_bits for name in self.options)
+        start = min(max(below - 3, 0), len(self.options) - LADDER)
+        return type(self)(*self._settings, options=self.options[start : start + LADDER])
+
+    def group_options(self, shapes: Sequence[Shape], names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """For a group of modules of these ``shapes``: the precision of each module under every option of ``names``.
+
+        Options under which no module differs from an earlier option are left out. An option that gives one precision
+        to all modules has its name.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for name in names:
+            each = tuple(self.stored_as(name, shape) for shape in shapes)
+            if each not in found.values():
+                found[each[0] if len(set(each)) == 1 else name] = each
+        return dict(sorted(found.items(), key=lambda item: size_order(item[0])))
+
+    def stored_as(self, name: str, shape: Shape) -> str:
+        """The precision of a weight of ``shape`` that was given ``name``: that, or what the engine falls back to."""
+        return name
+
+    def together(self, family: Family) -> Sequence[frozenset[str]]:
+        """Paths of linear modules of a layer that the engine fuses, and which must have the same precision."""
+        return ()
+
+    def other_bytes(self, name: str, tensor: torch.Tensor) -> int:
+        """Bytes of a ``tensor`` (on the meta device) of the model that has no precision of its own."""
+        return tensor.numel() * tensor.element_size()
+
+    def refusal(self, config: PretrainedConfig, family: Family) -> str | None:
+        """Why the engine cannot run a model of this ``config``; ``None``: it can."""
+        return None
+
+    @property
+    def counts_buffers(self) -> bool:
+        """Whether the model's buffers are part of its bytes."""
+        return True
+
+    @abstractmethod
+    def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]: ...
+
+    def _embedding_options(self) -> tuple[str, ...]:
+        return self.options
+
+    def _adapter_rank(self, quantize: QuantizeConfig) -> int:
+        return 0

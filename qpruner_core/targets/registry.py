@@ -1,0 +1,18 @@
+"""The targets. A new one is one file or folder, and its line here."""
+
+from __future__ import annotations
+
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.targets.base import Target
+from qpruner_core.targets.bitsandbytes import BitsAndBytes
+from qpruner_core.targets.names import TargetName
+
+TARGETS: dict[TargetName, type[Target]] = {
+    BitsAndBytes.name: BitsAndBytes,
+}
+
+
+def bind_target(name: TargetName, quantize: QuantizeConfig, allocate: AllocateConfig) -> Target:
+    """The target ``name`` with the settings of a run."""
+    return TARGETS[name](quantize, allocate)
