@@ -31,8 +31,8 @@ class Grid:
     offset: torch.Tensor | None = None
 
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
-        """Numbers of the levels that ``values [n]``, counted in scales from the offset, are nearest to; float32, as they
-        are."""
+        """Numbers of the levels that ``values [n]``, counted in scales from the offset, are nearest to; float32, as
+        they are."""
         # Counted, because a search would guess each step wrong half of the time, and a processor pays for that; in
         # float32, because booleans take four times as long
         above = values.new_empty(len(self._middles), len(values))
@@ -95,19 +95,24 @@ class Precision(Protocol):
 
     bits: int
 
+    @property
+    def name(self) -> str:
+        """What it is known by."""
+
     def weight_bytes(self, rows: int, columns: int) -> int:
         """Bytes of the stored weight, without constants."""
 
     def constant_bytes(self, rows: int, columns: int) -> int:
         """Bytes of the quantization constants."""
 
-    def encode(self, weight: torch.Tensor) -> Tensors:
-        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds."""
+    def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
+        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds. ``importance``: the mean square of
+        each input, float32 ``[in]``, for precisions that choose constants by it."""
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The bfloat16 weight that :meth:`build`'s module multiplies with."""
 
-    def constants(self, weight: torch.Tensor) -> Tensors:
+    def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """What :meth:`encode` stores beside the codes of the entries: all that :meth:`grid` needs."""
 
     def grid(self, tensors: Tensors) -> Grid | None:

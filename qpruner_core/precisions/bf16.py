@@ -11,6 +11,7 @@ from qpruner_core.precisions.base import Grid, Tensors
 class Bf16:
     """bfloat16, unquantized."""
 
+    name = "bf16"
     bits = 16
 
     def weight_bytes(self, rows: int, columns: int) -> int:
@@ -21,7 +22,7 @@ class Bf16:
         """None."""
         return 0
 
-    def encode(self, weight: torch.Tensor) -> Tensors:
+    def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """The weight itself."""
         return {"weight": weight.to(torch.bfloat16).contiguous()}
 
@@ -31,7 +32,7 @@ class Bf16:
             raise ValueError(f"weights of dtype {tensors['weight'].dtype} are not in 16 bits")
         return tensors["weight"]
 
-    def constants(self, weight: torch.Tensor) -> Tensors:
+    def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """None."""
         return {}
 

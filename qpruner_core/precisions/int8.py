@@ -17,6 +17,7 @@ _ROWS_AT_ONCE = 4096
 class Int8:
     """int8 rows, each with a float32 scale, under the names of bitsandbytes; the inputs stay as they are."""
 
+    name = "int8"
     bits = 8
 
     def weight_bytes(self, rows: int, columns: int) -> int:
@@ -27,7 +28,7 @@ class Int8:
         """A float32 a row."""
         return 4 * rows
 
-    def encode(self, weight: torch.Tensor) -> Tensors:
+    def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """``weight`` int8 ``[out, in]`` and ``SCB`` float32 ``[out]``, the rows' absolute maxima."""
         parts = [
             bnb.functional.int8_vectorwise_quant(rows.to(torch.float16).contiguous())
@@ -45,7 +46,7 @@ class Int8:
             values[place] = weight[place].float() * scales[place]
         return values
 
-    def constants(self, weight: torch.Tensor) -> Tensors:
+    def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """``SCB`` alone."""
         return {"SCB": weight.to(torch.float16).abs().amax(dim=1).float()}
 

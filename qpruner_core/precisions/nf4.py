@@ -19,6 +19,7 @@ NESTED_BLOCK = 256
 class Nf4:
     """bitsandbytes ``Linear4bit`` with NF4; ``double_quant`` stores the blocks' maxima in 8 bits as well."""
 
+    name = "nf4"
     bits = 4
 
     def __init__(self, double_quant: bool) -> None:
@@ -36,7 +37,7 @@ class Nf4:
             return 4 * blocks + levels
         return blocks + 4 * math.ceil(blocks / NESTED_BLOCK) + 4 * 256 + 4 + levels
 
-    def encode(self, weight: torch.Tensor) -> Tensors:
+    def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """The packed weight uint8 ``[out · in / 2, 1]`` and its quantization state, in bitsandbytes' own names."""
         packed, state = bnb.functional.quantize_4bit(
             weight.to(torch.bfloat16).contiguous(),
@@ -53,7 +54,7 @@ class Nf4:
         weight: torch.Tensor = bnb.functional.dequantize_4bit(tensors["weight"], state)
         return weight
 
-    def constants(self, weight: torch.Tensor) -> Tensors:
+    def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """The quantization state alone: most of the time of :meth:`encode` goes into finding the codes."""
         flat = weight.to(torch.bfloat16).float().flatten()
         maxima = pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK).abs().amax(dim=1)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import pad
 
 from qpruner_core.precisions import Grid, Precision, Tensors
-from qpruner_core.precisions.base import TINY
+from qpruner_core.precisions.base import nonzero
 from qpruner_core.quantize.input_moments import InputMoments
 
 _BLOCK = 32
@@ -31,15 +31,17 @@ def encode_with_feedback(weights: Sequence[Unrounded], moments: InputMoments) ->
 
     Inputs are rounded in the order of their size, largest first. What rounding one column takes is made up for in the
     columns that are still to be rounded, each as its inputs go together with those of the first. Where the moments are
-    all zero, weights are rounded to the nearest.
+    all zero, weights are rounded to the nearest. A precision without a grid has rounding of its own, by the
+    importance of each input alone.
     """
     members: list[_Member] = []
     found: dict[int, Tensors] = {}
     for index, (weight, precision) in enumerate(weights):
-        constants = precision.constants(weight)
+        importance = moments.importance.to(weight.device) if moments.any else None
+        constants = precision.constants(weight, importance)
         grid = precision.grid(constants)
         if grid is None or not moments.any:
-            found[index] = precision.encode(weight)
+            found[index] = precision.encode(weight, importance)
         else:
             members.append(_Member(index, weight, precision, constants, grid))
     for stack in _stacks(members):
@@ -62,7 +64,7 @@ class _Member:
 def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
     """``members`` that are rounded together; those of a precision follow each other."""
     stack: list[_Member] = []
-    for member in sorted(members, key=lambda member: member.precision.bits):
+    for member in sorted(members, key=lambda member: member.precision.name):
         if stack and sum(other.weight.numel() for other in stack) + member.weight.numel() > _STACKED:
             yield stack
             stack = []
@@ -85,14 +87,14 @@ def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor
             [pad(each.index_select(1, order).T, (0, more)) for each, more in zip(wholes, padding, strict=True)], 1
         )
         for wholes in (
-            [member.weight.float() for member in stack],
+            [member.grid.shifted(member.weight.float()) for member in stack],
             [member.grid.scale.expand(member.weight.shape) for member in stack],
         )
     )
     sizes = [len(member.weight) + more for member, more in zip(stack, padding, strict=True)]
-    grids: dict[int, tuple[Grid, int]] = {}  # bits -> grid, and its columns' width
+    grids: dict[str, tuple[Grid, int]] = {}  # name -> grid, and its columns' width
     for member, size in zip(stack, sizes, strict=True):
-        grids[member.precision.bits] = member.grid, grids.get(member.precision.bits, (member.grid, 0))[1] + size
+        grids[member.precision.name] = member.grid, grids.get(member.precision.name, (member.grid, 0))[1] + size
     rounded = _round_columns(columns, scale, list(grids.values()), moments.inverse_root)
     codes = torch.empty_like(rounded)
     codes[order] = rounded
@@ -103,12 +105,13 @@ def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor
 def _round_columns(
     columns: torch.Tensor, scale: torch.Tensor, grids: Sequence[tuple[Grid, int]], factor: torch.Tensor
 ) -> torch.Tensor:
-    """Numbers of the levels of the weights' ``columns [in, out]`` (float32; used up), one after another.
+    """Numbers of the levels of the weights' ``columns [in, out]`` (float32; used up), one after another. They are
+    counted from the grid's offset, which takes no part in what rounding one makes of the others.
 
     ``scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``; ``grids``: of how many outputs each is. Columns
     behind the block at hand are changed once a block.
     """
-    scale = scale.clamp_(min=TINY)
+    scale = nonzero(scale)
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
     values, numbers, levels = (torch.empty_like(columns[0]) for _ in range(3))
     widths = [width for _, width in grids]

@@ -9,8 +9,8 @@ import torch
 
 @dataclass(frozen=True)
 class BitField:
-    """``bits`` of each number, in the bytes called ``name``: ``run`` numbers that follow each other take the lowest bits
-    of ``run`` bytes, the next ``run`` numbers the bits above them, until the bytes are full."""
+    """``bits`` of each number, in the bytes called ``name``: ``run`` numbers that follow each other take the lowest
+    bits of ``run`` bytes, the next ``run`` numbers the bits above them, until the bytes are full."""
 
     name: str
     bits: int
@@ -25,7 +25,8 @@ class BitField:
         packed = parts[:, :, 0].clone()
         for place in range(1, per_byte):
             packed |= parts[:, :, place] << (place * self.bits)
-        return packed.flatten(1)
+        flat: torch.Tensor = packed.flatten(1)
+        return flat
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
         """The numbers, uint8 ``[n, bytes · 8 / bits]``, that lie in ``packed`` (uint8 ``[n, bytes]``)."""
@@ -34,7 +35,8 @@ class BitField:
             return packed
         parts = packed.reshape(len(packed), -1, 1, self.run)
         shifts = torch.arange(0, 8, self.bits, dtype=torch.uint8, device=packed.device).view(1, 1, -1, 1)
-        return ((parts >> shifts) & (2**self.bits - 1)).flatten(1)
+        numbers: torch.Tensor = ((parts >> shifts) & (2**self.bits - 1)).flatten(1)
+        return numbers
 
 
 def pack_fields(numbers: torch.Tensor, fields: tuple[BitField, ...]) -> dict[str, torch.Tensor]:

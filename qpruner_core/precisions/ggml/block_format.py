@@ -131,9 +131,7 @@ class BlockFormat(ABC):
             raise ValueError(f"{self.name} needs rows of a multiple of {self.block} weights, not {columns}")
         if importance is not None:
             importance = positive(importance.to(weight.device, torch.float32))
-        packed = torch.zeros(
-            rows, columns // self.block * self.block_bytes, dtype=torch.uint8, device=weight.device
-        )
+        packed = torch.zeros(rows, columns // self.block * self.block_bytes, dtype=torch.uint8, device=weight.device)
         for part in parts(rows, columns, weight.is_cuda):
             fields = self._encode_rows(weight[part].float(), importance, codes)
             self._write(packed[part].view(-1, self.block_bytes), fields)
@@ -143,7 +141,7 @@ class BlockFormat(ABC):
         packed = tensors["weight"]
         blocks = self._blocks_of_a_row(packed)
         values = torch.empty(len(packed), blocks * self.block, dtype=dtype, device=packed.device)
-        for part in parts(*values.shape, values.is_cuda):
+        for part in parts(len(packed), values.shape[1], values.is_cuda):
             fields = self._fields({"weight": packed[part]})
             floats = {name: as_float(fields[name]) for name in self.floats}
             values[part] = self._values(fields, floats).view(-1, values.shape[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -68,7 +69,8 @@ class ScalarFormat(BlockFormat):
         return grid.at(grid.nearest(values.flatten())).view(values.shape)
 
     def _encode_rows(self, rows: torch.Tensor, importance: torch.Tensor | None, codes: bool) -> Fields:
-        fields = self._fit(BlockWeights.of(rows, importance, self.block, self.part, self.emphasis))
+        blocks = BlockWeights.of(rows, importance, self.block, self.part, self.emphasis)
+        fields = {name: field[: blocks.count] for name, field in self._fit(blocks).items()}
         if codes:
             scale, offset = self._placing(fields, {name: as_float(fields[name]) for name in self.floats})
             values = rows.reshape(*scale.shape, self.part)
@@ -91,6 +93,23 @@ class ScalarFormat(BlockFormat):
 
     def _grid(self, scale: torch.Tensor, offset: torch.Tensor | None) -> Grid:
         if self.uneven:
-            return Grid(torch.tensor(self.uneven, dtype=torch.float32, device=scale.device), scale, offset)
+            return _TabledGrid(torch.tensor(self.uneven, dtype=torch.float32, device=scale.device), scale, offset)
         levels = torch.arange(self.lowest, self.highest + 1, dtype=torch.float32, device=scale.device)
         return SteppedGrid(levels, scale, offset)
+
+
+class _TabledGrid(Grid):
+    """A grid whose levels are whole numbers at any distance: the middles between them lie on halves, so that a table of
+    halves has the nearest, except in the middle between two, where either is."""
+
+    def nearest(self, values: torch.Tensor) -> torch.Tensor:
+        """As of any grid."""
+        first, count = 2 * self.levels[0], len(self._table)
+        halves = values.mul(2).floor_().sub_(first).clamp_(0, count - 1)
+        return self._table.index_select(0, halves.to(torch.int32))
+
+    @cached_property
+    def _table(self) -> torch.Tensor:
+        first, last = float(self.levels[0]), float(self.levels[-1])
+        quarters = torch.arange(first, last, 0.5, device=self.levels.device) + 0.25
+        return torch.searchsorted((self.levels[1:] + self.levels[:-1]) / 2, quarters).float()

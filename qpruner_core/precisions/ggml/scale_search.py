@@ -1,8 +1,8 @@
 """Scales, and minima, of blocks by weighted least squares.
 
 After ``make_qx_quants``, ``make_qkx3_quants`` and ``make_qp_quants`` of llama.cpp's ``ggml-quants.c``: round to whole
-numbers with some scales near the one that the extremes give, take for each rounding the constants that fit it best, keep
-what leaves the least error. From there on, rounding with the best constants and fitting again can only help.
+numbers with some scales near the one that the extremes give, take for each rounding the constants that fit it best,
+keep what leaves the least error. From there on, rounding with the best constants and fitting again can only help.
 
 Weights lie as ``[count, …]``: the members of a block come first, so that sums over them are sums of long vectors.
 """
@@ -96,9 +96,7 @@ class WeightedValues:
         """With these ``levels [count, …]``, which are used up."""
         of_xl = (self._wx * levels).sum(dim=0)
         weighted = self.w * levels
-        return Sums(
-            self._of_w, self._of_x, self._of_xx, weighted.sum(dim=0), weighted.mul_(levels).sum(dim=0), of_xl
-        )
+        return Sums(self._of_w, self._of_x, self._of_xx, weighted.sum(dim=0), weighted.mul_(levels).sum(dim=0), of_xl)
 
 
 def best_affine(sums: Sums, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,8 +113,8 @@ def best_affine(sums: Sums, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def fit_affine(
     values: WeightedValues, top: int, reaches: Sequence[float], refinements: int, signed: bool
 ) -> tuple[torch.Tensor, torch.Tensor, Sums]:
-    """The scale and the offset ``[…]`` with which the levels 0 … ``top`` come nearest to the ``values``, and the sums of
-    the rounding that they were fitted to.
+    """The scale and the offset ``[…]`` with which the levels 0 … ``top`` come nearest to the ``values``, and the sums
+    of the rounding that they were fitted to.
 
     ``reaches``: levels that the distance between the extremes is tried at. The offset is at most 0 unless ``signed``.
     """

@@ -43,9 +43,9 @@ class SixteenBits:
 
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """The weight in the format's dtype."""
-        if self.dtype is torch.float16:
-            weight = weight.clamp(-LARGEST_F16, LARGEST_F16)
-        return {"weight": weight.to(self.dtype).contiguous()}
+        stored = weight.to(self.dtype).contiguous()
+        # Clamped once it is float16: bfloat16 has no number between 65280 and 65536
+        return {"weight": stored.clamp(-LARGEST_F16, LARGEST_F16) if self.dtype is torch.float16 else stored}
 
     def exact(self, weight: torch.Tensor) -> bool:
         """Whether this ``weight`` is stored without any rounding."""
