@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from qpruner_core.precisions.ggml.block_format import BlockFormat
+from qpruner_core.precisions.ggml.codebooks import IQ2_S, IQ2_XS, IQ3_S, IQ3_XXS
 from qpruner_core.precisions.ggml.plain_blocks import IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0
 from qpruner_core.precisions.ggml.scalar_format import ScalarFormat
 from qpruner_core.precisions.ggml.sixteen_bits import BF16, F16, SixteenBits
@@ -17,7 +18,7 @@ __all__ = ["GGML", "BlockFormat", "GgmlPrecision", "ScalarFormat", "SixteenBits"
 GgmlPrecision = BlockFormat | SixteenBits
 
 _ALL: tuple[GgmlPrecision, ...] = (
-    Q2_K, Q3_K, IQ4_XS, IQ4_NL, Q4_0, Q4_K, Q4_1, Q5_0, Q5_K, Q5_1, Q6_K, Q8_0, F16, BF16
+    IQ2_XS, IQ2_S, Q2_K, IQ3_XXS, Q3_K, IQ3_S, IQ4_XS, IQ4_NL, Q4_0, Q4_K, Q4_1, Q5_0, Q5_K, Q5_1, Q6_K, Q8_0, F16, BF16,
 )  # fmt: skip
 
 GGML: Mapping[str, GgmlPrecision] = MappingProxyType(
