@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import Grid, Precision, Tensors
-from qpruner_core.precisions.base import TINY
+from qpruner_core.precisions.base import nonzero
 
 _BLOCK = 32
 _WIDTH = 32
@@ -31,15 +31,17 @@ def encode_with_feedback(weights: Sequence[Unrounded], moments: InputMoments) ->
 
     Inputs are rounded in the order of their size, largest first. What rounding one column takes is made up for in the
     columns that are still to be rounded, each as its inputs go together with those of the first. Where the moments are
-    all zero, weights are rounded to the nearest.
+    all zero, weights are rounded to the nearest. A precision without a grid has rounding of its own, by the
+    importance of each input alone.
     """
     members: list[_Member] = []
     found: dict[int, Tensors] = {}
     for index, (weight, precision) in enumerate(weights):
-        constants = precision.constants(weight)
+        importance = moments.importance.to(weight.device) if moments.any else None
+        constants = precision.constants(weight, importance)
         grid = precision.grid(constants)
         if grid is None or not moments.any:
-            found[index] = precision.encode(weight)
+            found[index] = precision.encode(weight, importance)
         else:
             members.append(_Member(index, weight, precision, constants, grid))
     for stack in _stacks(members):
@@ -85,7 +87,7 @@ def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor
             [pad(each.index_select(1, order).T, (0, more)) for each, more in zip(wholes, padding, strict=True)], 1
         )
         for wholes in (
-            [member.weight.float() for member in stack],
+            [member.grid.shifted(member.weight.float()) for member in stack],
             [member.grid.scale.expand(member.weight.shape) for member in stack],
         )
     )
@@ -103,12 +105,13 @@ def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor
 def _round_columns(
     columns: torch.Tensor, scale: torch.Tensor, grids: Sequence[tuple[Grid, int]], factor: torch.Tensor
 ) -> torch.Tensor:
-    """Numbers of the levels of the weights' ``columns [in, out]`` (float32; used up), one after another.
+    """Numbers of the levels of the weights' ``columns [in, out]`` (float32; used up), one after another. They are
+    counted from the grid's offset, which takes no part in what rounding one makes of the others.
 
     ``scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``; ``grids``: of how many outputs each is. Columns
     behind the block at hand are changed once a block.
     """
-    scale = scale.clamp_(min=TINY)
+    scale = nonzero(scale)
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
     values, numbers, levels = (torch.empty_like(columns[0]) for _ in range(3))
     widths = [width for _, width in grids]

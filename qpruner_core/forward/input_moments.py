@@ -42,6 +42,11 @@ class InputMoments:
         return (self.sums.diagonal() / self._tokens).sqrt().float()
 
     @cached_property
+    def importance(self) -> torch.Tensor:
+        """Mean square of each input, float32 ``[in]``: what it costs when a weight of it is wrong."""
+        return (self.sums.diagonal() / self._tokens).float()
+
+    @cached_property
     def order(self) -> torch.Tensor:
         """Numbers of the inputs, int64 ``[in]``, the largest first."""
         return self.sums.diagonal().argsort(descending=True)

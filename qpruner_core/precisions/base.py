@@ -23,13 +23,16 @@ _AT_ONCE_ON_GPU = 2**22
 @dataclass(frozen=True)
 class Grid:
     """The values that the entries of a weight ``[out, in]`` can have once its constants are fixed: ``levels [n]``,
-    rising, times ``scale`` (of a shape that broadcasts to the weight's); float32."""
+    rising, times ``scale``, plus ``offset`` where there is one (both of a shape that broadcasts to the weight's);
+    float32. Scales may be negative or zero."""
 
     levels: torch.Tensor
     scale: torch.Tensor
+    offset: torch.Tensor | None = None
 
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
-        """Numbers of the levels that ``values [n]``, counted in scales, are nearest to; float32, as they are."""
+        """Numbers of the levels that ``values [n]``, counted in scales from the offset, are nearest to; float32, as
+        they are."""
         # Counted, because a search would guess each step wrong half of the time, and a processor pays for that; in
         # float32, because booleans take four times as long
         above = values.new_empty(len(self._middles), len(values))
@@ -39,16 +42,52 @@ class Grid:
         """The levels of these ``numbers [n]``, as :meth:`nearest` answers them."""
         return self.levels.index_select(0, numbers.long())
 
+    def shifted(self, weight: torch.Tensor) -> torch.Tensor:
+        """The float32 ``weight [out, in]`` counted from the offset: what is to be a level times the scale."""
+        return weight if self.offset is None else weight - self.offset
+
     def rounded(self, weight: torch.Tensor) -> torch.Tensor:
         """The float32 ``weight [out, in]`` with each entry at its nearest level."""
-        values = (weight / self.scale.clamp(min=TINY)).flatten()
+        values = (self.shifted(weight) / nonzero(self.scale)).flatten()
         at_once = _AT_ONCE_ON_GPU if values.is_cuda else _AT_ONCE
         levels = torch.cat([self.at(self.nearest(part)) for part in values.split(at_once)])
-        return levels.view(weight.shape) * self.scale
+        return self.placed(levels.view(weight.shape))
+
+    def placed(self, levels: torch.Tensor) -> torch.Tensor:
+        """The values that ``levels [out, in]`` stand for."""
+        values = levels * self.scale
+        return values if self.offset is None else values + self.offset
 
     @cached_property
     def _middles(self) -> torch.Tensor:
         return ((self.levels[1:] + self.levels[:-1]) / 2).unsqueeze(1)
+
+
+class SteppedGrid(Grid):
+    """A grid whose levels are whole numbers that follow each other: the nearest needs no search."""
+
+    def nearest(self, values: torch.Tensor) -> torch.Tensor:
+        """As of any grid."""
+        return values.round().clamp_(self._lowest, self._lowest + len(self.levels) - 1).sub_(self._lowest)
+
+    def at(self, numbers: torch.Tensor) -> torch.Tensor:
+        """As of any grid."""
+        return numbers + self._lowest
+
+    def rounded(self, weight: torch.Tensor) -> torch.Tensor:
+        """As of any grid."""
+        values = self.shifted(weight) / nonzero(self.scale)
+        values.round_().clamp_(self._lowest, self._lowest + len(self.levels) - 1).mul_(self.scale)
+        return values if self.offset is None else values.add_(self.offset)
+
+    @cached_property
+    def _lowest(self) -> float:
+        return float(self.levels[0])
+
+
+def nonzero(scale: torch.Tensor) -> torch.Tensor:
+    """``scale`` with its sign, but no nearer to zero than :data:`TINY`: something to divide by."""
+    return torch.where(scale.abs() < TINY, TINY, scale)
 
 
 class Precision(Protocol):
@@ -75,8 +114,8 @@ class Precision(Protocol):
         """Bytes of the quantization constants."""
 
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds. ``importance``: the mean square of each
-        input, float32 ``[in]``, which formats that choose their scales weight errors by."""
+        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds. ``importance``: the mean square of
+        each input, float32 ``[in]``, for precisions that choose constants by it."""
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The bfloat16 weight that :meth:`build`'s module multiplies with."""

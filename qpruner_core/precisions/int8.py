@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qpruner_core.precision_names import BITS_PER_WEIGHT
-from qpruner_core.precisions.base import TINY, Grid, Tensors
+from qpruner_core.precisions.base import Grid, SteppedGrid, Tensors
 from qpruner_core.precisions.library import bnb
 
 _ROWS_AT_ONCE = 4096
@@ -59,7 +59,7 @@ class Int8:
     def grid(self, tensors: Tensors) -> Grid | None:
         """255 steps between plus and minus the maximum of the row."""
         scale = tensors["SCB"].float().unsqueeze(1) / 127
-        return _WholeNumbers(torch.arange(-127.0, 128.0, device=scale.device), scale)
+        return SteppedGrid(torch.arange(-127.0, 128.0, device=scale.device), scale)
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with the steps of these numbers, of which 127 is zero."""
@@ -89,20 +89,6 @@ class Int8:
         if bias is not None:
             built.bias = nn.Parameter(bias, requires_grad=False)
         return cast(nn.Module, built)
-
-
-class _WholeNumbers(Grid):
-    def nearest(self, values: torch.Tensor) -> torch.Tensor:
-        """As of any grid, without looking for it."""
-        return values.round().clamp_(-127, 127).add_(127)
-
-    def at(self, numbers: torch.Tensor) -> torch.Tensor:
-        """As of any grid."""
-        return numbers - 127
-
-    def rounded(self, weight: torch.Tensor) -> torch.Tensor:
-        """As of any grid."""
-        return (weight / self.scale.clamp(min=TINY)).round_().clamp_(-127, 127).mul_(self.scale)
 
 
 def require_int8(tensors: Tensors) -> None:

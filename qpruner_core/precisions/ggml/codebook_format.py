@@ -1,0 +1,187 @@
+"""Block formats in which 4 or 8 magnitudes together are an entry of a table: there is no grid for each weight alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cache
+
+import gguf
+import torch
+from torch.nn.functional import pad
+
+from qpruner_core.precisions.base import Grid, Tensors, nonzero
+from qpruner_core.precisions.ggml.block_format import BlockFormat
+from qpruner_core.precisions.ggml.block_weights import BlockWeights, Emphasis
+from qpruner_core.precisions.ggml.scale_search import fit_scale, ratio, steps
+from qpruner_core.precisions.ggml.sub_scales import Fields
+
+_AT_ONCE, _AT_ONCE_ON_GPU = 1024, 2**16
+"""Groups that are compared with the whole table at once."""
+_MOST = 31
+"""The largest scale of a part; they are odd."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What a block's bytes hold beside ``d``: ``entries`` of the table, int64 ``[n, groups]``; ``signs``, uint8
+    ``[n, 32]``, a bit for each weight, the first lowest, set where it is negative; ``scales``, float32 ``[n, parts]``,
+    odd numbers from 1 to 31."""
+
+    entries: torch.Tensor
+    signs: torch.Tensor
+    scales: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodebookFormat(BlockFormat):
+    """``d · unit · scale · entry · sign``, with a ``scale`` for each ``part`` weights.
+
+    ``even``: of 8 weights an even number is negative, so that the last sign needs no bit. ``reaches``: shares of the
+    table's largest magnitude that the largest of a part is tried at.
+    """
+
+    part: int
+    unit: float
+    emphasis: Emphasis
+    even: bool = False
+    reaches: tuple[float, ...] = tuple(steps(1.0, 0.18, 5))
+    refinements: int = 1
+    rounds: int = 2
+
+    @property
+    def code_bytes(self) -> int:
+        """All bytes of a block but ``d`` and the scales of the parts."""
+        return self.block_bytes - 2 - self.block // self.part // 2
+
+    def grid(self, tensors: Tensors) -> Grid | None:
+        """None: what a weight can be depends on its neighbours."""
+        return None
+
+    def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
+        """There are none for each weight."""
+        raise TypeError(f"{self.name} has no codes of single weights")
+
+    @abstractmethod
+    def _pack(self, codes: Codes) -> Fields:
+        """All fields but ``d``."""
+
+    @abstractmethod
+    def _unpack(self, fields: Fields) -> Codes:
+        """The reverse of :meth:`_pack`."""
+
+    def _encode_rows(self, rows: torch.Tensor, importance: torch.Tensor | None, codes: bool) -> Fields:
+        blocks = BlockWeights.of(rows, importance, self.block, self.part, self.emphasis)
+        x, w = (each.permute(2, 1, 0).contiguous() for each in (blocks.x, blocks.w))
+        signs = self._signs(x, w)
+        search = _Search(torch.where(signs, -x, x), w, _table(self.type, rows.device))
+        own, squares = search.scales(self.reaches, self.refinements)
+        d, _ = fit_scale(own.T.contiguous(), squares.T.contiguous(), odd, steps(_MOST, 0.9, 10), 2)
+        stored = blocks.stored(d / self.unit)
+        scales = odd(own / nonzero(self._read(blocks, stored)))
+        for _ in range(self.rounds):
+            stored, scales = self._again(blocks, search, stored, scales)
+        entries = search.entries(self._read(blocks, stored) * scales)
+        found = Codes(entries.flatten(1), _bytes_of(signs.flatten(1)), scales)
+        fields = {"d": stored.view(torch.uint8).view(-1, 2)} | self._pack(found)
+        return {name: field[: blocks.count] for name, field in fields.items()}
+
+    def _again(
+        self, blocks: BlockWeights, search: _Search, stored: torch.Tensor, scales: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``d`` and the ``scales`` fitted to the entries that they give: each scale for itself, then ``d``."""
+        d = self._read(blocks, stored)
+        products, squares = search.sums(search.entries(d * scales))
+        new_scales = odd(ratio(products, squares) / nonzero(d))
+        best = ratio((new_scales * products).sum(dim=1), (new_scales.square() * squares).sum(dim=1))
+        new_stored = blocks.stored(best / self.unit)
+
+        def gain(of_d: torch.Tensor, of_scales: torch.Tensor) -> torch.Tensor:
+            each = of_d * of_scales
+            return (each * (2 * products - each * squares)).sum(dim=1)
+
+        better = gain(self._read(blocks, new_stored), new_scales) > gain(d, scales)
+        return torch.where(better, new_stored, stored), torch.where(better.unsqueeze(1), new_scales, scales)
+
+    def _read(self, blocks: BlockWeights, stored: torch.Tensor) -> torch.Tensor:
+        return (blocks.read(stored) * self.unit).unsqueeze(1)
+
+    def _signs(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """Which of ``x [n, parts, part]`` are stored as negative."""
+        negative = x < 0
+        if self.even:
+            eights = negative.view(-1, 8)
+            cheapest = (w * x * x).view(-1, 8).argmin(dim=1, keepdim=True)
+            odd_ones = eights.sum(dim=1, keepdim=True) % 2 == 1
+            eights.scatter_(1, cheapest, eights.gather(1, cheapest) ^ odd_ones)
+        return negative
+
+    def _values(self, fields: Fields, floats: Tensors) -> torch.Tensor:
+        codes = self._unpack(fields)
+        magnitudes = _table(self.type, codes.entries.device)[codes.entries].view(*codes.scales.shape, self.part)
+        scales = floats["d"].unsqueeze(1) * (codes.scales * self.unit)
+        signs = 1.0 - 2.0 * _bits_of(codes.signs).float().view(magnitudes.shape)
+        return (scales.unsqueeze(2) * magnitudes * signs).flatten(1)
+
+
+class _Search:
+    """The entries of a ``table [entries, group]`` nearest to ``y [n, parts, part]`` in the weights ``w``."""
+
+    def __init__(self, y: torch.Tensor, w: torch.Tensor, table: torch.Tensor) -> None:
+        self._y, self._w, self._wy, self._table = y, w, w * y, table
+        # Σ w·(y − entry)², without Σ w·y², as one product
+        self._factor = torch.cat([-2 * table, table.square()], dim=1).T.contiguous()
+
+    def scales(self, reaches: tuple[float, ...], refinements: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best scale of each part, float32 ``[n, parts]``, and the weighted squares of its entries."""
+        peak = self._y.amax(dim=2) / self._table.max()
+        products, squares = torch.zeros_like(peak), torch.zeros_like(peak)
+        for reach in [*reaches, *[None] * refinements]:
+            scale = ratio(products, squares) if reach is None else peak / reach
+            product, square = self.sums(self.entries(scale))
+            better = (product > 0) & (product.square() * squares > products.square() * square)
+            better |= squares == 0
+            products, squares = torch.where(better, product, products), torch.where(better, square, squares)
+        return ratio(products, squares).clamp_(min=0), squares
+
+    def entries(self, scale: torch.Tensor) -> torch.Tensor:
+        """Numbers of the nearest entries with this ``scale [n, parts]``, int64 ``[n, parts, groups]``."""
+        group = self._table.shape[1]
+        inverse = ratio(torch.ones_like(scale), scale).unsqueeze(2)
+        both = torch.cat([(self._wy * inverse).view(-1, group), self._w.view(-1, group)], dim=1)
+        at_once = _AT_ONCE_ON_GPU if both.is_cuda else _AT_ONCE
+        # Always the same shape: products of other shapes may add in another order
+        padded = pad(both, (0, 0, 0, -len(both) % at_once))
+        found = torch.cat([torch.argmin(part @ self._factor, dim=1) for part in padded.split(at_once)])
+        return found[: len(both)].view(*scale.shape, -1)
+
+    def sums(self, entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``Σ w·y·entry`` and ``Σ w·entry²`` of each part."""
+        levels = self._table[entries].view(self._y.shape)
+        return (self._wy * levels).sum(dim=2), levels.square_().mul_(self._w).sum(dim=2)
+
+
+def odd(values: torch.Tensor) -> torch.Tensor:
+    """The nearest odd numbers from 1 to 31."""
+    return values.sub(1).div_(2).round_().mul_(2).add_(1).clamp_(1, _MOST)
+
+
+def _bytes_of(flags: torch.Tensor) -> torch.Tensor:
+    """Booleans ``[n, count]`` as bits, the first lowest, uint8 ``[n, count / 8]``."""
+    places = 2 ** torch.arange(8, device=flags.device)
+    return (flags.view(len(flags), -1, 8) * places).sum(dim=2).to(torch.uint8)
+
+
+def _bits_of(packed: torch.Tensor) -> torch.Tensor:
+    """The reverse of :func:`_bytes_of`, uint8 ``[n, count]``."""
+    places = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    bits: torch.Tensor = (packed.unsqueeze(2) >> places & 1).flatten(1)
+    return bits
+
+
+@cache
+def _table(type_: gguf.GGMLQuantizationType, device: torch.device) -> torch.Tensor:
+    """The table of a type, float32 ``[entries, group]``, as the gguf package has it."""
+    owner = getattr(gguf.quants, type_.name)
+    owner.init_grid()
+    return torch.tensor(owner.grid[0, 0], dtype=torch.float32, device=device)
