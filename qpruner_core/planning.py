@@ -17,6 +17,7 @@ from qpruner_core.models import inspect_model
 from qpruner_core.models.families import Family, find_family
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.models.reshape import Shape, config_with_shape
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.layouts import (
     layers_to_remove,
@@ -33,6 +34,7 @@ from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import SpeedRecord, record_of_this_machine
 from qpruner_core.speed.stage_times import expected_seconds
 from qpruner_core.stage import RunPlan
+from qpruner_core.targets.base import Target
 from qpruner_core.targets.registry import bind_target
 from qpruner_core.workload import refuse_too_much_work
 
@@ -80,10 +82,23 @@ class Planner:
 
     def smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with everything at the lowest precision."""
-        bias = self.config.prune.compensation == "bias" and ratio > 0
-        pruned = config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
-        memory = MemoryModel(pruned, self.family, self.target)
+        memory = MemoryModel(self._pruned(ratio), self.family, self.target)
         return memory.by_part(memory.lowest)
+
+    def _pruned(self, ratio: float) -> PretrainedConfig:
+        bias = self.config.prune.compensation == "bias" and ratio > 0
+        return config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
+
+    def around_budget(self, ratio: float) -> Target:
+        """The target with the precisions around the budget at ``ratio``; the smallest of them fits."""
+        memory = MemoryModel(self._pruned(ratio), self.family, self.target)
+        bits = memory.bits_within(self.config.memory_budget)
+        while True:
+            target = self.target.around(bits)
+            memory = MemoryModel(self._pruned(ratio), self.family, target)
+            if target.options[0] == self.target.options[0] or memory.total(memory.lowest) <= self.config.memory_budget:
+                return target
+            bits = BITS_PER_WEIGHT[target.options[0]] - 1e-6
 
     def largest_ratio(self) -> float:
         """The ratio given, or the largest that may be found."""
@@ -157,7 +172,9 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
     ratio = planner.find_ratio()
     nothing_goes = ratio == 0 and planner.ratio_is_known
     shape = planner.shape(ratio) if planner.shape_is_known or nothing_goes else None
-    return RunPlan(dense_config=dense, family=planner.family, ratio=ratio, shape=shape, target=planner.target)
+    return RunPlan(
+        dense_config=dense, family=planner.family, ratio=ratio, shape=shape, target=planner.around_budget(ratio)
+    )
 
 
 def _remedy(planner: Planner, smallest: int) -> str:

@@ -8,6 +8,23 @@ from typing import Any
 BITS_PER_WEIGHT: dict[str, float] = {
     "nf4": 4.127,
     "int8": 8.0,
+    "iq2_xs": 2.3125,
+    "iq2_s": 2.5625,
+    "q2_k": 2.625,
+    "iq3_xxs": 3.0625,
+    "q3_k": 3.4375,
+    "iq3_s": 3.4375,
+    "iq4_xs": 4.25,
+    "iq4_nl": 4.5,
+    "q4_0": 4.5,
+    "q4_k": 4.5,
+    "q4_1": 5.0,
+    "q5_0": 5.5,
+    "q5_k": 5.5,
+    "q5_1": 6.0,
+    "q6_k": 6.5625,
+    "q8_0": 8.5,
+    "f16": 16.0,
     "bf16": 16.0,
 }
 """Nominal size of each precision, constants of blocks included (of NF4 with double quantization)."""
@@ -18,9 +35,9 @@ UNQUANTIZED = "bf16"
 _OF_BITS = {4: "nf4", 8: "int8", 16: "bf16"}
 
 
-def size_order(name: str) -> float:
-    """Sorts names by rising size."""
-    return BITS_PER_WEIGHT[name]
+def size_order(name: str) -> tuple[float, str]:
+    """Sorts names by rising size, and those of one size by the alphabet."""
+    return BITS_PER_WEIGHT[name], name
 
 
 def precision_name(value: Any) -> Any:

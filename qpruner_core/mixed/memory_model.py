@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from transformers import PretrainedConfig
@@ -11,7 +10,7 @@ from transformers import PretrainedConfig
 from qpruner_core.mixed.groups import PrecisionGroup, embedding_names, module_shape, precision_groups
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import empty_model
-from qpruner_core.precision_names import UNQUANTIZED, size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED
 from qpruner_core.precisions import Precision
 from qpruner_core.report import BytesByPart
 from qpruner_core.targets.base import Target
@@ -42,24 +41,19 @@ class MemoryModel:
         layers = family.decoder_layers(skeleton)
         linears = [linear for layer in layers for linear in family.linears_of(layer)]
         self._adapters = sum(2 * target.adapter_rank * sum(linear_shape(linear)) for linear in linears)
-        named = [*skeleton.named_parameters(), *(skeleton.named_buffers() if target.counts_buffers else ())]
-        held = {id(tensor): target.other_bytes(name, tensor) for name, tensor in named}
-        everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
-        self.dense_bytes = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
+        held = target.unquantized_bytes(config, skeleton)
+        names = {id(tensor): name for name, tensor in skeleton.named_parameters()}
         # Experts and their routers stay in 16 bits
         experts = [cut.tensor for layer in layers for cut in family.cuts(layer) if cut.axis == "expert"]
         biases = [linear.bias for linear in linears if isinstance(linear.bias, torch.Tensor)]
-        self._in_layers = sum(held.pop(id(tensor)) for tensor in {id(one): one for one in (*experts, *biases)}.values())
-        for linear in linears:
-            held.pop(id(linear.weight))
-        tables = {
-            name: cast(torch.Tensor, skeleton.get_submodule(name).weight) for name in embedding_names(skeleton).values()
-        }
-        chosen = {name for group in self.groups for name in group.modules}
-        self._other_embeddings = sum(held.pop(id(table)) for name, table in tables.items() if name not in chosen)
-        for name in chosen & set(tables):
-            held.pop(id(tables[name]))
+        self._in_layers = sum(held.pop(name) for name in {names[id(tensor)] for tensor in (*experts, *biases)})
+        tables = {f"{name}.weight" for name in embedding_names(skeleton).values()}
+        for name in {f"{module}.weight" for group in self.groups for module in group.modules}:
+            del held[name]
+        self._other_embeddings = sum(held.pop(name) for name in tables & set(held))
         self._norms = sum(held.values())
+        everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
+        self.dense_bytes = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
 
     def by_part(self, allocation: Sequence[str]) -> BytesByPart:
         """Bytes of each part when group ``i`` has ``allocation[i]``."""
@@ -88,8 +82,13 @@ class MemoryModel:
     def mean_bits(self, allocation: Sequence[str]) -> float:
         """Nominal bits per weight that has a choice, on average, when group ``i`` has ``allocation[i]``."""
         weights = [sizes[UNQUANTIZED] for sizes in self._weight]
-        bits = [size_order(option) for option in allocation]
+        bits = [BITS_PER_WEIGHT[option] for option in allocation]
         return sum(weight * bit for weight, bit in zip(weights, bits, strict=True)) / sum(weights)
+
+    def bits_within(self, budget: int) -> float:
+        """Bits per weight that has a choice for which ``budget`` bytes have room."""
+        weights = sum(sizes[UNQUANTIZED] for sizes in self._weight) // 2
+        return 8 * (budget - self.fixed_bytes) / weights
 
     @property
     def group_bytes(self) -> list[dict[str, int]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skopt.learning import GaussianProcessRegressor
 from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from qpruner_core.precision_names import size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.search.space import Allocation, SearchSpace
 
 _MOST = 200
@@ -60,7 +60,7 @@ class Process:
         return prior + self._centre + self._scale * mean, self._scale * deviation
 
     def _features(self, allocations: Sequence[Allocation]) -> Floats:
-        sizes = [[size_order(precision) for precision in allocation] for allocation in allocations]
+        sizes = [[BITS_PER_WEIGHT[precision] for precision in allocation] for allocation in allocations]
         return np.log2(np.array(sizes, dtype=np.float64)) - 2  # 4, 8, 16 bits become 0, 1, 2
 
 

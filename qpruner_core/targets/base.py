@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.models.families import Family
-from qpruner_core.precision_names import UNQUANTIZED, size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.names import TargetName
@@ -58,8 +57,8 @@ class Target(ABC):
         the settings name the options."""
         if not self.chosen_by_budget or len(self.options) <= LADDER:
             return self
-        below = sum(size_order(name) <= mean_bits for name in self.options)
-        start = min(max(below - 3, 0), len(self.options) - LADDER)
+        smaller = sum(BITS_PER_WEIGHT[name] <= mean_bits for name in self.options)
+        start = min(max(smaller - 2, 0), len(self.options) - LADDER)
         return type(self)(*self._settings, options=self.options[start : start + LADDER])
 
     def group_options(self, shapes: Sequence[Shape], names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -83,18 +82,16 @@ class Target(ABC):
         """Paths of linear modules of a layer that the engine fuses, and which must have the same precision."""
         return ()
 
-    def other_bytes(self, name: str, tensor: torch.Tensor) -> int:
-        """Bytes of a ``tensor`` (on the meta device) of the model that has no precision of its own."""
-        return tensor.numel() * tensor.element_size()
+    def unquantized_bytes(self, config: PretrainedConfig, model: PreTrainedModel) -> dict[str, int]:
+        """Bytes that each parameter of ``model`` (of ``config``, on the meta device) takes where it is not quantized,
+        by its name, tied ones once; and what else the engine keeps of it, such as buffers."""
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        once = {id(tensor): (name, tensor) for name, tensor in reversed(tensors)}
+        return {name: tensor.numel() * tensor.element_size() for name, tensor in once.values()}
 
     def refusal(self, config: PretrainedConfig, family: Family) -> str | None:
         """Why the engine cannot run a model of this ``config``; ``None``: it can."""
         return None
-
-    @property
-    def counts_buffers(self) -> bool:
-        """Whether the model's buffers are part of its bytes."""
-        return True
 
     @abstractmethod
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]: ...
