@@ -34,4 +34,4 @@ class Gguf(Target):
         return "bf16"
 
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
-        return GGML
+        return dict(GGML)
