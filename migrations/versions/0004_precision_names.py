@@ -47,4 +47,3 @@ def _convert(old: str, new: str, of: Callable[[Any], Any]) -> None:
             changed = {new if key == old else key: value for key, value in result.items()}
             changed[new] = [of(one) for one in changed[new]]
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(result=changed))
-

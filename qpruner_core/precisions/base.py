@@ -75,8 +75,8 @@ class Precision(Protocol):
         """Bytes of the quantization constants."""
 
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds. ``importance``: the mean square of each
-        input, float32 ``[in]``, which formats that choose their scales weight errors by."""
+        """Quantize a bfloat16 ``weight``; the result is what a checkpoint holds. ``importance``: the mean square of
+        each input, float32 ``[in]``, which formats that choose their scales weight errors by."""
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The bfloat16 weight that :meth:`build`'s module multiplies with."""
@@ -85,8 +85,8 @@ class Precision(Protocol):
         """What :meth:`encode` stores beside the codes of the entries: all that :meth:`grid` needs."""
 
     def grid(self, tensors: Tensors) -> Grid | None:
-        """Values that the entries of the weight can have with the constants of ``tensors``; ``None``: those of no scalar
-        grid (unquantized, or a codebook of vectors)."""
+        """Values that the entries of the weight can have with the constants of ``tensors``; ``None``: those of no
+        scalar grid (unquantized, or a codebook of vectors)."""
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with the levels of these numbers (``[out, in]``, whole) in place of their own, if any."""

@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 
 
 class Process:
-    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken out.
+    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken
+    out.
 
     Observations are the allocations, their values, and the variance of the noise in each.
     """
@@ -61,7 +62,7 @@ class Process:
 
     def _features(self, allocations: Sequence[Allocation]) -> Floats:
         sizes = [[size_order(precision) for precision in allocation] for allocation in allocations]
-        return np.log2(np.array(sizes, dtype=np.float64)) - 2  # 4, 8, 16 bits become 0, 1, 2
+        return np.log2(np.array(sizes, dtype=np.float64)) - 2  # 4 bits become 0, and twice as many 1 more
 
 
 def logarithm(loss: float) -> float:

@@ -8,10 +8,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.forward import second_moments as moments_by_rows
 from qpruner_core.forward.second_moments import second_moments
 from qpruner_core.models.families import Family, family_names, family_of, linear_weight, positions
 from qpruner_core.models.reshape import Shape
-from qpruner_core.forward import second_moments as moments_by_rows
 from qpruner_core.prune import refit
 from qpruner_core.prune.refit import RIDGE, refitted_weights
 from qpruner_core.prune.surgery import kept_entries, kept_units, prune_model
