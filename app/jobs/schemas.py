@@ -204,8 +204,8 @@ class TrialList(BaseModel):
     """Every allocation tried, and which of them no other beats in both bytes and loss."""
 
     groups: list[str] = Field(
-        description="Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or a module; "
-        "and the embeddings and the head. Empty until the score stage has finished.",
+        description="Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or "
+        "a module; and the embeddings and the head. Empty until the score stage has finished.",
         examples=[["layers.0.attention", "layers.0.mlp", "layers.1.attention", "layers.1.mlp", "embeddings"]],
     )
     trials: list[TrialView]
@@ -220,8 +220,8 @@ class AllocationView(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"], "precisions": ["int8", "nf4", "bf16"],
-                    "bytes": 119873536, "loss": 0.1832, "measured": False,
+                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"],
+                    "precisions": ["int8", "nf4", "bf16"], "bytes": 119873536, "loss": 0.1832, "measured": False,
                 }
             ]
         }

@@ -61,9 +61,9 @@ def _named(values: Any) -> Any:
 
 
 class MixedPrecision(StrictModel):
-    """``quantization_config`` of a mixed checkpoint. ``precisions``: of every linear module of the layers, by its full name,
-    and of the embeddings and the head where these are quantized; a tied head is as the embeddings are. ``int8``: the
-    kind of that precision; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
+    """``quantization_config`` of a mixed checkpoint. ``precisions``: of every linear module of the layers, by its full
+    name, and of the embeddings and the head where these are quantized; a tied head is as the embeddings are. ``int8``:
+    the kind of that precision; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
     the model is complete only with the adapters beside it."""
 
     model_config = ConfigDict(populate_by_name=True)

@@ -47,7 +47,7 @@ class Target(ABC):
         self.precisions: Mapping[str, Precision] = self._precisions(quantize)
         named = options or allocate.precisions or self.default_options
         self.options: tuple[str, ...] = tuple(sorted(named, key=size_order))
-        self.chosen_by_budget = options is None and allocate.precisions is None
+        self.chosen_by_budget = options is None and not allocate.precisions
         self.granularity = allocate.granularity
         self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
         self.adapter_rank = self._adapter_rank(quantize)

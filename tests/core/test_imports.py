@@ -1,7 +1,7 @@
 """The folders of the core import each other in one direction.
 
-A folder is a node, and so is each module beside the folders. Settings (``config.py`` of every folder, without torch) are
-read everywhere and are one node below all others.
+A folder is a node, and so is each module beside the folders. Settings (``config.py`` of every folder, without torch)
+are read everywhere and are one node below all others.
 """
 
 from __future__ import annotations
