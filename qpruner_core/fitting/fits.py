@@ -35,7 +35,8 @@ class Fits:
         self._model = model
         self._settings = context.config.quantize
         self._scaling = self._settings.lora_alpha / self._settings.lora_rank
-        parts = [context.store.key("prune"), context.config.seed, self._settings.model_dump(mode="json")]
+        text = context.config.fitting_sequences
+        parts = [context.store.key("prune"), context.config.seed, text, self._settings.model_dump(mode="json")]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self._directory = context.store.root / DIRECTORY / digest[:16]
 
@@ -118,7 +119,7 @@ def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
     """Scales of the inputs of every linear module, where the settings take them."""
     if not context.config.quantize.needs_input_scales:
         return {}
-    text = context.data().calibration
+    text = context.data().calibration[: context.config.fitting_sequences]
     return input_scales(model, context.plan.family, text, lambda done, total: context.cancel.raise_if_cancelled())
 
 
@@ -132,7 +133,7 @@ def with_moments(
         return
     yield from (([name], None) for name, several in bits.items() if set(several) == {16})
     quantized = [name for name, several in bits.items() if set(several) != {16}]
-    text = context.data().calibration
+    text = context.data().calibration[: context.config.fitting_sequences]
     yield from input_moments(
         model, context.plan.family, quantized, text, lambda done, total: context.cancel.raise_if_cancelled()
     )

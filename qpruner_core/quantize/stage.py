@@ -29,7 +29,6 @@ from qpruner_core.stage import StageContext
 MODEL = "model"
 ADAPTER = "adapter"
 OUTPUT_ERRORS = "output_errors.json"
-_MEASURED_SEQUENCES = 2
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def _measure(
         model,
         fitted,
         {name: kinds[bit] for name, bit in bits.items()},
-        context.data().held_out[:_MEASURED_SEQUENCES],
+        context.data().probe,
         lambda done, total: context.progress(0.9 + 0.1 * done / total, "error of the outputs"),
     )
 
