@@ -56,7 +56,7 @@ def _agreement(row: Measurement) -> tuple[str, str]:
     """How near the predictions are to the dense model's; a dash for that itself."""
     if row.divergence is None or row.top1_agreement is None:
         return "–", "–"
-    return f"{row.divergence:.4f}", f"{row.top1_agreement:.1%}"
+    return f"{row.divergence:.3g}", f"{row.top1_agreement:.1%}"
 
 
 def how_to_run(exported: ExportedFormat) -> str:

@@ -63,7 +63,7 @@ def _table(measurements: Sequence[Measurement]) -> list[str]:
     lines = [head + (" accuracy |" if with_accuracy else ""), "|---" + "|---:" * (6 if with_accuracy else 5) + "|"]
     for row in measurements:
         line = f"| {row.label} | {row.bytes} | {row.parameters} | {row.perplexity:,.2f} | "
-        line += "– | – |" if row.divergence is None else f"{row.divergence:.4f} | {row.top1_agreement:.1%} |"
+        line += "– | – |" if row.divergence is None else f"{row.divergence:.3g} | {row.top1_agreement:.1%} |"
         if row.accuracy is not None:
             line += f" {row.accuracy:.3f} ± {row.accuracy_stderr:.3f} |"
         lines.append(line)
