@@ -28,6 +28,7 @@ from qpruner_core.tables import (
     estimate_table,
     front_table,
     groups_by_precision,
+    how_to_run,
     measurement_table,
     pruning_line,
 )
@@ -119,6 +120,8 @@ def compress(
         _say(compute_line(report))
         _say(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
         _say(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
+        if report.exported:
+            _say(how_to_run(report.exported[0]))
 
 
 @app.command()
@@ -149,7 +152,7 @@ def estimate(
 
 @app.command()
 def evaluate(
-    directory: Annotated[Path, typer.Argument(help="A checkpoint: mixed, merged, or any 16-bit model directory.")],
+    directory: Annotated[Path, typer.Argument(help="A checkpoint of a run, or any 16-bit model directory.")],
     text: Annotated[Path, typer.Option(help="Text to measure perplexity on: .txt, or another form with text.")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl, .json, .csv).")] = None,
     sequence_length: Annotated[

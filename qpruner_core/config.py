@@ -83,6 +83,12 @@ class CompressionConfig(StrictModel):
             )
         return self
 
+    @property
+    def fitting_sequences(self) -> int:
+        """Sequences of calibration text that modules are fitted on, in the score stage and all behind it: none of
+        their number depends on a later stage."""
+        return max(self.prune.calibration_sequences, self.score.calibration_sequences)
+
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this config."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

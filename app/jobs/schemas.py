@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from app.jobs.models import Job, JobEvent, JobStatus
+from app.jobs.models import Artifact, Job, JobEvent, JobStatus
 from app.jobs.repository import FinishedStage
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
-from qpruner_core.report import CompressionReport, Measurement
+from qpruner_core.report import CompressionReport, Measurement, Snippet
 
 MAX_LABELS = 16
 EXAMPLE_REQUEST: dict[str, Any] = {
@@ -248,8 +248,8 @@ class JobMetricsView(BaseModel):
     measurements: list[Measurement] = Field(description="Empty until the job succeeds.")
 
 
-class ArtifactView(BaseModel):
-    """A file to download."""
+class StoredArtifact(BaseModel):
+    """A file as it is stored."""
 
     name: str = Field(examples=["mixed.tar"])
     bytes: int
@@ -258,8 +258,26 @@ class ArtifactView(BaseModel):
     url: str = Field(description="Needs no key; good for GET with Range until `expires_at`.")
     expires_at: datetime
 
+    @classmethod
+    def of(cls, artifact: Artifact, url: str, expires_at: datetime) -> Self:
+        """``artifact``, which can be had from ``url`` until ``expires_at``."""
+        return cls(
+            name=artifact.name, bytes=artifact.bytes, sha256=artifact.sha256, format=artifact.format, url=url,
+            expires_at=expires_at,
+        )  # fmt: skip
+
+
+class ArtifactView(StoredArtifact):
+    """A file to download, and what to do with it."""
+
+    title: str = Field(description="What it is.", examples=["every part at its precision, with adapters"])
+    unpack: str | None = Field(description="The command that unpacks it; null for what is used as it is.")
+    snippets: list[Snippet] = Field(
+        description="The lines that run it once it is unpacked, for each tool; empty for documents and in older jobs."
+    )
+
 
 class ArtifactList(BaseModel):
-    """Every file of a job."""
+    """Every file of a job, the one to take first."""
 
     artifacts: list[ArtifactView]

@@ -93,3 +93,12 @@ def link_or_copy(source: Path, target: Path) -> None:
             os.link(source, target)
             return
     shutil.copyfile(source, target)
+
+
+def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:
+    """Copy a directory, ``but`` files of these names; weights by hard links where the file system allows."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.name not in but:
+            destination = target / path.relative_to(source)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, destination)
