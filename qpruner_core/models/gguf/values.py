@@ -14,7 +14,7 @@ _LAYER_NORM = "attention.layer_norm_epsilon"
 _WINDOW = "attention.sliding_window"
 _PATTERN = "attention.sliding_window_pattern"
 _MOST_LAYERS, _LARGEST_SIZE = 1024, 2**24
-_GEMMA2_27B, _GEMMA3_27B = 46, 62
+GEMMA2_27B, GEMMA3_27B = 46, 62
 """Layers of the models whose attention is scaled by the hidden size; llama.cpp tells them by that number too."""
 
 
@@ -105,7 +105,7 @@ def gemma2(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
         "sliding_window": keys.integer(_WINDOW, 4096),
         "attn_logit_softcapping": keys.number("attn_logit_softcapping", 50.0) or None,
         "final_logit_softcapping": keys.number("final_logit_softcapping", 30.0) or None,
-        "query_pre_attn_scalar": _gemma_scalar(found, _GEMMA2_27B),
+        "query_pre_attn_scalar": _gemma_scalar(found, GEMMA2_27B),
         "attention_bias": False,
     }
 
@@ -124,7 +124,7 @@ def gemma3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
             "sliding_attention": {"rope_type": "default", "rope_theta": local},
         },
         "final_logit_softcapping": keys.number("final_logit_softcapping", 0.0) or None,
-        "query_pre_attn_scalar": _gemma_scalar(found, _GEMMA3_27B),
+        "query_pre_attn_scalar": _gemma_scalar(found, GEMMA3_27B),
         "attention_bias": False,
     }
 
