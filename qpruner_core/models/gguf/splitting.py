@@ -55,7 +55,8 @@ HARD_TEXT = (
     "Hello, y'all! I'LL we've don't O'Neill 3 33 333 3333 33333 1,234.56 ½ ² ٣ a1b2c3\n \n\n \n\n\n \t \t\t \t\n  \n "
     "      leading\r\nwindows\r\n\r\n x=y+1; /* c */ //// .../...\n[0][1]{a:b}<|x|> `q` ~^$+=|<> ===== --- ___ ``` "
     "🚀 (normal) 😶\u200d🌫️ ✅ 🦙🦙 កាន់តែ ពិសេស ᚱᛇᚢ größer naïve café — “quotes” …日本語のテキスト "
-    "我想在apple工作1314天～ 한국어 Привет ﷺ ǅ ʰa NASAisGood iPhoneX HTMLParser camelCaseWORD WORDs' 'S 'Re  two   three ''' four!? a\u200bb\u00a0c "
+    "我想在apple工作1314天～ 한국어 "
+    "Привет ﷺ ǅ ʰa NASAisGood iPhoneX HTMLParser camelCaseWORD WORDs' 'S 'Re  two   three ''' four!? a\u200bb\u00a0c "
 )
 
 

@@ -59,7 +59,7 @@ def stored_bytes(shape: tuple[int, ...], form: GGMLQuantizationType) -> int:
     block, size = GGML_QUANT_SIZES[form]
     if shape[-1] % block:
         raise ValueError(f"a row of {shape[-1]} values is no multiple of the {block} in a block of {form.name}")
-    return int(math.prod(shape) // block * size
+    return int(math.prod(shape) // block * size)
 
 
 def planned_tensors(config: PretrainedConfig, type_of: TypeOf) -> list[PlannedTensor]:
