@@ -81,7 +81,9 @@ def phi3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
     rope = rope_parameters(keys, model, dims, found["max_position_embeddings"])
     if rope["rope_type"] not in ("default", "longrope"):
         raise keys.refuse("rope.scaling.type", "Phi 3 is supported with longrope alone")
-    found["rope_parameters"] = rope | {"partial_rotary_factor": dims / found.pop("head_dim")}
+    found["rope_parameters"] = rope | {"partial_rotary_factor": dims / found["head_dim"]}
+    if found["head_dim"] == found["hidden_size"] // found["num_attention_heads"]:
+        del found["head_dim"]  # which stock configs do not have
     return found | {
         "rms_norm_eps": keys.number(_RMS),
         "original_max_position_embeddings": rope.get(
