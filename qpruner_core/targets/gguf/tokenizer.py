@@ -189,7 +189,7 @@ def _require_same(tokenizer: PreTrainedTokenizerFast, keys: dict[str, Any]) -> N
     except QPrunerError as error:
         raise Refusal(f"The tokenizer cannot be carried by a GGUF file: {error.message}").error() from error
     for text in _texts(tokenizer):
-        if found(text)["input_ids"] != tokenizer(text)["input_ids"]:
+        if found(text, verbose=False)["input_ids"] != tokenizer(text, verbose=False)["input_ids"]:
             raise _no_such(f"one that cuts {text[:40]!r} as this one does")
 
 
