@@ -47,9 +47,8 @@ class CodebookFormat(BlockFormat):
     unit: float
     emphasis: Emphasis
     even: bool = False
-    reaches: tuple[float, ...] = tuple(steps(1.0, 0.18, 5))
-    refinements: int = 1
-    rounds: int = 2
+    reaches: tuple[float, ...] = tuple(steps(1.0, 0.24, 7))
+    rounds: int = 1
 
     @property
     def code_bytes(self) -> int:
@@ -77,7 +76,7 @@ class CodebookFormat(BlockFormat):
         x, w = (each.permute(2, 1, 0).contiguous() for each in (blocks.x, blocks.w))
         signs = self._signs(x, w)
         search = _Search(torch.where(signs, -x, x), w, _table(self.type, rows.device))
-        own, squares = search.scales(self.reaches, self.refinements)
+        own, squares = search.scales(self.reaches)
         d, _ = fit_scale(own.T.contiguous(), squares.T.contiguous(), odd, steps(_MOST, 0.9, 10), 2)
         stored = blocks.stored(d / self.unit)
         scales = odd(own / nonzero(self._read(blocks, stored)))
@@ -136,7 +135,7 @@ class _Search:
         numbers = torch.arange(len(table), dtype=torch.float32, device=table.device)
         self._count = torch.stack([numbers, torch.ones_like(numbers)], dim=1)
 
-    def scales(self, reaches: tuple[float, ...], refinements: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def scales(self, reaches: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """The best scale of each part, float32 ``[n, parts]``, and the weighted squares of its entries."""
         peak = self._y.amax(dim=2) / self._table.max()
         least, scale = torch.full_like(peak, math.inf), peak
@@ -144,11 +143,6 @@ class _Search:
             error = self._errors(peak / reach)
             least, scale = torch.minimum(error, least), torch.where(error < least, peak / reach, scale)
         products, squares = self.sums(self.entries(scale))
-        for _ in range(refinements):
-            product, square = self.sums(self.entries(ratio(products, squares)))
-            better = (product > 0) & (product.square() * squares > products.square() * square)
-            better |= squares == 0
-            products, squares = torch.where(better, product, products), torch.where(better, square, squares)
         return ratio(products, squares).clamp_(min=0), squares
 
     def entries(self, scale: torch.Tensor) -> torch.Tensor:
