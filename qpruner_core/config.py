@@ -16,6 +16,7 @@ from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.formats.declarations import offered_by, with_own_format
 from qpruner_core.presets import PresetName, with_preset
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
@@ -72,6 +73,19 @@ class CompressionConfig(StrictModel):
     @classmethod
     def _under_preset(cls, values: Any) -> Any:
         return with_preset(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _formats_of_the_target(self) -> CompressionConfig:
+        formats = with_own_format(self.export.formats, self.target)
+        object.__setattr__(self, "export", self.export.model_copy(update={"formats": formats}))
+        offered = [one.name for one in offered_by(self.target)]
+        strange = [name for name in self.export.formats if name not in offered]
+        if strange:
+            raise ValueError(
+                f"export.formats: {strange[0]!r} is no format of the target {self.target}, which has "
+                f"{', '.join(offered)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _precisions_of_the_target(self) -> CompressionConfig:

@@ -20,9 +20,9 @@ class ExportConfig(StrictModel):
     """Which checkpoints are written."""
 
     formats: tuple[FormatName, ...] = Field(
-        default=("mixed", "merged"),
+        default=(),
         max_length=16,
-        description="; ".join(f'"{one.name}": {one.title}' for one in FORMATS) + ".",
+        description="; ".join(f'"{one.name}": {one.title}' for one in FORMATS) + ". Default: that of the target.",
     )
 
     max_shard_size: ByteSize = Field(
@@ -33,8 +33,6 @@ class ExportConfig(StrictModel):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         choices = ", ".join(f'"{name}"' for name in _NAMES)
-        if not value:
-            raise ValueError(f"name at least one of {choices}")
         unknown = [name for name in value if name not in _NAMES]
         if unknown:
             raise ValueError(f"{unknown[0][:64]!r} is no format: name some of {choices}")

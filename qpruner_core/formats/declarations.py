@@ -69,10 +69,16 @@ class FormatDeclaration:
         return "tar" if self.is_directory else self.suffix.removeprefix(".")
 
 
+_BITSANDBYTES = frozenset({"bitsandbytes"})
+
 FORMATS: tuple[FormatDeclaration, ...] = (
     FormatDeclaration(
+        "gguf", title="one file for llama.cpp and Ollama", label="final, GGUF", variant=FINAL, path="model.gguf",
+        suffix=".gguf", targets=frozenset({"gguf"}), quantized=False, write=Effort(writes=0.5), read=Effort(loads=2.0),
+    ),
+    FormatDeclaration(
         "mixed", title="every part at its precision, with adapters", label="final", variant=FINAL, adapted=True,
-        read=Effort(loads=2.0, adapts=1.0),
+        read=Effort(loads=2.0, adapts=1.0), targets=_BITSANDBYTES,
     ),
     FormatDeclaration(
         "merged", title="one 16-bit model for any tool", label="final, merged into 16 bits", variant="merged",
@@ -81,7 +87,7 @@ FORMATS: tuple[FormatDeclaration, ...] = (
     FormatDeclaration(
         "merged_quantized", title="mixed with the adapters merged in and quantized again, at a loss that is measured",
         label="final, adapters quantized in", variant="merged_quantized",
-        write=Effort(loads=2.0, adapts=1.0, writes=0.25, fits=1.0),
+        write=Effort(loads=2.0, adapts=1.0, writes=0.25, fits=1.0), targets=_BITSANDBYTES,
     ),
 )  # fmt: skip
 """In the order in which they are offered, written and shown: the one to take first."""
@@ -113,6 +119,18 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 def of_artifact(artifact: str) -> FormatDeclaration | None:
     """The format that is handed out as ``artifact``; ``None`` for a document."""
     return next((one for one in FORMATS if one.artifact == artifact), None)
+
+
+def with_own_format(formats: Iterable[str], target: str) -> tuple[str, ...]:
+    """The ``formats`` that a run for ``target`` writes if it names these, or none.
+
+    The target's own, unless it has adapters and only others are named; beside adapters, by default the merged model.
+    """
+    own = [one for one in FORMATS if one.variant == FINAL and target in one.targets]
+    named = set(formats)
+    if not named:
+        named = {one.name for one in own} | {"merged" for one in own if one.adapted}
+    return in_order(named | {one.name for one in own if not one.adapted})
 
 
 def offered_by(target: str) -> tuple[FormatDeclaration, ...]:

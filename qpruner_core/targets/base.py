@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.errors import QPrunerError
 from qpruner_core.models.families import Family
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
@@ -89,8 +91,12 @@ class Target(ABC):
         once = {id(tensor): (name, tensor) for name, tensor in reversed(tensors)}
         return {name: tensor.numel() * tensor.element_size() for name, tensor in once.values()}
 
-    def refusal(self, config: PretrainedConfig, family: Family) -> str | None:
-        """Why the engine cannot run a model of this ``config``; ``None``: it can."""
+    def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
+        """Why the engine cannot run a model of this ``config``, dense or pruned; ``None``: it can."""
+        return None
+
+    def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:
+        """Why the engine cannot use the tokenizer of ``directory`` with so many rows of an embedding."""
         return None
 
     @abstractmethod

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
+from transformers import PretrainedConfig, PreTrainedModel
+
+from qpruner_core.errors import QPrunerError
+from qpruner_core.models.families import Family
 from qpruner_core.precisions import Precision
 from qpruner_core.precisions.ggml import GGML
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Shape, Target
+from qpruner_core.targets.gguf.loaders import supports
+from qpruner_core.targets.gguf.plan import planned_tensors
+from qpruner_core.targets.gguf.tokenizer import supports_tokenizer
 from qpruner_core.targets.names import TargetName
 
 _FALLBACKS = {
@@ -32,6 +40,24 @@ class Gguf(Target):
             if self.precisions[candidate].accepts(*shape):
                 return candidate
         return "bf16"
+
+    def unquantized_bytes(self, config: PretrainedConfig, model: PreTrainedModel) -> dict[str, int]:
+        """As the file holds them: norms, biases and other vectors in 32 bits; factors of rotary positions too."""
+        sizes: dict[str, int] = {}
+        for tensor in planned_tensors(config, lambda name: GGML["bf16"].type):
+            name = tensor.parameter or tensor.name
+            sizes[name] = sizes.get(name, 0) + tensor.bytes
+        return sizes
+
+    def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
+        """Why llama.cpp cannot run a model of ``config``."""
+        found = supports(config)
+        return None if found is None else found.error()
+
+    def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:
+        """Why a GGUF file cannot carry the tokenizer."""
+        found = supports_tokenizer(directory, vocabulary)
+        return None if found is None else found.error()
 
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
         return dict(GGML)
