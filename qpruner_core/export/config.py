@@ -20,7 +20,7 @@ class ExportConfig(StrictModel):
     """Which checkpoints are written."""
 
     formats: tuple[FormatName, ...] = Field(
-        default=("mixed", "merged"),
+        default=tuple(one.name for one in FORMATS if one.default),
         max_length=16,
         description="; ".join(f'"{one.name}": {one.title}' for one in FORMATS) + ".",
     )

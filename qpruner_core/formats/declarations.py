@@ -32,7 +32,7 @@ class FormatDeclaration:
     and ``label``: of its row in the table of before and after; ``FINAL`` for the one that a target exists for.
     ``path``: of the directory or file in the output, ``name`` if not given. ``suffix``: of a format that is one file
     (``.gguf``); empty for a directory, which is handed out as a tar. ``targets``: those that offer it, every one if
-    empty. ``quantized``: whether its modules compute on quantized weights when it is read back; ``adapted``: whether
+    empty; ``default``: whether a run writes it if it is not told which. ``quantized``: whether its modules compute on quantized weights when it is read back; ``adapted``: whether
     with adapters. ``write``, ``read``: what they take.
     """
 
@@ -43,6 +43,7 @@ class FormatDeclaration:
     path: str = ""
     suffix: str = ""
     targets: frozenset[str] = field(default_factory=frozenset)
+    default: bool = False
     quantized: bool = True
     adapted: bool = False
     write: Effort = Effort()
@@ -71,12 +72,12 @@ class FormatDeclaration:
 
 FORMATS: tuple[FormatDeclaration, ...] = (
     FormatDeclaration(
-        "mixed", title="every part at its precision, with adapters", label="final", variant=FINAL, adapted=True,
-        read=Effort(loads=2.0, adapts=1.0),
+        "mixed", title="every part at its precision, with adapters", label="final", variant=FINAL, default=True,
+        adapted=True, read=Effort(loads=2.0, adapts=1.0),
     ),
     FormatDeclaration(
         "merged", title="one 16-bit model for any tool", label="final, merged into 16 bits", variant="merged",
-        quantized=False, write=Effort(loads=1.5, adapts=1.0, writes=1.0),
+        default=True, quantized=False, write=Effort(loads=1.5, adapts=1.0, writes=1.0),
     ),
     FormatDeclaration(
         "merged_quantized", title="mixed with the adapters merged in and quantized again, at a loss that is measured",
