@@ -32,8 +32,8 @@ class FormatDeclaration:
     and ``label``: of its row in the table of before and after; ``FINAL`` for the one that a target exists for.
     ``path``: of the directory or file in the output, ``name`` if not given. ``suffix``: of a format that is one file
     (``.gguf``); empty for a directory, which is handed out as a tar. ``targets``: those that offer it, every one if
-    empty. ``quantized``: whether its modules compute on quantized weights when it is read back; ``adapted``: whether
-    with adapters. ``write``, ``read``: what they take.
+    empty; ``default``: whether a run writes it if it is not told which. ``quantized``: whether its modules compute on
+    quantized weights when it is read back; ``adapted``: whether with adapters. ``write``, ``read``: what they take.
     """
 
     name: str

@@ -44,9 +44,12 @@ def load_compressed_snippet(directory: str) -> Snippet:
 
 
 def copy_mixed(source: Path, target: Path, max_shard_size: int) -> None:
-    """A mixed checkpoint in weight files of at most ``max_shard_size`` bytes; one file is linked."""
+    """A mixed checkpoint in weight files of at most ``max_shard_size`` bytes; one file is linked.
+
+    The files have names of our own: transformers would take the codes for weights, with a mere warning.
+    """
     link_tree(source, target, but=(WEIGHT_FILE,))
-    copy_weights(source, target, max_shard_size)
+    copy_weights(source, target, max_shard_size, own_names=True)
 
 
 FORMAT = Mixed()
