@@ -126,7 +126,7 @@ def _compress(
     key = _base_key(config, source, plan, data().digest, compute)
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
-            key = _stage_key(key, stage, config)
+            key = _stage_key(key, stage, config, plan)
             context = StageContext(
                 stage, config, source, dataset.sha256, plan, data, store, times, cancel, compute, warnings
             )
@@ -205,19 +205,19 @@ def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
         return [None if widths is None else widths.model_dump() for widths in plan.shape]
     allocate, quantize = config.allocate, config.quantize
     return [
-        config.memory_budget, allocate.precisions, allocate.granularity, allocate.embeddings, quantize.lora_rank,
+        plan.memory_budget, allocate.precisions, allocate.granularity, allocate.embeddings, quantize.lora_rank,
         quantize.double_quant, quantize.int8, config.score.calibration_sequences,
     ]  # fmt: skip
 
 
-def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> str:
+def _stage_key(previous: str, stage: StageName, config: CompressionConfig, plan: RunPlan) -> str:
     """Digest of all that a stage's result follows from: the stages before it and its own settings."""
     settings: list[Any] = [getattr(config, stage).model_dump(mode="json")]
     if stage in ("score", "allocate"):
         allocate = config.allocate
         settings += [config.quantize.model_dump(), allocate.precisions, allocate.granularity, allocate.embeddings]
     if stage == "allocate":
-        settings.append(config.memory_budget)
+        settings.append(plan.memory_budget)
         if config.allocate.objective == "recovered" or config.allocate.finalists > 1:
             settings.append(config.finetune.model_dump(mode="json"))
     if stage == "evaluate" and MERGED_QUANTIZED in config.export.formats:
@@ -253,7 +253,8 @@ def _report(context: StageContext, records: dict[StageName, StageRecord], files:
         model=context.config.model,
         revision=context.source.revision,
         dataset=context.config.dataset,
-        memory_budget=context.config.memory_budget,
+        memory_budget=context.plan.memory_budget,
+        device=context.plan.device,
         seed=context.config.seed,
         compute=context.compute,
         prune_ratio=pruning_of(context).ratio,

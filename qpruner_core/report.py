@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from qpruner_core.compute.config import Compute
+from qpruner_core.device_fit.config import CacheType, TargetName
 from qpruner_core.events import FileRecord, StageName
 from qpruner_core.strict import StrictModel
 
@@ -89,15 +90,37 @@ class BytesByPart(StrictModel):
         return self.embeddings + self.layers + self.quantization_constants + self.norms + self.adapters
 
 
+class DeviceMemory(StrictModel):
+    """What the memory of a device goes to, in bytes: ``weights + kv_cache + activations + engine == memory``.
+
+    ``weights``: what is left for them, the budget of the run. ``kv_cache``: as the engine of ``target`` allocates it
+    for ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits. ``engine``:
+    process or GPU context, and what the engine leaves to others.
+    """
+
+    memory: int
+    weights: int
+    kv_cache: int
+    activations: int
+    engine: int
+    context: int
+    sequences: int
+    cache_type: CacheType
+    target: TargetName
+
+
 class Estimate(StrictModel):
     """What a run would do, worked out from shapes alone.
 
     ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is not known; ``notes``:
-    what they and the bytes rest on.
+    what they and the bytes rest on. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: where the
+    run asks to ``fit`` one, how its memory is shared; ``smallest_feasible_memory``: of such a device, in the same use.
     """
 
     feasible: bool
     memory_budget: int
+    device: DeviceMemory | None = None
+    smallest_feasible_memory: int | None = None
     dense_bytes: int
     smallest_feasible_bytes: int
     prune_ratio: float
@@ -110,6 +133,7 @@ class Estimate(StrictModel):
 class CompressionReport(StrictModel):
     """The result of a run.
 
+    ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit`` was asked for.
     ``bits``: of each of ``groups``, the modules that share a precision. ``compute``: the type of matrix products and
     the processor; ``None`` in reports of release 0.1.0.
     """
@@ -118,6 +142,7 @@ class CompressionReport(StrictModel):
     revision: str | None
     dataset: str
     memory_budget: int
+    device: DeviceMemory | None = None
     seed: int
     compute: Compute | None = None
     prune_ratio: float

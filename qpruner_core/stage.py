@@ -15,12 +15,14 @@ from qpruner_core.events import CancelToken, Event, EventCallback, RunWarning, S
 from qpruner_core.models import ModelSource
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape
+from qpruner_core.report import DeviceMemory
 from qpruner_core.stage_store import StageStore
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What was worked out before any work: the dense config, the ratio in force, and the shape that it means.
+    """What was worked out before any work: the dense config, the ratio in force, the shape that it means, and the bytes
+    that the weights may take.
 
     ``shape`` is ``None`` where it is found only from the data; the pruned checkpoint's config always tells the widths.
     """
@@ -29,6 +31,8 @@ class RunPlan:
     family: Family
     ratio: float
     shape: Shape | None
+    memory_budget: int
+    device: DeviceMemory | None = None
 
 
 @dataclass

@@ -45,6 +45,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     context.progress(0.8, "writing the recipe")
     card = model_card(
         context.config,
+        context.plan.memory_budget,
         evaluated(context),
         pruning_of(context),
         allocation_of(context),
@@ -92,6 +93,8 @@ def _recipe(context: StageContext, output: Path) -> dict[str, Any]:
     allocation = allocation_of(context)
     return {
         "config": context.config.model_dump(mode="json"),
+        "memory_budget": context.plan.memory_budget,
+        "device": context.plan.device and context.plan.device.model_dump(mode="json"),
         "model": {"digest": context.source.digest, "revision": context.source.revision},
         "dataset": {"sha256": context.dataset_sha256, "tokens_digest": context.data().digest},
         "machine": {

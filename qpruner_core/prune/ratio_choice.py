@@ -134,7 +134,7 @@ def _mix(
     sensitivity = divergence_sensitivity(
         bank, divergence, "highest", lambda done, total: on_progress(0.2 + 0.8 * done / total, "sensitivity")
     )
-    allocation = solve(SearchSpace.of(memory, config.memory_budget), sensitivity)
+    allocation = solve(SearchSpace.of(memory, context.plan.memory_budget), sensitivity)
     bank.apply(allocation)
     total = sum(
         reference.divergence(_logits(model, sequence)) for reference, sequence in zip(references, text, strict=True)

@@ -41,7 +41,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         ratio_trials = choose_ratio(
             context,
             lambda: load_model(context.source.directory).to(best_device()),
-            lambda config: _smallest(context, config) <= context.config.memory_budget,
+            lambda config: _smallest(context, config) <= context.plan.memory_budget,
             lambda done, message: context.progress(0.05 + 0.6 * done, message),
         )
         ratio = min(ratio_trials, key=lambda trial: (trial.loss, trial.ratio)).ratio
@@ -92,8 +92,8 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
     def fits(config: PretrainedConfig) -> bool:
         nonlocal smallest, more_had_to_go
         smallest = _smallest(context, config)
-        more_had_to_go |= smallest > context.config.memory_budget
-        return smallest <= context.config.memory_budget
+        more_had_to_go |= smallest > context.plan.memory_budget
+        return smallest <= context.plan.memory_budget
 
     try:
         pruned, after = prune_to_ratio(
@@ -107,7 +107,7 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
             consume=True,
         )
     except InvalidConfigError as error:
-        if smallest <= context.config.memory_budget:
+        if smallest <= context.plan.memory_budget:
             raise
         raise BudgetInfeasibleError(
             f"With the layers that the calibration text says should go, no model below {smallest} bytes is possible.",
