@@ -31,10 +31,10 @@ class Widths:
     window: int | None
 
     @classmethod
-    def of(cls, config: PretrainedConfig, family: Family) -> Widths:
+    def of(cls, config: PretrainedConfig, family: Family, target: TargetName) -> Widths:
         """The widths of a model with ``config``, dense or pruned."""
         layers = family.widths(config)
-        caches = layer_caches(config, family)
+        caches = layer_caches(config, family, target)
         head = family.head_dim(config)
         queries = max(layer.num_attention_heads for layer in layers) * head
         asked = int(getattr(config, "num_experts_per_tok", None) or 0)
@@ -59,7 +59,7 @@ class Widths:
 
 def activation_bytes(config: PretrainedConfig, family: Family, fit: FitConfig, target: TargetName) -> int:
     """An upper bound of the bytes of activations in the engine of ``target``; never more for a model pruned further."""
-    return _ACTIVATIONS[target](Widths.of(config, family), fit)
+    return _ACTIVATIONS[target](Widths.of(config, family, target), fit)
 
 
 def _llama_cpp(widths: Widths, fit: FitConfig) -> int:

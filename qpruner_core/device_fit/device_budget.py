@@ -14,6 +14,7 @@ from qpruner_core.device_fit.kv_cache import LLAMA_CPP_SEQUENCES, kv_cache_bytes
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.models.families import Family
 from qpruner_core.models.positions import most_positions, refuse_beyond_positions
+from qpruner_core.prune.layouts import one_of
 from qpruner_core.report import DeviceMemory
 from qpruner_core.sizes import LARGEST_SIZE, format_bytes
 
@@ -36,7 +37,7 @@ class DeviceBudget:
         Raises:
             InvalidConfigError: the context is longer than the model reads, or the engine lacks the type of cache.
         """
-        what = f"A context of {self.fit.context} tokens"
+        what = f"Sequences of {self.fit.context} tokens"
         refuse_beyond_positions(self.dense, self.fit.context, "fit.context", what=what)
         refuse_cache(self.dense, self.family, self.fit, self.target)
 
@@ -100,10 +101,10 @@ class DeviceBudget:
             min(fit.context, most_positions(self.dense) or LONGEST_CONTEXT),
         )
         if sequences:
-            ways.append(f"at most {sequences} sequences of {fit.context} tokens")
+            ways.append(f"set fit.sequences to at most {sequences}, with {fit.context} tokens each")
         if context:
-            ways.append(f"a context of at most {context} tokens for {fit.sequences} sequences")
-        return f"{', or '.join(ways).capitalize()}."
+            ways.append(f"set fit.context to at most {context}, with fit.sequences at {fit.sequences}")
+        return f"{one_of(*ways).capitalize()}."
 
     def _with(self, **changed: int) -> DeviceBudget:
         return DeviceBudget(self.fit.model_copy(update=changed), self.target, self.dense, self.family)

@@ -47,8 +47,8 @@ class LayerCache:
     window: int | None
 
 
-def layer_caches(config: PretrainedConfig, family: Family) -> list[LayerCache]:
-    """What each layer of a model with ``config`` (dense or pruned) keeps, first to last.
+def layer_caches(config: PretrainedConfig, family: Family, target: TargetName) -> list[LayerCache]:
+    """What each layer of a model with ``config`` (dense or pruned) keeps in the engine of ``target``, first to last.
 
     Which layers slide is read as transformers' own cache reads it: ``layer_types``, or without them the window itself.
     """
@@ -56,12 +56,14 @@ def layer_caches(config: PretrainedConfig, family: Family) -> list[LayerCache]:
     types = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     slides = [window is not None] * config.num_hidden_layers
-    if types is not None:
+    if target == "gguf" and family.model_type not in LLAMA_CPP_SLIDING:
+        slides = [False] * config.num_hidden_layers
+    elif types is not None:
         slides = [kind == "sliding_attention" for kind in types]
-    return [
-        LayerCache(widths.num_key_value_heads * head_dim, window if slide else None)
-        for widths, slide in zip(family.widths(config), slides, strict=True)
-    ]
+    # Falcon in transformers repeats keys and values for every query head before it caches them
+    repeated = target == "bitsandbytes" and getattr(config, "new_decoder_architecture", False)
+    heads = [layer.num_attention_heads if repeated else layer.num_key_value_heads for layer in family.widths(config)]
+    return [LayerCache(count * head_dim, window if slide else None) for count, slide in zip(heads, slides, strict=True)]
 
 
 def kv_cache_bytes(config: PretrainedConfig, family: Family, fit: FitConfig, target: TargetName) -> int:
@@ -71,10 +73,7 @@ def kv_cache_bytes(config: PretrainedConfig, family: Family, fit: FitConfig, tar
         InvalidConfigError: the engine has no such cache type, or cannot serve so many sequences.
     """
     refuse_cache(config, family, fit, target)
-    layers = layer_caches(config, family)
-    if target == "gguf" and family.model_type not in LLAMA_CPP_SLIDING:
-        layers = [LayerCache(layer.values, None) for layer in layers]
-    return _CACHES[target](layers, fit)
+    return _CACHES[target](layer_caches(config, family, target), fit)
 
 
 def refuse_cache(config: PretrainedConfig, family: Family, fit: FitConfig, target: TargetName) -> None:
@@ -91,7 +90,7 @@ def refuse_cache(config: PretrainedConfig, family: Family, fit: FitConfig, targe
             field="fit.sequences",
             remedy=f"Choose at most {LLAMA_CPP_SEQUENCES}.",
         )
-    if fit.cache_type == "q8_0" and any(layer.values % _Q8_0_WEIGHTS for layer in layer_caches(config, family)):
+    if fit.cache_type == "q8_0" and any(layer.values % _Q8_0_WEIGHTS for layer in layer_caches(config, family, target)):
         raise InvalidConfigError(
             f"A cache of type q8_0 holds blocks of {_Q8_0_WEIGHTS} entries, and keys of this model are no multiple.",
             field="fit.cache_type",
@@ -105,7 +104,7 @@ def most_kv_cache_bytes(config: PretrainedConfig, family: Family, fit: FitConfig
     No engine allocates more for less, but for vLLM's padding of groups: there the worst mix of layers counts.
     """
     most = kv_cache_bytes(config, family, fit, target)
-    layers = layer_caches(config, family)
+    layers = layer_caches(config, family, target)
     full, sliding = _kinds(layers)
     if target != "compressed-tensors" or not full or not sliding:
         return most
