@@ -6,12 +6,13 @@ import hashlib
 from datetime import date
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.bounds import LONGEST_SEQUENCE, SHORTEST_SEQUENCE
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.dataset_forms import TEMPLATE_DATE
+from qpruner_core.device_fit.config import FitConfig
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
@@ -23,7 +24,12 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel, fault_as_sentence
-from qpruner_core.targets.names import PRECISIONS, TargetName
+from qpruner_core.targets.config import PRECISIONS, TargetName
+
+BUDGET_REMEDY = (
+    'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
+    '({"memory": "24GB", "context": 8192, "sequences": 4}).'
+)
 
 
 class CompressionConfig(StrictModel):
@@ -38,7 +44,16 @@ class CompressionConfig(StrictModel):
         description="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), "
         'a hub dataset id ("org/name@revision"), or the id of an upload ("ds_…").',
     )  # fmt: skip
-    memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
+    fit: FitConfig | None = Field(
+        default=None,
+        description="A device that the model is to run in with its KV cache, activations and engine; the bytes of "
+        "weights follow. Exactly one of this and memory_budget is given.",
+    )
+    memory_budget: ByteSize | None = Field(
+        default=None,
+        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of '
+        "this and fit is given.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Random seed.")
     sequence_length: int = Field(
         default=256, ge=SHORTEST_SEQUENCE, le=LONGEST_SEQUENCE, description="Tokens per sequence, in every stage."
@@ -103,6 +118,16 @@ class CompressionConfig(StrictModel):
         their number depends on a later stage."""
         return max(self.prune.calibration_sequences, self.score.calibration_sequences)
 
+    @field_validator("memory_budget")
+    @classmethod
+    def _one_budget(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if "fit" in info.data and (value is None) == (info.data["fit"] is None):
+            given = (
+                "Neither memory_budget nor fit is given" if value is None else "memory_budget and fit are both given"
+            )
+            raise ValueError(f"{given}. {BUDGET_REMEDY}")
+        return value
+
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this config."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
@@ -118,8 +143,10 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
         return CompressionConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        said = fault_as_sentence(first["msg"])
+        choice = said.endswith(BUDGET_REMEDY)
         raise InvalidConfigError(
-            fault_as_sentence(first["msg"]),
+            said.removesuffix(BUDGET_REMEDY).rstrip(),
             field=".".join(str(part) for part in first["loc"]) or None,
-            remedy="See CompressionConfig or /docs for the settings and their ranges.",
+            remedy=BUDGET_REMEDY if choice else "See CompressionConfig or /docs for the settings and their ranges.",
         ) from error

@@ -106,7 +106,10 @@ def _compress(
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(paths.work, find_stage)
     times = RunTimes(config, plan, DataAmounts.of(data()), policy, store, on_event)
-    warnings = list(data().warnings)
+    refusal = plan.target.tokenizer_refusal(source.directory, source.dense_config.vocab_size)
+    if refusal is not None:
+        raise refusal
+    warnings = [*plan.notes, *data().warnings]
     for warning in warnings:
         on_event(RunWarning(message=warning))
     records: dict[StageName, StageRecord] = {}

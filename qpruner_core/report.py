@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from qpruner_core.compute.config import Compute
+from qpruner_core.device_fit.config import CacheType
 from qpruner_core.events import FileRecord, StageName
 from qpruner_core.formats.declarations import label_of
 from qpruner_core.precision_names import precision_names
 from qpruner_core.strict import StrictModel
+from qpruner_core.targets.config import TargetName
 
 
 class Measurement(StrictModel):
@@ -126,15 +128,37 @@ class BytesByPart(StrictModel):
         return self.embeddings + self.layers + self.quantization_constants + self.norms + self.adapters
 
 
+class DeviceMemory(StrictModel):
+    """What the memory of a device goes to, in bytes: ``weights + kv_cache + activations + engine == memory``.
+
+    ``weights``: what is left for them, the budget of the run. ``kv_cache``: as the engine of ``target`` allocates it
+    for ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits. ``engine``:
+    process or GPU context, and what the engine leaves to others.
+    """
+
+    memory: int
+    weights: int
+    kv_cache: int
+    activations: int
+    engine: int
+    context: int
+    sequences: int
+    cache_type: CacheType
+    target: TargetName
+
+
 class Estimate(StrictModel):
     """What a run would do, worked out from shapes alone.
 
     ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is not known; ``notes``:
-    what they and the bytes rest on.
+    what they and the bytes rest on. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: where the
+    run asks to ``fit`` one, how its memory is shared; ``smallest_feasible_memory``: of such a device, in the same use.
     """
 
     feasible: bool
     memory_budget: int
+    device: DeviceMemory | None = None
+    smallest_feasible_memory: int | None = None
     dense_bytes: int
     smallest_feasible_bytes: int
     prune_ratio: float
@@ -150,12 +174,14 @@ class CompressionReport(StrictModel):
     ``precisions``: of each of ``groups``, the modules that share one. ``compute``: the type of matrix products and
     the processor; ``None`` in reports of release 0.1.0. ``exported``: the checkpoints, the one to take first; empty in
     reports of that release.
+    ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit`` was asked for.
     """
 
     model: str
     revision: str | None
     dataset: str
     memory_budget: int
+    device: DeviceMemory | None = None
     seed: int
     compute: Compute | None = None
     prune_ratio: float

@@ -28,7 +28,7 @@ def stage_keys(
     key = _digest(versions, model, data.train, config.seed, config.sequence_length, plan.ratio, products)
     keys: dict[StageName, str] = {}
     for stage in STAGES:
-        own = getattr(config, stage).model_dump(mode="json")
+        own = (plan.prune if stage == "prune" else getattr(config, stage)).model_dump(mode="json")
         key = keys[stage] = _digest(key, stage, own, list(_read_besides(stage, config, plan, data)))
     return keys
 
@@ -41,13 +41,13 @@ def _read_besides(stage: StageName, config: CompressionConfig, plan: RunPlan, da
         if plan.shape is not None:
             yield [None if widths is None else widths.model_dump() for widths in plan.shape]
         else:  # the data decides on the shape, within the budget that it must meet
-            yield [config.memory_budget, groups, quantize.lora_rank, quantize.double_quant, quantize.int8]
-        if config.prune.ratio is None and config.prune.ratio_choice == "measured":
+            yield [plan.memory_budget, groups, quantize.lora_rank, quantize.double_quant, quantize.int8]
+        if plan.prune.ratio is None and plan.prune.ratio_choice == "measured":
             yield config.score.calibration_sequences
     elif stage == "score":
         yield [quantize.model_dump(mode="json"), groups, config.fitting_sequences]
     elif stage == "allocate":
-        yield config.memory_budget
+        yield plan.memory_budget
         if allocate.objective == "recovered" or allocate.finalists > 1:
             yield config.finetune.model_dump(mode="json")
     elif stage == "quantize":

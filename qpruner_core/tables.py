@@ -104,6 +104,14 @@ def estimate_table(result: Estimate) -> Table:
     table.add_row("memory budget", f"{result.memory_budget:,}")
     table.add_row("smallest feasible budget", f"{result.smallest_feasible_bytes:,}")
     table.add_row("dense model, 16 bit", f"{result.dense_bytes:,}")
+    if (device := result.device) is not None:
+        table.add_section()
+        table.add_row("device: weights", f"{device.weights:,}")
+        table.add_row(f"device: KV cache, {device.sequences} x {device.context:,} tokens", f"{device.kv_cache:,}")
+        table.add_row("device: activations", f"{device.activations:,}")
+        table.add_row("device: engine", f"{device.engine:,}")
+        table.add_row("device: memory, the sum", f"{device.memory:,}")
+        table.add_row("device: smallest feasible memory", f"{result.smallest_feasible_memory:,}")
     if result.stage_seconds:
         table.add_section()
         table.add_row("expected time", format_seconds(sum(result.stage_seconds.values())))

@@ -103,7 +103,9 @@ class JobView(BaseModel):
     cancel_requested: bool = Field(description="The job was asked to stop, and its worker has yet to obey.")
     model: str
     dataset: str
-    memory_budget: int = Field(description="Bytes of the loaded model.")
+    memory_budget: int = Field(
+        description="Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."
+    )
     labels: dict[str, str]
     config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
     created_at: datetime

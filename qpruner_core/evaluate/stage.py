@@ -59,9 +59,9 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         measured.append(_measure(context, row, dense, index / len(rows), 1 / len(rows)))
         free_garbage()
     final = next(row.bytes for row in measured if row.variant == FINAL)
-    if final > context.config.memory_budget:
+    if final > context.plan.memory_budget:
         raise BudgetInfeasibleError(
-            f"The loaded model takes {final} bytes, more than the budget of {context.config.memory_budget}.",
+            f"The loaded model takes {final} bytes, more than the budget of {context.plan.memory_budget}.",
             smallest_feasible_bytes=final,
             remedy="This is a fault of the memory model: please report it with the recipe.",
         )

@@ -52,6 +52,7 @@ def _card(context: StageContext, facts: CheckpointFacts) -> str:
     config, precision, family = read_mixed_config(context.finished("quantize") / "model")
     return model_card(
         context.config,
+        context.plan.memory_budget,
         measurements_of(context),
         pruning_of(context),
         allocation_of(context),
@@ -71,7 +72,8 @@ def _report(
         model=context.config.model,
         revision=context.source.revision,
         dataset=context.config.dataset,
-        memory_budget=context.config.memory_budget,
+        memory_budget=context.plan.memory_budget,
+        device=context.plan.device,
         seed=context.config.seed,
         compute=context.compute,
         prune_ratio=pruning_of(context).ratio,

@@ -17,6 +17,7 @@ from qpruner_core.sizes import format_bytes
 
 def model_card(
     config: CompressionConfig,
+    memory_budget: int,
     measurements: Sequence[Measurement],
     pruning: Pruning,
     allocation: AllocationResult,
@@ -29,7 +30,7 @@ def model_card(
         [
             f"# {config.model}, compressed by QPruner",
             "",
-            f"Made to fit {format_bytes(config.memory_budget)} ({config.memory_budget} bytes) for the text of "
+            f"Made to fit {format_bytes(memory_budget)} ({memory_budget} bytes) for the text of "
             f"`{config.dataset}`: structured pruning, mixed precision "
             f"({_counts(config, allocation)}), low-rank recovery.",
             "",

@@ -18,6 +18,8 @@ def recipe(context: StageContext, files: list[FileRecord]) -> dict[str, Any]:
     allocation, pruning = allocation_of(context), pruning_of(context)
     return {
         "config": context.config.model_dump(mode="json"),
+        "memory_budget": context.plan.memory_budget,
+        "device": context.plan.device and context.plan.device.model_dump(mode="json"),
         "model": {"digest": context.source.digest, "revision": context.source.revision},
         "dataset": {"sha256": context.dataset_sha256, "tokens_digest": context.data().digest},
         "machine": {
