@@ -15,8 +15,8 @@ from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.precisions.ggml import GGML
 from qpruner_core.report import Snippet
-from qpruner_core.result.records import pruning_of
 from qpruner_core.stage import StageContext
+from qpruner_core.stage_summaries import pruning_of
 from qpruner_core.targets.gguf import PackedTensor, about_model, read_gguf, write_gguf
 
 

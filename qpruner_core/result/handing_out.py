@@ -16,9 +16,9 @@ from qpruner_core.models.shards import link_tree
 from qpruner_core.report import CompressionReport, ExportedFormat
 from qpruner_core.result.model_card import model_card
 from qpruner_core.result.recipe import recipe
-from qpruner_core.result.records import allocation_of, measurements_of, pruning_of
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE, StageRecord, list_files
+from qpruner_core.stage_summaries import allocation_of, measurements_of, pruning_of
 
 
 def hand_out(context: StageContext, records: Mapping[StageName, StageRecord], output: Path) -> CompressionReport:

@@ -8,8 +8,8 @@ import torch
 
 from qpruner_core.events import FileRecord
 from qpruner_core.resources import best_device
-from qpruner_core.result.records import allocation_of, pruning_of, summary_of
 from qpruner_core.stage import StageContext
+from qpruner_core.stage_summaries import allocation_of, pruning_of, summary_of
 from qpruner_core.versions import recorded_versions
 
 
