@@ -76,7 +76,7 @@ class MemoryComparison:
 def write_rounded(
     pruned: Path, config: CompressionConfig, precisions: Sequence[str], folder: Path
 ) -> tuple[Path, Path]:
-    """The model ``pruned`` with its groups by ``config`` at ``precisions``, and an adapter of zeros, below ``folder``."""
+    """The model ``pruned`` with its groups by ``config`` at ``precisions``, and an adapter of zeros, in ``folder``."""
     model = load_model(pruned)
     family = family_of(model)
     target = bind_target(config.target, config.quantize, config.allocate)
