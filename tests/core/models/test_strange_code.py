@@ -88,7 +88,7 @@ def test_the_auto_map_of_a_stranger_does_not_travel_with_a_pruned_or_a_mixed_mod
 
     stock = small_config("llama")
     stock.auto_map = {"AutoModelForCausalLM": "evil/repo--model.X"}
-    precision = MixedPrecision(bits={"model.layers.0.mlp.up_proj": 4}, double_quant=False)
+    precision = MixedPrecision(precisions={"model.layers.0.mlp.up_proj": "nf4"}, double_quant=False)
     write_mixed_model(tmp_path / "mixed", stock, precision, {}, family)
     assert "auto_map" not in json.loads((tmp_path / "mixed" / "config.json").read_text())
 
@@ -104,7 +104,7 @@ def test_a_number_of_layers_that_no_model_has_is_refused_before_a_list_of_them_i
     with pytest.raises(CorruptModelError, match=field):
         read_config(tmp_path / "config.json")
 
-    quantization = {"quant_method": "qpruner", "bits": {}, "double_quant": False}
+    quantization = {"quant_method": "qpruner", "precisions": {}, "double_quant": False}
     (tmp_path / "config.json").write_text(json.dumps(values | {field: 10**12, "quantization_config": quantization}))
     with pytest.raises(CorruptModelError, match=field):
         read_mixed_config(tmp_path)
