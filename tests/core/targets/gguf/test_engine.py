@@ -74,9 +74,7 @@ def test_a_model_without_some_of_its_layers_is_computed(family: str, tmp_path: P
 
 @pytest.mark.parametrize("form", ["Q8_0", "Q4_0", "Q5_1"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi3", "gpt_neox"])
-def test_packed_rows_are_computed_in_the_order_that_the_engine_has_them(
-    family: str, form: str, tmp_path: Path
-) -> None:
+def test_packed_rows_are_computed_in_the_order_that_the_engine_has_them(family: str, form: str, tmp_path: Path) -> None:
     """llama.cpp rounds what it multiplies packed weights with to 8 bits, and so differs from torch."""
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
     config = config_of(family, **sizes, num_hidden_layers=2)
