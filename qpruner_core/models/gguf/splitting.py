@@ -6,7 +6,7 @@ tokenizer makes of one text; here a tokenizer has a rule if it splits a hard tex
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,10 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 """Each rule under all of its names, first the one to write."""
 
-ASCII_ALONE = ("falcon",)
-"""Rules that llama.cpp has for models which cut other letters in places of their own: Falcon looks for digits once bytes
-have become letters, some of which count as digits. llama.cpp and its converter take no notice of that."""
+FALCON = "falcon"
+_FALCON_STEPS = ("Punctuation", "ByteLevel", "Digits", "Split")
+"""How Falcon splits. It looks for digits once bytes have become letters, some of which count as digits; llama.cpp does
+not, so that they agree on ASCII alone."""
 
 HARD_TEXT = (
     "Hello, y'all! I'LL we've don't O'Neill 3 33 333 3333 33333 1,234.56 ½ ² ٣ a1b2c3\n \n\n \n\n\n \t \t\t \t\n  \n "
@@ -77,12 +78,9 @@ def name_of_rule(pre_tokenizer: pre_tokenizers.PreTokenizer, *, whole_words: boo
 
     ``whole_words``: whether a piece that is in the vocabulary as a whole is taken without merging.
     """
-    return _name(pre_tokenizer, HARD_TEXT, RULES, whole_words) or _name(
-        pre_tokenizer, HARD_TEXT.encode("ascii", "ignore").decode(), ASCII_ALONE, whole_words
-    )
-
-
-def _name(pre_tokenizer: pre_tokenizers.PreTokenizer, text: str, among: Iterable[str], whole_words: bool) -> str | None:
-    pieces = pre_tokenizer.pre_tokenize_str(text)
-    names = [name for name in among if splitter(RULES[name]).pre_tokenize_str(text) == pieces]
-    return next((name for name in names if RULES[name].whole_words == whole_words), names[0] if names else None)
+    pieces = pre_tokenizer.pre_tokenize_str(HARD_TEXT)
+    names = [name for name, rule in RULES.items() if splitter(rule).pre_tokenize_str(HARD_TEXT) == pieces]
+    if not names:
+        steps = json.loads(pre_tokenizer.__getstate__()).get("pretokenizers", [])
+        return FALCON if tuple(step["type"] for step in steps) == _FALCON_STEPS else None
+    return next((name for name in names if RULES[name].whole_words == whole_words), names[0])

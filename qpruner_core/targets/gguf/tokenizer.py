@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from qpruner_core.errors import QPrunerError, UnsupportedByTargetError
 from qpruner_core.models.gguf.keys import ARCHITECTURE
 from qpruner_core.models.gguf.split import GgufModel
-from qpruner_core.models.gguf.splitting import ASCII_ALONE, HARD_TEXT, name_of_rule
+from qpruner_core.models.gguf.splitting import FALCON, HARD_TEXT, name_of_rule
 from qpruner_core.models.gguf.tokenizer import build_tokenizer
 from qpruner_core.models.load import load_tokenizer
 from qpruner_core.models.tokenizer_files import GENERATION_CONFIG
@@ -189,7 +189,7 @@ def _require_same(tokenizer: PreTrainedTokenizerFast, keys: dict[str, Any]) -> N
         found = build_tokenizer(GgufModel((Path("tokenizer"),), metadata, {}))
     except QPrunerError as error:
         raise Refusal(f"The tokenizer cannot be carried by a GGUF file: {error.message}").error() from error
-    ascii_alone = keys.get(f"{_PREFIX}.pre") in ASCII_ALONE
+    ascii_alone = keys.get(f"{_PREFIX}.pre") == FALCON
     for text in _texts(tokenizer):
         if ascii_alone and not text.isascii():
             continue

@@ -26,7 +26,7 @@ _TEXTS = [_ASCII, "", " a", "a ", "\n", "<s>twice</s>", "call <tool> now", *topi
 
 
 def _texts(rule: str) -> list[str]:
-    """Texts that the model and llama.cpp cut alike; see :data:`qpruner_core.models.gguf.splitting.ASCII_ALONE`."""
+    """Texts that the model and llama.cpp cut alike; Falcon's digits are found among the letters of bytes."""
     return _TEXTS if rule == "falcon" else [HARD_TEXT, *_TEXTS]
 
 
