@@ -1,0 +1,77 @@
+"""What vLLM computes with our checkpoints, against what is read back; skipped where vLLM is not installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models.families import family_names
+from qpruner_core.models.load import load_model
+from qpruner_core.targets.compressed_tensors import (
+    UNQUANTIZED,
+    encode_model,
+    read_compressed_tensors,
+    supports,
+    write_compressed_tensors,
+)
+from tests.core.small_models import small_config
+from tests.core.targets.compressed_tensors.quantized_models import precisions_in_turn, uneven_model, uniform_model
+from tests.engines import vllm
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PROMPTS = [
+    torch.randint(3, 290, (length,), generator=torch.Generator().manual_seed(length)).tolist() for length in (20, 33)
+]
+
+
+def ours(model: torch.nn.Module) -> list[list[float]]:
+    """The same as :func:`vllm.log_probabilities` in torch."""
+    found = []
+    with torch.no_grad():
+        for prompt in PROMPTS:
+            predicted = model(torch.tensor([prompt])).logits[0, :-1].float().log_softmax(-1)
+            found.append(predicted.gather(1, torch.tensor(prompt[1:]).unsqueeze(1)).flatten().tolist())
+    return found
+
+
+def errors(found: list[list[float]], wanted: list[list[float]]) -> torch.Tensor:
+    return torch.tensor([a - b for x, y in zip(found, wanted, strict=True) for a, b in zip(x, y, strict=True)]).abs()
+
+
+def write(directory: Path, model_type: str, *, uneven: bool, names: list[str]) -> None:
+    model, family = (uneven_model if uneven else uniform_model)(model_type)
+    precision = precisions_in_turn(model, family, names)
+    tensors = encode_model(model, precision)
+    write_compressed_tensors(directory, config=model.config, family=family, tensors=tensors, precision=precision)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt_neox", "opt"])
+def test_layers_of_different_widths_in_16_bits(model_type: str, tmp_path: Path) -> None:
+    vllm.python()
+    model, family = uneven_model(model_type)
+    write_model(model, family, tmp_path / "merged", tokenizer_from=tmp_path)
+    found = vllm.log_probabilities(tmp_path / "merged", PROMPTS, dtype="float32", own_code=True)
+    assert errors(found, ours(load_model(tmp_path / "merged", dtype=torch.float32))).max() < 1e-4
+
+
+@pytest.mark.parametrize("model_type", [name for name in family_names() if supports(small_config(name)) is None])
+@pytest.mark.parametrize("uneven", [False, True], ids=["uniform", "uneven"])
+def test_four_bits_beside_sixteen(model_type: str, uneven: bool, tmp_path: Path) -> None:
+    vllm.python()
+    vllm.require_four_bits()
+    write(tmp_path, model_type, uneven=uneven, names=["int4_g64", UNQUANTIZED, "int4_g32"])
+    found = vllm.log_probabilities(tmp_path, PROMPTS, own_code=uneven)
+    # Both compute in bfloat16, and add in another order
+    assert errors(found, ours(read_compressed_tensors(tmp_path))).mean() < 0.03
+
+
+@pytest.mark.parametrize("uneven", [False, True], ids=["uniform", "uneven"])
+def test_eight_bits_in_weights_and_inputs(uneven: bool, tmp_path: Path) -> None:
+    vllm.python()
+    write(tmp_path, "llama", uneven=uneven, names=["int8_w8a8"])
+    found = vllm.log_probabilities(tmp_path, PROMPTS, own_code=uneven)
+    assert errors(found, ours(read_compressed_tensors(tmp_path))).mean() < 0.03
