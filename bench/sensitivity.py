@@ -33,7 +33,7 @@ from qpruner_core.measure.sensitivity import divergence_sensitivity, each_alone,
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_tokenizer, resolve_model
 from qpruner_core.models.families import family_of
-from qpruner_core.precision_names import size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
@@ -128,7 +128,7 @@ def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tens
         model, family_of(model), calibration, ScoreConfig(), seed=0, on_layer=_shown("mutual information")
     )
     # It knows layers, not precisions: what a layer tells of the prediction, for every bit that it lacks
-    lacking = {precision: size_order(HIGH) - size_order(precision) for precision in _PRECISIONS}
+    lacking = {precision: BITS_PER_WEIGHT[HIGH] - BITS_PER_WEIGHT[precision] for precision in _PRECISIONS}
     sensitivity = [{name: value * bits for name, bits in lacking.items()} for value in information]
     found = {"mutual information": Score(sensitivity=sensitivity, seconds=time.perf_counter() - started)}
     started = time.perf_counter()

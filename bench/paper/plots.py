@@ -10,7 +10,7 @@ from typing import Any
 from bench.paper.methods import METHODS
 from bench.paper.report import PaperReport
 from bench.paper.rows import PaperRow, SearchRow, of_method
-from qpruner_core.precision_names import size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 
 _COLOURS = dict(
     zip(
@@ -144,7 +144,7 @@ def layer_bits(row: PaperRow) -> list[float]:
     weights: dict[int, list[tuple[float, float]]] = {}
     for layer, size, precision in zip(row.layers, row.group_bytes, row.precisions, strict=True):
         if layer is not None:
-            bits = size_order(precision)
+            bits = BITS_PER_WEIGHT[precision]
             weights.setdefault(layer, []).append((size / bits, bits))
     return [
         sum(count * bits for count, bits in parts) / sum(count for count, _ in parts)

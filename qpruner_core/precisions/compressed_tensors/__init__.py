@@ -5,7 +5,7 @@ from __future__ import annotations
 from qpruner_core.precisions.compressed_tensors.eight_bits import Fp8, Int8W8A8
 from qpruner_core.precisions.compressed_tensors.packed import PackedInt
 
-__all__ = ["HUMMING", "QUANTIZED", "Fp8", "Int8W8A8", "PackedInt", "Quantized"]
+__all__ = ["QUANTIZED", "Fp8", "Int8W8A8", "PackedInt", "Quantized"]
 
 Quantized = PackedInt | Int8W8A8 | Fp8
 """A precision of this format that loses something."""
@@ -20,9 +20,6 @@ _EVERYWHERE: tuple[Quantized, ...] = (
     Fp8(),
 )
 _OF_HUMMING: tuple[Quantized, ...] = tuple(PackedInt(bits, 64) for bits in (2, 3, 5, 6, 7))
-
-HUMMING: frozenset[str] = frozenset(precision.name for precision in _OF_HUMMING)
-"""Names of those that vLLM has but one kernel for: Humming, on NVIDIA GPUs from sm75, with its package installed."""
 
 QUANTIZED: dict[str, Quantized] = {precision.name: precision for precision in (*_EVERYWHERE, *_OF_HUMMING)}
 """Every precision of this format but 16 bits, by its name."""

@@ -45,6 +45,15 @@ def fused_paths(family: Family) -> list[tuple[str, ...]]:
     return [paths for paths in _FUSED if all(path in family.linears for path in paths)]
 
 
+def fused_with(module: str) -> str:
+    """The full name of the first module that ``module`` is fused with in its layer; its own if there is none."""
+    for paths in _FUSED:
+        for path in paths:
+            if module.endswith(f".{path}"):
+                return module.removesuffix(path) + paths[0]
+    return module
+
+
 def fused_modules(family: Family, layer: nn.Module, name: str) -> list[tuple[str, ...]]:
     """Full names of the modules that share a precision in ``layer``, whose own name is ``name``."""
     present = family.linear_paths(layer)

@@ -10,11 +10,11 @@ from compressed_tensors.quantization import QuantizationScheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qpruner_core.fitting.error_feedback import encode_with_feedback
+from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import Tensors
 from qpruner_core.precisions.compressed_tensors import QUANTIZED, PackedInt, Quantized
 from qpruner_core.precisions.compressed_tensors.packing import pack, unpack
-from qpruner_core.quantize.error_feedback import encode_with_feedback
-from qpruner_core.quantize.input_moments import InputMoments
 
 every_kind = pytest.mark.parametrize("kind", QUANTIZED.values(), ids=QUANTIZED.keys())
 kinds = st.sampled_from(list(QUANTIZED.values()))
