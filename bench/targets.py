@@ -3,7 +3,7 @@
     python -m bench.targets --llama-cpp /path/to/bin --data FOLDER --markdown docs/benchmarks/targets.md
 
 ``--llama-cpp`` has llama-quantize, llama-imatrix and llama-bench. Everything is measured in one run: bytes, perplexity
-and KL divergence to the dense model on texts that no calibration saw, and tokens per second in the engine on one thread.
+and KL divergence to the dense model on texts that no calibration saw, and speed in the engine on one thread.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _ours(values: dict[str, Any], output: Path, meter: Meter, llama: Llama) -> R
     report = compress(parse_config(values), output, policy=SourcePolicy())
     seconds = time.monotonic() - started
     free_garbage()
-    kind = load_format(report.exported[0].format)
+    kind = load_format(report.exported[0].name)
     name = f"ours, `target: {values['target']}`"
     if values["target"] == "gguf":
         return _in_llama(name, kind.place(output), meter, llama, seconds)
@@ -205,7 +205,7 @@ def _in_torch(name: str, model: nn.Module, size: int, meter: Meter, seconds: flo
     with torch.no_grad():
         model(input_ids=prompt.unsqueeze(0), use_cache=True)
     prefill = _PROMPT / (time.perf_counter() - started)
-    decode = tokens_per_second(model, prompt[:16], _GENERATED)  # type: ignore[arg-type]
+    decode = tokens_per_second(model, prompt[:16], _GENERATED)
     return Row(name, size, found, agreements, "transformers", prefill, decode, seconds)
 
 
