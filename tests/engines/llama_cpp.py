@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -66,6 +70,38 @@ def tokenize(path: Path, texts: Sequence[str]) -> list[list[int]]:
     """The ids that llama.cpp makes of each text, with what belongs around a text, special tokens recognised."""
     out = _run(path, "tokens", stdin="\0".join(texts))
     return [[int(one) for one in line.split()] for line in out.split("\n")[: len(texts)]]
+
+
+@contextmanager
+def server(path: Path) -> Iterator[str]:
+    """``llama-server`` on the model of ``path``: its address, once it answers; ended on leaving."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(program("llama-server")), "-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--threads", "1", "--parallel", "1", "--no-webui"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        if not _answers(address, process):
+            process.kill()
+            raise RuntimeError(f"llama-server: {process.communicate()[0].decode(errors='replace')[-2000:]}")
+        yield address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answers(address: str, process: subprocess.Popen[bytes]) -> bool:
+    for _ in range(600):
+        if process.poll() is not None:
+            return False
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{address}/health").status_code == 200:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def divergence(left: torch.Tensor, right: torch.Tensor) -> float:
