@@ -85,7 +85,7 @@ def encode_model(
 
 def tensor_bytes(model: PreTrainedModel, precision: Mapping[str, str]) -> int:
     """Bytes of all tensors of the checkpoint of ``model`` (its weights may be on the meta device), exactly."""
-    total = sum(2 * parameter.numel() for parameter in model.parameters())
+    total: int = sum(2 * parameter.numel() for parameter in model.parameters())
     for module, name in precision.items():
         if name != UNQUANTIZED:
             kind, (rows, columns) = QUANTIZED[name], linear_shape(model.get_submodule(module))
