@@ -29,6 +29,11 @@ class QPrunerGraniteConfig(GraniteConfig):
     model_type = "qpruner_granite"
     allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
+    @property
+    def logit_scale(self) -> float:
+        """What vLLM's transformers backend multiplies logits by, which the model divides by ``logits_scaling``."""
+        return 1 / float(self.logits_scaling)
+
 
 class UnevenLayers(PreTrainedModel):
     """Builds layer i from ``config.per_layer_config[i]``."""

@@ -183,7 +183,9 @@ LOADERS: dict[str, tuple[Loader, ...]] = {
     "mistral": (_LLAMA, Loader("deci", DECI["llama"], biases=_ALL, by_layer=True)),
     "olmo2": (Loader("olmo2", ARCHITECTURES["olmo2"], every_head=True, limit=untied_limit),),
     "phi3": (
-        Loader("phi3", ARCHITECTURES["phi3"], biases=("attn_qkv",), every_head=True, partly_rotated=True),
+        Loader(
+            "phi3", ARCHITECTURES["phi3"], keys.phi3_keys, ("attn_qkv",), every_head=True, partly_rotated=True
+        ),
         Loader("deci", DECI["phi3"], biases=_ALL, by_layer=True),
     ),
     "qwen2": (

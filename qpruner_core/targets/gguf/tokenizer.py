@@ -61,8 +61,11 @@ def tokenizer_keys(directory: Path, vocabulary: int | None = None) -> dict[str, 
     return dict(_checked_keys(directory, vocabulary, state))
 
 
-def generation_keys(directory: Path) -> dict[str, Any]:
-    """The keys of how answers are sampled and of a second token that ends them, from ``generation_config.json``."""
+def generation_keys(directory: Path, end: int | None) -> dict[str, Any]:
+    """The keys of how answers are sampled and of other tokens than ``end`` that end them (``generation_config.json``).
+
+    GGUF has places for two of those: the end of a turn, and that of a message.
+    """
     path = directory / GENERATION_CONFIG
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     keys: dict[str, Any] = {}
@@ -72,8 +75,7 @@ def generation_keys(directory: Path) -> dict[str, Any]:
                 whole = name == "top_k"
                 keys[f"general.sampling.{key}"] = int(values[name]) if whole else float(values[name])
     ends = values.get("eos_token_id")
-    own = load_tokenizer(directory).eos_token_id
-    others = [one for one in ends if isinstance(one, int) and one != own] if isinstance(ends, list) else []
+    others = [one for one in ends if isinstance(one, int) and one != end] if isinstance(ends, list) else []
     for key, one in zip(("eot", "eom"), others, strict=False):
         keys[f"{_PREFIX}.{key}_token_id"] = one
     return keys

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import cycle
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.models.families import Family, find_family
+from qpruner_core.models.families import Family, family_names, find_family
 from qpruner_core.models.reshape import Shape
-from qpruner_core.targets.compressed_tensors.support import UNQUANTIZED, fitting, fused_modules
+from qpruner_core.targets.compressed_tensors import (
+    UNQUANTIZED,
+    encode_model,
+    fitting,
+    read_compressed_tensors,
+    supports,
+    write_compressed_tensors,
+)
+from qpruner_core.targets.compressed_tensors.support import fused_modules
 from tests.core.models.families.pruned_models import pruned
-from tests.core.small_models import small_model
+from tests.core.small_models import small_config, small_model
+
+SUPPORTED = [name for name in family_names() if supports(small_config(name)) is None]
+MIX = ("int4_g64", UNQUANTIZED, "int8_channel")
+IDS = "ids.pt"
+StockLogits = dict[str, torch.Tensor | str]
+"""Name of a checkpoint -> logits, or what went wrong."""
+
+_SCRIPT = Path(__file__).with_name("load_in_stock.py")
 
 SIZES = {
     "hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 192, "head_dim": 32,
@@ -59,12 +78,41 @@ def units(model: PreTrainedModel, family: Family) -> list[tuple[str, ...]]:
     return found
 
 
-def precisions_in_turn(
-    model: PreTrainedModel, family: Family, names: Sequence[str] = ("int4_g64", UNQUANTIZED, "int8_channel")
-) -> dict[str, str]:
+def precisions_in_turn(model: PreTrainedModel, family: Family, names: Sequence[str] = MIX) -> dict[str, str]:
     """The precision of every linear module of the layers: ``names`` in turn, or what fits its place."""
     found: dict[str, str] = {}
     for group, name in zip(units(model, family), cycle(names), strict=False):
         shapes = [tuple(model.get_submodule(module).weight.shape) for module in group]
         found |= dict.fromkeys(group, fitting(name, shapes))
     return found
+
+
+def write(directory: Path, model_type: str, *, uneven: bool = False, names: Sequence[str] = MIX) -> None:
+    """A checkpoint of the family's model with the precisions ``names`` in turn."""
+    model, family = (uneven_model if uneven else uniform_model)(model_type)
+    precision = precisions_in_turn(model, family, names)
+    tensors = encode_model(model, precision)
+    write_compressed_tensors(directory, config=model.config, family=family, tensors=tensors, precision=precision)
+
+
+def write_ids(directory: Path) -> None:
+    """Put ids that are no special tokens beside the checkpoints of ``directory``."""
+    torch.save(torch.randint(3, 290, (2, 24), generator=torch.Generator().manual_seed(0)), directory / IDS)
+
+
+def our_logits(directory: Path, name: str) -> torch.Tensor:
+    """What the checkpoint ``name`` computes as it is read back."""
+    with torch.no_grad():
+        found: torch.Tensor = read_compressed_tensors(directory / name)(torch.load(directory / IDS)).logits
+    return found
+
+
+def stock_logits(directory: Path, place: Path) -> StockLogits:
+    """What a process in ``place``, in which our package cannot be imported, makes of all checkpoints."""
+    done = subprocess.run(
+        [sys.executable, "-I", str(_SCRIPT), str(directory), str(place / "answers.pt")],
+        cwd=place, env={"PATH": "", "HF_HOME": str(place / "hf")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers: StockLogits = torch.load(place / "answers.pt")
+    return answers

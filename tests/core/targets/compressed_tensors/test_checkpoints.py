@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import compressed_tensors
 import pytest
 import torch
 from compressed_tensors.quantization import QuantizationConfig
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.models.families import family_names
 from qpruner_core.models.reshape import shapes_only
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.targets.compressed_tensors import (
@@ -23,21 +21,22 @@ from qpruner_core.targets.compressed_tensors import (
     encode_model,
     fitting,
     read_compressed_tensors,
-    supports,
     tensor_bytes,
     write_compressed_tensors,
 )
 from qpruner_core.targets.compressed_tensors.reader import read_config
-from tests.core.small_models import small_config
 from tests.core.targets.compressed_tensors.quantized_models import (
+    SUPPORTED,
+    StockLogits,
+    our_logits,
     precisions_in_turn,
-    uneven_model,
+    stock_logits,
     uniform_model,
     units,
+    write,
+    write_ids,
 )
 
-SCRIPT = Path(__file__).with_name("load_in_stock.py")
-SUPPORTED = [name for name in family_names() if supports(small_config(name)) is None]
 MIXES = {
     "4 bits": ["int4_g64"],
     "4, 8 and 16 bits": ["int4_g64", UNQUANTIZED, "int8_channel"],
@@ -47,63 +46,37 @@ MIXES = {
 }
 
 
-def write(directory: Path, model_type: str, *, uneven: bool = False, names: list[str] | None = None) -> None:
-    model, family = (uneven_model if uneven else uniform_model)(model_type)
-    precision = precisions_in_turn(model, family, names or MIXES["4, 8 and 16 bits"])
-    write_compressed_tensors(
-        directory, config=model.config, family=family, tensors=encode_model(model, precision), precision=precision
-    )
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoints")
-    torch.save(torch.randint(3, 290, (2, 24), generator=torch.Generator().manual_seed(0)), directory / "ids.pt")
-    for name in SUPPORTED:
-        write(directory / name, name)
-        write(directory / f"{name} uneven", name, uneven=True)
+    write_ids(directory)
+    write(directory / "llama", "llama")
+    write(directory / "gemma3_text uneven", "gemma3_text", uneven=True)
     for mix, names in MIXES.items():
         write(directory / f"llama {mix}", "llama", names=names)
     return directory
 
 
 @pytest.fixture(scope="module")
-def in_stock(written: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor | str]:
-    """What a process in which our package cannot be imported makes of all checkpoints."""
-    place = tmp_path_factory.mktemp("clean")
-    done = subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), str(written), str(place / "answers.pt")],
-        cwd=place, env={"PATH": "", "HF_HOME": str(place / "hf")}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    answers: dict[str, torch.Tensor | str] = torch.load(place / "answers.pt")
-    return answers
+def in_stock(written: Path, tmp_path_factory: pytest.TempPathFactory) -> StockLogits:
+    return stock_logits(written, tmp_path_factory.mktemp("clean"))
 
 
-def logits(written: Path, name: str) -> torch.Tensor:
-    with torch.no_grad():
-        found: torch.Tensor = read_compressed_tensors(written / name)(torch.load(written / "ids.pt")).logits
-    return found
-
-
-@pytest.mark.parametrize("uneven", [False, True], ids=["uniform", "uneven"])
-@pytest.mark.parametrize("model_type", SUPPORTED)
-def test_stock_transformers_computes_what_is_read_back(
-    model_type: str, uneven: bool, written: Path, in_stock: dict[str, torch.Tensor | str]
-) -> None:
-    name = f"{model_type} uneven" if uneven else model_type
-    assert any((written / name).glob("*.py")) is uneven
-    assert isinstance(in_stock[name], torch.Tensor), in_stock[name]
-    assert torch.equal(logits(written, name), in_stock[name])
+@pytest.mark.parametrize("name", ["llama", "gemma3_text uneven"])
+def test_stock_transformers_computes_what_is_read_back(name: str, written: Path, in_stock: StockLogits) -> None:
+    assert any((written / name).glob("*.py")) is name.endswith("uneven")
+    stock = in_stock[name]
+    assert isinstance(stock, torch.Tensor), stock
+    assert torch.equal(our_logits(written, name), stock)
 
 
 @pytest.mark.parametrize("mix", MIXES)
-def test_every_precision_is_read_by_stock_transformers(
-    mix: str, written: Path, in_stock: dict[str, torch.Tensor | str]
-) -> None:
+def test_every_precision_is_read_by_stock_transformers(mix: str, written: Path, in_stock: StockLogits) -> None:
+    if mix == "every weight-only width" and compressed_tensors.__version__.startswith("0.17."):
+        pytest.skip("this version of the library packs 3, 5, 6 and 7 bits in another way, and refuses the shapes")
     stock = in_stock[f"llama {mix}"]
     assert isinstance(stock, torch.Tensor), stock
-    ours = logits(written, f"llama {mix}")
+    ours = our_logits(written, f"llama {mix}")
     divergence = (stock.float().softmax(-1) * (stock.float().log_softmax(-1) - ours.float().log_softmax(-1))).sum(-1)
     # The library rounds the inputs of W8A8 with another largest step than vLLM does
     rounds_inputs = "8" in mix and mix != "4, 8 and 16 bits"
@@ -130,9 +103,9 @@ def test_a_tensor_of_another_shape_or_a_missing_one_is_refused(written: Path, tm
     name = next(key for key in whole if key.endswith("weight_packed"))
     for tensors in (
         {key: value for key, value in whole.items() if key != name},
-        whole | {name: whole[name][:-1]},
-        whole | {name: whole[name][:, :-1]},
-        whole | {name.replace("packed", "scale"): whole[name][:1]},
+        whole | {name: whole[name][:-1].clone()},
+        whole | {name: whole[name][:, :-1].clone()},
+        whole | {name.replace("packed", "scale"): whole[name][:1].clone()},
         whole | {"model.norm.weight": torch.ones(3)},
         whole | {"model.strange.weight": torch.ones(3)},
     ):
@@ -178,19 +151,13 @@ def test_what_the_format_cannot_have_is_refused_with_the_reason(tmp_path: Path) 
         )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_predicted_bytes_are_those_of_the_files(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     model_type = data.draw(st.sampled_from(SUPPORTED))
     tied = data.draw(st.booleans())
     width = 32 * data.draw(st.integers(1, 8))
-    model, family = (
-        uniform_model(
-            model_type, tie_word_embeddings=tied, intermediate_size=width, num_hidden_layers=2, mlp_only_layers=[0]
-        )
-        if model_type == "qwen3_moe"
-        else uniform_model(model_type, tie_word_embeddings=tied, intermediate_size=width, num_hidden_layers=2)
-    )
+    model, family = uniform_model(model_type, tie_word_embeddings=tied, intermediate_size=width, num_hidden_layers=2)
     names = data.draw(st.lists(st.sampled_from([UNQUANTIZED, *QUANTIZED]), min_size=1, max_size=5))
     precision = precisions_in_turn(model, family, names)
     directory = tmp_path_factory.mktemp("bytes")
@@ -203,8 +170,6 @@ def test_predicted_bytes_are_those_of_the_files(data: st.DataObject, tmp_path_fa
         with safe_open(path, "pt") as file:
             found += sum(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118 - it is no dict
     assert tensor_bytes(shapes_only(model.config), precision) == found
-    read = read_compressed_tensors(directory)
-    assert sum(parameter.numel() for parameter in read.parameters()) == sum(p.numel() for p in model.parameters())
 
 
 @given(
