@@ -52,6 +52,8 @@ def _read_besides(stage: StageName, config: CompressionConfig, plan: RunPlan, da
             yield config.finetune.model_dump(mode="json")
     elif stage == "quantize":
         yield data.probe
+    elif stage == "export":
+        yield config.model  # files name their origin
     elif stage == "evaluate":
         yield data.measured
 

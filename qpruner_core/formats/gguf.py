@@ -32,7 +32,7 @@ class GgufFile(ExportFormat):
             Path(context.config.model).name,
             source=context.config.model,
             pruned=_what_was_pruned(context),
-            recipe_sha256=context.config.digest(),
+            recipe=context.store.key("finetune"),
         )
         with StoredTensors(directory) as stored:
             weights = _Weights(stored, precision.precisions)
