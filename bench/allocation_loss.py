@@ -1,4 +1,4 @@
-"""What a model loses on held-out text when its layers have some bits, each allocation measured once and kept."""
+"""What a model loses on held-out text when its layers have some precisions, each allocation measured once and kept."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from bench.fitted_layers import FittedLayers
 from qpruner_core.forward.prefix import PrefixForward
 from qpruner_core.measure.divergence import Reference
 from qpruner_core.models.families import family_of
+from qpruner_core.precision_names import UNQUANTIZED, precision_names
 
-LOW, HIGH = 4, 16
+LOW, HIGH = "nf4", UNQUANTIZED
 _PREFIX_BYTES = 2**29
 
 
@@ -52,9 +53,9 @@ class AllocationLoss:
         """The layers of the model."""
         return len(self._bank.groups)
 
-    def __call__(self, bits: Sequence[int]) -> Loss:
-        """The loss with ``bits[i]`` in layer ``i``."""
-        key = tuple(bits)
+    def __call__(self, precisions: Sequence[str]) -> Loss:
+        """The loss with ``precisions[i]`` in layer ``i``."""
+        key = tuple(precisions)
         if key not in self._known:
             if not self._references:
                 self._references = [Reference(logits) for logits in self._logits((HIGH,) * self.layers)]
@@ -62,14 +63,14 @@ class AllocationLoss:
             _append(self._file, key, self._known[key])
         return self._known[key]
 
-    def _logits(self, bits: tuple[int, ...]) -> Iterator[torch.Tensor]:
-        self._bank.apply(bits)
+    def _logits(self, precisions: tuple[str, ...]) -> Iterator[torch.Tensor]:
+        self._bank.apply(precisions)
         for index in range(len(self._windows)):
             yield self._forward.logits(index, self._bank.states())
 
-    def _measure(self, bits: tuple[int, ...]) -> Loss:
+    def _measure(self, precisions: tuple[str, ...]) -> Loss:
         divergence = loss = 0.0
-        for window, reference, logits in zip(self._windows, self._references, self._logits(bits), strict=True):
+        for window, reference, logits in zip(self._windows, self._references, self._logits(precisions), strict=True):
             divergence += reference.divergence(logits) / len(window)
             loss += cross_entropy(logits[:-1].float(), window[1:]).item()
         return Loss(divergence=divergence / len(self._windows), log_perplexity=loss / len(self._windows))
@@ -81,19 +82,19 @@ def _digest(key: str, windows: torch.Tensor) -> str:
     ]
 
 
-def _read(file: Path) -> dict[tuple[int, ...], Loss]:
+def _read(file: Path) -> dict[tuple[str, ...], Loss]:
     known = {}
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
-                bits, loss = json.loads(line)
+                precisions, loss = json.loads(line)
             except ValueError:
                 continue  # cut off when a run was ended: measured again
-            known[tuple(bits)] = Loss.model_validate(loss)
+            known[tuple(precision_names(precisions))] = Loss.model_validate(loss)
     return known
 
 
-def _append(file: Path, bits: tuple[int, ...], loss: Loss) -> None:
+def _append(file: Path, precisions: tuple[str, ...], loss: Loss) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as stream:
-        stream.write("\n" + json.dumps([bits, loss.model_dump()]))
+        stream.write("\n" + json.dumps([precisions, loss.model_dump()]))

@@ -92,8 +92,8 @@ def _rows(options: argparse.Namespace, ratio: float, dense: Path, folder: Path) 
     pruned = folder / f"pruned-{ratio}"
     _write_pruned(dense, ratio, pruned)
     layers = SHAPES[options.shape]["layers"]
-    whole = _measured(options, BASELINE, ratio, _rounded(pruned, "llm-pruner", [16] * layers), None)
-    mixed = _rounded(pruned, "qpruner3", [4 + 4 * (layer % 2) for layer in range(layers)])
+    whole = _measured(options, BASELINE, ratio, _rounded(pruned, "llm-pruner", ["bf16"] * layers), None)
+    mixed = _rounded(pruned, "qpruner3", [("nf4", "int8")[layer % 2] for layer in range(layers)])
     return [
         whole,
         _measured(options, FROM_TEXT, ratio, mixed, None),
@@ -101,8 +101,8 @@ def _rows(options: argparse.Namespace, ratio: float, dense: Path, folder: Path) 
     ]
 
 
-def _rounded(pruned: Path, preset: PresetName, bits: Sequence[int]) -> tuple[Path, Path]:
-    return write_rounded(pruned, _config(pruned, preset), bits, pruned.with_name(f"{pruned.name}-{preset}"))
+def _rounded(pruned: Path, preset: PresetName, precisions: Sequence[str]) -> tuple[Path, Path]:
+    return write_rounded(pruned, _config(pruned, preset), precisions, pruned.with_name(f"{pruned.name}-{preset}"))
 
 
 def _config(model: Path, preset: PresetName) -> CompressionConfig:

@@ -40,7 +40,7 @@ class FittedLayers:
 
 
 def fitted_layers(
-    reference: str, ratio: float, documents: Sequence[str], precisions: Sequence[int], work: Path
+    reference: str, ratio: float, documents: Sequence[str], precisions: Sequence[str], work: Path
 ) -> FittedLayers:
     """The model ``reference`` pruned by ``ratio`` and fitted at ``precisions`` with the product's defaults, calibrated
     on ``documents``; made in the folder ``work`` unless it has them.
@@ -68,10 +68,11 @@ def fitted_modules(
     """The pruned model of ``stages``, of which the score stage is one, and its modules at the values that trials of
     ``config`` have; ``source``: the model before."""
     model = load_model(stages.work / "prune" / "model")
-    groups = precision_groups(model, family_of(model), config.allocate)
+    plan = make_plan(config, read_config(source.directory / CONFIG_FILE))
+    groups = precision_groups(model, family_of(model), plan.target)
     context = StageContext(
         stage="allocate", config=config, source=source, dataset_sha256="",
-        plan=make_plan(config, read_config(source.directory / CONFIG_FILE)), data=_fitted_before,
+        plan=plan, data=_fitted_before,
         store=StageStore(stages.work), emit=ignore_event, cancel=CancelToken(),
         compute=choose_compute(config.compute_dtype, best_device(), SourcePolicy().cache_dir),
     )  # fmt: skip

@@ -42,6 +42,7 @@ from qpruner_core.errors import QPrunerError
 from qpruner_core.events import STAGES
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models.checkpoint import WEIGHT_FILE
+from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.resources import best_device
 
 OURS_FROM_TEACHER = replace(OURS, name="ours, learning from the dense model", finetune={"loss": "distillation"})
@@ -169,7 +170,7 @@ def _loaded(model: Path, adapter: Path, device: torch.device) -> PreTrainedModel
     """As it is used: where all modules have 16 bits, the adapters are merged."""
     loaded = load_mixed_checkpoint(model, adapter, device=device)
     _, precision, _ = read_mixed_config(model)
-    merged = loaded.merge_and_unload() if set(precision.bits.values()) == {16} else loaded
+    merged = loaded.merge_and_unload() if set(precision.precisions.values()) == {UNQUANTIZED} else loaded
     return cast(PreTrainedModel, merged)
 
 

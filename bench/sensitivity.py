@@ -33,16 +33,18 @@ from qpruner_core.measure.sensitivity import divergence_sensitivity, each_alone,
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_tokenizer, resolve_model
 from qpruner_core.models.families import family_of
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
 from qpruner_core.search.seeds import at_random
 from qpruner_core.search.space import SearchSpace
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.targets.registry import bind_target
 
 DOCUMENT = Path("docs/benchmarks/sensitivity.md")
 _LENGTH: int = CompressionConfig.model_fields["sequence_length"].default
-_BITS = (LOW, 8, HIGH)
+_PRECISIONS = (LOW, "int8", HIGH)
 _PREFIX_BYTES = 2**28
 _SHARES = (0.1, 0.25, 0.5)
 """Budgets of the random allocations, between all layers at 4 and all at 16 bits."""
@@ -86,13 +88,13 @@ def _measure(options: argparse.Namespace) -> SensitivityReport:
     texts = read_texts(options.data)
     documents = next(iter(texts.calibration.values()))
     print("pruning and fitting the layers", flush=True)
-    fitted = fitted_layers(options.model, options.ratio, documents, _BITS, options.work_dir)
+    fitted = fitted_layers(options.model, options.ratio, documents, _PRECISIONS, options.work_dir)
     model, bank, config = fitted.model, fitted.bank, fitted.config
     tokenizer = load_tokenizer(resolve_model(options.model, SourcePolicy()).directory)
     calibration = calibration_windows(tokenizer, documents, sequences=options.sequences, length=_LENGTH)
     name, text = next(iter(texts.evaluated.items()))
     held_out = evaluated_windows(tokenizer, text, options.sequences * 2 * _LENGTH, name)[:, :_LENGTH]
-    memory = MemoryModel(model.config, family_of(model), config.quantize, config.allocate)
+    memory = MemoryModel(model.config, family_of(model), bind_target(config.target, config.quantize, config.allocate))
     scores = _scores(model, bank, calibration, options.samples)
     truth = HeldOut(AllocationLoss(fitted, held_out, options.work_dir))
     effects = _effects(truth)
@@ -114,9 +116,9 @@ class HeldOut:
         self.highest = (HIGH,) * loss.layers
         self._before = loss(self.highest).log_perplexity
 
-    def __call__(self, bits: Sequence[int]) -> Effect:
+    def __call__(self, precisions: Sequence[str]) -> Effect:
         """The KL divergence, and the rise of log perplexity, in nats per token."""
-        found = self._loss(bits)
+        found = self._loss(precisions)
         return Effect(divergence=found.divergence, log_perplexity=found.log_perplexity - self._before)
 
 
@@ -126,7 +128,8 @@ def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tens
         model, family_of(model), calibration, ScoreConfig(), seed=0, on_layer=_shown("mutual information")
     )
     # It knows layers, not precisions: what a layer tells of the prediction, for every bit that it lacks
-    sensitivity = [{bits: value * (HIGH - bits) for bits in _BITS} for value in information]
+    lacking = {precision: BITS_PER_WEIGHT[HIGH] - BITS_PER_WEIGHT[precision] for precision in _PRECISIONS}
+    sensitivity = [{name: value * bits for name, bits in lacking.items()} for value in information]
     found = {"mutual information": Score(sensitivity=sensitivity, seconds=time.perf_counter() - started)}
     started = time.perf_counter()
     sensitivity = fisher_sensitivity(model, bank, calibration, samples=samples, seed=0, on_piece=_shown("Fisher"))
@@ -144,26 +147,26 @@ def _scores(model: PreTrainedModel, bank: PrecisionBank, calibration: torch.Tens
     return found
 
 
-def _effects(truth: HeldOut) -> list[dict[int, Effect]]:
+def _effects(truth: HeldOut) -> list[dict[str, Effect]]:
     shown, count = _shown("effects"), len(truth.highest)
-    found: list[dict[int, Effect]] = [{} for _ in truth.highest]
+    found: list[dict[str, Effect]] = [{} for _ in truth.highest]
     for done, index in enumerate(reversed(range(count))):
-        for bits in _BITS:
-            if bits != HIGH:
-                found[index][bits] = truth([bits if other == index else HIGH for other in range(count)])
+        for precision in _PRECISIONS:
+            if precision != HIGH:
+                found[index][precision] = truth([precision if other == index else HIGH for other in range(count)])
         shown(done + 1, count)
     return found
 
 
 def _allocations(memory: MemoryModel, truth: HeldOut, count: int) -> list[Allocation]:
     generator, shown = random.Random(0), _shown("random allocations")  # noqa: S311 - a sample, not a secret
-    least, most = (memory.total([bits] * len(memory.groups)) for bits in (LOW, HIGH))
+    least, most = (memory.total([precision] * len(memory.groups)) for precision in (LOW, HIGH))
     found = []
     for share in _SHARES:
         for _ in range(count):
             space = SearchSpace.of(memory, int(least + share * (most - least)))
-            bits = at_random(space, generator)
-            found.append(Allocation(share=share, bits=bits, effect=truth(bits)))
+            precisions = at_random(space, generator)
+            found.append(Allocation(share=share, precisions=precisions, effect=truth(precisions)))
             shown(len(found), count * len(_SHARES))
     return found
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from scipy.stats import spearmanr
 
 from bench.fitted_layers import how_fitted
 from bench.report import Machine
+from qpruner_core.precision_names import precision_names
 from qpruner_core.quantize.config import QuantizeConfig
 
 TITLE = "# What foretells the harm of a precision"
 
-_LOW = (4, 8)
+_LOW = {"nf4": "4 bits", "int8": "8 bits"}
 _MEASURES = ("divergence", "log_perplexity")
 
 
@@ -28,19 +30,23 @@ class Effect(BaseModel):
 class Score(BaseModel):
     """A score of every (group, precision), and the seconds that it took."""
 
-    sensitivity: list[dict[int, float]]
+    sensitivity: Annotated[list[dict[str, float]], BeforeValidator(precision_names)]
     seconds: float
 
-    def additive(self, bits: Sequence[int]) -> float:
+    def additive(self, precisions: Sequence[str]) -> float:
         """Its prediction for an allocation."""
-        return sum(group[bit] for group, bit in zip(self.sensitivity, bits, strict=True))
+        return sum(group[option] for group, option in zip(self.sensitivity, precisions, strict=True))
 
 
 class Allocation(BaseModel):
     """A random allocation within a budget, and what it did; ``share``: of the way from all 4 to all 16 bits."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     share: float
-    bits: tuple[int, ...]
+    precisions: Annotated[tuple[str, ...], BeforeValidator(precision_names)] = Field(
+        validation_alias=AliasChoices("precisions", "bits")
+    )
     effect: Effect
 
 
@@ -67,7 +73,7 @@ class SensitivityReport(BaseModel):
     quantize: QuantizeConfig
     groups: list[str]
     scores: dict[str, Score]
-    effects: list[dict[int, Effect]]
+    effects: Annotated[list[dict[str, Effect]], BeforeValidator(precision_names)]
     allocations: list[Allocation]
     speed: Speed
 
@@ -101,21 +107,21 @@ def _layers(report: SensitivityReport) -> list[str]:
         "",
         "Over the layers, all others at 16 bits:",
         "",
-        "| score | seconds | " + " | ".join(f"{bits} bits: KL | log perplexity" for bits in _LOW) + " |",
+        "| score | seconds | " + " | ".join(f"{bits}: KL | log perplexity" for bits in _LOW.values()) + " |",
         "|---" * (2 + 2 * len(_LOW)) + "|",
     ]
     for name, score in report.scores.items():
         cells = [
             _correlation(
-                [group[bits] for group in score.sensitivity],
-                [getattr(effect[bits], measure) for effect in report.effects],
+                [group[precision] for group in score.sensitivity],
+                [getattr(effect[precision], measure) for effect in report.effects],
             )
-            for bits in _LOW
+            for precision in _LOW
             for measure in _MEASURES
         ]
         lines.append(f"| {name} | {score.seconds:.0f} | " + " | ".join(cells) + " |")
-    worst = sorted(range(len(report.groups)), key=lambda index: -report.effects[index][4].divergence)[:3]
-    named = ", ".join(f"{report.groups[index]} ({report.effects[index][4].divergence:.3f})" for index in worst)
+    worst = sorted(range(len(report.groups)), key=lambda index: -report.effects[index]["nf4"].divergence)[:3]
+    named = ", ".join(f"{report.groups[index]} ({report.effects[index]['nf4'].divergence:.3f})" for index in worst)
     return [*lines, "", f"Largest KL at 4 bits: {named}.", ""]
 
 
@@ -135,7 +141,7 @@ def _random(report: SensitivityReport) -> list[str]:
     for name, score in report.scores.items():
         cells = []
         for _, some in cases:
-            predicted = [score.additive(allocation.bits) for allocation in some]
+            predicted = [score.additive(allocation.precisions) for allocation in some]
             cells += [_correlation(predicted, [getattr(one.effect, measure) for one in some]) for measure in _MEASURES]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     losses = sorted(allocation.effect.divergence for allocation in report.allocations)

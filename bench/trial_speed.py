@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 from bench.sensitivity_report import Speed
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.measure.divergence import Divergence
-from qpruner_core.mixed.groups import bits_by_module
+from qpruner_core.mixed.groups import precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import family_of, linear_weight
+from qpruner_core.precision_names import UNQUANTIZED
 
 _PREFIX_BYTES = 2**29
 _SCREENED = 4
@@ -35,7 +36,7 @@ def measure_speed(
     divergence = Divergence(model, family, calibration, capacity=_PREFIX_BYTES)
     screening = Divergence(model, family, calibration[:1, : calibration.numel() // _SCREENED], capacity=_PREFIX_BYTES)
     generator = random.Random(1)  # noqa: S311 - a sample, not a secret
-    parent = tuple(generator.choice((4, 8, 16)) for _ in memory.groups)
+    parent = tuple(generator.choice(list(group.options)) for group in memory.groups)
     bank.apply(parent)
     divergence(states=bank.states())
     screening(states=bank.states())
@@ -50,7 +51,7 @@ def measure_speed(
             bank.apply(child)
             way(states=bank.states())
             seconds.append(time.perf_counter() - started)
-        bank.apply([16] * len(child))
+        bank.apply([UNQUANTIZED] * len(child))
         started = time.perf_counter()
         plain = _quantize(model, bank, child)
         found.quantizing.append(time.perf_counter() - started)
@@ -64,19 +65,19 @@ def measure_speed(
     return found
 
 
-def _two_unlike(bits: Sequence[int], generator: random.Random) -> tuple[int, int]:
-    """Two groups that do not have the same bits: to swap equal ones is no trial."""
+def _two_unlike(precisions: Sequence[str], generator: random.Random) -> tuple[int, int]:
+    """Two groups that do not have the same precision: to swap equal ones is no trial."""
     while True:
-        first, second = generator.sample(range(len(bits)), 2)
-        if bits[first] != bits[second]:
+        first, second = generator.sample(range(len(precisions)), 2)
+        if precisions[first] != precisions[second]:
             return first, second
 
 
-def _quantize(model: PreTrainedModel, bank: PrecisionBank, bits: Sequence[int]) -> dict[str, nn.Module]:
+def _quantize(model: PreTrainedModel, bank: PrecisionBank, precisions: Sequence[str]) -> dict[str, nn.Module]:
     """Put modules of an allocation, rounded to the nearest, into ``model``; the modules that were there."""
     before = {}
-    for name, bit in bits_by_module(bank.groups, bits).items():
+    for name, precision in precision_by_module(bank.groups, precisions).items():
         module = before[name] = model.get_submodule(name)
-        kind = bank.kinds[bit]
+        kind = bank.kinds[precision]
         model.set_submodule(name, kind.build(kind.encode(linear_weight(module)), getattr(module, "bias", None)))
     return before

@@ -24,7 +24,7 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel, fault_as_sentence
-from qpruner_core.targets.config import PRECISIONS, TargetName
+from qpruner_core.targets.config import HUMMING, PRECISIONS, TargetName
 
 BUDGET_REMEDY = (
     'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
@@ -109,6 +109,12 @@ class CompressionConfig(StrictModel):
             raise ValueError(
                 f"allocate.precisions: {strange[0]!r} is no precision of the target {self.target}, which has "
                 f"{', '.join(PRECISIONS[self.target])}"
+            )
+        rare = [name for name in self.allocate.precisions if name in HUMMING]
+        if rare and not self.quantize.humming_kernels:
+            raise ValueError(
+                f"allocate.precisions: vLLM runs {rare[0]} with the Humming kernels alone: set "
+                "quantize.humming_kernels if you have them, or leave it out"
             )
         return self
 

@@ -21,7 +21,7 @@ from qpruner_core.training.batches import make_batch
 from qpruner_core.training.training import train_adapter
 
 IDS = torch.arange(3, 35).unsqueeze(0)
-PATTERN = (4, 8, 16, 4, 8, 4)
+PATTERN = ("nf4", "int8", "bf16", "nf4", "int8", "nf4")
 LOGITS_SCRIPT = (
     "import sys, torch; from qpruner_core import load_compressed\n"
     "model, _ = load_compressed(sys.argv[1])\n"
@@ -36,14 +36,14 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     model = load_model(source)
     kinds = precisions(QuantizeConfig())
     tensors: Tensors = {}
-    bits_of: dict[str, int] = {}
+    precision_of: dict[str, str] = {}
     pattern = [PATTERN[layer % len(PATTERN)] for layer in range(model.config.num_hidden_layers)]
-    for layer, bits in enumerate(pattern):
+    for layer, precision in enumerate(pattern):
         for name in linear_names(model, family, layer):
-            bits_of[name] = bits
-            encoded = kinds[bits].encode(model.get_submodule(name).weight.data)
+            precision_of[name] = precision
+            encoded = kinds[precision].encode(model.get_submodule(name).weight.data)
             tensors |= {f"{name}.{key}": value.clone() for key, value in encoded.items()}
-            model.set_submodule(name, kinds[bits].build(encoded, None))
+            model.set_submodule(name, kinds[precision].build(encoded, None))
     tensors |= other_tensors(
         model, {name for name, _ in model.named_parameters() if ".proj" in name or "_proj." in name}
     )
@@ -57,7 +57,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)
-    write_mixed_model(directory, model.config, MixedPrecision.of(bits_of, QuantizeConfig()), tensors, family)
+    write_mixed_model(directory, model.config, MixedPrecision.of(precision_of, QuantizeConfig()), tensors, family)
     quantize = QuantizeConfig(lora_rank=4, lora_alpha=8)
     write_adapter(directory / "adapter", adapter_tensors(adapted, torch.bfloat16), quantize, targets)
     copy_tokenizer(source, directory)

@@ -49,7 +49,7 @@ def test_every_setting_of_pruning_is_in_the_table_with_its_default() -> None:
 
 
 def test_every_setting_of_a_whole_job_is_in_the_table_with_its_default() -> None:
-    named = {"model", "dataset", "memory_budget", "preset"}  # explained in the text
+    named = {"model", "dataset", "memory_budget", "fit", "preset"}  # explained in the text
     rows = [
         f"| `{name}` | `{field.default}` | {field.description} |"
         for name, field in CompressionConfig.model_fields.items()

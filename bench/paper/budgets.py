@@ -9,6 +9,7 @@ from qpruner_core.models.families import find_family
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.planner import Planner
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.targets.registry import bind_target
 
 
 def part_way(config: CompressionConfig, ratio: float, share: float = 0.5) -> int:
@@ -19,10 +20,12 @@ def part_way(config: CompressionConfig, ratio: float, share: float = 0.5) -> int
     planner = Planner(config, dense, family)
     assert planner.shape_is_known
     pruned = config_with_shape(dense, family, planner.shape(ratio))
-    settings = config.allocate.model_copy(update={"precisions": (4, 8), "granularity": "layer", "embeddings": False})
-    memory = MemoryModel(pruned, family, config.quantize, settings)
+    settings = config.allocate.model_copy(
+        update={"precisions": ("nf4", "int8"), "granularity": "layer", "embeddings": False}
+    )
+    memory = MemoryModel(pruned, family, bind_target("bitsandbytes", config.quantize, settings))
     groups = len(memory.groups)
-    least, most = (memory.total([bits] * groups) for bits in (4, 8))
+    least, most = (memory.total([precision] * groups) for precision in ("nf4", "int8"))
     return least + int(share * (most - least))
 
 
@@ -31,5 +34,6 @@ def without_limit(model: str) -> int:
     dense = inspect_model(model, SourcePolicy()).config
     family = find_family(dense.model_type)
     empty = CompressionConfig(model=model, dataset="none", memory_budget=1)
-    size: int = MemoryModel(dense, family, empty.quantize, empty.allocate).dense_bytes
+    target = bind_target(empty.target, empty.quantize, empty.allocate)
+    size: int = MemoryModel(dense, family, target).dense_bytes
     return size - 1

@@ -17,6 +17,7 @@ from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
+from qpruner_core.precision_names import UNQUANTIZED
 
 AT_CHANCE = {
     "BoolQ": "boolq", "WinoGrande": "winogrande", "ARC-challenge": "arc_challenge", "OpenBookQA": "openbookqa",
@@ -62,7 +63,7 @@ def loaded_size(quantized: Path, adapter: Path) -> int:
     """Bytes of the model as a user loads it; where all modules have 16 bits, adapters are merged and take none."""
     model = load_mixed_checkpoint(quantized, adapter)
     _, precision, _ = read_mixed_config(quantized)
-    merged = set(precision.bits.values()) == {16}
+    merged = set(precision.precisions.values()) == {UNQUANTIZED}
     factors = sum(
         parameter.numel() * parameter.element_size() for name, parameter in model.named_parameters() if ".lora_" in name
     )

@@ -17,12 +17,14 @@ from bench.paper.run import Cell, PaperRun, folder_of
 from bench.paper.stages import StageRunner
 from qpruner_core.config import CompressionConfig
 from qpruner_core.mixed.adapters import adapter_name, write_adapter
-from qpruner_core.mixed.groups import bits_by_module, embedding_names, precision_groups
+from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models import load_model
 from qpruner_core.models.families import family_of, linear_shape
+from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.targets.registry import bind_target
 
 _PROC = Path("/proc/self")
 
@@ -60,29 +62,32 @@ class MemoryComparison:
         return found
 
     def _rebuilt(self, row: PaperRow, folder: Path) -> tuple[Path, Path]:
-        """A model pruned as that of ``row`` was, its modules rounded to its bits, and adapters that change nothing."""
+        """A model pruned as that of ``row`` was, its modules rounded as its were, and adapters that change nothing."""
         method = next(method for method in METHODS if method.name == row.method)
         budget = self._run.budget(self._setup, method, row.ratio)
         config = self._setup.config(method, row.ratio, row.seed, budget)
         stages = StageRunner(self._cell.folder).run(folder_of(method), config, "prune")
-        model, adapter = write_rounded(stages.work / "prune" / "model", config, row.bits, folder)
+        model, adapter = write_rounded(stages.work / "prune" / "model", config, row.precisions, folder)
         size = loaded_size(model, adapter)
         assert size == row.bytes, f"{row.name} has {row.bytes} bytes, its model made anew {size}"
         return model, adapter
 
 
-def write_rounded(pruned: Path, config: CompressionConfig, bits: Sequence[int], folder: Path) -> tuple[Path, Path]:
-    """The model ``pruned``, whose groups by ``config`` get ``bits``, and an adapter of zeros, below ``folder``."""
+def write_rounded(
+    pruned: Path, config: CompressionConfig, precisions: Sequence[str], folder: Path
+) -> tuple[Path, Path]:
+    """The model ``pruned`` with its groups by ``config`` at ``precisions``, and an adapter of zeros, in ``folder``."""
     model = load_model(pruned)
     family = family_of(model)
-    by_module = bits_by_module(precision_groups(model, family, config.allocate), bits)
+    target = bind_target(config.target, config.quantize, config.allocate)
+    by_module = precision_by_module(precision_groups(model, family, target), precisions)
     outside = set(embedding_names(model).values())
     factors: Tensors = {}
     for name in by_module.keys() - outside:
         outputs, inputs = linear_shape(model.get_submodule(name))
         factors[adapter_name(name, "A")] = torch.zeros(config.quantize.lora_rank, inputs, dtype=torch.bfloat16)
         factors[adapter_name(name, "B")] = torch.zeros(outputs, config.quantize.lora_rank, dtype=torch.bfloat16)
-    stored = {name: bit for name, bit in by_module.items() if name not in outside or bit != 16}
+    stored = {name: kind for name, kind in by_module.items() if name not in outside or kind != UNQUANTIZED}
     precision = MixedPrecision.of(stored, config.quantize)
     tensors = encode(model, precision)
     write_mixed_model(folder / "model", model.config, precision, tensors, family)

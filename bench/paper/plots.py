@@ -10,6 +10,7 @@ from typing import Any
 from bench.paper.methods import METHODS
 from bench.paper.report import PaperReport
 from bench.paper.rows import PaperRow, SearchRow, of_method
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 
 _COLOURS = dict(
     zip(
@@ -140,9 +141,10 @@ def _precisions(report: PaperReport, path: Path) -> None:
 
 def layer_bits(row: PaperRow) -> list[float]:
     """The bits of each layer; where its parts differ, the mean over their bytes' worth of weights."""
-    weights: dict[int, list[tuple[float, int]]] = {}
-    for layer, size, bits in zip(row.layers, row.group_bytes, row.bits, strict=True):
+    weights: dict[int, list[tuple[float, float]]] = {}
+    for layer, size, precision in zip(row.layers, row.group_bytes, row.precisions, strict=True):
         if layer is not None:
+            bits = BITS_PER_WEIGHT[precision]
             weights.setdefault(layer, []).append((size / bits, bits))
     return [
         sum(count * bits for count, bits in parts) / sum(count for count, _ in parts)

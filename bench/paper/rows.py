@@ -1,20 +1,26 @@
-"""The raw figures of the benchmark."""
+"""The raw figures of the benchmark; those of earlier releases have bits for names of precisions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from bench.resident_memory import PhasePeak
 from bench.rows import Measures
+from qpruner_core.precision_names import precision_names
 
 
 class TrialPoint(BaseModel):
     """A trial of a search: ``second``: of the search, scoring included, when it ended."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     origin: str
-    bits: tuple[int, ...]
+    precisions: Annotated[tuple[str, ...], BeforeValidator(precision_names)] = Field(
+        validation_alias=AliasChoices("precisions", "bits")
+    )
     bytes: int
     loss: float
     stopped_early: bool
@@ -31,6 +37,8 @@ class PaperRow(BaseModel):
     ``window_losses``: of each text, by window, in nats a token.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     method: str
     config: str
     ratio: float
@@ -41,7 +49,9 @@ class PaperRow(BaseModel):
     groups: list[str] = []
     layers: list[int | None] = []
     group_bytes: list[int] = []
-    bits: list[int] = []
+    precisions: Annotated[list[str], BeforeValidator(precision_names)] = Field(
+        default=[], validation_alias=AliasChoices("precisions", "bits")
+    )
     seconds: dict[str, float] = {}
     search_seconds: float = 0.0
     teacher: bool = False

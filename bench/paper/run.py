@@ -25,6 +25,7 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models import ModelSource, load_model
 from qpruner_core.sizes import format_bytes
+from qpruner_core.targets.registry import bind_target
 
 DENSE = "dense"
 _STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune")
@@ -148,14 +149,14 @@ class PaperRun:
         losses, measures = self.evaluation.measure(computing_model(quantized, adapter))
         scoring = stages.parts("score", method.uses)
         pruned, _, family = read_mixed_config(quantized)
-        space = MemoryModel(pruned, family, config.quantize, config.allocate)
-        best = stages.allocation.best.bits
+        space = MemoryModel(pruned, family, bind_target(config.target, config.quantize, config.allocate))
+        best = stages.allocation.best.precisions
         return PaperRow(
             method=method.name, config=self.key(config), ratio=cell.ratio, seed=cell.seed,
             removed=float(stages.records["prune"].summary["removed_fraction"]),
             budget=config.memory_budget, bytes=loaded_size(quantized, adapter),
             groups=[group.name for group in space.groups], layers=[group.layer for group in space.groups],
-            group_bytes=[space.group(index, bits) for index, bits in enumerate(best)], bits=list(best),
+            group_bytes=[space.group(index, option) for index, option in enumerate(best)], precisions=list(best),
             seconds={stage: stages.seconds(stage) for stage in _STAGES},
             search_seconds=scoring + stages.seconds("allocate"),
             teacher=summary["loss"] == "distillation", loss=summary["loss"],
@@ -170,7 +171,7 @@ def trial_points(stages: FinishedStages, scoring: float) -> list[TrialPoint]:
     last = stages.seconds("allocate")
     return [
         TrialPoint(
-            origin=trial.origin, bits=trial.bits, bytes=trial.bytes, loss=trial.loss,
+            origin=trial.origin, precisions=trial.precisions, bytes=trial.bytes, loss=trial.loss,
             stopped_early=trial.stopped_early, second=scoring + ends.get(f"trial {trial.index + 1}", last),
         )
         for trial in stages.allocation.trials

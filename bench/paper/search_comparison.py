@@ -23,6 +23,7 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import family_of
 from qpruner_core.models.shards import link_tree
 from qpruner_core.presets import PRESETS
+from qpruner_core.targets.registry import bind_target
 
 SEARCH_OURS = "ours"
 SEARCH_PAPER = "QPruner3"
@@ -76,10 +77,10 @@ class SearchComparison:
         config = self._config(SEARCHES[0])
         row = self._run.rows.find(SpeedRow, "trial speed", config=self._run.key(config))
         if row is None and not self._run.collecting:
-            layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the bits
+            layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the precisions
             of_layers = config.model_copy(update={"allocate": layers})
             model, bank = self._bank(self._stages(SEARCHES[0]), of_layers)
-            memory = MemoryModel(model.config, family_of(model), config.quantize, layers)
+            memory = MemoryModel(model.config, family_of(model), bind_target(config.target, config.quantize, layers))
             tokens = self._windows[:2, : config.sequence_length]
             speed = measure_speed(model, bank, memory, tokens, _SPEED_TRIALS, lambda done, total: None)
             evaluating = fmean(speed.anew) - fmean(speed.quantizing)
@@ -143,7 +144,7 @@ class SearchComparison:
         model, bank = self._bank(stages, config)
         found = []
         for index in improvements(trials):
-            bank.apply(trials[index].bits)
+            bank.apply(trials[index].precisions)
             losses = window_losses(model, self._windows)
             found.append((index, math.exp(sum(losses) / len(losses))))
         return found

@@ -18,8 +18,8 @@ PEERS: tuple[Peer, ...] = (
 )
 
 UNIFORM = (
-    Ours("ours, uniform NF4", {"precisions": [4], "embeddings": False}),
-    Ours("ours, uniform INT8", {"precisions": [8], "embeddings": False}),
+    Ours("ours, uniform NF4", {"precisions": ["nf4"], "embeddings": False}),
+    Ours("ours, uniform INT8", {"precisions": ["int8"], "embeddings": False}),
 )
 """Of as many bytes as they take."""
 

@@ -23,6 +23,7 @@ from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_model
 from qpruner_core.models.families import linear_shape
 from qpruner_core.pipeline import compress
+from qpruner_core.precisions import precisions
 
 _RANKS = (8, 4, 2, 1)
 
@@ -111,10 +112,12 @@ def _load(stage: Path, rank: int) -> Quantized:
 
 
 def _mean_bits(model: PreTrainedModel, directory: Path) -> float:
+    """Of the weights of the layers, constants left out, as peers count theirs."""
     _, precision, family = read_mixed_config(directory)
-    bits = weights = 0
-    for name, own in precision.bits.items():
+    kinds = precisions(precision)
+    size = weights = 0
+    for name, own in precision.precisions.items():
         if name.startswith(f"{family.layers}."):
             rows, columns = linear_shape(model.get_submodule(name))
-            bits, weights = bits + own * rows * columns, weights + rows * columns
-    return bits / weights
+            size, weights = size + kinds[own].weight_bytes(rows, columns), weights + rows * columns
+    return 8 * size / weights

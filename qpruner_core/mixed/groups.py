@@ -33,7 +33,7 @@ def precision_groups(model: PreTrainedModel, family: Family, target: Target) -> 
 
     def group(name: str, layer: int | None, modules: tuple[str, ...], options: Sequence[str]) -> PrecisionGroup:
         shapes = [module_shape(model.get_submodule(module)) for module in modules]
-        return PrecisionGroup(name, layer, modules, target.group_options(shapes, options))
+        return PrecisionGroup(name, layer, modules, target.group_options(shapes, options, modules))
 
     groups = [
         group(name, layer, modules, target.options)

@@ -185,5 +185,7 @@ def _is_ours(model_type: object, model_class: object, auto_map: dict[str, Any]) 
     if not isinstance(model_type, str) or model_type.removeprefix("qpruner_") not in family_names():
         return False
     family = find_family(model_type)
-    ours = (family.pruned_model_type, family.model_class, own_auto_map(family))
-    return (model_type, model_class, auto_map) == ours
+    own = own_auto_map(family)
+    without_base = {name: place for name, place in own.items() if name != "AutoModel"}  # as older checkpoints have it
+    ours = (family.pruned_model_type, family.model_class)
+    return (model_type, model_class) == ours and auto_map in (own, without_base)

@@ -116,9 +116,16 @@ def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def own_auto_map(family: Family) -> dict[str, str]:
-    """The ``auto_map`` of a pruned model: the classes in the modeling file that lies beside its ``config.json``."""
+    """The ``auto_map`` of a pruned model: the classes in the modeling file that lies beside its ``config.json``.
+
+    vLLM's transformers backend builds the model of ``AutoModel``, and its head itself.
+    """
     stem = modeling_file(family).stem
-    return {"AutoConfig": f"{stem}.{family.config_class}", "AutoModelForCausalLM": f"{stem}.{family.model_class}"}
+    return {
+        "AutoConfig": f"{stem}.{family.config_class}",
+        "AutoModel": f"{stem}.{family.base_class}",
+        "AutoModelForCausalLM": f"{stem}.{family.model_class}",
+    }
 
 
 def without_strange_code(config: PretrainedConfig, family: Family) -> None:

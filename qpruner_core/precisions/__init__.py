@@ -8,6 +8,7 @@ from typing import Protocol
 
 from qpruner_core.precisions.base import Grid, Precision, Tensors
 from qpruner_core.precisions.bf16 import Bf16
+from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.precisions.ggml import GGML
 from qpruner_core.precisions.int8 import Int8
 from qpruner_core.precisions.llm_int8 import LlmInt8
@@ -36,4 +37,4 @@ def precisions(choice: PrecisionChoice) -> dict[str, Precision]:
     """Every precision by its name."""
     int8 = Int8() if choice.int8 == "weight_only" else LlmInt8()
     own = (Nf4(choice.double_quant), int8, Bf16())
-    return dict(GGML) | {precision.name: precision for precision in own}
+    return dict(GGML) | dict(QUANTIZED) | {precision.name: precision for precision in own}

@@ -64,22 +64,34 @@ class Target(ABC):
         start = min(max(smaller - 2, 0), len(self.options) - LADDER)
         return type(self)(*self._settings, options=self.options[start : start + LADDER])
 
-    def group_options(self, shapes: Sequence[Shape], names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """For a group of modules of these ``shapes``: the precision of each module under every option of ``names``.
+    def group_options(
+        self, shapes: Sequence[Shape], names: Iterable[str], modules: Sequence[str] = ()
+    ) -> dict[str, tuple[str, ...]]:
+        """For a group of ``modules`` (full names) of these ``shapes``: the precision of each module under every option
+        of ``names``.
 
         Options under which no module differs from an earlier option are left out. An option that gives one precision
         to all modules has its name.
         """
+        fused = self.fused(modules) if modules else list(range(len(shapes)))
         found: dict[str, tuple[str, ...]] = {}
         for name in names:
-            each = tuple(self.stored_as(name, shape) for shape in shapes)
+            each = tuple(
+                self.stored_as(name, [shape for shape, key in zip(shapes, fused, strict=True) if key == own])
+                for own in fused
+            )
             if each not in found.values():
                 found[each[0] if len(set(each)) == 1 else name] = each
         return dict(sorted(found.items(), key=lambda item: size_order(item[0])))
 
-    def stored_as(self, name: str, shape: Shape) -> str:
-        """The precision of a weight of ``shape`` that was given ``name``: that, or what the engine falls back to."""
+    def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
+        """The precision of fused modules of ``shapes`` that were given ``name``: that, or what the engine falls back
+        to. Most modules are fused with no other."""
         return name
+
+    def fused(self, modules: Sequence[str]) -> list[int]:
+        """For each of ``modules`` (full names) a number, the same for those that the engine fuses."""
+        return list(range(len(modules)))
 
     def together(self, family: Family) -> Sequence[frozenset[str]]:
         """Paths of linear modules of a layer that the engine fuses, and which must have the same precision."""

@@ -6,11 +6,13 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Target
 from qpruner_core.targets.bitsandbytes import BitsAndBytes
+from qpruner_core.targets.compressed_tensors.target import CompressedTensors
 from qpruner_core.targets.config import TargetName
 from qpruner_core.targets.gguf.target import Gguf
 
 TARGETS: dict[TargetName, type[Target]] = {
     Gguf.name: Gguf,
+    CompressedTensors.name: CompressedTensors,
     BitsAndBytes.name: BitsAndBytes,
 }
 

@@ -24,7 +24,7 @@ PARTS = {
     "block": [".attention", ".mlp"],
     "module": [f".self_attn.{one}_proj" for one in "qkvo"] + [f".mlp.{one}_proj" for one in ("gate", "up", "down")],
 }  # fmt: skip
-"""What has bits of its own in a layer, by granularity."""
+"""Units with a precision of their own in a layer, by granularity."""
 
 
 def group_names(granularity: str = "layer", *, head: bool = False) -> list[str]:
@@ -33,13 +33,13 @@ def group_names(granularity: str = "layer", *, head: bool = False) -> list[str]:
     return [*inside, "embeddings", *(["head"] if head else [])]
 
 
-def bits_of(groups: list[str]) -> list[int]:
-    """An allocation with all precisions in it, the first and last layer at 16 bits, and 8 outside the layers."""
+def precisions_of(groups: list[str]) -> list[str]:
+    """An allocation with all precisions in it, the first and last layer in 16 bits, and INT8 outside the layers."""
     ends = "layers.0", f"layers.{LAYERS - 1}"
     return [
-        (16 if f"{name}.".startswith(tuple(f"{end}." for end in ends)) else 8 if index % 4 == 0 else 4)
+        ("bf16" if f"{name}.".startswith(tuple(f"{end}." for end in ends)) else "int8" if index % 4 == 0 else "nf4")
         if name.startswith("layers.")
-        else 8
+        else "int8"
         for index, name in enumerate(groups)
     ]
 
@@ -81,19 +81,20 @@ def finish_stages(session: Session, job: Job, stages: tuple[str, ...], groups: l
 
 
 def add_trials(session: Session, job: Job, number: int, groups: list[str] = GROUPS) -> None:
-    """Give ``job`` as many trials, the last of them with ``bits_of(groups)``."""
+    """Give ``job`` as many trials, the last of them with ``precisions_of(groups)``."""
     for index in range(number):
         spread = math.sin(index * 2.4) * 0.5 + 0.5
-        bits = bits_of(groups)
+        precisions = precisions_of(groups)
         if index < number - 1:
             wide = [(group * 7 + index) % 11 == 0 for group in range(len(groups))]
-            bits = [
-                16 if more else 4 if name.startswith("layers.") else 8 for name, more in zip(groups, wide, strict=True)
+            precisions = [
+                "bf16" if more else "nf4" if name.startswith("layers.") else "int8"
+                for name, more in zip(groups, wide, strict=True)
             ]
         size = int(96e6 + 33e6 * spread)
         loss = 3.9 - 0.6 * spread + 0.12 * abs(math.cos(index * 5.1))
         origin = "score" if index == 0 else "random" if index < 6 else "acquisition"
-        session.add(JobTrial(job_id=job.id, index=index, origin=origin, bits=bits, bytes=size, loss=loss))
+        session.add(JobTrial(job_id=job.id, index=index, origin=origin, precisions=precisions, bytes=size, loss=loss))
 
 
 def add_running_job(session: Session, groups: list[str] = GROUPS) -> Job:
@@ -152,7 +153,7 @@ def add_finished_job(
     )
     job.result = CompressionReport(
         model=job.model, revision=None, dataset=job.dataset, memory_budget=BUDGET, seed=0, prune_ratio=0.13,
-        groups=groups, bits=bits_of(groups),
+        groups=groups, precisions=precisions_of(groups),
         widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
         predicted_bytes=128_400_000, pruning=PRUNING,
         exported=[

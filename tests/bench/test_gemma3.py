@@ -14,7 +14,8 @@ def test_the_page_has_a_row_for_every_variant_and_stage() -> None:
     ]
     report = CompressionReport(
         model="m.gguf", revision=None, dataset="text", memory_budget=240_000_000, seed=0, prune_ratio=0.2, groups=[],
-        bits=[], widths=[], predicted_bytes=239_900_000, measurements=rows, stage_seconds={}, warnings=[], files=[],
+        precisions=[], widths=[], predicted_bytes=239_900_000, measurements=rows, stage_seconds={},
+        warnings=[], files=[],
     )  # fmt: skip
     peaks = [PhasePeak(phase="prune", resident=1_300_000_000, anonymous=-1, seconds=61.0)]
     page = render(report, peaks, 600.0, "m.gguf")

@@ -25,10 +25,10 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of, linear_weight, set_linear_weight
-from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.information import ESTIMATORS
+from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 from tests.tiny_model import build_tiny_llama
 
@@ -58,10 +58,11 @@ def test_components_of_one_label_are_one_and_independence_is_known_to_be_nothing
 
 def _fitted(model: PreTrainedModel, key: str = "") -> FittedLayers:
     """``model`` as if fitting gave each weight with its rows in another order."""
-    settings = AllocateConfig(granularity="layer", embeddings=False, precisions=(4, 16))
+    settings = AllocateConfig(granularity="layer", embeddings=False, precisions=("nf4", "bf16"))
+    target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     bank = PrecisionBank(
-        model, precision_groups(model, family_of(model), settings), kinds=precisions(QuantizeConfig()), capacity=2**30,
-        on_group=lambda done, total: None, value=lambda name, weight, bits: weight.roll(bits, dims=0),
+        model, precision_groups(model, family_of(model), target), kinds=target.precisions, capacity=2**30,
+        on_group=lambda done, total: None, value=lambda name, weight, precision: weight.roll(4, dims=0),
     )  # fmt: skip
     return FittedLayers(CompressionConfig(model="m", dataset="d", memory_budget=1), model, bank, key)
 
@@ -76,31 +77,31 @@ def test_the_loss_of_an_allocation_is_that_of_a_model_with_fitted_weights_put_in
         before, after = (log_softmax(each(WINDOWS).logits.float(), dim=-1) for each in (model, by_hand))
     divergence = (before.exp() * (before - after)).sum(dim=-1).mean()
     loss = AllocationLoss(_fitted(model), WINDOWS, tmp_path)
-    found = loss([16, 16, 4, 16, 16])
+    found = loss(["bf16", "bf16", "nf4", "bf16", "bf16"])
     assert found.divergence == pytest.approx(divergence.item(), rel=1e-4)
     assert found.log_perplexity == pytest.approx(cross_entropy(after[:, :-1].flatten(0, 1), WINDOWS[:, 1:].flatten()))
-    assert loss([16] * 5).divergence == pytest.approx(0, abs=1e-6)
+    assert loss(["bf16"] * 5).divergence == pytest.approx(0, abs=1e-6)
 
 
 def test_a_loss_measured_before_is_not_measured_again_even_behind_a_line_that_was_cut_off(tmp_path: Path) -> None:
     model = small_model("llama", dtype=torch.bfloat16)
-    first = AllocationLoss(_fitted(model), WINDOWS, tmp_path)([4] * 5)
+    first = AllocationLoss(_fitted(model), WINDOWS, tmp_path)(["nf4"] * 5)
     (file,) = tmp_path.iterdir()
     with file.open("a") as stream:
-        stream.write('\n[[16, 4, 4, 4, 4], {"diver')
+        stream.write('\n[["bf16", "nf4", "nf4", "nf4", "nf4"], {"diver')
     _zero(model)
     again = AllocationLoss(_fitted(model), WINDOWS, tmp_path)
-    assert again([4] * 5) == first
-    assert again([16, 4, 4, 4, 4]) != first
+    assert again(["nf4"] * 5) == first
+    assert again(["bf16", "nf4", "nf4", "nf4", "nf4"]) != first
     assert len(AllocationLoss(_fitted(model), WINDOWS, tmp_path)._known) == 2
 
 
 def test_losses_of_other_modules_or_windows_are_not_taken_for_ours(tmp_path: Path) -> None:
     model = small_model("llama", dtype=torch.bfloat16)
-    first = AllocationLoss(_fitted(model, "first"), WINDOWS, tmp_path)([4] * 5)
-    other_windows = AllocationLoss(_fitted(model, "first"), WINDOWS.flip(1), tmp_path)([4] * 5)
+    first = AllocationLoss(_fitted(model, "first"), WINDOWS, tmp_path)(["nf4"] * 5)
+    other_windows = AllocationLoss(_fitted(model, "first"), WINDOWS.flip(1), tmp_path)(["nf4"] * 5)
     _zero(model)
-    other_modules = AllocationLoss(_fitted(model, "other"), WINDOWS, tmp_path)([4] * 5)
+    other_modules = AllocationLoss(_fitted(model, "other"), WINDOWS, tmp_path)(["nf4"] * 5)
     assert len({first.log_perplexity, other_windows.log_perplexity, other_modules.log_perplexity}) == 3
 
 
@@ -117,9 +118,9 @@ def test_every_figure_is_on_the_page(tmp_path: Path) -> None:
     orders = {order.name: order for order in compare_orders(effects, loss, scores, scores)}
     assert orders[ALONE].alone == pytest.approx(1)
     assert orders[SPARED].spared == pytest.approx(1)
-    assert orders[DEPTH].half == loss([4, 4, 4, 16, 16])
+    assert orders[DEPTH].half == loss(["nf4", "nf4", "nf4", "bf16", "bf16"])
     assert orders["knn"].depth == pytest.approx(0.5)
-    assert orders["knn"].half == loss([4, 16, 4, 16, 4])
+    assert orders["knn"].half == loss(["nf4", "bf16", "nf4", "bf16", "nf4"])
     limits = Limits(
         ratio=0.2, tokens=48, seeds=2, calibration_text="c", calibration_sequences=1, calibration_length=8,
         evaluated_text="e",

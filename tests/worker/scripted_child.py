@@ -62,7 +62,7 @@ def compress(
     (output / "report.json").write_text("{}")
     return CompressionReport(
         model=config.model, revision=None, dataset=config.dataset, memory_budget=config.memory_budget,
-        seed=config.seed, prune_ratio=0.0, groups=[], bits=[], widths=[], predicted_bytes=1, measurements=[],
+        seed=config.seed, prune_ratio=0.0, groups=[], precisions=[], widths=[], predicted_bytes=1, measurements=[],
         stage_seconds={}, warnings=[], files=[],
     )  # fmt: skip
 
@@ -95,13 +95,13 @@ def _search(store: StageStore, config: CompressionConfig, on_event: EventCallbac
     known = KnownTrials.of(store, config)
     measured = []
     for index in range(min(config.allocate.trials, 4)):
-        bits = [4, index]
-        trial = known.find(bits)
+        precisions = ["nf4", f"p{index}"]
+        trial = known.find(precisions)
         loss = trial.loss if trial else (index + 1) / 3
         if trial is None:
             measured.append(index)
-            known.remember(bits, loss)
-        on_event(TrialRecorded(index=index, origin="uniform", bits=bits, bytes=10, loss=loss))
+            known.remember(precisions, loss)
+        on_event(TrialRecorded(index=index, origin="uniform", precisions=precisions, bytes=10, loss=loss))
     (DIRECTIONS / f"measured.{config.memory_budget}").write_text(str(measured))
 
 

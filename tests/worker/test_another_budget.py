@@ -17,10 +17,10 @@ pytestmark = pytest.mark.service
 CHECKPOINTS = ("mixed.tar", "merged.tar", "recipe.json", "README.md")
 
 
-def trials(installation: Installation, job_id: str) -> list[tuple[list[int], float]]:
+def trials(installation: Installation, job_id: str) -> list[tuple[list[str], float]]:
     with installation.sessions() as session:
         rows = session.scalars(select(JobTrial).where(JobTrial.job_id == job_id).order_by(JobTrial.index)).all()
-        return [(row.bits, row.loss) for row in rows]
+        return [(row.precisions, row.loss) for row in rows]
 
 
 def measured_in_full(installation: Installation, job_id: str) -> int:
@@ -56,4 +56,4 @@ def test_another_budget_reuses_pruning_and_scores_and_gives_the_bytes_of_a_fresh
     with installation.sessions() as session:
         answer = service.answer_budget(session, "default", first, 285_000)
     assert answer.bytes <= 285_000
-    assert len(answer.bits) == len(answer.groups)
+    assert len(answer.precisions) == len(answer.groups)

@@ -76,7 +76,14 @@ def test_trials_and_curves_of_reused_stages_are_told_again_also_after_the_first_
 
 def told_of(bench: Bench, job_id: str, stage: str) -> tuple[list[Any], list[Any]]:
     """The job's trials, and its curves of ``stage``."""
-    names = (JobTrial.index, JobTrial.origin, JobTrial.bits, JobTrial.bytes, JobTrial.loss, JobTrial.screening_loss)
+    names = (
+        JobTrial.index,
+        JobTrial.origin,
+        JobTrial.precisions,
+        JobTrial.bytes,
+        JobTrial.loss,
+        JobTrial.screening_loss,
+    )
     points = (JobMetric.name, JobMetric.step, JobMetric.value)
     with bench.installation.sessions() as session:
         trials = session.execute(select(*names).where(JobTrial.job_id == job_id).order_by(JobTrial.index)).all()

@@ -1,6 +1,7 @@
 """The model families, one file each: ``modeling_qpruner_<model_type>.py``.
 
-Such a file holds the family's declaration (``FAMILY``) and the model class whose layers may differ. It needs nothing
+Such a file holds the family's declaration (``FAMILY``) and the model classes, with and without the head, whose layers
+may differ. It needs nothing
 but transformers, because a copy of it travels with every checkpoint that no stock class can load. A new family is one
 new file; it is found by its name, and imported when a model of it is first met.
 """
@@ -11,7 +12,7 @@ import importlib
 from functools import cache
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import UnsupportedArchitectureError
 from qpruner_core.models.families.family import Cut, Family, linear_shape, linear_weight, set_linear_weight
@@ -57,11 +58,18 @@ def _load(name: str) -> Family:
     module = importlib.import_module(f"{__name__}.{_PREFIX}{name}")
     own = [value for key, value in vars(module).items() if key.startswith("QPruner")]
     (config_class,) = [value for value in own if issubclass(value, PretrainedConfig)]
-    (model_class,) = [value for value in own if issubclass(value, PreTrainedModel)]
+    models = [value for value in own if issubclass(value, PreTrainedModel)]
+    (model_class,) = [value for value in models if issubclass(value, GenerationMixin)]
+    (base_class,) = [value for value in models if value is not model_class]
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModel.register(config_class, base_class, exist_ok=True)
     AutoModelForCausalLM.register(config_class, model_class, exist_ok=True)
     return Family(
-        model_type=name, config_class=config_class.__name__, model_class=model_class.__name__, **module.FAMILY
+        model_type=name,
+        config_class=config_class.__name__,
+        model_class=model_class.__name__,
+        base_class=base_class.__name__,
+        **module.FAMILY,
     )
 
 

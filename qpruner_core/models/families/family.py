@@ -29,7 +29,8 @@ class Cut:
 class Family(StrictModel):
     """A model family. All paths are relative to a decoder layer, except ``layers``.
 
-    ``config_class``, ``model_class``: names of the classes in the family's file whose layers may differ.
+    ``config_class``, ``model_class``, ``base_class``: names of the classes in the family's file whose layers may
+    differ: of the config, of the model, and of the model without its head.
     ``linears``: path -> (axis of the outputs, axis of the inputs), in the order of computation; these modules are also
     the ones that precisions apply to and adapters join. ``attention_output`` and ``down``: those of them that end the
     attention and the MLP. ``parameters``: path -> axis of dimension 0, for parameters of other modules.
@@ -45,6 +46,7 @@ class Family(StrictModel):
     model_type: str
     config_class: str
     model_class: str
+    base_class: str
     layers: str = "model.layers"
     linears: Mapping[str, tuple[Axis, Axis]]
     attention_output: str = "self_attn.o_proj"

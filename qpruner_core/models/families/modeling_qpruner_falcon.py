@@ -5,12 +5,14 @@ Travels with the checkpoint and needs nothing but torch and transformers (5.15 o
 
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers.models.falcon.configuration_falcon import FalconConfig
 from transformers.models.falcon.modeling_falcon import (
     FalconAttention,
     FalconDecoderLayer,
     FalconForCausalLM,
     FalconLinear,
+    FalconModel,
 )
 
 
@@ -51,16 +53,14 @@ class QPrunerFalconConfig(FalconConfig):
     """A Falcon configuration with per-layer widths; ``head_dim`` is the width of a head, whatever their number."""
 
     model_type = "qpruner_falcon"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
     head_dim: int | None = None  # the stock config works it out from the number of heads
 
 
-class QPrunerFalconForCausalLM(FalconForCausalLM):
-    """A Falcon model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerFalconConfig
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerFalconConfig) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = config.per_layer_config[index]
@@ -72,14 +72,26 @@ class QPrunerFalconForCausalLM(FalconForCausalLM):
             if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
                 block.self_attention.dense = biased(block.self_attention.dense)
                 block.mlp.dense_4h_to_h = biased(block.mlp.dense_4h_to_h)
-            self.transformer.h[index] = block
+            self.base_model.h[index] = block
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.transformer.h:
+        for layer in self.base_model.h:
             layer.self_attention.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerFalconModel(UnevenLayers, FalconModel):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerFalconConfig
+
+
+class QPrunerFalconForCausalLM(UnevenLayers, FalconForCausalLM):
+    """A Falcon model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerFalconConfig
 
 
 def set_heads(attention: FalconAttention, heads: int, groups: int) -> None:

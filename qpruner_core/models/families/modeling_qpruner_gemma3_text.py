@@ -8,8 +8,9 @@ Its query and key norms run over one head each, so they are never cut.
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
-from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer, Gemma3ForCausalLM
+from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer, Gemma3ForCausalLM, Gemma3TextModel
 
 FAMILY = {
     "linears": {
@@ -28,32 +29,42 @@ class QPrunerGemma3TextConfig(Gemma3TextConfig):
     """A Gemma 3 (text) configuration with per-layer widths; heads need not divide the hidden size."""
 
     model_type = "qpruner_gemma3_text"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
     def validate_architecture(self) -> None:
         """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
-class QPrunerGemma3TextForCausalLM(Gemma3ForCausalLM):
-    """A Gemma 3 (text) model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerGemma3TextConfig
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerGemma3TextConfig) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = Gemma3DecoderLayer(config.per_layer_config[index], index)
             if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
                 layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
-            self.model.layers[index] = layer
+            self.base_model.layers[index] = layer
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.model.layers:
+        for layer in self.base_model.layers:
             layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerGemma3TextModel(UnevenLayers, Gemma3TextModel):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerGemma3TextConfig
+
+
+class QPrunerGemma3TextForCausalLM(UnevenLayers, Gemma3ForCausalLM):
+    """A Gemma 3 (text) model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerGemma3TextConfig
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

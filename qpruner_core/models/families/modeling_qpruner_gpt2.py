@@ -5,8 +5,9 @@ Travels with the checkpoint and needs nothing but torch and transformers (5.15 o
 
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2LMHeadModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2LMHeadModel, GPT2Model
 from transformers.pytorch_utils import Conv1D
 
 
@@ -37,15 +38,13 @@ class QPrunerGPT2Config(GPT2Config):
     """A GPT-2 configuration with per-layer widths; ``head_dim`` is the width of a head, whatever their number."""
 
     model_type = "qpruner_gpt2"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
 
-class QPrunerGPT2LMHeadModel(GPT2LMHeadModel):
-    """A GPT-2 model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerGPT2Config
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerGPT2Config) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = config.per_layer_config[index]
@@ -54,14 +53,26 @@ class QPrunerGPT2LMHeadModel(GPT2LMHeadModel):
             layer.num_attention_heads = layer.hidden_size // config.head_dim
             block = GPT2Block(layer, index)
             set_heads(block.attn, heads)
-            self.transformer.h[index] = block
+            self.base_model.h[index] = block
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.transformer.h:
+        for layer in self.base_model.h:
             layer.attn.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerGPT2Model(UnevenLayers, GPT2Model):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerGPT2Config
+
+
+class QPrunerGPT2LMHeadModel(UnevenLayers, GPT2LMHeadModel):
+    """A GPT-2 model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerGPT2Config
 
 
 def set_heads(attention: GPT2Attention, heads: int) -> None:

@@ -6,8 +6,14 @@ Travels with the checkpoint and needs nothing but torch and transformers (5.15 o
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.gpt_neox.configuration_gpt_neox import GPTNeoXConfig
-from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXAttention, GPTNeoXForCausalLM, GPTNeoXLayer
+from transformers.models.gpt_neox.modeling_gpt_neox import (
+    GPTNeoXAttention,
+    GPTNeoXForCausalLM,
+    GPTNeoXLayer,
+    GPTNeoXModel,
+)
 
 FAMILY = {
     "layers": "gpt_neox.layers",
@@ -28,18 +34,16 @@ class QPrunerGPTNeoXConfig(GPTNeoXConfig):
     """A GPT-NeoX configuration with per-layer widths; ``head_dim`` is the width of a head, whatever their number."""
 
     model_type = "qpruner_gpt_neox"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
     def validate_architecture(self) -> None:
         """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
-class QPrunerGPTNeoXForCausalLM(GPTNeoXForCausalLM):
-    """A GPT-NeoX model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerGPTNeoXConfig
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerGPTNeoXConfig) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = config.per_layer_config[index]
@@ -48,14 +52,26 @@ class QPrunerGPTNeoXForCausalLM(GPTNeoXForCausalLM):
             layer.num_attention_heads = layer.hidden_size // config.head_dim
             block = GPTNeoXLayer(layer, index)
             set_heads(block.attention, heads, config)
-            self.gpt_neox.layers[index] = block
+            self.base_model.layers[index] = block
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.gpt_neox.layers:
+        for layer in self.base_model.layers:
             layer.attention.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerGPTNeoXModel(UnevenLayers, GPTNeoXModel):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerGPTNeoXConfig
+
+
+class QPrunerGPTNeoXForCausalLM(UnevenLayers, GPTNeoXForCausalLM):
+    """A GPT-NeoX model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerGPTNeoXConfig
 
 
 def set_heads(attention: GPTNeoXAttention, heads: int, config: QPrunerGPTNeoXConfig) -> None:

@@ -6,8 +6,9 @@ Travels with the checkpoint and needs nothing but torch and transformers (5.15 o
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.granite.configuration_granite import GraniteConfig
-from transformers.models.granite.modeling_granite import GraniteDecoderLayer, GraniteForCausalLM
+from transformers.models.granite.modeling_granite import GraniteDecoderLayer, GraniteForCausalLM, GraniteModel
 
 FAMILY = {
     "linears": {
@@ -26,29 +27,44 @@ class QPrunerGraniteConfig(GraniteConfig):
     """A Granite configuration with per-layer widths."""
 
     model_type = "qpruner_granite"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
+
+    @property
+    def logit_scale(self) -> float:
+        """What vLLM's transformers backend multiplies logits by, which the model divides by ``logits_scaling``."""
+        return 1 / float(self.logits_scaling)
 
 
-class QPrunerGraniteForCausalLM(GraniteForCausalLM):
-    """A Granite model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerGraniteConfig
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerGraniteConfig) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = GraniteDecoderLayer(config.per_layer_config[index], index)
             if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
                 layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
-            self.model.layers[index] = layer
+            self.base_model.layers[index] = layer
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.model.layers:
+        for layer in self.base_model.layers:
             layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerGraniteModel(UnevenLayers, GraniteModel):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerGraniteConfig
+
+
+class QPrunerGraniteForCausalLM(UnevenLayers, GraniteForCausalLM):
+    """A Granite model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerGraniteConfig
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

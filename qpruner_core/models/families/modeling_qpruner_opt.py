@@ -6,8 +6,9 @@ Travels with the checkpoint and needs nothing but torch and transformers (5.15 o
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.opt.configuration_opt import OPTConfig
-from transformers.models.opt.modeling_opt import OPTAttention, OPTDecoderLayer, OPTForCausalLM
+from transformers.models.opt.modeling_opt import OPTAttention, OPTDecoderLayer, OPTForCausalLM, OPTModel
 
 FAMILY = {
     "layers": "model.decoder.layers",
@@ -30,15 +31,13 @@ class QPrunerOPTConfig(OPTConfig):
     """An OPT configuration with per-layer widths; ``head_dim`` is the width of a head, whatever their number."""
 
     model_type = "qpruner_opt"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
 
-class QPrunerOPTForCausalLM(OPTForCausalLM):
-    """An OPT model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerOPTConfig
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerOPTConfig) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         output_bias = config.enable_bias or getattr(config, "output_bias", False)
         for index in range(config.num_hidden_layers):
@@ -49,14 +48,26 @@ class QPrunerOPTForCausalLM(OPTForCausalLM):
             decoder_layer = OPTDecoderLayer(layer, index)
             set_heads(decoder_layer.self_attn, heads, output_bias)
             decoder_layer.fc2 = nn.Linear(layer.ffn_dim, layer.hidden_size, bias=output_bias)
-            self.model.decoder.layers[index] = decoder_layer
+            self.base_model.decoder.layers[index] = decoder_layer
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.model.decoder.layers:
+        for layer in self.base_model.decoder.layers:
             layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerOPTModel(UnevenLayers, OPTModel):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerOPTConfig
+
+
+class QPrunerOPTForCausalLM(UnevenLayers, OPTForCausalLM):
+    """An OPT model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerOPTConfig
 
 
 def set_heads(attention: OPTAttention, heads: int, output_bias: bool) -> None:

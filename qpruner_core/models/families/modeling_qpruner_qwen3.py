@@ -8,8 +8,9 @@ Its query and key norms run over one head each, so they are never cut.
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
-from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3ForCausalLM, Qwen3Model
 
 FAMILY = {
     "linears": {
@@ -28,29 +29,39 @@ class QPrunerQwen3Config(Qwen3Config):
     """A Qwen3 configuration with per-layer widths."""
 
     model_type = "qpruner_qwen3"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
 
-class QPrunerQwen3ForCausalLM(Qwen3ForCausalLM):
-    """A Qwen3 model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerQwen3Config
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerQwen3Config) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = Qwen3DecoderLayer(config.per_layer_config[index], index)
             if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
                 layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
-            self.model.layers[index] = layer
+            self.base_model.layers[index] = layer
         self.post_init()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.model.layers:
+        for layer in self.base_model.layers:
             layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerQwen3Model(UnevenLayers, Qwen3Model):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerQwen3Config
+
+
+class QPrunerQwen3ForCausalLM(UnevenLayers, Qwen3ForCausalLM):
+    """A Qwen3 model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerQwen3Config
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

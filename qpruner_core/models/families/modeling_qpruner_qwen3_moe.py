@@ -7,8 +7,9 @@ Travels with the checkpoint and needs nothing but torch and transformers (5.15 o
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
-from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeDecoderLayer, Qwen3MoeForCausalLM
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeDecoderLayer, Qwen3MoeForCausalLM, Qwen3MoeModel
 
 
 def sparse(config: Qwen3MoeConfig, index: int) -> bool:
@@ -53,18 +54,16 @@ class QPrunerQwen3MoeConfig(Qwen3MoeConfig):
     """A Qwen3-MoE configuration with per-layer widths; heads need not divide the hidden size."""
 
     model_type = "qpruner_qwen3_moe"
+    allow_global_per_layer_attribute_access = True  # vLLM reads widths of the whole model, too
 
     def validate_architecture(self) -> None:
         """Accept any number of heads: ``head_dim`` is given explicitly."""
 
 
-class QPrunerQwen3MoeForCausalLM(Qwen3MoeForCausalLM):
-    """A Qwen3-MoE model that builds layer i from ``config.per_layer_config[i]``."""
-
-    config_class = QPrunerQwen3MoeConfig
+class UnevenLayers(PreTrainedModel):
+    """Builds layer i from ``config.per_layer_config[i]``."""
 
     def __init__(self, config: QPrunerQwen3MoeConfig) -> None:
-        config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = Qwen3MoeDecoderLayer(config.per_layer_config[index], index)
@@ -72,7 +71,7 @@ class QPrunerQwen3MoeForCausalLM(Qwen3MoeForCausalLM):
                 layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
                 if hasattr(layer.mlp, "down_proj"):
                     layer.mlp.down_proj = biased(layer.mlp.down_proj)
-            self.model.layers[index] = layer
+            self.base_model.layers[index] = layer
         self.post_init()
 
     @classmethod
@@ -83,8 +82,20 @@ class QPrunerQwen3MoeForCausalLM(Qwen3MoeForCausalLM):
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
         """Switch the layers as well, each of which has a config of its own."""
         super().set_attn_implementation(*args, **kwargs)
-        for layer in self.model.layers:
+        for layer in self.base_model.layers:
             layer.self_attn.config._attn_implementation = self.config._attn_implementation
+
+
+class QPrunerQwen3MoeModel(UnevenLayers, Qwen3MoeModel):
+    """The model without its head, which vLLM's transformers backend builds."""
+
+    config_class = QPrunerQwen3MoeConfig
+
+
+class QPrunerQwen3MoeForCausalLM(UnevenLayers, Qwen3MoeForCausalLM):
+    """A Qwen3-MoE model that builds layer i from ``config.per_layer_config[i]``."""
+
+    config_class = QPrunerQwen3MoeConfig
 
 
 def biased(linear: nn.Linear) -> nn.Linear:

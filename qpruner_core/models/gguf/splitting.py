@@ -6,6 +6,7 @@ tokenizer makes of one text; here a tokenizer has a rule if it splits a hard tex
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,11 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 """Each rule under all of its names, first the one to write."""
 
+FALCON = "falcon"
+_FALCON_STEPS = ("Punctuation", "ByteLevel", "Digits", "Split")
+"""How Falcon splits. It looks for digits once bytes have become letters, some of which count as digits; llama.cpp does
+not, so that they agree on ASCII alone."""
+
 HARD_TEXT = (
     "Hello, y'all! I'LL we've don't O'Neill 3 33 333 3333 33333 1,234.56 ½ ² ٣ a1b2c3\n \n\n \n\n\n \t \t\t \t\n  \n "
     "      leading\r\nwindows\r\n\r\n x=y+1; /* c */ //// .../...\n[0][1]{a:b}<|x|> `q` ~^$+=|<> ===== --- ___ ``` "
@@ -74,4 +80,7 @@ def name_of_rule(pre_tokenizer: pre_tokenizers.PreTokenizer, *, whole_words: boo
     """
     pieces = pre_tokenizer.pre_tokenize_str(HARD_TEXT)
     names = [name for name, rule in RULES.items() if splitter(rule).pre_tokenize_str(HARD_TEXT) == pieces]
-    return next((name for name in names if RULES[name].whole_words == whole_words), names[0] if names else None)
+    if not names:
+        steps = json.loads(pre_tokenizer.__getstate__()).get("pretokenizers", [])
+        return FALCON if tuple(step["type"] for step in steps) == _FALCON_STEPS else None
+    return next((name for name in names if RULES[name].whole_words == whole_words), names[0])

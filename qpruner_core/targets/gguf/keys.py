@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from qpruner_core.models.families import Family
-from qpruner_core.targets.gguf.rope import rope_keys
+from qpruner_core.targets.gguf.rope import rope_keys, rope_parameters
 
 Keys = dict[str, Any]
 """Names below the architecture's -> bool, int (32 bits, unsigned), float (32 bits), str, or a list of one of them."""
@@ -96,6 +96,13 @@ def gpt_neox_keys(config: PretrainedConfig) -> Keys:
 def falcon_keys(config: PretrainedConfig) -> Keys:
     """The name of the order of query, key and value rows."""
     return {"tensor_data_layout": "jploski"}
+
+
+def phi3_keys(config: PretrainedConfig) -> Keys:
+    """No window, as llama.cpp has none for Phi 3 (0 tells it from Phi 4), and the length before it was extended."""
+    original = rope_parameters(config).get("original_max_position_embeddings")
+    original = original or getattr(config, "original_max_position_embeddings", None) or config.max_position_embeddings
+    return {"attention.sliding_window": 0, "rope.scaling.original_context_length": int(original)}
 
 
 def qwen3_moe_keys(config: PretrainedConfig) -> Keys:

@@ -69,6 +69,9 @@ class Loader:
 
     def refusal(self, config: PretrainedConfig, expected: TensorShapes) -> Refusal | None:
         """Why it does not take a model of ``config``, whose tensors are ``expected``; ``None`` if it does."""
+        limit = self.limit(config)
+        if limit is not None:
+            return Refusal(limit)
         family = find_family(config.model_type)
         return self._width_refusal(config, family) or self._other_refusal(config, expected)
 
@@ -102,9 +105,6 @@ class Loader:
             return Refusal(f"llama.cpp does not compute rotary positions of the type {scaling!r}.")
         if not self.partly_rotated and rotated_part(config) != 1:
             return Refusal(f"llama.cpp rotates heads of {self.name} models as a whole.")
-        limit = self.limit(config)
-        if limit is not None:
-            return Refusal(limit)
         return self._tensor_refusal(expected)
 
     def _tensor_refusal(self, expected: TensorShapes) -> Refusal | None:
@@ -183,7 +183,9 @@ LOADERS: dict[str, tuple[Loader, ...]] = {
     "mistral": (_LLAMA, Loader("deci", DECI["llama"], biases=_ALL, by_layer=True)),
     "olmo2": (Loader("olmo2", ARCHITECTURES["olmo2"], every_head=True, limit=untied_limit),),
     "phi3": (
-        Loader("phi3", ARCHITECTURES["phi3"], biases=("attn_qkv",), every_head=True, partly_rotated=True),
+        Loader(
+            "phi3", ARCHITECTURES["phi3"], keys.phi3_keys, ("attn_qkv",), every_head=True, partly_rotated=True
+        ),
         Loader("deci", DECI["phi3"], biases=_ALL, by_layer=True),
     ),
     "qwen2": (

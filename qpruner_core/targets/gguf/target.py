@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,10 +38,10 @@ class Gguf(Target):
     name: ClassVar[TargetName] = "gguf"
     default_options: ClassVar[tuple[str, ...]] = ("q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0", "bf16")
 
-    def stored_as(self, name: str, shape: Shape) -> str:
+    def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
         """``name``, or a format of shorter blocks, or 16 bits where rows are no multiple of 32."""
         for candidate in (name, _FALLBACKS.get(name, name)):
-            if self.precisions[candidate].accepts(*shape):
+            if all(self.precisions[candidate].accepts(*shape) for shape in shapes):
                 return candidate
         return "bf16"
 

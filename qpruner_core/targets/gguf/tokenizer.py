@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from qpruner_core.errors import QPrunerError, UnsupportedByTargetError
 from qpruner_core.models.gguf.keys import ARCHITECTURE
 from qpruner_core.models.gguf.split import GgufModel
-from qpruner_core.models.gguf.splitting import HARD_TEXT, name_of_rule
+from qpruner_core.models.gguf.splitting import FALCON, HARD_TEXT, name_of_rule
 from qpruner_core.models.gguf.tokenizer import build_tokenizer
 from qpruner_core.models.load import load_tokenizer
 from qpruner_core.models.tokenizer_files import GENERATION_CONFIG
@@ -61,8 +61,11 @@ def tokenizer_keys(directory: Path, vocabulary: int | None = None) -> dict[str, 
     return dict(_checked_keys(directory, vocabulary, state))
 
 
-def generation_keys(directory: Path) -> dict[str, Any]:
-    """The keys of how answers are sampled and of a second token that ends them, from ``generation_config.json``."""
+def generation_keys(directory: Path, end: int | None) -> dict[str, Any]:
+    """The keys of how answers are sampled and of other tokens than ``end`` that end them (``generation_config.json``).
+
+    GGUF has places for two of those: the end of a turn, and that of a message.
+    """
     path = directory / GENERATION_CONFIG
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     keys: dict[str, Any] = {}
@@ -72,8 +75,7 @@ def generation_keys(directory: Path) -> dict[str, Any]:
                 whole = name == "top_k"
                 keys[f"general.sampling.{key}"] = int(values[name]) if whole else float(values[name])
     ends = values.get("eos_token_id")
-    own = load_tokenizer(directory).eos_token_id
-    others = [one for one in ends if isinstance(one, int) and one != own] if isinstance(ends, list) else []
+    others = [one for one in ends if isinstance(one, int) and one != end] if isinstance(ends, list) else []
     for key, one in zip(("eot", "eom"), others, strict=False):
         keys[f"{_PREFIX}.{key}_token_id"] = one
     return keys
@@ -88,9 +90,10 @@ def _checked_keys(directory: Path, vocabulary: int | None, state: object) -> dic
     keys = _vocabulary_keys(tokenizer, vocabulary)
     if parts["model"].get("type") != "BPE":
         raise Refusal(f"GGUF carries no tokenizer of the kind {parts['model'].get('type')!r} for this model.").error()
-    keys |= _sentencepiece_keys(parts, keys) if parts["model"].get("byte_fallback") else _byte_level_keys(
-        tokenizer, parts
-    )  # fmt: skip
+    if parts["model"].get("byte_fallback"):
+        keys |= _sentencepiece_keys(parts, keys)
+    else:
+        keys |= _byte_level_keys(tokenizer, parts)
     keys |= _special_keys(tokenizer)
     _require_same(tokenizer, keys)
     return keys
@@ -188,7 +191,10 @@ def _require_same(tokenizer: PreTrainedTokenizerFast, keys: dict[str, Any]) -> N
         found = build_tokenizer(GgufModel((Path("tokenizer"),), metadata, {}))
     except QPrunerError as error:
         raise Refusal(f"The tokenizer cannot be carried by a GGUF file: {error.message}").error() from error
+    ascii_alone = keys.get(f"{_PREFIX}.pre") == FALCON
     for text in _texts(tokenizer):
+        if ascii_alone and not text.isascii():
+            continue
         if found(text, verbose=False)["input_ids"] != tokenizer(text, verbose=False)["input_ids"]:
             raise _no_such(f"one that cuts {text[:40]!r} as this one does")
 

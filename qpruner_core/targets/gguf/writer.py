@@ -60,6 +60,7 @@ def write_gguf(
     """
     loader = loader_of(config)
     planned = planned_tensors(config, lambda name: _type_of(weights[name]))
+    tokenizer = tokenizer_keys(tokenizer_directory, config.vocab_size)
     writer = GGUFWriter(None, loader.name)
     keys: dict[str, Any] = {
         "general.type": "model",
@@ -68,8 +69,8 @@ def write_gguf(
         FAMILY_KEY: find_family(config.model_type).model_type,
         **(metadata or {}),
         **{f"{loader.name}.{name}": value for name, value in loader.keys(config).items()},
-        **tokenizer_keys(tokenizer_directory, config.vocab_size),
-        **generation_keys(tokenizer_directory),
+        **tokenizer,
+        **generation_keys(tokenizer_directory, tokenizer.get("tokenizer.ggml.eos_token_id")),
     }
     for name, value in keys.items():
         _add_value(writer, name, value)

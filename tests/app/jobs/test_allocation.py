@@ -31,9 +31,11 @@ def searched(make_job: MakeJob, sessions: sessionmaker[Session]) -> str:
         for stage, summary in summaries.items():
             session.add(StageResult(job_id=job_id, stage=stage, attempt=1, seconds=1.0, store_prefix="", files=[],
                                     summary=summary, finished_at=utc_now()))  # fmt: skip
-        for index, (bits, size, loss) in enumerate([([4, 4], 120, 0.6), ([4, 16], 150, 0.45)]):
-            session.add(JobTrial(job_id=job_id, index=index, origin="random", bits=bits, bytes=size, loss=loss))
-        session.add(JobTrial(job_id=job_id, index=2, origin="random", bits=[4, 4], bytes=120, loss=0.55,
+        for index, (precisions, size, loss) in enumerate([(["nf4", "nf4"], 120, 0.6), (["nf4", "bf16"], 150, 0.45)]):
+            session.add(
+                JobTrial(job_id=job_id, index=index, origin="random", precisions=precisions, bytes=size, loss=loss)
+            )
+        session.add(JobTrial(job_id=job_id, index=2, origin="random", precisions=["nf4", "nf4"], bytes=120, loss=0.55,
                              screening_loss=0.55, stopped_early=True))  # fmt: skip
     return job_id
 
@@ -41,11 +43,11 @@ def searched(make_job: MakeJob, sessions: sessionmaker[Session]) -> str:
 def test_another_budget_is_answered_by_a_trial_or_by_what_the_scores_say(client: TestClient, searched: str) -> None:
     measured = client.get(f"/jobs/{searched}/allocation", params={"memory_budget": "120B"}).json()
     assert measured == {
-        "memory_budget": 120, "groups": ["layers.0", "layers.1"], "bits": [4, 4], "bytes": 120, "loss": 0.6,
-        "measured": True,
+        "memory_budget": 120, "groups": ["layers.0", "layers.1"], "precisions": ["nf4", "nf4"], "bytes": 120,
+        "loss": 0.6, "measured": True,
     }  # fmt: skip
     better = client.get(f"/jobs/{searched}/allocation", params={"memory_budget": 150}).json()
-    assert (better["bits"], better["bytes"], better["measured"]) == ([16, 4], 150, False)
+    assert (better["precisions"], better["bytes"], better["measured"]) == (["bf16", "nf4"], 150, False)
     assert 0.05 < better["loss"] < 0.2
 
 

@@ -29,7 +29,8 @@ Authorize = Callable[..., dict[str, str]]
 REPORT = CompressionReport(
     model="/models/tiny", revision=None, dataset="/data/text.txt", memory_budget=1_000_000, seed=0, prune_ratio=0.2,
     groups=["layers.0", "layers.1"],
-    bits=[4, 8], widths=[{"mlp": 64}], predicted_bytes=990_000, stage_seconds={"prune": 1.5}, warnings=[], files=[],
+    precisions=["nf4", "int8"], widths=[{"mlp": 64}], predicted_bytes=990_000,
+    stage_seconds={"prune": 1.5}, warnings=[], files=[],
     measurements=[Measurement(variant="dense", parameters=9, bytes=18, perplexity=20.0, tokens_per_second=5.0)],
 )  # fmt: skip
 
@@ -133,17 +134,25 @@ def test_trials_come_with_their_pareto_front_and_the_chosen_one(
     client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session]
 ) -> None:
     job_id = make_job("succeeded", result=REPORT.model_dump(mode="json"))
-    figures = [([8, 8], 120, 2.0), ([4, 8], 90, 2.1), ([8, 4], 90, 2.5), ([4, 4], 60, 3.0), ([16, 4], 130, 2.0)]
+    figures = [
+        (["int8", "int8"], 120, 2.0),
+        (["nf4", "int8"], 90, 2.1),
+        (["int8", "nf4"], 90, 2.5),
+        (["nf4", "nf4"], 60, 3.0),
+        (["bf16", "nf4"], 130, 2.0),
+    ]
     with sessions.begin() as session:
-        for index, (bits, size, loss) in enumerate(figures):
-            session.add(JobTrial(job_id=job_id, index=index, origin="random", bits=bits, bytes=size, loss=loss))
+        for index, (precisions, size, loss) in enumerate(figures):
+            session.add(
+                JobTrial(job_id=job_id, index=index, origin="random", precisions=precisions, bytes=size, loss=loss)
+            )
     answer = client.get(f"/jobs/{job_id}/trials").json()
     assert [trial["bytes"] for trial in answer["trials"]] == [120, 90, 90, 60, 130]
     assert answer["pareto_front"] == [3, 1, 0]
     assert answer["selected"] == 1
 
 
-def test_trials_name_the_groups_that_bits_are_of_once_they_are_known(
+def test_trials_name_the_groups_that_precisions_are_of_once_they_are_known(
     client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session]
 ) -> None:
     job_id = make_job("running", stage="allocate")
@@ -163,7 +172,8 @@ def test_trials_name_the_groups_that_bits_are_of_once_they_are_known(
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=30))
 def test_the_pareto_front_is_what_no_trial_beats(figures: list[tuple[int, int]]) -> None:
     trials = [
-        TrialView(index=i, origin="random", bits=[4], bytes=size, loss=loss) for i, (size, loss) in enumerate(figures)
+        TrialView(index=i, origin="random", precisions=["nf4"], bytes=size, loss=loss)
+        for i, (size, loss) in enumerate(figures)
     ]
     front = [figures[trial.index] for trial in pareto_front(trials)]
     unbeaten = {

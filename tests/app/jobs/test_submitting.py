@@ -167,7 +167,7 @@ def test_a_full_queue_refuses_also_those_who_come_at_once(
         ({"nonsense": 1}, "invalid_config", "nonsense"),
         ({"prune": {"ratio": 2}}, "invalid_config", "prune.ratio"),
         ({"prune": {"ratios": 0.2}}, "invalid_config", "prune.ratios"),
-        ({"allocate": {"precisions": []}}, "invalid_config", "allocate.precisions"),
+        ({"allocate": {"precisions": ["nf5"]}}, "invalid_config", "allocate.precisions"),
         ({"seed": 2**31}, "invalid_config", "seed"),
         ({"model": ""}, "invalid_config", "model"),
         ({"model": "a\x00b"}, "invalid_config", "model"),

@@ -88,7 +88,14 @@ def test_a_job_is_followed_live_to_its_end(page: Page, service: Service) -> None
             session, job_id, "stage_progress", {"stage": "allocate", "fraction": 0.8, "message": "trial 32 of 40"}
         )
         session.add(
-            JobTrial(job_id=job_id, index=99, origin="random", bits=seed.bits_of(seed.GROUPS), bytes=10**8, loss=3.0)
+            JobTrial(
+                job_id=job_id,
+                index=99,
+                origin="random",
+                precisions=seed.precisions_of(seed.GROUPS),
+                bytes=10**8,
+                loss=3.0,
+            )
         )
     expect(page.get_by_text("trial 32 of 40")).to_be_visible()
     expect(page.locator(".stages .running")).to_have_text("allocate80 %")
@@ -139,7 +146,7 @@ def test_the_precisions_of_parts_of_layers_are_rows_and_what_is_outside_the_laye
     with service.app.state.session_factory.begin() as session:
         job_id = seed.add_running_job(session, groups).id
         best = min(list_trials(session, job_id), key=lambda trial: trial.loss)
-    bits = dict(zip(groups, best.bits, strict=True))
+    precisions = dict(zip(groups, best.precisions, strict=True))
     page.set_viewport_size({"width": 360, "height": 740})
     open_job(page, service, job_id)
     expect(page.get_by_role("heading", name=f"Precision of each {granularity}, best so far")).to_be_visible()
@@ -147,7 +154,7 @@ def test_the_precisions_of_parts_of_layers_are_rows_and_what_is_outside_the_laye
     expect(page.locator(".heat tbody .cell")).to_have_count(seed.LAYERS * len(rows))
     second_part = seed.PARTS[granularity][1]
     for layer, cell in enumerate(page.locator(".heat tbody tr").nth(1).locator("td").all()):
-        said = f"Layer {layer}, {rows[1]}: {bits[f'layers.{layer}{second_part}']} bits"
+        said = f"Layer {layer}, {rows[1]}: {precisions[f'layers.{layer}{second_part}']}"
         expect(cell).to_have_accessible_name(said)
     expect(page.locator(".outside")).to_have_text(re.compile("Embeddings.*Head"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -156,9 +163,9 @@ def test_the_precisions_of_parts_of_layers_are_rows_and_what_is_outside_the_laye
 def test_a_trial_that_was_stopped_early_is_told_apart_and_is_never_the_best(page: Page, service: Service) -> None:
     with service.app.state.session_factory.begin() as session:
         job_id = seed.add_running_job(session).id
-        all_wide = [16 for _ in seed.GROUPS]
+        all_wide = ["bf16" for _ in seed.GROUPS]
         trial = JobTrial(
-            job_id=job_id, index=99, origin="random", bits=all_wide, bytes=10**8, loss=0.01, stopped_early=True
+            job_id=job_id, index=99, origin="random", precisions=all_wide, bytes=10**8, loss=0.01, stopped_early=True
         )
         session.add(trial)
     open_job(page, service, job_id)

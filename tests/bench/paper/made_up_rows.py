@@ -25,7 +25,8 @@ def row(
     task = {"acc": accuracy, "acc_stderr": 0.04, "acc_norm": accuracy, "acc_norm_stderr": 0.04}
     return PaperRow(
         method=method, config="", ratio=ratio, seed=seed, removed=ratio, budget=size, bytes=size,
-        groups=["layers.0", "layers.1", "embeddings"], layers=[0, 1, None], group_bytes=[4, 8, 8], bits=[4, 8, 8],
+        groups=["layers.0", "layers.1", "embeddings"], layers=[0, 1, None], group_bytes=[4, 8, 8],
+        precisions=["nf4", "int8", "int8"],
         seconds={"finetune": 10.0}, search_seconds=5.0,
         validation=[(0, 4.0), (10, 3.0)], window_losses={TEXT: list(losses)},
         measures={TEXT: {"perplexity": 2.0 + seed}, "PIQA": task, "HellaSwag": task, "BoolQ": task},
@@ -41,7 +42,7 @@ def memory(method: str, *, kept: int, recomputed: int, ratio: float = 0.2) -> Me
 def search(name: str, found: Sequence[tuple[float, float, float]], objective: str = "divergence") -> SearchRow:
     """``found``: (second, loss, perplexity) of every trial, each better than the one before."""
     trials = [
-        TrialPoint(origin="random", bits=(4,), bytes=1, loss=loss, stopped_early=False, second=second)
+        TrialPoint(origin="random", precisions=("nf4",), bytes=1, loss=loss, stopped_early=False, second=second)
         for second, loss, _ in found
     ]
     best = [(index, perplexity) for index, (_, _, perplexity) in enumerate(found)]

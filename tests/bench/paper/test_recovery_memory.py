@@ -28,14 +28,14 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
-def _adapted(dense: Path, bits: int, folder: Path) -> tuple[Path, Path]:
-    """The model with all of its layers at ``bits``, and an adapter that changes nothing."""
+def _adapted(dense: Path, precision: str, folder: Path) -> tuple[Path, Path]:
+    """The model with all of its layers at ``precision``, and an adapter that changes nothing."""
     model = load_model(dense)
     family = family_of(model)
     names = [name for layer in range(3) for name in linear_names(model, family, layer)]
-    precision = MixedPrecision.of(dict.fromkeys(names, bits), QuantizeConfig())
-    tensors = encode(model, precision)
-    write_mixed_model(folder / "model", model.config, precision, tensors, family)
+    mixed = MixedPrecision.of(dict.fromkeys(names, precision), QuantizeConfig())
+    tensors = encode(model, mixed)
+    write_mixed_model(folder / "model", model.config, mixed, tensors, family)
     factors = {}
     for name in names:
         outputs, inputs = linear_shape(model.get_submodule(name))

@@ -111,7 +111,7 @@ def _check_workers(arguments: list[str], report: PaperReport, tmp_path: Path) ->
     assert both.workers == 2
     assert [row.seed for row in both.rows] == [0] * len(METHODS) + [1]
     for found, expected in zip(both.rows[:-1], report.rows, strict=True):
-        assert (found.name, found.bits, found.bytes) == (expected.name, expected.bits, expected.bytes)
+        assert (found.name, found.precisions, found.bytes) == (expected.name, expected.precisions, expected.bytes)
         assert (found.window_losses, found.validation) == (expected.window_losses, expected.validation)
 
 
@@ -136,12 +136,12 @@ def _check(report: PaperReport) -> None:
         "WikiText-2", "PTB", "LAMBADA", "PIQA", "ARC-easy", "HellaSwag", "BoolQ", "WinoGrande", "ARC-challenge",
         "OpenBookQA",
     }  # fmt: skip
-    assert set(rows["LLM-Pruner"].bits) == {16}
-    assert set(rows["QPruner1"].bits) == {4}
+    assert set(rows["LLM-Pruner"].precisions) == {"bf16"}
+    assert set(rows["QPruner1"].precisions) == {"nf4"}
     assert rows["QPruner1"].bytes < rows["QPruner3"].bytes < rows["LLM-Pruner"].bytes < report.dense.bytes
     budget = rows[QPRUNER3.name].budget
     assert all(row.bytes <= row.budget == budget for row in report.rows if "QPruner1" != row.method != "LLM-Pruner")
-    assert rows[OURS.name].bits == rows[OURS_FROM_TEXT.name].bits
+    assert rows[OURS.name].precisions == rows[OURS_FROM_TEXT.name].precisions
     assert (rows[OURS.name].loss, rows[OURS_FROM_TEXT.name].loss) == ("distillation", "cross_entropy")
     assert rows[OURS.name].seconds["prune"] == rows[OURS_FROM_TEXT.name].seconds["prune"]  # one stage, taken over
     assert all(row.validation[0][0] == 0 and row.validation[-1][0] == 2 for row in report.rows)

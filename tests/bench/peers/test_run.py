@@ -91,7 +91,7 @@ def test_ours_stands_beside_a_peer_in_no_more_than_its_bytes_and_a_second_run_me
     peer = RoundToGrid()
     ways = {
         "peers": [peer, Missing()],
-        "uniform": [Ours("ours, uniform NF4", {"precisions": [4], "embeddings": False})],
+        "uniform": [Ours("ours, uniform NF4", {"precisions": ["nf4"], "embeddings": False})],
         "ours": [Ours("ours, knapsack", {"search": "knapsack"})],
     }
 
@@ -126,7 +126,7 @@ def _check_document(rows: list[PeerRow]) -> None:
 
 def test_a_smaller_rank_makes_room_where_the_default_does_not_fit(model: Path, data: Path, tmp_path: Path) -> None:
     calibration = Calibration(data / "text" / "c4_demo.jsonl", sequences=2, length=32)
-    plain = Ours("NF4", {"precisions": [4], "embeddings": False})
+    plain = Ours("NF4", {"precisions": ["nf4"], "embeddings": False})
     default = plain.quantize(model, calibration, None, tmp_path / "default")
 
     squeezed = plain.quantize(model, calibration, default.bytes - 1, tmp_path / "squeezed")

@@ -24,7 +24,7 @@ from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
 from qpruner_core.fitting.rank_allocation import allocate_ranks
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.adapters import adapter_name, write_adapter
-from qpruner_core.mixed.groups import bits_by_module, embedding_names
+from qpruner_core.mixed.groups import embedding_names, precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models.families import find_family, linear_shape, linear_weight
@@ -105,7 +105,7 @@ def cases(draw: st.DrawFn, searches: tuple[str, ...] = SEARCHES) -> Case:
         prior=draw(st.sampled_from(("additive", "none"))) if search == "bayesian" else "additive",
         granularity=draw(st.sampled_from(("layer", "block", "module"))),
         embeddings=draw(st.booleans()),
-        precisions=tuple(draw(st.sets(st.sampled_from((4, 8, 16)), min_size=1))),
+        precisions=tuple(draw(st.sets(st.sampled_from(("nf4", "int8", "bf16")), min_size=1))),
         trials=draw(st.integers(1, 10)),
         random_seeds=2,
         candidates=20,
@@ -132,8 +132,8 @@ class Found:
     search: AllocationSearch
 
     @property
-    def bits(self) -> Allocation:
-        return self.search.best.bits
+    def precisions(self) -> Allocation:
+        return self.search.best.precisions
 
     @property
     def bytes(self) -> int:
@@ -147,13 +147,13 @@ def run(case: Case, budget: int) -> Found:
     assert plan.shape is not None
     bias = config.prune.compensation == "bias"
     pruned = config_with_shape(case.dense, plan.family, plan.shape, output_bias=bias) if plan.ratio else case.dense
-    memory = MemoryModel(pruned, plan.family, config.quantize, config.allocate)
+    memory = MemoryModel(pruned, plan.family, plan.target)
     space = SearchSpace.of(memory, budget)
     scores = scores_of(space, case.seed)
     search = AllocationSearch(space, scores, config.allocate, seed=config.seed)
 
-    def loss(bits: Allocation) -> float:
-        return scores.additive_loss(bits) * math.exp(random.Random(f"{case.seed} {bits}").gauss(0, 0.5))
+    def loss(allocation: Allocation) -> float:
+        return scores.additive_loss(allocation) * math.exp(random.Random(f"{case.seed} {allocation}").gauss(0, 0.5))
 
     search.run(partial(map, measured_by(loss, 0.1)), lambda trial: None)
     return Found(pruned, memory, space, scores, search)
@@ -164,14 +164,14 @@ def loaded(case: Case, found: Found) -> int:
     family = find_family(case.dense.model_type)
     quantize: QuantizeConfig = case.settings["quantize"]
     model = AutoModelForCausalLM.from_config(found.config, dtype=torch.bfloat16)
-    bits = bits_by_module(found.memory.groups, found.bits)
+    kinds = precision_by_module(found.memory.groups, found.precisions)
     outside = embedding_names(model).values()
-    shapes = {name: linear_shape(model.get_submodule(name)) for name in bits if name not in outside}
+    shapes = {name: linear_shape(model.get_submodule(name)) for name in kinds if name not in outside}
     adapter: Tensors = {}
     for name, rank in ranks_of(shapes, quantize, case.seed).items():
         rows, columns = linear_weight(model.get_submodule(name)).shape
         adapter |= {adapter_name(name, "A"): torch.ones(rank, columns), adapter_name(name, "B"): torch.ones(rows, rank)}
-    stored = {name: bit for name, bit in bits.items() if bit != 16 or name not in outside}
+    stored = {name: kind for name, kind in kinds.items() if kind != "bf16" or name not in outside}
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         precision = MixedPrecision.of(stored, quantize)
@@ -208,7 +208,7 @@ def test_the_loaded_bytes_keep_the_budget_and_are_those_predicted(case: Case, sh
     size = loaded(case, found)
     assert size <= budget
     assert abs(size - found.bytes) <= 0.01 * found.bytes
-    assert found.bytes == found.memory.total(found.bits)
+    assert found.bytes == found.memory.total(found.precisions)
 
 
 @settings(deadline=None, max_examples=40, derandomize=True, phases=[Phase.explicit, Phase.generate])

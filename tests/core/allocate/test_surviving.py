@@ -8,7 +8,7 @@ from qpruner_core.allocate.objectives import HOPELESS, surviving
 from qpruner_core.errors import DiskFullError, NotFiniteError, QPrunerError, TrainingDivergedError
 from qpruner_core.search.trial import Measurement, Proposal
 
-PROPOSAL = Proposal(index=3, origin="random", bits=(4, 8), bytes=10, sequences=8, screening=2)
+PROPOSAL = Proposal(index=3, origin="random", precisions=("nf4", "int8"), bytes=10, sequences=8, screening=2)
 
 
 @pytest.mark.parametrize("error", [NotFiniteError, TrainingDivergedError])

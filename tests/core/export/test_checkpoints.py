@@ -41,8 +41,8 @@ def test_a_checkpoint_without_a_tensor_is_refused(tiny_llama: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "damage",
-    ["no weights", "truncated", "a scale is missing", "a stranger's tensor", "wrong shape", "bits",
-     "more bits than it has", "no adapter",
+    ["no weights", "truncated", "a scale is missing", "a stranger's tensor", "wrong shape", "a stranger's precision",
+     "a larger precision than it has", "no adapter",
      "half an adapter", "a config that is a list"],
 )  # fmt: skip
 def test_a_damaged_checkpoint_is_refused_whatever_is_wrong_with_it(
@@ -66,12 +66,12 @@ def test_a_damaged_checkpoint_is_refused_whatever_is_wrong_with_it(
         save_file({name: tensors[name] for name in sorted(tensors)[::2]}, adapter)
     elif damage == "a config that is a list":
         config.write_text("[1, 2]")
-    elif damage == "bits":
-        config.write_text(config.read_text().replace('"bits": {', '"bits": {"model.norm": 4,', 1))
-    elif damage == "more bits than it has":
+    elif damage == "a stranger's precision":
+        config.write_text(config.read_text().replace('"precisions": {', '"precisions": {"model.norm": "nf4",', 1))
+    elif damage == "a larger precision than it has":
         module = '"model.layers.1.mlp.down_proj": '
-        assert f"{module}8" in config.read_text()
-        config.write_text(config.read_text().replace(f"{module}8", f"{module}16"))
+        assert f'{module}"int8"' in config.read_text()
+        config.write_text(config.read_text().replace(f'{module}"int8"', f'{module}"bf16"'))
     else:
         tensors = load_file(weights)
         if damage == "a scale is missing":
@@ -96,7 +96,7 @@ def test_stock_transformers_refuses_the_mixed_checkpoint_rather_than_load_it_wro
     tiny_llama: Path, tmp_path: Path
 ) -> None:
     compress_in_memory(tiny_llama, tmp_path / "mixed")
-    bits = json.loads((tmp_path / "mixed" / "config.json").read_text())["quantization_config"]["bits"]
-    assert [bits[f"model.layers.{layer}.mlp.down_proj"] for layer in range(len(PATTERN))] == list(PATTERN)
+    stored = json.loads((tmp_path / "mixed" / "config.json").read_text())["quantization_config"]["precisions"]
+    assert [stored[f"model.layers.{layer}.mlp.down_proj"] for layer in range(len(PATTERN))] == list(PATTERN)
     with pytest.raises((ValueError, RuntimeError, ImportError)):
         AutoModelForCausalLM.from_pretrained(tmp_path / "mixed")

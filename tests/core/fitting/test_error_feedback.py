@@ -9,7 +9,7 @@ from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import Precision, Tensors, precisions
 from qpruner_core.quantize.config import QuantizeConfig
 
-KINDS = [(4, True), (4, False), (8, True)]
+KINDS = [("nf4", True), ("nf4", False), ("int8", True)]
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -35,11 +35,11 @@ def inputs() -> torch.Tensor:
     return random(2000, 12, seed=1) @ random(12, 72, seed=2) * random(72, seed=3).exp() + random(2000, 72, seed=4) / 5
 
 
-@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+@pytest.mark.parametrize(("precision", "double_quant"), KINDS)
 def test_the_nearest_levels_as_codes_are_what_plain_rounding_stores(
-    weight: torch.Tensor, bits: int, double_quant: bool
+    weight: torch.Tensor, precision: str, double_quant: bool
 ) -> None:
-    kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
+    kind = precisions(QuantizeConfig(double_quant=double_quant))[precision]
     tensors = kind.encode(weight)
     grid = kind.grid(tensors)
     assert grid is not None
@@ -50,11 +50,11 @@ def test_the_nearest_levels_as_codes_are_what_plain_rounding_stores(
     assert all(torch.equal(stored[name], tensors[name]) for name in tensors)
 
 
-@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
+@pytest.mark.parametrize(("precision", "double_quant"), KINDS)
 def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
-    weight: torch.Tensor, inputs: torch.Tensor, bits: int, double_quant: bool
+    weight: torch.Tensor, inputs: torch.Tensor, precision: str, double_quant: bool
 ) -> None:
-    kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
+    kind = precisions(QuantizeConfig(double_quant=double_quant))[precision]
     plain = kind.encode(weight)
     fed = feed(weight, kind, moments_of(inputs))
     errors = [(inputs @ (weight.float() - kind.decode(tensors).float()).T).norm() for tensors in (fed, plain)]
@@ -64,9 +64,9 @@ def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(
     }
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: torch.Tensor, bits: int) -> None:
-    kind = precisions(QuantizeConfig())[bits]
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: torch.Tensor, precision: str) -> None:
+    kind = precisions(QuantizeConfig())[precision]
     nearest = kind.decode(kind.encode(weight)).float()
     for moments in (torch.eye(72), torch.diag(torch.rand(72) + 0.1), torch.zeros(72, 72)):
         fed = kind.decode(feed(weight, kind, InputMoments(moments, 72))).float()
@@ -77,13 +77,13 @@ def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: 
 def test_inputs_that_are_always_zero_or_always_alike_are_borne(weight: torch.Tensor, inputs: torch.Tensor) -> None:
     inputs[:, :30] = 0
     inputs[:, 40:50] = inputs[:, 50:60]
-    kind = precisions(QuantizeConfig())[4]
+    kind = precisions(QuantizeConfig())["nf4"]
     decoded = kind.decode(feed(weight, kind, moments_of(inputs)))
     assert decoded.isfinite().all()
 
 
 def test_sixteen_bits_are_left_alone(weight: torch.Tensor, inputs: torch.Tensor) -> None:
-    tensors = feed(weight, precisions(QuantizeConfig())[16], moments_of(inputs))
+    tensors = feed(weight, precisions(QuantizeConfig())["bf16"], moments_of(inputs))
     assert torch.equal(tensors["weight"], weight)
 
 
@@ -93,9 +93,9 @@ def test_widths_that_no_processor_likes_do_not_change_what_one_becomes(seed: int
     tokens = torch.randn(1000, 256, generator=generator) @ torch.randn(256, 256, generator=generator)
     kinds = precisions(QuantizeConfig())
     weights = [
-        ((torch.randn(rows, 256, generator=generator) / 50).to(torch.bfloat16), kinds[bits])
+        ((torch.randn(rows, 256, generator=generator) / 50).to(torch.bfloat16), kinds[precision])
         for rows in outputs
-        for bits in (4, 8)
+        for precision in ("nf4", "int8")
     ]
     moments = moments_of(tokens)
     for one, together in zip(weights, encode_with_feedback(weights, moments), strict=True):
@@ -103,9 +103,9 @@ def test_widths_that_no_processor_likes_do_not_change_what_one_becomes(seed: int
         assert all(torch.equal(alone[name], together[name]) for name in alone)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_the_nearest_level_is_the_nearest(bits: int) -> None:
-    kind = precisions(QuantizeConfig())[bits]
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_the_nearest_level_is_the_nearest(precision: str) -> None:
+    kind = precisions(QuantizeConfig())[precision]
     grid = kind.grid(kind.encode(random(4, 64).to(torch.bfloat16)))
     assert grid is not None
     values = torch.cat([grid.levels, 1.2 * grid.levels.abs().max() * (2 * torch.rand(500) - 1)])
@@ -115,9 +115,9 @@ def test_the_nearest_level_is_the_nearest(bits: int) -> None:
     assert torch.equal(grid.at(numbers), grid.levels[numbers.long()])
 
 
-@pytest.mark.parametrize(("bits", "double_quant"), KINDS)
-def test_a_weight_on_its_grid_is_as_near_as_one_that_is_stored(bits: int, double_quant: bool) -> None:
-    kind = precisions(QuantizeConfig(double_quant=double_quant))[bits]
+@pytest.mark.parametrize(("precision", "double_quant"), KINDS)
+def test_a_weight_on_its_grid_is_as_near_as_one_that_is_stored(precision: str, double_quant: bool) -> None:
+    kind = precisions(QuantizeConfig(double_quant=double_quant))[precision]
     weight = random(130, 100).to(torch.bfloat16)  # more values than are compared at once
     grid = kind.grid(kind.constants(weight))
     assert grid is not None
@@ -131,10 +131,10 @@ def test_weights_of_other_precisions_and_sizes_do_not_change_what_one_becomes(
 ) -> None:
     kinds = precisions(QuantizeConfig())
     weights = [
-        (weight, kinds[8]),
-        (random(40, 72, seed=5).bfloat16(), kinds[4]),
-        (weight, kinds[16]),
-        (weight, kinds[4]),
+        (weight, kinds["int8"]),
+        (random(40, 72, seed=5).bfloat16(), kinds["nf4"]),
+        (weight, kinds["bf16"]),
+        (weight, kinds["nf4"]),
     ]
     moments = moments_of(inputs)
     alone = [feed(*one, moments) for one in weights]

@@ -60,7 +60,7 @@ def test_gains_are_what_each_rank_takes_away_of_the_outputs_error() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(48, 64, generator=generator).to(torch.bfloat16)
     scale = torch.rand(64, generator=generator) + 0.1
-    kind = precisions(QuantizeConfig())[4]
+    kind = precisions(QuantizeConfig())["nf4"]
     gains = rank_gains(weight, kind, scale, rank=16, seed=0)
     error = (weight.float() - kind.decode(kind.encode(weight)).float()) * scale
     whole = error.square().sum() / (weight.float() * scale).square().sum()
@@ -68,4 +68,4 @@ def test_gains_are_what_each_rank_takes_away_of_the_outputs_error() -> None:
     assert gains == sorted(gains, reverse=True)
     assert gains[48:] == [0.0] * 16
     assert sum(gains) == pytest.approx(whole.item(), rel=1e-3)
-    assert rank_gains(weight, precisions(QuantizeConfig())[16], scale, rank=16, seed=0) == [0.0] * 64
+    assert rank_gains(weight, precisions(QuantizeConfig())["bf16"], scale, rank=16, seed=0) == [0.0] * 64

@@ -9,8 +9,8 @@ from qpruner_core.measure.divergence import Divergence
 from qpruner_core.measure.sensitivity import Sensitivity, divergence_sensitivity, lowest_context
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of
-from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -19,13 +19,15 @@ IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
 def parts(granularity: str = "layer") -> tuple[PrecisionBank, Divergence]:
     model = small_model("llama", dtype=torch.bfloat16)
     family = family_of(model)
-    groups = precision_groups(model, family, AllocateConfig.model_validate({"granularity": granularity}))
-    bank = PrecisionBank(model, groups, kinds=precisions(QuantizeConfig()), capacity=10**9, on_group=lambda *_: None)
+    settings = AllocateConfig.model_validate({"granularity": granularity})
+    target = bind_target("bitsandbytes", QuantizeConfig(), settings)
+    groups = precision_groups(model, family, target)
+    bank = PrecisionBank(model, groups, kinds=target.precisions, capacity=10**9, on_group=lambda *_: None)
     return bank, Divergence(model, family, IDS, capacity=10**8)
 
 
-def loss(bank: PrecisionBank, divergence: Divergence, bits: list[int]) -> float:
-    bank.apply(bits)
+def loss(bank: PrecisionBank, divergence: Divergence, allocation: list[str]) -> float:
+    bank.apply(allocation)
     return divergence()
 
 
@@ -34,18 +36,18 @@ def test_each_group_is_measured_with_the_others_in_sixteen_bits(granularity: str
     bank, divergence = parts(granularity)
     found = divergence_sensitivity(bank, divergence, "highest", lambda *_: None)
     for index, group in enumerate(bank.groups):
-        for bits in group.options:
-            alone = [bits if other == index else 16 for other in range(len(bank.groups))]
-            assert found[index][bits] == loss(bank, divergence, alone)
-    assert all(losses[16] == 0 for losses in found)
+        for option in group.options:
+            alone = [option if other == index else "bf16" for other in range(len(bank.groups))]
+            assert found[index][option] == loss(bank, divergence, alone)
+    assert all(losses["bf16"] == 0 for losses in found)
 
 
 def test_each_group_is_measured_with_the_others_at_their_lowest() -> None:
     bank, divergence = parts()
     found = divergence_sensitivity(bank, divergence, "lowest", lambda *_: None)
-    lowest = [group.options[0] for group in bank.groups]
+    lowest = [next(iter(group.options)) for group in bank.groups]
     for index in range(len(bank.groups)):
-        raised = [16 if other == index else bits for other, bits in enumerate(lowest)]
+        raised = ["bf16" if other == index else option for other, option in enumerate(lowest)]
         gained = loss(bank, divergence, lowest) - loss(bank, divergence, raised)
         assert found[index][lowest[index]] == max(gained, 0.0)
 
@@ -56,15 +58,15 @@ def test_the_mean_is_of_both() -> None:
         divergence_sensitivity(bank, divergence, context, lambda *_: None) for context in ("highest", "lowest", "mean")
     )
     for one, other, both in zip(highest, lowest, mean, strict=True):
-        assert both == {bits: (one[bits] + other[bits]) / 2 for bits in one}
+        assert both == {option: (one[option] + other[option]) / 2 for option in one}
 
 
 def test_a_group_that_breaks_the_model_alone_stays_whole_in_the_lowest_context() -> None:
     bank, _ = parts()
-    harmless: Sensitivity = [{4: 0.1, 8: 0.08, 16: 0.0} for _ in bank.groups]
-    assert lowest_context(bank, harmless) == [group.options[0] for group in bank.groups]
-    harmless[2] = {4: 5.0, 8: 0.01, 16: 0.0}
-    assert lowest_context(bank, harmless)[1:4] == [4, 16, 4]
+    harmless: Sensitivity = [{"nf4": 0.1, "int8": 0.08, "bf16": 0.0} for _ in bank.groups]
+    assert lowest_context(bank, harmless) == [next(iter(group.options)) for group in bank.groups]
+    harmless[2] = {"nf4": 5.0, "int8": 0.01, "bf16": 0.0}
+    assert lowest_context(bank, harmless)[1:4] == ["nf4", "bf16", "nf4"]
 
 
 def test_the_model_has_sixteen_bits_afterwards() -> None:

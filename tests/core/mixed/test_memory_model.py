@@ -13,7 +13,7 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.adapters import adapter_name, attach_adapter, write_adapter
-from qpruner_core.mixed.groups import bits_by_module, embedding_names, linear_names
+from qpruner_core.mixed.groups import embedding_names, linear_names, precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import (
     MixedPrecision,
@@ -25,6 +25,7 @@ from qpruner_core.models.families import LayerWidths, family_names, find_family,
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.config import QuantizeConfig
+from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import BIASED, small_config
 
 LAYERS = 5
@@ -89,10 +90,10 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    memory = MemoryModel(config, family, settings_, drawn["allocate"])
+    memory = MemoryModel(config, family, bind_target("bitsandbytes", settings_, drawn["allocate"]))
     generator = random.Random(drawn["seed"])
-    bits = [generator.choice(group.options) for group in memory.groups]
-    by_module = bits_by_module(memory.groups, bits)
+    allocation = [generator.choice(list(group.options)) for group in memory.groups]
+    by_module = precision_by_module(memory.groups, allocation)
     adapter: Tensors = {}
     for layer in range(LAYERS):
         for name in linear_names(model, family, layer):
@@ -102,25 +103,27 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
             adapter |= {adapter_name(name, "A"): fitted.a, adapter_name(name, "B"): fitted.b}
     with tempfile.TemporaryDirectory() as directory:
         outside = embedding_names(model).values()
-        stored = {name: bit for name, bit in by_module.items() if bit != 16 or name not in outside}
+        stored = {name: kind for name, kind in by_module.items() if kind != "bf16" or name not in outside}
         precision = MixedPrecision.of(stored, settings_)
         tensors = encode(model, precision)
         write_mixed_model(Path(directory), config, precision, tensors, family)
         targets = [path.rpartition(".")[2] for path in family.linears]
         write_adapter(Path(directory) / "adapter", adapter, settings_, targets)
         loaded = load_mixed_model(Path(directory))
-        assert loaded_bytes(loaded) == memory.by_part(bits, adapters=False).total
-        assert loaded_bytes(attach_adapter(loaded, Path(directory) / "adapter")) == memory.total(bits)
+        parts = memory.by_part(allocation)
+        assert loaded_bytes(loaded) == parts.total - parts.adapters
+        assert loaded_bytes(attach_adapter(loaded, Path(directory) / "adapter")) == memory.total(allocation)
 
 
-def test_every_layer_at_more_bits_takes_more_bytes() -> None:
+def test_every_layer_at_a_larger_precision_takes_more_bytes() -> None:
     config = small_config("llama", intermediate_size=512)
-    memory = MemoryModel(
-        config, find_family("llama"), QuantizeConfig(), AllocateConfig(granularity="layer", embeddings=False)
-    )
-    totals = [memory.total([bits] * 5) for bits in (4, 8, 16)]
+    settings_ = AllocateConfig(granularity="layer", embeddings=False)
+    memory = MemoryModel(config, find_family("llama"), bind_target("bitsandbytes", QuantizeConfig(), settings_))
+    totals = [memory.total([precision] * 5) for precision in ("nf4", "int8", "bf16")]
     assert totals == sorted(totals)
-    assert memory.total([4, 4, 8, 4, 4]) - totals[0] == memory.group(2, 8) - memory.group(2, 4)
+    assert memory.total(["nf4", "nf4", "int8", "nf4", "nf4"]) - totals[0] == memory.group(2, "int8") - memory.group(
+        2, "nf4"
+    )
 
 
 def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
@@ -129,5 +132,7 @@ def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
     for tied in (True, False):
         config = small_config("qwen2", tie_word_embeddings=tied)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-        memory = MemoryModel(config, find_family("qwen2"), QuantizeConfig(), AllocateConfig())
+        memory = MemoryModel(
+            config, find_family("qwen2"), bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig())
+        )
         assert memory.dense_bytes == loaded_bytes(model)

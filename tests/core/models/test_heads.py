@@ -20,6 +20,7 @@ from qpruner_core.models.families import family_of
 from qpruner_core.prune.surgery import prune_model
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.targets.registry import bind_target
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
@@ -69,7 +70,7 @@ def test_a_head_of_its_own_is_kept_from_inspection_to_a_reloaded_pruned_model(mo
     family = family_of(dense)
     for config in (described.config, source.dense_config, dense.config):
         assert not config.tie_word_embeddings
-        predicted = MemoryModel(config, family, QuantizeConfig(), AllocateConfig())
+        predicted = MemoryModel(config, family, bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig()))
         assert predicted.dense_bytes == loaded_bytes(dense)
 
     pruned = prune_model(dense, family, uneven_shape(family, dense.config), random_importance(dense, family))

@@ -44,6 +44,14 @@ def test_a_pruned_model_may_be_pruned_again_and_its_own_file_is_not_run(pruned: 
     assert not (pruned.parent / "ran").exists()
 
 
+def test_an_auto_map_of_ours_without_the_base_model_is_known_from_older_checkpoints(pruned: Path) -> None:
+    values = json.loads((pruned / "config.json").read_text())
+    assert "AutoModel" in values["auto_map"]
+    del values["auto_map"]["AutoModel"]
+    (pruned / "config.json").write_text(json.dumps(values))
+    assert inspect_model(str(pruned), SourcePolicy()).config.model_type == "qpruner_llama"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -81,6 +89,7 @@ def test_the_auto_map_of_a_stranger_does_not_travel_with_a_pruned_or_a_mixed_mod
     write_model(model, family, tmp_path / "again", tokenizer_from=pruned)
     own = {
         "AutoConfig": "modeling_qpruner_llama.QPrunerLlamaConfig",
+        "AutoModel": "modeling_qpruner_llama.QPrunerLlamaModel",
         "AutoModelForCausalLM": "modeling_qpruner_llama.QPrunerLlamaForCausalLM",
     }
     assert json.loads((tmp_path / "again" / "config.json").read_text())["auto_map"] == own
@@ -88,7 +97,7 @@ def test_the_auto_map_of_a_stranger_does_not_travel_with_a_pruned_or_a_mixed_mod
 
     stock = small_config("llama")
     stock.auto_map = {"AutoModelForCausalLM": "evil/repo--model.X"}
-    precision = MixedPrecision(bits={"model.layers.0.mlp.up_proj": 4}, double_quant=False)
+    precision = MixedPrecision(precisions={"model.layers.0.mlp.up_proj": "nf4"}, double_quant=False)
     write_mixed_model(tmp_path / "mixed", stock, precision, {}, family)
     assert "auto_map" not in json.loads((tmp_path / "mixed" / "config.json").read_text())
 
@@ -104,7 +113,7 @@ def test_a_number_of_layers_that_no_model_has_is_refused_before_a_list_of_them_i
     with pytest.raises(CorruptModelError, match=field):
         read_config(tmp_path / "config.json")
 
-    quantization = {"quant_method": "qpruner", "bits": {}, "double_quant": False}
+    quantization = {"quant_method": "qpruner", "precisions": {}, "double_quant": False}
     (tmp_path / "config.json").write_text(json.dumps(values | {field: 10**12, "quantization_config": quantization}))
     with pytest.raises(CorruptModelError, match=field):
         read_mixed_config(tmp_path)

@@ -25,7 +25,7 @@ def test_the_budget_of_the_run_gets_no_worse_than_its_allocation_and_a_tighter_o
     shown = front(finished_run, finished_run.config.memory_budget)
     assert shown["groups"] == finished_run.report.groups
     assert shown["answer"]["bytes"] <= finished_run.config.memory_budget
-    found = [trial for trial in shown["front"] if trial["bits"] == finished_run.report.bits]
+    found = [trial for trial in shown["front"] if trial["precisions"] == finished_run.report.precisions]
     assert found[0]["bytes"] == finished_run.report.predicted_bytes
     assert shown["answer"]["loss"] <= found[0]["loss"]
     tighter = front(finished_run, 275_000)["answer"]

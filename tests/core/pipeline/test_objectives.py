@@ -51,17 +51,15 @@ def context(finished_run: FinishedRun) -> StageContext:
     )  # fmt: skip
 
 
-def some_allocations(context: StageContext, count: int) -> list[tuple[int, ...]]:
+def some_allocations(context: StageContext, count: int) -> list[tuple[str, ...]]:
     model = load_model(context.finished("prune") / "model")
-    groups = precision_groups(model, context.plan.family, context.config.allocate)
+    groups = precision_groups(model, context.plan.family, context.plan.target)
     generator = random.Random(0)
-    return [tuple(generator.choice(group.options) for group in groups) for _ in range(count)]
+    return [tuple(generator.choice(list(group.options)) for group in groups) for _ in range(count)]
 
 
 def test_a_loss_after_recovery_does_not_depend_on_what_was_measured_before(context: StageContext) -> None:
-    groups = precision_groups(
-        load_model(context.finished("prune") / "model"), context.plan.family, context.config.allocate
-    )
+    groups = precision_groups(load_model(context.finished("prune") / "model"), context.plan.family, context.plan.target)
     first, second = some_allocations(context, 2)
     loss = RecoveredLoss(context, groups, lambda done: None)
     alone = loss(second)
@@ -79,8 +77,8 @@ def test_a_known_trial_gives_exactly_what_measuring_gives(
     )
     objective = make_objective(context, lambda done: None)
     proposals = [
-        Proposal(index, "random", bits, 0, sequences=2, screening=1)
-        for index, bits in enumerate(some_allocations(context, 3))
+        Proposal(index, "random", allocation, 0, sequences=2, screening=1)
+        for index, allocation in enumerate(some_allocations(context, 3))
     ]
     known = KnownTrials(tmp_path / KNOWN_TRIALS, "key")
     full = list(remembered(partial(map, objective), known)(proposals))
@@ -124,17 +122,17 @@ def test_the_bank_has_the_weights_of_the_written_model_with_its_adapter(
     context: StageContext, finished_run: FinishedRun
 ) -> None:
     model = load_model(context.finished("prune") / "model")
-    groups = precision_groups(model, context.plan.family, context.config.allocate)
+    groups = precision_groups(model, context.plan.family, context.plan.target)
     bank = fitted_bank(context, model, groups, lambda done: None)
     written = load_mixed_model(context.finished("quantize") / MODEL, dequantize=True)
     adapter = load_file(context.finished("quantize") / ADAPTER / WEIGHTS)
     scaling = context.config.quantize.lora_alpha / context.config.quantize.lora_rank
     compared = set()
-    for index, (group, bits) in enumerate(zip(groups, finished_run.report.bits, strict=True)):
-        for name, tried in zip(group.modules, bank.values(index, bits), strict=True):
+    for index, (group, option) in enumerate(zip(groups, finished_run.report.precisions, strict=True)):
+        for name, tried in zip(group.modules, bank.values(index, option), strict=True):
             weight = written.get_submodule(name).weight.float()
-            if group.layer is not None and bits != 16:
+            if group.layer is not None and option != "bf16":
                 weight += scaling * adapter[adapter_name(name, "B")].float() @ adapter[adapter_name(name, "A")].float()
             assert torch.allclose(tried.float(), weight, rtol=2**-7, atol=2**-10 * float(weight.abs().max()))
-            compared.add(bits)
-    assert min(compared) < 16
+            compared.add(option)
+    assert compared - {"bf16"}

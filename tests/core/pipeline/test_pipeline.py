@@ -65,7 +65,7 @@ def test_every_trial_is_told_and_recorded(finished_run: FinishedRun) -> None:
     told = [event for event in finished_run.events if isinstance(event, TrialRecorded)]
     assert 3 <= len(told) <= 8
     assert {"knapsack", "random"} <= {trial.origin for trial in told}
-    assert min(told, key=lambda trial: trial.loss).bits == finished_run.report.bits
+    assert min(told, key=lambda trial: trial.loss).precisions == finished_run.report.precisions
 
 
 def test_a_search_that_has_tried_what_the_scores_say_goes_by_expected_improvement(
@@ -84,7 +84,7 @@ def test_the_exported_files_are_the_ones_reported(finished_run: FinishedRun) -> 
 def test_the_recipe_has_what_it_takes_to_run_again(finished_run: FinishedRun) -> None:
     recipe = json.loads((finished_run.output / "recipe.json").read_text())
     assert CompressionConfig.model_validate(recipe["config"]) == finished_run.config
-    assert recipe["bits"] == dict(zip(finished_run.report.groups, finished_run.report.bits, strict=True))
+    assert recipe["precisions"] == dict(zip(finished_run.report.groups, finished_run.report.precisions, strict=True))
     assert {"torch", "transformers", "bitsandbytes", "peft", "qpruner"} <= set(recipe["versions"])
     for file in recipe["files"]:
         assert file_sha256(finished_run.output / file["path"]) == file["sha256"]

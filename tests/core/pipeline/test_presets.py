@@ -42,25 +42,25 @@ def first_adapters(tmp_path: Path) -> dict[str, Any]:
 
 def test_llm_pruner_keeps_16_bits_and_begins_with_adapters_of_zero(run: Any, tmp_path: Path) -> None:
     report, found = run("llm-pruner")
-    assert set(report.bits) == {16}
+    assert set(report.precisions) == {"bf16"}
     assert len(found.trials) == 1
     assert not any(tensor.any() for name, tensor in first_adapters(tmp_path).items() if "lora_B" in name)
 
 
 def test_qpruner1_has_nf4_everywhere_and_adapters_that_make_up_for_it(run: Any, tmp_path: Path) -> None:
     report, found = run("qpruner1", memory_budget=QUICK["memory_budget"])
-    assert set(report.bits) == {4}
+    assert set(report.precisions) == {"nf4"}
     assert len(found.trials) == 1
     assert all(tensor.any() for name, tensor in first_adapters(tmp_path).items() if "lora_B" in name)
 
 
-def test_qpruner2_gives_8_bits_to_the_layers_that_tell_most_of_the_prediction(run: Any, tmp_path: Path) -> None:
+def test_qpruner2_gives_int8_to_the_layers_that_tell_most_of_the_prediction(run: Any, tmp_path: Path) -> None:
     report, found = run("qpruner2", memory_budget=270_000)
     information = json.loads((tmp_path / "out.work" / "score" / "scores.json").read_text())["mutual_information"]
     order = sorted(range(len(information)), key=lambda layer: -information[layer])
     assert [trial.origin for trial in found.trials] == ["mutual_information"]
-    assert set(report.bits) == {4, 8}
-    assert report.bits[order[0]] == 8
+    assert set(report.precisions) == {"nf4", "int8"}
+    assert report.precisions[order[0]] == "int8"
     assert all(name.startswith("layers.") for name in report.groups)
 
 
@@ -69,5 +69,5 @@ def test_qpruner3_searches_by_the_loss_after_recovery_from_the_allocation_of_qpr
     assert found.trials[0].origin == "mutual_information"
     assert {"random", "bayesian"} <= {trial.origin for trial in found.trials}
     assert not any(trial.stopped_early for trial in found.trials)
-    assert report.bits == list(min(found.trials, key=lambda trial: (trial.loss, trial.bytes)).bits)
+    assert report.precisions == list(min(found.trials, key=lambda trial: (trial.loss, trial.bytes)).precisions)
     assert min(trial.loss for trial in found.trials) > 1.0  # nats of a token, not a divergence

@@ -43,7 +43,7 @@ def test_a_run_whose_shape_the_data_decides_meets_its_budget_exactly_as_predicte
     assert report.pruning.parameters_after == report.measurement("pruned").parameters
     assert report.pruning.bytes_after == report.measurement("pruned").bytes
     assert len(report.widths) == 6 - len(report.pruning.removed_layers)
-    assert len(report.groups) == len(report.bits) == 2 * len(report.widths) + 1
+    assert len(report.groups) == len(report.precisions) == 2 * len(report.widths) + 1
     for checkpoint in ("mixed", "merged"):
         pruned = origin(tmp_path / "out" / checkpoint)
         assert pruned["model"] == tiny_llama.name

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,8 +29,8 @@ def run_by_error(tiny_llama: Path, text_dataset: Path, tmp_path_factory: pytest.
     return FinishedRun(config, output, compress(config, output), [])
 
 
-def modules(run: FinishedRun) -> dict[str, dict[str, float]]:
-    rows: dict[str, dict[str, float]] = json.loads(
+def modules(run: FinishedRun) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = json.loads(
         (run.output.with_name("out.work") / "quantize" / "output_errors.json").read_text()
     )
     return rows
@@ -42,7 +43,7 @@ def test_the_error_of_the_outputs_is_told_before_and_after(finished_run: Finishe
     assert 0 < summary["output_error"]["after"] < summary["output_error"]["before"] < 0.2
     rows = modules(finished_run)
     assert {row["rank"] for row in rows.values()} == {finished_run.config.quantize.lora_rank}
-    assert all((row["before"] == 0) == (row["bits"] == 16) for row in rows.values())
+    assert all((row["before"] == 0) == (row["precision"] == "bf16") for row in rows.values())
 
 
 def test_ranks_by_error_differ_and_take_at_most_the_bytes_predicted(run_by_error: FinishedRun) -> None:

@@ -48,15 +48,15 @@ def test_scales_are_the_root_mean_squares_of_what_flows_into_every_linear_module
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
 def test_the_error_of_every_output_is_that_of_the_module_as_it_is_built_and_adapters_lower_it(
-    model_type: str, bits: int
+    model_type: str, precision: str
 ) -> None:
     model = small_model(model_type, dtype=torch.bfloat16)
     family = family_of(model)
     names = [name for layer in range(5) for name in linear_names(model, family, layer)]
     scales = input_scales(model, family, TEXT, ignore)
-    kind = precisions(QuantizeConfig())[bits]
+    kind = precisions(QuantizeConfig())[precision]
     fitted = {
         name: fit_linears(
             [UnfittedLinear(linear_weight(model.get_submodule(name)), kind, module_seed(0, name))],
@@ -82,7 +82,7 @@ def test_the_error_of_every_output_is_that_of_the_module_as_it_is_built_and_adap
 def test_a_module_in_16_bits_has_no_error() -> None:
     model = small_model("llama", dtype=torch.bfloat16)
     name = "model.layers.2.mlp.down_proj"
-    kind = precisions(QuantizeConfig())[16]
+    kind = precisions(QuantizeConfig())["bf16"]
     unfitted = UnfittedLinear(linear_weight(model.get_submodule(name)), kind, 0)
     fitted = {name: fit_linears([unfitted], QuantizeConfig())[0]}
     error = output_errors(model, fitted, {name: kind}, TEXT, ignore)[name]

@@ -10,9 +10,9 @@ from qpruner_core.errors import NotFiniteError
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of
-from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
 from qpruner_core.score.fisher import _Predictions, fisher_sensitivity
+from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -24,23 +24,23 @@ def float64_model(name: str, **overrides: bool) -> PreTrainedModel:
 
 
 def bank_of(model: PreTrainedModel, settings: AllocateConfig, int8: Int8Kind = "weight_only") -> PrecisionBank:
-    groups = precision_groups(model, family_of(model), settings)
-    kinds = precisions(QuantizeConfig(int8=int8))
-    return PrecisionBank(model, groups, kinds=kinds, capacity=10**9, on_group=lambda *_: None)
+    target = bind_target("bitsandbytes", QuantizeConfig(int8=int8), settings)
+    groups = precision_groups(model, family_of(model), target)
+    return PrecisionBank(model, groups, kinds=target.precisions, capacity=10**9, on_group=lambda *_: None)
 
 
-def sensitivity(model: PreTrainedModel, bank: PrecisionBank, samples: int, seed: int = 0) -> list[dict[int, float]]:
+def sensitivity(model: PreTrainedModel, bank: PrecisionBank, samples: int, seed: int = 0) -> list[dict[str, float]]:
     return fisher_sensitivity(model, bank, IDS, samples=samples, seed=seed, on_piece=lambda *_: None)
 
 
 @torch.no_grad()
-def measured(model: PreTrainedModel, bank: PrecisionBank, index: int, bits: int) -> float:
-    """The KL divergence in nats per token when group ``index`` alone has ``bits``."""
+def measured(model: PreTrainedModel, bank: PrecisionBank, index: int, option: str) -> float:
+    """The KL divergence in nats per token when group ``index`` alone has ``option``."""
     before = log_softmax(model(IDS).logits, -1)
-    bank.apply([bits if other == index else 16 for other in range(len(bank.groups))])
+    bank.apply([option if other == index else "bf16" for other in range(len(bank.groups))])
     model.double()
     after = log_softmax(model(IDS).logits, -1)
-    bank.apply([16] * len(bank.groups))
+    bank.apply(["bf16"] * len(bank.groups))
     return (before.exp() * (before - after)).sum(-1).mean().item()
 
 
@@ -56,8 +56,8 @@ def test_many_samples_estimate_the_divergence_that_a_small_change_causes(
     bank = bank_of(model, settings, int8)
     found = sensitivity(model, bank, samples=80)
     for index in range(0, len(bank.groups), 3):
-        assert least < found[index][8] / measured(model, bank, index, 8) < 1.5
-        assert found[index][16] == 0
+        assert least < found[index]["int8"] / measured(model, bank, index, "int8") < 1.5
+        assert found[index]["bf16"] == 0
 
 
 @pytest.mark.parametrize(("name", "tied"), [("llama", False), ("gemma3_text", True)])
@@ -68,7 +68,7 @@ def test_embeddings_count_with_the_head_that_shares_them(name: str, tied: bool) 
     outside = [index for index, group in enumerate(bank.groups) if group.layer is None]
     assert len(outside) == (1 if tied else 2)
     for index in outside:
-        assert 0.35 < found[index][8] / measured(model, bank, index, 8) < 1.5
+        assert 0.35 < found[index]["int8"] / measured(model, bank, index, "int8") < 1.5
 
 
 def test_the_same_seed_gives_the_same_sensitivities() -> None:

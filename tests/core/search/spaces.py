@@ -20,10 +20,10 @@ def space_of(layers: int = 8, share: float = 0.3, *, seed: int = 0, embeddings: 
     """Layers of unequal sizes, and embeddings that have 8 or 16 bits, ``share`` of the way up to most bytes."""
     generator = random.Random(seed)
     weights = [generator.choice([2000, 3000, 3500]) for _ in range(layers)]
-    sizes = [{4: weight // 2 + 40, 8: weight + 20, 16: 2 * weight} for weight in weights]
+    sizes = [{"nf4": weight // 2 + 40, "int8": weight + 20, "bf16": 2 * weight} for weight in weights]
     places: list[int | None] = list(range(layers))
     if embeddings:
-        sizes.append({8: 9000, 16: 17000})
+        sizes.append({"int8": 9000, "bf16": 17000})
         places.append(None)
     low, high = (500 + sum(pick(size.values()) for size in sizes) for pick in (min, max))
     return SearchSpace(sizes, 500, low + int(share * (high - low)), places)
@@ -34,8 +34,8 @@ def scores_of(space: SearchSpace, seed: int = 0) -> Scores:
     sensitivity = []
     for group in range(len(space)):
         four = math.exp(generator.uniform(-6, -2))
-        cost = {4: four, 8: four / 20, 16: 0.0}
-        sensitivity.append({bits: cost[bits] for bits in space.options(group)})
+        cost = {"nf4": four, "int8": four / 20, "bf16": 0.0}
+        sensitivity.append({option: cost[option] for option in space.options(group)})
     return Scores(
         groups=[str(group) for group in range(len(space))],
         mutual_information=[generator.random() for layer in space.layers if layer is not None],
@@ -47,8 +47,8 @@ def measured_by(loss: Callable[[Allocation], float], screening_error: float = 0.
     """Measures as a worker does: on a little text first, and no more where that is hopeless."""
 
     def measure(proposal: Proposal) -> Measurement:
-        full = loss(proposal.bits)
-        few = full * math.exp(random.Random(str(proposal.bits)).gauss(0, screening_error))
+        full = loss(proposal.precisions)
+        few = full * math.exp(random.Random(str(proposal.precisions)).gauss(0, screening_error))
         if few > proposal.stop_above:
             return Measurement(few, few, proposal.screening, 1.0)
         return Measurement(full, few, proposal.sequences, 4.0)

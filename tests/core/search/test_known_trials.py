@@ -16,26 +16,30 @@ CONFIG = CompressionConfig(model="m", dataset="d", memory_budget=1000)
 def test_a_loss_comes_back_bit_for_bit_and_only_under_its_key(tmp_path: Path) -> None:
     path = tmp_path / KNOWN_TRIALS
     known = KnownTrials(path, "a")
-    assert known.find([4, 8]) is None
-    known.remember((4, 8), 0.1 + 0.2, 1 / 3)
-    known.remember((4, 8), 9.0)
-    known.remember((16, 16), float("inf"))
-    assert known.find([4, 8]) == KnownTrial(key="a", bits=(4, 8), loss=0.1 + 0.2, screening_loss=1 / 3)
+    assert known.find(["nf4", "int8"]) is None
+    known.remember(("nf4", "int8"), 0.1 + 0.2, 1 / 3)
+    known.remember(("nf4", "int8"), 9.0)
+    known.remember(("bf16", "bf16"), float("inf"))
+    assert known.find(["nf4", "int8"]) == KnownTrial(
+        key="a", precisions=("nf4", "int8"), loss=0.1 + 0.2, screening_loss=1 / 3
+    )
     again = KnownTrials(path, "a")
-    assert (again.find((4, 8)), again.find((16, 16)), len(again)) == (known.find((4, 8)), None, 1)
-    assert KnownTrials(path, "b").find((4, 8)) is None
+    assert again.find(("nf4", "int8")) == known.find(("nf4", "int8"))
+    assert (again.find(("bf16", "bf16")), len(again)) == (None, 1)
+    assert KnownTrials(path, "b").find(("nf4", "int8")) is None
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path, cut: int) -> None:
     path = tmp_path / KNOWN_TRIALS
-    KnownTrials(path, "a").remember((4, 4), 1.0)
-    KnownTrials(path, "a").remember((8, 8), 2.0)
+    KnownTrials(path, "a").remember(("nf4", "nf4"), 1.0)
+    KnownTrials(path, "a").remember(("int8", "int8"), 2.0)
     path.write_bytes(path.read_bytes()[:-cut])
     known = KnownTrials(path, "a")
-    known.remember((16, 16), 3.0)
+    known.remember(("bf16", "bf16"), 3.0)
     again = KnownTrials(path, "a")
-    assert [again.find(bits) is not None for bits in ((4, 4), (8, 8), (16, 16))] == [True, cut == 1, True]
+    found = [again.find([each, each]) is not None for each in ("nf4", "int8", "bf16")]
+    assert found == [True, cut == 1, True]
 
 
 def changed(**settings: object) -> CompressionConfig:

@@ -41,9 +41,9 @@ def test_seeds_and_candidates_keep_the_budget_and_the_options(space: SearchSpace
         *(at_random(space, generator) for _ in range(5)),
     ]
     found += candidates(space, found, 20, generator)
-    for bits in found:
-        assert space.total(bits) <= space.budget
-        assert all(bit in space.options(group) for group, bit in enumerate(bits))
+    for allocation in found:
+        assert space.total(allocation) <= space.budget
+        assert all(option in space.options(group) for group, option in enumerate(allocation))
 
 
 @settings(deadline=None, max_examples=15)
@@ -63,19 +63,19 @@ def test_no_trial_exceeds_the_budget_or_is_tried_twice(
         batch=batch,
         front_points=3,
     )
-    assert all(trial.bytes == space.total(trial.bits) for trial in trials)
+    assert all(trial.bytes == space.total(trial.precisions) for trial in trials)
     assert all(trial.bytes <= space.budget for trial in trials if trial.origin != FRONT)
-    assert len({trial.bits for trial in trials}) == len(trials)
+    assert len({trial.precisions for trial in trials}) == len(trials)
     assert [trial.index for trial in trials] == list(range(len(trials)))
-    within = [trial.loss for trial in trials if space.fits(trial.bits) and not trial.stopped_early]
+    within = [trial.loss for trial in trials if space.fits(trial.precisions) and not trial.stopped_early]
     assert search.best.loss == min(within)
-    assert space.fits(search.best.bits)
+    assert space.fits(search.best.precisions)
 
 
 @pytest.mark.parametrize("name", ONE_ALLOCATION)
 def test_a_strategy_of_one_allocation_tries_no_more(name: str) -> None:
     space = space_of()
-    _, trials = searched(space, scores_of(space), lambda bits: 1.0, search=name)
+    _, trials = searched(space, scores_of(space), lambda allocation: 1.0, search=name)
     assert [trial.origin for trial in trials] == [name]
 
 
@@ -94,22 +94,22 @@ def test_proposals_of_a_batch_differ_and_need_no_answer_to_each_other() -> None:
     measure = measured_by(scores.additive_loss)
     for _ in range(3):
         asked = search.ask(5)
-        assert len({proposal.bits for proposal in asked}) == 5
+        assert len({proposal.precisions for proposal in asked}) == 5
         for proposal in reversed(asked):  # told in any order
             search.tell(proposal, measure(proposal))
     assert len(search.trials) == 15
 
 
-def missed(scores_loss: float, bits: Allocation) -> float:
-    """Groups 2 and 5 hurt at 4 bits as no score shows."""
-    return scores_loss + (6.0 if bits[2] == 4 else 0.0) + (5.0 if bits[5] == 4 else 0.0)
+def missed(scores_loss: float, allocation: Allocation) -> float:
+    """Groups 2 and 5 hurt at NF4 as no score shows."""
+    return scores_loss + (6.0 if allocation[2] == "nf4" else 0.0) + (5.0 if allocation[5] == "nf4" else 0.0)
 
 
 def test_what_the_scores_missed_is_learned_from_few_trials() -> None:
     space = space_of(16, 0.12)
     scores = scores_of(space, 3)
-    scores.sensitivity[2][4] = scores.sensitivity[5][4] = 0.002  # looks harmless alone
-    search, trials = searched(space, scores, lambda bits: missed(scores.additive_loss(bits), bits), trials=30)
+    scores.sensitivity[2]["nf4"] = scores.sensitivity[5]["nf4"] = 0.002  # looks harmless alone
+    search, trials = searched(space, scores, lambda each: missed(scores.additive_loss(each), each), trials=30)
     assert trials[0].loss > 5.0
     assert search.best.loss < 1.0
     assert search.best.index < 25
@@ -138,15 +138,15 @@ def test_hopeless_trials_end_on_the_screening_text_and_are_never_the_best() -> N
 
 
 class Foretold:
-    """Stands for the process. The best loss is 1, and its logarithm 0: everything at 4 bits is expected far above that,
+    """Stands for the process. The best loss is 1, and its logarithm 0: everything at NF4 is expected far above that,
     but who knows, and anything else right there. Expected improvement: 0.013 and 0.015."""
 
     def __init__(self, *of: object) -> None: ...
 
     def fit(self, *observations: object) -> None: ...
 
-    def predict(self, bits: Sequence[Allocation]) -> tuple[Floats, Floats]:
-        low = np.array([set(one) == {4} for one in bits])
+    def predict(self, allocations: Sequence[Allocation]) -> tuple[Floats, Floats]:
+        low = np.array([set(one) == {"nf4"} for one in allocations])
         return np.where(low, 1.0, 0.0), np.where(low, 0.62, 0.05)
 
 
@@ -155,26 +155,26 @@ def test_what_screening_will_probably_end_is_tried_before_what_promises_a_little
     screening_sequences: int, low_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = space_of(share=0.5, embeddings=False)
-    low, other = space.smallest, (8, *space.smallest[1:])
+    low, other = space.smallest, ("int8", *space.smallest[1:])
     monkeypatch.setattr(search_module, "Process", Foretold)
     monkeypatch.setattr(search_module, "candidates", lambda *of: [other, low])
     settings = AllocateConfig(calibration_sequences=8, screening_sequences=screening_sequences)
     search = AllocationSearch(space, scores_of(space), settings, seed=0)
-    trials = search.run(partial(map, measured_by(lambda bits: 1.0)), lambda trial: None)
-    chosen = [trial.bits for trial in trials if trial.origin == "bayesian"]
+    trials = search.run(partial(map, measured_by(lambda allocation: 1.0)), lambda trial: None)
+    chosen = [trial.precisions for trial in trials if trial.origin == "bayesian"]
     assert chosen == ([low, other] if low_first else [other, low])
 
 
 def test_a_budget_for_the_smallest_allocation_alone_ends_after_it() -> None:
     space = space_of(share=0.0)
     for strategy in STRATEGIES:
-        _, trials = searched(space, scores_of(space), lambda bits: 0.1, **strategy)
-        assert [trial.bits for trial in trials] == [space.smallest]
+        _, trials = searched(space, scores_of(space), lambda allocation: 0.1, **strategy)
+        assert [trial.precisions for trial in trials] == [space.smallest]
 
 
 def test_losses_of_zero_are_no_trouble() -> None:
     space = space_of(share=1.0)
-    search, _ = searched(space, scores_of(space), lambda bits: 0.0, trials=12)
+    search, _ = searched(space, scores_of(space), lambda allocation: 0.0, trials=12)
     assert search.best.loss == 0.0
 
 
@@ -184,7 +184,7 @@ def test_the_front_reaches_from_the_smallest_to_the_largest_and_falls() -> None:
     _, trials = searched(space, scores, scores.additive_loss, trials=12, front_points=6)
     front = pareto_front(trials)
     assert front[0].bytes == space.total(space.smallest)
-    assert front[-1].bits == space.largest
+    assert front[-1].precisions == space.largest
     assert len(front) >= 6
     assert [trial.loss for trial in front] == sorted((trial.loss for trial in front), reverse=True)
 
@@ -199,31 +199,31 @@ def test_another_budget_is_answered_within_it_and_a_tighter_one_never_takes_more
     scores = scores_of(space, seed)
     generator = random.Random(seed)
     _, trials = searched(
-        space, scores, lambda bits: scores.additive_loss(bits) * math.exp(noise * generator.gauss(0, 1)),
+        space, scores, lambda each: scores.additive_loss(each) * math.exp(noise * generator.gauss(0, 1)),
         seed=seed, trials=8, candidates=20, front_points=2,
     )  # fmt: skip
     low, high = space.total(space.smallest), space.total(space.largest)
     totals = []
     for share in sorted(shares):
         other = space.with_budget(low + int(share * (high - low)))
-        bits, expected = answer(scores, trials, other)
-        assert other.fits(bits)
+        found, expected = answer(scores, trials, other)
+        assert other.fits(found)
         assert expected >= 0
-        totals.append(space.total(bits))
+        totals.append(space.total(found))
     assert totals == sorted(totals)
 
 
 def test_an_answer_knows_what_the_trials_taught() -> None:
     space = space_of(16, 0.12)
     scores = scores_of(space, 3)
-    scores.sensitivity[2][4] = scores.sensitivity[5][4] = 0.002
-    _, trials = searched(space, scores, lambda bits: missed(scores.additive_loss(bits), bits), trials=30)
+    scores.sensitivity[2]["nf4"] = scores.sensitivity[5]["nf4"] = 0.002
+    _, trials = searched(space, scores, lambda each: missed(scores.additive_loss(each), each), trials=30)
     low, high = space.total(space.smallest), space.total(space.largest)
     other = space.with_budget(low + (high - low) // 5)
     assert missed(scores.additive_loss(answer(scores, [], other)[0]), answer(scores, [], other)[0]) > 5.0
-    bits, expected = answer(scores, trials, other)
-    assert missed(scores.additive_loss(bits), bits) < 1.0
-    assert expected == pytest.approx(missed(scores.additive_loss(bits), bits), rel=0.5)
+    found, expected = answer(scores, trials, other)
+    assert missed(scores.additive_loss(found), found) < 1.0
+    assert expected == pytest.approx(missed(scores.additive_loss(found), found), rel=0.5)
 
 
 def test_the_pareto_front_has_the_best_loss_at_every_size() -> None:
@@ -232,7 +232,7 @@ def test_the_pareto_front_has_the_best_loss_at_every_size() -> None:
         Trial(
             index=index,
             origin="random",
-            bits=(4,),
+            precisions=("nf4",),
             bytes=size,
             loss=loss,
             screening_loss=loss,

@@ -16,6 +16,7 @@ from qpruner_core.speed.record import SpeedRecord, store_record, stored_record
 from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import StageStore
+from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_config
 from tests.made_up_speed import made_up_speed
 
@@ -35,7 +36,15 @@ def policy(tmp_path: Path) -> SourcePolicy:
 def run(policy: SourcePolicy, work: Path, *, resumed: tuple[StageName, ...] = (), seconds: float = 7.0) -> list[Event]:
     """What a run of all stages tells that took ``seconds`` for each that it computed."""
     config = parse_config({"model": "m", "dataset": "d", "memory_budget": 1, "sequence_length": 64})
-    plan = RunPlan(small_config("llama"), find_family("llama"), 0.0, None, 1)
+    plan = RunPlan(
+        small_config("llama"),
+        find_family("llama"),
+        ratio=0.0,
+        prune=config.prune,
+        shape=None,
+        target=bind_target(config.target, config.quantize, config.allocate),
+        memory_budget=1,
+    )
     told: list[Event] = []
     times = RunTimes(config, plan, DataAmounts.asked(config, None), policy, StageStore(work), told.append)
     for stage in STAGES:

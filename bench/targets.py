@@ -1,0 +1,259 @@
+"""Each target on SmolLM2-135M off the grid, beside the dense model and ``llama-quantize`` at the same bytes.
+
+    python -m bench.targets --llama-cpp /path/to/bin --data FOLDER --markdown docs/benchmarks/targets.md
+
+``--llama-cpp`` has llama-quantize, llama-imatrix and llama-bench. Everything is measured in one run: bytes, perplexity
+and KL divergence to the dense model on texts that no calibration saw, and speed in the engine on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.machine import machine, today, versions
+from bench.off_grid import take_off_grid
+from bench.own_files import require_own_page
+from bench.texts import Texts, evaluated_windows, read_texts
+from qpruner_core.config import parse_config
+from qpruner_core.formats.registry import load_format
+from qpruner_core.garbage import free_garbage
+from qpruner_core.measure.agreement import Agreement, Comparison, DensePredictions
+from qpruner_core.measure.perplexity import perplexity
+from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.models import load_model, load_tokenizer, resolve_model
+from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models.families import find_family
+from qpruner_core.models.gguf.split import read_model
+from qpruner_core.models.shards import StoredTensors
+from qpruner_core.pipeline import compress
+from qpruner_core.sizes import format_bytes
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.targets.gguf import read_gguf, write_gguf
+
+TITLE = "# The targets on SmolLM2-135M"
+MODEL = "demo:smollm2-135m-instruct"
+RIVAL = "Q4_K_M"
+_GENERATED, _PROMPT = 64, 128
+JOB: dict[str, Any] = {
+    "sequence_length": 256,
+    "prune": {"ratio": 0.0},
+    "score": {"calibration_sequences": 4},
+    "allocate": {"trials": 24, "calibration_sequences": 8},
+    "evaluate": {"max_tokens": 1024, "generated_tokens": 8},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the table. Speeds are tokens per second of ``engine``, on one thread."""
+
+    name: str
+    bytes: int
+    perplexity: Mapping[str, float]
+    agreement: Mapping[str, Agreement | None]
+    engine: str
+    prefill: float
+    decode: float
+    seconds: float | None = None
+
+
+class Meter:
+    """Measures models on the texts; the first one is what all others are compared with."""
+
+    def __init__(self, texts: Mapping[str, torch.Tensor]) -> None:
+        self._texts = texts
+        self._dense: dict[str, DensePredictions] = {}
+
+    def __call__(self, model: nn.Module) -> tuple[dict[str, float], dict[str, Agreement | None]]:
+        """Perplexity and agreement with the dense model, by text."""
+        found: dict[str, float] = {}
+        agreements: dict[str, Agreement | None] = {}
+        first = not self._dense
+        for name, windows in self._texts.items():
+            if first:
+                self._dense[name] = DensePredictions(most_bytes=2**31)
+                found[name] = perplexity(model, windows, _ignore, self._dense[name].keep)
+                agreements[name] = None
+            else:
+                comparison = Comparison(self._dense[name])
+                found[name] = perplexity(model, windows, _ignore, comparison.add)
+                agreements[name] = comparison.result()
+        return found, agreements
+
+
+class Llama:
+    """The programs of llama.cpp in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def quantize(self, dense: Path, text: Path, folder: Path) -> Path:
+        """``dense`` at :data:`RIVAL` with an importance matrix from ``text``."""
+        matrix, target = folder / "imatrix.gguf", folder / f"{RIVAL}.gguf"
+        self._run("llama-imatrix", "-m", dense, "-f", text, "-o", matrix, "-c", 256, "--chunks", 64, "-t", 1)
+        self._run("llama-quantize", "--imatrix", matrix, dense, target, RIVAL, 1)
+        return target
+
+    def speed(self, file: Path) -> tuple[float, float]:
+        """Tokens per second of prefill and of decoding, on one thread."""
+        out = self._run("llama-bench", "-m", file, "-t", 1, "-p", _PROMPT, "-n", _GENERATED, "-r", 3, "-o", "json")
+        rows = json.loads(out)
+        prefill = next(row["avg_ts"] for row in rows if row["n_prompt"])
+        return float(prefill), float(next(row["avg_ts"] for row in rows if row["n_gen"]))
+
+    def _run(self, name: str, *arguments: object) -> str:
+        command = [str(self._directory / name), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - a program the user named
+        if done.returncode:
+            raise SystemExit(f"{name} failed: {done.stderr[-2000:]}")
+        return done.stdout
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark as the command line says; the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.markdown is not None:
+        require_own_page(options.markdown, TITLE, "markdown")
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        folder = options.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = measure(folder, read_texts(options.data), Llama(options.llama_cpp), options.tokens, options.steps)
+    page = render(rows, options)
+    print(page)
+    if options.markdown is not None:
+        options.markdown.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--llama-cpp", type=Path, required=True, help="directory of llama.cpp's programs")
+    parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
+    parser.add_argument("--tokens", type=int, default=8192, help="of each text (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=0, help="of recovery (default %(default)s)")
+    parser.add_argument("--markdown", type=Path, help="write the page here too")
+    parser.add_argument("--work-dir", type=Path, help="keep models and stages here (default: a temporary folder)")
+    return parser
+
+
+def measure(folder: Path, texts: Texts, llama: Llama, tokens: int, steps: int) -> list[Row]:
+    """All rows, the dense model first."""
+    dense = off_grid_model(folder / "dense")
+    tokenizer = load_tokenizer(dense)
+    meter = Meter({name: evaluated_windows(tokenizer, text, tokens, name) for name, text in texts.evaluated.items()})
+    calibration = folder / "calibration.txt"
+    calibration.write_text("\n\n".join(next(iter(texts.calibration.values()))), encoding="utf-8")
+    model = load_model(dense)
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    rows = [_in_torch("dense, bfloat16", model, size, meter)]
+    whole = folder / "dense.gguf"
+    with StoredTensors(dense) as stored:
+        weights = {name: stored.get(name) for name in stored.names()}
+        write_gguf(whole, config=model.config, weights=weights, tokenizer_directory=dense)
+    rows.append(_in_llama("dense, GGUF BF16", whole, meter, llama))
+    rival = llama.quantize(whole, calibration, folder)
+    rows.append(_in_llama(f"`llama-quantize` {RIVAL}, imatrix", rival, meter, llama))
+    budget = rows[-1].bytes
+    common = {**JOB, "model": str(dense), "dataset": str(calibration), "finetune": {"steps": steps}}
+    for target, bytes_ in (("gguf", budget), ("bitsandbytes", budget), ("compressed-tensors", budget * 11 // 10)):
+        config = common | {"target": target, "memory_budget": bytes_}
+        rows.append(_ours(config, folder / target, meter, llama))
+    return rows
+
+
+def off_grid_model(directory: Path) -> Path:
+    """The demo's model, rescaled so that its weights lie on no grid, written to ``directory`` unless it is there."""
+    if not directory.is_dir():
+        source = resolve_model(MODEL, SourcePolicy()).directory
+        model = load_model(source)
+        take_off_grid(model)
+        write_model(model, find_family("llama"), directory, tokenizer_from=source)
+    return directory
+
+
+def _ours(values: dict[str, Any], output: Path, meter: Meter, llama: Llama) -> Row:
+    started = time.monotonic()
+    report = compress(parse_config(values), output, policy=SourcePolicy())
+    seconds = time.monotonic() - started
+    free_garbage()
+    kind = load_format(report.exported[0].name)
+    name = f"ours, `target: {values['target']}`"
+    if values["target"] == "gguf":
+        return _in_llama(name, kind.place(output), meter, llama, seconds)
+    model = kind.load(output, "cpu")
+    return _in_torch(name, model, kind.held_bytes(output, model), meter, seconds)
+
+
+def _in_torch(name: str, model: nn.Module, size: int, meter: Meter, seconds: float | None = None) -> Row:
+    found, agreements = meter(model)
+    prompt = torch.arange(_PROMPT) + 1000
+    started = time.perf_counter()
+    with torch.no_grad():
+        model(input_ids=prompt.unsqueeze(0), use_cache=True)
+    prefill = _PROMPT / (time.perf_counter() - started)
+    decode = tokens_per_second(model, prompt[:16], _GENERATED)
+    return Row(name, size, found, agreements, "transformers", prefill, decode, seconds)
+
+
+def _in_llama(name: str, file: Path, meter: Meter, llama: Llama, seconds: float | None = None) -> Row:
+    found, agreements = meter(read_gguf(file))
+    prefill, decode = llama.speed(file)
+    size = sum(tensor.size for tensor in read_model(file).tensors.values())
+    return Row(name, size, found, agreements, "llama.cpp", prefill, decode, seconds)
+
+
+def _ignore(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def render(rows: Sequence[Row], options: argparse.Namespace) -> str:
+    """The page in markdown."""
+    texts = list(rows[0].perplexity)
+    head = ["model", "bytes", *(f"{what}, {name}" for name in texts for what in ("perplexity", "KL", "same top-1"))]
+    head += ["engine", "prefill", "decode", "made in"]
+    lines = [
+        TITLE,
+        "",
+        f"Made by `python -m bench.targets` on {today()}: {machine()}; {versions()}. {options.tokens} tokens of each "
+        f"text; recovery of {options.steps} steps. SmolLM2-135M-Instruct off the grid (see `bench/off_grid.py`): its "
+        "source is a Q4_1 file, which flatters every 4-bit format.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---|" + "---:|" * (len(head) - 1),
+        *(_line(row, texts) for row in rows),
+        "",
+        "Bytes are those of the tensors that the engine holds. KL is that of the dense model's predictions to the "
+        "model's, in nats per token, on texts that no calibration saw; GGUF files are read back into torch for it. "
+        f"Prefill ({_PROMPT} tokens) and decode ({_GENERATED} tokens) are tokens per second on one thread. "
+        "compressed-tensors keeps the embeddings in 16 bits, so its budget is a tenth larger.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row, texts: Sequence[str]) -> str:
+    cells = [row.name, format_bytes(row.bytes)]
+    for name in texts:
+        agreement = row.agreement[name]
+        cells.append(f"{row.perplexity[name]:.2f}")
+        cells += ["–", "–"] if agreement is None else [f"{agreement.divergence:.4f}", f"{agreement.top1:.1%}"]
+    made = "–" if row.seconds is None else f"{row.seconds / 60:.1f} min"
+    cells += [row.engine, f"{row.prefill:.0f}", f"{row.decode:.1f}", made]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
