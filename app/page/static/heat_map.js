@@ -54,7 +54,8 @@ function bits(precision) {
 
 /** What a name has behind its bits: "K" of "q4_k", "XS" of "iq4_xs", "G64" of "int4_g64"; nothing of "nf4" and "bf16". */
 function kind(precision) {
-  return /\d_(.+)$/.exec(precision)?.[1].toUpperCase() ?? "";
+  const rest = /^[a-z]+\d+_(.+)$/.exec(precision)?.[1].toUpperCase() ?? "";
+  return rest === "CHANNEL" ? "CH" : rest;
 }
 
 /** Each precision once, by rising bits. */
