@@ -14,8 +14,6 @@ from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.families import family_of
 from qpruner_core.quantize.stage import ADAPTER, MODEL
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.tiny_model import build_tiny_llama, topic_paragraphs
 
 DOCUMENTS = topic_paragraphs(60_000)

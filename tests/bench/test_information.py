@@ -29,8 +29,6 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.score.information import ESTIMATORS
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 from tests.tiny_model import build_tiny_llama
 
@@ -61,8 +59,6 @@ def test_components_of_one_label_are_one_and_independence_is_known_to_be_nothing
 def _fitted(model: PreTrainedModel, key: str = "") -> FittedLayers:
     """``model`` as if fitting gave each weight with its rows in another order."""
     settings = AllocateConfig(granularity="layer", embeddings=False, precisions=("nf4", "bf16"))
-    target = bind_target("bitsandbytes", QuantizeConfig(), settings)
-    target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     bank = PrecisionBank(
         model, precision_groups(model, family_of(model), target), kinds=target.precisions, capacity=2**30,

@@ -15,8 +15,6 @@ from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_mo
 from qpruner_core.models.families import find_family
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (3, 16), generator=torch.Generator().manual_seed(0))
@@ -24,8 +22,6 @@ OUTSIDE = 2  # embeddings and head
 
 
 def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
-    target = bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig(granularity="layer"))
-    target = bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig(granularity="layer"))
     target = bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig(granularity="layer"))
     groups = precision_groups(model, find_family("llama"), target)
     return PrecisionBank(model, groups, kinds=target.precisions, capacity=capacity, on_group=lambda *_: None)

@@ -11,8 +11,6 @@ from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -21,10 +19,6 @@ IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
 def parts(granularity: str = "layer") -> tuple[PrecisionBank, Divergence]:
     model = small_model("llama", dtype=torch.bfloat16)
     family = family_of(model)
-    settings = AllocateConfig.model_validate({"granularity": granularity})
-    target = bind_target("bitsandbytes", QuantizeConfig(), settings)
-    settings = AllocateConfig.model_validate({"granularity": granularity})
-    target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     settings = AllocateConfig.model_validate({"granularity": granularity})
     target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     groups = precision_groups(model, family, target)

@@ -26,8 +26,6 @@ from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import BIASED, small_config
 
 LAYERS = 5

@@ -23,8 +23,6 @@ from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.targets.registry import bind_target
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 from tests.tiny_model import build_tokenizer
 

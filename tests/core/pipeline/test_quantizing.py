@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from typing import Any
-from typing import Any
 
 import pytest
 import torch

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.precision_names import BITS_PER_WEIGHT
-from qpruner_core.precision_names import BITS_PER_WEIGHT
-from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.precisions import Precision, precisions
 from qpruner_core.precisions.bf16 import Bf16
 from qpruner_core.precisions.int8 import Int8

@@ -13,8 +13,6 @@ from qpruner_core.models.families import family_of
 from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
 from qpruner_core.score.fisher import _Predictions, fisher_sensitivity
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))

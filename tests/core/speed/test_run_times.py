@@ -17,8 +17,6 @@ from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import StageStore
 from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
-from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_config
 from tests.made_up_speed import made_up_speed
 
