@@ -33,6 +33,7 @@ from qpruner_core.tables import (
     measurement_table,
     pruning_line,
 )
+from qpruner_core.targets.config import TargetName
 from qpruner_core.terminal import Progress, is_live
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ Model = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 Products = Annotated[
     ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
+]
+Target = Annotated[
+    TargetName | None,
+    typer.Option(
+        help="Where the result will run. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and transformers; "
+        "bitsandbytes: transformers with PEFT and this package."
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -97,6 +105,7 @@ def compress(
     sequences: Sequences = None,
     cache_type: CacheTypes = None,
     fit_device: Device = None,
+    target: Target = None,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
     finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
@@ -112,7 +121,8 @@ def compress(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
+            "target": target, "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials,
+            "finetune.steps": finetune_steps,
         }  # fmt: skip
         config = _config(model, dataset, seed, given, settings)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
@@ -139,6 +149,7 @@ def estimate(
     sequences: Sequences = None,
     cache_type: CacheTypes = None,
     fit_device: Device = None,
+    target: Target = None,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     preset: Preset = None,
     settings: Settings = None,
@@ -151,7 +162,7 @@ def estimate(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "preset": preset, "prune.ratio": prune_ratio,
+            "target": target, "preset": preset, "prune.ratio": prune_ratio,
         }  # fmt: skip
         config = _config(model, "-", 0, given, settings)
         result = run(config, check_dataset=False)

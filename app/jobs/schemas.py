@@ -18,7 +18,8 @@ MAX_LABELS = 16
 EXAMPLE_REQUEST: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "dataset": "ds_THE_ID_FROM_POST_DATASETS",
-    "memory_budget": "130MB",
+    "memory_budget": "100MB",
+    "target": "gguf",
     "allocate": {"trials": 12},
     "finetune": {"steps": 100},
     "labels": {"team": "search"},

@@ -145,4 +145,4 @@ def offered_by(target: str) -> tuple[FormatDeclaration, ...]:
 
 def label_of(variant: str) -> str:
     """What the row of ``variant`` is called where reports do not say; ``variant`` itself if it is not known."""
-    return next((one.label for one in FORMATS if one.variant == variant), _ROWS.get(variant, variant))
+    return _ROWS.get(variant) or next((one.label for one in FORMATS if one.variant == variant), variant)

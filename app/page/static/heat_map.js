@@ -25,20 +25,26 @@ export function heatMap(groups, precisions, note, widths) {
   const named = groups?.length === precisions.length ? groups : precisions.map((_, layer) => `layers.${layer}`);
   const { layers, parts, outside, unit } = arrange(named, precisions);
   const title = `Precision of each ${unit}${note}`;
+  const used = inOrder([...layers.flatMap((layer) => [...layer.values()]), ...outside.map((one) => one.precision)]);
+  const cell = cellMaker(used);
   const about = (layer, part) => {
     const shape = Object.entries(widths?.[layer] ?? {}).map(([name, size]) => `${name.replaceAll("_", " ")} ${count(size)}`).join(", ");
     return `Layer ${layer}${part && `, ${rowName(part, parts)}`}: ${layers[layer].get(part)}${shape && `; ${shape}`}`;
   };
   return el("section", { class: "card" },
-    el("div", { class: "row between wrap" }, el("h2", {}, title), legend(layers, outside, unit)),
+    el("div", { class: "row between wrap" }, el("h2", {}, title), legend(layers, outside, unit, used)),
     el("div", { class: "heat" },
-      unit === "layer" ? strip(layers, title, about) : table(layers, parts, title, about),
+      unit === "layer" ? strip(layers, title, about, cell) : table(layers, parts, title, about, cell),
       outside.length > 0 && el("ul", { class: "outside", "aria-label": "Outside the layers" }, outside.map((one) =>
         cell("li", one.precision, `${one.name}: ${one.precision}`, el("span", {}, one.name))))));
 }
 
-function cell(tag, precision, says, ...more) {
-  return el(tag, { class: `cell ${colour(precision)}`, title: says, "aria-label": says }, el("b", {}, short(precision)), more);
+/** What makes a cell: the bits of its precision, and below them what tells it from others of as many. */
+function cellMaker(used) {
+  const several = (precision) => used.some((one) => one !== precision && bits(one) === bits(precision));
+  const plain = used.every((precision) => !several(precision) && kind(precision) === "");
+  return (tag, precision, says, ...more) => el(tag, { class: `cell ${colour(precision, used)}`, title: says, "aria-label": says },
+    el("b", {}, bits(precision), !plain && el("small", {}, kind(precision) || (several(precision) ? precision : "\u00a0"))), more);
 }
 
 /** Bits in the name of a precision: 4 of "nf4", "q4_k" and "int4_g64", 16 of "bf16". */
@@ -46,25 +52,32 @@ function bits(precision) {
   return Number(/\d+/.exec(precision)?.[0] ?? 16);
 }
 
-/** The class of a precision's colour: few bits to many. */
-function colour(precision) {
-  const number = bits(precision);
-  return `bits-${number <= 3 ? 2 : number <= 4 ? 4 : number <= 6 ? 6 : number <= 8 ? 8 : 16}`;
+/** What a name has behind its bits: "K" of "q4_k", "XS" of "iq4_xs", "G64" of "int4_g64"; nothing of "nf4" and "bf16". */
+function kind(precision) {
+  const rest = /^[a-z]+\d+_(.+)$/.exec(precision)?.[1].toUpperCase() ?? "";
+  return rest === "CHANNEL" ? "CH" : rest;
 }
 
-/** A name that fits a cell: "4", or "4_k" where names share their bits. */
-function short(precision) {
-  return /\d.*/.exec(precision)?.[0].replace(/^(\d+)_?/, "$1").toUpperCase() ?? precision;
+/** Each precision once, by rising bits. */
+function inOrder(precisions) {
+  return [...new Set(precisions)].sort((a, b) => bits(a) - bits(b) || a.localeCompare(b));
+}
+
+/** The classes of a precision's colour: one for its bits, and a shade among the used ones of as many. */
+function colour(precision, used) {
+  const alike = used.filter((one) => bits(one) === bits(precision));
+  const nearest = [2, 3, 4, 5, 6, 8, 16].find((one) => one >= bits(precision)) ?? 16;
+  return `bits-${nearest} shade-${Math.min(alike.indexOf(precision), 3)}`;
 }
 
 /** One row that breaks where the screen ends. */
-function strip(layers, title, about) {
+function strip(layers, title, about, cell) {
   return el("ol", { class: "strip", "aria-label": title }, layers.map((layer, index) =>
     cell("li", layer.get(""), about(index, ""), el("span", {}, index))));
 }
 
 /** One row a part; it scrolls sideways below its names where the screen is too narrow. */
-function table(layers, parts, title, about) {
+function table(layers, parts, title, about, cell) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, el("table", {},
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Layer"), layers.map((_, index) => el("th", { scope: "col" }, index)))),
     el("tbody", {}, parts.map((part) => el("tr", {}, el("th", { scope: "row", title: part }, rowName(part, parts)),
@@ -78,13 +91,12 @@ function rowName(part, parts) {
 }
 
 /** Counts of groups by precision. */
-function legend(layers, outside, unit) {
+function legend(layers, outside, unit, used) {
   const inside = layers.flatMap((layer) => [...layer.values()]);
-  const used = [...new Set([...inside, ...outside.map((one) => one.precision)])].sort((a, b) => bits(a) - bits(b) || a.localeCompare(b));
   return el("ul", { class: "legend" }, used.map((precision) => {
     const number = inside.filter((one) => one === precision).length;
     const names = outside.filter((one) => one.precision === precision).map((one) => one.name.toLowerCase());
     const what = [number > 0 && `${number} ${unit}${number === 1 ? "" : "s"}`, ...names].filter(Boolean);
-    return el("li", {}, el("i", { class: `dot ${colour(precision)}` }), `${precision}: ${what.join(", ")}`);
+    return el("li", {}, el("i", { class: `dot ${colour(precision, used)}` }), `${precision}: ${what.join(", ")}`);
   }));
 }

@@ -119,6 +119,7 @@ class JobPage {
         el("h1", {}, shortName(job.model), " ", badge(job)),
         el("div", { class: "actions" }, retry, cancel, erase)),
       el("dl", { class: "facts" },
+        job.config.target && fact("Target", job.config.target),
         fact("Budget", bytes(job.memory_budget)), fact("Dataset", job.dataset), fact("Created", clock(job.created_at)),
         fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
         el("div", {}, el("dt", {}, "Id"), el("dd", {}, el("code", {}, job.id)))));

@@ -6,6 +6,16 @@ import { estimateView } from "./estimate.js";
 
 const NUMBER = { type: "number", step: "any", inputmode: "decimal" };
 
+/** Engines that a result can be for; each brings the formats that weights may have. */
+const TARGET = ["target", "Target", "Where the result will run: what is searched, rounded and measured is what that engine reads", {
+  options: ["gguf", "compressed-tensors", "bitsandbytes"],
+  says: {
+    gguf: "llama.cpp and Ollama: one file, on a CPU or a GPU",
+    "compressed-tensors": "vLLM, SGLang and transformers, on a GPU",
+    bitsandbytes: "transformers with PEFT and this package; the paper's methods",
+  },
+}];
+
 /** Settings under "More settings": path in the request, label, hint, attributes of the input or its options. */
 const MORE = [
   ["preset", "Preset", "settings to go by where none is chosen below; default best",
@@ -34,13 +44,13 @@ const FIT = [
   ["fit.device", "Runs on", "default gpu", { options: ["gpu", "cpu"] }],
 ];
 
-function field(path, label, hint, { options, ...attributes }) {
+function field(path, label, hint, { options, says, ...attributes }) {
   const id = `field-${path.replace(".", "-")}`;
   const named = { id, name: path, "aria-describedby": `${id}-hint ${id}-error` };
   return el("div", { class: "field", "data-field": path },
     el("label", { for: id }, label),
     options
-      ? el("select", named, el("option", { value: "" }, "default"), options.map((value) => el("option", { value }, value)))
+      ? el("select", named, el("option", { value: "" }, "default"), options.map((value) => el("option", { value }, says ? `${value} (${says[value]})` : value)))
       : el("input", { ...named, autocomplete: "off", spellcheck: "false", ...attributes }),
     el("p", { class: "hint", id: `${id}-hint` }, hint),
     el("p", { class: "field-error", id: `${id}-error`, hidden: true }));
@@ -58,6 +68,7 @@ export function jobForm(signal) {
     el("datalist", { id: "models" }, el("option", { value: "demo:smollm2-135m-instruct" })),
     dataset.node,
     field("memory_budget", "Memory budget", "Bytes of the loaded model's weights, such as 130MB or 6GiB; or give a device below", { type: "text", placeholder: "130MB" }),
+    field(...TARGET),
     el("details", {}, el("summary", {}, "Fit a device"), el("div", { class: "grid" }, FIT.map((one) => field(...one)))),
     el("details", {}, el("summary", {}, "More settings"), el("div", { class: "grid" }, MORE.map((one) => field(...one)))),
     problem,
@@ -92,7 +103,7 @@ export function jobForm(signal) {
 async function requestBody(form, dataset) {
   const body = { model: form.elements.model.value.trim(), dataset: await dataset.value() };
   const budget = form.elements.memory_budget.value.trim();
-  for (const [path, , , { options, type }] of [...FIT, ...MORE]) {
+  for (const [path, , , { options, type }] of [TARGET, ...FIT, ...MORE]) {
     const text = form.elements[path].value.trim();
     if (text === "") continue;
     const [group, name] = path.split(".");

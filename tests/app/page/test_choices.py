@@ -14,6 +14,7 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.presets import PresetName
 from qpruner_core.prune.config import CriterionName, LayoutName, PruneConfig
+from qpruner_core.targets.config import TargetName
 from tests.app.live_service import Service
 from tests.tiny_model import build_tiny_llama, write_text_dataset
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.service
 @pytest.mark.parametrize(
     ("setting", "allowed"),
     [
+        ("target", TargetName),
         ("preset", PresetName),
         ("prune.criterion", CriterionName),
         ("prune.layout", LayoutName),
