@@ -53,7 +53,7 @@ Products = Annotated[
 Target = Annotated[
     TargetName | None,
     typer.Option(
-        help="Where the result will run. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and transformers; "
+        help="Where the result will run. gguf: llama.cpp, Ollama; compressed-tensors: vLLM, SGLang, transformers; "
         "bitsandbytes: transformers with PEFT and this package."
     ),
 ]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def about_model(
-    name: str, *, source: str, pruned: str, recipe: str, quantized_by: str = "qpruner"
-) -> dict[str, Any]:
+def about_model(name: str, *, source: str, pruned: str, recipe: str, quantized_by: str = "qpruner") -> dict[str, Any]:
     """Metadata of a file: ``source`` names the dense model, ``pruned`` says in a sentence what was removed.
 
     What is empty is left out. ``recipe``: SHA-256 of all that the weights follow from.

@@ -18,7 +18,7 @@ from qpruner_core.precisions import Precision, precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import LADDER, Shape, Target
 from qpruner_core.targets.bitsandbytes import BitsAndBytes
-from qpruner_core.targets.names import PRECISIONS, TargetName
+from qpruner_core.targets.config import PRECISIONS, TargetName
 from qpruner_core.targets.registry import TARGETS, bind_target
 
 RUN = {"model": "m", "dataset": "d", "memory_budget": 1000}
