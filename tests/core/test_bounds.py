@@ -18,7 +18,7 @@ from qpruner_core.presets import PRESETS
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.workload import MOST_TOKENS_OF_A_STAGE, refuse_too_much_work
 
-RUN = {"model": "m", "dataset": "d", "memory_budget": "1MB"}
+RUN = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": "1MB"}
 MODELS: list[type[BaseModel]] = [CompressionConfig, JobRequest, Settings, SourcePolicy]
 Schema = dict[str, Any]
 

@@ -21,7 +21,7 @@ from qpruner_core.targets.bitsandbytes import BitsAndBytes
 from qpruner_core.targets.config import PRECISIONS, TargetName
 from qpruner_core.targets.registry import TARGETS, bind_target
 
-RUN = {"model": "m", "dataset": "d", "memory_budget": 1000}
+RUN = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000}
 RUNGS = {f"q{bits}": float(bits) for bits in range(2, 9)}
 
 
