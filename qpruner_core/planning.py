@@ -62,7 +62,7 @@ class Planner:
         self.dense = dense
         self.family = family
         self.blocks = Blocks.of(dense, family)
-        self.target = bind_target(config.target, config.quantize, config.allocate)
+        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
 
     @property
