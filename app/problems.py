@@ -177,9 +177,10 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> P
         detail = f"The body is {kind or 'of no type'}, not JSON."
         return Problem(415, "unsupported_media_type", detail, remedy="Send Content-Type: application/json.")
     errors = [Fault(field=_dotted(fault["loc"]), detail=_sentence(fault)) for fault in faults]
-    budget = first["loc"] == ("body", "memory_budget") and first["type"] != "missing"
+    given = isinstance(error.body, dict) and "memory_budget" in error.body
+    budget = first["loc"] == ("body", "memory_budget") and given
     code = "budget_invalid" if budget else "invalid_config" if part == "body" else "invalid_request"
-    detail, _, remedy = errors[0].detail.partition(" Give ") if budget else (errors[0].detail, "", "")
+    detail, _, remedy = errors[0].detail.partition(" Give ")
     return Problem(
         422,
         code,

@@ -29,7 +29,7 @@ from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.models.reshape import config_with_shape
-from qpruner_core.planning import Planner
+from qpruner_core.planner import Planner
 from qpruner_core.presets import PresetName
 from qpruner_core.sizes import format_bytes
 

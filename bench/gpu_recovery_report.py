@@ -36,7 +36,7 @@ class GpuAmounts(BaseModel):
     memory_steps: int = 3
     prompt: int = 2048
     generated: int = 16
-    last: StageName = "export"
+    last: StageName = "evaluate"
 
 
 class GpuRow(BaseModel):

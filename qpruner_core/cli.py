@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
+from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, FitMemory, Sequences, budget_settings
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
@@ -28,6 +29,7 @@ from qpruner_core.tables import (
     estimate_table,
     front_table,
     groups_by_precision,
+    how_to_run,
     measurement_table,
     pruning_line,
 )
@@ -43,7 +45,6 @@ _out = Console(highlight=False)
 Model = Annotated[
     str, typer.Argument(help='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".')
 ]
-Budget = Annotated[str, typer.Option("--memory-budget", help='Bytes of the loaded model: "130MB", "6GiB", 130000000.')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 Products = Annotated[
     ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
@@ -89,8 +90,13 @@ def compress(
         str,
         typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
     ],
-    memory_budget: Budget,
     output: Annotated[Path, typer.Option(help="Directory for the checkpoints and the report.")],
+    memory_budget: Budget = None,
+    fit_memory: FitMemory = None,
+    context: Context = None,
+    sequences: Sequences = None,
+    cache_type: CacheTypes = None,
+    fit_device: Device = None,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
     finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
@@ -105,9 +111,10 @@ def compress(
             from qpruner_core.pipeline import compress as run
 
         given = {
+            **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
             "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
-        config = _config(model, dataset, memory_budget, seed, given, settings)
+        config = _config(model, dataset, seed, given, settings)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = run(config, output.resolve(), on_event=progress, cancel=cancel)
         if as_json:
@@ -119,12 +126,19 @@ def compress(
         _say(compute_line(report))
         _say(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
         _say(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
+        if report.exported:
+            _say(how_to_run(report.exported[0]))
 
 
 @app.command()
 def estimate(
     model: Model,
-    memory_budget: Budget,
+    memory_budget: Budget = None,
+    fit_memory: FitMemory = None,
+    context: Context = None,
+    sequences: Sequences = None,
+    cache_type: CacheTypes = None,
+    fit_device: Device = None,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     preset: Preset = None,
     settings: Settings = None,
@@ -135,7 +149,11 @@ def estimate(
         with collector_paused(freeze=True):
             from qpruner_core.planning import estimate as run
 
-        config = _config(model, "-", memory_budget, 0, {"preset": preset, "prune.ratio": prune_ratio}, settings)
+        given = {
+            **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
+            "preset": preset, "prune.ratio": prune_ratio,
+        }  # fmt: skip
+        config = _config(model, "-", 0, given, settings)
         result = run(config, check_dataset=False)
         if as_json:
             _out.print_json(result.model_dump_json())
@@ -149,7 +167,7 @@ def estimate(
 
 @app.command()
 def evaluate(
-    directory: Annotated[Path, typer.Argument(help="A checkpoint: mixed, merged, or any 16-bit model directory.")],
+    directory: Annotated[Path, typer.Argument(help="A checkpoint of a run, or any 16-bit model directory.")],
     text: Annotated[Path, typer.Option(help="Text to measure perplexity on: .txt, or another form with text.")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl, .json, .csv).")] = None,
     sequence_length: Annotated[
@@ -239,12 +257,12 @@ def generate(
 
 
 def _config(
-    model: str, dataset: str, budget: str, seed: int, given: dict[str, Any], settings: list[str] | None
+    model: str, dataset: str, seed: int, given: dict[str, Any], settings: list[str] | None
 ) -> CompressionConfig:
     from qpruner_core.config import parse_config
 
     values: dict[str, Any] = {
-        "model": model, "dataset": dataset, "memory_budget": parse_bytes(budget), "seed": seed,
+        "model": model, "dataset": dataset, "seed": seed,
     }  # fmt: skip
     pairs = [(path, value) for path, value in given.items() if value is not None]
     pairs += [_setting(text) for text in settings or []]

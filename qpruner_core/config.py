@@ -6,23 +6,30 @@ import hashlib
 from datetime import date
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.bounds import LONGEST_SEQUENCE, SHORTEST_SEQUENCE
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.dataset_forms import TEMPLATE_DATE
+from qpruner_core.device_fit.config import FitConfig
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
+from qpruner_core.formats.declarations import offered_by, with_own_format
 from qpruner_core.presets import PresetName, with_preset
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel, fault_as_sentence
-from qpruner_core.targets.names import PRECISIONS, TargetName
+from qpruner_core.targets.config import PRECISIONS, TargetName
+
+BUDGET_REMEDY = (
+    'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
+    '({"memory": "24GB", "context": 8192, "sequences": 4}).'
+)
 
 
 class CompressionConfig(StrictModel):
@@ -37,7 +44,16 @@ class CompressionConfig(StrictModel):
         description="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), "
         'a hub dataset id ("org/name@revision"), or the id of an upload ("ds_…").',
     )  # fmt: skip
-    memory_budget: ByteSize = Field(description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".')
+    fit: FitConfig | None = Field(
+        default=None,
+        description="A device that the model is to run in with its KV cache, activations and engine; the bytes of "
+        "weights follow. Exactly one of this and memory_budget is given.",
+    )
+    memory_budget: ByteSize | None = Field(
+        default=None,
+        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of '
+        "this and fit is given.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Random seed.")
     sequence_length: int = Field(
         default=256, ge=SHORTEST_SEQUENCE, le=LONGEST_SEQUENCE, description="Tokens per sequence, in every stage."
@@ -74,6 +90,19 @@ class CompressionConfig(StrictModel):
         return with_preset(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
+    def _formats_of_the_target(self) -> CompressionConfig:
+        formats = with_own_format(self.export.formats, self.target)
+        object.__setattr__(self, "export", self.export.model_copy(update={"formats": formats}))
+        offered = [one.name for one in offered_by(self.target)]
+        strange = [name for name in self.export.formats if name not in offered]
+        if strange:
+            raise ValueError(
+                f"export.formats: {strange[0]!r} is no format of the target {self.target}, which has "
+                f"{', '.join(offered)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _precisions_of_the_target(self) -> CompressionConfig:
         strange = [name for name in self.allocate.precisions if name not in PRECISIONS[self.target]]
         if strange:
@@ -82,6 +111,22 @@ class CompressionConfig(StrictModel):
                 f"{', '.join(PRECISIONS[self.target])}"
             )
         return self
+
+    @property
+    def fitting_sequences(self) -> int:
+        """Sequences of calibration text that modules are fitted on, in the score stage and all behind it: none of
+        their number depends on a later stage."""
+        return max(self.prune.calibration_sequences, self.score.calibration_sequences)
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _one_budget(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if "fit" in info.data and (value is None) == (info.data["fit"] is None):
+            given = (
+                "Neither memory_budget nor fit is given" if value is None else "memory_budget and fit are both given"
+            )
+            raise ValueError(f"{given}. {BUDGET_REMEDY}")
+        return value
 
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this config."""
@@ -98,8 +143,10 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
         return CompressionConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        said = fault_as_sentence(first["msg"])
+        choice = said.endswith(BUDGET_REMEDY)
         raise InvalidConfigError(
-            fault_as_sentence(first["msg"]),
+            said.removesuffix(BUDGET_REMEDY).rstrip(),
             field=".".join(str(part) for part in first["loc"]) or None,
-            remedy="See CompressionConfig or /docs for the settings and their ranges.",
+            remedy=BUDGET_REMEDY if choice else "See CompressionConfig or /docs for the settings and their ranges.",
         ) from error

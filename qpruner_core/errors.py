@@ -76,6 +76,12 @@ class UnsupportedArchitectureError(UserError):
     code = "unsupported_architecture"
 
 
+class UnsupportedByTargetError(UserError):
+    """What the model is, or was pruned to, cannot be written in the target's format or is not read by its engine."""
+
+    code = "unsupported_by_target"
+
+
 class UnsafeModelError(UserError):
     """The model has only pickled weights, or needs remote code to load."""
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from qpruner_core.errors import CancelledError
 
-StageName = Literal["prune", "score", "allocate", "quantize", "finetune", "evaluate", "export"]
-STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune", "evaluate", "export")
+StageName = Literal["prune", "score", "allocate", "quantize", "finetune", "export", "evaluate"]
+STAGES: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize", "finetune", "export", "evaluate")
 
 
 class FileRecord(BaseModel):

@@ -12,20 +12,22 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import get_args
 
 from pydantic import ValidationError
 
 from qpruner_core.errors import OutputInvalidError
-from qpruner_core.export.config import CARD, RECIPE, Format
+from qpruner_core.export.config import CARD, RECIPE
+from qpruner_core.formats.declarations import FORMATS
 from qpruner_core.report import CompressionReport
 from qpruner_core.stage_store import file_sha256
 from qpruner_core.writable import require_access
 
 REPORT = "report.json"
 _PARTIAL = ".qpruner.partial"
-_REPLACED: tuple[str, ...] = (*get_args(Format), RECIPE, CARD, REPORT)  # the report last
-_LONGEST = f"{_PARTIAL}/merged_quantized/additional_chat_templates/{'x' * 64}"
+_REPLACED: tuple[str, ...] = (*(one.place for one in FORMATS), RECIPE, CARD, REPORT)  # the report last
+_DIRECTORIES = frozenset(one.place for one in FORMATS if one.is_directory)
+LONGEST_CHECKPOINT_FILE = f"{max((one.place for one in FORMATS), key=len)}/additional_chat_templates/{'x' * 64}"
+"""A path as long as any within the directory that formats are written to."""
 _LARGEST_REPORT = 64 * 2**20
 _Signature = tuple[int, int, int]
 
@@ -33,7 +35,7 @@ _Signature = tuple[int, int, int]
 class OutputDirectory:
     """The directory ``root``, whether or not it exists."""
 
-    longest = _LONGEST
+    longest = f"{_PARTIAL}/{LONGEST_CHECKPOINT_FILE}"
     """A path below it as long as any that is written."""
 
     def __init__(self, root: Path) -> None:
@@ -74,7 +76,7 @@ class OutputDirectory:
         """What exists of :attr:`_REPLACED`: files, links and whatever else is no directory of its own."""
         for name in _REPLACED:
             path = self.root / name
-            if path.is_dir() and not path.is_symlink() and name in get_args(Format):
+            if path.is_dir() and not path.is_symlink() and name in _DIRECTORIES:
                 for folder, folders, files in os.walk(path, onerror=_raise):
                     require_access(Path(folder))
                     links = [one for one in folders if (Path(folder) / one).is_symlink()]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from qpruner_core.compute.choice import choose_compute
-from qpruner_core.compute.config import Compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset, require_known_tokens, tokens_of
@@ -21,16 +18,13 @@ from qpruner_core.events import (
     STAGES,
     CancelToken,
     EventCallback,
-    FileRecord,
     RunWarning,
     StageFinished,
     StageName,
     StageStarted,
     ignore_event,
 )
-from qpruner_core.export.config import MERGED_QUANTIZED
 from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
-from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.one_run import alone
 from qpruner_core.output_directory import REPORT, OutputDirectory
@@ -42,15 +36,9 @@ from qpruner_core.run_paths import check_run_paths
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.run_times import RunTimes
-from qpruner_core.stage import RunPlan, StageContext
-from qpruner_core.stage_store import (
-    STAGE_FILE,
-    StageFinder,
-    StageRecord,
-    StageStore,
-    disk_full_as_error,
-    list_files,
-)
+from qpruner_core.stage import StageContext
+from qpruner_core.stage_keys import stage_keys
+from qpruner_core.stage_store import StageFinder, StageRecord, StageStore, disk_full_as_error
 from qpruner_core.versions import recorded_versions
 
 StageRun = Callable[[StageContext, Path], dict[str, Any]]
@@ -118,19 +106,24 @@ def _compress(
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(paths.work, find_stage)
     times = RunTimes(config, plan, DataAmounts.of(data()), policy, store, on_event)
-    warnings = list(data().warnings)
+    refusal = plan.target.tokenizer_refusal(source.directory, source.dense_config.vocab_size)
+    if refusal is not None:
+        raise refusal
+    warnings = [*plan.notes, *data().warnings]
     for warning in warnings:
         on_event(RunWarning(message=warning))
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
-    key = _base_key(config, source, plan, data().digest, compute)
+    keys = stage_keys(
+        config, plan, data().digests,
+        model=[source.digest, source.origin], versions=recorded_versions(), products=compute.products,
+    )  # fmt: skip
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
-            key = _stage_key(key, stage, config)
             context = StageContext(
                 stage, config, source, dataset.sha256, plan, data, store, times, cancel, compute, warnings
             )
-            records[stage] = _run_stage(context, key, times.expected)
+            records[stage] = _run_stage(context, keys[stage], times.expected)
     return _finish(paths.output, context, records)
 
 
@@ -192,78 +185,11 @@ def _started(stage: StageName, expected: Mapping[StageName, float]) -> StageStar
     return StageStarted(stage=stage, expected_seconds=expected[stage], expected_later_seconds=later)
 
 
-def _base_key(config: CompressionConfig, source: ModelSource, plan: RunPlan, data_digest: str, compute: Compute) -> str:
-    return _digest(
-        recorded_versions(), source.digest, source.origin, data_digest, config.seed, config.sequence_length, plan.ratio,
-        _shape_key(config, plan), compute.products,
-    )  # fmt: skip
-
-
-def _shape_key(config: CompressionConfig, plan: RunPlan) -> list[Any]:
-    """The shape of the pruned model, or where the data decides on it, the budget that it must meet."""
-    if plan.shape is not None:
-        return [None if widths is None else widths.model_dump() for widths in plan.shape]
-    allocate, quantize = config.allocate, config.quantize
-    return [
-        config.memory_budget, plan.target.options, allocate.granularity, allocate.embeddings, quantize.lora_rank,
-        quantize.double_quant, quantize.int8, config.score.calibration_sequences,
-    ]  # fmt: skip
-
-
-def _stage_key(previous: str, stage: StageName, config: CompressionConfig) -> str:
-    """Digest of all that a stage's result follows from: the stages before it and its own settings."""
-    settings: list[Any] = [getattr(config, stage).model_dump(mode="json")]
-    if stage in ("score", "allocate"):
-        allocate = config.allocate
-        settings += [config.quantize.model_dump(), allocate.precisions, allocate.granularity, allocate.embeddings]
-    if stage == "allocate":
-        settings.append(config.memory_budget)
-        if config.allocate.objective == "recovered" or config.allocate.finalists > 1:
-            settings.append(config.finetune.model_dump(mode="json"))
-    if stage == "evaluate" and MERGED_QUANTIZED in config.export.formats:
-        settings.append(MERGED_QUANTIZED)  # made and measured there
-    if stage == "export":
-        settings.append(config.model_dump(mode="json"))  # the recipe says it all
-    return _digest(previous, stage, settings)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def _finish(output: OutputDirectory, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
-    """Put the exported files into ``output`` with the report beside them."""
-    from qpruner_core.export.stage import link_tree  # imported as a stage is
+    """Put the result into ``output``."""
+    from qpruner_core.result.handing_out import hand_out  # imported as a stage is
 
     with disk_full_as_error(output.root), output.replacing() as partial:
-        link_tree(context.finished("export"), partial, but=(STAGE_FILE,))
-        report = _report(context, records, list_files(partial))
+        report = hand_out(context, records, partial)
         (partial / REPORT).write_text(report.model_dump_json(indent=2) + "\n")
     return report
-
-
-def _report(context: StageContext, records: dict[StageName, StageRecord], files: list[FileRecord]) -> CompressionReport:
-    from qpruner_core.export.stage import allocation_of, evaluated, pruning_of
-    from qpruner_core.mixed.mixed_model import read_mixed_config
-
-    config, _, family = read_mixed_config(context.finished("quantize") / "model")
-    memory = MemoryModel(config, family, context.plan.target)
-    allocation = allocation_of(context)
-    return CompressionReport(
-        model=context.config.model,
-        revision=context.source.revision,
-        dataset=context.config.dataset,
-        memory_budget=context.config.memory_budget,
-        seed=context.config.seed,
-        compute=context.compute,
-        prune_ratio=pruning_of(context).ratio,
-        pruning=pruning_of(context),
-        groups=allocation.groups,
-        precisions=list(allocation.best.precisions),
-        widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
-        predicted_bytes=memory.total(allocation.best.precisions),
-        measurements=evaluated(context),
-        stage_seconds={stage: record.seconds for stage, record in records.items()},
-        warnings=context.warnings,
-        files=files,
-    )

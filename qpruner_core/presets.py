@@ -71,7 +71,7 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(values)
     preset = values.get("preset")
     named = PRESETS.get(cast(PresetName, preset), {}) if isinstance(preset, str) else {}
-    if preset in PAPER_PRESETS:
+    if isinstance(preset, str) and preset in PAPER_PRESETS:
         merged.setdefault("target", "bitsandbytes")
     for stage, settings in named.items():
         given = merged.get(stage, {})

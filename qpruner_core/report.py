@@ -4,34 +4,72 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qpruner_core.compute.config import Compute
+from qpruner_core.device_fit.config import CacheType
 from qpruner_core.events import FileRecord, StageName
+from qpruner_core.formats.declarations import label_of
 from qpruner_core.precision_names import precision_names
 from qpruner_core.strict import StrictModel
-
-Variant = Literal["dense", "pruned", "pruned_nf4", "mixed", "final", "merged_quantized"]
+from qpruner_core.targets.config import TargetName
 
 
 class Measurement(StrictModel):
     """One row of the table. Every figure was measured, none predicted.
 
     ``variant``: the model as it came (dense), pruned, with all its layers at NF4 (pruned_nf4), at the precisions found
-    with its adapters as they begin (mixed), and after recovery (final).
-    ``bytes``: storage of all parameters and buffers of the loaded model. ``perplexity``: exp of the mean
-    negative log-likelihood per held-out token. ``accuracy``: share of multiple-choice examples whose right choice
+    with its adapters as they begin (mixed), after recovery (final), and each further format; what was exported was read
+    back from its files. ``label``: what the row is called.
+    ``bytes``: storage of all parameters and buffers of the loaded model. ``file_bytes``: of what was exported; null for
+    other rows. ``perplexity``: exp of the mean negative log-likelihood per held-out token. ``divergence``: mean KL
+    divergence of the predictions from the dense model's, nats per token, and ``top1_agreement``: share of tokens for
+    which both predict the same one first; on the first ``compared_tokens`` of the held-out text. Null for the dense
+    model, and in reports that lack them. ``accuracy``: share of multiple-choice examples whose right choice
     had the highest log-likelihood, with its standard error; null where the dataset has no choices.
     ``tokens_per_second``: greedy generation at batch 1.
     """
 
-    variant: Variant
+    variant: str
+    label: str = ""
     parameters: int
     bytes: int
+    file_bytes: int | None = None
     perplexity: float
+    divergence: float | None = None
+    top1_agreement: float | None = None
+    compared_tokens: int | None = None
     accuracy: float | None = None
     accuracy_stderr: float | None = None
     tokens_per_second: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_had_no_labels(cls, values: Any) -> Any:
+        """Rows of release 0.1.0 have no label."""
+        if isinstance(values, dict) and not values.get("label") and isinstance(values.get("variant"), str):
+            return values | {"label": label_of(values["variant"])}
+        return values
+
+
+class Snippet(StrictModel):
+    """The few lines that run a checkpoint with ``tool``."""
+
+    tool: str
+    language: Literal["python", "shell"]
+    text: str
+
+
+class ExportedFormat(StrictModel):
+    """A checkpoint of the result: its directory or file in the output (``path``), what it is, the name that a job hands
+    it out under (``artifact``), bytes of its files, and how it is run."""
+
+    name: str
+    title: str
+    path: str
+    artifact: str
+    bytes: int
+    snippets: tuple[Snippet, ...]
 
 
 class RatioTrial(StrictModel):
@@ -90,15 +128,37 @@ class BytesByPart(StrictModel):
         return self.embeddings + self.layers + self.quantization_constants + self.norms + self.adapters
 
 
+class DeviceMemory(StrictModel):
+    """What the memory of a device goes to, in bytes: ``weights + kv_cache + activations + engine == memory``.
+
+    ``weights``: what is left for them, the budget of the run. ``kv_cache``: as the engine of ``target`` allocates it
+    for ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits. ``engine``:
+    process or GPU context, and what the engine leaves to others.
+    """
+
+    memory: int
+    weights: int
+    kv_cache: int
+    activations: int
+    engine: int
+    context: int
+    sequences: int
+    cache_type: CacheType
+    target: TargetName
+
+
 class Estimate(StrictModel):
     """What a run would do, worked out from shapes alone.
 
     ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is not known; ``notes``:
-    what they and the bytes rest on.
+    what they and the bytes rest on. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: where the
+    run asks to ``fit`` one, how its memory is shared; ``smallest_feasible_memory``: of such a device, in the same use.
     """
 
     feasible: bool
     memory_budget: int
+    device: DeviceMemory | None = None
+    smallest_feasible_memory: int | None = None
     dense_bytes: int
     smallest_feasible_bytes: int
     prune_ratio: float
@@ -112,13 +172,16 @@ class CompressionReport(StrictModel):
     """The result of a run.
 
     ``precisions``: of each of ``groups``, the modules that share one. ``compute``: the type of matrix products and
-    the processor; ``None`` in reports of release 0.1.0.
+    the processor; ``None`` in reports of release 0.1.0. ``exported``: the checkpoints, the one to take first; empty in
+    reports of that release.
+    ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit`` was asked for.
     """
 
     model: str
     revision: str | None
     dataset: str
     memory_budget: int
+    device: DeviceMemory | None = None
     seed: int
     compute: Compute | None = None
     prune_ratio: float
@@ -128,6 +191,7 @@ class CompressionReport(StrictModel):
     widths: list[dict[str, int]]
     predicted_bytes: int
     measurements: list[Measurement]
+    exported: list[ExportedFormat] = Field(default_factory=list)
     stage_seconds: dict[StageName, float]
     warnings: list[str]
     files: list[FileRecord]
@@ -142,6 +206,6 @@ class CompressionReport(StrictModel):
         values["precisions"] = values.pop("bits")
         return {"groups": [f"layers.{layer}" for layer in range(len(values["precisions"]))]} | values
 
-    def measurement(self, variant: Variant) -> Measurement:
+    def measurement(self, variant: str) -> Measurement:
         """The row of ``variant``."""
         return next(row for row in self.measurements if row.variant == variant)

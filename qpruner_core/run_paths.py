@@ -9,13 +9,13 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import OutputInvalidError
 from qpruner_core.local_paths import is_local_reference
 from qpruner_core.models.demo import DEMO_PREFIX
-from qpruner_core.output_directory import OutputDirectory
+from qpruner_core.output_directory import LONGEST_CHECKPOINT_FILE, OutputDirectory
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import StageStore
 from qpruner_core.writable import require_writable
 
 WORK_SUFFIX = ".work"
-_LONGEST_STAGE_FILE = f"evaluate.partial/merged_quantized/additional_chat_templates/{'x' * 64}"
+_LONGEST_STAGE_FILE = f"evaluate.partial/{LONGEST_CHECKPOINT_FILE}"  # longer than any of the export stage's
 _CACHED = ("hub", "converted")
 
 

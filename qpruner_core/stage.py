@@ -15,23 +15,31 @@ from qpruner_core.events import CancelToken, Event, EventCallback, RunWarning, S
 from qpruner_core.models import ModelSource
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape
+from qpruner_core.prune.config import PruneConfig
+from qpruner_core.report import DeviceMemory
 from qpruner_core.stage_store import StageStore
 from qpruner_core.targets.base import Target
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What was worked out before any work: the dense config, the ratio in force, and the shape that it means.
+    """What was worked out before any work: the dense config, the ratio in force, the shape that it means, and the bytes
+    that the weights may take.
 
-    ``target`` has the precisions that the search may use. ``shape`` is ``None`` where it is found only from the data;
-    the pruned checkpoint's config always tells the widths.
+    ``prune``: the settings in force, and ``notes`` why they differ from those given. ``target`` has the precisions
+    that the search may use. ``shape`` is ``None`` where it is found only from the data; the pruned checkpoint's config
+    always tells the widths.
     """
 
     dense_config: PretrainedConfig
     family: Family
     ratio: float
+    prune: PruneConfig
     shape: Shape | None
     target: Target
+    memory_budget: int
+    device: DeviceMemory | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,8 +12,10 @@ from qpruner_core.precision_names import size_order
 from qpruner_core.sizes import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from qpruner_core.report import CompressionReport, Estimate, Measurement, Pruning
+    from qpruner_core.report import CompressionReport, Estimate, ExportedFormat, Measurement, Pruning
     from qpruner_core.search.trial import MeasuredTrial
+
+_COMPARED = ("KL to dense", "same top-1")
 
 
 def front_table(trials: list[MeasuredTrial]) -> Table:
@@ -38,21 +41,32 @@ def groups_by_precision(precisions: Sequence[str]) -> str:
 def measurement_table(rows: list[Measurement]) -> Table:
     """The table of before and after."""
     table = Table(title="Before and after")
-    for name in ("model", "bytes loaded", "of dense", "perplexity", "tokens/s"):
+    compared = any(row.divergence is not None for row in rows)
+    for name in ("model", "bytes loaded", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    names = {
-        "dense": "dense", "pruned": "pruned", "pruned_nf4": "pruned, uniform NF4",
-        "mixed": "pruned, mixed, no training", "final": "final", "merged_quantized": "final, adapters quantized in",
-    }  # fmt: skip
     for row in rows:
         table.add_row(
-            names[row.variant],
+            row.label,
             format_bytes(row.bytes),
             f"{row.bytes / rows[0].bytes:.0%}",
             f"{row.perplexity:,.2f}",
+            *_agreement(row)[: 2 * compared],
             f"{row.tokens_per_second:.1f}",
         )
     return table
+
+
+def _agreement(row: Measurement) -> tuple[str, str]:
+    """How near the predictions are to the dense model's; a dash for that itself."""
+    if row.divergence is None or row.top1_agreement is None:
+        return "–", "–"
+    return f"{row.divergence:.3g}", f"{row.top1_agreement:.1%}"
+
+
+def how_to_run(exported: ExportedFormat) -> str:
+    """The checkpoint to take and the lines that run it."""
+    snippets = [f"With {one.tool}:\n\n{indent(one.text, '    ')}\n" for one in exported.snippets]
+    return "\n".join([f"Take {exported.path} ({format_bytes(exported.bytes)}): {exported.title}.", *snippets])
 
 
 def pruning_line(pruning: Pruning) -> str:
@@ -90,6 +104,14 @@ def estimate_table(result: Estimate) -> Table:
     table.add_row("memory budget", f"{result.memory_budget:,}")
     table.add_row("smallest feasible budget", f"{result.smallest_feasible_bytes:,}")
     table.add_row("dense model, 16 bit", f"{result.dense_bytes:,}")
+    if (device := result.device) is not None:
+        table.add_section()
+        table.add_row("device: weights", f"{device.weights:,}")
+        table.add_row(f"device: KV cache, {device.sequences} x {device.context:,} tokens", f"{device.kv_cache:,}")
+        table.add_row("device: activations", f"{device.activations:,}")
+        table.add_row("device: engine", f"{device.engine:,}")
+        table.add_row("device: memory, the sum", f"{device.memory:,}")
+        table.add_row("device: smallest feasible memory", f"{result.smallest_feasible_memory:,}")
     if result.stage_seconds:
         table.add_section()
         table.add_row("expected time", format_seconds(sum(result.stage_seconds.values())))

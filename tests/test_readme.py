@@ -9,6 +9,7 @@ from app.cli import app as commands
 from app.settings import Settings
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.config import CompressionConfig
+from qpruner_core.device_fit.config import FitConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.presets import PRESETS
@@ -103,3 +104,11 @@ def test_every_command_named_exists() -> None:
 
 def test_no_placeholder_is_left() -> None:
     assert not re.search(r"\b[A-Z]+_TABLE\b|TODO|FIXME", README)
+
+
+def test_every_setting_of_a_device_is_in_the_table_with_its_default() -> None:
+    rows = [
+        f"| `fit.{name}` | {'' if field.is_required() else f'`{field.default}`'} | {field.description} |"
+        for name, field in FitConfig.model_fields.items()
+    ]
+    assert [row for row in rows if row not in README.splitlines()] == []

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from qpruner_core.formats.declarations import FORMATS
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
 
-CHECKPOINTS = ("mixed", "merged", "merged_quantized")
 DOCUMENTS = {"report.json": "json", "recipe.json": "json", "README.md": "markdown"}
 
 
@@ -34,13 +34,16 @@ def pack_artifacts(output: Path, check: Callable[[], None] = lambda: None) -> It
 
     ``check`` is called before every file that is packed, and may raise to end it.
     """
-    for checkpoint in CHECKPOINTS:
-        if (output / checkpoint).is_dir():
-            tar = output / f"{checkpoint}.tar"
+    for kind in FORMATS:
+        place = output / kind.place
+        if not kind.is_directory and place.is_file():
+            yield ArtifactFile.of(place, kind.artifact_format)
+        elif kind.is_directory and place.is_dir():
+            tar = output / kind.artifact
             try:
                 with disk_full_as_error(output):
-                    pack_directory(output / checkpoint, tar, check)
-                yield ArtifactFile.of(tar, "tar")
+                    pack_directory(place, tar, check)
+                yield ArtifactFile.of(tar, kind.artifact_format)
             finally:
                 tar.unlink(missing_ok=True)
     for name, format in DOCUMENTS.items():

@@ -110,8 +110,9 @@ def _copy_told(session: Session, job_id: str, donor: StageResult) -> None:
         for trial in session.scalars(select(JobTrial).where(JobTrial.job_id == donor.job_id)):
             session.merge(
                 JobTrial(
-                    job_id=job_id, index=trial.index, origin=trial.origin, precisions=trial.precisions, bytes=trial.bytes,
-                    loss=trial.loss, screening_loss=trial.screening_loss, stopped_early=trial.stopped_early,
+                    job_id=job_id, index=trial.index, origin=trial.origin, precisions=trial.precisions,
+                    bytes=trial.bytes, loss=trial.loss, screening_loss=trial.screening_loss,
+                    stopped_early=trial.stopped_early,
                 )
             )  # fmt: skip
     curves = (JobMetric.job_id == donor.job_id, JobMetric.name.startswith(f"{donor.stage}."))

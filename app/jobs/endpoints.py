@@ -12,13 +12,13 @@ from pydantic import AfterValidator, AwareDatetime
 from app.database import as_utc, utc_now
 from app.dependencies import BaseUrlDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
 from app.jobs import repository, service
+from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.schemas import (
     EXAMPLE_REQUEST,
     AllocationView,
     ArtifactList,
-    ArtifactView,
     CurvePoint,
     EventPage,
     EventView,
@@ -26,6 +26,7 @@ from app.jobs.schemas import (
     JobPage,
     JobRequest,
     JobView,
+    StoredArtifact,
     TrialList,
     TrialView,
 )
@@ -291,22 +292,14 @@ def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: 
 def list_artifacts(
     job_id: JobId, principal: Reader, session: SessionDep, store: StoreDep, settings: SettingsDep, base_url: BaseUrlDep
 ) -> ArtifactList:
-    """Name, size, SHA-256 and a signed URL of every file."""
-    service.require_job(session, principal.tenant, job_id)
+    """Name, size, SHA-256 and a signed URL of every file, the one to take first, and the lines that run it."""
+    job = service.require_job(session, principal.tenant, job_id)
     expires_at = utc_now() + timedelta(seconds=settings.signed_url_seconds)
-    return ArtifactList(
-        artifacts=[
-            ArtifactView(
-                name=artifact.name,
-                bytes=artifact.bytes,
-                sha256=artifact.sha256,
-                format=artifact.format,
-                url=_signed_url(store, settings, artifact, base_url),
-                expires_at=expires_at,
-            )
-            for artifact in repository.list_artifacts(session, job_id)
-        ]
-    )
+    views = []
+    for artifact in in_order(repository.list_artifacts(session, job_id)):
+        url = _signed_url(store, settings, artifact, base_url)
+        views.append(described(job, artifact, StoredArtifact.of(artifact, url, expires_at)))
+    return ArtifactList(artifacts=views)
 
 
 @router.get(

@@ -21,13 +21,13 @@ _PATIENCE_SECONDS = 2.0
 _RETRY_SECONDS = 10
 
 
-def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> None:
-    """Return if the run can be expected to end well. Raises a :class:`UserError`, or 503 ``busy``."""
+def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> Estimate:
+    """What the run comes to, if it can be expected to end well. Raises a :class:`UserError`, or 503 ``busy``."""
     load_core()
     from qpruner_core import check
 
     with _one_look():
-        check(config, policy=policy, check_dataset=check_dataset)
+        return check(config, policy=policy, check_dataset=check_dataset)
 
 
 def estimate_run(

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from app.jobs.models import Job, JobEvent, JobStatus
+from app.jobs.models import Artifact, Job, JobEvent, JobStatus
 from app.jobs.repository import FinishedStage
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
-from qpruner_core.report import CompressionReport, Measurement
+from qpruner_core.report import CompressionReport, Measurement, Snippet
 
 MAX_LABELS = 16
 EXAMPLE_REQUEST: dict[str, Any] = {
@@ -103,7 +103,9 @@ class JobView(BaseModel):
     cancel_requested: bool = Field(description="The job was asked to stop, and its worker has yet to obey.")
     model: str
     dataset: str
-    memory_budget: int = Field(description="Bytes of the loaded model.")
+    memory_budget: int = Field(
+        description="Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."
+    )
     labels: dict[str, str]
     config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
     created_at: datetime
@@ -204,8 +206,8 @@ class TrialList(BaseModel):
     """Every allocation tried, and which of them no other beats in both bytes and loss."""
 
     groups: list[str] = Field(
-        description="Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or a module; "
-        "and the embeddings and the head. Empty until the score stage has finished.",
+        description="Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or "
+        "a module; and the embeddings and the head. Empty until the score stage has finished.",
         examples=[["layers.0.attention", "layers.0.mlp", "layers.1.attention", "layers.1.mlp", "embeddings"]],
     )
     trials: list[TrialView]
@@ -220,8 +222,8 @@ class AllocationView(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"], "precisions": ["int8", "nf4", "bf16"],
-                    "bytes": 119873536, "loss": 0.1832, "measured": False,
+                    "memory_budget": 120000000, "groups": ["layers.0", "layers.1", "embeddings"],
+                    "precisions": ["int8", "nf4", "bf16"], "bytes": 119873536, "loss": 0.1832, "measured": False,
                 }
             ]
         }
@@ -248,8 +250,8 @@ class JobMetricsView(BaseModel):
     measurements: list[Measurement] = Field(description="Empty until the job succeeds.")
 
 
-class ArtifactView(BaseModel):
-    """A file to download."""
+class StoredArtifact(BaseModel):
+    """A file as it is stored."""
 
     name: str = Field(examples=["mixed.tar"])
     bytes: int
@@ -258,8 +260,26 @@ class ArtifactView(BaseModel):
     url: str = Field(description="Needs no key; good for GET with Range until `expires_at`.")
     expires_at: datetime
 
+    @classmethod
+    def of(cls, artifact: Artifact, url: str, expires_at: datetime) -> Self:
+        """``artifact``, which can be had from ``url`` until ``expires_at``."""
+        return cls(
+            name=artifact.name, bytes=artifact.bytes, sha256=artifact.sha256, format=artifact.format, url=url,
+            expires_at=expires_at,
+        )  # fmt: skip
+
+
+class ArtifactView(StoredArtifact):
+    """A file to download, and what to do with it."""
+
+    title: str = Field(description="What it is.", examples=["every part at its precision, with adapters"])
+    unpack: str | None = Field(description="The command that unpacks it; null for what is used as it is.")
+    snippets: list[Snippet] = Field(
+        description="The lines that run it once it is unpacked, for each tool; empty for documents and in older jobs."
+    )
+
 
 class ArtifactList(BaseModel):
-    """Every file of a job."""
+    """Every file of a job, the one to take first."""
 
     artifacts: list[ArtifactView]

@@ -73,14 +73,14 @@ def submit_job(
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
     uploaded = _release_after_dataset_check(session, tenant, request.config())
-    check_run(request.config(), settings.source_policy, check_dataset=not uploaded)
+    checked = check_run(request.config(), settings.source_policy, check_dataset=not uploaded)
     repository.lock_queue(session, tenant)
     if earlier := _earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
     if uploaded:  # it may have been deleted meanwhile; from here on that waits until the job says that it is in use
         _require_upload(session, tenant, request.dataset)
     _require_room(session, settings, tenant)
-    job = _new_job(tenant, request, idempotency_key, settings.max_attempts)
+    job = _new_job(tenant, request, checked.memory_budget, idempotency_key, settings.max_attempts)
     try:
         session.add(job)
         session.flush()
@@ -238,7 +238,9 @@ def _require_room(session: Session, settings: Settings, tenant: str) -> None:
         )
 
 
-def _new_job(tenant: str, request: JobRequest, idempotency_key: str | None, max_attempts: int) -> Job:
+def _new_job(
+    tenant: str, request: JobRequest, memory_budget: int, idempotency_key: str | None, max_attempts: int
+) -> Job:
     config = request.config()
     return Job(
         id=new_id("job"),
@@ -249,7 +251,7 @@ def _new_job(tenant: str, request: JobRequest, idempotency_key: str | None, max_
         max_attempts=max_attempts,
         model=config.model,
         dataset=config.dataset,
-        memory_budget=config.memory_budget,
+        memory_budget=memory_budget,
         labels=request.labels,
         config=config.model_dump(mode="json"),
         idempotency_key=idempotency_key,

@@ -7,7 +7,7 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import find_family
 from qpruner_core.models.reshape import config_with_shape
-from qpruner_core.planning import Planner
+from qpruner_core.planner import Planner
 from qpruner_core.source_policy import SourcePolicy
 
 

@@ -18,10 +18,10 @@ from bench.paper.run import Cell, PaperRun, trial_points
 from bench.paper.stages import FinishedStages, StageRunner
 from bench.trial_speed import measure_speed
 from qpruner_core.config import CompressionConfig
-from qpruner_core.export.stage import link_tree
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import family_of
+from qpruner_core.models.shards import link_tree
 from qpruner_core.presets import PRESETS
 
 SEARCH_OURS = "ours"

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import CancelledError
 from qpruner_core.events import STAGES, CancelToken, Event, StageFinished, StageName, StageProgress, StageStarted
-from qpruner_core.export.stage import link_tree
 from qpruner_core.fitting.fits import DIRECTORY
+from qpruner_core.models.shards import link_tree
 from qpruner_core.pipeline import compress
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.search.known_trials import KNOWN_TRIALS

@@ -31,11 +31,10 @@ from qpruner_core.data import PreparedData
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.models import ModelSource
-from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
 from qpruner_core.resources import best_device
 from qpruner_core.search.trial import Measurement, Proposal
-from qpruner_core.stage import StageContext
+from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import StageStore
 from qpruner_core.threads import starting_processes
 
@@ -50,6 +49,7 @@ class _Run:
     config: CompressionConfig
     source: ModelSource
     dataset_sha256: str
+    plan: RunPlan
     data: PreparedData
     root: Path
     compute: Compute
@@ -57,7 +57,13 @@ class _Run:
     @classmethod
     def of(cls, context: StageContext) -> _Run:
         return cls(
-            context.config, context.source, context.dataset_sha256, context.data(), context.store.root, context.compute
+            context.config,
+            context.source,
+            context.dataset_sha256,
+            context.plan,
+            context.data(),
+            context.store.root,
+            context.compute,
         )
 
     def context(self) -> StageContext:
@@ -66,7 +72,7 @@ class _Run:
             config=self.config,
             source=self.source,
             dataset_sha256=self.dataset_sha256,
-            plan=make_plan(self.config, self.source.dense_config),
+            plan=self.plan,
             data=lambda: self.data,
             store=StageStore(self.root),
             emit=ignore_event,

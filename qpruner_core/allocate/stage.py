@@ -37,7 +37,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     scores = Scores.model_validate_json((context.finished("score") / SCORES).read_bytes())
     config = read_config(context.finished("prune") / "model" / CONFIG_FILE)
     memory = MemoryModel(config, family, context.plan.target)
-    space = SearchSpace.of(memory, context.config.memory_budget)
+    space = SearchSpace.of(memory, context.plan.memory_budget)
     search = AllocationSearch(space, scores, settings, seed=context.config.seed)
     known = KnownTrials.of(context.store, context.config)
 
@@ -85,7 +85,7 @@ def _measuring(context: StageContext) -> Iterator[MeasureAll]:
 
 def _compare_finalists(context: StageContext, trials: Sequence[Trial], groups: Sequence[PrecisionGroup]) -> list[Trial]:
     """``trials``, the best of them within the budget with their loss after a brief recovery."""
-    fitting = [trial for trial in trials if not trial.stopped_early and trial.bytes <= context.config.memory_budget]
+    fitting = [trial for trial in trials if not trial.stopped_early and trial.bytes <= context.plan.memory_budget]
     finalists = sorted(fitting, key=lambda trial: (trial.loss, trial.bytes, trial.index))
     finalists = finalists[: context.config.allocate.finalists]
     loss = RecoveredLoss(context, groups, lambda done: context.progress(0.9, "finalists"))

@@ -43,6 +43,7 @@ def tokens_of(data: PreparedData) -> Iterator[torch.Tensor]:
     yield from (example.input_ids for example in data.train)
     yield data.calibration
     yield data.held_out
+    yield data.probe
     yield from tokens_of_choices(data.choices)
 
 

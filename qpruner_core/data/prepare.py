@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -29,7 +29,21 @@ from qpruner_core.dataset_forms import TEMPLATE_DATE
 from qpruner_core.errors import DatasetTooShortError
 
 _HELD_OUT_SHARES = (0.1, 0.2, 0.35, 0.5)
+_PROBE_WINDOWS = 2
 _SHORTEST_EXAMPLE = 16  # tokens; a shorter rest of the training stream is not worth a step
+
+
+@dataclass(frozen=True)
+class DataDigests:
+    """SHA-256 (hex) of the parts of the data, so that a stage's key covers those that it reads.
+
+    ``train``: the training side, of which the calibration text is a sample by the seed. ``probe``: the same whatever is
+    measured on. ``measured``: held-out text and choices.
+    """
+
+    train: str
+    probe: str
+    measured: str
 
 
 @dataclass(frozen=True)
@@ -37,16 +51,24 @@ class PreparedData:
     """What the stages train, calibrate and measure on.
 
     ``train``: sequences of at most ``sequence_length`` tokens. ``calibration``: LongTensor[n, sequence_length] of the
-    training side. ``held_out``: LongTensor[m, sequence_length], windows that do not overlap. ``choices``: held-out
-    records to score. ``digest``: SHA-256 (hex) of all of these. ``warnings``: what was done differently than asked.
+    training side. ``held_out``: LongTensor[m, sequence_length], windows that do not overlap, to measure on. ``probe``:
+    the first of them, at most two, however many are measured on: what is measured between the stages. ``choices``:
+    held-out records to score. ``warnings``: what was done differently than asked.
     """
 
     train: list[Example]
     calibration: torch.Tensor
     held_out: torch.Tensor
+    probe: torch.Tensor
     choices: list[ChoiceExample]
-    digest: str
+    digests: DataDigests
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all of it."""
+        parts = (self.digests.train, self.digests.probe, self.digests.measured)
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -96,6 +118,7 @@ def prepare_data(
     if not len(train_windows) or not len(held_windows) or not examples:
         raise _too_short(len(train.stream), len(held_out.stream), sequence_length)
     calibration = _sample(train_windows, calibration_sequences, seed)
+    probe = held_windows[:_PROBE_WINDOWS].clone()
     held_windows = held_windows[: max(1, held_out_tokens // sequence_length)].clone()
     choices = held_out.choices[:max_choices]
     warnings = [*dataset.warnings, *encoded.warnings]
@@ -108,8 +131,12 @@ def prepare_data(
         warnings.append(
             f"{left_out} records were left out: nothing to learn from them fits into {sequence_length} tokens."
         )
-    digest = _digest(examples, calibration, held_windows, choices)
-    return PreparedData(examples, calibration, held_windows, choices, digest, warnings)
+    digests = DataDigests(
+        train=_digest(tensor for example in examples for tensor in (example.input_ids, example.labels)),
+        probe=_digest([probe]),
+        measured=_digest([held_windows], choices),
+    )
+    return PreparedData(examples, calibration, held_windows, probe, choices, digests, warnings)
 
 
 def _hold_out(dataset: TextDataset, tokenize: Callable[..., _Side], body: int, seed: int) -> tuple[Split, _Side]:
@@ -169,12 +196,9 @@ def _sample(rows: torch.Tensor, count: int, seed: int) -> torch.Tensor:
     return rows[order[:count]]
 
 
-def _digest(
-    examples: list[Example], calibration: torch.Tensor, held_out: torch.Tensor, choices: list[ChoiceExample]
-) -> str:
+def _digest(tensors: Iterable[torch.Tensor], choices: Iterable[ChoiceExample] = ()) -> str:
     digest = hashlib.sha256()
-    tensors = [tensor for example in examples for tensor in (example.input_ids, example.labels)]
-    for tensor in (*tensors, calibration, held_out):
+    for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     for choice in choices:

@@ -1,9 +1,10 @@
-"""Stage 6: the table of before and after, measured on models as a user would load them."""
+"""Stage 7: the table of before and after, on models as a user would load them: what was exported is read back."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from transformers import PreTrainedModel
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.events import StageName
-from qpruner_core.export.config import MERGED_QUANTIZED
-from qpruner_core.export.merged_quantized import write_merged_quantized
+from qpruner_core.formats.base import ExportFormat
+from qpruner_core.formats.declarations import FINAL, label_of
+from qpruner_core.formats.registry import load_format
 from qpruner_core.garbage import free_garbage
+from qpruner_core.measure.agreement import Comparison, DensePredictions
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
@@ -25,43 +28,65 @@ from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.models import load_model
-from qpruner_core.report import Measurement, Variant
+from qpruner_core.report import Measurement
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 
 _PROMPT_TOKENS = 16
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A model to measure: how it is loaded, and the format that it was exported in, if it was."""
+
+    variant: str
+    label: str
+    load: Callable[[], nn.Module]
+    format: ExportFormat | None = None
+
+
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Measure each variant; the result is only in the summary, but for ``output/merged_quantized``, a checkpoint that
-    is handed out as it was measured.
+    """Measure each variant; the result is only in the summary.
 
     Raises:
         BudgetInfeasibleError: the loaded model is larger than the budget. The memory model rules that out; a
             checkpoint that breaks the promise must not be handed out.
     """
-    pruned = context.finished("prune") / "model"
-    loaders: list[tuple[Variant, Callable[[], nn.Module]]] = [
-        ("dense", lambda: load_model(context.source.directory)),
-        ("pruned", lambda: load_model(pruned)),
-        ("pruned_nf4", lambda: _uniform_nf4(context, pruned, output / "nf4")),
-        ("mixed", lambda: _with_adapter(context, "quantize")),
-        ("final", lambda: _final(context)),
-    ]
-    if MERGED_QUANTIZED in context.config.export.formats:
-        loaders.append(("merged_quantized", lambda: _merged_quantized(context, output / MERGED_QUANTIZED)))
-    rows = []
-    for index, (variant, load) in enumerate(loaders):
-        rows.append(_measure(context, variant, load(), index / len(loaders), 1 / len(loaders)))
+    rows = _rows(context, output)
+    dense = DensePredictions()
+    measured = []
+    for index, row in enumerate(rows):
+        measured.append(_measure(context, row, dense, index / len(rows), 1 / len(rows)))
         free_garbage()
-    final = next(row.bytes for row in rows if row.variant == "final")
-    if final > context.config.memory_budget:
+    final = next(row.bytes for row in measured if row.variant == FINAL)
+    if final > context.plan.memory_budget:
         raise BudgetInfeasibleError(
-            f"The loaded model takes {final} bytes, more than the budget of {context.config.memory_budget}.",
+            f"The loaded model takes {final} bytes, more than the budget of {context.plan.memory_budget}.",
             smallest_feasible_bytes=final,
             remedy="This is a fault of the memory model: please report it with the recipe.",
         )
-    return {"measurements": [row.model_dump(mode="json") for row in rows]}
+    return {"measurements": [row.model_dump(mode="json") for row in measured]}
+
+
+def _rows(context: StageContext, output: Path) -> list[_Row]:
+    """What is measured, in the order of the table: the dense model first, which the others are compared with."""
+    pruned = context.finished("prune") / "model"
+    ways: dict[str, Callable[[], nn.Module]] = {
+        "dense": lambda: load_model(context.source.directory),
+        "pruned": lambda: load_model(pruned),
+        "pruned_nf4": lambda: _uniform_nf4(context, pruned, output / "nf4"),
+        "mixed": lambda: _with_adapter(context, "quantize"),
+    }
+    rows = [_Row(variant, label_of(variant), load) for variant, load in ways.items()]
+    exported = [_exported(context, load_format(name)) for name in context.config.export.formats]
+    if not any(row.variant == FINAL for row in exported):
+        rows.append(_Row(FINAL, label_of(FINAL), lambda: _final(context)))
+    return rows + exported
+
+
+def _exported(context: StageContext, kind: ExportFormat) -> _Row:
+    said = kind.declaration
+    return _Row(said.variant, said.label, lambda: kind.load(context.finished("export"), best_device()), kind)
 
 
 def _with_adapter(context: StageContext, stage: StageName) -> nn.Module:
@@ -72,6 +97,7 @@ def _with_adapter(context: StageContext, stage: StageName) -> nn.Module:
 
 
 def _final(context: StageContext) -> nn.Module:
+    """The recovered model, where no format that is measured as such was asked for."""
     model = _with_adapter(context, "finetune")
     require_acting_adapter(model)
     return model
@@ -90,29 +116,34 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
         shutil.rmtree(scratch)
 
 
-def _merged_quantized(context: StageContext, directory: Path) -> PreTrainedModel:
-    write_merged_quantized(context, directory)
-    return load_mixed_model(directory, device=best_device())
-
-
-def _measure(context: StageContext, variant: Variant, model: nn.Module, start: float, share: float) -> Measurement:
+def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: float, share: float) -> Measurement:
+    """One row; the first one's predictions are kept in ``dense``, all others are compared with them."""
     settings = context.config.evaluate
     data = context.data()
-    model = model.to(best_device())
-    size = loaded_bytes(model)
+    model = row.load().to(best_device())
+    place = context.finished("export")
+    comparison = Comparison(dense) if dense.parts else None
 
     def on_window(done: int, total: int) -> None:
-        context.progress(start + share * 0.7 * done / total, f"{variant}: perplexity")
+        context.progress(start + share * 0.7 * done / total, f"{row.variant}: perplexity")
 
     def on_example(done: int, total: int) -> None:
-        context.progress(start + share * (0.7 + 0.2 * done / total), f"{variant}: choices")
+        context.progress(start + share * (0.7 + 0.2 * done / total), f"{row.variant}: choices")
 
+    size = loaded_bytes(model) if row.format is None else row.format.held_bytes(place, model)
     accuracy, error = choice_accuracy(model, data.choices, on_example) if data.choices else (None, None)
+    found = perplexity(model, data.held_out, on_window, dense.keep if comparison is None else comparison.add)
+    agreement = None if comparison is None else comparison.result()
     return Measurement(
-        variant=variant,
+        variant=row.variant,
+        label=row.label,
         parameters=logical_parameters(model),
         bytes=size,
-        perplexity=perplexity(model, data.held_out, on_window),
+        file_bytes=None if row.format is None else row.format.file_bytes(place),
+        perplexity=found,
+        divergence=agreement and agreement.divergence,
+        top1_agreement=agreement and agreement.top1,
+        compared_tokens=agreement and agreement.tokens,
         accuracy=accuracy,
         accuracy_stderr=error,
         tokens_per_second=tokens_per_second(

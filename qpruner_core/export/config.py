@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from qpruner_core.formats.declarations import FORMATS, in_order
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel
 
-Format = Literal["mixed", "merged", "merged_quantized"]
-MIXED: Format = "mixed"
-MERGED: Format = "merged"
-MERGED_QUANTIZED: Format = "merged_quantized"
 RECIPE = "recipe.json"
 CARD = "README.md"
-_FORMATS: tuple[Format, ...] = (MIXED, MERGED, MERGED_QUANTIZED)
+_NAMES = [one.name for one in FORMATS]
+FormatName = Annotated[str, Field(json_schema_extra={"enum": list(_NAMES)})]
 
 
 class ExportConfig(StrictModel):
     """Which checkpoints are written."""
 
-    formats: tuple[Format, ...] = Field(
-        default=("mixed", "merged"),
+    formats: tuple[FormatName, ...] = Field(
+        default=(),
         max_length=16,
-        description='"mixed": every part at its precision, with adapters; "merged": one 16-bit model for any tool; '
-        '"merged_quantized": mixed with the adapters merged in and quantized again, at a loss that is measured.',
+        description="; ".join(f'"{one.name}": {one.title}' for one in FORMATS) + ". Default: that of the target.",
     )
 
     max_shard_size: ByteSize = Field(
@@ -34,7 +31,9 @@ class ExportConfig(StrictModel):
 
     @field_validator("formats")
     @classmethod
-    def _not_empty(cls, value: tuple[Format, ...]) -> tuple[Format, ...]:
-        if not value:
-            raise ValueError("name at least one of " + ", ".join(f'"{name}"' for name in _FORMATS))
-        return tuple(sorted(set(value), key=_FORMATS.index))
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        choices = ", ".join(f'"{name}"' for name in _NAMES)
+        unknown = [name for name in value if name not in _NAMES]
+        if unknown:
+            raise ValueError(f"{unknown[0][:64]!r} is no format: name some of {choices}")
+        return in_order(value)

@@ -36,7 +36,8 @@ class Fits:
         self._settings = context.plan.target.quantize
         self._precisions = context.plan.target.precisions
         self._scaling = self._settings.lora_alpha / self._settings.lora_rank
-        parts = [context.store.key("prune"), context.config.seed, self._settings.model_dump(mode="json")]
+        text = context.config.fitting_sequences
+        parts = [context.store.key("prune"), context.config.seed, text, self._settings.model_dump(mode="json")]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self._directory = context.store.root / DIRECTORY / digest[:16]
 
@@ -122,7 +123,7 @@ def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
     """Scales of the inputs of every linear module, where the settings take them."""
     if not context.plan.target.quantize.needs_input_scales:
         return {}
-    text = context.data().calibration
+    text = context.data().calibration[: context.config.fitting_sequences]
     return input_scales(model, context.plan.family, text, lambda done, total: context.cancel.raise_if_cancelled())
 
 
@@ -136,7 +137,7 @@ def with_moments(
         return
     yield from (([name], None) for name, several in wanted.items() if set(several) == {UNQUANTIZED})
     quantized = [name for name, several in wanted.items() if set(several) != {UNQUANTIZED}]
-    text = context.data().calibration
+    text = context.data().calibration[: context.config.fitting_sequences]
     yield from input_moments(
         model, context.plan.family, quantized, text, lambda done, total: context.cancel.raise_if_cancelled()
     )

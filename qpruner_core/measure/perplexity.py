@@ -16,13 +16,20 @@ _ROWS = 128
 
 
 @torch.no_grad()
-def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int, int], None]) -> float:
+def perplexity(
+    model: nn.Module,
+    windows: torch.Tensor,
+    on_window: Callable[[int, int], None],
+    on_logits: Callable[[torch.Tensor], None] = lambda logits: None,
+) -> float:
     """exp of the mean negative log-likelihood of each token given those before it in its window.
 
     Args:
         model: causal language model in eval mode.
         windows: token ids ``[windows, length]``, int64, not overlapping; the first of each is not predicted.
         on_window: called with (done, total).
+        on_logits: called with the predictions of each window, in order: logits ``[length - 1, vocabulary]`` as the
+            model computes them.
 
     Raises:
         NotFiniteError: a prediction is NaN.
@@ -33,6 +40,7 @@ def perplexity(model: nn.Module, windows: torch.Tensor, on_window: Callable[[int
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         for rows, wanted in zip(logits.split(_ROWS), ids[0, 1:].split(_ROWS), strict=True):
             total += cross_entropy(rows.float(), wanted, reduction="sum").item()
+        on_logits(logits)
         del logits
         on_window(index + 1, len(windows))
     if math.isnan(total):

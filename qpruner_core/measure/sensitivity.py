@@ -43,7 +43,7 @@ def lowest_context(bank: PrecisionBank, alone: Sensitivity) -> list[str]:
 def each_alone(
     bank: PrecisionBank, divergence: Divergence, others: Sequence[str], on_group: Callable[[int], None]
 ) -> Sensitivity:
-    """What is lost at every precision of each group against its 16-bit weights, when the other groups have ``others``."""
+    """What is lost at every precision of each group against its 16-bit weights, the other groups having ``others``."""
     known: dict[tuple[str, ...], float] = {(UNQUANTIZED,) * len(others): 0.0}
     found: Sensitivity = [{} for _ in others]
     for done, index in enumerate(reversed(range(len(others)))):  # the last first: layers before it need not run again

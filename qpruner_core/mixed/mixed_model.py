@@ -22,7 +22,13 @@ from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.mixed.groups import embedding_names, linear_names
-from qpruner_core.models.checkpoint import INDEX_FILE, WEIGHT_FILE, read_checkpoint
+from qpruner_core.models.checkpoint import (
+    INDEX_FILE,
+    OWN_INDEX_FILE,
+    OWN_WEIGHT_FILE,
+    WEIGHT_FILE,
+    read_checkpoint,
+)
 from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
 from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
@@ -42,6 +48,7 @@ from qpruner_core.quantize.config import Int8Kind
 from qpruner_core.strict import StrictModel
 
 CONFIG = "config.json"
+_WEIGHTS = (OWN_WEIGHT_FILE, OWN_INDEX_FILE, WEIGHT_FILE, INDEX_FILE)
 GENERATION_CONFIG = "generation_config.json"
 _LOG = logging.getLogger(__name__)
 
@@ -61,9 +68,9 @@ def _named(values: Any) -> Any:
 
 
 class MixedPrecision(StrictModel):
-    """``quantization_config`` of a mixed checkpoint. ``precisions``: of every linear module of the layers, by its full name,
-    and of the embeddings and the head where these are quantized; a tied head is as the embeddings are. ``int8``: the
-    kind of that precision; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
+    """``quantization_config`` of a mixed checkpoint. ``precisions``: of every linear module of the layers, by its full
+    name, and of the embeddings and the head where these are quantized; a tied head is as the embeddings are. ``int8``:
+    the kind of that precision; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
     the model is complete only with the adapters beside it."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -142,8 +149,8 @@ def load_mixed_model(
         CorruptModelError: the files are damaged or do not fit each other.
     """
     config, precision, family = read_mixed_config(directory)
-    if not any((directory / name).is_file() for name in (WEIGHT_FILE, INDEX_FILE)):
-        raise _corrupt(directory, f"it has no {WEIGHT_FILE}")
+    if not any((directory / name).is_file() for name in _WEIGHTS):
+        raise _corrupt(directory, f"it has no {OWN_WEIGHT_FILE}")
     require_bounded(config, read_checkpoint(directory).weight_bytes)
     model = empty_model(config)
     _require_precisions(model, family, precision, directory)

@@ -13,6 +13,9 @@ from qpruner_core.models.json_files import LARGEST_JSON, corrupt_file, parse_obj
 
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILE = "model.safetensors"
+OWN_INDEX_FILE = "qpruner.safetensors.index.json"
+OWN_WEIGHT_FILE = "qpruner.safetensors"
+"""Names that no other package looks for: where weights mean something else than transformers would take them for."""
 _DTYPE_BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4, "C64": 64,
@@ -64,10 +67,11 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             raise corrupt_file(name, f"it holds the tensor {twice[0]!r}, which another shard holds, too")
         tensors.update(found)
         places.update(dict.fromkeys(found, name))
-    if files != (WEIGHT_FILE,):
-        missing = sorted(set(_weight_map(directory / INDEX_FILE)) - set(tensors))
+    index = _index_of(files[0])
+    if files != (index.removesuffix(".index.json"),):
+        missing = sorted(set(_weight_map(directory / index)) - set(tensors))
         if missing:
-            raise corrupt_file(INDEX_FILE, f"it names the tensor {missing[0]!r}, which no shard holds")
+            raise corrupt_file(index, f"it names the tensor {missing[0]!r}, which no shard holds")
     if not tensors:
         raise corrupt_file(files[0], "it holds no tensors")
     return Checkpoint(files, tensors, places)
@@ -75,20 +79,29 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 def weight_files(directory: Path) -> tuple[str, ...]:
     """Names of the safetensors files of ``directory``, in order; as in transformers, an index beside
-    ``model.safetensors`` is not looked at. Raises as :func:`read_checkpoint` does."""
-    index = directory / INDEX_FILE
-    require_regular(directory / WEIGHT_FILE)
-    if (directory / WEIGHT_FILE).is_file():
-        return (WEIGHT_FILE,)
-    require_regular(index)
-    if not index.is_file():
+    ``model.safetensors`` is not looked at. Without either, those of our own names. Raises as :func:`read_checkpoint`
+    does."""
+    names = [(WEIGHT_FILE, INDEX_FILE), (OWN_WEIGHT_FILE, OWN_INDEX_FILE)]
+    for whole, _ in names:
+        require_regular(directory / whole)
+        if (directory / whole).is_file():
+            return (whole,)
+    for _, listing in names:
+        require_regular(directory / listing)
+    index = next((directory / listing for _, listing in names if (directory / listing).is_file()), None)
+    if index is None:
         refuse_without_safetensors([path.name for path in directory.iterdir() if path.is_file()], directory.name)
     shards = shards_of_index(index)
     for name in shards:
         require_regular(directory / name)
         if not (directory / name).is_file():
-            raise corrupt_file(INDEX_FILE, f"it names the shard {name!r}, which is missing")
+            raise corrupt_file(index.name, f"it names the shard {name!r}, which is missing")
     return shards
+
+
+def _index_of(file: str) -> str:
+    """The index that lists a weight file."""
+    return OWN_INDEX_FILE if file.startswith(OWN_WEIGHT_FILE.partition(".")[0]) else INDEX_FILE
 
 
 def require_bounded_headers(sizes: Iterable[int]) -> None:

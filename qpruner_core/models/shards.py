@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 from qpruner_core.models.checkpoint import (
     INDEX_FILE,
+    OWN_INDEX_FILE,
+    OWN_WEIGHT_FILE,
     WEIGHT_FILE,
     TensorShapes,
     read_checkpoint,
@@ -59,27 +61,29 @@ class StoredTensors:
         return tensor
 
 
-def copy_weights(source: Path, target: Path, max_shard_size: int) -> None:
+def copy_weights(source: Path, target: Path, max_shard_size: int, *, own_names: bool = False) -> None:
     """Put the weights of ``source`` into ``target`` as files of at most ``max_shard_size`` bytes of tensors each (a
-    tensor is never split), with the index of transformers' format where there are several; one file is linked."""
+    tensor is never split), with the index of transformers' format where there are several; one file is linked.
+    ``own_names``: such as no other package looks for."""
+    whole, listing = (OWN_WEIGHT_FILE, OWN_INDEX_FILE) if own_names else (WEIGHT_FILE, INDEX_FILE)
     with StoredTensors(source) as stored:
         sizes = {name: tensor_bytes(*stored.shapes[name]) for name in sorted(stored.names())}
         split = split_state_dict_into_shards_factory(
             sizes,
             get_storage_size=lambda size: size,
-            filename_pattern="model{suffix}.safetensors",
+            filename_pattern=whole.replace(".", "{suffix}.", 1),
             max_shard_size=max_shard_size,
         )
         files = split.filename_to_tensors
         stored_files = weight_files(source)
         if len(files) == len(stored_files) == 1:  # which tensor is in which of several files may differ
-            link_or_copy(source / stored_files[0], target / WEIGHT_FILE)
+            link_or_copy(source / stored_files[0], target / whole)
             files = {}
         for file, names in files.items():
             save_file({name: stored.get(name) for name in names}, target / file, {"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (target / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        (target / listing).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -93,3 +97,12 @@ def link_or_copy(source: Path, target: Path) -> None:
             os.link(source, target)
             return
     shutil.copyfile(source, target)
+
+
+def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:
+    """Copy a directory, ``but`` files of these names; weights by hard links where the file system allows."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.name not in but:
+            destination = target / path.relative_to(source)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, destination)

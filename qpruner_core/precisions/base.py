@@ -124,8 +124,8 @@ class Precision(Protocol):
         """What :meth:`encode` stores beside the codes of the entries: all that :meth:`grid` needs."""
 
     def grid(self, tensors: Tensors) -> Grid | None:
-        """Values that the entries of the weight can have with the constants of ``tensors``; ``None``: those of no scalar
-        grid (unquantized, or a codebook of vectors)."""
+        """Values that the entries of the weight can have with the constants of ``tensors``; ``None``: those of no
+        scalar grid (unquantized, or a codebook of vectors)."""
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with the levels of these numbers (``[out, in]``, whole) in place of their own, if any."""

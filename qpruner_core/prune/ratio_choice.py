@@ -70,9 +70,9 @@ def choose_ratio(
             pruned, after = prune_to_ratio(
                 load(),
                 context.plan.family,
-                context.config.prune,
+                context.plan.prune,
                 ratio,
-                context.data().calibration[: context.config.prune.calibration_sequences],
+                context.data().calibration[: context.plan.prune.calibration_sequences],
                 _part(tell, 0.0, 0.5),
                 fits,
                 consume=True,
@@ -97,7 +97,7 @@ def _importance(
     context: StageContext, dense: PreTrainedModel, on_progress: OnProgress
 ) -> Sequence[LayerImportance] | None:
     """Importance of the dense model's units, where every candidate is pruned by it."""
-    settings = context.config.prune
+    settings = context.plan.prune
     if settings.layout == "depth" or settings.remove_layers or settings.steps > 1:
         return None
     return CRITERIA[settings.criterion](
@@ -120,7 +120,6 @@ def _mix(
     Weights are rounded to the nearest and adapters left out: quicker than what the quantize stage does, for all
     candidates alike.
     """
-    config = context.config
     memory = MemoryModel(model.config, context.plan.family, context.plan.target)
     bank = PrecisionBank(
         model,
@@ -133,7 +132,7 @@ def _mix(
     sensitivity = divergence_sensitivity(
         bank, divergence, "highest", lambda done, total: on_progress(0.2 + 0.8 * done / total, "sensitivity")
     )
-    allocation = solve(SearchSpace.of(memory, config.memory_budget), sensitivity)
+    allocation = solve(SearchSpace.of(memory, context.plan.memory_budget), sensitivity)
     bank.apply(allocation)
     total = sum(
         reference.divergence(_logits(model, sequence)) for reference, sequence in zip(references, text, strict=True)

@@ -29,7 +29,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     Raises:
         BudgetInfeasibleError: the layers that the data says should go do not leave room enough.
     """
-    plan, settings = context.plan, context.config.prune
+    plan, settings = context.plan, context.plan.prune
     context.progress(0.0, "loading the model")
     model = load_model(context.source.directory).to(best_device())
     before = Blocks.of(model.config, plan.family)
@@ -41,7 +41,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         ratio_trials = choose_ratio(
             context,
             lambda: load_model(context.source.directory).to(best_device()),
-            lambda config: _smallest(context, config) <= context.config.memory_budget,
+            lambda config: _smallest(context, config) <= context.plan.memory_budget,
             lambda done, message: context.progress(0.05 + 0.6 * done, message),
         )
         ratio = min(ratio_trials, key=lambda trial: (trial.loss, trial.ratio)).ratio
@@ -82,7 +82,7 @@ def _smallest(context: StageContext, config: PretrainedConfig) -> int:
 
 
 def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple[PreTrainedModel, Blocks]:
-    plan, settings = context.plan, context.config.prune
+    plan, settings = context.plan, context.plan.prune
     if ratio == 0:
         return model, Blocks.of(model.config, plan.family)
     _warn_if_attention_has_none(context, Blocks.of(model.config, plan.family))
@@ -92,8 +92,8 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
     def fits(config: PretrainedConfig) -> bool:
         nonlocal smallest, more_had_to_go
         smallest = _smallest(context, config)
-        more_had_to_go |= smallest > context.config.memory_budget
-        return smallest <= context.config.memory_budget
+        more_had_to_go |= smallest > context.plan.memory_budget
+        return smallest <= context.plan.memory_budget
 
     try:
         pruned, after = prune_to_ratio(
@@ -107,7 +107,7 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
             consume=True,
         )
     except InvalidConfigError as error:
-        if smallest <= context.config.memory_budget:
+        if smallest <= context.plan.memory_budget:
             raise
         raise BudgetInfeasibleError(
             f"With the layers that the calibration text says should go, no model below {smallest} bytes is possible.",
@@ -124,7 +124,7 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
 
 def _warn_if_attention_has_none(context: StageContext, blocks: Blocks) -> None:
     """Tell of a ``prune.attention_unit`` that no layer of the model can lose any of."""
-    settings = context.config.prune
+    settings = context.plan.prune
     if settings.layout == "depth" or settings.attention_unit == "none":
         return
     if any(len(attention_ladder(blocks, layer, settings).widths) > 1 for layer in range(len(blocks.widths))):

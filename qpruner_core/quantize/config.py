@@ -17,8 +17,8 @@ class QuantizeConfig(StrictModel):
     double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
     int8: Int8Kind = Field(
         default="weight_only",
-        description="int8 of the bitsandbytes target: weights that are multiplied in 16 bits, or LLM.int8(), which rounds what they "
-        "are multiplied with to 8 bits as well: the same bytes, less exact.",
+        description="int8 of the bitsandbytes target: weights that are multiplied in 16 bits, or LLM.int8(), which "
+        "rounds what they are multiplied with to 8 bits as well: the same bytes, less exact.",
     )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, le=65536, description="LoRA scaling is alpha / rank.")

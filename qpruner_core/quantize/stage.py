@@ -30,7 +30,6 @@ from qpruner_core.stage import StageContext
 MODEL = "model"
 ADAPTER = "adapter"
 OUTPUT_ERRORS = "output_errors.json"
-_MEASURED_SEQUENCES = 2
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def _measure(
         model,
         fitted,
         {name: context.plan.target.precisions[kind] for name, kind in kinds.items()},
-        context.data().held_out[:_MEASURED_SEQUENCES],
+        context.data().probe,
         lambda done, total: context.progress(0.9 + 0.1 * done / total, "error of the outputs"),
     )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from qpruner_core.precision_names import size_order
 from qpruner_core.search.space import Allocation, SearchSpace
 
 _LARGEST_LOSS = 1e5
@@ -130,7 +131,7 @@ class _Table:
 def _worthwhile(size: Mapping[str, int], loss: Mapping[str, float]) -> list[str]:
     """The options that no other beats in both bytes and loss, by rising bytes."""
     kept: list[str] = []
-    for option in sorted(size, key=lambda option: (size[option], loss[option], option)):
+    for option in sorted(size, key=lambda option: (size[option], loss[option], size_order(option))):
         if not kept or loss[option] < loss[kept[-1]]:
             kept.append(option)
     return kept

@@ -71,27 +71,33 @@ def additive_loss(losses: Sequence[Mapping[str, float]], allocation: Sequence[st
 
 def _costs(scores: Sequence[Mapping[str, float]], allocations: Sequence[Allocation], losses: Sequence[float]) -> Losses:
     """The cost of every option of every group, which together are the ``losses``."""
-    steps = [(group, option) for group, score in enumerate(scores) for option in sorted(score, key=size_order)]
+    orders = [_by_size(score) for score in scores]
+    places = [{option: place for place, option in enumerate(order)} for order in orders]
+    steps = [(group, place) for group, order in enumerate(orders) for place in range(len(order))]
     taken = np.array(
-        [[size_order(row[group]) <= size_order(step) for group, step in steps] for row in allocations], dtype=np.float64
+        [[places[group][row[group]] <= place for group, place in steps] for row in allocations], dtype=np.float64
     )
-    prior = np.array([_step(scores[group], option) for group, option in steps])
+    prior = np.array([_step(scores[group], orders[group], place) for group, place in steps])
     measured = np.maximum(np.array(losses, dtype=np.float64), 1e-9)
     costs = prior
     if len(allocations):
         prior = prior * _proportion(taken @ prior, measured)
         costs = _corrected(taken / measured[:, None], prior + _missed(taken / measured[:, None], prior))
-    return [
-        {option: float(sum(cost for (of, step), cost in zip(steps, costs, strict=True) if of == group and size_order(step) >= size_order(option)))
-         for option in score}
-        for group, score in enumerate(scores)
-    ]  # fmt: skip
+    found: Losses = [dict.fromkeys(score, 0.0) for score in scores]
+    for (group, step), cost in zip(steps, costs, strict=True):
+        for option in orders[group][: step + 1]:
+            found[group][option] += float(cost)
+    return found
 
 
-def _step(score: Mapping[str, float], option: str) -> float:
-    """What ``option`` costs more than the next higher precision does."""
-    higher = [other for other in score if size_order(other) > size_order(option)]
-    return max(score[option] - (score[min(higher, key=size_order)] if higher else 0.0), 0.0)
+def _by_size(score: Mapping[str, float]) -> list[str]:
+    """Options by rising size; of equal sizes, what costs more is the smaller."""
+    return sorted(score, key=lambda option: (size_order(option), -score[option]))
+
+
+def _step(score: Mapping[str, float], order: Sequence[str], place: int) -> float:
+    """What the option at ``place`` of ``order`` costs more than the next higher precision does."""
+    return max(score[order[place]] - (score[order[place + 1]] if place + 1 < len(order) else 0.0), 0.0)
 
 
 def _proportion(expected: Floats, measured: Floats) -> float:

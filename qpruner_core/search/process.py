@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 
 
 class Process:
-    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken out.
+    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken
+    out.
 
     Observations are the allocations, their values, and the variance of the noise in each.
     """

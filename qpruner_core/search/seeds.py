@@ -23,8 +23,8 @@ def uniform(space: SearchSpace) -> Allocation:
 
 
 def by_mutual_information(space: SearchSpace, mutual_information: Sequence[float]) -> Allocation:
-    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets a larger precision; last what is
-    in no layer, of which mutual information says nothing."""
+    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets a larger precision; last
+    what is in no layer, of which mutual information says nothing."""
     in_layers = [(group, layer) for group, layer in enumerate(space.layers) if layer is not None]
     order = [group for group, layer in sorted(in_layers, key=lambda pair: -mutual_information[pair[1]])]
     return by_order(space, order + [group for group, layer in enumerate(space.layers) if layer is None])

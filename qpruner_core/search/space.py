@@ -65,13 +65,13 @@ class SearchSpace:
 
     @cached_property
     def smallest(self) -> Allocation:
-        """The allocation of fewest bytes: of tiny groups, constants may make the smallest precision the larger choice."""
+        """The allocation of fewest bytes: of a tiny group, constants may make the smallest precision take more."""
         return tuple(min(size, key=lambda option: (size[option], size_order(option))) for size in self.group_bytes)
 
     @cached_property
     def largest(self) -> Allocation:
-        """The allocation with every group at the largest precision that it may have, whether or not it keeps the budget."""
-        return tuple(max(size) for size in self.group_bytes)
+        """The allocation with every group at its largest precision, whether or not it keeps the budget."""
+        return tuple(max(size, key=size_order) for size in self.group_bytes)
 
     def with_budget(self, budget: int) -> SearchSpace:
         """The same groups under another budget.

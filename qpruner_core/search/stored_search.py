@@ -54,8 +54,9 @@ class StoredSpace(StrictModel):
 
 
 class BudgetAnswer(StrictModel):
-    """The best allocation known for a budget: precisions of each of ``groups``, bytes of the loaded model with adapters, and
-    its loss (nats per token), which was ``measured`` in a trial or is predicted from the scores and the trials."""
+    """The best allocation known for a budget: the precision of each of ``groups``, bytes of the loaded model with
+    adapters, and its loss (nats per token), which was ``measured`` in a trial or is predicted from the scores and the
+    trials."""
 
     memory_budget: int
     groups: list[str]

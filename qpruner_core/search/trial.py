@@ -42,8 +42,9 @@ class Measurement:
 
 
 class MeasuredTrial(StrictModel):
-    """One allocation: where it came from, precisions of the groups, bytes of the loaded model, and the loss (nats per token)
-    that the search goes by: the KL divergence to the pruned 16-bit model, or what is left after a brief recovery.
+    """One allocation: where it came from, precisions of the groups, bytes of the loaded model, and the loss (nats per
+    token) that the search goes by: the KL divergence to the pruned 16-bit model, or what is left after a brief
+    recovery.
 
     A trial that was ``stopped_early`` has only its ``screening_loss``, on a little text, which was hopeless.
     """

@@ -8,6 +8,8 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
+from qpruner_core.formats.declarations import FINAL, Effort, FormatDeclaration, declared
+from qpruner_core.measure.agreement import MOST_BYTES
 from qpruner_core.models.families import Family
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.score.config import Information
@@ -59,8 +61,8 @@ def expected_seconds(
         "allocate": work.allocate,
         "quantize": work.quantize,
         "finetune": work.finetune,
-        "evaluate": work.evaluate,
         "export": work.export,
+        "evaluate": work.evaluate,
     }
     found = {stage: seconds() for stage, seconds in stages.items()}
     if corrected:
@@ -135,7 +137,7 @@ class _Work:
 
     def quantize(self) -> float:
         model, length = self._pruned, self._data.length
-        windows = min(self._data.held_out, 2)
+        windows = 2
         products = 3 * windows * length * model.layers * model.weights * self._speed.product
         errors = model.passes("forward", windows, length) + products + windows * _ENCODINGS * model.encode()
         return model.load + model.values(1) + errors + model.write / 2
@@ -151,6 +153,11 @@ class _Work:
         evaluations = settings.steps // settings.evaluate_every + 1 if kept_back else 0
         return ready + settings.steps * self._training_step() + evaluations * self._loss_of(kept_back, self._row)
 
+    def export(self) -> float:
+        model = self._pruned
+        writing = sum(self._effort(one.write) for one in self._formats)
+        return writing + model.stored * self._speed.files.read_byte
+
     def evaluate(self) -> float:
         settings, model = self._config.evaluate, self._pruned
         mixed: list[Kernel] = ["nf4"] if "nf4" in self._options else []
@@ -160,26 +167,29 @@ class _Work:
         seconds += model.load + self._measured(model, [], settings.generated_tokens)
         seconds += 2 * model.load + model.encode() + model.write / 4
         seconds += self._measured(model, ["nf4"], settings.generated_tokens)
-        for _ in ("mixed", "final"):
-            seconds += 2 * model.load + model.adapt
-            seconds += self._measured(model, mixed, settings.generated_tokens, adapted=True)
-        if "merged_quantized" in self._config.export.formats:
-            count = self._sequences(self._data_sequences)
-            seconds += 2 * model.load + model.adapt + model.fit(1, count, self._data.length, self._config.quantize)
-            seconds += self._measured(model, mixed, settings.generated_tokens)
-        return seconds
-
-    def export(self) -> float:
-        model = self._pruned
-        merged = 1.5 * model.load + model.adapt + model.write if "merged" in self._config.export.formats else 0.0
-        return merged + model.stored * self._speed.files.read_byte
+        as_quantized = declared("mixed")  # the row before recovery, and that after it if no format is measured as such
+        after = [] if any(one.variant == FINAL for one in self._formats) else [as_quantized]
+        rows = [as_quantized, *after, *self._formats]
+        for row in rows:
+            kernels = mixed if row.quantized else []
+            seconds += self._effort(row.read)
+            seconds += self._measured(model, kernels, settings.generated_tokens, adapted=row.adapted)
+        compared = min(self._data.held_out * self._data.length, MOST_BYTES / 2 / model.vocabulary)
+        return seconds + (2 + len(rows)) * compared * model.vocabulary * self._speed.logits.divergence
 
     # -- what they share
 
     @property
-    def _data_sequences(self) -> int:
-        stages = (self._config.prune, self._config.score, self._config.allocate)
-        return max(stage.calibration_sequences for stage in stages)
+    def _formats(self) -> list[FormatDeclaration]:
+        return [declared(name) for name in self._config.export.formats]
+
+    def _effort(self, effort: Effort) -> float:
+        """Seconds of writing a format, or of reading it back."""
+        model, count = self._pruned, self._sequences(self._config.fitting_sequences)
+        fits = model.fit(1, count, self._data.length, self._config.quantize) if effort.fits else 0.0
+        return (
+            effort.loads * model.load + effort.adapts * model.adapt + effort.writes * model.write + effort.fits * fits
+        )
 
     def _importance(self, count: float) -> float:
         criterion, model, length = self._config.prune.criterion, self._dense, self._data.length
@@ -204,7 +214,7 @@ class _Work:
         """Fits for the score and all stages behind it."""
         if not self._lowered:
             return 0.0
-        count = self._sequences(self._data_sequences)
+        count = self._sequences(self._config.fitting_sequences)
         return self._pruned.fit(self._lowered, count, self._data.length, self._config.quantize)
 
     def _bank(self) -> float:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.errors import QPrunerError
 from qpruner_core.finetune.config import FinetuneConfig, Recovery, RecoveryPart, recovery_parts
 from qpruner_core.models.families import Family
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
+from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.targets.names import TargetName
+from qpruner_core.targets.config import TargetName
 
 LADDER = 5
 """Precisions that a run works with unless its settings name others: each costs a fit of every module."""
@@ -98,8 +101,18 @@ class Target(ABC):
         once = {id(tensor): (name, tensor) for name, tensor in reversed(tensors)}
         return {name: tensor.numel() * tensor.element_size() for name, tensor in once.values()}
 
-    def refusal(self, config: PretrainedConfig, family: Family) -> str | None:
-        """Why the engine cannot run a model of this ``config``; ``None``: it can."""
+    def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
+        """Why the engine cannot run a model of this ``config``, dense or pruned; ``None``: it can."""
+        return None
+
+    def adapted(
+        self, prune: PruneConfig, dense: PretrainedConfig, family: Family
+    ) -> tuple[PruneConfig, tuple[str, ...]]:
+        """Settings of pruning whose result the engine can run, or runs best, and why they differ from those given."""
+        return prune, ()
+
+    def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:
+        """Why the engine cannot use the tokenizer of ``directory`` with so many rows of an embedding."""
         return None
 
     @abstractmethod

@@ -9,7 +9,7 @@ from qpruner_core.finetune.config import Recovery
 from qpruner_core.precisions import Precision, precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Target
-from qpruner_core.targets.names import PRECISIONS, TargetName
+from qpruner_core.targets.config import PRECISIONS, TargetName
 
 
 class BitsAndBytes(Target):

@@ -7,8 +7,8 @@ from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Target
 from qpruner_core.targets.bitsandbytes import BitsAndBytes
+from qpruner_core.targets.config import TargetName
 from qpruner_core.targets.gguf.target import Gguf
-from qpruner_core.targets.names import TargetName
 
 TARGETS: dict[TargetName, type[Target]] = {
     Gguf.name: Gguf,

@@ -15,7 +15,7 @@ from app.keys.service import DEFAULT_TENANT
 from app.store.base import ArtifactStore
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
-from qpruner_core.report import CompressionReport, Measurement, Pruning
+from qpruner_core.report import CompressionReport, ExportedFormat, Measurement, Pruning, Snippet
 
 LAYERS = 30
 BUDGET = 130_000_000
@@ -155,9 +155,17 @@ def add_finished_job(
         groups=groups, bits=bits_of(groups),
         widths=[{"mlp": 1536 - 32 * (layer % 5), "kv_groups": 3} for layer in range(LAYERS)],
         predicted_bytes=128_400_000, pruning=PRUNING,
+        exported=[
+            ExportedFormat(
+                name="mixed", title="every part at its precision, with adapters", path="mixed", artifact="mixed.tar",
+                bytes=129_000_000,
+                snippets=(Snippet(tool="qpruner", language="python", text='model = load_compressed("mixed")'),),
+            )
+        ],
         measurements=[
             Measurement.model_validate(
                 dict(zip(("variant", "parameters", "bytes", "perplexity", "tokens_per_second"), row, strict=True))
+                | ({} if row[0] == "dense" else {"divergence": 0.37, "top1_agreement": 0.81, "compared_tokens": 3072})
             )
             for row in rows
         ],

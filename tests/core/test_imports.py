@@ -1,7 +1,7 @@
 """The folders of the core import each other in one direction.
 
-A folder is a node, and so is each module beside the folders. Settings (``config.py`` of every folder, without torch) are
-read everywhere and are one node below all others.
+A folder is a node, and so is each module beside the folders. Settings and declarations (``config.py`` and
+``declarations.py`` of every folder, without torch) are read everywhere and are one node below all others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _node(module: str) -> str:
     parts = module.split(".")[1:]
     if not parts:
         return _PACKAGE
-    return _SETTINGS if parts[-1] == "config" and len(parts) > 1 else parts[0]
+    return _SETTINGS if parts[-1] in ("config", "declarations") and len(parts) > 1 else parts[0]
 
 
 def _for_types_only(tree: ast.AST) -> set[ast.AST]:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import worker.artifacts
+from qpruner_core.formats.declarations import FORMATS, FormatDeclaration
+from qpruner_core.stage_store import file_sha256
 from worker.artifacts import pack_artifacts, pack_directory
 
 
@@ -56,3 +59,16 @@ def test_only_what_a_run_wrote_is_packed_and_no_tar_is_left(tmp_path: Path) -> N
     write_checkpoint(tmp_path, ["merged/config.json", "report.json", "README.md", "scratch.txt"])
     assert [file.name for file in pack_artifacts(tmp_path)] == ["merged.tar", "report.json", "README.md"]
     assert not (tmp_path / "merged.tar").exists()
+
+
+def test_whatever_format_is_declared_is_handed_out_in_the_order_of_their_declarations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FormatDeclaration("whole", "one file", "final", "final", path="model.gguf", suffix=".gguf")
+    monkeypatch.setattr(worker.artifacts, "FORMATS", (whole, *FORMATS))
+    write_checkpoint(tmp_path, [*(f"{one.place}/config.json" for one in FORMATS), "model.gguf", "README.md"])
+    packed = [(file.name, file.format) for file in pack_artifacts(tmp_path)]
+    assert packed == [("model.gguf", "gguf"), *((one.artifact, "tar") for one in FORMATS), ("README.md", "markdown")]
+    first = next(iter(pack_artifacts(tmp_path)))
+    assert first.sha256 == file_sha256(tmp_path / "model.gguf")
+    assert (tmp_path / "model.gguf").is_file()

@@ -8,7 +8,7 @@ const PARTS = [
   ["norms", "Norms"], ["adapters", "Adapters"],
 ];
 
-/** A card of feasibility, bytes by part and expected time; useBudget(bytes) takes the smallest feasible budget. */
+/** A card of feasibility, bytes by part and expected time; useBudget(path, bytes) takes the smallest feasible budget. */
 export function estimateView(estimate, useBudget) {
   const stages = Object.values(estimate.stage_seconds);
   const seconds = stages.reduce((sum, one) => sum + one, 0);
@@ -21,10 +21,24 @@ export function estimateView(estimate, useBudget) {
 }
 
 function tooSmall(estimate, useBudget) {
-  const smallest = estimate.smallest_feasible_bytes;
+  const { device } = estimate;
+  const smallest = device ? estimate.smallest_feasible_memory : estimate.smallest_feasible_bytes;
+  const path = device ? "fit.memory" : "memory_budget";
   return el("div", {},
-    el("p", {}, `${bytes(estimate.memory_budget)} cannot be met; the smallest budget that can is `, el("strong", {}, bytes(smallest)), "."),
-    el("button", { type: "button", class: "quiet small", onclick: () => useBudget(smallest) }, "Use that budget"));
+    el("p", {}, `${bytes(device ? device.memory : estimate.memory_budget)} cannot be met; the smallest ${device ? "memory" : "budget"} that can is `, el("strong", {}, bytes(smallest)), "."),
+    deviceParts(device),
+    el("button", { type: "button", class: "quiet small", onclick: () => useBudget(path, smallest) }, `Use that ${device ? "memory" : "budget"}`));
+}
+
+/** What the memory of a device goes to, a line per part; nothing where the run gives bytes of weights. */
+function deviceParts(device) {
+  if (!device) return null;
+  const rows = [
+    ["Weights", device.weights], [`KV cache, ${device.sequences} × ${device.context} tokens`, device.kv_cache],
+    ["Activations", device.activations], ["Engine", device.engine], ["Memory of the device", device.memory],
+  ];
+  return el("dl", { class: "parts device" },
+    rows.map(([label, size]) => el("div", {}, el("dt", {}, label), el("dd", {}, bytes(size)))));
 }
 
 function fits(estimate) {
@@ -40,5 +54,5 @@ function fits(estimate) {
   }
   return el("div", {},
     el("p", {}, el("strong", {}, bytes(total)), ` predicted, ${change(total, estimate.dense_bytes)} against ${bytes(estimate.dense_bytes)}; prunes ${percent(estimate.prune_ratio)} of the blocks.`),
-    bar, legend);
+    bar, legend, deviceParts(estimate.device));
 }

@@ -25,6 +25,15 @@ const MORE = [
   ["seed", "Seed", "default 0", { ...NUMBER, step: 1, min: 0 }],
 ];
 
+/** What the finished model is to run in, in place of a memory budget. */
+const FIT = [
+  ["fit.memory", "Memory of the device", "such as 24GB; the bytes of weights follow", { type: "text", placeholder: "24GB" }],
+  ["fit.context", "Context", "tokens of the longest sequence; default 4096", { ...NUMBER, step: 1, min: 1 }],
+  ["fit.sequences", "Sequences", "served at the same time; default 1", { ...NUMBER, step: 1, min: 1 }],
+  ["fit.cache_type", "Type of the KV cache", "default f16", { options: ["f16", "bf16", "q8_0", "fp8"] }],
+  ["fit.device", "Runs on", "default gpu", { options: ["gpu", "cpu"] }],
+];
+
 function field(path, label, hint, { options, ...attributes }) {
   const id = `field-${path.replace(".", "-")}`;
   const named = { id, name: path, "aria-describedby": `${id}-hint ${id}-error` };
@@ -48,7 +57,8 @@ export function jobForm(signal) {
     field("model", "Model", "A local directory, a hub id (org/name@revision), or the demo model", { type: "text", list: "models", required: true, placeholder: "org/name@revision" }),
     el("datalist", { id: "models" }, el("option", { value: "demo:smollm2-135m-instruct" })),
     dataset.node,
-    field("memory_budget", "Memory budget", "Bytes of the loaded model, such as 130MB or 6GiB", { type: "text", required: true, placeholder: "130MB" }),
+    field("memory_budget", "Memory budget", "Bytes of the loaded model's weights, such as 130MB or 6GiB; or give a device below", { type: "text", placeholder: "130MB" }),
+    el("details", {}, el("summary", {}, "Fit a device"), el("div", { class: "grid" }, FIT.map((one) => field(...one)))),
     el("details", {}, el("summary", {}, "More settings"), el("div", { class: "grid" }, MORE.map((one) => field(...one)))),
     problem,
     el("div", { class: "actions" }, estimate, submit),
@@ -66,7 +76,7 @@ export function jobForm(signal) {
         const job = await postJson("/jobs", body, { "Idempotency-Key": idempotencyKey });
         location.hash = `#/jobs/${job.id}`;
       } else {
-        const useBudget = (count) => ((form.elements.memory_budget.value = String(count)), estimate.click());
+        const useBudget = (path, count) => ((form.elements[path].value = String(count)), estimate.click());
         replace(result, estimateView(await postJson("/jobs/estimate", body), useBudget));
       }
     } catch (error) {
@@ -80,15 +90,17 @@ export function jobForm(signal) {
 }
 
 async function requestBody(form, dataset) {
-  const body = { model: form.elements.model.value.trim(), dataset: await dataset.value(), memory_budget: form.elements.memory_budget.value.trim() };
-  for (const [path, , , { options }] of MORE) {
+  const body = { model: form.elements.model.value.trim(), dataset: await dataset.value() };
+  const budget = form.elements.memory_budget.value.trim();
+  for (const [path, , , { options, type }] of [...FIT, ...MORE]) {
     const text = form.elements[path].value.trim();
     if (text === "") continue;
     const [group, name] = path.split(".");
-    const value = options ? text : Number(text);
+    const value = options || type === "text" ? text : Number(text);
     if (name) (body[group] ??= {})[name] = value;
     else body[group] = value;
   }
+  if (budget !== "" || !body.fit) body.memory_budget = budget; // an empty one is refused with what to give
   return body;
 }
 

@@ -4,11 +4,6 @@ import { apiKey, getJson } from "./api.js";
 import { copyButton, el, notify } from "./dom.js";
 import { bytes, change, count, decimal } from "./format.js";
 
-const NAMES = {
-  dense: "Dense", pruned: "Pruned", pruned_nf4: "Pruned, all NF4", mixed: "Mixed, not recovered", final: "Final",
-  merged_quantized: "Final, adapters quantized in",
-};
-
 /** Three large figures: bytes, perplexity and speed, before and after. */
 export function headline(report) {
   const [dense, final] = ["dense", "final"].map((name) => report.measurements.find((row) => row.variant === name));
@@ -28,22 +23,30 @@ export function measurementsCard(report) {
   const dense = rows.find((row) => row.variant === "dense");
   const accuracy = rows.some((row) => row.accuracy !== null);
   const against = (row, name) => dense && row !== dense && el("span", { class: "muted small delta" }, change(row[name], dense[name]));
-  const heads = ["", "Bytes", "Perplexity", accuracy && "Accuracy", "Tokens/s", "Parameters"].filter((head) => head !== false);
+  const compared = rows.find((row) => row.compared_tokens);
+  const heads = ["", "Bytes", "Perplexity", compared && "KL to dense", compared && "Same top-1", accuracy && "Accuracy", "Tokens/s", "Parameters"].filter((head) => typeof head === "string");
   return el("section", { class: "card" },
     el("h2", {}, "Before and after"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of before and after" }, el("table", {},
       el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, rows.map((row) => el("tr", { class: row.variant },
-        el("th", { scope: "row" }, NAMES[row.variant] ?? row.variant),
+        el("th", { scope: "row" }, row.label),
         el("td", {}, bytes(row.bytes), against(row, "bytes")),
         el("td", {}, decimal(row.perplexity), against(row, "perplexity")),
+        compared && el("td", {}, row.divergence === null ? "–" : small(row.divergence)),
+        compared && el("td", {}, row.top1_agreement === null ? "–" : `${decimal(100 * row.top1_agreement, 1)} %`),
         accuracy && el("td", {}, row.accuracy === null ? "–" : `${decimal(100 * row.accuracy, 1)} ± ${decimal(100 * (row.accuracy_stderr ?? 0), 1)} %`),
         el("td", {}, decimal(row.tokens_per_second, 1), against(row, "tokens_per_second")),
         el("td", {}, count(row.parameters))))))),
     el("p", { class: "muted small" }, `Budget ${bytes(report.memory_budget)}; ${bytes(report.predicted_bytes)} was predicted. Every figure of the table was measured.`),
+    compared && el("p", { class: "muted small" }, `KL divergence from the dense model (nats per token) and the share of tokens with the same most likely next one are of the first ${count(compared.compared_tokens)} held-out tokens.`),
     report.pruning && el("p", { class: "muted small" }, pruningLine(report.pruning)),
     report.compute && el("p", { class: "muted small" }, computeLine(report.compute)),
     report.warnings.map((text) => el("p", { class: "alert warn" }, text)));
+}
+
+function small(value) {
+  return value < 0.01 ? value.toPrecision(2) : decimal(value, 3);
 }
 
 function computeLine({ processor, threads, products }) {
@@ -57,18 +60,23 @@ function pruningLine(pruning) {
     `${count(pruning.parameters_before)} to ${count(pruning.parameters_after)} parameters. ${pruning.ratio_reason ?? ""}`;
 }
 
-/** Files with size, SHA-256 and download, and how to do the same from a shell. */
+/** How the file to take is run, all files with size, SHA-256 and download, and how to get one from a shell. */
 export function artifactsCard(job, artifacts) {
-  const first = artifacts.find((one) => one.name === "mixed.tar") ?? artifacts[0];
+  const [first] = artifacts;
   const key = apiKey.get() ? ' -H "Authorization: Bearer $QPRUNER_API_KEY"' : "";
   const command = `curl -L -C - -o ${first.name}${key} ${location.origin}/jobs/${job.id}/artifacts/${first.name}`;
+  const fetched = first.unpack ? `${command}\n${first.unpack}` : command;
   return el("section", { class: "card" },
     el("h2", {}, "Files"),
+    el("p", {}, "Take ", el("strong", {}, first.name), `: ${first.title}.`),
+    el("div", { class: "command" }, el("pre", {}, fetched), copyButton(fetched, "Copy curl")),
+    first.snippets.map((one) => [
+      el("p", { class: "muted small" }, `With ${one.tool}:`),
+      el("div", { class: "command" }, el("pre", {}, one.text), copyButton(one.text, `Copy ${one.tool}`))]),
     el("ul", { class: "files" }, artifacts.map((one) => el("li", {},
-      el("span", { class: "file-name" }, el("strong", {}, one.name), el("span", { class: "muted small" }, bytes(one.bytes))),
+      el("span", { class: "file-name" }, el("strong", {}, one.name), el("span", { class: "muted small" }, bytes(one.bytes)), one.title && el("span", { class: "muted small" }, one.title)),
       el("span", { class: "sha muted small" }, "SHA-256 ", el("code", { title: one.sha256 }, `${one.sha256.slice(0, 12)}…`), copyButton(one.sha256)),
-      el("button", { type: "button", class: "primary small", "aria-label": `Download ${one.name}`, onclick: () => download(job.id, one.name) }, "Download")))),
-    el("div", { class: "command" }, el("pre", {}, command), copyButton(command, "Copy curl")));
+      el("button", { type: "button", class: "primary small", "aria-label": `Download ${one.name}`, onclick: () => download(job.id, one.name) }, "Download")))));
 }
 
 async function download(jobId, name) {

@@ -6,7 +6,7 @@ import { duration, percent } from "./format.js";
 const SAYS = {
   prune: "Remove channels and heads that matter least", score: "Measure what each layer carries",
   allocate: "Search the precision of each part", quantize: "Quantize, and start adapters from the error",
-  finetune: "Train the loss back", evaluate: "Measure before and after", export: "Write the checkpoints",
+  finetune: "Train the loss back", export: "Write the checkpoints", evaluate: "Read them back, and measure before and after",
 };
 
 /** A list of stages; progress is {stage: {fraction}} for those at work. */

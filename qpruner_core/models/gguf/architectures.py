@@ -8,7 +8,7 @@ refused, as is a key or a tensor that a declaration does not mention.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qpruner_core.errors import UnsupportedArchitectureError
@@ -22,6 +22,7 @@ from qpruner_core.models.gguf.layouts import (
     key_halves,
     minus_one,
     neox_heads,
+    paired_stack,
     query_halves,
     transposed,
 )
@@ -49,16 +50,17 @@ class Architecture:
         module, suffix = _module_and_suffix(parameter)
         if module in self.outer:
             return (self.outer[module] + suffix,)
-        index, path = self._layer_and_path(module)
+        index, path = self.layer_and_path(module)
         return tuple(f"blk.{index}.{name}{suffix}" for name in self.inner.get(path, ()))
 
     def layout(self, parameter: str) -> Layout:
         """What undoes the layout of ``parameter``; biases and matrices of a module lie alike, but for transposition."""
         module, suffix = _module_and_suffix(parameter)
-        layout = self.layouts.get(self._layer_and_path(module)[1], self.layouts.get(module, as_stored))
+        layout = self.layouts.get(self.layer_and_path(module)[1], self.layouts.get(module, as_stored))
         return as_stored if layout is transposed and suffix == ".bias" else layout
 
-    def _layer_and_path(self, module: str) -> tuple[str, str]:
+    def layer_and_path(self, module: str) -> tuple[str, str]:
+        """The index of the decoder layer of ``module`` (or a parameter), and its path in it; else nothing useful."""
         index, _, path = module.removeprefix(f"{self.layers}.").partition(".")
         return index, path
 
@@ -170,3 +172,18 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "smollm3": Architecture("smollm3", values.smollm3, _LLAMA, _OUTER, layouts=_ROTARY_PAIRS),
 }  # fmt: skip
+
+DECI: dict[str, Architecture] = {
+    "llama": ARCHITECTURES["llama"],
+    "qwen2": replace(ARCHITECTURES["qwen2"], layouts=_ROTARY_PAIRS),
+    "phi3": replace(
+        ARCHITECTURES["phi3"],
+        inner={
+            **ARCHITECTURES["phi3"].inner,
+            "self_attn.qkv_proj": ("attn_q", "attn_k", "attn_v"),
+            "mlp.gate_up_proj": ("ffn_gate", "ffn_up"),
+        },
+        layouts={"self_attn.qkv_proj": paired_stack},
+    ),
+}
+"""How ``deci``, llama.cpp's Llama whose layers may differ, holds the models of each architecture that it computes."""

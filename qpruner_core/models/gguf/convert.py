@@ -82,7 +82,12 @@ def _directory_of(model: GgufModel, cache_dir: Path) -> Path:
     return cache_dir / "converted" / f"{digest[:32]}-{_LAYOUT}"
 
 
-def _check(model: GgufModel) -> tuple[Architecture, PretrainedConfig]:
+def declared_model(model: GgufModel) -> tuple[Architecture, PretrainedConfig]:
+    """The declaration of the architecture of ``model``, and the config that its metadata describe.
+
+    Raises:
+        CorruptModelError, UnsupportedArchitectureError: as :func:`read_gguf_config`.
+    """
     if model.metadata.get("general.type", "model") != "model":
         raise corrupt(
             model.path, f"it is not a model but of the type {model.metadata['general.type']!r}", "Name a model."
@@ -100,6 +105,11 @@ def _check(model: GgufModel) -> tuple[Architecture, PretrainedConfig]:
         raise corrupt(model.path, f"{type(error).__name__}: {error}") from error
     config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[architecture.model_type]]
     check_sizes(config, model.path)
+    return architecture, config
+
+
+def _check(model: GgufModel) -> tuple[Architecture, PretrainedConfig]:
+    architecture, config = declared_model(model)
     account_for_tensors(model, architecture, expected_tensors(config))
     weight_bytes = sum(path.stat().st_size for path in model.paths)
     require_bounded(config, weight_bytes, parameters_per_byte=_PARAMETERS_PER_BYTE)

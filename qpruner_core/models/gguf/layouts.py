@@ -38,6 +38,14 @@ def key_halves(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
     return _halves(tensor, config.num_key_value_heads)
 
 
+def paired_stack(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
+    """Queries, keys and values one above the other, the first two as :func:`query_halves` and :func:`key_halves`."""
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    width = tensor.shape[0] // (heads + 2 * groups)
+    queries, keys, values = tensor.split([heads * width, groups * width, groups * width])
+    return torch.cat([_halves(queries, heads), _halves(keys, groups), values])
+
+
 def neox_heads(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
     """All queries, all keys, all values, back to query, key and value of each head in turn (GPT-NeoX)."""
     return tensor.reshape(3, config.num_attention_heads, -1, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape)
@@ -52,6 +60,14 @@ def falcon_groups(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tenso
     queries, keys, values = tensor.split([heads * width, groups * width, groups * width])
     rows = [queries.reshape(groups, -1, *rest), keys.reshape(groups, -1, *rest), values.reshape(groups, -1, *rest)]
     return torch.cat(rows, dim=1).reshape(tensor.shape)
+
+
+def stored_rows(layout: Layout, rows: int, config: PretrainedConfig) -> torch.Tensor:
+    """Which of a tensor's ``rows`` stands in each row of the file: int64 ``[rows]``, the converse of ``layout``.
+
+    For layouts that do nothing but move rows, so that rows of any format move as a whole.
+    """
+    return layout(torch.arange(rows), config).argsort()
 
 
 def _halves(tensor: torch.Tensor, heads: int) -> torch.Tensor:

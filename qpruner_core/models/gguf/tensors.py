@@ -57,19 +57,26 @@ def account_for_tensors(model: GgufModel, architecture: Architecture, expected: 
 
 
 def read_parameter(
-    parameter: str, stored: Mapping[str, StoredTensor], architecture: Architecture, config: PretrainedConfig
+    parameter: str,
+    stored: Mapping[str, StoredTensor],
+    architecture: Architecture,
+    config: PretrainedConfig,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> torch.Tensor:
-    """``parameter`` of the transformers model in bfloat16, unpacked a part at a time."""
-    parts = [_read(stored[name]) for name in architecture.stored_names(parameter)]
-    whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
-    return architecture.layout(parameter)(whole, config).to(torch.bfloat16).contiguous()
+    """``parameter`` of the transformers model in ``dtype``, unpacked a part at a time.
+
+    ``config``: of the parameter's layer, where layers differ.
+    """
+    parts = [_read(stored[name], dtype) for name in architecture.stored_names(parameter)]
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=max(parts[0].dim() - 2, 0))
+    return architecture.layout(parameter)(whole, config).to(dtype).contiguous()
 
 
-def _read(tensor: StoredTensor) -> torch.Tensor:
-    """A tensor in bfloat16, or of one dimension in 32-bit floating point, which layouts calculate with."""
+def _read(tensor: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor in ``dtype``, or of one dimension in 32-bit floating point, which layouts calculate with."""
     count = int(np.prod(tensor.shape[:-1], dtype=np.int64))
     width = tensor.size // count
-    found = torch.empty(count, tensor.shape[-1], dtype=torch.float32 if len(tensor.shape) == 1 else torch.bfloat16)
+    found = torch.empty(count, tensor.shape[-1], dtype=torch.float32 if len(tensor.shape) == 1 else dtype)
     step = max(1, _AT_ONCE // tensor.shape[-1])
     with tensor.path.open("rb") as stream:
         stream.seek(tensor.offset)

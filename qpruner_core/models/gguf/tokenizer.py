@@ -7,10 +7,9 @@ A file holds the vocabulary and names the rule that text is split by; the rules 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
@@ -18,6 +17,7 @@ from qpruner_core.errors import CorruptModelError, UnsupportedArchitectureError
 from qpruner_core.models.gguf.header import LongArray, Scalar, corrupt, read_array
 from qpruner_core.models.gguf.keys import ARCHITECTURE, AS_SAFETENSORS
 from qpruner_core.models.gguf.split import GgufModel
+from qpruner_core.models.gguf.splitting import RULES, Rule, splitter
 
 _PREFIX = "tokenizer.ggml"
 _CONTROL, _USER_DEFINED = 3, 4
@@ -25,45 +25,6 @@ _LONGEST_TOKEN = 512
 """The most characters of a token; the longest of known vocabularies, runs of spaces, have 128."""
 _SPACE = "\u2581"
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-
-_GPT_2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
-_ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_REST_WITH_SLASH = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LEAD = r"[^\r\n\p{L}\p{N}]?"
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """How text is split before merging, one expression after the other; two habits of tokenizers that split so."""
-
-    expressions: tuple[str, ...]
-    begins: bool = False
-    whole_words: bool = False
-
-
-_LLAMA_3 = _Rule((rf"{_ENGLISH}|{_LEAD}\p{{L}}+|\p{{N}}{{1,3}}{_REST}",), begins=True, whole_words=True)
-_SMAUG = _Rule(_LLAMA_3.expressions)
-_QWEN_2 = _Rule((rf"{_ENGLISH}|{_LEAD}\p{{L}}+|\p{{N}}{_REST}",))
-_DIGITS = _Rule((r"\p{N}", _GPT_2))
-_TEKKEN = _Rule(
-    (rf"{_LEAD}{_UPPER}*{_LOWER}+|{_LEAD}{_UPPER}+{_LOWER}*|\p{{N}}{_REST_WITH_SLASH}",), begins=True, whole_words=True
-)
-_GPT_4O = _Rule(
-    (rf"{_LEAD}{_UPPER}*{_LOWER}+{_ENGLISH}?|{_LEAD}{_UPPER}+{_LOWER}*{_ENGLISH}?|\p{{N}}{{1,3}}{_REST_WITH_SLASH}",)
-)
-_RULES: dict[str, _Rule] = {
-    "default": _Rule((r"[\p{P}\$\+<=>\^~\|]+", _GPT_2, r"\p{N}+", "[0-9][0-9][0-9]")),
-    "falcon": _Rule((r"[\p{P}\$\+<=>\^~\|`]+", _GPT_2, "[0-9][0-9][0-9]")),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"), _LLAMA_3),
-    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe"), _SMAUG),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2"), _QWEN_2),
-    **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling"), _Rule((_GPT_2,))),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _DIGITS),
-    **dict.fromkeys(("gpt-4o", "llama4"), _GPT_4O),
-    "tekken": _TEKKEN,
-}  # fmt: skip
 
 
 def check_tokenizer(model: GgufModel) -> None:
@@ -138,9 +99,7 @@ def _byte_level(model: GgufModel, tokens: list[str]) -> Tokenizer:
     merges = [(left, right) for left, _, right in pairs]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges, ignore_merges=rule.whole_words))
-    splits: list[Any] = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in rule.expressions]
-    splits.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    backend.pre_tokenizer = splitter(rule)
     backend.decoder = decoders.ByteLevel()
     return backend
 
@@ -205,11 +164,11 @@ def _ends(model: GgufModel, named: dict[str, str | None], tokens: list[str]) -> 
     )
 
 
-def _rule(model: GgufModel) -> _Rule:
+def _rule(model: GgufModel) -> Rule:
     name = _get(model, f"{_PREFIX}.pre") or "default"
-    if not isinstance(name, str) or name not in _RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise _unknown(f'the rule "{name}" of splitting text', model)
-    return _RULES[name]
+    return RULES[name]
 
 
 def _token(model: GgufModel, tokens: list[str], key: str) -> str | None:

@@ -14,7 +14,7 @@ _LAYER_NORM = "attention.layer_norm_epsilon"
 _WINDOW = "attention.sliding_window"
 _PATTERN = "attention.sliding_window_pattern"
 _MOST_LAYERS, _LARGEST_SIZE = 1024, 2**24
-_GEMMA2_27B, _GEMMA3_27B = 46, 62
+GEMMA2_27B, GEMMA3_27B = 46, 62
 """Layers of the models whose attention is scaled by the hidden size; llama.cpp tells them by that number too."""
 
 
@@ -81,7 +81,9 @@ def phi3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
     rope = rope_parameters(keys, model, dims, found["max_position_embeddings"])
     if rope["rope_type"] not in ("default", "longrope"):
         raise keys.refuse("rope.scaling.type", "Phi 3 is supported with longrope alone")
-    found["rope_parameters"] = rope | {"partial_rotary_factor": dims / found.pop("head_dim")}
+    found["rope_parameters"] = rope | {"partial_rotary_factor": dims / found["head_dim"]}
+    if found["head_dim"] == found["hidden_size"] // found["num_attention_heads"]:
+        del found["head_dim"]  # which stock configs do not have
     return found | {
         "rms_norm_eps": keys.number(_RMS),
         "original_max_position_embeddings": rope.get(
@@ -105,7 +107,7 @@ def gemma2(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
         "sliding_window": keys.integer(_WINDOW, 4096),
         "attn_logit_softcapping": keys.number("attn_logit_softcapping", 50.0) or None,
         "final_logit_softcapping": keys.number("final_logit_softcapping", 30.0) or None,
-        "query_pre_attn_scalar": _gemma_scalar(found, _GEMMA2_27B),
+        "query_pre_attn_scalar": _gemma_scalar(found, GEMMA2_27B),
         "attention_bias": False,
     }
 
@@ -124,7 +126,7 @@ def gemma3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
             "sliding_attention": {"rope_type": "default", "rope_theta": local},
         },
         "final_logit_softcapping": keys.number("final_logit_softcapping", 0.0) or None,
-        "query_pre_attn_scalar": _gemma_scalar(found, _GEMMA3_27B),
+        "query_pre_attn_scalar": _gemma_scalar(found, GEMMA3_27B),
         "attention_bias": False,
     }
 

@@ -18,7 +18,8 @@ __all__ = ["GGML", "BlockFormat", "GgmlPrecision", "ScalarFormat", "SixteenBits"
 GgmlPrecision = BlockFormat | SixteenBits
 
 _ALL: tuple[GgmlPrecision, ...] = (
-    IQ2_XS, IQ2_S, Q2_K, IQ3_XXS, Q3_K, IQ3_S, IQ4_XS, IQ4_NL, Q4_0, Q4_K, Q4_1, Q5_0, Q5_K, Q5_1, Q6_K, Q8_0, F16, BF16,
+    IQ2_XS, IQ2_S, Q2_K, IQ3_XXS, Q3_K, IQ3_S, IQ4_XS, IQ4_NL, Q4_0, Q4_K, Q4_1, Q5_0, Q5_K, Q5_1, Q6_K, Q8_0,
+    F16, BF16,
 )  # fmt: skip
 
 GGML: Mapping[str, GgmlPrecision] = MappingProxyType(

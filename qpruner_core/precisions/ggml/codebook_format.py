@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,7 +18,7 @@ from qpruner_core.precisions.ggml.block_weights import BlockWeights, Emphasis
 from qpruner_core.precisions.ggml.scale_search import fit_scale, ratio, steps
 from qpruner_core.precisions.ggml.sub_scales import Fields
 
-_AT_ONCE, _AT_ONCE_ON_GPU = 1024, 2**16
+_AT_ONCE, _AT_ONCE_ON_GPU = 256, 2**16
 """Groups that are compared with the whole table at once."""
 _MOST = 31
 """The largest scale of a part; they are odd."""
@@ -45,9 +47,8 @@ class CodebookFormat(BlockFormat):
     unit: float
     emphasis: Emphasis
     even: bool = False
-    reaches: tuple[float, ...] = tuple(steps(1.0, 0.18, 5))
-    refinements: int = 1
-    rounds: int = 2
+    reaches: tuple[float, ...] = tuple(steps(1.0, 0.24, 7))
+    rounds: int = 1
 
     @property
     def code_bytes(self) -> int:
@@ -75,7 +76,7 @@ class CodebookFormat(BlockFormat):
         x, w = (each.permute(2, 1, 0).contiguous() for each in (blocks.x, blocks.w))
         signs = self._signs(x, w)
         search = _Search(torch.where(signs, -x, x), w, _table(self.type, rows.device))
-        own, squares = search.scales(self.reaches, self.refinements)
+        own, squares = search.scales(self.reaches)
         d, _ = fit_scale(own.T.contiguous(), squares.T.contiguous(), odd, steps(_MOST, 0.9, 10), 2)
         stored = blocks.stored(d / self.unit)
         scales = odd(own / nonzero(self._read(blocks, stored)))
@@ -131,29 +132,58 @@ class _Search:
         self._y, self._w, self._wy, self._table = y, w, w * y, table
         # Σ w·(y − entry)², without Σ w·y², as one product
         self._factor = torch.cat([-2 * table, table.square()], dim=1).T.contiguous()
+        numbers = torch.arange(len(table), dtype=torch.float32, device=table.device)
+        self._count = torch.stack([numbers, torch.ones_like(numbers)], dim=1)
 
-    def scales(self, reaches: tuple[float, ...], refinements: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def scales(self, reaches: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """The best scale of each part, float32 ``[n, parts]``, and the weighted squares of its entries."""
         peak = self._y.amax(dim=2) / self._table.max()
-        products, squares = torch.zeros_like(peak), torch.zeros_like(peak)
-        for reach in [*reaches, *[None] * refinements]:
-            scale = ratio(products, squares) if reach is None else peak / reach
-            product, square = self.sums(self.entries(scale))
-            better = (product > 0) & (product.square() * squares > products.square() * square)
-            better |= squares == 0
-            products, squares = torch.where(better, product, products), torch.where(better, square, squares)
+        least, scale = torch.full_like(peak, math.inf), peak
+        for reach in reaches:
+            error = self._errors(peak / reach)
+            least, scale = torch.minimum(error, least), torch.where(error < least, peak / reach, scale)
+        products, squares = self.sums(self.entries(scale))
         return ratio(products, squares).clamp_(min=0), squares
 
     def entries(self, scale: torch.Tensor) -> torch.Tensor:
         """Numbers of the nearest entries with this ``scale [n, parts]``, int64 ``[n, parts, groups]``."""
+        found = [self._nearest(distances) for distances in self._distances(scale)]
+        return torch.cat(found)[: self._y.numel() // self._table.shape[1]].view(*scale.shape, -1)
+
+    def _errors(self, scale: torch.Tensor) -> torch.Tensor:
+        """``Σ w·(y − scale·entry)²`` of each part, less ``Σ w·y²``."""
+        least = torch.cat([distances.amin(dim=1) for distances in self._distances(scale)])
+        each = least[: self._y.numel() // self._table.shape[1]].view(*scale.shape, -1)
+        return each.sum(dim=2) * scale.square()
+
+    def _distances(self, scale: torch.Tensor) -> Iterator[torch.Tensor]:
+        """``Σ w·(y / scale − entry)²``, less what does not depend on the entry, ``[groups, entries]``, of some groups
+        after the other, in the same memory."""
         group = self._table.shape[1]
         inverse = ratio(torch.ones_like(scale), scale).unsqueeze(2)
         both = torch.cat([(self._wy * inverse).view(-1, group), self._w.view(-1, group)], dim=1)
         at_once = _AT_ONCE_ON_GPU if both.is_cuda else _AT_ONCE
-        # Always the same shape: products of other shapes may add in another order
+        # Always of one shape: products of other shapes may add in another order
         padded = pad(both, (0, 0, 0, -len(both) % at_once))
-        found = torch.cat([torch.argmin(part @ self._factor, dim=1) for part in padded.split(at_once)])
-        return found[: len(both)].view(*scale.shape, -1)
+        distances = both.new_empty(at_once, len(self._table))
+        for part in padded.split(at_once):
+            yield torch.mm(part, self._factor, out=distances)
+
+    def _nearest(self, distances: torch.Tensor) -> torch.Tensor:
+        """Numbers of the smallest of ``distances [groups, entries]``, which are used up.
+
+        ``argmin`` takes ten times as long as ``amin`` on a processor, so the smallest are looked for by their value;
+        where there are several, their numbers would be added up.
+        """
+        if distances.is_cuda:
+            return distances.argmin(dim=1)
+        least = distances.amin(dim=1, keepdim=True)
+        numbers, count = (torch.le(distances, least, out=distances) @ self._count).unbind(dim=1)
+        found = numbers.long()
+        several = (count > 1).nonzero().squeeze(1)
+        if len(several):
+            found[several] = distances[several].argmax(dim=1)
+        return found
 
     def sums(self, entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``Σ w·y·entry`` and ``Σ w·entry²`` of each part."""

@@ -1,0 +1,20 @@
+"""GGUF files for llama.cpp: whether a model can be one, its exact bytes, writing it and reading it back."""
+
+from qpruner_core.targets.gguf.about import about_model
+from qpruner_core.targets.gguf.loaders import loader_of, supports
+from qpruner_core.targets.gguf.plan import (
+    PlannedTensor,
+    other_tensor_bytes,
+    planned_tensors,
+    stored_bytes,
+    tensor_bytes,
+)
+from qpruner_core.targets.gguf.reader import read_gguf
+from qpruner_core.targets.gguf.refusal import Refusal
+from qpruner_core.targets.gguf.tokenizer import supports_tokenizer
+from qpruner_core.targets.gguf.writer import PackedTensor, write_gguf
+
+__all__ = [
+    "PackedTensor", "PlannedTensor", "Refusal", "about_model", "loader_of", "other_tensor_bytes", "planned_tensors",
+    "read_gguf", "stored_bytes", "supports", "supports_tokenizer", "tensor_bytes", "write_gguf",
+]  # fmt: skip

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
+from transformers import PretrainedConfig, PreTrainedModel
+
+from qpruner_core.errors import QPrunerError
 from qpruner_core.finetune.config import Recovery
+from qpruner_core.models.families import Family
 from qpruner_core.precisions import Precision
 from qpruner_core.precisions.ggml import GGML
+from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Shape, Target
-from qpruner_core.targets.names import TargetName
+from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.gguf.loaders import LOADERS, supports
+from qpruner_core.targets.gguf.plan import planned_tensors
+from qpruner_core.targets.gguf.tokenizer import supports_tokenizer
+
+SUPER_BLOCK = 256
+"""Weights of a block of K-quants."""
 
 _FALLBACKS = {
     **dict.fromkeys(("iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "q3_k", "iq3_s", "iq4_xs", "q4_k"), "iq4_nl"),
@@ -35,5 +47,45 @@ class Gguf(Target):
                 return candidate
         return "bf16"
 
+    def unquantized_bytes(self, config: PretrainedConfig, model: PreTrainedModel) -> dict[str, int]:
+        """As the file holds them: norms, biases and other vectors in 32 bits; factors of rotary positions too."""
+        sizes: dict[str, int] = {}
+        for tensor in planned_tensors(config, lambda name: GGML["bf16"].type):
+            name = tensor.parameter or tensor.name
+            sizes[name] = sizes.get(name, 0) + tensor.bytes
+        return sizes
+
+    def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
+        """Why llama.cpp cannot run a model of ``config``."""
+        found = supports(config)
+        return None if found is None else found.error()
+
+    def adapted(
+        self, prune: PruneConfig, dense: PretrainedConfig, family: Family
+    ) -> tuple[PruneConfig, tuple[str, ...]]:
+        """One width for all layers where llama.cpp's graph has one; MLP widths that K-quants can hold."""
+        changes: dict[str, object] = {}
+        notes: list[str] = []
+        by_layer = any(loader.by_layer for loader in LOADERS.get(family.model_type, ()))
+        if prune.layout == "same_ratio" and not by_layer:
+            changes["layout"] = "stock"
+            notes.append(
+                f"prune.layout is stock, not same_ratio: in llama.cpp the layers of {family.model_type} models all "
+                "have one width."
+            )
+        widths = {layer.intermediate_size for layer in family.widths(dense)}
+        default = PruneConfig.model_fields["width_multiple"].default
+        if prune.width_multiple == default and all(w % SUPER_BLOCK == 0 and w >= 4 * SUPER_BLOCK for w in widths):
+            changes["width_multiple"] = SUPER_BLOCK
+            notes.append(
+                f"prune.width_multiple is {SUPER_BLOCK}, not {default}, so that down projections can be in K-quants."
+            )
+        return prune.model_copy(update=changes), tuple(notes)
+
+    def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:
+        """Why a GGUF file cannot carry the tokenizer."""
+        found = supports_tokenizer(directory, vocabulary)
+        return None if found is None else found.error()
+
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
-        return GGML
+        return dict(GGML)

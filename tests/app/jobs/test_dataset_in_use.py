@@ -18,6 +18,7 @@ from app.jobs import service
 from app.jobs.models import Job
 from app.jobs.schemas import JobRequest
 from app.settings import Settings
+from qpruner_core.report import Estimate
 
 
 @pytest.fixture
@@ -85,9 +86,10 @@ def test_no_job_is_queued_with_a_dataset_that_was_deleted_while_its_model_was_lo
 ) -> None:
     look = service.check_run
 
-    def look_slowly(*given: Any, **options: Any) -> None:
-        look(*given, **options)
+    def look_slowly(*given: Any, **options: Any) -> Estimate:
+        seen = look(*given, **options)
         assert client.delete(f"/datasets/{body['dataset']}").status_code == 204
+        return seen
 
     monkeypatch.setattr(service, "check_run", look_slowly)
     answer = client.post("/jobs", json=body)

@@ -20,7 +20,7 @@ from app.ids import new_id
 from app.jobs.cursor import encode_cursor
 from app.jobs.models import Artifact, JobMetric, JobTrial, StageResult
 from app.jobs.schemas import TrialView
-from qpruner_core.report import CompressionReport, Measurement
+from qpruner_core.report import CompressionReport, ExportedFormat, Measurement, Snippet
 from qpruner_core.search.trial import pareto_front
 from tests.app.jobs.conftest import MakeJob
 
@@ -109,7 +109,7 @@ def test_a_job_shows_its_stages_its_result_and_times_in_utc(client: TestClient, 
     assert job["result"]["predicted_bytes"] == 990_000
     assert [stage["expected_seconds"] for stage in job["stages"]] == [2.5] + [None] * 6
     assert [stage["name"] for stage in job["stages"]] == [
-        "prune", "score", "allocate", "quantize", "finetune", "evaluate", "export",
+        "prune", "score", "allocate", "quantize", "finetune", "export", "evaluate",
     ]  # fmt: skip
     assert datetime.fromisoformat(job["created_at"]).utcoffset() == timedelta(0)
     assert job["created_at"].endswith("Z")
@@ -207,8 +207,28 @@ def test_an_artifact_is_downloaded_through_its_signed_url_also_in_part(
     part = client.get(redirect.headers["location"], headers={"Range": "bytes=2-11"})
     assert (part.status_code, part.content) == (206, b"checkpoint")
     assert 'filename="mixed.tar"' in part.headers["content-disposition"]
+    assert (manifest["unpack"], manifest["snippets"]) == ("tar -xf mixed.tar", [])  # a job of an older release
     missing = client.get(f"/jobs/{job_id}/artifacts/merged.tar")
     assert (missing.status_code, missing.json()["code"]) == (404, "artifact_not_found")
+
+
+def test_the_file_to_take_comes_first_with_the_lines_that_run_it(
+    client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    snippet = Snippet(tool="transformers", language="python", text="model = load()")
+    exported = ExportedFormat(
+        name="merged", title="one model", path="merged", artifact="merged.tar", bytes=9, snippets=(snippet,)
+    )
+    job_id = make_job("succeeded", result=REPORT.model_copy(update={"exported": [exported]}).model_dump(mode="json"))
+    with sessions.begin() as session:
+        for name, kind in (("README.md", "markdown"), ("merged.tar", "tar"), ("unknown.bin", "bin")):
+            session.add(Artifact(job_id=job_id, name=name, key=f"jobs/{job_id}/artifacts/{name}", bytes=1, sha256="0",
+                                 format=kind, created_at=utc_now()))  # fmt: skip
+    first, card, unknown = client.get(f"/jobs/{job_id}/artifacts").json()["artifacts"]
+    assert (first["name"], first["title"], first["unpack"]) == ("merged.tar", "one model", "tar -xf merged.tar")
+    assert first["snippets"] == [snippet.model_dump()]
+    assert (card["name"], card["unpack"], card["snippets"]) == ("README.md", None, [])
+    assert (unknown["name"], unknown["title"]) == ("unknown.bin", "")
 
 
 @pytest.mark.parametrize(

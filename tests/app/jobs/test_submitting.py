@@ -277,3 +277,29 @@ def test_an_uploaded_dataset_is_used_by_its_id_and_only_by_its_tenant(
     accepted = client.post("/jobs", json=body, headers=us)
     assert accepted.status_code == 202, accepted.text
     assert accepted.json()["dataset"] == body["dataset"]
+
+
+def test_a_job_that_is_to_fit_a_device_has_the_bytes_that_are_left_for_weights(
+    client: TestClient, body: dict[str, Any]
+) -> None:
+    del body["memory_budget"]
+    fit = {"memory": "1GB", "context": 128, "sequences": 4, "device": "cpu"}
+    seen = client.post("/jobs/estimate", json=body | {"fit": fit})
+    assert (seen.status_code, seen.json()["code"], seen.json()["field"]) == (422, "budget_invalid", "fit.memory")
+    few = client.post("/jobs/estimate", json=body | {"fit": fit | {"memory": "1kB"}}).json()
+    fit["memory"] = few["smallest_feasible_bytes"]
+    seen = client.post("/jobs/estimate", json=body | {"fit": fit}).json()
+    device = seen["device"]
+    parts = device["weights"] + device["kv_cache"] + device["activations"] + device["engine"]
+    assert (seen["feasible"], parts, seen["memory_budget"]) == (True, fit["memory"], device["weights"])
+    job = client.post("/jobs", json=body | {"fit": fit})
+    assert job.status_code == 202, job.text
+    assert job.json()["memory_budget"] == device["weights"]
+    assert job.json()["config"]["memory_budget"] is None
+
+
+def test_a_budget_beside_a_device_is_refused_with_the_remedy(client: TestClient, body: dict[str, Any]) -> None:
+    problem = client.post("/jobs", json=body | {"fit": {"memory": "24GB"}}).json()
+    assert (problem["code"], problem["field"]) == ("budget_invalid", "memory_budget")
+    assert problem["detail"] == "memory_budget and fit are both given."
+    assert problem["remedy"].startswith("Give exactly one")

@@ -112,7 +112,10 @@ def test_a_finished_job_shows_its_table_and_its_file_can_be_downloaded(
         job_id = seed.add_finished_job(session, store, content, sha256).id
     store.put_file(f"jobs/{job_id}/artifacts/mixed.tar", tmp_path / "mixed.tar")
     open_job(page, service, job_id)
-    expect(page.locator("tr.final")).to_contain_text("128.4 MB−52 %29.70")
+    expect(page.locator("tr.final")).to_contain_text("final128.4 MB−52 %29.70")
+    expect(page.locator("tr.final")).to_contain_text("0.37081.0 %")
+    expect(page.get_by_text('load_compressed("mixed")')).to_be_visible()
+    expect(page.get_by_text("tar -xf mixed.tar")).to_be_visible()
     expect(page.locator("circle.trial")).to_have_count(40)
     expect(page.get_by_role("img", name=re.compile("Recovery loss"))).to_be_visible()
     with page.expect_download() as started:

@@ -29,7 +29,8 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models.families import find_family, linear_shape, linear_weight
 from qpruner_core.models.reshape import config_with_shape
-from qpruner_core.planning import Planner, make_plan
+from qpruner_core.planner import Planner
+from qpruner_core.planning import make_plan
 from qpruner_core.precisions import Tensors
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from qpruner_core.config import parse_config
-from qpruner_core.data import ChoiceExample, Example, PreparedData, require_known_tokens, tokens_of
+from qpruner_core.data import ChoiceExample, DataDigests, Example, PreparedData, require_known_tokens, tokens_of
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models import load_tokenizer
 from qpruner_core.pipeline import compress
@@ -41,7 +41,7 @@ def test_an_added_token_in_the_text_is_refused_by_its_name(tokenizer: PreTrained
 
 
 @given(
-    places=st.sets(st.sampled_from(["input_ids", "calibration", "held_out", "context", "choice"])),
+    places=st.sets(st.sampled_from(["input_ids", "calibration", "held_out", "probe", "context", "choice"])),
     rows=st.integers(5, 9),
 )
 def test_every_token_of_the_prepared_data_is_looked_at(
@@ -52,7 +52,7 @@ def test_every_token_of_the_prepared_data_is_looked_at(
 
     data = PreparedData(
         train=[Example(ids("input_ids")[0], torch.tensor([-100, 1, 2]))], calibration=ids("calibration"),
-        held_out=ids("held_out"), digest="",
+        held_out=ids("held_out"), probe=ids("probe"), digests=DataDigests("", "", ""),
         choices=[ChoiceExample(ids("context")[0].tolist(), [[1], ids("choice")[0].tolist()], 0)],
     )  # fmt: skip
     if not places:

@@ -5,10 +5,16 @@ What the adapters hold is finer than the steps between quantized values, so part
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from qpruner_core.fitting.error_feedback import encode_with_feedback
 from qpruner_core.fitting.fits import with_moments
+from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.formats.mixed import copy_mixed, load_compressed_snippet
 from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
@@ -16,8 +22,35 @@ from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_weight
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.report import Snippet
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
+
+_DESCRIPTION = """\
+`merged_quantized` has the precisions of `mixed` and no adapters: they were merged into the weights, which were then
+quantized again. What that cost is the difference between its row of the table and the one before it."""
+
+
+class MergedQuantized(ExportFormat):
+    """A mixed checkpoint without adapters."""
+
+    name = "merged_quantized"
+
+    def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
+        whole = output / f"{self.name}.whole"  # in one file
+        write_merged_quantized(context, whole)
+        copy_mixed(whole, self.place(output), max_shard_size)
+        shutil.rmtree(whole)
+
+    def load(self, output: Path, device: str | torch.device) -> nn.Module:
+        model: nn.Module = load_mixed_model(self.place(output), device=device)
+        return model
+
+    def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
+        return (load_compressed_snippet(self.name),)
+
+    def description(self, facts: CheckpointFacts) -> str:
+        return _DESCRIPTION
 
 
 def write_merged_quantized(context: StageContext, directory: Path) -> None:
@@ -45,3 +78,6 @@ def write_merged_quantized(context: StageContext, directory: Path) -> None:
         tensors = {name: stored.get(name) for name in stored.names() - tensors.keys()} | tensors
     write_mixed_model(directory, config, precision.model_copy(update={"adapters": False}), tensors, family)
     copy_tokenizer(quantized, directory)
+
+
+FORMAT = MergedQuantized()

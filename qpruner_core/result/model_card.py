@@ -5,73 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qpruner_core.config import CompressionConfig
+from qpruner_core.formats.base import CheckpointFacts
+from qpruner_core.formats.registry import load_format
 from qpruner_core.mixed.groups import EMBEDDINGS, HEAD
 from qpruner_core.models.families import LayerWidths
 from qpruner_core.precision_names import size_order
-from qpruner_core.report import Measurement, Pruning, Variant
+from qpruner_core.report import Measurement, Pruning
 from qpruner_core.search.allocation import AllocationResult
 from qpruner_core.sizes import format_bytes
-
-_NAMES: dict[Variant, str] = {
-    "dense": "dense, 16 bit",
-    "pruned": "pruned, 16 bit",
-    "pruned_nf4": "pruned, uniform NF4, no training",
-    "mixed": "pruned, mixed precision, no training",
-    "final": "final: mixed precision, recovered",
-    "merged_quantized": "final with its adapters merged in and quantized again",
-}
-_MIXED = """\
-`mixed` keeps every part at its own precision; it needs the `qpruner` package:
-
-```python
-from qpruner_core import load_compressed
-
-model, tokenizer = load_compressed("mixed")
-```
-
-"""
-_MERGED_QUANTIZED = """\
-`merged_quantized` has the same precisions and no adapters: they were merged into the weights, which were then quantized
-again. What that cost is the difference between the last two rows of the table. It loads as `mixed` does:
-`load_compressed("merged_quantized")`.
-
-"""
-_MERGED = """\
-`merged` is one 16-bit model of the pruned shape, {merged} in memory, which loads without this package:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("merged"{trust})
-tokenizer = AutoTokenizer.from_pretrained("merged")
-```
-"""
-_WHY_TRUST = """
-Its layers differ in width, which stock {architecture} code cannot build. The small modeling file beside the weights
-does, with transformers 5.15 or later.
-"""
 
 
 def model_card(
     config: CompressionConfig,
+    memory_budget: int,
     measurements: Sequence[Measurement],
     pruning: Pruning,
     allocation: AllocationResult,
     layer_precisions: Sequence[Sequence[str]],
     widths: Sequence[LayerWidths],
-    *,
-    merged_bytes: int,
-    architecture: str,
-    own_code: bool,
+    facts: CheckpointFacts,
 ) -> str:
     """Markdown; says nothing that was not measured, and nothing that changes from run to run."""
-    merged = _MERGED.format(merged=format_bytes(merged_bytes), trust=", trust_remote_code=True" if own_code else "")
-    merged += _WHY_TRUST.format(architecture=architecture) if own_code else ""
     return "\n".join(
         [
             f"# {config.model}, compressed by QPruner",
             "",
-            f"Made to fit {format_bytes(config.memory_budget)} ({config.memory_budget} bytes) for the text of "
+            f"Made to fit {format_bytes(memory_budget)} ({memory_budget} bytes) for the text of "
             f"`{config.dataset}`: structured pruning, mixed precision "
             f"({_counts(config, allocation)}), low-rank recovery.",
             "",
@@ -81,9 +40,7 @@ def model_card(
             *_pruning(pruning),
             "",
             "## Loading",
-            *([_MIXED] if "mixed" in config.export.formats else []),
-            *([_MERGED_QUANTIZED] if "merged_quantized" in config.export.formats else []),
-            *([merged] if "merged" in config.export.formats else []),
+            *(line for name in config.export.formats for line in _loading(name, facts)),
             "## Layers",
             *_layers(layer_precisions, widths),
             "",
@@ -93,16 +50,38 @@ def model_card(
     )
 
 
+def _loading(name: str, facts: CheckpointFacts) -> list[str]:
+    """What a format is, and how it is run."""
+    kind = load_format(name)
+    lines = ["", kind.description(facts), ""]
+    for snippet in kind.snippets(facts):
+        lines += [f"```{snippet.language}", snippet.text, "```", ""]
+    return lines
+
+
 def _table(measurements: Sequence[Measurement]) -> list[str]:
     with_accuracy = any(row.accuracy is not None for row in measurements)
-    head = "| model | bytes loaded | parameters | perplexity |" + (" accuracy |" if with_accuracy else "")
-    lines = [head, "|---|---:|---:|---:|" + ("---:|" if with_accuracy else "")]
+    head = "| model | bytes loaded | parameters | perplexity | KL to dense | same top-1 |"
+    lines = [head + (" accuracy |" if with_accuracy else ""), "|---" + "|---:" * (6 if with_accuracy else 5) + "|"]
     for row in measurements:
-        line = f"| {_NAMES[row.variant]} | {row.bytes} | {row.parameters} | {row.perplexity:,.2f} |"
+        line = f"| {row.label} | {row.bytes} | {row.parameters} | {row.perplexity:,.2f} | "
+        line += "– | – |" if row.divergence is None else f"{row.divergence:.3g} | {row.top1_agreement:.1%} |"
         if row.accuracy is not None:
             line += f" {row.accuracy:.3f} ± {row.accuracy_stderr:.3f} |"
         lines.append(line)
-    return [*lines, "", "Perplexity is on text of the dataset that no stage trained or calibrated on."]
+    return [*lines, "", _what_was_measured(measurements)]
+
+
+def _what_was_measured(measurements: Sequence[Measurement]) -> str:
+    text = "Perplexity is on text of the dataset that no stage trained or calibrated on."
+    compared = [row.compared_tokens for row in measurements if row.compared_tokens is not None]
+    if not compared:
+        return text
+    return (
+        f"{text} The first {compared[0]} tokens of it say how far the predictions are from the dense model's (KL, nats "
+        "per token), and how often both find the same next token most likely. What was exported was read back from its "
+        "files."
+    )
 
 
 def _pruning(pruning: Pruning) -> list[str]:

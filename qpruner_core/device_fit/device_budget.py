@@ -1,0 +1,125 @@
+"""The bytes that a device leaves for weights, and what would fit where it leaves too few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig
+
+from qpruner_core.device_fit.activations import activation_bytes
+from qpruner_core.device_fit.config import LONGEST_CONTEXT, FitConfig
+from qpruner_core.device_fit.engine_share import engine_bytes
+from qpruner_core.device_fit.kv_cache import LLAMA_CPP_SEQUENCES, kv_cache_bytes, most_kv_cache_bytes, refuse_cache
+from qpruner_core.errors import BudgetInfeasibleError
+from qpruner_core.models.families import Family
+from qpruner_core.models.positions import most_positions, refuse_beyond_positions
+from qpruner_core.prune.layouts import one_of
+from qpruner_core.report import DeviceMemory
+from qpruner_core.sizes import LARGEST_SIZE, format_bytes
+from qpruner_core.targets.config import TargetName
+
+MORE_USE = "name a device with less memory, or more context or sequences"
+"""What to do where a device has room for the dense model."""
+
+
+@dataclass(frozen=True)
+class DeviceBudget:
+    """The memory of a device in use: ``fit`` in the engine of ``target``, for models pruned from ``dense``."""
+
+    fit: FitConfig
+    target: TargetName
+    dense: PretrainedConfig
+    family: Family
+
+    def refuse_unusable(self) -> None:
+        """Refuse what neither the model nor the engine can serve.
+
+        Raises:
+            InvalidConfigError: the context is longer than the model reads, or the engine lacks the type of cache.
+        """
+        what = f"Sequences of {self.fit.context} tokens"
+        refuse_beyond_positions(self.dense, self.fit.context, "fit.context", what=what)
+        refuse_cache(self.dense, self.family, self.fit, self.target)
+
+    def memory(self, pruned: PretrainedConfig | None) -> DeviceMemory:
+        """All parts of the device's memory with a model of ``pruned``; their sum is the memory.
+
+        ``None``: the data decides what is pruned, so the parts beside the weights are those of the model that needs the
+        most. ``weights`` is below 1 where those parts alone take the memory.
+        """
+        cache = most_kv_cache_bytes if pruned is None else kv_cache_bytes
+        config = self.dense if pruned is None else pruned
+        kv_cache = cache(config, self.family, self.fit, self.target)
+        activations = activation_bytes(config, self.family, self.fit, self.target)
+        engine = engine_bytes(self.fit, self.target, self.dense.vocab_size)
+        return DeviceMemory(
+            memory=self.fit.memory,
+            weights=self.fit.memory - kv_cache - activations - engine,
+            kv_cache=kv_cache,
+            activations=activations,
+            engine=engine,
+            context=self.fit.context,
+            sequences=self.fit.sequences,
+            cache_type=self.fit.cache_type,
+            target=self.target,
+        )
+
+    def weights(self, pruned: PretrainedConfig | None) -> int:
+        """Bytes that are left for the weights of a model of ``pruned``; see :meth:`memory`."""
+        return self.memory(pruned).weights
+
+    def smallest_memory(self, pruned: PretrainedConfig | None, weights: int) -> int:
+        """The least memory of a device that has room for ``weights`` bytes of a model of ``pruned``."""
+        return _least(lambda memory: self._with(memory=memory).weights(pruned) >= weights, LARGEST_SIZE)
+
+    def too_small(self, pruned: PretrainedConfig | None, weights: int) -> BudgetInfeasibleError:
+        """The error that the device has no room for ``weights`` bytes, with what would fit.
+
+        ``pruned``: the model that takes the least; see :meth:`memory`.
+        """
+        parts, needed = self.memory(pruned), self.smallest_memory(pruned, weights)
+        beside = (
+            f"the KV cache takes {format_bytes(parts.kv_cache)}, activations {format_bytes(parts.activations)} and the "
+            f"engine {format_bytes(parts.engine)}"
+        )
+        left = f"which leaves {format_bytes(parts.weights)} for weights" if parts.weights > 0 else "which is all of it"
+        return BudgetInfeasibleError(
+            f"{self.fit.memory} bytes of memory ({format_bytes(self.fit.memory)}) are too few: {beside}, {left}, and "
+            f"the smallest weights take {weights} bytes ({format_bytes(weights)}).",
+            smallest_feasible_bytes=needed,
+            field="fit.memory",
+            remedy=self._what_fits(pruned, weights, needed),
+        )
+
+    def _what_fits(self, pruned: PretrainedConfig | None, weights: int, needed: int) -> str:
+        fit = self.fit
+        ways = [f"give at least {needed} bytes of memory"]
+        most = min(fit.sequences, LLAMA_CPP_SEQUENCES) if self.target == "gguf" else fit.sequences
+        sequences = _most(lambda count: self._with(sequences=count).weights(pruned) >= weights, most)
+        context = _most(
+            lambda count: self._with(context=count).weights(pruned) >= weights,
+            min(fit.context, most_positions(self.dense) or LONGEST_CONTEXT),
+        )
+        if sequences:
+            ways.append(f"set fit.sequences to at most {sequences}, with {fit.context} tokens each")
+        if context:
+            ways.append(f"set fit.context to at most {context}, with fit.sequences at {fit.sequences}")
+        return f"{one_of(*ways).capitalize()}."
+
+    def _with(self, **changed: int) -> DeviceBudget:
+        return DeviceBudget(self.fit.model_copy(update=changed), self.target, self.dense, self.family)
+
+
+def _most(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number up to ``most`` of which ``holds``, which is true up to some number; 0: of none."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _least(holds: Callable[[int], bool], most: int) -> int:
+    """The smallest number up to ``most`` of which ``holds``, which is true from some number on."""
+    return _most(lambda count: not holds(count), most) + 1

@@ -1,0 +1,143 @@
+"""What formats there are, for whoever only has to name them: settings, output directory, worker, API. Imports no torch.
+
+A new format is one entry of :data:`FORMATS` and one file beside this one, which holds its ``FORMAT``; see
+:class:`qpruner_core.formats.base.ExportFormat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+FINAL = "final"
+"""The variant of the row that is held against the budget: that of the format which a target exists for."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What writing a format takes, for estimates of time: ``loads`` and ``writes`` of the pruned model in 16 bits,
+    adapters put on it (``adapts``), modules fitted at one precision each (``fits``)."""
+
+    loads: float = 0.0
+    adapts: float = 0.0
+    writes: float = 0.0
+    fits: float = 0.0
+
+
+@dataclass(frozen=True)
+class FormatDeclaration:
+    """One format.
+
+    ``name``: in ``export.formats``, and the module of its file. ``title``: what it is, in half a sentence. ``variant``
+    and ``label``: of its row in the table of before and after; ``FINAL`` for the one that a target exists for.
+    ``path``: of the directory or file in the output, ``name`` if not given. ``suffix``: of a format that is one file
+    (``.gguf``); empty for a directory, which is handed out as a tar. ``targets``: those that offer it, every one if
+    empty; ``default``: whether a run writes it if it is not told which. ``quantized``: whether its modules compute on
+    quantized weights when it is read back; ``adapted``: whether with adapters. ``write``, ``read``: what they take.
+    """
+
+    name: str
+    title: str
+    label: str
+    variant: str
+    path: str = ""
+    suffix: str = ""
+    targets: frozenset[str] = field(default_factory=frozenset)
+    quantized: bool = True
+    adapted: bool = False
+    write: Effort = Effort()
+    read: Effort = Effort(loads=1.0)
+
+    @property
+    def place(self) -> str:
+        """Its directory or file in the output."""
+        return self.path or self.name + self.suffix
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory, else one file."""
+        return not self.suffix
+
+    @property
+    def artifact(self) -> str:
+        """The name of what a job hands out."""
+        return f"{self.place}.tar" if self.is_directory else self.place
+
+    @property
+    def artifact_format(self) -> str:
+        """The type of that file: ``tar``, or its own."""
+        return "tar" if self.is_directory else self.suffix.removeprefix(".")
+
+
+_BITSANDBYTES = frozenset({"bitsandbytes"})
+
+FORMATS: tuple[FormatDeclaration, ...] = (
+    FormatDeclaration(
+        "gguf", title="one file for llama.cpp and Ollama", label="final, GGUF", variant=FINAL, path="model.gguf",
+        suffix=".gguf", targets=frozenset({"gguf"}), quantized=False, write=Effort(writes=0.5), read=Effort(loads=2.0),
+    ),
+    FormatDeclaration(
+        "mixed", title="every part at its precision, with adapters", label="final", variant=FINAL, adapted=True,
+        read=Effort(loads=2.0, adapts=1.0), targets=_BITSANDBYTES,
+    ),
+    FormatDeclaration(
+        "merged", title="one 16-bit model for any tool", label="final, merged into 16 bits", variant="merged",
+        quantized=False, write=Effort(loads=1.5, adapts=1.0, writes=1.0),
+    ),
+    FormatDeclaration(
+        "merged_quantized", title="mixed with the adapters merged in and quantized again, at a loss that is measured",
+        label="final, adapters quantized in", variant="merged_quantized",
+        write=Effort(loads=2.0, adapts=1.0, writes=0.25, fits=1.0), targets=_BITSANDBYTES,
+    ),
+)  # fmt: skip
+"""In the order in which they are offered, written and shown: the one to take first."""
+
+_ROWS = {
+    "dense": "dense",
+    "pruned": "pruned",
+    "pruned_nf4": "pruned, uniform NF4",
+    "mixed": "pruned, mixed, no training",
+    FINAL: "final",
+}
+"""Variants that are measured whatever is exported."""
+
+
+def declared(name: str) -> FormatDeclaration:
+    """The format called ``name``. Raises ``KeyError`` if there is none."""
+    for one in FORMATS:
+        if one.name == name:
+            return one
+    raise KeyError(name)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """``names``, each once, in the order of :data:`FORMATS`. Raises ``KeyError`` for one that is no format."""
+    wanted = {declared(name).name for name in names}
+    return tuple(one.name for one in FORMATS if one.name in wanted)
+
+
+def of_artifact(artifact: str) -> FormatDeclaration | None:
+    """The format that is handed out as ``artifact``; ``None`` for a document."""
+    return next((one for one in FORMATS if one.artifact == artifact), None)
+
+
+def with_own_format(formats: Iterable[str], target: str) -> tuple[str, ...]:
+    """The ``formats`` that a run for ``target`` writes if it names these, or none.
+
+    The target's own, unless it has adapters and only others are named; beside adapters, by default the merged model.
+    """
+    own = [one for one in FORMATS if one.variant == FINAL and target in one.targets]
+    named = set(formats)
+    if not named:
+        named = {one.name for one in own} | {"merged" for one in own if one.adapted}
+    return in_order(named | {one.name for one in own if not one.adapted})
+
+
+def offered_by(target: str) -> tuple[FormatDeclaration, ...]:
+    """The formats that a run for ``target`` may write."""
+    return tuple(one for one in FORMATS if not one.targets or target in one.targets)
+
+
+def label_of(variant: str) -> str:
+    """What the row of ``variant`` is called where reports do not say; ``variant`` itself if it is not known."""
+    return next((one.label for one in FORMATS if one.variant == variant), _ROWS.get(variant, variant))

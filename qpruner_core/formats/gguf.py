@@ -1,0 +1,94 @@
+"""One GGUF file: llama.cpp, Ollama and whatever else runs ggml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.models.gguf.split import read_model
+from qpruner_core.models.shards import StoredTensors
+from qpruner_core.precision_names import UNQUANTIZED
+from qpruner_core.precisions.ggml import GGML
+from qpruner_core.report import Snippet
+from qpruner_core.result.records import pruning_of
+from qpruner_core.stage import StageContext
+from qpruner_core.targets.gguf import PackedTensor, about_model, read_gguf, write_gguf
+
+
+class GgufFile(ExportFormat):
+    """The recovered model in ggml's formats, with tokenizer, chat template and origin in the same file."""
+
+    name = "gguf"
+
+    def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
+        directory = context.finished("quantize") / "model"
+        config, precision, _ = read_mixed_config(directory)
+        about = about_model(
+            Path(context.config.model).name,
+            source=context.config.model,
+            pruned=_what_was_pruned(context),
+            recipe_sha256=context.config.digest(),
+        )
+        with StoredTensors(directory) as stored:
+            weights = _Weights(stored, precision.precisions)
+            write_gguf(
+                self.place(output), config=config, weights=weights, tokenizer_directory=directory, metadata=about
+            )
+
+    def load(self, output: Path, device: str | torch.device) -> nn.Module:
+        model: nn.Module = read_gguf(self.place(output)).to(device)
+        return model
+
+    def held_bytes(self, output: Path, model: nn.Module) -> int:
+        return sum(tensor.size for tensor in read_model(self.place(output)).tensors.values())
+
+    def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
+        file = self.declaration.place
+        return (
+            Snippet(tool="llama.cpp", language="shell", text=f"llama-server -m {file}"),
+            Snippet(
+                tool="Ollama",
+                language="shell",
+                text=f"echo FROM ./{file} > Modelfile\nollama create compressed\nollama run compressed",
+            ),
+        )
+
+    def description(self, facts: CheckpointFacts) -> str:
+        return f"`{self.declaration.place}` is the whole model in one file, each part in its own format of ggml."
+
+
+class _Weights(Mapping[str, torch.Tensor | PackedTensor]):
+    """Parameters of a mixed checkpoint by their names, read when they are asked for."""
+
+    def __init__(self, stored: StoredTensors, precisions: Mapping[str, str]) -> None:
+        self._stored = stored
+        self._types = {
+            f"{module}.weight": GGML[kind].type for module, kind in precisions.items() if kind != UNQUANTIZED
+        }
+
+    def __getitem__(self, name: str) -> torch.Tensor | PackedTensor:
+        tensor = self._stored.get(name)
+        return PackedTensor(tensor, self._types[name]) if name in self._types else tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored.names())
+
+    def __len__(self) -> int:
+        return len(self._stored.names())
+
+
+def _what_was_pruned(context: StageContext) -> str:
+    pruning = pruning_of(context)
+    if pruning.removed_fraction == 0:
+        return ""
+    return (
+        f"{pruning.removed_fraction:.1%} of the parameters of the decoder layers were removed by {pruning.criterion}."
+    )
+
+
+FORMAT = GgufFile()

@@ -1,0 +1,55 @@
+"""Every part at its own precision, with the recovered adapters beside it: what our package loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qpruner_core.checkpoint import ADAPTER, load_mixed_checkpoint
+from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.mixed.adapters import require_acting_adapter
+from qpruner_core.models.checkpoint import WEIGHT_FILE
+from qpruner_core.models.shards import copy_weights, link_tree
+from qpruner_core.report import Snippet
+from qpruner_core.stage import StageContext
+
+
+class Mixed(ExportFormat):
+    """The checkpoint of the quantize stage with the adapter of the finetune stage in a folder of its own."""
+
+    name = "mixed"
+
+    def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
+        copy_mixed(context.finished("quantize") / "model", self.place(output), max_shard_size)
+        link_tree(context.finished("finetune") / "adapter", self.place(output) / ADAPTER)
+
+    def load(self, output: Path, device: str | torch.device) -> nn.Module:
+        model: nn.Module = load_mixed_checkpoint(self.place(output), self.place(output) / ADAPTER, device=device)
+        require_acting_adapter(model)
+        return model
+
+    def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
+        return (load_compressed_snippet(self.name),)
+
+    def description(self, facts: CheckpointFacts) -> str:
+        return "`mixed` keeps every part at its own precision; it needs the `qpruner` package."
+
+
+def load_compressed_snippet(directory: str) -> Snippet:
+    """How our package loads the checkpoint in ``directory``."""
+    text = f'from qpruner_core import load_compressed\n\nmodel, tokenizer = load_compressed("{directory}")'
+    return Snippet(tool="qpruner", language="python", text=text)
+
+
+def copy_mixed(source: Path, target: Path, max_shard_size: int) -> None:
+    """A mixed checkpoint in weight files of at most ``max_shard_size`` bytes; one file is linked.
+
+    The files have names of our own: transformers would take the codes for weights, with a mere warning.
+    """
+    link_tree(source, target, but=(WEIGHT_FILE,))
+    copy_weights(source, target, max_shard_size, own_names=True)
+
+
+FORMAT = Mixed()

@@ -1,0 +1,195 @@
+"""What each ratio of pruning would take, for one model and one set of settings, from shapes alone."""
+
+from __future__ import annotations
+
+import math
+
+from transformers import PretrainedConfig
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.device_fit.device_budget import MORE_USE, DeviceBudget
+from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.models.families import Family
+from qpruner_core.models.reshape import Shape, config_with_shape
+from qpruner_core.precision_names import BITS_PER_WEIGHT
+from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layouts import layers_to_remove, one_of, plan_shape, remove_layers, ways_to_prune_more
+from qpruner_core.report import BytesByPart, DeviceMemory
+from qpruner_core.sizes import format_bytes
+from qpruner_core.targets.base import Target
+from qpruner_core.targets.registry import bind_target
+
+LARGEST_FOUND_RATIO = 0.5
+"""The most that is pruned without being asked for by name: beyond it little of the model is left."""
+_LARGEST_RATIO = 0.9
+"""The most that ``prune.ratio`` may ask for."""
+_STEPS = 100
+
+
+class Planner:
+    """Answers what each ratio would take, for one model and one set of settings."""
+
+    def __init__(
+        self,
+        config: CompressionConfig,
+        dense: PretrainedConfig,
+        family: Family,
+    ) -> None:
+        self.config = config
+        self.dense = dense
+        self.family = family
+        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self.prune, self.notes = self.target.adapted(config.prune, dense, family)
+        self.blocks = Blocks.of(dense, family)
+        self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
+        self._device = None if config.fit is None else DeviceBudget(config.fit, config.target, dense, family)
+
+    def device(self, ratio: float) -> DeviceMemory | None:
+        """The memory of the device that the run is to fit, in parts, at ``ratio``; ``None``: bytes are given.
+
+        Where the data decides on the shape, all but the weights is that of the shape which needs the most.
+        """
+        if self._device is None:
+            return None
+        known = self.shape_is_known or (ratio == 0 and self.ratio_is_known)
+        return self._device.memory(self._pruned(ratio) if known else None)
+
+    def budget(self, ratio: float) -> int:
+        """Bytes that the weights may take at ``ratio``: those given, or what the device leaves for them."""
+        device = self.device(ratio)
+        return self.config.memory_budget or 0 if device is None else device.weights
+
+    def meets(self, ratio: float) -> bool:
+        """Whether the budget holds at ``ratio``, with everything at the lowest precision."""
+        return self.smallest(ratio).total <= self.budget(ratio)
+
+    @property
+    def shape_is_known(self) -> bool:
+        """Whether the shape follows from the ratio; else the data decides, and ours has about as many parameters."""
+        prune = self.prune
+        return self.ratio_is_known and prune.layout in ("same_ratio", "stock") and prune.remove_layers == 0
+
+    @property
+    def ratio_is_known(self) -> bool:
+        """Whether the ratio follows from the bytes; else several are measured, of which ours is the smallest."""
+        return self.prune.ratio is not None or self.prune.ratio_choice == "smallest"
+
+    def shape(self, ratio: float) -> Shape:
+        """The shape at ``ratio``."""
+        return plan_shape(self.blocks, self.prune, ratio)
+
+    def smallest(self, ratio: float) -> BytesByPart:
+        """Bytes at ``ratio`` with everything at the lowest precision."""
+        memory = MemoryModel(self._pruned(ratio), self.family, self.target)
+        return memory.by_part(memory.lowest)
+
+    def _pruned(self, ratio: float) -> PretrainedConfig:
+        bias = self.prune.compensation == "bias" and ratio > 0
+        return config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
+
+    def around_budget(self, ratio: float) -> Target:
+        """The target with the precisions around the budget at ``ratio``; the smallest of them fits."""
+        pruned, budget = self._pruned(ratio), self.budget(ratio)
+        bits = MemoryModel(pruned, self.family, self.target).bits_within(budget)
+        while True:
+            target = self.target.around(bits)
+            memory = MemoryModel(pruned, self.family, target)
+            if target.options[0] == self.target.options[0] or memory.total(memory.lowest) <= budget:
+                return target
+            bits = BITS_PER_WEIGHT[target.options[0]] - 1e-6
+
+    def refuse_what_the_target_cannot(self, ratio: float) -> None:
+        """Raise what the engine has against the dense model, or the pruned one as far as its shape is known."""
+        for config in (self.dense, self._pruned(ratio)):
+            refusal = self.target.refusal(config, self.family)
+            if refusal is not None:
+                raise refusal
+
+    def infeasible(self) -> BudgetInfeasibleError:
+        """The error that no allowed pruning and precision meets the budget."""
+        ratio = self.largest_ratio()
+        smallest, budget = self.smallest(ratio).total, self.budget(ratio)
+        if self._device is not None:
+            return self._device.too_small(self._pruned(ratio) if self.shape_is_known else None, smallest)
+        return BudgetInfeasibleError(
+            f"{budget} bytes ({format_bytes(budget)}) cannot be met: "
+            f"the smallest feasible budget is {smallest} bytes ({format_bytes(smallest)}).",
+            smallest_feasible_bytes=smallest,
+            remedy=_remedy(self, smallest),
+        )
+
+    def refuse_what_fits(self) -> None:
+        """Refuse a budget that the dense model meets in 16 bits, and a device that cannot be used as asked."""
+        if self._device is not None:
+            self._device.refuse_unusable()
+        budget, dense = self.budget(self.least_ratio()), self.dense_bytes
+        if budget >= dense:
+            device = self._device is not None
+            raise BudgetInvalidError(
+                f"The model takes {dense} bytes ({format_bytes(dense)}) in 16 bits, which is within "
+                f"{budget} bytes {'left for weights ' if device else ''}as it is.",
+                field="fit.memory" if device else "memory_budget",
+                remedy=f"Use the model as it is, or {MORE_USE if device else f'ask for fewer than {dense} bytes'}.",
+            )
+
+    def smallest_memory(self) -> int | None:
+        """The least memory of a device in the same use that the run can fit."""
+        return None if self._device is None else self.infeasible().smallest_feasible_bytes
+
+    def largest_ratio(self) -> float:
+        """The ratio given, or the largest that may be found."""
+        if self.prune.ratio is not None:
+            return self.prune.ratio
+        for step in range(int(LARGEST_FOUND_RATIO * _STEPS), 0, -1):
+            try:
+                self.shape(step / _STEPS)
+            except InvalidConfigError:
+                continue
+            return step / _STEPS
+        return self.least_ratio()
+
+    def least_ratio(self) -> float:
+        """The ratio given, or that of the whole layers that are to go in any case."""
+        if self.prune.ratio is not None:
+            return self.prune.ratio
+        count = layers_to_remove(self.blocks, self.prune)
+        if count == 0:
+            return 0.0
+        without = remove_layers(self.blocks, self.prune, count, None)
+        return math.ceil(self.blocks.removed_fraction(without) * _STEPS) / _STEPS
+
+    def can_prune_more(self) -> bool:
+        """Whether a ratio above :meth:`largest_ratio` removes more."""
+        ratio = self.largest_ratio()
+        removed = self.blocks.removed_fraction(self.shape(ratio))
+        for step in range(math.floor(ratio * _STEPS) + 1, int(_LARGEST_RATIO * _STEPS) + 1):
+            try:
+                if self.blocks.removed_fraction(self.shape(step / _STEPS)) > removed:
+                    return True
+            except InvalidConfigError:
+                continue
+        return False
+
+    def find_ratio(self) -> float:
+        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision.
+
+        Pruning costs more quality than 4 bits do, so no more is pruned than the budget asks for.
+        """
+        low, high = round(self.least_ratio() * _STEPS), round(self.largest_ratio() * _STEPS)
+        if self.prune.ratio is not None:
+            return self.prune.ratio
+        while low < high:
+            middle = (low + high) // 2
+            if self.meets(middle / _STEPS):
+                high = middle
+            else:
+                low = middle + 1
+        return low / _STEPS
+
+
+def _remedy(planner: Planner, smallest: int) -> str:
+    settings = planner.prune
+    more = ["choose a larger prune.ratio"] if planner.can_prune_more() else ways_to_prune_more(planner.blocks, settings)
+    ways = one_of(f"ask for at least {smallest} bytes", *more, "choose a smaller quantize.lora_rank")
+    return f"{ways.capitalize()}."

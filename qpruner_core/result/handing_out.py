@@ -1,0 +1,103 @@
+"""The result of a finished run, put together from its stages: checkpoints, recipe, model card and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from qpruner_core.events import StageName
+from qpruner_core.export.config import CARD, RECIPE
+from qpruner_core.formats.base import CheckpointFacts
+from qpruner_core.formats.registry import load_format
+from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.models.shards import link_tree
+from qpruner_core.report import CompressionReport, ExportedFormat
+from qpruner_core.result.model_card import model_card
+from qpruner_core.result.recipe import recipe
+from qpruner_core.result.records import allocation_of, measurements_of, pruning_of
+from qpruner_core.stage import StageContext
+from qpruner_core.stage_store import STAGE_FILE, StageRecord, list_files
+
+
+def hand_out(context: StageContext, records: Mapping[StageName, StageRecord], output: Path) -> CompressionReport:
+    """Put checkpoints, recipe and card into the empty directory ``output``; the report, which is not written.
+
+    The card lies beside the checkpoints and in those that are directories; recipe and hashes are of what the export
+    stage wrote. All but the report is the same bytes whenever it is made.
+    """
+    exported = context.finished("export")
+    link_tree(exported, output, but=(STAGE_FILE,))
+    (output / RECIPE).write_text(json.dumps(recipe(context, list_files(exported)), indent=2, sort_keys=True) + "\n")
+    facts = _facts(context)
+    card = _card(context, facts)
+    (output / CARD).write_text(card)
+    for name in context.config.export.formats:
+        if load_format(name).declaration.is_directory:
+            (load_format(name).place(output) / CARD).write_text(card)
+    return _report(context, records, output, facts)
+
+
+def _facts(context: StageContext) -> CheckpointFacts:
+    config, _, family = read_mixed_config(context.finished("quantize") / "model")
+    return CheckpointFacts(
+        architecture=family.model_type.title(),
+        own_code=config.model_type == family.pruned_model_type,
+        dense_bytes=MemoryModel(config, family, context.plan.target).dense_bytes,
+    )
+
+
+def _card(context: StageContext, facts: CheckpointFacts) -> str:
+    config, precision, family = read_mixed_config(context.finished("quantize") / "model")
+    return model_card(
+        context.config,
+        context.plan.memory_budget,
+        measurements_of(context),
+        pruning_of(context),
+        allocation_of(context),
+        precision.of_layers(family),
+        family.widths(config),
+        facts,
+    )
+
+
+def _report(
+    context: StageContext, records: Mapping[StageName, StageRecord], output: Path, facts: CheckpointFacts
+) -> CompressionReport:
+    config, _, family = read_mixed_config(context.finished("quantize") / "model")
+    memory = MemoryModel(config, family, context.plan.target)
+    allocation = allocation_of(context)
+    return CompressionReport(
+        model=context.config.model,
+        revision=context.source.revision,
+        dataset=context.config.dataset,
+        memory_budget=context.plan.memory_budget,
+        device=context.plan.device,
+        seed=context.config.seed,
+        compute=context.compute,
+        prune_ratio=pruning_of(context).ratio,
+        pruning=pruning_of(context),
+        groups=allocation.groups,
+        precisions=list(allocation.best.precisions),
+        widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
+        predicted_bytes=memory.total(allocation.best.precisions),
+        measurements=measurements_of(context),
+        exported=[_exported(name, context.finished("export"), facts) for name in context.config.export.formats],
+        stage_seconds={stage: record.seconds for stage, record in records.items()},
+        warnings=context.warnings,
+        files=list_files(output),
+    )
+
+
+def _exported(name: str, directory: Path, facts: CheckpointFacts) -> ExportedFormat:
+    kind = load_format(name)
+    said = kind.declaration
+    return ExportedFormat(
+        name=name,
+        title=said.title,
+        path=said.place,
+        artifact=said.artifact,
+        bytes=kind.file_bytes(directory),
+        snippets=kind.snippets(facts),
+    )

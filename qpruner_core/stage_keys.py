@@ -1,0 +1,61 @@
+"""The key of each stage: a digest of all that its files follow from, and of nothing else.
+
+Keys form a chain, so that each covers what the stages before it read. A setting belongs into the key of the first stage
+that reads it: changing it leaves the stages before that one as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import DataDigests
+from qpruner_core.events import STAGES, StageName
+from qpruner_core.stage import RunPlan
+
+
+def stage_keys(
+    config: CompressionConfig, plan: RunPlan, data: DataDigests, *, model: Any, versions: Any, products: str
+) -> dict[StageName, str]:
+    """The key of every stage.
+
+    ``model``: what tells the dense model; ``versions``: of the software; ``products``: the type of matrix products. All
+    as JSON values. The text to calibrate on is a sample of the training text by seed and length.
+    """
+    key = _digest(versions, model, data.train, config.seed, config.sequence_length, plan.ratio, products)
+    keys: dict[StageName, str] = {}
+    for stage in STAGES:
+        own = (plan.prune if stage == "prune" else getattr(config, stage)).model_dump(mode="json")
+        key = keys[stage] = _digest(key, stage, own, list(_read_besides(stage, config, plan, data)))
+    return keys
+
+
+def _read_besides(stage: StageName, config: CompressionConfig, plan: RunPlan, data: DataDigests) -> Iterator[Any]:
+    """What ``stage`` reads besides its own settings and what the stages before it have read."""
+    allocate, quantize = config.allocate, config.quantize
+    target = plan.target
+    groups = [target.name, target.options, target.adapter_rank, allocate.granularity, allocate.embeddings]
+    if stage == "prune":
+        if plan.shape is not None:
+            yield [None if widths is None else widths.model_dump() for widths in plan.shape]
+        else:  # the data decides on the shape, within the budget that it must meet
+            yield [plan.memory_budget, groups, quantize.lora_rank, quantize.double_quant, quantize.int8]
+        if plan.prune.ratio is None and plan.prune.ratio_choice == "measured":
+            yield config.score.calibration_sequences
+    elif stage == "score":
+        yield [quantize.model_dump(mode="json"), groups, config.fitting_sequences]
+    elif stage == "allocate":
+        yield plan.memory_budget
+        if allocate.objective == "recovered" or allocate.finalists > 1:
+            yield config.finetune.model_dump(mode="json")
+    elif stage == "quantize":
+        yield data.probe
+    elif stage == "evaluate":
+        yield data.measured
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

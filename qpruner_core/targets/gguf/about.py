@@ -1,0 +1,26 @@
+"""What a file says of the model's origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def about_model(
+    name: str, *, source: str, pruned: str, recipe_sha256: str, quantized_by: str = "qpruner"
+) -> dict[str, Any]:
+    """Metadata of a file: ``source`` names the dense model, ``pruned`` says in a sentence what was removed.
+
+    What is empty is left out. ``recipe_sha256``: of the run's ``recipe.json``.
+    """
+    values = {
+        "general.name": name,
+        "general.description": pruned,
+        "general.quantized_by": quantized_by,
+        "qpruner.source": source,
+        "qpruner.pruned": pruned,
+        "qpruner.recipe_sha256": recipe_sha256,
+    }
+    found: dict[str, Any] = {key: value for key, value in values.items() if value}
+    if source:
+        found |= {"general.base_model.count": 1, "general.base_model.0.name": source}
+    return found

@@ -1,0 +1,76 @@
+"""What of a config an architecture of llama.cpp computes otherwise, or cannot load: a sentence, or ``None``."""
+
+from __future__ import annotations
+
+from transformers import PretrainedConfig
+
+from qpruner_core.models.gguf.values import GEMMA2_27B, GEMMA3_27B
+
+_SMOLLM3_PERIOD = 4
+
+
+def no_limit(config: PretrainedConfig) -> str | None:
+    """None."""
+    return None
+
+
+def falcon_limit(config: PretrainedConfig) -> str | None:
+    """Falcon as its 7B, 11B and 40B models are."""
+    if config.alibi or config.bias or not (config.parallel_attn or config.new_decoder_architecture):
+        return "llama.cpp computes Falcon with rotary positions, attention beside the MLP, and no biases alone."
+    if not (config.new_decoder_architecture or config.multi_query):
+        return "llama.cpp computes Falcon with key-value heads that queries share alone."
+    return None
+
+
+def gemma2_limit(config: PretrainedConfig) -> str | None:
+    """Gemma 2 with the head that is its embedding."""
+    if not config.tie_word_embeddings:
+        return "llama.cpp computes Gemma 2 with the embedding as its head alone."
+    return _scale_limit(config, GEMMA2_27B)
+
+
+def gemma3_limit(config: PretrainedConfig) -> str | None:
+    """Gemma 3 with a scale of attention that llama.cpp works out."""
+    return _scale_limit(config, GEMMA3_27B)
+
+
+def gpt_neox_limit(config: PretrainedConfig) -> str | None:
+    """GPT-NeoX with all of its biases and a head of its own."""
+    if not config.attention_bias:
+        return "llama.cpp computes GPT-NeoX with biases in its attention alone."
+    return untied_limit(config)
+
+
+def untied_limit(config: PretrainedConfig) -> str | None:
+    """A head of its own, which some loaders insist on."""
+    if config.tie_word_embeddings:
+        return "llama.cpp wants a head of its own in this model, not its embedding."
+    return None
+
+
+def moe_limit(config: PretrainedConfig) -> str | None:
+    """Qwen 3 with experts in every layer, whose weights are normed."""
+    if config.mlp_only_layers or config.decoder_sparse_step != 1:
+        return "llama.cpp computes Qwen 3 MoE with experts in every layer alone."
+    return None if config.norm_topk_prob else "llama.cpp computes Qwen 3 MoE with normed weights of experts alone."
+
+
+def smollm3_limit(config: PretrainedConfig) -> str | None:
+    """SmolLM3 without rotary positions in every fourth layer."""
+    usual = [int((index + 1) % _SMOLLM3_PERIOD != 0) for index in range(config.num_hidden_layers)]
+    if [int(one) for one in config.no_rope_layers] != usual:
+        return "llama.cpp computes SmolLM3 without rotary positions in every fourth layer, and in no other."
+    return None
+
+
+def _scale_limit(config: PretrainedConfig, layers_of_27b: int) -> str | None:
+    """llama.cpp tells the 27B models by their number of layers, and scales their attention otherwise."""
+    large = config.num_hidden_layers == layers_of_27b
+    computed = config.hidden_size // config.num_attention_heads if large else config.head_dim
+    if config.query_pre_attn_scalar == computed:
+        return None
+    return (
+        f"llama.cpp divides the attention scores of this model by the root of {computed}, not of "
+        f"{config.query_pre_attn_scalar} (query_pre_attn_scalar)."
+    )

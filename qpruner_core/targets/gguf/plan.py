@@ -1,0 +1,161 @@
+"""Which tensors a file will hold, and their bytes: worked out from shapes and types alone.
+
+The writer writes exactly this list, so that the bytes that are predicted are those of the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from transformers import PretrainedConfig
+
+from qpruner_core.models.gguf.architectures import Architecture
+from qpruner_core.models.gguf.layouts import transposed
+from qpruner_core.models.model_config import expected_tensors
+from qpruner_core.targets.gguf.loaders import Loader, loader_of
+from qpruner_core.targets.gguf.refusal import Refusal
+from qpruner_core.targets.gguf.rope import factor_tensors
+
+TypeOf = Callable[[str], GGMLQuantizationType]
+"""The type of a parameter of the model, by its name; not called for those that are always in 32 bits."""
+
+ALIGNMENT = 32
+"""Bytes of the file that each tensor begins at a multiple of."""
+_FLOAT = GGMLQuantizationType.F32
+_ALWAYS_FLOAT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight")
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the file: ``shape`` in torch's order, made of the rows ``first`` to ``last`` of ``parameter``.
+
+    Rows are counted along the last dimension but one (of a vector: its entries), after the parameter's rows have been
+    put in the file's order. ``parameter`` is ``None`` for tensors that are part of the config.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+    parameter: str | None
+    first: int = 0
+    last: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of its values, without what aligns the next tensor."""
+        return stored_bytes(self.shape, self.type)
+
+
+def stored_bytes(shape: tuple[int, ...], form: GGMLQuantizationType) -> int:
+    """The bytes that ggml stores a tensor of ``shape`` in.
+
+    Raises:
+        ValueError: a row is no multiple of the type's block.
+    """
+    block, size = GGML_QUANT_SIZES[form]
+    if shape[-1] % block:
+        raise ValueError(f"a row of {shape[-1]} values is no multiple of the {block} in a block of {form.name}")
+    return int(math.prod(shape) // block * size)
+
+
+def planned_tensors(config: PretrainedConfig, type_of: TypeOf) -> list[PlannedTensor]:
+    """The tensors of the file of a model of ``config``, in order.
+
+    Norms, biases, the experts' router, positions of GPT-2 and factors of rotary positions are in 32 bits.
+
+    Raises:
+        UnsupportedByTargetError: no architecture of llama.cpp takes the model, or a row does not fit its type.
+    """
+    loader = loader_of(config)
+    found = [PlannedTensor(name, tuple(tensor.shape), _FLOAT, None) for name, tensor in factor_tensors(config).items()]
+    for parameter, (shape, _) in expected_tensors(config).items():
+        found += _parts(parameter, shape, loader, config, type_of)
+    return found
+
+
+def tensor_bytes(config: PretrainedConfig, type_of: TypeOf) -> int:
+    """The bytes of all tensors of the file, which are what llama.cpp calls the model's size. Raises as the plan."""
+    return sum(tensor.bytes for tensor in planned_tensors(config, type_of))
+
+
+def other_tensor_bytes(
+    config: PretrainedConfig,
+    counted_elsewhere: Collection[str],
+    others: GGMLQuantizationType = GGMLQuantizationType.BF16,
+) -> int:
+    """The bytes of the file's tensors but those of the parameters ``counted_elsewhere``, such as quantized weights.
+
+    ``others``: the type of matrices that are not among them. Raises as the plan.
+    """
+    planned = planned_tensors(config, lambda name: others)
+    return sum(tensor.bytes for tensor in planned if tensor.parameter not in counted_elsewhere)
+
+
+def always_float(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the file's tensor ``name`` is in 32 bits whatever the model is in, as llama.cpp's graphs want it."""
+    return len(shape) == 1 or name.endswith(_ALWAYS_FLOAT)
+
+
+def _parts(
+    parameter: str, shape: tuple[int, ...], loader: Loader, config: PretrainedConfig, type_of: TypeOf
+) -> list[PlannedTensor]:
+    declared = loader.declared
+    stored = shape[::-1] if declared.layout(parameter) is transposed else shape
+    names = declared.stored_names(parameter)
+    axis = max(len(stored) - 2, 0)
+    parts, first = [], 0
+    for name, rows in zip(names, _rows(parameter, stored[axis], len(names), declared, config), strict=True):
+        piece = (*stored[:axis], rows, *stored[axis + 1 :])
+        form = _FLOAT if always_float(name, piece) else type_of(parameter)
+        _require_blocks(parameter, piece, form)
+        parts.append(PlannedTensor(name, piece, form, parameter, first, first + rows))
+        first += rows
+    return parts
+
+
+def _rows(parameter: str, rows: int, parts: int, declared: Architecture, config: PretrainedConfig) -> list[int]:
+    """How many rows go to each of the tensors that a parameter is cut into: halves, or queries, keys and values."""
+    if parts != 3:
+        return [rows // parts] * parts
+    layer = layer_config(config, declared, parameter)
+    width = rows // (layer.num_attention_heads + 2 * layer.num_key_value_heads)
+    keys = layer.num_key_value_heads * width
+    return [layer.num_attention_heads * width, keys, keys]
+
+
+def layer_config(config: PretrainedConfig, declared: Architecture, parameter: str) -> PretrainedConfig:
+    """The config of the layer of ``parameter``, where layers may differ; else ``config`` itself."""
+    index, _ = declared.layer_and_path(parameter)
+    if not index.isdecimal() or not config.model_type.startswith("qpruner_"):
+        return config
+    layer: PretrainedConfig = config.per_layer_config[int(index)]
+    return layer
+
+
+def _require_blocks(parameter: str, shape: tuple[int, ...], form: GGMLQuantizationType) -> None:
+    try:
+        stored_bytes(shape, form)
+    except ValueError as error:
+        raise Refusal(
+            f"{parameter!r} cannot be stored as {form.name.lower()}: {error}.", "Choose another precision for it."
+        ).error() from error
+
+
+def float_type(dtype: torch.dtype) -> GGMLQuantizationType:
+    """The type that stores a tensor of ``dtype`` as it is.
+
+    Raises:
+        ValueError: neither bfloat16, float16 nor float32.
+    """
+    types = {
+        torch.bfloat16: GGMLQuantizationType.BF16,
+        torch.float16: GGMLQuantizationType.F16,
+        torch.float32: GGMLQuantizationType.F32,
+    }
+    if dtype not in types:
+        raise ValueError(f"GGUF stores no tensor of {dtype} as it is")
+    return types[dtype]

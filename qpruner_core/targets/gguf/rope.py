@@ -1,0 +1,81 @@
+"""Rotary positions of a transformers config as GGUF says them: the converse of ``models/gguf/rope.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from qpruner_core.models.gguf.rope import FREQUENCIES, LONG, SHORT
+
+_KNOWN = ("default", "linear", "yarn", "llama3", "longrope")
+_YARN = {"attention_factor": "yarn_attn_factor", "beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
+
+
+def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:
+    """The parameters of layers that see everything."""
+    found: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    full: dict[str, Any] = found.get("full_attention", found)
+    return full
+
+
+def rotated_part(config: PretrainedConfig) -> float:
+    """The part of each head that is rotated."""
+    return float(rope_parameters(config).get("partial_rotary_factor") or 1.0)
+
+
+def unknown_rope(config: PretrainedConfig) -> str | None:
+    """The kind of scaling of positions if llama.cpp does not compute it."""
+    kinds = [rope_parameters(config).get("rope_type", "default")]
+    windowed = (getattr(config, "rope_parameters", None) or {}).get("sliding_attention")
+    if windowed is not None and windowed.get("rope_type", "default") != "default":
+        return str(windowed["rope_type"])
+    return next((str(kind) for kind in kinds if kind not in _KNOWN), None)
+
+
+def rope_keys(config: PretrainedConfig, head_dim: int) -> dict[str, Any]:
+    """The keys ``rope.*`` below the architecture's name, of a model whose heads are ``head_dim`` wide."""
+    rope = rope_parameters(config)
+    if not rope:
+        return {}
+    keys: dict[str, Any] = {
+        "rope.freq_base": float(rope["rope_theta"]),
+        "rope.dimension_count": int(head_dim * rotated_part(config)),
+    }
+    windowed = config.rope_parameters.get("sliding_attention")
+    if windowed is not None:
+        keys["rope.freq_base_swa"] = float(windowed["rope_theta"])
+    kind = rope.get("rope_type", "default")
+    if kind in ("linear", "yarn"):
+        keys |= {"rope.scaling.type": kind, "rope.scaling.factor": float(rope["factor"])}
+    if kind in ("yarn", "longrope"):
+        keys["rope.scaling.original_context_length"] = int(_original_length(config))
+    if kind == "longrope":
+        _, magnitude = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"))
+        keys |= {"rope.scaling.type": kind, "rope.scaling.attn_factor": float(magnitude)}
+    for name, key in _YARN.items():
+        if kind == "yarn" and rope.get(name) is not None:
+            keys[f"rope.scaling.{key}"] = float(rope[name])
+    return keys
+
+
+def factor_tensors(config: PretrainedConfig) -> dict[str, torch.Tensor]:
+    """What divides the frequencies one by one: tensors of the file, float32 ``[rotated dimensions / 2]``."""
+    rope = rope_parameters(config)
+    kind = rope.get("rope_type")
+    if kind == "longrope":
+        factors = {LONG: rope["long_factor"], SHORT: rope["short_factor"]}
+        return {name: torch.tensor(values, dtype=torch.float32) for name, values in factors.items()}
+    if kind == "llama3":
+        scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+        dims = 2 * len(scaled)
+        plain = 1.0 / rope["rope_theta"] ** (torch.arange(0, dims, 2, dtype=torch.float32) / dims)
+        return {FREQUENCIES: plain / scaled}
+    return {}
+
+
+def _original_length(config: PretrainedConfig) -> int:
+    named = rope_parameters(config).get("original_max_position_embeddings")
+    return int(named or getattr(config, "original_max_position_embeddings", None) or config.max_position_embeddings)

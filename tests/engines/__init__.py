@@ -1,0 +1,1 @@
+"""The engines that checkpoints are made for, as the tests run them."""
