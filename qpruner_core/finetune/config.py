@@ -9,7 +9,6 @@ from pydantic import Field
 from qpruner_core.bounds import MOST_SEQUENCES, MOST_STEPS
 from qpruner_core.strict import StrictModel
 
-
 Recovery = Literal["adapter", "merge", "scales", "merge+scales"]
 RecoveryPart = Literal["adapter", "merge", "scales"]
 _PARTS: dict[Recovery, tuple[RecoveryPart, ...]] = {
