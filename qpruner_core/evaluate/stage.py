@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
-from qpruner_core.events import StageName
 from qpruner_core.formats.base import ExportFormat
 from qpruner_core.formats.declarations import FINAL, label_of
 from qpruner_core.formats.registry import load_format
@@ -27,6 +27,7 @@ from qpruner_core.measure.speed import tokens_per_second
 from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
+from qpruner_core.mixed.recovered import MixedCheckpoint, quantized_model, recovered_model
 from qpruner_core.models import load_model
 from qpruner_core.report import Measurement
 from qpruner_core.resources import best_device
@@ -75,7 +76,7 @@ def _rows(context: StageContext, output: Path) -> list[_Row]:
         "dense": lambda: load_model(context.source.directory),
         "pruned": lambda: load_model(pruned),
         "pruned_nf4": lambda: _uniform_nf4(context, pruned, output / "nf4"),
-        "mixed": lambda: _with_adapter(context, "quantize"),
+        "mixed": lambda: _loaded(quantized_model(context)),
     }
     rows = [_Row(variant, label_of(variant), load) for variant, load in ways.items()]
     exported = [_exported(context, load_format(name)) for name in context.config.export.formats]
@@ -89,17 +90,16 @@ def _exported(context: StageContext, kind: ExportFormat) -> _Row:
     return _Row(said.variant, said.label, lambda: kind.load(context.finished("export"), best_device()), kind)
 
 
-def _with_adapter(context: StageContext, stage: StageName) -> nn.Module:
-    """The quantized model with the adapter that ``stage`` made."""
-    quantized, adapter = context.finished("quantize") / "model", context.finished(stage) / "adapter"
-    model: nn.Module = load_mixed_checkpoint(quantized, adapter, device=best_device())
+def _loaded(checkpoint: MixedCheckpoint) -> nn.Module:
+    model: nn.Module = load_mixed_checkpoint(*checkpoint, device=best_device())
     return model
 
 
 def _final(context: StageContext) -> nn.Module:
     """The recovered model, where no format that is measured as such was asked for."""
-    model = _with_adapter(context, "finetune")
-    require_acting_adapter(model)
+    model = _loaded(recovered_model(context))
+    if isinstance(model, PeftModel):
+        require_acting_adapter(model)
     return model
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precision_names import UNQUANTIZED
@@ -26,7 +27,7 @@ class GgufFile(ExportFormat):
     name = "gguf"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        directory = context.finished("quantize") / "model"
+        directory, _ = recovered_model(context)
         config, precision, _ = read_mixed_config(directory)
         about = about_model(
             Path(context.config.model).name,

@@ -100,7 +100,9 @@ def asked(path: tuple[str, ...], value: object) -> dict[str, Any]:
     found = nested(path, value)
     if path[0] != "fit":
         return RUN | found
-    return {name: one for name, one in RUN.items() if name != "memory_budget"} | {"fit": {"memory": "1GB"} | found["fit"]}
+    return {name: one for name, one in RUN.items() if name != "memory_budget"} | {
+        "fit": {"memory": "1GB"} | found["fit"]
+    }
 
 
 @pytest.mark.parametrize("path", NUMBERS, ids=".".join)
