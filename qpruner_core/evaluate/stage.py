@@ -75,14 +75,23 @@ def _rows(context: StageContext, output: Path) -> list[_Row]:
     ways: dict[str, Callable[[], nn.Module]] = {
         "dense": lambda: load_model(context.source.directory),
         "pruned": lambda: load_model(pruned),
-        "pruned_nf4": lambda: _uniform_nf4(context, pruned, output / "nf4"),
-        "mixed": lambda: _loaded(quantized_model(context)),
     }
+    if context.plan.target.name == "bitsandbytes":
+        ways["pruned_nf4"] = lambda: _uniform_nf4(context, pruned, output / "nf4")
+    if context.plan.target.adapter_rank or context.config.finetune.steps:
+        ways["mixed"] = lambda: _loaded(quantized_model(context))
     rows = [_Row(variant, label_of(variant), load) for variant, load in ways.items()]
     exported = [_exported(context, load_format(name)) for name in context.config.export.formats]
     if not any(row.variant == FINAL for row in exported):
         rows.append(_Row(FINAL, label_of(FINAL), lambda: _final(context)))
     return rows + exported
+
+
+def _main_format(context: StageContext) -> ExportFormat:
+    """The format that the target exists for; a run for a target without adapters always writes it."""
+    return next(
+        kind for name in context.config.export.formats if (kind := load_format(name)).declaration.variant == FINAL
+    )
 
 
 def _exported(context: StageContext, kind: ExportFormat) -> _Row:
@@ -131,6 +140,8 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
         context.progress(start + share * (0.7 + 0.2 * done / total), f"{row.variant}: choices")
 
     size = loaded_bytes(model) if row.format is None else row.format.held_bytes(place, model)
+    if row.variant == "mixed" and not context.plan.target.adapter_rank:
+        size = _main_format(context).held_bytes(place, model)  # the same modules at the same precisions
     accuracy, error = choice_accuracy(model, data.choices, on_example) if data.choices else (None, None)
     found = perplexity(model, data.held_out, on_window, dense.keep if comparison is None else comparison.add)
     agreement = None if comparison is None else comparison.result()

@@ -22,7 +22,7 @@ class CompressedTensorsCheckpoint(ExportFormat):
     name = "compressed_tensors"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        directory = context.finished("quantize") / "model"
+        directory = recovered_model(context).model
         config, precision, family = read_mixed_config(directory)
         with StoredTensors(directory) as stored:
             write_compressed_tensors(

@@ -19,7 +19,7 @@ TARGETS: dict[TargetName, type[Target]] = {
 
 
 def bind_target(
-    name: TargetName, quantize: QuantizeConfig, allocate: AllocateConfig, finetune: FinetuneConfig
+    name: TargetName, quantize: QuantizeConfig, allocate: AllocateConfig, finetune: FinetuneConfig = FinetuneConfig()
 ) -> Target:
     """The target ``name`` with the settings of a run."""
     return TARGETS[name](quantize, allocate, finetune)
