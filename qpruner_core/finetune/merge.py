@@ -26,7 +26,7 @@ from qpruner_core.stage import StageContext
 
 
 def recover_by_merging(context: StageContext, phase: Phase, source: Path, directory: Path) -> dict[str, Any]:
-    """Write the mixed checkpoint of ``source`` to ``directory`` with what was learned merged in, at the same precisions.
+    """Write the mixed checkpoint of ``source`` to ``directory`` with what was learned merged in, at its precisions.
 
     Where that is worse than before on what was kept back, ``source`` is linked in its place.
     """

@@ -9,6 +9,7 @@ from torch import nn
 
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.report import Snippet
