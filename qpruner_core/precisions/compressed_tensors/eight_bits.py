@@ -128,7 +128,7 @@ class Int8W8A8(_EightBits):
 
     def grid(self, tensors: Tensors) -> Grid | None:
         """256 whole numbers times the scale of the output."""
-        return whole_numbers(8, self.scales(tensors))
+        return whole_numbers(8, self.scales(tensors)["weight_scale"])
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with these numbers of the levels ``[out, in]``."""
@@ -150,7 +150,7 @@ class Fp8(_EightBits):
 
     def grid(self, tensors: Tensors) -> Grid | None:
         """253 values times the scale of the output."""
-        return e4m3(self.scales(tensors))
+        return e4m3(self.scales(tensors)["weight_scale"])
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with these numbers of the levels ``[out, in]``."""
