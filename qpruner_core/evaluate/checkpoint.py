@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.checkpoint import load_compressed
+from qpruner_core.checkpoint import held_bytes, is_gguf, load_compressed
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
@@ -17,7 +17,6 @@ from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
 from qpruner_core.measure.choices import choice_accuracy
-from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import tokens_per_second
 from qpruner_core.models import inspect_model, load_model, load_tokenizer
@@ -41,10 +40,10 @@ def evaluate_checkpoint(
     compute_dtype: ComputeDtype = "auto",
     on_warning: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float | int]:
-    """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
-    error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer than ``length``),
-    and tokens generated a second. ``compute_dtype``: type of matrix products. ``on_warning`` is called with what of the
-    files is not used.
+    """Bytes of the model where its engine holds it, perplexity on windows of ``length`` tokens of ``text``, accuracy
+    and its standard error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer
+    than ``length``), and tokens generated a second. ``compute_dtype``: type of matrix products. ``on_warning`` is
+    called with what of the files is not used.
 
     Raises:
         InvalidConfigError: the model does not read ``length`` tokens.
@@ -64,7 +63,7 @@ def _evaluate(
     text_windows = _windows(_read(text, "text", on_warning), text, tokenizer, length, max_tokens)
     require_known_tokens([text_windows], rows, tokenizer)
     result: dict[str, float | int] = {
-        "bytes": loaded_bytes(model),
+        "bytes": held_bytes(directory, model),
         "tokens": text_windows.numel(),
         "perplexity": perplexity(model, text_windows, _ignore),
         "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
@@ -86,12 +85,16 @@ def _evaluate(
 
 
 def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """A mixed checkpoint of ours, or any 16-bit one of a supported family."""
+    """A checkpoint of ours, or any 16-bit one or GGUF file of a supported family."""
+    if is_gguf(directory):
+        return load_compressed(directory)
     config = directory / CONFIG_FILE
     require_regular(config)
     if not config.is_file():
         raise ModelNotFoundError(
-            f"{directory} has no {CONFIG_FILE}.", field="model", remedy="Name the directory of a checkpoint."
+            f"{directory} has no {CONFIG_FILE}.",
+            field="model",
+            remedy="Name the directory of a checkpoint, or a .gguf file.",
         )
     if read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config"):
         return load_compressed(directory)
