@@ -23,7 +23,7 @@ INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper lint format clean
+.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,10 @@ serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; C
 test: lint ## Lint, check types and run every test but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
+
+llama-cpp: $(INSTALLED_TEST) ## Build llama.cpp for the tests that run it, once; QPRUNER_TEST_LLAMA_CPP=folder says where
+	@command -v cmake ninja >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check cmake ninja
+	$(BIN)/python -m tests.engines.llama_cpp
 
 test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/pytest -m slow $(ARGS)

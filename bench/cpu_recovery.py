@@ -106,7 +106,9 @@ def _rounded(pruned: Path, preset: PresetName, precisions: Sequence[str]) -> tup
 
 
 def _config(model: Path, preset: PresetName) -> CompressionConfig:
-    return parse_config({"model": str(model), "dataset": "none", "memory_budget": 1, "preset": preset})
+    return parse_config(
+        {"model": str(model), "dataset": "none", "target": "bitsandbytes", "memory_budget": 1, "preset": preset}
+    )
 
 
 def _measured(

@@ -52,7 +52,8 @@ def fitted_layers(
     text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents), encoding="utf-8")
     config = parse_config(
         {
-            "model": reference, "dataset": str(text.resolve()), "memory_budget": without_limit(reference),
+            "model": reference, "dataset": str(text.resolve()),
+            "target": "bitsandbytes", "memory_budget": without_limit(reference),
             "prune": {"ratio": ratio},
             "allocate": {"granularity": "layer", "embeddings": False, "precisions": tuple(precisions)},
         }

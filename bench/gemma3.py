@@ -52,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text.write_text("\n\n".join(next(iter(read_texts(options.data).calibration.values()))), encoding="utf-8")
         started = time.monotonic()
         meter = StageMeter()
-        values = JOB | {"model": str(model), "dataset": str(text), "memory_budget": options.budget}
+        values = JOB | {
+            "model": str(model),
+            "dataset": str(text),
+            "memory_budget": options.budget,
+            "target": "bitsandbytes",
+        }
         report = compress(
             parse_config(values), folder / "result", policy=SourcePolicy(cache_dir=folder / "cache"), on_event=meter
         )

@@ -90,7 +90,8 @@ def pipeline_stages(checkpoint: Path, folder: Path, weights: int) -> list[Device
 def _few_steps(checkpoint: Path, text: Path, weights: int) -> CompressionConfig:
     return parse_config(
         {
-            "model": str(checkpoint), "dataset": str(text), "memory_budget": int(0.75 * weights),
+            "model": str(checkpoint), "dataset": str(text),
+            "target": "bitsandbytes", "memory_budget": int(0.75 * weights),
             "sequence_length": 128,
             "prune": {"ratio": 0.2, "calibration_sequences": 4},
             "score": {"calibration_sequences": 2},

@@ -134,7 +134,8 @@ class GpuRecovery:
         amounts = self._amounts
         return parse_config(
             {
-                "model": str(self._checkpoint), "dataset": str(self._text), "memory_budget": budget,
+                "model": str(self._checkpoint), "dataset": str(self._text),
+                "target": "bitsandbytes", "memory_budget": budget,
                 "preset": method.preset, "sequence_length": amounts.length,
                 "prune": {"ratio": ratio, "calibration_sequences": amounts.sequences},
                 "score": {"calibration_sequences": amounts.sequences},

@@ -32,6 +32,7 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 TITLE = "# Stages by instruction set and type of products"
 JOB: dict[str, Any] = {
     "model": DEMO["model"],
+    "target": "bitsandbytes",
     "memory_budget": "100MB",
     "sequence_length": 128,
     "prune": {"ratio": 0.2, "calibration_sequences": 4},

@@ -25,8 +25,12 @@ from qpruner_core.targets.gguf import read_gguf
 ADAPTER = "adapter"
 
 
-def load_mixed_checkpoint(model: Path, adapter: Path, *, device: str | torch.device = "cpu") -> PeftModel:
-    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, in eval mode."""
+def load_mixed_checkpoint(
+    model: Path, adapter: Path | None, *, device: str | torch.device = "cpu"
+) -> PreTrainedModel | PeftModel:
+    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, if any, in eval mode."""
+    if adapter is None:
+        return load_mixed_model(model, device=device)
     return attach_adapter(load_mixed_model(model, device=device), adapter)
 
 

@@ -24,7 +24,7 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel, fault_as_sentence
-from qpruner_core.targets.config import HUMMING, PRECISIONS, TargetName
+from qpruner_core.targets.config import DEFAULT_TARGET, HUMMING, PRECISIONS, TargetName
 
 BUDGET_REMEDY = (
     'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
@@ -68,7 +68,7 @@ class CompressionConfig(StrictModel):
         "machine; on a GPU bfloat16, or float16 on a card without bfloat16. Weights stay in 16 bits in memory.",
     )
     target: TargetName = Field(
-        default="bitsandbytes",
+        default=DEFAULT_TARGET,
         description="Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and "
         "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and ours.",
     )

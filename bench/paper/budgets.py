@@ -33,7 +33,7 @@ def without_limit(model: str) -> int:
     """The largest budget that the pipeline takes: below it, only a method's precisions decide on its bytes."""
     dense = inspect_model(model, SourcePolicy()).config
     family = find_family(dense.model_type)
-    empty = CompressionConfig(model=model, dataset="none", memory_budget=1)
+    empty = CompressionConfig(model=model, dataset="none", memory_budget=1, target="bitsandbytes")
     target = bind_target(empty.target, empty.quantize, empty.allocate)
     size: int = MemoryModel(dense, family, target).dense_bytes
     return size - 1

@@ -78,7 +78,8 @@ class Setup:
         finetune = amounts.finetune(self.learning_rate) | method.finetune
         return parse_config(
             {
-                "model": self.model, "dataset": str(self.text.resolve()), "memory_budget": budget, "seed": seed,
+                "model": self.model, "dataset": str(self.text.resolve()),
+                "target": "bitsandbytes", "memory_budget": budget, "seed": seed,
                 "sequence_length": amounts.length, "preset": method.preset,
                 "prune": {"ratio": None if method.ratio_is_free else ratio},
                 "allocate": allocate | {"trials": trials},

@@ -67,6 +67,7 @@ class Ours:
             {
                 "model": str(model),
                 "dataset": str(calibration.file.resolve()),
+                "target": "bitsandbytes",
                 "memory_budget": budget,
                 "sequence_length": calibration.length,
                 "prune": {"ratio": 0.0},

@@ -40,6 +40,7 @@ def model_card(
             *_pruning(pruning),
             "",
             "## Loading",
+            "",
             *(line for name in config.export.formats for line in _loading(name, facts)),
             "## Layers",
             *_layers(layer_precisions, widths),
@@ -53,7 +54,7 @@ def model_card(
 def _loading(name: str, facts: CheckpointFacts) -> list[str]:
     """What a format is, and how it is run."""
     kind = load_format(name)
-    lines = ["", kind.description(facts), ""]
+    lines = [kind.description(facts), ""]
     for snippet in kind.snippets(facts):
         lines += [f"```{snippet.language}", snippet.text, "```", ""]
     return lines

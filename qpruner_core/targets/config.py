@@ -6,6 +6,9 @@ from typing import Literal
 
 TargetName = Literal["gguf", "compressed-tensors", "bitsandbytes"]
 
+DEFAULT_TARGET: TargetName = "compressed-tensors"
+"""Of runs that name none, but for those with a preset of the paper."""
+
 PRECISIONS: dict[TargetName, tuple[str, ...]] = {
     "gguf": (
         "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "q3_k", "iq3_s", "iq4_xs", "iq4_nl", "q4_0", "q4_k", "q4_1", "q5_0",

@@ -133,7 +133,9 @@ def test_a_log_of_the_demo_has_a_line_for_each_stage_that_begins_and_ends(
 
 def test_an_error_of_the_service_is_told_with_field_and_remedy(client: JobClient) -> None:
     with pytest.raises(DemoError, match=r"memory_budget: .*positive.* Give .*\(budget_invalid\)"):
-        client.submit({"model": "demo:smollm2-135m-instruct", "dataset": "x.txt", "memory_budget": -1})
+        client.submit(
+            {"model": "demo:smollm2-135m-instruct", "dataset": "x.txt", "target": "bitsandbytes", "memory_budget": -1}
+        )
 
 
 def test_what_an_earlier_demo_was_stopped_in_is_cancelled(service: Service, client: JobClient) -> None:
@@ -193,4 +195,6 @@ def test_the_demo_ends_with_a_model_within_the_budget(tmp_path: Path) -> None:
 
 def test_the_demos_job_is_a_valid_request() -> None:
     labelless = {name: value for name, value in JOB.items() if name != "labels"}
-    CompressionConfig.model_validate(labelless | {"dataset": "prose.txt", "memory_budget": BUDGET})
+    CompressionConfig.model_validate(
+        labelless | {"dataset": "prose.txt", "target": "bitsandbytes", "memory_budget": BUDGET}
+    )

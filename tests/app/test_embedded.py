@@ -196,6 +196,7 @@ def tiny_sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     build_tiny_llama(root / "model", train_steps=0)
     write_text_dataset(root / "prose.txt")
     return {
-        "model": str(root / "model"), "dataset": str(root / "prose.txt"), "memory_budget": "400kB",
+        "model": str(root / "model"), "dataset": str(root / "prose.txt"),
+        "target": "bitsandbytes", "memory_budget": "400kB",
         "sequence_length": 32, "finetune": {"steps": 2000},
     }  # fmt: skip

@@ -37,7 +37,9 @@ def another_run() -> Iterator[threading.Event]:
 def test_a_run_waits_for_that_of_another_thread_and_can_be_cancelled_meanwhile(
     another_run: threading.Event, tmp_path: Path
 ) -> None:
-    config = parse_config({"model": str(tmp_path / "none"), "dataset": "none.txt", "memory_budget": 1000})
+    config = parse_config(
+        {"model": str(tmp_path / "none"), "dataset": "none.txt", "target": "bitsandbytes", "memory_budget": 1000}
+    )
     cancel = CancelToken()
     cancel.cancel()
     with pytest.raises(CancelledError):  # and not that there is no such model

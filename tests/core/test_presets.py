@@ -14,7 +14,7 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.presets import PRESETS
 from qpruner_core.quantize.config import QuantizeConfig
 
-RUN: dict[str, Any] = {"model": "m", "dataset": "d", "memory_budget": 1000}
+RUN: dict[str, Any] = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000}
 SETTINGS = [
     (preset, stage, name, value)
     for preset, stages in PRESETS.items()

@@ -29,7 +29,14 @@ def config_of(root: Path) -> CompressionConfig:
     (root / "model").mkdir(exist_ok=True)
     (root / "model" / "README.md").write_text("The user's own words.\n")
     (root / "text.txt").write_text("Some text.\n")
-    return parse_config({"model": str(root / "model"), "dataset": str(root / "text.txt"), "memory_budget": "1MB"})
+    return parse_config(
+        {
+            "model": str(root / "model"),
+            "dataset": str(root / "text.txt"),
+            "target": "bitsandbytes",
+            "memory_budget": "1MB",
+        }
+    )
 
 
 def contents(root: Path) -> dict[str, bytes | None]:

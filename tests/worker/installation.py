@@ -28,7 +28,7 @@ from tests.server_processes import start_server, wait_until
 from tests.valkey import Valkey, run_valkey
 
 TINY: dict[str, Any] = {
-    "memory_budget": "300kB", "sequence_length": 32, "prune": {"calibration_sequences": 16},
+    "target": "bitsandbytes", "memory_budget": "300kB", "sequence_length": 32, "prune": {"calibration_sequences": 16},
     "allocate": {"trials": 8}, "finetune": {"steps": 30, "warmup_steps": 2},
     "evaluate": {"max_tokens": 512, "generated_tokens": 8},
 }  # fmt: skip

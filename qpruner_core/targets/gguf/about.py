@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 
-def about_model(
-    name: str, *, source: str, pruned: str, recipe_sha256: str, quantized_by: str = "qpruner"
-) -> dict[str, Any]:
+def about_model(name: str, *, source: str, pruned: str, recipe: str, quantized_by: str = "qpruner") -> dict[str, Any]:
     """Metadata of a file: ``source`` names the dense model, ``pruned`` says in a sentence what was removed.
 
-    What is empty is left out. ``recipe_sha256``: of the run's ``recipe.json``.
+    What is empty is left out. ``recipe``: SHA-256 of all that the weights follow from.
     """
     values = {
         "general.name": name,
@@ -18,7 +16,7 @@ def about_model(
         "general.quantized_by": quantized_by,
         "qpruner.source": source,
         "qpruner.pruned": pruned,
-        "qpruner.recipe_sha256": recipe_sha256,
+        "qpruner.recipe_sha256": recipe,
     }
     found: dict[str, Any] = {key: value for key, value in values.items() if value}
     if source:

@@ -18,6 +18,7 @@ from gguf.constants import TokenType
 from transformers import PreTrainedTokenizerFast
 
 from qpruner_core.errors import QPrunerError, UnsupportedByTargetError
+from qpruner_core.models.checkpoint_writer import TRAVELLING_FILES
 from qpruner_core.models.gguf.keys import ARCHITECTURE
 from qpruner_core.models.gguf.split import GgufModel
 from qpruner_core.models.gguf.splitting import FALCON, HARD_TEXT, name_of_rule
@@ -57,7 +58,8 @@ def tokenizer_keys(directory: Path, vocabulary: int | None = None) -> dict[str, 
         ModelNotFoundError, CorruptModelError: there is no tokenizer, or none that can be read.
     """
     # Checked once for each state of the file: it takes a second for a large vocabulary
-    state = tuple((file.name, file.stat().st_mtime_ns) for file in sorted(directory.glob("*.json")))
+    files = [directory / name for name in TRAVELLING_FILES]
+    state = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
     return dict(_checked_keys(directory, vocabulary, state))
 
 

@@ -27,7 +27,8 @@ def body(client: TestClient, sources: Path) -> dict[str, Any]:
     with (sources / "text.txt").open("rb") as file:
         upload = client.post("/datasets", files={"file": ("text.txt", file, "text/plain")}).json()
     return {
-        "model": str(sources / "model"), "dataset": upload["id"], "memory_budget": "400kB", "sequence_length": 64,
+        "model": str(sources / "model"), "dataset": upload["id"],
+        "target": "bitsandbytes", "memory_budget": "400kB", "sequence_length": 64,
     }  # fmt: skip
 
 

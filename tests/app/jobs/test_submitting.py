@@ -27,7 +27,8 @@ from tests.made_up_speed import made_up_speed
 def body(sources: Path) -> dict[str, Any]:
     """A request that is accepted."""
     return {
-        "model": str(sources / "model"), "dataset": str(sources / "text.txt"), "memory_budget": "400kB",
+        "model": str(sources / "model"), "dataset": str(sources / "text.txt"),
+        "target": "bitsandbytes", "memory_budget": "400kB",
         "sequence_length": 64, "labels": {"team": "a"},
     }  # fmt: skip
 

@@ -73,7 +73,8 @@ def test_a_run_ends_before_its_first_stage_where_the_text_has_such_a_token(tmp_p
     # In every paragraph: what is over after the last whole window is not read, and need not be known
     text.write_text("\n\n".join(f"{paragraph} And <tool> is used." for paragraph in topic_paragraphs(8000)))
     config = parse_config(
-        {"model": str(model), "dataset": str(text), "memory_budget": 170_000, "sequence_length": 32}
+        {"model": str(model), "dataset": str(text),
+         "target": "bitsandbytes", "memory_budget": 170_000, "sequence_length": 32}
     )  # fmt: skip
     with pytest.raises(CorruptModelError, match="<tool>"):
         compress(config, tmp_path / "out")

@@ -219,7 +219,7 @@ def test_the_date_that_a_template_writes_is_the_run_s(tokenizer: PreTrainedToken
     assert str(tokenizer.decode(first.train[0].input_ids)).startswith("28.02.2020 ")
     assert (
         '"template_date":"2024-07-26"'
-        in parse_config({"model": "m", "dataset": "d", "memory_budget": 1}).model_dump_json()
+        in parse_config({"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1}).model_dump_json()
     )
 
 

@@ -98,7 +98,13 @@ def test_windows_longer_than_the_models_positions_are_refused_by_name(tiny_llama
 def test_a_run_beyond_the_models_positions_is_refused_before_it_starts(
     settings: dict[str, Any], field: str, tiny_llama: Path
 ) -> None:
-    run = {"model": str(tiny_llama), "dataset": "-", "memory_budget": "300kB", "sequence_length": 64}
+    run = {
+        "model": str(tiny_llama),
+        "dataset": "-",
+        "target": "bitsandbytes",
+        "memory_budget": "300kB",
+        "sequence_length": 64,
+    }
     with pytest.raises(InvalidConfigError) as caught:
         check(parse_config(run | settings), check_dataset=False)
     assert caught.value.field == field

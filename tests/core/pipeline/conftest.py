@@ -19,6 +19,7 @@ from qpruner_core.search.trial import Trial
 from qpruner_core.stage_store import list_files
 
 QUICK: dict[str, Any] = {
+    "target": "bitsandbytes",
     "memory_budget": 300_000,
     "sequence_length": 64,
     "prune": {"ratio": 0.25, "protect_first": 1, "protect_last": 1, "width_multiple": 8, "calibration_sequences": 4},

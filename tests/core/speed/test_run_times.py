@@ -35,7 +35,9 @@ def policy(tmp_path: Path) -> SourcePolicy:
 
 def run(policy: SourcePolicy, work: Path, *, resumed: tuple[StageName, ...] = (), seconds: float = 7.0) -> list[Event]:
     """What a run of all stages tells that took ``seconds`` for each that it computed."""
-    config = parse_config({"model": "m", "dataset": "d", "memory_budget": 1, "sequence_length": 64})
+    config = parse_config(
+        {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1, "sequence_length": 64}
+    )
     plan = RunPlan(
         small_config("llama"),
         find_family("llama"),

@@ -19,7 +19,13 @@ RECORD = SpeedRecord(speed=made_up_speed())
 def times(
     settings: dict[str, Any], *, record: SpeedRecord = RECORD, data: DataAmounts | None = None
 ) -> dict[StageName, float]:
-    values = {"model": "m", "dataset": "d", "memory_budget": 1, "sequence_length": 2048} | settings
+    values = {
+        "model": "m",
+        "dataset": "d",
+        "target": "bitsandbytes",
+        "memory_budget": 1,
+        "sequence_length": 2048,
+    } | settings
     dense = small_config("llama", hidden_size=768, intermediate_size=2048)
     return expected_seconds(parse_config(values), dense, find_family("llama"), record, ratio=0.2, data=data)
 
@@ -80,7 +86,9 @@ def test_a_slower_machine_takes_longer_in_proportion() -> None:
 
 
 def test_a_small_dataset_takes_no_longer_than_it_has_text() -> None:
-    config = parse_config({"model": "m", "dataset": "d", "memory_budget": 1, "sequence_length": 64})
+    config = parse_config(
+        {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1, "sequence_length": 64}
+    )
     little, much = DataAmounts.asked(config, 4_000), DataAmounts.asked(config, 100_000_000)
     assert (little.held_out, little.calibration < 16) == (pytest.approx(1.6, abs=0.1), True)
     assert (much.held_out, much.calibration) == (config.evaluate.max_tokens // 64, 32)

@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+from transformers import AutoModel
+
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_names, family_of
 from qpruner_core.prune.surgery import prune_model
+from tests.core.models.families.pruned_models import pruned_in_layout, some_ids
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
@@ -44,6 +49,17 @@ def test_a_fresh_process_of_ours_loads_a_pruned_checkpoint_without_trust(tmp_pat
     write_pruned(tmp_path / "m")
     done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path / "m")], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "qpruner_core.models.families.modeling_qpruner_llama"
+
+
+@pytest.mark.parametrize("model_type", family_names())
+def test_auto_model_is_the_same_model_without_its_head(model_type: str, tmp_path: Path) -> None:
+    small, family = pruned_in_layout(model_type, "uneven", torch.float32)
+    write_model(small, family, tmp_path / "m", tokenizer_from=tmp_path)
+    base = AutoModel.from_pretrained(tmp_path / "m", dtype=torch.float32)
+    assert type(base).__name__ == family.base_class
+    ids = some_ids(2, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(base(ids)[0], small.base_model(ids)[0])
 
 
 def test_once_registered_every_family_loads_by_the_auto_classes_without_trust_in_remote_code(tmp_path: Path) -> None:

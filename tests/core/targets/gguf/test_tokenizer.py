@@ -70,7 +70,7 @@ def test_what_belongs_to_chats_is_in_the_file(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(tmp_path)
     settings = {"eos_token_id": [tokenizer.eos_token_id, 7], "temperature": 0.6, "top_k": 20, "do_sample": True}
     (tmp_path / "generation_config.json").write_text(json.dumps(settings))
-    about = about_model("tiny", source="dense", pruned="A quarter of the MLP.", recipe_sha256="ab" * 32)
+    about = about_model("tiny", source="dense", pruned="A quarter of the MLP.", recipe="ab" * 32)
     model = read_model(_write(tokenizer, tmp_path, **about))
     found = model.metadata
     assert found["tokenizer.chat_template"] == CHAT_TEMPLATE
