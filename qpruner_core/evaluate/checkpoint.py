@@ -17,12 +17,14 @@ from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
 from qpruner_core.measure.choices import choice_accuracy
+from qpruner_core.measure.llama_cpp import llama_cpp_speed
 from qpruner_core.measure.perplexity import perplexity
-from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
 from qpruner_core.models import inspect_model, load_model, load_tokenizer
 from qpruner_core.models.json_files import read_json_object, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
 from qpruner_core.models.positions import refuse_beyond_positions
+from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 
 _PROMPT_TOKENS = 16
@@ -39,10 +41,10 @@ def evaluate_checkpoint(
     max_choices: int,
     compute_dtype: ComputeDtype = "auto",
     on_warning: Callable[[str], None] = lambda message: None,
-) -> dict[str, float | int]:
+) -> dict[str, float | int | str]:
     """Bytes of the model where its engine holds it, perplexity on windows of ``length`` tokens of ``text``, accuracy
     and its standard error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer
-    than ``length``), and tokens generated a second. ``compute_dtype``: type of matrix products. ``on_warning`` is
+    than ``length``), tokens generated per second, and by what. ``compute_dtype``: type of matrix products. ``on_warning`` is
     called with what of the files is not used.
 
     Raises:
@@ -56,17 +58,17 @@ def evaluate_checkpoint(
 def _evaluate(
     directory: Path, text: Path, tasks: list[Path], length: int, max_tokens: int, max_choices: int,
     on_warning: Callable[[str], None],
-) -> dict[str, float | int]:  # fmt: skip
+) -> dict[str, float | int | str]:  # fmt: skip
     model, tokenizer = load_checkpoint(directory)
     refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     rows = input_rows(model)
     text_windows = _windows(_read(text, "text", on_warning), text, tokenizer, length, max_tokens)
     require_known_tokens([text_windows], rows, tokenizer)
-    result: dict[str, float | int] = {
+    result: dict[str, float | int | str] = {
         "bytes": held_bytes(directory, model),
         "tokens": text_windows.numel(),
         "perplexity": perplexity(model, text_windows, _ignore),
-        "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
+        **_speed(directory, model, text_windows[0, :_PROMPT_TOKENS], on_warning),
     }
     for task in tasks:
         records = _read(task, "tasks", on_warning).records[:max_choices]
@@ -100,6 +102,20 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
         return load_compressed(directory)
     inspect_model(str(directory.resolve()), SourcePolicy(allow_hub=False))
     return load_model(directory), load_tokenizer(directory)
+
+
+def _speed(
+    path: Path, model: nn.Module, prompt: torch.Tensor, on_warning: Callable[[str], None]
+) -> dict[str, float | int | str]:
+    """Tokens generated per second: of a GGUF file in llama.cpp, if it is installed."""
+    found = None
+    if is_gguf(path):
+        try:
+            found = llama_cpp_speed(path, _GENERATED_TOKENS, gpu=best_device().type != "cpu")
+        except EngineFailedError as error:
+            on_warning(f"The speed was measured in torch: {error}")
+    speed = found or Speed(tokens_per_second(model, prompt, _GENERATED_TOKENS), engine="torch")
+    return {"tokens_per_second": speed.tokens_per_second, "speed_engine": speed.engine}
 
 
 def input_rows(model: nn.Module) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,9 +24,9 @@ _LOOK_SECONDS = 0.2
 def llama_cpp_speed(path: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None] = lambda: None) -> Speed | None:
     """Tokens per second that llama.cpp generates and reads with the model of ``path``, on as many threads as torch has.
 
-    The mean of two runs after a warm-up each: ``new_tokens`` generated at batch 1, and a prompt of 128 tokens read. On a
-    CPU unless ``gpu``. ``look`` is called several times per second, and ends the measurement by what it raises. ``None``
-    where llama.cpp is not installed.
+    The mean of two runs after a warm-up each: ``new_tokens`` generated at batch 1, and a prompt of 128 tokens read. On
+    a CPU unless ``gpu``. ``look`` is called several times per second, and ends the measurement by what it raises.
+    ``None`` where llama.cpp is not installed.
 
     Raises:
         EngineFailedError: it could not be run, or not within a quarter of an hour.
@@ -79,7 +80,7 @@ def _output(command: list[str], look: Callable[[], None]) -> str:
     return out
 
 
-def _rows(text: str) -> list[dict[str, object]]:
+def _rows(text: str) -> list[dict[str, Any]]:
     try:
         found = json.loads(text)
     except ValueError as error:
