@@ -23,7 +23,7 @@ from qpruner_core.measure.agreement import Comparison, DensePredictions
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
-from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
 from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
@@ -127,7 +127,6 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
 
 def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: float, share: float) -> Measurement:
     """One row; the first one's predictions are kept in ``dense``, all others are compared with them."""
-    settings = context.config.evaluate
     data = context.data()
     model = row.load().to(best_device())
     place = context.finished("export")
@@ -145,6 +144,7 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
     accuracy, error = choice_accuracy(model, data.choices, on_example) if data.choices else (None, None)
     found = perplexity(model, data.held_out, on_window, dense.keep if comparison is None else comparison.add)
     agreement = None if comparison is None else comparison.result()
+    speed = _speed(context, row, model)
     return Measurement(
         variant=row.variant,
         label=row.label,
@@ -157,12 +157,28 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
         compared_tokens=agreement and agreement.tokens,
         accuracy=accuracy,
         accuracy_stderr=error,
-        tokens_per_second=tokens_per_second(
-            model,
-            data.held_out[0, : min(_PROMPT_TOKENS, data.held_out.shape[1])],
-            settings.generated_tokens,
-        ),
+        tokens_per_second=speed.tokens_per_second,
+        prefill_tokens_per_second=speed.prefill_tokens_per_second,
+        speed_engine=speed.engine,
     )
+
+
+def _speed(context: StageContext, row: _Row, model: nn.Module) -> Speed:
+    """How fast the row's engine is, if it is installed; else torch."""
+    new_tokens = context.config.evaluate.generated_tokens
+    if row.format is not None:
+        try:
+            gpu = best_device().type != "cpu"
+            found = row.format.engine_speed(
+                context.finished("export"), new_tokens, gpu=gpu, look=context.cancel.raise_if_cancelled
+            )
+        except EngineFailedError as error:
+            context.warn(f"The speed of {row.format.name} was measured in torch: {error}")
+        else:
+            if found is not None:
+                return found
+    prompt = context.data().held_out[0, :_PROMPT_TOKENS]
+    return Speed(tokens_per_second(model, prompt, new_tokens), engine="torch")
 
 
 def logical_parameters(model: nn.Module) -> int:
