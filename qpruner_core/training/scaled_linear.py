@@ -16,8 +16,9 @@ from qpruner_core.precisions.scaled import ScaledPrecision
 class ScaledLinear(nn.Module):
     """Multiplies with the stored ``tensors``, whose scales are changed by a share each.
 
-    The ``shares`` are the parameters, zero at first: a step of an optimiser is then relative to the scale. The codes stay
-    packed. The 16-bit weight is made of them in each forward pass and again in each backward pass, and kept by neither.
+    The ``shares`` are the parameters, zero at first: a step of an optimiser is then relative to the scale. The codes
+    stay packed. The 16-bit weight is made of them in each forward pass and again in each backward pass, and kept by
+    neither.
     """
 
     def __init__(self, kind: ScaledPrecision, tensors: Tensors, bias: nn.Parameter | None) -> None:
