@@ -44,8 +44,8 @@ def evaluate_checkpoint(
 ) -> dict[str, float | int | str]:
     """Bytes of the model where its engine holds it, perplexity on windows of ``length`` tokens of ``text``, accuracy
     and its standard error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer
-    than ``length``), tokens generated per second, and by what. ``compute_dtype``: type of matrix products. ``on_warning`` is
-    called with what of the files is not used.
+    than ``length``), tokens generated per second, and by what. ``compute_dtype``: type of matrix products.
+    ``on_warning`` is called with what of the files is not used.
 
     Raises:
         InvalidConfigError: the model does not read ``length`` tokens.
