@@ -174,7 +174,8 @@ def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
     console.print(compute_line(report), soft_wrap=True)
     fits = loaded["bytes"] <= report.memory_budget
     console.print(
-        f"The weights in the downloaded file are {loaded['bytes']:,} bytes, budget {report.memory_budget:,}, predicted {report.predicted_bytes:,}.", soft_wrap=True,
+        f"The weights in the downloaded file are {loaded['bytes']:,} bytes, budget {report.memory_budget:,}, "
+        f"predicted {report.predicted_bytes:,}.", soft_wrap=True,
     )  # fmt: skip
     for reader, text in (("our reader", loaded["text"]), ("llama.cpp", loaded["engine"])):
         if text is None:
