@@ -43,15 +43,8 @@ def measurement_table(rows: list[Measurement]) -> Table:
     table = Table(title="Before and after")
     compared = any(row.divergence is not None for row in rows)
     engines = any(row.speed_engine not in (None, "torch") for row in rows)
-    for name in (
-        "model",
-        "bytes loaded",
-        "of dense",
-        "perplexity",
-        *_COMPARED[: 2 * compared],
-        "tokens/s",
-        *["in"][:engines],
-    ):
+    names = ("model", "bytes loaded", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s")
+    for name in (*names, *["in"][:engines]):
         table.add_column(name, justify="left" if name in ("model", "in") else "right")
     for row in rows:
         table.add_row(
