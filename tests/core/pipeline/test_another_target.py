@@ -24,7 +24,7 @@ from qpruner_core.errors import (
 )
 from qpruner_core.events import Event, StageFinished, StageStarted
 from qpruner_core.models.gguf.split import read_model
-from tests.core.pipeline.conftest import FinishedRun, checkpoint_hashes, quick_config
+from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config
 from tests.core.small_models import small_model
 from tests.tiny_model import build_tokenizer
 
@@ -154,7 +154,9 @@ def test_widths_that_the_engine_cannot_have_are_refused_before_the_first_stage(
     model = tmp_path / "model"
     build_tokenizer(model)
     small_model("qwen3", dtype=torch.bfloat16, vocab_size=300, use_sliding_window=False).save_pretrained(model)
-    config = quick_config(model, text_dataset, memory_budget=150_000, target="bitsandbytes")
+    config = quick_config(
+        model, text_dataset, memory_budget=150_000, target="bitsandbytes", prune=QUICK["prune"] | {"ratio": 0.15}
+    )
     compress(config, tmp_path / "out")
     with pytest.raises(UnsupportedByTargetError, match="qwen3") as caught:
         export_run(tmp_path / "out", target="gguf")
