@@ -13,6 +13,7 @@ from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.source_policy import SourcePolicy
 
 if TYPE_CHECKING:
+    from qpruner_core.another_target import export_run
     from qpruner_core.checkpoint import load_compressed
     from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
@@ -29,6 +30,7 @@ __all__ = [
     "check",
     "compress",
     "estimate",
+    "export_run",
     "load_compressed",
     "parse_config",
     "register_families",
@@ -39,6 +41,7 @@ _LOADED_WHEN_USED = {
     "check": "qpruner_core.planning",
     "compress": "qpruner_core.pipeline",
     "estimate": "qpruner_core.planning",
+    "export_run": "qpruner_core.another_target",
     "load_compressed": "qpruner_core.checkpoint",
     "register_families": "qpruner_core.models.families",
 }

@@ -1,4 +1,4 @@
-"""``qpruner compress``, ``estimate``, ``evaluate``, ``front`` and ``generate``: the pipeline without a server.
+"""``qpruner compress``, ``export``, ``estimate``, ``evaluate``, ``front``, ``generate``: the pipeline without a server.
 
 Exit codes: 0 done; 1 a fault of ours; 2 the request cannot be done as made; 3 hub away; 4 disk full; 5 training
 diverged; 130 cancelled. With ``--json`` standard output is one JSON document, also for errors.
@@ -34,10 +34,12 @@ from qpruner_core.tables import (
     measurement_table,
     pruning_line,
 )
+from qpruner_core.targets.config import TargetName
 from qpruner_core.terminal import Progress, is_live
 
 if TYPE_CHECKING:
     from qpruner_core.config import CompressionConfig
+    from qpruner_core.report import CompressionReport
 
 app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
 _errors = Console(stderr=True, highlight=False)
@@ -120,17 +122,29 @@ def compress(
         config = _config(model, dataset, seed, given, settings)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = run(config, output.resolve(), on_event=progress, cancel=cancel)
-        if as_json:
-            _out.print_json(report.model_dump_json())
-            return
-        _out.print(measurement_table(report.measurements))
-        if report.pruning is not None:
-            _say(pruning_line(report.pruning))
-        _say(compute_line(report))
-        _say(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
-        _say(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
-        if report.exported:
-            _say(how_to_run(report.exported[0]))
+        _show(report, output, as_json)
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="The output of a finished run, its .work directory beside it.")],
+    target: Annotated[TargetName, typer.Option(help="Where the new checkpoint will run.")],
+    output: Annotated[Path | None, typer.Option(help="Directory for it; DIRECTORY-TARGET if not given.")] = None,
+    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; by default the run's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make another target's checkpoint from a finished run, without pruning or training again."""
+    with _errors_as_exit_codes(as_json):
+        with collector_paused(freeze=True):
+            from qpruner_core.another_target import export_run
+
+        output = output or directory.resolve().with_name(f"{directory.resolve().name}-{target}")
+        budget = None if memory_budget is None else parse_bytes(memory_budget)
+        with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
+            report = export_run(
+                directory, target=target, output=output, memory_budget=budget, on_event=progress, cancel=cancel
+            )
+        _show(report, output, as_json)
 
 
 @app.command()
@@ -258,6 +272,21 @@ def generate(
         else:
             _say(f"{format_bytes(size)} of weights", style="dim")
             _say(prompt + text)
+
+
+def _show(report: CompressionReport, output: Path, as_json: bool) -> None:
+    """Print what a run came to."""
+    if as_json:
+        _out.print_json(report.model_dump_json())
+        return
+    _out.print(measurement_table(report.measurements))
+    if report.pruning is not None:
+        _say(pruning_line(report.pruning))
+    _say(compute_line(report))
+    _say(f"Budget {format_bytes(report.memory_budget)}, predicted {format_bytes(report.predicted_bytes)}.")
+    _say(f"Written to {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
+    if report.exported:
+        _say(how_to_run(report.exported[0]))
 
 
 def _config(

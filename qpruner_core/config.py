@@ -23,7 +23,7 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
-from qpruner_core.strict import StrictModel, fault_as_sentence
+from qpruner_core.strict import StrictModel, fault_as_sentence, fault_at
 from qpruner_core.targets.config import DEFAULT_TARGET, HUMMING, PRECISIONS, TargetName
 
 BUDGET_REMEDY = (
@@ -96,26 +96,24 @@ class CompressionConfig(StrictModel):
         offered = [one.name for one in offered_by(self.target)]
         strange = [name for name in self.export.formats if name not in offered]
         if strange:
-            raise ValueError(
-                f"export.formats: {strange[0]!r} is no format of the target {self.target}, which has "
-                f"{', '.join(offered)}"
-            )
+            said = f"{strange[0]!r} is no format of the target {self.target}, which has {', '.join(offered)}"
+            raise fault_at("export.formats", said, self.export.formats)
         return self
 
     @model_validator(mode="after")
     def _precisions_of_the_target(self) -> CompressionConfig:
         strange = [name for name in self.allocate.precisions if name not in PRECISIONS[self.target]]
         if strange:
-            raise ValueError(
-                f"allocate.precisions: {strange[0]!r} is no precision of the target {self.target}, which has "
-                f"{', '.join(PRECISIONS[self.target])}"
-            )
+            known = ", ".join(PRECISIONS[self.target])
+            said = f"{strange[0]!r} is no precision of the target {self.target}, which has {known}"
+            raise fault_at("allocate.precisions", said, self.allocate.precisions)
         rare = [name for name in self.allocate.precisions if name in HUMMING]
         if rare and not self.quantize.humming_kernels:
-            raise ValueError(
-                f"allocate.precisions: vLLM runs {rare[0]} with the Humming kernels alone: set "
-                "quantize.humming_kernels if you have them, or leave it out"
+            said = (
+                f"vLLM runs {rare[0]} with the Humming kernels alone: set quantize.humming_kernels if you have them, "
+                "or leave it out"
             )
+            raise fault_at("allocate.precisions", said, self.allocate.precisions)
         return self
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from transformers import PretrainedConfig
 
 from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.products import products_in
@@ -36,7 +38,7 @@ from qpruner_core.run_paths import check_run_paths
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.run_times import RunTimes
-from qpruner_core.stage import StageContext
+from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_keys import stage_keys
 from qpruner_core.stage_store import StageFinder, StageRecord, StageStore, disk_full_as_error
 from qpruner_core.versions import recorded_versions
@@ -85,23 +87,43 @@ def compress(
 
     A process computes one run at a time: called from several threads, one waits for another.
     """
+    return run_stages(
+        config, output, work_dir=work_dir, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage
+    )
+
+
+def run_stages(
+    config: CompressionConfig,
+    output: Path,
+    *,
+    work_dir: Path | None = None,
+    policy: SourcePolicy | None = None,
+    on_event: EventCallback = ignore_event,
+    cancel: CancelToken | None = None,
+    find_stage: StageFinder = lambda stage, key: False,
+    plan: Callable[[CompressionConfig, PretrainedConfig], RunPlan] = make_plan,
+    origin: Sequence[str] = (),
+) -> CompressionReport:
+    """As :func:`compress`, by another ``plan`` than that of the config and the dense model's shapes; ``origin``:
+    digests of whatever else the stages that ``find_stage`` provides follow from."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
     policy, cancel = policy or SourcePolicy(), cancel or CancelToken()
     with alone(cancel):
-        return _compress(config, output, work_dir, policy, on_event, cancel, find_stage)
+        return _run_stages(config, output, work_dir, policy, on_event, cancel, find_stage, plan, origin)
 
 
-def _compress(
+def _run_stages(
     config: CompressionConfig, output: Path, work_dir: Path | None, policy: SourcePolicy, on_event: EventCallback,
-    cancel: CancelToken, find_stage: StageFinder,
+    cancel: CancelToken, find_stage: StageFinder, plan_of: Callable[[CompressionConfig, PretrainedConfig], RunPlan],
+    origin: Sequence[str],
 ) -> CompressionReport:  # fmt: skip
     paths = check_run_paths(output, work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
-    plan = make_plan(config, inspected)  # before anything large is fetched
+    plan = plan_of(config, inspected)  # before anything large is fetched
     dataset = read_dataset(config.dataset, policy)
     source = resolve_model(config.model, policy)
     if source.dense_config != inspected:
-        plan = make_plan(config, source.dense_config)
+        plan = plan_of(config, source.dense_config)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
     store = StageStore(paths.work, find_stage)
@@ -116,7 +138,7 @@ def _compress(
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
     keys = stage_keys(
         config, plan, data().digests,
-        model=[source.digest, source.origin], versions=recorded_versions(), products=compute.products,
+        model=[source.digest, source.origin, *origin], versions=recorded_versions(), products=compute.products,
     )  # fmt: skip
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:

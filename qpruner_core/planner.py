@@ -114,7 +114,8 @@ class Planner:
             return self._device.too_small(self._pruned(ratio) if self.shape_is_known else None, smallest)
         return BudgetInfeasibleError(
             f"{budget} bytes ({format_bytes(budget)}) cannot be met: "
-            f"the smallest feasible budget is {smallest} bytes ({format_bytes(smallest)}).",
+            f"the smallest feasible budget of the target {self.target.name} is {smallest} bytes "
+            f"({format_bytes(smallest)}).",
             smallest_feasible_bytes=smallest,
             remedy=_remedy(self, smallest),
         )

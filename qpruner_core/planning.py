@@ -12,6 +12,7 @@ from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
 from qpruner_core.events import StageName
 from qpruner_core.models import inspect_model
 from qpruner_core.models.families import find_family
+from qpruner_core.models.inspect import ModelDescription
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.planner import Planner
 from qpruner_core.prune.layouts import (
@@ -83,6 +84,7 @@ def estimate(
         refuse_too_few_bytes(text_bytes, config.sequence_length)
     planner = Planner(config, description.config, find_family(description.config.model_type))
     _refuse_what_the_model_cannot(planner)
+    _refuse_tokenizer(planner, description)
     smallest = planner.smallest(planner.largest_ratio())
     feasible = planner.meets(planner.largest_ratio())
     if planner.budget(planner.largest_ratio()) < 1:
@@ -131,6 +133,14 @@ def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, chec
     if not result.feasible:
         make_plan(config, inspect_model(config.model, policy or SourcePolicy()).config)
     return result
+
+
+def _refuse_tokenizer(planner: Planner, model: ModelDescription) -> None:
+    """Raise what the engine has against the model's tokenizer, where that is here already."""
+    if model.directory is not None:
+        refusal = planner.target.tokenizer_refusal(model.directory, model.config.vocab_size)
+        if refusal is not None:
+            raise refusal
 
 
 def _refuse_what_the_model_cannot(planner: Planner) -> None:

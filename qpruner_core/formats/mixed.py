@@ -31,9 +31,8 @@ class Mixed(ExportFormat):
 
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
         adapter = self.place(output) / ADAPTER
-        model: nn.Module = load_mixed_checkpoint(
-            self.place(output), adapter if adapter.is_dir() else None, device=device
-        )
+        kept = adapter if adapter.is_dir() else None
+        model: nn.Module = load_mixed_checkpoint(self.place(output), kept, device=device)
         if isinstance(model, PeftModel):
             require_acting_adapter(model)
         return model

@@ -27,7 +27,7 @@ class ModelDescription:
     """A model as its headers tell it.
 
     ``weight_bytes``: bytes of all tensors as stored (of a GGUF file: after conversion to 16 bits). ``tensors``: shape
-    and dtype by name.
+    and dtype by name. ``directory``: where its tokenizer lies; ``None`` where that is still to be fetched or converted.
     """
 
     reference: str
@@ -35,6 +35,7 @@ class ModelDescription:
     config: PretrainedConfig
     weight_bytes: int
     tensors: TensorShapes
+    directory: Path | None = None
 
 
 @unreadable_as_error("model")
@@ -60,7 +61,7 @@ def _inspect_directory(reference: str, directory: Path) -> ModelDescription:
     require_small_files(directory)
     if has_own_head(directory, config, checkpoint, sample=True):
         config.tie_word_embeddings = False
-    return _describe(reference, None, config, checkpoint.tensors)
+    return replace(_describe(reference, None, config, checkpoint.tensors), directory=directory)
 
 
 def _inspect_gguf(reference: str, revision: str | None, model: LocalModel) -> ModelDescription:

@@ -113,8 +113,8 @@ class Nf4:
         packed = tensors["weight"].flatten()
         weights = math.prod(state.shape)
         levels = state.code.float()[torch.stack([packed >> 4, packed & 15], dim=1).flatten().long()][:weights]
-        values: torch.Tensor = levels * maxima.repeat_interleave(BLOCK)[:weights]
-        return values.view(state.shape)
+        values: torch.Tensor = (levels * maxima.repeat_interleave(BLOCK)[:weights]).view(state.shape)
+        return values
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""

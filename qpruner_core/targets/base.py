@@ -120,7 +120,11 @@ class Target(ABC):
     def adapted(
         self, prune: PruneConfig, dense: PretrainedConfig, family: Family
     ) -> tuple[PruneConfig, tuple[str, ...]]:
-        """Settings of pruning whose result the engine can run, or runs best, and why they differ from those given."""
+        """Settings of pruning whose result the engine can run, or runs best, and why they differ from those given.
+
+        Raises:
+            UnsupportedByTargetError: the engine runs no result of what was asked for by name.
+        """
         return prune, ()
 
     def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:

@@ -19,6 +19,7 @@ from qpruner_core.targets.base import Shape, Target
 from qpruner_core.targets.config import TargetName
 from qpruner_core.targets.gguf.loaders import LOADERS, supports
 from qpruner_core.targets.gguf.plan import planned_tensors
+from qpruner_core.targets.gguf.refusal import STOCK_LAYOUT, Refusal
 from qpruner_core.targets.gguf.tokenizer import supports_tokenizer
 
 SUPER_BLOCK = 256
@@ -63,10 +64,21 @@ class Gguf(Target):
     def adapted(
         self, prune: PruneConfig, dense: PretrainedConfig, family: Family
     ) -> tuple[PruneConfig, tuple[str, ...]]:
-        """One width for all layers where llama.cpp's graph has one; MLP widths that K-quants can hold."""
+        """One width for all layers where llama.cpp's graph has one; MLP widths that K-quants can hold.
+
+        Raises:
+            UnsupportedByTargetError: another layout was asked for that gives layers widths of their own.
+        """
         changes: dict[str, object] = {}
         notes: list[str] = []
         by_layer = any(loader.by_layer for loader in LOADERS.get(family.model_type, ()))
+        if prune.layout == "global" and family.model_type in LOADERS and not by_layer:
+            raise Refusal(
+                f"In llama.cpp the layers of {family.model_type} models all have one width, and the layout global "
+                "gives each its own.",
+                STOCK_LAYOUT,
+                "prune.layout",
+            ).error()
         if prune.layout == "same_ratio" and not by_layer:
             changes["layout"] = "stock"
             notes.append(

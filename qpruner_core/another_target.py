@@ -1,0 +1,220 @@
+"""Another target's checkpoint from a finished run: its recovered weights are rounded anew, and measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from transformers import PretrainedConfig, PreTrainedModel
+
+from qpruner_core.config import CompressionConfig, parse_config
+from qpruner_core.data import read_dataset
+from qpruner_core.errors import BudgetInfeasibleError, DatasetInvalidError, InvalidConfigError, OutputInvalidError
+from qpruner_core.events import STAGES, CancelToken, EventCallback, FileRecord, StageName, ignore_event
+from qpruner_core.export.config import RECIPE
+from qpruner_core.mixed.adapters import attach_adapter
+from qpruner_core.mixed.mixed_model import load_mixed_model
+from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models.families import find_family
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.pipeline import run_stages
+from qpruner_core.planner import Planner
+from qpruner_core.report import CompressionReport, Pruning
+from qpruner_core.run_paths import WORK_SUFFIX
+from qpruner_core.sizes import format_bytes
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage import RunPlan
+from qpruner_core.stage_store import STAGE_FILE, StageRecord, StageStore, list_files
+from qpruner_core.targets.config import TargetName
+
+_ONE_TRIAL: dict[str, Any] = {
+    "search": "knapsack", "objective": "divergence", "prior": "additive", "precisions": [], "finalists": 0,
+    "front_points": 0, "batch": 1, "workers": 1,
+}  # fmt: skip
+"""Of the search: the exact knapsack over what each precision costs."""
+
+
+def export_run(
+    directory: Path,
+    *,
+    target: TargetName,
+    output: Path | None = None,
+    memory_budget: int | None = None,
+    policy: SourcePolicy | None = None,
+    on_event: EventCallback = ignore_event,
+    cancel: CancelToken | None = None,
+) -> CompressionReport:
+    """Make the checkpoint of another ``target`` from a finished run, without pruning or training again.
+
+    Reused: the recipe's settings, the pruned shape, and the recovered weights (of the quantized modules de-quantized,
+    with what recovery added), which take the place of the pruned model. Done anew, by the stages themselves: what each
+    precision of the target costs each group of these weights, the exact knapsack over that within the budget in the
+    target's bytes, rounding with error feedback and importance on the run's calibration text, which is prepared again
+    from its dataset, writing, and measuring what is read back. In the table ``pruned`` is the recovered model in 16
+    bits.
+
+    Args:
+        directory: the output of the run, whose work directory is ``<directory>.work``.
+        target: where the new checkpoint will run.
+        output: its directory, ``<directory>-<target>`` if not given; its stages lie in ``<output>.work``, from which a
+            second call goes on.
+        memory_budget: bytes of the new weights; those of the run, or its device's, if not given.
+
+    Raises:
+        InvalidConfigError: there is no finished run.
+        OutputInvalidError: the output is that of the run.
+        UnsupportedByTargetError: the engine cannot run a model of this shape, or its tokenizer.
+        DatasetNotFoundError, DatasetInvalidError: the dataset is gone, or another than it was.
+        BudgetInfeasibleError, and what :func:`qpruner_core.compress` raises.
+    """
+    directory = directory.resolve()
+    output = (output or directory.with_name(f"{directory.name}-{target}")).resolve()
+    if output == directory:
+        raise OutputInvalidError(
+            "The output is that of the run itself.", field="output", remedy="Choose a directory of its own."
+        )
+    run = _FinishedRun(directory)
+    config = run.config_for(target, memory_budget)
+    run.refuse_another_dataset(policy or SourcePolicy())
+    store = StageStore(output.with_name(output.name + WORK_SUFFIX))
+
+    def find_stage(stage: StageName, key: str) -> bool:
+        if stage != "prune":
+            return False
+        with store.begin(stage) as partial:
+            run.write_recovered(partial / "model")
+            store.commit(stage, key, partial, run.pruning.model_dump(mode="json"), 0.0)
+        return True
+
+    return run_stages(
+        config, output, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage, plan=run.plan,
+        origin=[run.key],
+    )  # fmt: skip
+
+
+class _FinishedRun:
+    """A run whose result is in ``directory`` and whose stages are beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._work = directory.with_name(directory.name + WORK_SUFFIX)
+        self._name = directory.name
+        try:
+            recipe = json.loads((directory / RECIPE).read_bytes())
+            records = {stage: self._record(stage) for stage in STAGES}
+            written = [FileRecord.model_validate(file) for file in recipe["files"]]
+            self._recipe = recipe
+            self._config = parse_config(recipe["config"])
+            self.pruning = Pruning.model_validate(records["prune"].summary)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unfinished(
+                f"{getattr(error, 'filename', None) or directory} is missing or not whole"
+            ) from error
+        if written != records["export"].files:
+            raise self._unfinished(f"the stages in {self._work} are of another run than {directory}")
+        for stage in ("prune", "quantize", "finetune"):
+            if records[stage].files != list_files(self._work / stage):
+                raise self._unfinished(f"files of {self._work / stage} are missing or were changed")
+        self.key = records["finetune"].key
+        self._pruned = read_config(self._work / "prune" / "model" / CONFIG_FILE)
+
+    def config_for(self, target: TargetName, memory_budget: int | None) -> CompressionConfig:
+        """The settings of the run for another ``target``."""
+        values = self._config.model_dump(mode="json")
+        values |= {"target": target, "export": {}}
+        if memory_budget is not None:
+            values |= {"memory_budget": memory_budget, "fit": None}
+        values["prune"] |= {"ratio": self.pruning.ratio}
+        values["allocate"] |= _ONE_TRIAL
+        values["quantize"] |= {"rounding": "error_feedback"}
+        values["finetune"] |= {"steps": 0}
+        return parse_config(values)
+
+    def refuse_another_dataset(self, policy: SourcePolicy) -> None:
+        """Raise unless the dataset is the one that the run learned from: else it would be measured on that."""
+        if read_dataset(self._config.dataset, policy).sha256 != self._recipe["dataset"]["sha256"]:
+            raise DatasetInvalidError(
+                f"{self._config.dataset} is not what it was when {self._name} was made.",
+                field="dataset",
+                remedy="Put the file of then in its place, or compress again.",
+            )
+
+    def plan(self, config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
+        """What is to be done with the pruned model as it is.
+
+        Raises:
+            BudgetInfeasibleError, UnsupportedByTargetError.
+        """
+        planner = _AsPruned(config, dense, self._pruned)
+        ratio = self.pruning.ratio
+        planner.refuse_what_the_target_cannot(ratio)
+        if not planner.meets(ratio):
+            raise planner.infeasible()
+        note = (
+            f"Made from the recovered weights of {self._name}: nothing was pruned or trained again. The row of the "
+            "pruned model is that of the recovered one in 16 bits."
+        )
+        return RunPlan(
+            dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=None,
+            target=planner.around_budget(ratio), notes=(note,), memory_budget=planner.budget(ratio),
+            device=planner.device(ratio),
+        )  # fmt: skip
+
+    def write_recovered(self, directory: Path) -> None:
+        """Write the recovered model in 16 bits."""
+        source = self._work / "finetune" / "model"
+        if source.is_dir():  # recovered as a whole
+            model = load_mixed_model(source, dequantize=True)
+        else:
+            source = self._work / "quantize" / "model"
+            quantized = load_mixed_model(source, dequantize=True)
+            model = _merged(quantized, self._work / "finetune" / "adapter")
+        write_model(model, find_family(self._pruned.model_type), directory, tokenizer_from=source)
+
+    def _record(self, stage: StageName) -> StageRecord:
+        try:
+            return StageRecord.model_validate_json((self._work / stage / STAGE_FILE).read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"{stage} is of another release") from error
+
+    def _unfinished(self, why: str) -> InvalidConfigError:
+        return InvalidConfigError(
+            f"{self._name} is no finished run that another target can be made from: {why}.",
+            field="directory",
+            remedy="Name the output of `qpruner compress`, with its .work directory beside it; run that again to end.",
+        )
+
+
+class _AsPruned(Planner):
+    """Answers for the pruned model as it is, whatever the settings would make of the dense one."""
+
+    def __init__(self, config: CompressionConfig, dense: PretrainedConfig, pruned: PretrainedConfig) -> None:
+        super().__init__(config, dense, find_family(dense.model_type))
+        self._config_as_pruned = pruned
+        self.prune, self.notes = config.prune, ()
+
+    @property
+    def shape_is_known(self) -> bool:
+        """It is there."""
+        return True
+
+    def infeasible(self) -> BudgetInfeasibleError:
+        """The error that the pruned model takes more at the lowest precision; it says how much."""
+        if self.config.fit is not None:
+            return super().infeasible()
+        smallest, budget = self.smallest(0.0).total, self.budget(0.0)
+        return BudgetInfeasibleError(
+            f"{budget} bytes ({format_bytes(budget)}) cannot be met for the target {self.config.target} by what is "
+            f"pruned already: it takes at least {smallest} bytes ({format_bytes(smallest)}).",
+            smallest_feasible_bytes=smallest,
+            remedy=f"Ask for at least {smallest} bytes, or compress again for that target, which may prune more.",
+        )
+
+    def _pruned(self, ratio: float) -> PretrainedConfig:
+        return self._config_as_pruned
+
+
+def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    merged: PreTrainedModel = attach_adapter(model, adapter).merge_and_unload()
+    return merged
