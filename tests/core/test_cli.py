@@ -86,6 +86,17 @@ def test_estimate_says_whether_it_is_feasible_by_its_exit_code(tiny_llama: Path)
     assert "Not feasible" in bad.stdout
 
 
+def test_the_target_is_an_option_and_brings_its_own_sizes(tiny_llama: Path) -> None:
+    sizes = {}
+    for target in ("gguf", "compressed-tensors", "bitsandbytes"):
+        done = here("estimate", str(tiny_llama), "--memory-budget", "300kB", "--target", target, "--json", *TINY)
+        assert done.exit_code == 0, done.output
+        sizes[target] = json.loads(done.stdout)["smallest_feasible_bytes"]
+    assert len(set(sizes.values())) == 3
+    refused = here("estimate", str(tiny_llama), "--memory-budget", "300kB", "--target", "onnx")
+    assert refused.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("budget", "code"),
     [("0", "budget_invalid"), ("-5MB", "budget_invalid"), ("many", "budget_invalid"), ("9999TB", "budget_invalid"),

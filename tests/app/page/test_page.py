@@ -160,6 +160,41 @@ def test_the_precisions_of_parts_of_layers_are_rows_and_what_is_outside_the_laye
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_precisions_of_the_same_bits_are_told_apart_by_a_second_line_and_a_shade(page: Page, service: Service) -> None:
+    kinds = ["q3_k", "iq4_xs", "q4_k", "q8_0", "bf16"]
+    with service.app.state.session_factory.begin() as session:
+        job = seed.add_finished_job(session, service.app.state.store, b"x", "0" * 64)
+        precisions = [kinds[index % len(kinds)] for index in range(len(seed.GROUPS))]
+        job.result = {**(job.result or {}), "precisions": precisions}
+        job.config = {**job.config, "target": "gguf"}
+        job_id = job.id
+    open_job(page, service, job_id)
+    expect(page.locator(".facts")).to_contain_text("Targetgguf")
+    cells = page.locator(".heat .strip .cell b")
+    expect(cells.nth(0)).to_have_text("3K")
+    expect(cells.nth(1)).to_have_text("4XS")
+    expect(cells.nth(2)).to_have_text("4K")
+    backgrounds = [cells.nth(index).evaluate("node => getComputedStyle(node).backgroundColor") for index in range(5)]
+    assert len(set(backgrounds)) == 5
+    dots = page.locator(".legend .dot[class*='bits-']").all()
+    assert {dot.evaluate("node => getComputedStyle(node).backgroundColor") for dot in dots} == set(backgrounds)
+    overflowing = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth).length"
+    assert cells.evaluate_all(overflowing) == 0
+
+
+def test_rows_say_which_engine_was_timed_where_it_was_not_torch(page: Page, service: Service) -> None:
+    with service.app.state.session_factory.begin() as session:
+        job = seed.add_finished_job(session, service.app.state.store, b"x", "0" * 64)
+        rows = [{**row, "speed_engine": "torch"} for row in (job.result or {})["measurements"]]
+        rows[-1] |= {"speed_engine": "llama.cpp", "prefill_tokens_per_second": 81.5}
+        job.result = {**(job.result or {}), "measurements": rows}
+        job_id = job.id
+    open_job(page, service, job_id)
+    expect(page.locator("tr.final")).to_contain_text("llama.cpp")
+    expect(page.locator("tr.dense")).to_contain_text("torch")
+    expect(page.get_by_text("llama.cpp reads a prompt at 81.5 tokens per second.")).to_be_visible()
+
+
 def test_a_trial_that_was_stopped_early_is_told_apart_and_is_never_the_best(page: Page, service: Service) -> None:
     with service.app.state.session_factory.begin() as session:
         job_id = seed.add_running_job(session).id
