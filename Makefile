@@ -17,13 +17,15 @@ export OMP_WAIT_POLICY ?= PASSIVE
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
+# Folder of llama.cpp's programs, for bench-targets.
+LLAMA_CPP ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper lint format clean
+.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -63,6 +65,13 @@ bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precisio
 bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; an hour and a half on two cores, ARGS=--quick a quarter of an hour)
 	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' \
+		$(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/targets.md $(ARGS)
+
+bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes into docs/benchmarks/recovery.md (DATA=folder)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.recovery $(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/recovery.md $(ARGS)
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)

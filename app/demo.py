@@ -1,7 +1,8 @@
 """``make demo``: the whole service at work on SmolLM2-135M-Instruct, seen from outside.
 
-Starts ``qpruner serve`` on its embedded parts, uploads prose, posts a job, follows it, downloads the result through
-its signed URL and loads it in a process of its own. Ends with nothing left running, unless asked with ``--keep``.
+Starts ``qpruner serve`` on its embedded parts, uploads prose, posts a job for the target ``gguf``, which shows most on
+a CPU, follows it, downloads the file through its signed URL and generates with it: in llama.cpp where that is
+installed, and by our reader in a process of its own. Ends with nothing left running, unless asked with ``--keep``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,16 +27,20 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from app import die_with_parent
-from app.demo_client import DemoError, JobClient
+from app.demo_client import DemoError, JobClient, complete
 from qpruner_core.events import EVENT_ADAPTER
+from qpruner_core.formats.declarations import declared
+from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP
+from qpruner_core.measure.llama_cpp_programs import llama_cpp_program
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
-from qpruner_core.tables import compute_line, measurement_table
+from qpruner_core.tables import compute_line, how_to_run, measurement_table
 from qpruner_core.terminal import Progress as StageProgress
 from qpruner_core.threads import settle_threads
 
 JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
+    "target": "gguf",
     "sequence_length": 128,
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
@@ -44,7 +49,13 @@ JOB: dict[str, Any] = {
     "evaluate": {"max_tokens": 3072, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }
-BUDGET = "100MB"
+BUDGET = "60MB"
+FILE = declared("gguf").artifact
+SOURCE_NOTE = (
+    "SmolLM2-135M comes as a file of 98 MB in 4-bit blocks (Q4_1), and is 269 MB in 16 bits. "
+    "To fit fewer bytes than the file, it is pruned as well."
+)
+NEW_TOKENS = 48
 PROMPT = "The with statement is used to"
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
@@ -85,6 +96,7 @@ def _compress(client: JobClient, data_dir: Path, budget: str, url: str) -> tuple
     """Submit, follow, download and load; the job's id and where its files lie."""
     client.cancel_unfinished()
     dataset = client.upload(_write_prose(data_dir / "prose.txt"))
+    console.print(SOURCE_NOTE, soft_wrap=True)
     console.print(f"Uploaded {dataset['records']} passages of prose as {dataset['id']}.")
     job_id = str(client.submit(JOB | {"dataset": dataset["id"], "memory_budget": budget})["id"])
     console.print(f"Submitted {job_id}; the page shows it at {url}/#/jobs/{job_id}", soft_wrap=True)
@@ -126,21 +138,35 @@ def _cancel_quietly(client: JobClient) -> None:
 def _download_and_load(client: JobClient, job_id: str, files: Path) -> dict[str, Any]:
     shutil.rmtree(files, ignore_errors=True)
     files.mkdir(parents=True)
-    archive = files / "mixed.tar"
+    path = files / FILE
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(" download", total=None)
-        entry = client.download(
-            job_id, archive.name, archive, lambda done, total: bars.update(task, completed=done, total=total)
-        )
+        entry = client.download(job_id, FILE, path, lambda done, total: bars.update(task, completed=done, total=total))
     console.print(f"SHA-256 {entry['sha256']} is as the manifest says.", soft_wrap=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(files, filter="data")
-    command = [sys.executable, "-m", "app.cli", "generate", str(files / "mixed"), "--prompt", PROMPT, "--json"]
+    command = [sys.executable, "-m", "app.cli", "generate", str(path), "--prompt", PROMPT, "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603 - our own command
     if answer.returncode:
         raise DemoError(f"The downloaded model does not load: {answer.stderr.strip() or answer.stdout.strip()}")
-    return dict(json.loads(answer.stdout))
+    return dict(json.loads(answer.stdout)) | {"engine": _say_in_llama_cpp(path)}
+
+
+def _say_in_llama_cpp(path: Path) -> str | None:
+    """What llama.cpp goes on with after the prompt; ``None`` where it is not installed."""
+    program = llama_cpp_program("llama-server")
+    if program is None:
+        return None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(program), "-m", str(path), "--host", "127.0.0.1", "--port", str(port), "-c", "512", "-np", "1"]
+    quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **quiet)  # noqa: S603 - a program that the operator installed
+    try:
+        return complete(f"http://127.0.0.1:{port}", PROMPT, NEW_TOKENS, lambda: process.poll() is None)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
@@ -148,13 +174,18 @@ def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
     console.print(compute_line(report), soft_wrap=True)
     fits = loaded["bytes"] <= report.memory_budget
     console.print(
-        f"Loaded from the download in a process of its own: {loaded['bytes']:,} bytes measured, "
-        f"budget {report.memory_budget:,}, predicted {report.predicted_bytes:,}.", soft_wrap=True,
+        f"The weights in the downloaded file are {loaded['bytes']:,} bytes, budget {report.memory_budget:,}, "
+        f"predicted {report.predicted_bytes:,}.", soft_wrap=True,
     )  # fmt: skip
-    console.print("It says: ", end="")
-    console.print(" ".join(f"{loaded['prompt']}{loaded['text']}".split()), style="italic", markup=False)
+    for reader, text in (("our reader", loaded["text"]), ("llama.cpp", loaded["engine"])):
+        if text is None:
+            console.print(f"llama.cpp is not on PATH, nor named by {LLAMA_CPP}: it was not asked.", soft_wrap=True)
+            continue
+        console.print(f"In {reader} it says: ", end="")
+        console.print(" ".join(f"{loaded['prompt']}{text}".split()), style="italic", markup=False)
+    console.print(how_to_run(report.exported[0]), markup=False, soft_wrap=True)
     if not fits:
-        raise DemoError(f"The loaded model takes {format_bytes(loaded['bytes'])}, more than the budget.")
+        raise DemoError(f"The weights take {format_bytes(loaded['bytes'])}, more than the budget.")
 
 
 def _say_where(url: str, job_id: str, files: Path, data_dir: Path, keep: bool) -> None:
@@ -210,7 +241,7 @@ def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[st
 
 def _is_setting(name: str) -> bool:
     # Embedded defaults: neither the environment nor a .env (we start in data_dir) points the demo at other parts.
-    return name.startswith("QPRUNER_") and name != "QPRUNER_CACHE_DIR"
+    return name.startswith("QPRUNER_") and name not in ("QPRUNER_CACHE_DIR", LLAMA_CPP)
 
 
 def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:

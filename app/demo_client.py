@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 
 _PIECE = 2**20
 _DROPS = 20  # streams that end without news before we give up; the service says why in its log
+_LOADING_SECONDS = 60.0
 _SILENCE_SECONDS = 60.0  # the stream sends a comment every 15 s
 
 
@@ -120,3 +122,21 @@ def _explain(response: httpx.Response) -> str:
         return f"The service answered {response.status_code} to {response.request.url.path}."
     where = f"{problem['field']}: " if problem.get("field") else ""
     return f"{where}{problem.get('detail', '')} {problem.get('remedy', '')} ({problem.get('code')})".strip()
+
+
+def complete(url: str, prompt: str, new_tokens: int, alive: Callable[[], bool]) -> str:
+    """What the ``llama-server`` at ``url`` goes on with after ``prompt``, greedily, once its model is loaded.
+
+    Raises:
+        DemoError: it has ended, or is not ready after a minute.
+    """
+    deadline = time.monotonic() + _LOADING_SECONDS
+    while alive() and time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health").status_code == 200:
+                body = {"prompt": prompt, "n_predict": new_tokens, "temperature": 0.0}
+                answer = httpx.post(f"{url}/completion", json=body, timeout=120.0)
+                answer.raise_for_status()
+                return str(answer.json()["content"])
+        time.sleep(0.1)
+    raise DemoError("llama-server does not run the downloaded file.")

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     worker_threads: int = Field(
         default=0, ge=0, le=4096, description="CPU threads of a job's process; 0 is every CPU that it may use."
     )
+    llama_cpp: Path | None = Field(
+        default=None, description="Directory of llama.cpp's programs, to measure GGUF files in it; null: those on PATH."
+    )
     log_level: str = Field(default="INFO", description="Least severe level that is logged.")
 
     @property

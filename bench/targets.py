@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from bench.machine import machine, today, versions
-from bench.off_grid import take_off_grid
+from bench.off_grid import write_off_grid
 from bench.own_files import require_own_page
 from bench.texts import Texts, evaluated_windows, read_texts
 from qpruner_core.config import parse_config
@@ -34,8 +34,6 @@ from qpruner_core.measure.agreement import Agreement, Comparison, DensePredictio
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import tokens_per_second
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
-from qpruner_core.models.checkpoint_writer import write_model
-from qpruner_core.models.families import find_family
 from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.pipeline import compress
@@ -178,10 +176,7 @@ def measure(folder: Path, texts: Texts, llama: Llama, tokens: int, steps: int) -
 def off_grid_model(directory: Path) -> Path:
     """The demo's model, rescaled so that its weights lie on no grid, written to ``directory`` unless it is there."""
     if not directory.is_dir():
-        source = resolve_model(MODEL, SourcePolicy()).directory
-        model = load_model(source)
-        take_off_grid(model)
-        write_model(model, find_family("llama"), directory, tokenizer_from=source)
+        write_off_grid(resolve_model(MODEL, SourcePolicy()).directory, directory)
     return directory
 
 

@@ -1,4 +1,4 @@
-"""Loading what a run exported."""
+"""Loading what a run exported, and GGUF files of others."""
 
 from __future__ import annotations
 
@@ -6,32 +6,90 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qpruner_core.errors import ModelNotFoundError
+from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_tokenizer
+from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
+from qpruner_core.models.gguf.split import read_model
+from qpruner_core.models.gguf.tokenizer import build_tokenizer
+from qpruner_core.models.json_files import read_json_object, require_regular
+from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
+from qpruner_core.targets.compressed_tensors import read_compressed_tensors
+from qpruner_core.targets.gguf import read_gguf
 
 ADAPTER = "adapter"
 
 
-def load_mixed_checkpoint(model: Path, adapter: Path, *, device: str | torch.device = "cpu") -> PeftModel:
-    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, in eval mode."""
+def load_mixed_checkpoint(
+    model: Path, adapter: Path | None, *, device: str | torch.device = "cpu"
+) -> PreTrainedModel | PeftModel:
+    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, if any, in eval mode."""
+    if adapter is None:
+        return load_mixed_model(model, device=device)
     return attach_adapter(load_mixed_model(model, device=device), adapter)
 
 
 def load_compressed(
-    directory: Path | str, *, device: str | torch.device = "cpu"
+    path: Path | str, *, device: str | torch.device = "cpu"
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """Load the ``mixed`` or ``merged_quantized`` checkpoint of a run: the model, ready to generate, and its tokenizer.
+    """Load what a run exported for an engine, or ``mixed`` or ``merged_quantized``: the model, ready to generate, and
+    its tokenizer.
+
+    ``path``: a directory, or a GGUF file, which may be any of a family that is supported. Weights of GGUF and
+    compressed-tensors are unpacked to bfloat16: the model computes what the engine computes, in more memory.
 
     The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
     layers differ in width.
 
     Raises:
-        CorruptModelError: the directory is no such checkpoint, or a tensor is missing.
+        CorruptModelError: it is no such checkpoint, or a tensor is missing.
+        ModelNotFoundError: no such file is there.
+        UnsupportedArchitectureError: a GGUF file of a model or a tokenizer that is not known here.
     """
-    directory = Path(directory)
-    if not read_mixed_config(directory)[1].adapters:
-        return load_mixed_model(directory, device=device), load_tokenizer(directory)
-    return load_mixed_checkpoint(directory, directory / ADAPTER, device=device), load_tokenizer(directory)
+    path = Path(path)
+    if is_gguf(path):
+        return _load_gguf(path, device)
+    if _quantization_method(path) == "compressed-tensors":
+        return read_compressed_tensors(path, device=device), load_tokenizer(path)
+    if not read_mixed_config(path)[1].adapters:
+        return load_mixed_model(path, device=device), load_tokenizer(path)
+    return load_mixed_checkpoint(path, path / ADAPTER, device=device), load_tokenizer(path)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether ``path`` is to be read as a GGUF file: any file is, and what is named so."""
+    return path.suffix == ".gguf" or path.is_file()
+
+
+def held_bytes(path: Path, model: nn.Module) -> int:
+    """Bytes of the weights of ``model``, which was loaded from ``path``, where its engine holds them."""
+    if is_gguf(path):
+        return sum(tensor.size for tensor in read_model(path).tensors.values())
+    if _quantization_method(path) == "compressed-tensors":
+        return sum(tensor_bytes(*shape) for shape in read_checkpoint(path).tensors.values())
+    return loaded_bytes(model)
+
+
+def _load_gguf(path: Path, device: str | torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if not path.exists():
+        raise ModelNotFoundError(
+            f"There is no file {path}.", field="model", remedy="Name a .gguf file, or the directory of a checkpoint."
+        )
+    require_regular(path)
+    model = read_gguf(path)
+    tokenizer = build_tokenizer(read_model(path))
+    return model.to(device), tokenizer
+
+
+def _quantization_method(directory: Path) -> object:
+    """What ``config.json`` says of the kind of quantization; ``None`` where it says nothing."""
+    config = directory / CONFIG_FILE
+    if not config.is_file():
+        return None
+    found = read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config")
+    return found.get("quant_method") if isinstance(found, dict) else None

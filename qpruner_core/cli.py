@@ -23,6 +23,7 @@ from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, Fit
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
+from qpruner_core.model_options import Checkpoint, Target
 from qpruner_core.sizes import format_bytes, parse_bytes
 from qpruner_core.tables import (
     compute_line,
@@ -50,13 +51,6 @@ Model = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 Products = Annotated[
     ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
-]
-Target = Annotated[
-    TargetName | None,
-    typer.Option(
-        help="Where the result will run. gguf: llama.cpp, Ollama; compressed-tensors: vLLM, SGLang, transformers; "
-        "bitsandbytes: transformers with PEFT and this package."
-    ),
 ]
 Preset = Annotated[
     str | None,
@@ -191,7 +185,7 @@ def estimate(
 
 @app.command()
 def evaluate(
-    directory: Annotated[Path, typer.Argument(help="A checkpoint of a run, or any 16-bit model directory.")],
+    directory: Checkpoint,
     text: Annotated[Path, typer.Option(help="Text to measure perplexity on: .txt, or another form with text.")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl, .json, .csv).")] = None,
     sequence_length: Annotated[
@@ -204,7 +198,7 @@ def evaluate(
     compute_dtype: Products = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure a checkpoint: bytes loaded, perplexity, accuracy on choices, speed."""
+    """Measure a checkpoint: bytes of its weights, perplexity, accuracy on choices, speed."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
@@ -255,28 +249,28 @@ def front(
 
 @app.command()
 def generate(
-    directory: Annotated[Path, typer.Argument(help="The mixed checkpoint of a run.")],
+    directory: Checkpoint,
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1, max=LONGEST_SEQUENCE)] = 48,
     compute_dtype: Products = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Load a mixed checkpoint, say how many bytes it takes, and generate greedily."""
+    """Load a checkpoint, say how many bytes its weights take, and generate greedily."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
-            from qpruner_core.checkpoint import load_compressed
+            from qpruner_core.checkpoint import held_bytes
             from qpruner_core.compute.choice import computing
+            from qpruner_core.evaluate.checkpoint import load_checkpoint
             from qpruner_core.measure.generation import continue_text
-            from qpruner_core.measure.memory import loaded_bytes
 
-        model, tokenizer = load_compressed(directory)
-        size = loaded_bytes(model)
+        model, tokenizer = load_checkpoint(directory)
+        size = held_bytes(directory, model)
         with computing(compute_dtype):
             text = continue_text(model, tokenizer, prompt, max_new_tokens)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))
         else:
-            _say(f"{format_bytes(size)} loaded", style="dim")
+            _say(f"{format_bytes(size)} of weights", style="dim")
             _say(prompt + text)
 
 

@@ -39,7 +39,7 @@ class Planner:
         self.config = config
         self.dense = dense
         self.family = family
-        self.target = bind_target(config.target, config.quantize, config.allocate)
+        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
         self.prune, self.notes = self.target.adapted(config.prune, dense, family)
         self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes

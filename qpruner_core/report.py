@@ -27,7 +27,8 @@ class Measurement(StrictModel):
     which both predict the same one first; on the first ``compared_tokens`` of the held-out text. Null for the dense
     model, and in reports that lack them. ``accuracy``: share of multiple-choice examples whose right choice
     had the highest log-likelihood, with its standard error; null where the dataset has no choices.
-    ``tokens_per_second``: greedy generation at batch 1.
+    ``tokens_per_second``: greedy generation at batch 1 by ``speed_engine``, the format's own where it is installed,
+    else torch; ``prefill_tokens_per_second``: reading a prompt, null in torch. Both are null in reports that lack them.
     """
 
     variant: str
@@ -42,6 +43,8 @@ class Measurement(StrictModel):
     accuracy: float | None = None
     accuracy_stderr: float | None = None
     tokens_per_second: float
+    prefill_tokens_per_second: float | None = None
+    speed_engine: str | None = None
 
     @model_validator(mode="before")
     @classmethod

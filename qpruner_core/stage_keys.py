@@ -36,7 +36,8 @@ def stage_keys(
 def _read_besides(stage: StageName, config: CompressionConfig, plan: RunPlan, data: DataDigests) -> Iterator[Any]:
     """What ``stage`` reads besides its own settings and what the stages before it have read."""
     allocate, quantize = config.allocate, config.quantize
-    groups = [config.target, plan.target.options, allocate.granularity, allocate.embeddings]
+    target = plan.target
+    groups = [target.name, target.options, target.adapter_rank, allocate.granularity, allocate.embeddings]
     if stage == "prune":
         if plan.shape is not None:
             yield [None if widths is None else widths.model_dump() for widths in plan.shape]

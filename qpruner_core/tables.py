@@ -42,8 +42,10 @@ def measurement_table(rows: list[Measurement]) -> Table:
     """The table of before and after."""
     table = Table(title="Before and after")
     compared = any(row.divergence is not None for row in rows)
-    for name in ("model", "bytes loaded", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s"):
-        table.add_column(name, justify="left" if name == "model" else "right")
+    engines = any(row.speed_engine not in (None, "torch") for row in rows)
+    names = ("model", "bytes loaded", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s")
+    for name in (*names, *["in"][:engines]):
+        table.add_column(name, justify="left" if name in ("model", "in") else "right")
     for row in rows:
         table.add_row(
             row.label,
@@ -52,6 +54,7 @@ def measurement_table(rows: list[Measurement]) -> Table:
             f"{row.perplexity:,.2f}",
             *_agreement(row)[: 2 * compared],
             f"{row.tokens_per_second:.1f}",
+            *[row.speed_engine or "–"][:engines],
         )
     return table
 

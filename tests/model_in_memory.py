@@ -18,7 +18,7 @@ from qpruner_core.models.families import find_family
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.training.batches import make_batch
-from qpruner_core.training.training import train_adapter
+from qpruner_core.training.training import train
 
 IDS = torch.arange(3, 35).unsqueeze(0)
 PATTERN = ("nf4", "int8", "bf16", "nf4", "int8", "nf4")
@@ -53,7 +53,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM"))
     batch = make_batch([[Example(IDS[0], IDS[0])]], IDS.device)
     settings = FinetuneConfig(steps=3, learning_rate=0.05, warmup_steps=0)
-    train_adapter(adapted.train(), iter([batch] * 3), settings, lambda step, loss: None)
+    train(adapted.train(), iter([batch] * 3), settings, lambda step, loss: None)
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.to(torch.bfloat16)

@@ -28,6 +28,7 @@ from app.store import ArtifactStore, StoreUnavailableError
 from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, RunWarning, StageFinished
+from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.patience import Stopped, is_away, persist
@@ -139,7 +140,10 @@ class JobRun:
         return ChildRequest(config=config, policy=policy, output=scratch.output, work_dir=scratch.stages)
 
     def _start_child(self, request: ChildRequest, scratch: Scratch) -> ChildProcess:
-        environment = child_environment(os.environ, self._parts.settings.worker_threads, scratch.temporary)
+        settings = self._parts.settings
+        environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
+        if settings.llama_cpp is not None:
+            environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")

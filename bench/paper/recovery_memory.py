@@ -25,7 +25,7 @@ from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.training.batches import Batch, make_batch
 from qpruner_core.training.teacher import load_teacher
-from qpruner_core.training.training import train_adapter
+from qpruner_core.training.training import train
 
 _M_MMAP_THRESHOLD = -3
 """Of ``mallopt``: set, it no longer rises with what is freed."""
@@ -89,7 +89,7 @@ def recover(recovery: Recovery, device: torch.device) -> None:
     if recovery.teacher is not None:
         distillation = load_teacher(recovery.teacher, settings, device)
     stream = _batches(int(model.config.vocab_size), recovery.batch_size, recovery.length, device)
-    train_adapter(model, stream, settings, lambda step, loss: None, distillation=distillation)
+    train(model, stream, settings, lambda step, loss: None, distillation=distillation)
 
 
 def _batches(vocabulary: int, size: int, length: int, device: torch.device) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -66,7 +66,7 @@ class AllocateConfig(StrictModel):
         default=0, ge=0, le=100,
         description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
     )  # fmt: skip
-    precisions: tuple[str, ...] = Field(
+    precisions: tuple[Annotated[str, Field(max_length=32)], ...] = Field(
         default=(), max_length=32,
         description="Precisions that the weights of a layer may have, by name; those of the target. Default: at most "
         "five of them around the budget.",

@@ -25,7 +25,7 @@ from qpruner_core.search.space import Allocation
 from qpruner_core.search.trial import Measurement, Proposal
 from qpruner_core.stage import StageContext
 from qpruner_core.training.batches import batches, in_batches
-from qpruner_core.training.training import train_adapter
+from qpruner_core.training.training import train
 from qpruner_core.training.validation import keep_back, validation_loss
 
 HOPELESS = 1000.0
@@ -152,7 +152,7 @@ class RecoveredLoss:
             parameter.data = factors[name].to(parameter.device, torch.float32)
         context = self._context
         stream = batches(self._train, self._settings.batch_size, seed=context.config.seed, device=self._model.device)
-        train_adapter(
+        train(
             self._model.train(),
             stream,
             self._settings,

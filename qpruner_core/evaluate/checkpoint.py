@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.checkpoint import load_compressed
+from qpruner_core.checkpoint import held_bytes, is_gguf, load_compressed
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
@@ -17,13 +17,14 @@ from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
 from qpruner_core.measure.choices import choice_accuracy
-from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.measure.llama_cpp import llama_cpp_speed
 from qpruner_core.measure.perplexity import perplexity
-from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
 from qpruner_core.models import inspect_model, load_model, load_tokenizer
 from qpruner_core.models.json_files import read_json_object, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
 from qpruner_core.models.positions import refuse_beyond_positions
+from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy
 
 _PROMPT_TOKENS = 16
@@ -40,11 +41,11 @@ def evaluate_checkpoint(
     max_choices: int,
     compute_dtype: ComputeDtype = "auto",
     on_warning: Callable[[str], None] = lambda message: None,
-) -> dict[str, float | int]:
-    """Bytes of the loaded model, perplexity on windows of ``length`` tokens of ``text``, accuracy and its standard
-    error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer than ``length``),
-    and tokens generated a second. ``compute_dtype``: type of matrix products. ``on_warning`` is called with what of the
-    files is not used.
+) -> dict[str, float | int | str]:
+    """Bytes of the model where its engine holds it, perplexity on windows of ``length`` tokens of ``text``, accuracy
+    and its standard error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer
+    than ``length``), tokens generated per second, and by what. ``compute_dtype``: type of matrix products.
+    ``on_warning`` is called with what of the files is not used.
 
     Raises:
         InvalidConfigError: the model does not read ``length`` tokens.
@@ -57,17 +58,17 @@ def evaluate_checkpoint(
 def _evaluate(
     directory: Path, text: Path, tasks: list[Path], length: int, max_tokens: int, max_choices: int,
     on_warning: Callable[[str], None],
-) -> dict[str, float | int]:  # fmt: skip
+) -> dict[str, float | int | str]:  # fmt: skip
     model, tokenizer = load_checkpoint(directory)
     refuse_beyond_positions(model.config, length, "sequence_length", what=f"Windows of {length} tokens")
     rows = input_rows(model)
     text_windows = _windows(_read(text, "text", on_warning), text, tokenizer, length, max_tokens)
     require_known_tokens([text_windows], rows, tokenizer)
-    result: dict[str, float | int] = {
-        "bytes": loaded_bytes(model),
+    result: dict[str, float | int | str] = {
+        "bytes": held_bytes(directory, model),
         "tokens": text_windows.numel(),
         "perplexity": perplexity(model, text_windows, _ignore),
-        "tokens_per_second": tokens_per_second(model, text_windows[0, :_PROMPT_TOKENS], _GENERATED_TOKENS),
+        **_speed(directory, model, text_windows[0, :_PROMPT_TOKENS], on_warning),
     }
     for task in tasks:
         records = _read(task, "tasks", on_warning).records[:max_choices]
@@ -86,17 +87,35 @@ def _evaluate(
 
 
 def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """A mixed checkpoint of ours, or any 16-bit one of a supported family."""
+    """A checkpoint of ours, or any 16-bit one or GGUF file of a supported family."""
+    if is_gguf(directory):
+        return load_compressed(directory)
     config = directory / CONFIG_FILE
     require_regular(config)
     if not config.is_file():
         raise ModelNotFoundError(
-            f"{directory} has no {CONFIG_FILE}.", field="model", remedy="Name the directory of a checkpoint."
+            f"{directory} has no {CONFIG_FILE}.",
+            field="model",
+            remedy="Name the directory of a checkpoint, or a .gguf file.",
         )
     if read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config"):
         return load_compressed(directory)
     inspect_model(str(directory.resolve()), SourcePolicy(allow_hub=False))
     return load_model(directory), load_tokenizer(directory)
+
+
+def _speed(
+    path: Path, model: nn.Module, prompt: torch.Tensor, on_warning: Callable[[str], None]
+) -> dict[str, float | int | str]:
+    """Tokens generated per second: of a GGUF file in llama.cpp, if it is installed."""
+    found = None
+    if is_gguf(path):
+        try:
+            found = llama_cpp_speed(path, _GENERATED_TOKENS, gpu=best_device().type != "cpu")
+        except EngineFailedError as error:
+            on_warning(f"The speed was measured in torch: {error}")
+    speed = found or Speed(tokens_per_second(model, prompt, _GENERATED_TOKENS), engine="torch")
+    return {"tokens_per_second": speed.tokens_per_second, "speed_engine": speed.engine}
 
 
 def input_rows(model: nn.Module) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
-from qpruner_core.events import StageName
 from qpruner_core.formats.base import ExportFormat
 from qpruner_core.formats.declarations import FINAL, label_of
 from qpruner_core.formats.registry import load_format
@@ -23,10 +23,11 @@ from qpruner_core.measure.agreement import Comparison, DensePredictions
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
-from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
 from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
+from qpruner_core.mixed.recovered import MixedCheckpoint, quantized_model, recovered_model
 from qpruner_core.models import load_model
 from qpruner_core.report import Measurement
 from qpruner_core.resources import best_device
@@ -74,9 +75,11 @@ def _rows(context: StageContext, output: Path) -> list[_Row]:
     ways: dict[str, Callable[[], nn.Module]] = {
         "dense": lambda: load_model(context.source.directory),
         "pruned": lambda: load_model(pruned),
-        "pruned_nf4": lambda: _uniform_nf4(context, pruned, output / "nf4"),
-        "mixed": lambda: _with_adapter(context, "quantize"),
     }
+    if context.plan.target.name == "bitsandbytes":
+        ways["pruned_nf4"] = lambda: _uniform_nf4(context, pruned, output / "nf4")
+    if context.plan.target.adapter_rank or context.config.finetune.steps:
+        ways["mixed"] = lambda: _loaded(quantized_model(context))
     rows = [_Row(variant, label_of(variant), load) for variant, load in ways.items()]
     exported = [_exported(context, load_format(name)) for name in context.config.export.formats]
     if not any(row.variant == FINAL for row in exported):
@@ -84,22 +87,28 @@ def _rows(context: StageContext, output: Path) -> list[_Row]:
     return rows + exported
 
 
+def _main_format(context: StageContext) -> ExportFormat:
+    """The format that the target exists for; a run for a target without adapters always writes it."""
+    return next(
+        kind for name in context.config.export.formats if (kind := load_format(name)).declaration.variant == FINAL
+    )
+
+
 def _exported(context: StageContext, kind: ExportFormat) -> _Row:
     said = kind.declaration
     return _Row(said.variant, said.label, lambda: kind.load(context.finished("export"), best_device()), kind)
 
 
-def _with_adapter(context: StageContext, stage: StageName) -> nn.Module:
-    """The quantized model with the adapter that ``stage`` made."""
-    quantized, adapter = context.finished("quantize") / "model", context.finished(stage) / "adapter"
-    model: nn.Module = load_mixed_checkpoint(quantized, adapter, device=best_device())
+def _loaded(checkpoint: MixedCheckpoint) -> nn.Module:
+    model: nn.Module = load_mixed_checkpoint(*checkpoint, device=best_device())
     return model
 
 
 def _final(context: StageContext) -> nn.Module:
     """The recovered model, where no format that is measured as such was asked for."""
-    model = _with_adapter(context, "finetune")
-    require_acting_adapter(model)
+    model = _loaded(recovered_model(context))
+    if isinstance(model, PeftModel):
+        require_acting_adapter(model)
     return model
 
 
@@ -118,7 +127,6 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
 
 def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: float, share: float) -> Measurement:
     """One row; the first one's predictions are kept in ``dense``, all others are compared with them."""
-    settings = context.config.evaluate
     data = context.data()
     model = row.load().to(best_device())
     place = context.finished("export")
@@ -131,9 +139,12 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
         context.progress(start + share * (0.7 + 0.2 * done / total), f"{row.variant}: choices")
 
     size = loaded_bytes(model) if row.format is None else row.format.held_bytes(place, model)
+    if row.variant == "mixed" and not context.plan.target.adapter_rank:
+        size = _main_format(context).held_bytes(place, model)  # the same modules at the same precisions
     accuracy, error = choice_accuracy(model, data.choices, on_example) if data.choices else (None, None)
     found = perplexity(model, data.held_out, on_window, dense.keep if comparison is None else comparison.add)
     agreement = None if comparison is None else comparison.result()
+    speed = _speed(context, row, model)
     return Measurement(
         variant=row.variant,
         label=row.label,
@@ -146,12 +157,28 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
         compared_tokens=agreement and agreement.tokens,
         accuracy=accuracy,
         accuracy_stderr=error,
-        tokens_per_second=tokens_per_second(
-            model,
-            data.held_out[0, : min(_PROMPT_TOKENS, data.held_out.shape[1])],
-            settings.generated_tokens,
-        ),
+        tokens_per_second=speed.tokens_per_second,
+        prefill_tokens_per_second=speed.prefill_tokens_per_second,
+        speed_engine=speed.engine,
     )
+
+
+def _speed(context: StageContext, row: _Row, model: nn.Module) -> Speed:
+    """How fast the row's engine is, if it is installed; else torch."""
+    new_tokens = context.config.evaluate.generated_tokens
+    if row.format is not None:
+        try:
+            gpu = best_device().type != "cpu"
+            found = row.format.engine_speed(
+                context.finished("export"), new_tokens, gpu=gpu, look=context.cancel.raise_if_cancelled
+            )
+        except EngineFailedError as error:
+            context.warn(f"The speed of {row.format.name} was measured in torch: {error}")
+        else:
+            if found is not None:
+                return found
+    prompt = context.data().held_out[0, :_PROMPT_TOKENS]
+    return Speed(tokens_per_second(model, prompt, new_tokens), engine="torch")
 
 
 def logical_parameters(model: nn.Module) -> int:

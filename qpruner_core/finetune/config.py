@@ -9,11 +9,35 @@ from pydantic import Field
 from qpruner_core.bounds import MOST_SEQUENCES, MOST_STEPS
 from qpruner_core.strict import StrictModel
 
+Recovery = Literal["adapter", "merge", "scales", "merge+scales"]
+RecoveryPart = Literal["adapter", "merge", "scales"]
+_PARTS: dict[Recovery, tuple[RecoveryPart, ...]] = {
+    "adapter": ("adapter",),
+    "merge": ("merge",),
+    "scales": ("scales",),
+    "merge+scales": ("merge", "scales"),
+}
+
+
+def recovery_parts(recovery: Recovery) -> tuple[RecoveryPart, ...]:
+    """What a recovery does, in order. An adapter that ships is alone: it would be merged, or trained beside scales that
+    its initialisation knows nothing of."""
+    return _PARTS[recovery]
+
 
 class FinetuneConfig(StrictModel):
-    """Recovery by LoRA on the quantized model."""
+    """Recovery by training on the quantized model."""
 
-    steps: int = Field(default=200, ge=0, le=MOST_STEPS, description="Optimiser steps; 0 skips recovery.")
+    recovery: Literal["auto"] | Recovery = Field(
+        default="auto",
+        description="What is trained. adapter: LoRA that ships beside the model, and counts in its bytes; merge: LoRA "
+        "that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the "
+        "format stores them, codes unchanged; merge+scales: one after the other; auto: what is best for the target.",
+    )
+    steps: int = Field(
+        default=200, ge=0, le=MOST_STEPS,
+        description="Optimiser steps, of merge+scales half for each; 0 skips recovery.",
+    )  # fmt: skip
     batch_size: int = Field(default=2, ge=1, le=1024, description="Sequences per forward pass.")
     gradient_accumulation: int = Field(default=1, ge=1, le=4096, description="Forward passes per optimiser step.")
     loss: Literal["auto", "distillation", "cross_entropy"] = Field(
@@ -23,6 +47,10 @@ class FinetuneConfig(StrictModel):
     )
     temperature: float = Field(default=1.0, ge=0.01, le=100, description="Softens both predictions in distillation.")
     learning_rate: float = Field(default=4e-4, gt=0, le=10, description="Peak learning rate of AdamW.")
+    scale_learning_rate: float = Field(
+        default=2e-3, gt=0, le=10,
+        description="Peak learning rate for scales, norms and biases, relative to their size.",
+    )  # fmt: skip
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate goes on after warm-up."
     )

@@ -135,7 +135,7 @@ class _Fit:
     def finished(self, scaling: float, rank: int) -> FittedLinear:
         """The module with its adapter, which adds ``scaling · B·A``."""
         if self.factors is None:
-            return FittedLinear(self.tensors, *_untrained(self.linear.weight, rank, self.linear.seed), scaling)
+            return FittedLinear(self.tensors, *untrained_factors(self.linear.weight, rank, self.linear.seed), scaling)
         a, b = (factor / math.sqrt(scaling) for factor in self.factors)
         return FittedLinear(self.tensors, a, b, scaling)
 
@@ -145,7 +145,7 @@ def module_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
 
 
-def _untrained(weight: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def untrained_factors(weight: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """``A`` random and ``B`` zero, as LoRA starts (arXiv 2106.09685)."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(weight.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from qpruner_core.formats.declarations import FormatDeclaration, declared
 from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.measure.speed import Speed
 from qpruner_core.report import Snippet
 from qpruner_core.stage import StageContext
 
@@ -64,6 +66,15 @@ class ExportFormat(ABC):
         """Bytes that its engine keeps of it in memory; ``model``: as :meth:`load` gave it. What is held against the
         budget."""
         return loaded_bytes(model)
+
+    def engine_speed(self, output: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None]) -> Speed | None:
+        """How fast its engine generates ``new_tokens`` from it; ``None`` where none is installed or known. ``look`` is
+        called meanwhile, and ends the measurement by what it raises.
+
+        Raises:
+            EngineFailedError: the engine is installed, and could not be measured.
+        """
+        return None
 
     def file_bytes(self, output: Path) -> int:
         """Bytes of its files."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.report import Snippet
@@ -22,7 +23,7 @@ class CompressedTensorsCheckpoint(ExportFormat):
     name = "compressed_tensors"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        directory = context.finished("quantize") / "model"
+        directory = recovered_model(context).model
         config, precision, family = read_mixed_config(directory)
         with StoredTensors(directory) as stored:
             write_compressed_tensors(

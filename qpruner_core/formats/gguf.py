@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.measure.llama_cpp import llama_cpp_speed
+from qpruner_core.measure.speed import Speed
 from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.precision_names import UNQUANTIZED
@@ -26,7 +29,7 @@ class GgufFile(ExportFormat):
     name = "gguf"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        directory = context.finished("quantize") / "model"
+        directory, _ = recovered_model(context)
         config, precision, _ = read_mixed_config(directory)
         about = about_model(
             Path(context.config.model).name,
@@ -46,6 +49,9 @@ class GgufFile(ExportFormat):
 
     def held_bytes(self, output: Path, model: nn.Module) -> int:
         return sum(tensor.size for tensor in read_model(self.place(output)).tensors.values())
+
+    def engine_speed(self, output: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None]) -> Speed | None:
+        return llama_cpp_speed(self.place(output), new_tokens, gpu=gpu, look=look)
 
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
         file = self.declaration.place

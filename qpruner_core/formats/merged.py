@@ -10,6 +10,7 @@ from torch import nn
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.report import Snippet
@@ -28,10 +29,12 @@ class Merged(ExportFormat):
     name = "merged"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        quantized, adapter = context.finished("quantize") / "model", context.finished("finetune") / "adapter"
-        _, _, family = read_mixed_config(quantized)
-        merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload()
-        write_model(merged, family, self.place(output), tokenizer_from=quantized, max_shard_size=max_shard_size)
+        directory, adapter = recovered_model(context)
+        _, _, family = read_mixed_config(directory)
+        merged = load_mixed_model(directory, dequantize=True)
+        if adapter is not None:
+            merged = attach_adapter(merged, adapter).merge_and_unload()
+        write_model(merged, family, self.place(output), tokenizer_from=directory, max_shard_size=max_shard_size)
 
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
         model: nn.Module = load_model(self.place(output)).to(device)

@@ -11,17 +11,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from qpruner_core.fitting.error_feedback import encode_with_feedback
-from qpruner_core.fitting.fits import with_moments
+from qpruner_core.fitting.rounding_again import rounded_again
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.formats.mixed import copy_mixed, load_compressed_snippet
 from qpruner_core.mixed.adapters import attach_adapter
-from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
-from qpruner_core.models.families import linear_weight
-from qpruner_core.models.shards import StoredTensors
-from qpruner_core.precisions import Tensors, precisions
+from qpruner_core.models.shards import link_tree
 from qpruner_core.report import Snippet
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
@@ -54,28 +51,15 @@ class MergedQuantized(ExportFormat):
 
 
 def write_merged_quantized(context: StageContext, directory: Path) -> None:
-    """Write the mixed checkpoint of the quantize stage with the final adapter merged in and no adapter beside it.
-
-    Every linear module of the layers keeps its precision and is rounded as ``quantize.rounding`` says, by the inputs
-    that it has in the merged model; all other tensors are as they were.
-    """
-    quantized, adapter = context.finished("quantize") / "model", context.finished("finetune") / "adapter"
+    """Write the mixed checkpoint of the quantize stage with the final adapter merged in, see :func:`rounded_again`; a
+    recovered model without adapters is that already."""
+    quantized, adapter = recovered_model(context)
+    if adapter is None:
+        link_tree(quantized, directory)
+        return
     config, precision, family = read_mixed_config(quantized)
     merged = attach_adapter(load_mixed_model(quantized, dequantize=True), adapter).merge_and_unload().to(best_device())
-    kinds = precisions(precision)
-    layers = range(len(family.decoder_layers(merged)))
-    wanted = {name: [precision.precisions[name]] for layer in layers for name in linear_names(merged, family, layer)}
-    tensors: Tensors = {}
-    for names, moments in with_moments(context, merged, wanted):
-        weights = [(linear_weight(merged.get_submodule(name)), kinds[precision.precisions[name]]) for name in names]
-        if moments is None:
-            encoded = [kind.encode(weight) for weight, kind in weights]
-        else:
-            encoded = encode_with_feedback(weights, moments)
-        for name, own in zip(names, encoded, strict=True):
-            tensors |= {f"{name}.{key}": value for key, value in own.items()}
-    with StoredTensors(quantized) as stored:
-        tensors = {name: stored.get(name) for name in stored.names() - tensors.keys()} | tensors
+    tensors = rounded_again(context, merged, quantized)
     write_mixed_model(directory, config, precision.model_copy(update={"adapters": False}), tensors, family)
     copy_tokenizer(quantized, directory)
 

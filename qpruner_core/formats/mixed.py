@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from torch import nn
 
 from qpruner_core.checkpoint import ADAPTER, load_mixed_checkpoint
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.mixed.adapters import require_acting_adapter
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.shards import copy_weights, link_tree
 from qpruner_core.report import Snippet
@@ -22,12 +24,17 @@ class Mixed(ExportFormat):
     name = "mixed"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        copy_mixed(context.finished("quantize") / "model", self.place(output), max_shard_size)
-        link_tree(context.finished("finetune") / "adapter", self.place(output) / ADAPTER)
+        directory, adapter = recovered_model(context)
+        copy_mixed(directory, self.place(output), max_shard_size)
+        if adapter is not None:
+            link_tree(adapter, self.place(output) / ADAPTER)
 
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
-        model: nn.Module = load_mixed_checkpoint(self.place(output), self.place(output) / ADAPTER, device=device)
-        require_acting_adapter(model)
+        adapter = self.place(output) / ADAPTER
+        kept = adapter if adapter.is_dir() else None
+        model: nn.Module = load_mixed_checkpoint(self.place(output), kept, device=device)
+        if isinstance(model, PeftModel):
+            require_acting_adapter(model)
         return model
 
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
@@ -13,6 +14,20 @@ from qpruner_core.models.positions import most_positions
 
 _WARM_UP = 2
 """Tokens."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens generated per second at batch 1 by ``engine``, and tokens of a prompt read per second where it was
+    measured."""
+
+    tokens_per_second: float
+    engine: str
+    prefill_tokens_per_second: float | None = None
+
+
+class EngineFailedError(Exception):
+    """An engine that is installed could not be measured; says why."""
 
 
 def tokens_per_second(model: PreTrainedModel | PeftModel, prompt: torch.Tensor, new_tokens: int) -> float:

@@ -84,9 +84,10 @@ class MixedPrecision(StrictModel):
     adapters: bool = True
 
     @classmethod
-    def of(cls, precisions: Mapping[str, str], choice: PrecisionChoice) -> MixedPrecision:
+    def of(cls, precisions: Mapping[str, str], choice: PrecisionChoice, *, adapters: bool = True) -> MixedPrecision:
         """Modules of these ``precisions`` in the run whose settings are ``choice``."""
-        return cls.model_validate({"precisions": precisions, "double_quant": choice.double_quant, "int8": choice.int8})
+        values = {"precisions": precisions, "double_quant": choice.double_quant, "int8": choice.int8}
+        return cls.model_validate({**values, "adapters": adapters})
 
     def of_layers(self, family: Family) -> list[list[str]]:
         """The different precisions in each layer, by rising size."""

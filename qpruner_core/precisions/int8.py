@@ -65,6 +65,19 @@ class Int8:
         """``tensors`` with the steps of these numbers, of which 127 is zero."""
         return tensors | {"weight": (codes.short() - 127).to(torch.int8)}
 
+    def scales(self, tensors: Tensors) -> Tensors:
+        """``SCB``, float32 ``[out]``."""
+        return {"SCB": tensors["SCB"].float()}
+
+    def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
+        """``tensors`` with these maxima, as they are."""
+        return tensors | {"SCB": scales["SCB"].detach().float()}
+
+    def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
+        """``weight · SCB / 127``, float32."""
+        require_int8(tensors)
+        return tensors["weight"].float() * (scales["SCB"].unsqueeze(1) / 127)
+
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""
         return inputs

@@ -91,6 +91,31 @@ class Nf4:
             flat = torch.cat([flat, flat.new_zeros(1)])
         return tensors | {"weight": (flat[0::2] << 4 | flat[1::2]).unsqueeze(1)}
 
+    def scales(self, tensors: Tensors) -> Tensors:
+        """The blocks' maxima, float32 ``[blocks]``; with double quantization the maxima of these in blocks of 256."""
+        name = _float_maxima(tensors)
+        return {name: tensors[name].float()}
+
+    def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
+        """``tensors`` with these maxima, as they are."""
+        name = _float_maxima(tensors)
+        return tensors | {name: scales[name].detach().float()}
+
+    def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
+        """The levels times the maxima of their blocks, float32 ``[out, in]``."""
+        state = _state(tensors)
+        _require_whole(state, tensors["weight"])
+        maxima = scales[_float_maxima(tensors)]
+        if state.nested:
+            blocks = state.absmax.numel()
+            shares = state.state2.code.float()[state.absmax.flatten().long()]
+            maxima = shares * maxima.repeat_interleave(NESTED_BLOCK)[:blocks] + state.offset
+        packed = tensors["weight"].flatten()
+        weights = math.prod(state.shape)
+        levels = state.code.float()[torch.stack([packed >> 4, packed & 15], dim=1).flatten().long()][:weights]
+        values: torch.Tensor = (levels * maxima.repeat_interleave(BLOCK)[:weights]).view(state.shape)
+        return values
+
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""
         return inputs
@@ -116,6 +141,10 @@ class Nf4:
         if bias is not None:
             linear.bias = nn.Parameter(bias, requires_grad=False)
         return cast(nn.Module, linear)
+
+
+def _float_maxima(tensors: Tensors) -> str:
+    return "weight.nested_absmax" if "weight.nested_absmax" in tensors else "weight.absmax"
 
 
 def _named(state: Any) -> Tensors:

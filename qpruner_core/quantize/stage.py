@@ -33,7 +33,7 @@ OUTPUT_ERRORS = "output_errors.json"
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Write ``output/model`` (mixed precision, no adapters), ``output/adapter``, and for every linear module its
+    """Write ``output/model`` (mixed precision), ``output/adapter`` where adapters ship, and for every linear module its
     adapter's rank and the error of its output before and after (``output/output_errors.json``)."""
     target = context.plan.target
     settings = target.quantize
@@ -52,12 +52,18 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         adapter |= {adapter_name(name, "A"): linear.a, adapter_name(name, "B"): linear.b}
     kinds |= {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
     tensors |= other_tensors(model, {f"{name}.weight" for name in kinds})
-    precision = MixedPrecision.of(kinds, settings)
+    precision = MixedPrecision.of(kinds, settings, adapters=target.adapter_rank > 0)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)
     copy_tokenizer(source, output / MODEL)
-    write_adapter(output / ADAPTER, adapter, settings, [path.rpartition(".")[2] for path in family.linears])
+    if target.adapter_rank:
+        write_adapter(output / ADAPTER, adapter, settings, [path.rpartition(".")[2] for path in family.linears])
     rows = {
-        name: {"precision": kinds[name], "rank": len(fitted[name].a), "before": error.before, "after": error.after}
+        name: {
+            "precision": kinds[name],
+            "rank": len(fitted[name].a) if target.adapter_rank else 0,
+            "before": error.before,
+            "after": error.after,
+        }
         for name, error in errors.items()
     }
     (output / OUTPUT_ERRORS).write_text(json.dumps(rows, indent=1) + "\n")

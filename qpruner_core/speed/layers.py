@@ -16,7 +16,7 @@ from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.speed.machine_speed import LayerCost, Pass, PassCost
 from qpruner_core.speed.timing import seconds_of
 from qpruner_core.training.batches import Batch
-from qpruner_core.training.training import train_adapter
+from qpruner_core.training.training import train
 
 LAYERS = 2
 _VOCABULARY = 64
@@ -79,7 +79,7 @@ def _passes(model: PreTrainedModel, ids: torch.Tensor) -> dict[Pass, float]:
     positions = torch.arange(len(ids), device=device).unsqueeze(0)
     batch = Batch(ids.unsqueeze(0), positions, ids.unsqueeze(0))
     found["training"] = seconds_of(
-        lambda: train_adapter(adapted.train(), repeat(batch), settings, lambda step, loss: None), device
+        lambda: train(adapted.train(), repeat(batch), settings, lambda step, loss: None), device
     )
     adapted.unload()
     model.eval().requires_grad_(True)

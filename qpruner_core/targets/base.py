@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import QPrunerError
+from qpruner_core.finetune.config import FinetuneConfig, Recovery, RecoveryPart, recovery_parts
 from qpruner_core.models.families import Family
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
@@ -36,24 +37,32 @@ class Target(ABC):
         options: those that a search may give to weights in the layers, by rising size.
         embedding_options: those for the embeddings and a head of its own; only ``bf16`` where they stay unquantized.
         granularity: the unit that gets its own precision.
+        recovery: what recovery trains, in order.
         adapter_rank: rank of the adapters that ship with the checkpoint and count as its bytes; 0: none do.
     """
 
     name: ClassVar[TargetName]
     default_options: ClassVar[tuple[str, ...]]
+    default_recovery: ClassVar[Recovery]
 
     def __init__(
-        self, quantize: QuantizeConfig, allocate: AllocateConfig, options: Sequence[str] | None = None
+        self,
+        quantize: QuantizeConfig,
+        allocate: AllocateConfig,
+        finetune: FinetuneConfig,
+        options: Sequence[str] | None = None,
     ) -> None:
-        self._settings = quantize, allocate
-        self.quantize = quantize if self._adapter_rank(quantize) else quantize.model_copy(update=_WITHOUT_ADAPTERS)
+        self._settings = quantize, allocate, finetune
+        asked = self.default_recovery if finetune.recovery == "auto" else finetune.recovery
+        self.recovery: tuple[RecoveryPart, ...] = recovery_parts(asked)
+        self.adapter_rank = quantize.lora_rank if "adapter" in self.recovery else 0
+        self.quantize = quantize if self.adapter_rank else quantize.model_copy(update=_WITHOUT_ADAPTERS)
         self.precisions: Mapping[str, Precision] = self._precisions(quantize)
         named = options or allocate.precisions or self.default_options
         self.options: tuple[str, ...] = tuple(sorted(named, key=size_order))
         self.chosen_by_budget = options is None and not allocate.precisions
         self.granularity = allocate.granularity
         self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
-        self.adapter_rank = self._adapter_rank(quantize)
 
     def around(self, mean_bits: float) -> Target:
         """This target with at most :data:`LADDER` options around ``mean_bits`` per weight, two of them below it, unless
@@ -127,6 +136,3 @@ class Target(ABC):
 
     def _embedding_options(self) -> tuple[str, ...]:
         return self.options
-
-    def _adapter_rank(self, quantize: QuantizeConfig) -> int:
-        return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from qpruner_core.finetune.config import Recovery
 from qpruner_core.precisions import Precision, precisions
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Target
@@ -12,10 +13,11 @@ from qpruner_core.targets.config import PRECISIONS, TargetName
 
 
 class BitsAndBytes(Target):
-    """NF4, INT8 and 16 bits in one model, with LoRA adapters on every linear module of the layers."""
+    """NF4, INT8 and 16 bits in one model; by itself with LoRA adapters on every linear module of the layers."""
 
     name: ClassVar[TargetName] = "bitsandbytes"
     default_options: ClassVar[tuple[str, ...]] = PRECISIONS[name]
+    default_recovery: ClassVar[Recovery] = "adapter"
 
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
         known = precisions(quantize)
@@ -23,6 +25,3 @@ class BitsAndBytes(Target):
 
     def _embedding_options(self) -> tuple[str, ...]:
         return ("int8", "bf16")
-
-    def _adapter_rank(self, quantize: QuantizeConfig) -> int:
-        return quantize.lora_rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Target
 from qpruner_core.targets.bitsandbytes import BitsAndBytes
@@ -17,6 +18,8 @@ TARGETS: dict[TargetName, type[Target]] = {
 }
 
 
-def bind_target(name: TargetName, quantize: QuantizeConfig, allocate: AllocateConfig) -> Target:
+def bind_target(
+    name: TargetName, quantize: QuantizeConfig, allocate: AllocateConfig, finetune: FinetuneConfig = FinetuneConfig()
+) -> Target:
     """The target ``name`` with the settings of a run."""
-    return TARGETS[name](quantize, allocate)
+    return TARGETS[name](quantize, allocate, finetune)

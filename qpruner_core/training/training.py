@@ -1,4 +1,4 @@
-"""The optimisation of the adapters."""
+"""The optimisation of adapters, or of scales."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from qpruner_core.data.tokenization import IGNORED
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
@@ -20,8 +21,8 @@ from qpruner_core.training.validation import validation_loss
 OnStep = Callable[[int, float], None]
 
 
-def train_adapter(
-    model: PeftModel,
+def train(
+    model: PreTrainedModel | PeftModel,
     stream: Iterator[Batch],
     settings: FinetuneConfig,
     on_step: OnStep,
@@ -32,10 +33,11 @@ def train_adapter(
     state: TrainingState | None = None,
     seed: int = 0,
 ) -> TrainingState:
-    """Train the adapter's factors in place with AdamW; they end in bfloat16, at the best evaluation if there was one.
+    """Train what of ``model`` takes gradients in place with AdamW; it ends in bfloat16, at the best evaluation if there
+    was one.
 
     Args:
-        model: with a trainable adapter, in train mode.
+        model: with a trainable adapter or scales, in train mode.
         stream: batches; ``settings.gradient_accumulation`` of them a step.
         settings: ``batch_size``, ``packing``, ``loss`` and ``validation_sequences`` are for who makes the arguments.
         on_step: receives the number of finished optimiser steps and the mean loss of the last, in nats per token. What
@@ -70,8 +72,8 @@ def train_adapter(
     return state
 
 
-def _checkpoint_activations(model: PeftModel) -> None:
-    base = model.get_base_model()
+def _checkpoint_activations(model: PreTrainedModel | PeftModel) -> None:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
     enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
     enable({"use_reentrant": False})  # the older kind wants inputs with gradients, which frozen embeddings have not
 
@@ -83,7 +85,9 @@ def _evaluation_is_due(state: TrainingState, settings: FinetuneConfig) -> bool:
     return step % settings.evaluate_every == 0 or step == settings.steps
 
 
-def _evaluate(model: PeftModel, validation: Sequence[Batch], state: TrainingState, on_validation: OnStep) -> None:
+def _evaluate(
+    model: PreTrainedModel | PeftModel, validation: Sequence[Batch], state: TrainingState, on_validation: OnStep
+) -> None:
     curves = state.curves
     loss = validation_loss(model, validation)
     if not math.isfinite(loss):
@@ -95,7 +99,7 @@ def _evaluate(model: PeftModel, validation: Sequence[Batch], state: TrainingStat
 
 
 def _step(
-    model: PeftModel,
+    model: PreTrainedModel | PeftModel,
     group: Sequence[Batch],
     settings: FinetuneConfig,
     state: TrainingState,
@@ -110,8 +114,7 @@ def _step(
         raise _not_finite("loss", loss, state.curves.step)
     if not math.isfinite(norm):
         raise _not_finite("gradient", norm, state.curves.step)
-    for options in state.optimizer.param_groups:
-        options["lr"] = learning_rate(settings, state.curves.step)
+    state.set_learning_rate(learning_rate(settings, state.curves.step))
     state.optimizer.step()
     state.optimizer.zero_grad()  # frees them: they are as large as the masters, and activations are still to come
     state.masters_to_factors()

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from qpruner_core.finetune.config import FinetuneConfig
 
@@ -39,20 +39,27 @@ class Curves(BaseModel):
 
 
 class TrainingState:
-    """The adapter of ``model`` under training.
+    """The parameters of ``model`` that are under training: those of its adapter, or its scales.
 
     The model computes with bfloat16 ``factors``; the optimiser works on float32 ``masters`` of them, as steps are too
-    small for bfloat16 to hold. ``best``: the factors of the best evaluation, if there was one.
+    small for bfloat16 to hold. ``best``: the factors of the best evaluation, if there was one. ``relative``: steps are
+    relative to the size of each parameter, its root mean square, or 1 where that is zero.
     """
 
-    def __init__(self, model: PeftModel, settings: FinetuneConfig) -> None:
+    def __init__(self, model: nn.Module, settings: FinetuneConfig, *, relative: bool = False) -> None:
         self.factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.masters = [torch.nn.Parameter(factor.detach().float().clone()) for factor in self.factors]
-        self.optimizer = torch.optim.AdamW(self.masters, lr=settings.learning_rate, weight_decay=0.0)
+        groups = [{"params": [master], "size": _size(master) if relative else 1.0} for master in self.masters]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)
         self.curves = Curves()
         self.best: list[torch.Tensor] | None = None
         for factor in self.factors:
             factor.data = factor.data.to(torch.bfloat16)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """The rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["size"]
 
     def gradients_to_masters(self) -> None:
         """Move the factors' gradients over."""
@@ -116,9 +123,13 @@ class TrainingState:
         device = self.factors[0].device
         best = [tensors[f"best.{index}"].to(device) for index in count] if curves.validation else None
         if any(saved.shape != master.shape for saved, master in zip(masters, self.masters, strict=True)):
-            raise ValueError("of another adapter")
+            raise ValueError("of another model")
         self.optimizer.load_state_dict(state)
         for saved, master in zip(masters, self.masters, strict=True):
             master.data.copy_(saved)
         self.masters_to_factors()
         self.curves, self.best = curves, best
+
+
+def _size(master: torch.Tensor) -> float:
+    return float(master.detach().square().mean().sqrt()) or 1.0

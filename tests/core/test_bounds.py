@@ -85,7 +85,7 @@ NUMBERS = [
     for path, schema in leaves_of(CompressionConfig)
     if schema.get("type") in ("integer", "number") and "enum" not in schema
 ]
-SIZES = (("memory_budget",), ("export", "max_shard_size"))
+SIZES = (("memory_budget",), ("fit", "memory"), ("export", "max_shard_size"))
 
 
 def nested(path: tuple[str, ...], value: object) -> dict[str, Any]:
@@ -95,12 +95,22 @@ def nested(path: tuple[str, ...], value: object) -> dict[str, Any]:
     return value
 
 
+def asked(path: tuple[str, ...], value: object) -> dict[str, Any]:
+    """A run with one setting at ``value``; it has one budget."""
+    found = nested(path, value)
+    if path[0] != "fit":
+        return RUN | found
+    return {name: one for name, one in RUN.items() if name != "memory_budget"} | {
+        "fit": {"memory": "1GB"} | found["fit"]
+    }
+
+
 @pytest.mark.parametrize("path", NUMBERS, ids=".".join)
 def test_a_number_that_no_machine_can_serve_is_refused_by_name(path: tuple[str, ...]) -> None:
     large = 10**19 if path in SIZES else 10**12
     for value in (10**30, large, -large, float("nan"), float("inf"), -float("inf"), 10**400):
         with pytest.raises(InvalidConfigError) as caught:
-            parse_config(RUN | nested(path, value))
+            parse_config(asked(path, value))
         assert caught.value.field is not None
         assert caught.value.field.startswith(".".join(path))
         assert len(str(caught.value)) < 500

@@ -127,7 +127,7 @@ def divergence(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def build(target: Path) -> None:
-    """Build the programs and put them into ``target``: ten to twenty minutes of one core."""
+    """Build the programs and put them into ``target``: nine minutes of one core."""
     with tempfile.TemporaryDirectory() as scratch:
         source, output = _source(Path(scratch)), Path(scratch, "build")
         options = [f"-D{name}={value}" for name, value in _OPTIONS.items()]

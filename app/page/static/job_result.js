@@ -14,7 +14,7 @@ export function headline(report) {
   return el("section", { class: "tiles", "aria-label": "Result" },
     tile("Memory when loaded", bytes(final.bytes), bytes(dense.bytes), change(final.bytes, dense.bytes)),
     tile("Perplexity, held-out", decimal(final.perplexity), decimal(dense.perplexity), change(final.perplexity, dense.perplexity)),
-    tile("Tokens per second", decimal(final.tokens_per_second, 1), decimal(dense.tokens_per_second, 1), change(final.tokens_per_second, dense.tokens_per_second)));
+    tile(final.speed_engine ? `Tokens per second, ${final.speed_engine}` : "Tokens per second", decimal(final.tokens_per_second, 1), decimal(dense.tokens_per_second, 1), change(final.tokens_per_second, dense.tokens_per_second)));
 }
 
 /** Every variant measured, with its change against the dense model. */
@@ -23,8 +23,10 @@ export function measurementsCard(report) {
   const dense = rows.find((row) => row.variant === "dense");
   const accuracy = rows.some((row) => row.accuracy !== null);
   const against = (row, name) => dense && row !== dense && el("span", { class: "muted small delta" }, change(row[name], dense[name]));
+  const engines = rows.some((row) => row.speed_engine && row.speed_engine !== "torch");
+  const prefill = rows.find((row) => row.prefill_tokens_per_second);
   const compared = rows.find((row) => row.compared_tokens);
-  const heads = ["", "Bytes", "Perplexity", compared && "KL to dense", compared && "Same top-1", accuracy && "Accuracy", "Tokens/s", "Parameters"].filter((head) => typeof head === "string");
+  const heads = ["", "Bytes", "Perplexity", compared && "KL to dense", compared && "Same top-1", accuracy && "Accuracy", "Tokens/s", engines && "In", "Parameters"].filter((head) => typeof head === "string");
   return el("section", { class: "card" },
     el("h2", {}, "Before and after"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of before and after" }, el("table", {},
@@ -37,9 +39,11 @@ export function measurementsCard(report) {
         compared && el("td", {}, row.top1_agreement === null ? "–" : `${decimal(100 * row.top1_agreement, 1)} %`),
         accuracy && el("td", {}, row.accuracy === null ? "–" : `${decimal(100 * row.accuracy, 1)} ± ${decimal(100 * (row.accuracy_stderr ?? 0), 1)} %`),
         el("td", {}, decimal(row.tokens_per_second, 1), against(row, "tokens_per_second")),
+        engines && el("td", {}, row.speed_engine ?? "–"),
         el("td", {}, count(row.parameters))))))),
     el("p", { class: "muted small" }, `Budget ${bytes(report.memory_budget)}; ${bytes(report.predicted_bytes)} was predicted. Every figure of the table was measured.`),
     compared && el("p", { class: "muted small" }, `KL divergence from the dense model (nats per token) and the share of tokens with the same most likely next one are of the first ${count(compared.compared_tokens)} held-out tokens.`),
+    prefill && el("p", { class: "muted small" }, `${prefill.speed_engine} reads a prompt at ${decimal(prefill.prefill_tokens_per_second, 1)} tokens per second.`),
     report.pruning && el("p", { class: "muted small" }, pruningLine(report.pruning)),
     report.compute && el("p", { class: "muted small" }, computeLine(report.compute)),
     report.warnings.map((text) => el("p", { class: "alert warn" }, text)));

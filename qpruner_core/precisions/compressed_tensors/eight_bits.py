@@ -80,24 +80,24 @@ class _EightBits:
         """
         return self.values(tensors).to(torch.bfloat16)
 
-    def scales(self, tensors: Tensors) -> torch.Tensor:
-        """The scales, float32 ``[out, 1]``."""
-        return tensors["weight_scale"].float()
+    def scales(self, tensors: Tensors) -> Tensors:
+        """``weight_scale`` alone, float32 ``[out, 1]``."""
+        return {"weight_scale": tensors["weight_scale"].float()}
 
-    def with_scales(self, tensors: Tensors, scales: torch.Tensor) -> Tensors:
+    def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
         """``tensors`` with these ``scales``, rounded to bfloat16."""
-        return tensors | {"weight_scale": stored(scales.detach()).to(torch.bfloat16)}
+        return tensors | {"weight_scale": stored(scales["weight_scale"].detach()).to(torch.bfloat16)}
 
     def values(self, tensors: Tensors) -> torch.Tensor:
         """What the tensors stand for, float32 ``[out, in]``; raises as :meth:`decode` does."""
         return self.values_with(tensors, self.scales(tensors))
 
-    def values_with(self, tensors: Tensors, scales: torch.Tensor) -> torch.Tensor:
+    def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
         """:meth:`values` with these ``scales [out, 1]`` instead: differentiable in them."""
-        weight, kept = tensors["weight"], tensors["weight_scale"]
-        if weight.dtype != self.dtype or weight.ndim != 2 or not kept.shape == scales.shape == (len(weight), 1):
+        weight, kept = tensors["weight"], scales["weight_scale"]
+        if weight.dtype != self.dtype or weight.ndim != 2 or kept.shape != (len(weight), 1):
             raise ValueError(f"weight_scale is not one number for each row of a weight in {self.dtype}")
-        return weight.float() * scales
+        return weight.float() * kept
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """Each token's inputs ``[..., in]`` at their nearest levels, with the largest at the last; gradients pass."""
@@ -128,7 +128,7 @@ class Int8W8A8(_EightBits):
 
     def grid(self, tensors: Tensors) -> Grid | None:
         """256 whole numbers times the scale of the output."""
-        return whole_numbers(8, self.scales(tensors))
+        return whole_numbers(8, self.scales(tensors)["weight_scale"])
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with these numbers of the levels ``[out, in]``."""
@@ -150,7 +150,7 @@ class Fp8(_EightBits):
 
     def grid(self, tensors: Tensors) -> Grid | None:
         """253 values times the scale of the output."""
-        return e4m3(self.scales(tensors))
+        return e4m3(self.scales(tensors)["weight_scale"])
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
         """``tensors`` with these numbers of the levels ``[out, in]``."""

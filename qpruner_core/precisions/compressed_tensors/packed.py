@@ -92,30 +92,30 @@ class PackedInt:
         """
         return self.values(tensors).to(torch.bfloat16)
 
-    def scales(self, tensors: Tensors) -> torch.Tensor:
-        """The scales, float32 ``[out, in / group]``."""
-        return tensors["weight_scale"].float()
+    def scales(self, tensors: Tensors) -> Tensors:
+        """``weight_scale`` alone, float32 ``[out, in / group]``."""
+        return {"weight_scale": tensors["weight_scale"].float()}
 
-    def with_scales(self, tensors: Tensors, scales: torch.Tensor) -> Tensors:
+    def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
         """``tensors`` with these ``scales``, rounded to bfloat16."""
-        return tensors | {"weight_scale": stored(scales.detach()).to(torch.bfloat16)}
+        return tensors | {"weight_scale": stored(scales["weight_scale"].detach()).to(torch.bfloat16)}
 
     def values(self, tensors: Tensors) -> torch.Tensor:
         """What the tensors stand for, float32 ``[out, in]``; raises as :meth:`decode` does."""
         return self.values_with(tensors, self.scales(tensors))
 
-    def values_with(self, tensors: Tensors, scales: torch.Tensor) -> torch.Tensor:
+    def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
         """:meth:`values` with these ``scales [out, in / group]`` instead: differentiable in them."""
-        packed, shape, kept = tensors["weight_packed"], tensors["weight_shape"], tensors["weight_scale"]
+        packed, shape, kept = tensors["weight_packed"], tensors["weight_shape"], scales["weight_scale"]
         if shape.shape != (2,) or shape.dtype != torch.int64:
             raise ValueError("weight_shape is not two numbers")
         rows, columns = shape.tolist()
         group = self._group(columns)
         fits = packed.ndim == 2 and len(packed) == rows and columns % group == 0
-        if not fits or kept.shape != (rows, columns // group) or scales.shape != kept.shape:
+        if not fits or kept.shape != (rows, columns // group):
             raise ValueError(f"weight_packed and weight_scale do not fit a weight of {rows} x {columns}")
         numbers = unpack(packed, self.bits, columns).float().sub_(2 ** (self.bits - 1))
-        return (numbers.view(rows, -1, group) * scales.unsqueeze(2)).view(rows, columns)
+        return (numbers.view(rows, -1, group) * kept.unsqueeze(2)).view(rows, columns)
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """As they are."""

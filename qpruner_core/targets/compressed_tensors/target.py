@@ -8,6 +8,7 @@ from typing import ClassVar
 from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import QPrunerError, UnsupportedByTargetError
+from qpruner_core.finetune.config import Recovery
 from qpruner_core.models.families import Family
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.precisions import Precision, precisions
@@ -26,6 +27,7 @@ class CompressedTensors(Target):
 
     name: ClassVar[TargetName] = "compressed-tensors"
     default_options: ClassVar[tuple[str, ...]] = ("int4_g128", "int4_g64", "int4_g32", "int8_channel", "bf16")
+    default_recovery: ClassVar[Recovery] = "scales"
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
         """``name``, or smaller groups, or 16 bits where the rows of any of them are no multiple of the group."""

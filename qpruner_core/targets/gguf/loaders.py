@@ -105,9 +105,9 @@ class Loader:
             return Refusal(f"llama.cpp does not compute rotary positions of the type {scaling!r}.")
         if not self.partly_rotated and rotated_part(config) != 1:
             return Refusal(f"llama.cpp rotates heads of {self.name} models as a whole.")
-        return self._tensor_refusal(expected)
+        return self._tensor_refusal(expected, bool(getattr(config, "output_bias", False)))
 
-    def _tensor_refusal(self, expected: TensorShapes) -> Refusal | None:
+    def _tensor_refusal(self, expected: TensorShapes, output_bias: bool) -> Refusal | None:
         for parameter in expected:
             names = self.declared.stored_names(parameter)
             if not names:
@@ -115,7 +115,7 @@ class Loader:
             stem = names[0].removesuffix(".bias").rpartition(".")[2]
             if names[0].endswith(".bias") and stem not in (*self.biases, *_NORMS):
                 reason = f"llama.cpp knows no bias there ({parameter!r})."
-                compensation = stem in ("attn_output", "ffn_down")
+                compensation = output_bias and stem in ("attn_output", "ffn_down")
                 remedy = 'Choose "refit" or "none", or another target.'
                 return Refusal(reason, remedy, "prune.compensation") if compensation else Refusal(reason)
         return None

@@ -9,6 +9,7 @@ from typing import ClassVar
 from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import QPrunerError
+from qpruner_core.finetune.config import Recovery
 from qpruner_core.models.families import Family
 from qpruner_core.precisions import Precision
 from qpruner_core.precisions.ggml import GGML
@@ -34,9 +35,10 @@ but that none has fewer than 4.5 bits."""
 
 
 class Gguf(Target):
-    """Every format of ggml that llama.cpp computes with; embeddings and head in any of them, no adapters."""
+    """Every format of ggml that llama.cpp computes with; embeddings and head in any of them; by itself no adapters."""
 
     name: ClassVar[TargetName] = "gguf"
+    default_recovery: ClassVar[Recovery] = "scales"
     default_options: ClassVar[tuple[str, ...]] = ("q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0", "bf16")
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:

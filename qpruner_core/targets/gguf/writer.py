@@ -56,7 +56,8 @@ def write_gguf(
 
     Raises:
         UnsupportedByTargetError: llama.cpp cannot have the model or its tokenizer; nothing is written then.
-        KeyError: a parameter is missing. ValueError: it is of another shape, or packed where 32 bits are needed.
+        KeyError: a parameter is missing. ValueError: it is of another shape, or packed where 32 bits are needed. No
+            part of a file is left behind.
     """
     loader = loader_of(config)
     planned = planned_tensors(config, lambda name: _type_of(weights[name]))
@@ -79,11 +80,15 @@ def write_gguf(
         writer.add_tensor_info(
             tensor.name, (*tensor.shape[:-1], row), np.dtype(np.uint8), tensor.bytes, raw_dtype=tensor.type
         )
-    with closing(writer):
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        _write_tensors(writer, planned, weights, loader.declared, config)
+    try:
+        with closing(writer):
+            writer.write_header_to_file(path)
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            _write_tensors(writer, planned, weights, loader.declared, config)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _write_tensors(

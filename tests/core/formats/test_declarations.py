@@ -55,7 +55,7 @@ def test_formats_are_taken_once_each_in_the_order_in_which_they_are_shown(names:
     assert list(ordered) in [list(some) for size in range(len(NAMES) + 1) for some in combinations(NAMES, size)]
 
 
-@pytest.mark.parametrize("formats", [[], ["onnx"], ["mixed", "Mixed"]])
+@pytest.mark.parametrize("formats", [["onnx"], ["mixed", "Mixed"]])
 def test_a_format_that_there_is_not_is_refused_with_those_that_there_are(formats: list[str]) -> None:
     from qpruner_core.config import parse_config
 

@@ -83,15 +83,15 @@ def test_constants_and_the_nearest_levels_are_what_encoding_stores(kind: Quantiz
 @every_kind
 def test_scales_can_be_taken_out_trained_and_put_back(kind: Quantized) -> None:
     tensors = kind.encode(random(64, 256).to(torch.bfloat16))
-    scales = kind.scales(tensors).requires_grad_()
+    scales = {name: scale.requires_grad_() for name, scale in kind.scales(tensors).items()}
     values = kind.values_with(tensors, scales)
     assert torch.equal(values, kind.values(tensors))
     assert torch.equal(values.to(torch.bfloat16), kind.decode(tensors))
     values.sum().backward()
-    assert scales.grad is not None
-    assert scales.grad.abs().sum() > 0
+    gradients = [scale.grad for scale in scales.values()]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     assert same(kind.with_scales(tensors, scales), tensors)
-    doubled = kind.with_scales(tensors, 2 * scales)
+    doubled = kind.with_scales(tensors, {name: 2 * scale for name, scale in scales.items()})
     assert torch.equal(kind.values(doubled), 2 * kind.values(tensors))
 
 
@@ -125,7 +125,7 @@ def test_searched_scales_lose_less_than_the_largest_weights_ask_for_and_importan
 
     found, alike = kind.encode(weight, importance), kind.encode(weight)
     largest = weight.float().view(64, -1, 64).abs().amax(dim=2) / (2 ** (bits - 1) - 1)
-    constants = kind.with_scales(kind.constants(weight), largest)
+    constants = kind.with_scales(kind.constants(weight), {"weight_scale": largest})
     grid = kind.grid(constants)
     assert grid is not None
     plain = kind.with_codes(constants, grid.nearest((weight.float() / grid.scale).flatten()).view(weight.shape))

@@ -11,7 +11,7 @@ from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.training.batches import batches, in_batches, make_batch
 from qpruner_core.training.losses import Distillation
 from qpruner_core.training.schedule import learning_rate
-from qpruner_core.training.training import train_adapter
+from qpruner_core.training.training import train
 from qpruner_core.training.training_state import TrainingState
 from qpruner_core.training.validation import keep_back, validation_loss
 from tests.core.small_models import small_model
@@ -27,7 +27,7 @@ def trained(adapter: Path, *, distil: bool = False, **settings: object) -> list[
     losses: list[float] = []
     stream = batches(EXAMPLES, finetune.batch_size, seed=0, device=CPU)
     distillation = Distillation(small_model("llama", dtype=torch.bfloat16, seed=1)) if distil else None
-    train_adapter(model, stream, finetune, lambda step, loss: losses.append(loss), distillation=distillation)
+    train(model, stream, finetune, lambda step, loss: losses.append(loss), distillation=distillation)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     return losses
 
@@ -43,7 +43,7 @@ def test_only_the_adapter_learns(adapter: Path) -> None:
     model = adapted_model(adapter)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     settings = FinetuneConfig(steps=2, learning_rate=0.02, warmup_steps=0)
-    train_adapter(model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None)
+    train(model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name].to(value))}
     assert changed == {name for name in before if ".lora_" in name}
 
@@ -73,7 +73,7 @@ def test_activation_checkpointing_keeps_fewer_activations(adapter: Path) -> None
         model = adapted_model(adapter)
         settings = FinetuneConfig(steps=1, activation_checkpointing=checkpointing)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            train_adapter(model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None)
+            train(model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None)
         return sum(sizes)
 
     assert kept(True) < kept(False) / 2
@@ -86,7 +86,7 @@ def test_the_best_evaluation_is_kept_and_training_ends_when_none_is_better(adapt
     model = adapted_model(adapter)
     validation = in_batches([example(12, first=40)], 1, CPU)  # what is learned is of no use to it
     told: list[tuple[int, float]] = []
-    state = train_adapter(
+    state = train(
         model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None,
         validation=validation, on_validation=lambda step, loss: told.append((step, loss)),
     )  # fmt: skip
@@ -102,10 +102,10 @@ def test_a_model_that_predicts_nan_is_not_blamed_on_the_learning_rate(adapter: P
     model = adapted_model(adapter)
     model.get_base_model().model.norm.weight.data[0] = float("nan")
     with pytest.raises(NotFiniteError) as caught:
-        train_adapter(model, batches(EXAMPLES, 2, seed=0, device=CPU), FinetuneConfig(steps=3), lambda step, loss: None)
+        train(model, batches(EXAMPLES, 2, seed=0, device=CPU), FinetuneConfig(steps=3), lambda step, loss: None)
     assert caught.value.field == "model"
     with pytest.raises(NotFiniteError):
-        train_adapter(
+        train(
             model, iter([]), FinetuneConfig(steps=3), lambda step, loss: None,
             validation=[make_batch([EXAMPLES], CPU)],
         )  # fmt: skip
@@ -138,7 +138,7 @@ def test_a_training_that_goes_on_gives_the_same_bytes(stop: int, dropout: float,
 
         first = 2 * state.curves.step
         stream = batches(EXAMPLES, 1, seed=0, device=CPU, packed_length=24, first=first)
-        train_adapter(model, stream, settings, on_step, validation=validation, state=state, seed=5)
+        train(model, stream, settings, on_step, validation=validation, state=state, seed=5)
         return [*state.factors, *state.masters, torch.tensor(state.curves.losses)]
 
     expected = run(tmp_path / "undisturbed", 0)

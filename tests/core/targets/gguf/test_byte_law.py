@@ -71,7 +71,9 @@ def test_predicted_bytes_are_the_bytes_of_the_file(
     weights: dict[str, torch.Tensor | PackedTensor] = {}
     for name, (shape, _) in expected_tensors(config).items():
         stored = shape[::-1] if family.model_type == "gpt2" and name.endswith(linears) else shape
-        linear = name.endswith((*linears, "embed_tokens.weight", "lm_head.weight"))
+        linear = name.endswith(
+            (*linears, "embed_tokens.weight", "lm_head.weight", "experts.gate_up_proj", "experts.down_proj")
+        )
         wanted = data.draw(st.sampled_from(_TYPES)) if linear and len(shape) > 1 else GGMLQuantizationType.F16
         types[name] = wanted if _fits(stored, wanted) else GGMLQuantizationType.BF16
         if types[name] in _FLOATS:
@@ -101,6 +103,16 @@ def test_a_row_that_does_not_fit_its_type_is_refused_by_name() -> None:
 
 
 _F16 = GGMLQuantizationType.F16
+
+
+def test_no_part_of_a_file_is_left_where_a_weight_has_the_wrong_shape(tmp_path: Path) -> None:
+    config = config_of("llama")
+    build_tokenizer(tmp_path)
+    weights = {name: torch.zeros(shape) for name, (shape, _) in expected_tensors(config).items()}
+    weights["model.layers.3.mlp.up_proj.weight"] = torch.zeros(39, 48)
+    with pytest.raises(ValueError, match=r"model.layers.3.mlp.up_proj.weight.*39"):
+        write_gguf(tmp_path / "model.gguf", config=config, weights=weights, tokenizer_directory=tmp_path)
+    assert not (tmp_path / "model.gguf").exists()
 
 
 @pytest.mark.parametrize("family", AS_LLAMA_CPP)

@@ -13,6 +13,7 @@ from gguf.quants import quantize
 from transformers import PretrainedConfig
 
 from qpruner_core.models.families import find_family
+from qpruner_core.precisions.ggml import GGML
 from qpruner_core.targets.gguf import PackedTensor, loader_of, read_gguf, write_gguf
 from tests.core.small_models import BIASED
 from tests.engines import llama_cpp
@@ -94,5 +95,23 @@ def test_packed_rows_are_computed_in_the_order_that_the_engine_has_them(family: 
             weights[name] = PackedTensor(torch.from_numpy(packed), kind)
     build_tokenizer(tmp_path)
     path = tmp_path / "model.gguf"
+    write_gguf(path, config=config, weights=weights, tokenizer_directory=tmp_path)
+    _compare_file(path, 0.01, margin=0.5)
+
+
+@pytest.mark.parametrize("name", GGML)
+def test_every_precision_is_computed_as_it_is_read_back(name: str, tmp_path: Path) -> None:
+    """All linear modules and the embeddings, which are the head too. llama.cpp rounds what it multiplies with to 8 bits
+    for quantized weights, which is most of the divergence."""
+    rows = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 32}
+    config = config_of("llama", **rows, num_attention_heads=8, num_key_value_heads=4, tie_word_embeddings=True)
+    model = random_model(config)
+    weights: dict[str, torch.Tensor | PackedTensor] = {}
+    for parameter, tensor in model.named_parameters():
+        stored = GGML[name].encode(tensor.data.to(torch.bfloat16))["weight"] if tensor.dim() > 1 else tensor.data
+        packed = tensor.dim() > 1 and stored.dtype == torch.uint8
+        weights[parameter] = PackedTensor(stored, GGML[name].type) if packed else stored
+    path = tmp_path / f"{name}.gguf"
+    build_tokenizer(tmp_path)
     write_gguf(path, config=config, weights=weights, tokenizer_directory=tmp_path)
     _compare_file(path, 0.01, margin=0.5)

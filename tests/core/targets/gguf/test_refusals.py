@@ -74,6 +74,7 @@ def test_a_bias_without_a_place_is_refused_with_other_compensations(family: str)
     [
         ("llama", {"hidden_act": "relu"}, "relu"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic"),
+        ("qwen3", {"attention_bias": True}, "o_proj.bias"),
         ("gemma2", {"query_pre_attn_scalar": 24}, "24"),
         ("gemma2", {"tie_word_embeddings": False}, "head"),
         ("gpt_neox", {"attention_bias": False}, "biases"),
@@ -88,6 +89,7 @@ def test_what_the_engine_computes_otherwise_is_refused(family: str, overrides: d
     refusal = supports(config_of(family, **overrides))
     assert refusal is not None
     assert why in refusal.reason
+    assert refusal.field == "target"
 
 
 def test_positions_beyond_a_window_that_the_engine_does_not_know_are_not_offered() -> None:

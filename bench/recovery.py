@@ -1,0 +1,241 @@
+"""Ways to recover a quantized model for a target whose files have no adapters, at the same bytes.
+
+    python -m bench.recovery --data FOLDER --markdown docs/benchmarks/recovery.md
+
+Each way goes on from one and the same quantized model; an adapter alone has an allocation of its own, so that its bytes
+fit into the budget too. Each is trained in a process of its own, which tells its peak of memory. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from bench.machine import machine, today, versions
+from bench.off_grid import write_off_grid
+from bench.own_files import require_own_page
+from bench.resident_memory import MemoryMeter
+from bench.texts import evaluated_windows, read_texts
+from qpruner_core.checkpoint import load_mixed_checkpoint
+from qpruner_core.config import CompressionConfig, parse_config
+from qpruner_core.errors import CancelledError
+from qpruner_core.events import CancelToken, Event, StageFinished, StageName, StageStarted
+from qpruner_core.finetune.config import Recovery
+from qpruner_core.measure.agreement import Comparison, DensePredictions
+from qpruner_core.measure.perplexity import perplexity
+from qpruner_core.models import load_model, load_tokenizer, resolve_model
+from qpruner_core.models.checkpoint import read_header, tensor_bytes
+from qpruner_core.models.demo import DEMO_PREFIX
+from qpruner_core.pipeline import compress
+from qpruner_core.sizes import format_bytes, parse_bytes
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage_store import STAGE_FILE
+
+TITLE = "# Recovery that ships in the format"
+WAYS: tuple[Recovery, ...] = ("scales", "merge", "merge+scales", "adapter")
+_BEFORE: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize")
+
+
+class Trained(BaseModel):
+    """What a recovery took: seconds of the stage and bytes above the process before it; and how it began and ended on
+    what was kept back of the training text."""
+
+    seconds: float = 0.0
+    peak: int = 0
+    validation: list[tuple[int, float]] = []
+
+
+class Row(BaseModel):
+    """``bytes``: of the weights; ``figures``: perplexity, KL to the dense model and share of equal first choices, by
+    text."""
+
+    way: str
+    bytes: int
+    trained: Trained
+    figures: dict[str, tuple[float, float, float]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark as the command line says; the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.markdown is not None:
+        require_own_page(options.markdown, TITLE, "markdown")
+    with tempfile.TemporaryDirectory(dir=options.work_dir) as name:
+        folder = Path(name)
+        source = resolve_model(options.model, SourcePolicy()).directory
+        model = folder / "dense"
+        write_off_grid(source, model, seed=options.seed)
+        tokenizer = load_tokenizer(model)
+        text, evaluated = _texts(options, folder)
+        windows = {name: evaluated_windows(tokenizer, words, options.tokens, name) for name, words in evaluated.items()}
+        config = _config(options, model, text)
+        rows = _rows(config, options.ways, folder, windows)
+        page = render(options, config, rows)
+    print(page)
+    if options.markdown is not None:
+        options.markdown.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=f"{DEMO_PREFIX}smollm2-135m-instruct", help="a Llama (default %(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
+    parser.add_argument("--text", type=Path, help="one text in place of them; its last tenth is measured on")
+    parser.add_argument("--budget", default="70MB", help="bytes of the weights (default %(default)s)")
+    parser.add_argument("--ratio", type=float, default=0.0, help="share of the layers that is pruned")
+    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each way (default %(default)s)")
+    parser.add_argument("--tokens", type=int, default=8192, help="measured on, of each text (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS), help="some of the ways")
+    parser.add_argument("--set", action="append", default=[], help="any other setting, as path=value (JSON)")
+    parser.add_argument("--markdown", type=Path, help="write the page here too")
+    parser.add_argument("--work-dir", type=Path, help="where temporary files go")
+    return parser
+
+
+def _texts(options: argparse.Namespace, folder: Path) -> tuple[Path, dict[str, str]]:
+    """The file to calibrate and train on, and the texts to measure on."""
+    place = folder / "text.jsonl"
+    if options.text is None:
+        texts = read_texts(options.data)
+        documents, evaluated = next(iter(texts.calibration.values())), texts.evaluated
+    else:
+        parts = options.text.read_text(encoding="utf-8").split("\n\n")
+        last = len(parts) - len(parts) // 10
+        documents, evaluated = parts[:last], {options.text.stem: "\n\n".join(parts[last:])}
+    place.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), encoding="utf-8")
+    return place, evaluated
+
+
+def _config(options: argparse.Namespace, model: Path, text: Path) -> CompressionConfig:
+    values: dict[str, Any] = {
+        "model": str(model), "dataset": str(text), "memory_budget": parse_bytes(options.budget), "target": "gguf",
+        "seed": options.seed, "prune": {"ratio": options.ratio},
+        "finetune": {"steps": options.steps, "recovery": "scales"},
+    }  # fmt: skip
+    for setting in options.set:
+        path, _, value = setting.partition("=")
+        *parents, name = path.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        with suppress(ValueError):
+            value = json.loads(value)
+        place[name] = value
+    return parse_config(values)
+
+
+def _rows(
+    config: CompressionConfig, ways: Sequence[Recovery], folder: Path, windows: dict[str, torch.Tensor]
+) -> list[Row]:
+    dense = load_model(Path(config.model))
+    kept = {name: DensePredictions() for name in windows}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in dense.parameters())
+    figures = {name: (perplexity(dense, rows, _ignore, kept[name].keep), 0.0, 1.0) for name, rows in windows.items()}
+    rows = [Row(way="dense", bytes=size, trained=Trained(), figures=figures)]
+    quantized = folder / "none.work"
+    _in_a_process(_until, config, folder / "none", "quantize")
+
+    def measured(way: str, trained: Trained, checkpoint: Path, adapter: Path | None = None) -> Row:
+        model, found = load_mixed_checkpoint(checkpoint, adapter), {}
+        for name, text in windows.items():
+            comparison = Comparison(kept[name])
+            value = perplexity(model, text, _ignore, comparison.add)
+            agreement = comparison.result()
+            found[name] = value, agreement.divergence, agreement.top1
+        stored = sum(_stored_bytes(place) for place in (checkpoint, adapter) if place is not None)
+        return Row(way=way, bytes=stored, trained=trained, figures=found)
+
+    rows.append(measured("none", Trained(), quantized / "quantize" / "model"))
+    for way in ways:
+        name = way.replace("+", "-")
+        own = config.model_copy(update={"finetune": config.finetune.model_copy(update={"recovery": way})})
+        if way != "adapter":
+            for stage in _BEFORE:
+                shutil.copytree(quantized / stage, folder / f"{name}.work" / stage)
+        trained = _in_a_process(_until, own, folder / name, "finetune")
+        work = folder / f"{name}.work"
+        adapter = work / "finetune" / "adapter"
+        if way == "adapter":
+            rows.append(measured(way, trained, work / "quantize" / "model", adapter))
+        else:
+            rows.append(measured(way, trained, work / "finetune" / "model"))
+        print(rows[-1].model_dump_json(), file=sys.stderr, flush=True)
+    return rows
+
+
+def _stored_bytes(directory: Path) -> int:
+    """Bytes of the tensors in the one safetensors file of ``directory``."""
+    (file,) = directory.glob("*.safetensors")
+    return sum(tensor_bytes(*each) for each in read_header(file).values())
+
+
+def _in_a_process(function: Callable[..., Trained], *arguments: Any) -> Trained:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _until(config: CompressionConfig, output: Path, last: StageName) -> Trained:
+    """Run up to the end of the stage ``last``, whose time and memory are told."""
+    cancel, meter, phases = CancelToken(), MemoryMeter(), []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == last:
+            phases.append(meter.phase(last))
+            phases[-1].__enter__()
+        if isinstance(event, StageFinished) and event.stage == last:
+            phases[-1].__exit__(None, None, None)
+            cancel.cancel()
+
+    with suppress(CancelledError):
+        compress(config, output, on_event=listen, cancel=cancel)
+    record = json.loads((output.with_name(f"{output.name}.work") / last / STAGE_FILE).read_text())
+    peak = meter.peaks[-1]
+    return Trained(seconds=peak.seconds, peak=peak.anonymous, validation=record["summary"].get("validation", []))
+
+
+def _ignore(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def render(options: argparse.Namespace, config: CompressionConfig, rows: Sequence[Row]) -> str:
+    """The page in markdown."""
+    texts = list(rows[0].figures)
+    head = "".join(f" {name}: perplexity | KL to dense | equal first |" for name in texts)
+    lines = [
+        TITLE,
+        "",
+        f"Made by `python -m bench.recovery` on {today()}: {machine()}; {versions()}.",
+        "",
+        f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid), "
+        f"{options.ratio:.0%} pruned, target `gguf`, {format_bytes(config.memory_budget or 0)} of weights, "
+        f"{config.finetune.steps} steps of {config.finetune.batch_size} × {config.sequence_length} tokens, of "
+        "merge+scales half for each. Perplexity, KL "
+        "(nats per token) and the share of equal first choices are on text that nothing was trained or calibrated on.",
+        "",
+        f"| recovery | bytes |{head} seconds | peak |",
+        "|---|---:|" + "---:|---:|---:|" * len(texts) + "---:|---:|",
+    ]
+    for row in rows:
+        figures = "".join(f" {one:.3f} | {two:.4f} | {three:.1%} |" for one, two, three in row.figures.values())
+        took = f" {row.trained.seconds:.0f} | {format_bytes(row.trained.peak)} |" if row.trained.seconds else " | |"
+        lines.append(f"| {row.way} | {format_bytes(row.bytes)} |{figures}{took}")
+    lines += ["", "Bytes are those of the tensors, an adapter's with them; peaks are of the process above its start."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""Options of the command line that name a checkpoint, or what it is to run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qpruner_core.targets.config import TargetName
+
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(metavar="CHECKPOINT", help="A checkpoint of a run, any 16-bit model directory, or a .gguf file."),
+]
+Target = Annotated[
+    TargetName | None,
+    typer.Option(
+        help="Where the result will run. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and "
+        "transformers; bitsandbytes: transformers with PEFT and this package."
+    ),
+]
