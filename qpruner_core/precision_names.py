@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-BITS_PER_WEIGHT: dict[str, float] = {
-    "nf4": 4.127,
-    "int8": 8.0,
-    "int2_g64": 2.25,
-    "int3_g64": 3.25,
-    "int4_g128": 4.125,
-    "int4_g64": 4.25,
-    "int4_g32": 4.5,
-    "int5_g64": 5.25,
-    "int6_g64": 6.25,
-    "int7_g64": 7.25,
-    "fp8": 8.0,
-    "int8_channel": 8.0,
-    "int8_w8a8": 8.0,
-    "int8_g128": 8.125,
-    "iq2_xs": 2.3125,
-    "iq2_s": 2.5625,
-    "q2_k": 2.625,
-    "iq3_xxs": 3.0625,
-    "q3_k": 3.4375,
-    "iq3_s": 3.4375,
-    "iq4_xs": 4.25,
-    "iq4_nl": 4.5,
-    "q4_0": 4.5,
-    "q4_k": 4.5,
-    "q4_1": 5.0,
-    "q5_0": 5.5,
-    "q5_k": 5.5,
-    "q5_1": 6.0,
-    "q6_k": 6.5625,
-    "q8_0": 8.5,
-    "f16": 16.0,
-    "bf16": 16.0,
+
+@dataclass(frozen=True)
+class DeclaredPrecision:
+    """``bits_per_weight``: nominal size, constants of blocks included. ``targets``: those whose engine can hold it."""
+
+    bits_per_weight: float
+    targets: frozenset[str]
+
+
+def _of(bits_per_weight: float, *targets: str) -> DeclaredPrecision:
+    return DeclaredPrecision(bits_per_weight, frozenset(targets))
+
+
+PRECISIONS: dict[str, DeclaredPrecision] = {
+    "int2_g64": _of(2.25, "compressed-tensors"),
+    "iq2_xs": _of(2.3125, "gguf"),
+    "iq2_s": _of(2.5625, "gguf"),
+    "q2_k": _of(2.625, "gguf"),
+    "iq3_xxs": _of(3.0625, "gguf"),
+    "int3_g64": _of(3.25, "compressed-tensors"),
+    "q3_k": _of(3.4375, "gguf"),
+    "iq3_s": _of(3.4375, "gguf"),
+    "int4_g128": _of(4.125, "compressed-tensors"),
+    "nf4": _of(4.127, "bitsandbytes"),
+    "int4_g64": _of(4.25, "compressed-tensors"),
+    "iq4_xs": _of(4.25, "gguf"),
+    "int4_g32": _of(4.5, "compressed-tensors"),
+    "iq4_nl": _of(4.5, "gguf"),
+    "q4_0": _of(4.5, "gguf"),
+    "q4_k": _of(4.5, "gguf"),
+    "q4_1": _of(5.0, "gguf"),
+    "int5_g64": _of(5.25, "compressed-tensors"),
+    "q5_0": _of(5.5, "gguf"),
+    "q5_k": _of(5.5, "gguf"),
+    "q5_1": _of(6.0, "gguf"),
+    "int6_g64": _of(6.25, "compressed-tensors"),
+    "q6_k": _of(6.5625, "gguf"),
+    "int7_g64": _of(7.25, "compressed-tensors"),
+    "fp8": _of(8.0, "compressed-tensors"),
+    "int8": _of(8.0, "bitsandbytes"),
+    "int8_channel": _of(8.0, "compressed-tensors"),
+    "int8_w8a8": _of(8.0, "compressed-tensors"),
+    "int8_g128": _of(8.125, "compressed-tensors"),
+    "q8_0": _of(8.5, "gguf"),
+    "f16": _of(16.0, "gguf"),
+    "bf16": _of(16.0, "gguf", "compressed-tensors", "bitsandbytes"),
 }
-"""Nominal size of each precision, constants of blocks included (of NF4 with double quantization)."""
+"""Every precision by its name, by rising size (of NF4 with double quantization). A new one is its line here, and one
+file or an object in one, see ``docs/architecture.md``."""
+
+BITS_PER_WEIGHT: dict[str, float] = {name: declared.bits_per_weight for name, declared in PRECISIONS.items()}
+"""Nominal size of each precision."""
 
 UNQUANTIZED = "bf16"
 """The precision of the weights of a pruned model."""

@@ -1,5 +1,6 @@
 """The precisions that weights can have. A new one is one file, its line here, and its line in
-:data:`qpruner_core.precision_names.BITS_PER_WEIGHT`."""
+:data:`qpruner_core.precision_names.PRECISIONS`; those of ggml and compressed-tensors are objects in files of their
+folders."""
 
 from __future__ import annotations
 

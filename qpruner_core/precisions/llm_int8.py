@@ -12,8 +12,6 @@ from qpruner_core.precisions.int8 import Int8
 class LlmInt8(Int8):
     """Stored as :class:`Int8`; each token's inputs are rounded as they come, without outlier decomposition."""
 
-    name = "llm_int8"
-
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """Each token rounded to 255 steps between plus and minus its absolute maximum, as ``Linear8bitLt`` does."""
         scale = inputs.detach().abs().amax(dim=-1, keepdim=True).float().clamp_min(1e-12) / 127
