@@ -29,10 +29,10 @@ WEIGHTS = "model.safetensors"
 @pytest.fixture(scope="module")
 def run(tiny_llama: Path, text_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A whole run for the target gguf, recovered by scales alone."""
-    finetune = {"steps": 8, "batch_size": 4, "checkpoint_every": 3, "evaluate_every": 4}
+    finetune = {"steps": 8, "batch_size": 4, "checkpoint_every": 3, "evaluate_every": 4, "loss": "cross_entropy"}
     config = quick_config(
         tiny_llama, text_dataset, target="gguf", memory_budget=170_000,
-        finetune=finetune | {"recovery": "scales", "loss": "cross_entropy", "learning_rate": 0.005, "scale_learning_rate": 0.02},
+        finetune=finetune | {"recovery": "scales", "learning_rate": 0.005, "scale_learning_rate": 0.02},
         allocate={"trials": 4, "random_seeds": 2, "candidates": 20, "calibration_sequences": 2},
         export={"formats": ("gguf", "merged")},
     )  # fmt: skip
