@@ -225,9 +225,11 @@ def render(options: argparse.Namespace, config: CompressionConfig, rows: Sequenc
         f"Made by `python -m bench.recovery` on {today()}: {machine()}; {versions()}.",
         "",
         f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid), "
-        f"{options.ratio:.0%} pruned, target `gguf`, {format_bytes(config.memory_budget or 0)} of weights, {config.finetune.steps} steps of "
+        f"{options.ratio:.0%} pruned, target `gguf`, {format_bytes(config.memory_budget or 0)} of weights, "
+        f"{config.finetune.steps} steps of "
         f"{config.finetune.batch_size} × {config.sequence_length} tokens, of merge+scales half for each. Perplexity, "
-        "KL (nats per token) and the share of equal first choices are on text that nothing was trained or calibrated on.",
+        "KL (nats per token) and the share of equal first choices are on text that nothing was trained or calibrated "
+        "on.",
         "",
         f"| recovery | bytes |{head} seconds | peak |",
         "|---|---:|" + "---:|---:|---:|" * len(texts) + "---:|---:|",

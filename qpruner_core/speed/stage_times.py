@@ -149,7 +149,9 @@ class _Work:
         if settings.steps == 0:
             return ready
         if "merge" in self._recovery:
-            ready += model.fit(1, self._sequences(self._data_sequences), self._data.length, self._config.quantize)
+            ready += model.fit(
+                1, self._sequences(self._config.fitting_sequences), self._data.length, self._config.quantize
+            )
         # Scales: of each step, half for each part where there are two, weights are made from codes twice
         made = 2 * model.values(1) * ("scales" in self._recovery) / len(self._recovery)
         if settings.loss != "cross_entropy":
