@@ -30,7 +30,7 @@ from bench.resident_memory import MemoryMeter
 from bench.texts import evaluated_windows, read_texts
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig, parse_config
-from qpruner_core.errors import CancelledError
+from qpruner_core.errors import BudgetInfeasibleError, CancelledError
 from qpruner_core.events import CancelToken, Event, StageFinished, StageName, StageStarted
 from qpruner_core.finetune.config import Recovery
 from qpruner_core.measure.agreement import Comparison, DensePredictions
@@ -166,7 +166,11 @@ def _rows(
         if way != "adapter":
             for stage in _BEFORE:
                 shutil.copytree(quantized / stage, folder / f"{name}.work" / stage)
-        trained = _in_a_process(_until, own, folder / name, "finetune")
+        try:
+            trained = _in_a_process(_until, own, folder / name, "finetune")
+        except BudgetInfeasibleError as error:
+            print(f"{way}: {error.message}", file=sys.stderr, flush=True)
+            continue
         work = folder / f"{name}.work"
         adapter = work / "finetune" / "adapter"
         if way == "adapter":
@@ -222,9 +226,10 @@ def render(options: argparse.Namespace, config: CompressionConfig, rows: Sequenc
         "",
         f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid), "
         f"{options.ratio:.0%} pruned, target `gguf`, {format_bytes(config.memory_budget or 0)} of weights, "
-        f"{config.finetune.steps} steps of {config.finetune.batch_size} × {config.sequence_length} tokens, of "
-        "merge+scales half for each. Perplexity, KL "
-        "(nats per token) and the share of equal first choices are on text that nothing was trained or calibrated on.",
+        f"{config.finetune.steps} steps of "
+        f"{config.finetune.batch_size} × {config.sequence_length} tokens, of merge+scales half for each. Perplexity, "
+        "KL (nats per token) and the share of equal first choices are on text that nothing was trained or calibrated "
+        "on.",
         "",
         f"| recovery | bytes |{head} seconds | peak |",
         "|---|---:|" + "---:|---:|---:|" * len(texts) + "---:|---:|",

@@ -80,7 +80,8 @@ class _Work:
         self._ratio = ratio
         self._data = data
         self._speed: MachineSpeed = dense.speed
-        self._options = bind_target(config.target, config.quantize, config.allocate, config.finetune).options
+        target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self._options, self._recovery = target.options, target.recovery
         self._lowered = min(len([name for name in self._options if name != UNQUANTIZED]), LADDER)
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
@@ -147,11 +148,19 @@ class _Work:
         ready = 1.5 * model.load + model.adapt
         if settings.steps == 0:
             return ready
+        if "merge" in self._recovery:
+            ready += model.fit(
+                1, self._sequences(self._config.fitting_sequences), self._data.length, self._config.quantize
+            )
+        # Scales: of each step, half for each part where there are two, weights are made from codes twice
+        made = 2 * model.values(1) * ("scales" in self._recovery) / len(self._recovery)
         if settings.loss != "cross_entropy":
             ready += self._dense.load
         kept_back = min(settings.validation_sequences, self._data.examples * _VALIDATION_SHARE)
         evaluations = settings.steps // settings.evaluate_every + 1 if kept_back else 0
-        return ready + settings.steps * self._training_step() + evaluations * self._loss_of(kept_back, self._row)
+        return (
+            ready + settings.steps * (self._training_step() + made) + evaluations * self._loss_of(kept_back, self._row)
+        )
 
     def export(self) -> float:
         model = self._pruned
