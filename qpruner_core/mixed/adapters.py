@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, PeftModelForCausalLM
 from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -244,7 +244,7 @@ def attach_factors(model: PreTrainedModel, factors: Mapping[str, Factors]) -> Pe
         inference_mode=True,
     )
     with names_as_they_are(model):
-        peft_model = PeftModel(model, config, autocast_adapter_dtype=False)
+        peft_model = PeftModelForCausalLM(model, config, autocast_adapter_dtype=False)
     parameters = adapter_parameters(peft_model)
     for name, each in factors.items():
         for factor, value in (("A", each.a), ("B", each.b)):

@@ -82,7 +82,9 @@ def server(path: Path, *arguments: str) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [str(program("llama-server")), "-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, *arguments, "--threads", "1", "--parallel", "1", "--no-webui"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, *arguments, "--threads", "1", "--parallel", "1", "--no-webui"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
         address = f"http://127.0.0.1:{port}"
