@@ -17,7 +17,7 @@ from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.formats.declarations import offered_by, with_own_format
+from qpruner_core.formats.declarations import declared, offered_by, with_own_format
 from qpruner_core.presets import PresetName, with_preset
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
@@ -91,10 +91,13 @@ class CompressionConfig(StrictModel):
 
     @model_validator(mode="after")
     def _formats_of_the_target(self) -> CompressionConfig:
-        formats = with_own_format(self.export.formats, self.target)
+        recovery = self.finetune.recovery
+        formats = with_own_format(self.export.formats, self.target, recovery)
         object.__setattr__(self, "export", self.export.model_copy(update={"formats": formats}))
-        offered = [one.name for one in offered_by(self.target)]
+        offered = [one.name for one in offered_by(self.target, recovery)]
         strange = [name for name in self.export.formats if name not in offered]
+        if strange and (needed := declared(strange[0]).recovery) and self.target in declared(strange[0]).targets:
+            raise ValueError(f"export.formats: {strange[0]!r} is only there if finetune.recovery is {needed!r}")
         if strange:
             said = f"{strange[0]!r} is no format of the target {self.target}, which has {', '.join(offered)}"
             raise fault_at("export.formats", said, self.export.formats)

@@ -81,17 +81,24 @@ def _rows(context: StageContext, output: Path) -> list[_Row]:
     if context.plan.target.adapter_rank or context.config.finetune.steps:
         ways["mixed"] = lambda: _loaded(quantized_model(context))
     rows = [_Row(variant, label_of(variant), load) for variant, load in ways.items()]
-    exported = [_exported(context, load_format(name)) for name in context.config.export.formats]
+    formats = [load_format(name) for name in context.config.export.formats]
+    exported = [_exported(context, kind) for kind in formats if not kind.declaration.beside]
     if not any(row.variant == FINAL for row in exported):
         rows.append(_Row(FINAL, label_of(FINAL), lambda: _final(context)))
     return rows + exported
 
 
-def _main_format(context: StageContext) -> ExportFormat:
-    """The format that the target exists for; a run for a target without adapters always writes it."""
-    return next(
-        kind for name in context.config.export.formats if (kind := load_format(name)).declaration.variant == FINAL
-    )
+def _main_format(context: StageContext) -> ExportFormat | None:
+    """The format that the target exists for; ``None`` if it was not asked for."""
+    formats = (load_format(name) for name in context.config.export.formats)
+    return next((kind for kind in formats if kind.declaration.variant == FINAL), None)
+
+
+def _file_bytes(context: StageContext, kind: ExportFormat) -> int:
+    """Bytes of the files of a row: those of the format and of what goes beside it."""
+    formats = (load_format(name) for name in context.config.export.formats)
+    name, place = kind.declaration.name, context.finished("export")
+    return sum(one.file_bytes(place) for one in formats if name in (one.declaration.name, one.declaration.beside))
 
 
 def _exported(context: StageContext, kind: ExportFormat) -> _Row:
@@ -139,8 +146,8 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
         context.progress(start + share * (0.7 + 0.2 * done / total), f"{row.variant}: choices")
 
     size = loaded_bytes(model) if row.format is None else row.format.held_bytes(place, model)
-    if row.variant == "mixed" and not context.plan.target.adapter_rank:
-        size = _main_format(context).held_bytes(place, model)  # the same modules at the same precisions
+    if row.variant == "mixed" and (main := _main_format(context)) is not None:
+        size = main.held_bytes(place, model)  # the same modules at the same precisions, and adapters of the same ranks
     accuracy, error = choice_accuracy(model, data.choices, on_example) if data.choices else (None, None)
     found = perplexity(model, data.held_out, on_window, dense.keep if comparison is None else comparison.add)
     agreement = None if comparison is None else comparison.result()
@@ -150,7 +157,7 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
         label=row.label,
         parameters=logical_parameters(model),
         bytes=size,
-        file_bytes=None if row.format is None else row.format.file_bytes(place),
+        file_bytes=None if row.format is None else _file_bytes(context, row.format),
         perplexity=found,
         divergence=agreement and agreement.divergence,
         top1_agreement=agreement and agreement.top1,

@@ -20,11 +20,13 @@ from qpruner_core.stage import StageContext
 @dataclass(frozen=True)
 class CheckpointFacts:
     """What the words about a checkpoint depend on: the family's name, whether stock classes cannot build its layers
-    (``own_code``), and the bytes of the pruned model in 16 bits."""
+    (``own_code``), the bytes of the pruned model in 16 bits, and the largest rank of the adapter that ships beside it
+    (0: none does)."""
 
     architecture: str
     own_code: bool
     dense_bytes: int
+    adapter_rank: int = 0
 
 
 class ExportFormat(ABC):

@@ -8,13 +8,17 @@ import torch
 from torch import nn
 
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.mixed.adapters import adapter_bytes, attach_adapter, require_acting_adapter
 from qpruner_core.mixed.mixed_model import read_mixed_config
-from qpruner_core.mixed.recovered import recovered_model
+from qpruner_core.mixed.recovered import ADAPTER, recovered_model
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
-from qpruner_core.models.shards import StoredTensors
+from qpruner_core.models.shards import StoredTensors, link_tree
 from qpruner_core.report import Snippet
 from qpruner_core.stage import StageContext
 from qpruner_core.targets.compressed_tensors import read_compressed_tensors, write_compressed_tensors
+
+_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What ``--max-lora-rank`` takes."""
 
 
 class CompressedTensorsCheckpoint(ExportFormat):
@@ -23,7 +27,7 @@ class CompressedTensorsCheckpoint(ExportFormat):
     name = "compressed_tensors"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        directory = recovered_model(context).model
+        directory, adapter = recovered_model(context)
         config, precision, family = read_mixed_config(directory)
         with StoredTensors(directory) as stored:
             write_compressed_tensors(
@@ -35,30 +39,52 @@ class CompressedTensorsCheckpoint(ExportFormat):
                 tokenizer_from=directory,
                 max_shard_size=max_shard_size,
             )
+        if adapter is not None:
+            link_tree(adapter, self._adapter(output))
 
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
-        model: nn.Module = read_compressed_tensors(self.place(output), device=device)
-        return model
+        model = read_compressed_tensors(self.place(output), device=device)
+        if not self._adapter(output).is_dir():
+            alone: nn.Module = model
+            return alone
+        adapted: nn.Module = attach_adapter(model, self._adapter(output))
+        require_acting_adapter(adapted)
+        return adapted
 
     def held_bytes(self, output: Path, model: nn.Module) -> int:
-        return sum(tensor_bytes(*shape) for shape in read_checkpoint(self.place(output)).tensors.values())
+        own = sum(tensor_bytes(*shape) for shape in read_checkpoint(self.place(output)).tensors.values())
+        return own + (adapter_bytes(self._adapter(output)) if self._adapter(output).is_dir() else 0)
 
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
         place = self.declaration.place
         flags = " --trust-remote-code --model-impl transformers" if facts.own_code else ""
         trust = ", trust_remote_code=True" if facts.own_code else ""
+        imports, attach = "from transformers import AutoModelForCausalLM, AutoTokenizer", ""
+        room = next((rank for rank in _VLLM_RANKS if rank >= facts.adapter_rank), None)
+        if facts.adapter_rank:
+            flags += f" --enable-lora --max-lora-rank {room} --lora-modules recovered={place}/{ADAPTER}"
+            imports = f"from peft import PeftModel\n{imports}"
+            attach = f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}")\n'
         load = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'model = AutoModelForCausalLM.from_pretrained("{place}"{trust})\n'
+            f'{imports}\n\nmodel = AutoModelForCausalLM.from_pretrained("{place}"{trust})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
-        return (
-            Snippet(tool="vLLM", language="shell", text=f"vllm serve {place}{flags}"),
-            Snippet(tool="transformers", language="python", text=load),
-        )
+        served = Snippet(tool="vLLM", language="shell", text=f"vllm serve {place}{flags}")
+        loaded = Snippet(tool="transformers", language="python", text=load)
+        return (loaded,) if room is None else (served, loaded)
 
     def description(self, facts: CheckpointFacts) -> str:
-        return f"`{self.declaration.place}` keeps every part at its own precision, and needs no package of ours."
+        place = self.declaration.place
+        said = f"`{place}` keeps every part at its own precision, and needs no package of ours."
+        if facts.adapter_rank:
+            said += (
+                f" `{place}/{ADAPTER}` is what recovery trained: ask vLLM for the model `recovered`, as its base "
+                "answers without it."
+            )
+        return said
+
+    def _adapter(self, output: Path) -> Path:
+        return self.place(output) / ADAPTER
 
 
 FORMAT = CompressedTensorsCheckpoint()

@@ -34,6 +34,8 @@ class FormatDeclaration:
     (``.gguf``); empty for a directory, which is handed out as a tar. ``targets``: those that offer it, every one if
     empty; ``default``: whether a run writes it if it is not told which. ``quantized``: whether its modules compute on
     quantized weights when it is read back; ``adapted``: whether with adapters. ``write``, ``read``: what they take.
+    ``beside``: the format that it is a part of, in the row of which it is measured; ``recovery``: the one whose result
+    it holds, and without which there is none.
     """
 
     name: str
@@ -45,6 +47,8 @@ class FormatDeclaration:
     targets: frozenset[str] = field(default_factory=frozenset)
     quantized: bool = True
     adapted: bool = False
+    beside: str = ""
+    recovery: str = ""
     write: Effort = Effort()
     read: Effort = Effort(loads=1.0)
 
@@ -75,6 +79,11 @@ FORMATS: tuple[FormatDeclaration, ...] = (
     FormatDeclaration(
         "gguf", title="one file for llama.cpp and Ollama", label="final, GGUF", variant=FINAL, path="model.gguf",
         suffix=".gguf", targets=frozenset({"gguf"}), quantized=False, write=Effort(writes=0.5), read=Effort(loads=2.0),
+    ),
+    FormatDeclaration(
+        "gguf_adapter", title="the adapter that goes with the GGUF file, for llama.cpp", label="adapter, GGUF",
+        variant="gguf_adapter", path="adapter.gguf", suffix=".gguf", targets=frozenset({"gguf"}), quantized=False,
+        beside="gguf", recovery="adapter", read=Effort(),
     ),
     FormatDeclaration(
         "compressed_tensors", title="for vLLM, SGLang and transformers", label="final, compressed-tensors",
@@ -126,21 +135,27 @@ def of_artifact(artifact: str) -> FormatDeclaration | None:
     return next((one for one in FORMATS if one.artifact == artifact), None)
 
 
-def with_own_format(formats: Iterable[str], target: str) -> tuple[str, ...]:
+def with_own_format(formats: Iterable[str], target: str, recovery: str) -> tuple[str, ...]:
     """The ``formats`` that a run for ``target`` writes if it names these, or none.
 
-    The target's own, unless it has adapters and only others are named; beside adapters, by default the merged model.
+    The target's own, unless it has adapters and only others are named; beside adapters, by default the merged model;
+    what of the target's own is only there after this ``recovery``.
     """
     own = [one for one in FORMATS if one.variant == FINAL and target in one.targets]
     named = set(formats)
     if not named:
         named = {one.name for one in own} | {"merged" for one in own if one.adapted}
-    return in_order(named | {one.name for one in own if not one.adapted})
+    parts = {one.name for one in FORMATS if one.recovery and one.recovery == recovery and target in one.targets}
+    return in_order(named | {one.name for one in own if not one.adapted} | parts)
 
 
-def offered_by(target: str) -> tuple[FormatDeclaration, ...]:
-    """The formats that a run for ``target`` may write."""
-    return tuple(one for one in FORMATS if not one.targets or target in one.targets)
+def offered_by(target: str, recovery: str | None = None) -> tuple[FormatDeclaration, ...]:
+    """The formats that a run for ``target`` with this ``recovery`` (``None``: with any) may write."""
+    return tuple(
+        one
+        for one in FORMATS
+        if (not one.targets or target in one.targets) and (recovery is None or one.recovery in ("", recovery))
+    )
 
 
 def label_of(variant: str) -> str:

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.formats.declarations import declared
 from qpruner_core.measure.llama_cpp import llama_cpp_speed
 from qpruner_core.measure.speed import Speed
+from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.gguf.split import read_model
@@ -20,7 +22,10 @@ from qpruner_core.precisions.ggml import GGML
 from qpruner_core.report import Snippet
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_summaries import pruning_of
-from qpruner_core.targets.gguf import PackedTensor, about_model, read_gguf, write_gguf
+from qpruner_core.targets.gguf import PackedTensor, about_model, read_gguf, read_with_adapter, write_gguf
+
+_ADAPTER = "gguf_adapter"
+"""The format that is read and counted with this one where it was written."""
 
 
 class GgufFile(ExportFormat):
@@ -44,17 +49,27 @@ class GgufFile(ExportFormat):
             )
 
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
-        model: nn.Module = read_gguf(self.place(output)).to(device)
-        return model
+        adapter = self._adapter(output)
+        if adapter is None:
+            alone: nn.Module = read_gguf(self.place(output)).to(device)
+            return alone
+        model = read_with_adapter(self.place(output), adapter)
+        require_acting_adapter(model.to(device))
+        adapted: nn.Module = model
+        return adapted
 
     def held_bytes(self, output: Path, model: nn.Module) -> int:
-        return sum(tensor.size for tensor in read_model(self.place(output)).tensors.values())
+        files = [self.place(output)] if (adapter := self._adapter(output)) is None else [self.place(output), adapter]
+        return sum(tensor.size for file in files for tensor in read_model(file).tensors.values())
 
     def engine_speed(self, output: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None]) -> Speed | None:
         return llama_cpp_speed(self.place(output), new_tokens, gpu=gpu, look=look)
 
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
         file = self.declaration.place
+        if facts.adapter_rank:
+            command = f"llama-server -m {file} --lora {declared(_ADAPTER).place}"
+            return (Snippet(tool="llama.cpp", language="shell", text=command),)
         return (
             Snippet(tool="llama.cpp", language="shell", text=f"llama-server -m {file}"),
             Snippet(
@@ -65,7 +80,13 @@ class GgufFile(ExportFormat):
         )
 
     def description(self, facts: CheckpointFacts) -> str:
-        return f"`{self.declaration.place}` is the whole model in one file, each part in its own format of ggml."
+        file, what = self.declaration.place, "base" if facts.adapter_rank else "whole model"
+        return f"`{file}` is the {what} in one file, each part in its own format of ggml."
+
+    def _adapter(self, output: Path) -> Path | None:
+        """The adapter that the model is complete with, if recovery made one."""
+        path = output / declared(_ADAPTER).place
+        return path if path.is_file() else None
 
 
 class _Weights(Mapping[str, torch.Tensor | PackedTensor]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, PeftModelForCausalLM
 from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.models.checkpoint import read_header
+from qpruner_core.models.checkpoint import read_header, tensor_bytes
 from qpruner_core.models.families import find_family
 from qpruner_core.models.json_files import one_line, read_json_object, require_regular
 from qpruner_core.models.model_config import LARGEST_CONFIG
@@ -28,8 +28,17 @@ from qpruner_core.strict import StrictModel
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_A = ".lora_A.weight"
 _PROOF_TOKENS = 16
 _WITHOUT_EFFECT = ("peft_version", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout")
+
+
+class Factors(NamedTuple):
+    """An adapter: ``alpha / rank`` times ``b`` ``[out, rank]`` times ``a`` ``[rank, in]`` is added to the weight."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    alpha: float
 
 
 class _AdapterSettings(StrictModel):
@@ -95,7 +104,7 @@ def attach_adapter(
     config = _read_config(directory)
     config.lora_dropout = dropout
     config.inference_mode = not trainable
-    with _names_as_they_are(model):
+    with names_as_they_are(model):
         peft_model: PeftModel = PeftModel.from_pretrained(
             model, str(directory.resolve()), config=config, is_trainable=trainable, torch_device=str(model.device)
         )
@@ -151,7 +160,7 @@ def _large(factors: list[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def _names_as_they_are(model: PreTrainedModel) -> Iterator[None]:
+def names_as_they_are(model: PreTrainedModel) -> Iterator[None]:
     """Keep PEFT from rewriting the targets of stock mixtures of experts: it knows the dense MLPs' names as those of
     experts in older checkpoints, and would put their adapters on the experts. It goes by ``model_type``."""
     config = model.config
@@ -193,6 +202,54 @@ def _corrupt(directory: Path, what: str) -> CorruptModelError:
     return CorruptModelError(
         f"The adapter in {directory} cannot be used: {what}.", field="model", remedy="Download the checkpoint again."
     )
+
+
+def largest_rank(directory: Path) -> int:
+    """The largest rank of the adapter of ``directory``."""
+    tensors = read_header(directory / WEIGHTS)
+    return max(shape[0] for name, (shape, _) in tensors.items() if name.endswith(_A))
+
+
+def adapter_bytes(directory: Path) -> int:
+    """Bytes of the factors of the adapter of ``directory``."""
+    return sum(tensor_bytes(*shape) for shape in read_header(directory / WEIGHTS).values())
+
+
+def read_factors(directory: Path) -> tuple[float, dict[str, Factors]]:
+    """Alpha of most modules, and the factors of every module by its name, as :func:`write_adapter` wrote them."""
+    _require_adapter_files(directory)
+    config = _read_config(directory)
+    usual = float(config.lora_alpha)
+    found: dict[str, Factors] = {}
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
+        for name in sorted(file.keys()):
+            if name.endswith(_A):
+                linear = name.removeprefix(_PREFIX).removesuffix(_A)
+                a, b = (file.get_tensor(adapter_name(linear, factor)) for factor in "AB")
+                found[linear] = Factors(a, b, float(config.alpha_pattern.get(linear, usual)))
+    return usual, found
+
+
+def attach_factors(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PeftModel:
+    """Put adapters with these ``factors``, by the names of all modules that have one, on ``model``, in eval mode."""
+    first = next(iter(factors.values()))
+    config = LoraConfig(
+        r=len(first.a),
+        lora_alpha=first.alpha,
+        rank_pattern={name: len(each.a) for name, each in factors.items()},
+        alpha_pattern={name: each.alpha for name, each in factors.items()},
+        target_modules=list(factors),
+        bias="none",
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+    )
+    with names_as_they_are(model):
+        peft_model = PeftModelForCausalLM(model, config, autocast_adapter_dtype=False)
+    parameters = adapter_parameters(peft_model)
+    for name, each in factors.items():
+        for factor, value in (("A", each.a), ("B", each.b)):
+            parameters[adapter_name(name, factor)].data = value.to(model.device)
+    return peft_model.eval()
 
 
 def adapter_tensors(model: PeftModel, dtype: torch.dtype) -> Tensors:

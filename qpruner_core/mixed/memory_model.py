@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
-from qpruner_core.mixed.groups import PrecisionGroup, embedding_names, module_shape, precision_groups
+from qpruner_core.mixed.groups import PrecisionGroup, embedding_names, linear_names, module_shape, precision_groups
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED
@@ -40,7 +40,7 @@ class MemoryModel:
         self._constants = [sizes(group, lambda kind, *shape: kind.constant_bytes(*shape)) for group in self.groups]
         layers = family.decoder_layers(skeleton)
         linears = [linear for layer in layers for linear in family.linears_of(layer)]
-        self._adapters = sum(2 * target.adapter_rank * sum(linear_shape(linear)) for linear in linears)
+        self._adapters = _adapter_bytes(config, skeleton, family, target) if target.adapter_rank else 0
         held = target.unquantized_bytes(config, skeleton)
         names = {id(tensor): name for name, tensor in skeleton.named_parameters()}
         # Experts and their routers stay in 16 bits
@@ -105,3 +105,11 @@ class MemoryModel:
     def group(self, index: int, option: str) -> int:
         """Bytes of the weights and constants of group ``index`` at ``option``."""
         return self._weight[index][option] + self._constants[index][option]
+
+
+def _adapter_bytes(config: PretrainedConfig, skeleton: PreTrainedModel, family: Family, target: Target) -> int:
+    """Two bytes for each entry of the factors."""
+    layers = range(len(family.decoder_layers(skeleton)))
+    names = [name for layer in layers for name in linear_names(skeleton, family, layer)]
+    shapes = {name: linear_shape(skeleton.get_submodule(name)) for name in names}
+    return sum(2 * target.adapter_rank * sum(shape) for shape in target.adapter_shapes(config, shapes).values())

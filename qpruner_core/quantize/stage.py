@@ -106,7 +106,7 @@ def _ranks(
         )
         context.progress(0.2 + 0.1 * (position + 1) / len(kinds), "ranks")
     shapes = {name: linear_shape(model.get_submodule(name)) for name in kinds}
-    return allocate_ranks(gains, shapes, settings.lora_rank)
+    return allocate_ranks(gains, context.plan.target.adapter_shapes(model.config, shapes), settings.lora_rank)
 
 
 def _measure(

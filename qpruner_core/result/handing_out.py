@@ -10,8 +10,10 @@ from qpruner_core.events import StageName
 from qpruner_core.export.config import CARD, RECIPE
 from qpruner_core.formats.base import CheckpointFacts
 from qpruner_core.formats.registry import load_format
+from qpruner_core.mixed.adapters import largest_rank
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.shards import link_tree
 from qpruner_core.report import CompressionReport, ExportedFormat
 from qpruner_core.result.model_card import model_card
@@ -41,10 +43,12 @@ def hand_out(context: StageContext, records: Mapping[StageName, StageRecord], ou
 
 def _facts(context: StageContext) -> CheckpointFacts:
     config, _, family = read_mixed_config(context.finished("quantize") / "model")
+    adapter = recovered_model(context).adapter
     return CheckpointFacts(
         architecture=family.model_type.title(),
         own_code=config.model_type == family.pruned_model_type,
         dense_bytes=MemoryModel(config, family, context.plan.target).dense_bytes,
+        adapter_rank=0 if adapter is None else largest_rank(adapter),
     )
 
 

@@ -178,7 +178,7 @@ class _Work:
         seconds += self._measured(model, ["nf4"], settings.generated_tokens)
         as_quantized = declared("mixed")  # the row before recovery, and that after it if no format is measured as such
         after = [] if any(one.variant == FINAL for one in self._formats) else [as_quantized]
-        rows = [as_quantized, *after, *self._formats]
+        rows = [as_quantized, *after, *(one for one in self._formats if not one.beside)]
         for row in rows:
             kernels = mixed if row.quantized else []
             seconds += self._effort(row.read)

@@ -113,6 +113,10 @@ class Target(ABC):
         once = {id(tensor): (name, tensor) for name, tensor in reversed(tensors)}
         return {name: tensor.numel() * tensor.element_size() for name, tensor in once.values()}
 
+    def adapter_shapes(self, config: PretrainedConfig, shapes: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        """Outputs and inputs that the factors of each module's adapter have in the files, from those of the modules."""
+        return shapes
+
     def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
         """Why the engine cannot run a model of this ``config``, dense or pruned; ``None``: it can."""
         return None

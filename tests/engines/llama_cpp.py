@@ -75,14 +75,16 @@ def tokenize(path: Path, texts: Sequence[str]) -> list[list[int]]:
 
 
 @contextmanager
-def server(path: Path) -> Iterator[str]:
+def server(path: Path, *arguments: str) -> Iterator[str]:
     """``llama-server`` on the model of ``path``: its address, once it answers; ended on leaving."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(program("llama-server")), "-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, "--threads", "1", "--parallel", "1", "--no-webui"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, *arguments, "--threads", "1", "--parallel", "1", "--no-webui"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
         address = f"http://127.0.0.1:{port}"

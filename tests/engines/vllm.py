@@ -57,15 +57,26 @@ def require_four_bits() -> None:
 
 
 def log_probabilities(
-    checkpoint: Path, prompts: Sequence[Sequence[int]], *, dtype: str = "bfloat16", own_code: bool = False
+    checkpoint: Path,
+    prompts: Sequence[Sequence[int]],
+    *,
+    dtype: str = "bfloat16",
+    own_code: bool = False,
+    adapter: Path | None = None,
 ) -> list[list[float]]:
     """What vLLM gives each token of each of ``prompts`` but the first, as natural logarithms of probabilities.
 
     ``own_code``: the checkpoint's modeling file is trusted, and vLLM's transformers backend builds the model.
+    ``adapter``: directory of a LoRA adapter of rank 8 at most, which is put on the model.
     """
     with tempfile.TemporaryDirectory() as scratch:
         request, answer = Path(scratch, "request.json"), Path(scratch, "answer.json")
-        settings = {"dtype": dtype, "trust_remote_code": own_code, "model_impl": "transformers" if own_code else "auto"}
+        settings: dict[str, object] = {
+            "dtype": dtype,
+            "trust_remote_code": own_code,
+            "model_impl": "transformers" if own_code else "auto",
+        }
+        settings |= {} if adapter is None else {"enable_lora": True, "max_lora_rank": 8, "adapter": str(adapter)}
         request.write_text(json.dumps({"model": str(checkpoint), "prompts": list(map(list, prompts)), **settings}))
         done = subprocess.run(
             [str(python()), "-P", str(_SCRIPT), str(request), str(answer)],  # -P: this folder has a vllm of its own

@@ -5,15 +5,17 @@ import sys
 from pathlib import Path
 
 from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
 
 if __name__ == "__main__":
     settings = json.loads(Path(sys.argv[1]).read_text())
-    prompts = settings.pop("prompts")
+    prompts, adapter = settings.pop("prompts"), settings.pop("adapter", None)
     model = LLM(enforce_eager=True, skip_tokenizer_init=True, max_model_len=256, max_num_seqs=4, **settings)
     done = model.generate(
         [{"prompt_token_ids": prompt} for prompt in prompts],
         SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False),
         use_tqdm=False,
+        lora_request=LoRARequest("recovered", 1, adapter) if adapter else None,
     )
     answer = [
         [entry[token].logprob for entry, token in zip(each.prompt_logprobs[1:], prompt[1:], strict=True)]

@@ -67,12 +67,12 @@ def read_parameter(
 
     ``config``: of the parameter's layer, where layers differ.
     """
-    parts = [_read(stored[name], dtype) for name in architecture.stored_names(parameter)]
+    parts = [read_tensor(stored[name], dtype) for name in architecture.stored_names(parameter)]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=max(parts[0].dim() - 2, 0))
     return architecture.layout(parameter)(whole, config).to(dtype).contiguous()
 
 
-def _read(tensor: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
+def read_tensor(tensor: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
     """A tensor in ``dtype``, or of one dimension in 32-bit floating point, which layouts calculate with."""
     count = int(np.prod(tensor.shape[:-1], dtype=np.int64))
     width = tensor.size // count

@@ -17,6 +17,7 @@ from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Shape, Target
 from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.gguf.adapter import adapter_shapes
 from qpruner_core.targets.gguf.loaders import LOADERS, supports
 from qpruner_core.targets.gguf.plan import planned_tensors
 from qpruner_core.targets.gguf.refusal import STOCK_LAYOUT, Refusal
@@ -55,6 +56,10 @@ class Gguf(Target):
             name = tensor.parameter or tensor.name
             sizes[name] = sizes.get(name, 0) + tensor.bytes
         return sizes
+
+    def adapter_shapes(self, config: PretrainedConfig, shapes: Mapping[str, Shape]) -> Mapping[str, Shape]:
+        """A module that is several tensors of the file has its ``A`` as often."""
+        return adapter_shapes(config, shapes)
 
     def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
         """Why llama.cpp cannot run a model of ``config``."""

@@ -74,7 +74,7 @@ def write_gguf(
         **generation_keys(tokenizer_directory, tokenizer.get("tokenizer.ggml.eos_token_id")),
     }
     for name, value in keys.items():
-        _add_value(writer, name, value)
+        add_value(writer, name, value)
     for tensor in planned:
         row = tensor.bytes // math.prod(tensor.shape[:-1])
         writer.add_tensor_info(
@@ -153,7 +153,8 @@ def _file_type(planned: list[PlannedTensor]) -> LlamaFileType:
     return LlamaFileType.ALL_F32 if not sizes else found or LlamaFileType.GUESSED
 
 
-def _add_value(writer: GGUFWriter, key: str, value: Any) -> None:
+def add_value(writer: GGUFWriter, key: str, value: Any) -> None:
+    """Put the metadata ``key`` into the header."""
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

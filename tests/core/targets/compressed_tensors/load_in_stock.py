@@ -10,7 +10,8 @@ from pathlib import Path
 sys.modules["qpruner_core"] = None  # any import of it fails
 
 import torch  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from peft import PeftModel  # noqa: E402
+from transformers import AutoModelForCausalLM, CompressedTensorsConfig  # noqa: E402
 
 
 def main(directory: Path, answers_file: Path) -> None:
@@ -21,9 +22,18 @@ def main(directory: Path, answers_file: Path) -> None:
         checkpoint = config.parent
         try:
             trusted = any(checkpoint.glob("*.py"))
+            adapted = (checkpoint / "adapter").is_dir()
+            # PEFT wants modules that have their weight
+            unpacked = {"quantization_config": CompressedTensorsConfig(run_compressed=False)} if adapted else {}
             model = AutoModelForCausalLM.from_pretrained(
-                checkpoint, dtype=torch.bfloat16, trust_remote_code=trusted, local_files_only=True
+                checkpoint,
+                dtype=torch.bfloat16,
+                trust_remote_code=trusted,
+                local_files_only=True,
+                **unpacked,
             )
+            if adapted:
+                model = PeftModel.from_pretrained(model, checkpoint / "adapter")
             with torch.no_grad():
                 answers[checkpoint.name] = model.eval()(ids).logits
         except Exception:  # noqa: BLE001 - the test of this checkpoint shows it

@@ -1,0 +1,52 @@
+"""The recovered adapter as a GGUF file of its own, beside that of the base: llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.formats.gguf import GgufFile
+from qpruner_core.mixed.adapters import read_factors
+from qpruner_core.mixed.mixed_model import read_mixed_config
+from qpruner_core.mixed.recovered import recovered_model
+from qpruner_core.models.gguf.split import read_model
+from qpruner_core.report import Snippet
+from qpruner_core.stage import StageContext
+from qpruner_core.targets.gguf import about_model, write_gguf_adapter
+
+
+class GgufAdapter(ExportFormat):
+    """LoRA in bfloat16, in the base's names and order of rows."""
+
+    name = "gguf_adapter"
+
+    def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
+        directory, adapter = recovered_model(context)
+        assert adapter is not None  # the settings refuse this format without
+        config, _, _ = read_mixed_config(directory)
+        alpha, factors = read_factors(adapter)
+        about = about_model(
+            f"{Path(context.config.model).name} adapter",
+            source=context.config.model,
+            pruned="",
+            recipe=context.store.key("finetune"),
+        )
+        write_gguf_adapter(self.place(output), config=config, factors=factors, alpha=alpha, metadata=about)
+
+    def load(self, output: Path, device: str | torch.device) -> nn.Module:
+        return GgufFile().load(output, device)
+
+    def held_bytes(self, output: Path, model: nn.Module) -> int:
+        return sum(tensor.size for tensor in read_model(self.place(output)).tensors.values())
+
+    def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
+        return GgufFile().snippets(facts)[:1]
+
+    def description(self, facts: CheckpointFacts) -> str:
+        return f"`{self.declaration.place}` is what recovery trained: llama.cpp adds it to the model as it runs."
+
+
+FORMAT = GgufAdapter()
