@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PretrainedConfig, PreTrainedModel
 
+from qpruner_core.adapters import attach_adapter
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.data import read_dataset
 from qpruner_core.errors import BudgetInfeasibleError, DatasetInvalidError, InvalidConfigError, OutputInvalidError
 from qpruner_core.events import STAGES, CancelToken, EventCallback, FileRecord, StageName, ignore_event
 from qpruner_core.export.config import RECIPE
-from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import find_family

@@ -9,9 +9,9 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qpruner_core.adapters import attach_adapter
 from qpruner_core.errors import ModelNotFoundError
 from qpruner_core.measure.memory import loaded_bytes
-from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_tokenizer
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from qpruner_core.adapters import adapter_tensors, write_adapter
 from qpruner_core.data import Example
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.mixed.adapters import adapter_tensors, write_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.models import load_model

@@ -15,8 +15,8 @@ from bench.paper.recovery_memory import Recovery, peak_of
 from bench.paper.rows import MemoryRow, PaperRow
 from bench.paper.run import Cell, PaperRun, folder_of
 from bench.paper.stages import StageRunner
+from qpruner_core.adapters import adapter_name, write_adapter
 from qpruner_core.config import CompressionConfig
-from qpruner_core.mixed.adapters import adapter_name, write_adapter
 from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models import load_model

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from bench.resident_memory import MemoryMeter, PhasePeak
+from qpruner_core.adapters import attach_adapter
 from qpruner_core.data import Example
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.training.batches import Batch, make_batch
 from qpruner_core.training.teacher import load_teacher

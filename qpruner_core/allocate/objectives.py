@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from qpruner_core.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
 from qpruner_core.fitting.fits import Fits
 from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.measure.divergence import Divergence
-from qpruner_core.mixed.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
 from qpruner_core.models import load_model
 from qpruner_core.precision_names import UNQUANTIZED

@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
+from qpruner_core.adapters import require_acting_adapter
 from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.formats.base import ExportFormat
@@ -24,7 +25,6 @@ from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
-from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.mixed.recovered import MixedCheckpoint, quantized_model, recovered_model

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from qpruner_core.adapters import adapter_tensors, attach_adapter, write_adapter
 from qpruner_core.finetune.phase import phases, train_phase
-from qpruner_core.mixed.adapters import adapter_tensors, attach_adapter, write_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.mixed.recovered import ADAPTER, quantized_model
 from qpruner_core.resources import best_device

@@ -11,11 +11,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from qpruner_core.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.finetune.phase import Phase, train_phase, validation_batches
 from qpruner_core.fitting.fit import module_seed, untrained_factors
 from qpruner_core.fitting.rounding_again import rounded_again
 from qpruner_core.garbage import free_garbage
-from qpruner_core.mixed.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
 from qpruner_core.models.families import linear_weight

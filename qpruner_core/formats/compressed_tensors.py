@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from qpruner_core.adapters import adapter_bytes, attach_adapter, require_acting_adapter
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
-from qpruner_core.mixed.adapters import adapter_bytes, attach_adapter, require_acting_adapter
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import ADAPTER, recovered_model
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes

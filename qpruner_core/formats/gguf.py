@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from qpruner_core.adapters import require_acting_adapter
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.formats.declarations import declared
 from qpruner_core.measure.llama_cpp import llama_cpp_speed
 from qpruner_core.measure.speed import Speed
-from qpruner_core.mixed.adapters import require_acting_adapter
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.gguf.split import read_model

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from qpruner_core.adapters import read_factors
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.formats.gguf import GgufFile
-from qpruner_core.mixed.adapters import read_factors
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.gguf.split import read_model

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from qpruner_core.adapters import attach_adapter
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
-from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models import load_model

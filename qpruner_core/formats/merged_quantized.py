@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from qpruner_core.adapters import attach_adapter
 from qpruner_core.fitting.rounding_again import rounded_again
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
 from qpruner_core.formats.mixed import copy_mixed, load_compressed_snippet
-from qpruner_core.mixed.adapters import attach_adapter
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer

@@ -10,11 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from qpruner_core.adapters import adapter_name, write_adapter
 from qpruner_core.fitting.fit import FittedLinear, module_seed
 from qpruner_core.fitting.fits import Fits, fit, scales_of, with_moments
 from qpruner_core.fitting.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.forward.input_scales import InputScales
-from qpruner_core.mixed.adapters import adapter_name, write_adapter
 from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
 from qpruner_core.mixed.mixed_model import MixedPrecision, other_tensors, write_mixed_model
 from qpruner_core.models import load_model

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from qpruner_core.adapters import largest_rank
 from qpruner_core.events import StageName
 from qpruner_core.export.config import CARD, RECIPE
 from qpruner_core.formats.base import CheckpointFacts
 from qpruner_core.formats.registry import load_format
-from qpruner_core.mixed.adapters import largest_rank
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model

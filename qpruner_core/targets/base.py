@@ -49,7 +49,7 @@ class Target(ABC):
         self,
         quantize: QuantizeConfig,
         allocate: AllocateConfig,
-        finetune: FinetuneConfig,
+        finetune: FinetuneConfig = FinetuneConfig(),
         options: Sequence[str] | None = None,
     ) -> None:
         self._settings = quantize, allocate, finetune

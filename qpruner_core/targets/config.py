@@ -12,7 +12,12 @@ DEFAULT_TARGET: TargetName = "compressed-tensors"
 """Of runs that name none, but for those with a preset of the paper."""
 
 PRECISIONS: dict[TargetName, tuple[str, ...]] = {
-    target: tuple(name for name, declared in precision_names.PRECISIONS.items() if target in declared.targets)
+    target: tuple(
+        sorted(
+            (name for name, declared in precision_names.PRECISIONS.items() if target in declared.targets),
+            key=precision_names.size_order,
+        )
+    )
     for target in get_args(TargetName)
 }
 """Names of the precisions of each target, by rising size."""

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from bench.fitted_layers import FittedLayers, fitted_layers
 from bench.paper.stages import StageRunner
-from qpruner_core.mixed.adapters import WEIGHTS, adapter_name
+from qpruner_core.adapters import WEIGHTS, adapter_name
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.families import family_of

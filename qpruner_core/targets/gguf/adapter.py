@@ -18,7 +18,7 @@ from gguf.constants import GGMLQuantizationType
 from peft import PeftModel
 from transformers import PretrainedConfig
 
-from qpruner_core.mixed.adapters import Factors, attach_factors
+from qpruner_core.adapters import Factors, attach_factors
 from qpruner_core.models.families import linear_shape
 from qpruner_core.models.gguf.architectures import Architecture
 from qpruner_core.models.gguf.header import corrupt

@@ -9,8 +9,8 @@ import torch
 
 from bench.paper.measured import computing_model, loaded_size
 from bench.paper.recovery_memory import Recovery, peak_of
+from qpruner_core.adapters import adapter_name, write_adapter
 from qpruner_core.measure.memory import loaded_bytes
-from qpruner_core.mixed.adapters import adapter_name, write_adapter
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, write_mixed_model
 from qpruner_core.models import load_model

@@ -58,7 +58,7 @@ def test_the_merged_checkpoint_loads_where_our_package_is_not_imported_and_says_
     )  # fmt: skip
     # INT8 modules round their inputs, the merged model does not: compare with the values they stand for
     base = load_mixed_model(finished_run.output / "mixed", dequantize=True)
-    from qpruner_core.mixed.adapters import attach_adapter
+    from qpruner_core.adapters import attach_adapter
 
     with torch.no_grad():
         expected = attach_adapter(base, finished_run.output / "mixed" / "adapter")(IDS).logits

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qpruner_core.adapters import WEIGHTS, adapter_name
 from qpruner_core.allocate.objectives import RecoveredLoss, make_objective, remembered
 from qpruner_core.compute.choice import choose_compute
 from qpruner_core.data import prepare_data, read_dataset
 from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.fitting.precision_bank import fitted_bank
-from qpruner_core.mixed.adapters import WEIGHTS, adapter_name
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models import load_model, load_tokenizer, resolve_model

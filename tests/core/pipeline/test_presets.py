@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from qpruner_core import CompressionReport, compress
-from qpruner_core.mixed.adapters import WEIGHTS
+from qpruner_core.adapters import WEIGHTS
 from qpruner_core.quantize.stage import ADAPTER
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from tests.core.pipeline.conftest import QUICK, quick_config

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
+from qpruner_core.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.data import Example
 from qpruner_core.data.tokenization import IGNORED
-from qpruner_core.mixed.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.models.families import find_family
 from qpruner_core.quantize.config import QuantizeConfig
 from tests.core.small_models import small_model

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 
+from qpruner_core.adapters import adapter_name, write_adapter
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.formats.registry import load_format
-from qpruner_core.mixed.adapters import adapter_name, write_adapter
 from qpruner_core.mixed.groups import linear_names, precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.recovered import ADAPTER

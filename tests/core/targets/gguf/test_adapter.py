@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import PretrainedConfig, PreTrainedModel
 
-from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.errors import CorruptModelError
-from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.mixed.adapters import (
+from qpruner_core.adapters import (
     Factors,
     adapter_bytes,
     adapter_name,
@@ -24,6 +21,9 @@ from qpruner_core.mixed.adapters import (
     read_factors,
     write_adapter,
 )
+from qpruner_core.allocate.config import AllocateConfig
+from qpruner_core.errors import CorruptModelError
+from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_tokenizer

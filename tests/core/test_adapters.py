@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.errors import CorruptModelError
-from qpruner_core.mixed.adapters import (
+from qpruner_core.adapters import (
     adapter_name,
     adapter_tensors,
     attach_adapter,
     require_acting_adapter,
     write_adapter,
 )
+from qpruner_core.errors import CorruptModelError
 from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.config import QuantizeConfig
 from tests.core.small_models import small_model
