@@ -43,7 +43,7 @@ class Target(ABC):
 
     name: ClassVar[TargetName]
     default_options: ClassVar[tuple[str, ...]]
-    default_recovery: ClassVar[Recovery]
+    default_recovery: ClassVar[Recovery] = "scales"
 
     def __init__(
         self,
