@@ -128,7 +128,7 @@ class _FinishedRun:
         values["prune"] |= {"ratio": self.pruning.ratio}
         values["allocate"] |= _ONE_TRIAL
         values["quantize"] |= {"rounding": "error_feedback"}
-        values["finetune"] |= {"steps": 0}
+        values["finetune"] |= {"steps": 0, "recovery": "auto"}
         return parse_config(values)
 
     def refuse_another_dataset(self, policy: SourcePolicy) -> None:
