@@ -65,12 +65,12 @@ class Target(ABC):
         self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
 
     def around(self, mean_bits: float) -> Target:
-        """This target with at most :data:`LADDER` options around ``mean_bits`` per weight, two of them below it, unless
-        the settings name the options."""
+        """This target with at most :data:`LADDER` options around ``mean_bits`` per weight, three of them not above it,
+        unless the settings name the options."""
         if not self.chosen_by_budget or len(self.options) <= LADDER:
             return self
         smaller = sum(BITS_PER_WEIGHT[name] <= mean_bits for name in self.options)
-        start = min(max(smaller - 2, 0), len(self.options) - LADDER)
+        start = min(max(smaller - 3, 0), len(self.options) - LADDER)
         return type(self)(*self._settings, options=self.options[start : start + LADDER])
 
     def group_options(

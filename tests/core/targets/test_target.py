@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import pytest
@@ -34,10 +34,10 @@ class Blocks(Target):
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
         return precisions(quantize)
 
-    def stored_as(self, name: str, shape: Shape) -> str:
-        if shape[0] == 1:
+    def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
+        if any(rows == 1 for rows, _ in shapes):
             return "bf16"
-        return "int8" if name == "nf4" and shape[1] % 64 else name
+        return "int8" if name == "nf4" and any(columns % 64 for _, columns in shapes) else name
 
 
 class Rungs(Target):
@@ -80,7 +80,7 @@ def test_options_that_come_to_the_same_are_one_and_have_the_name_of_what_is_stor
 def test_every_option_asked_for_is_among_those_of_the_group(shapes: list[Shape], names: set[str]) -> None:
     target = bound(Blocks)
     options = target.group_options(shapes, sorted(names))
-    assert {tuple(target.stored_as(name, shape) for shape in shapes) for name in names} == set(options.values())
+    assert {tuple(target.stored_as(name, [shape]) for shape in shapes) for name in names} == set(options.values())
     assert len(set(options.values())) == len(options)
     assert list(options) == sorted(options, key=size_order)
     assert all(set(each) != {other} or name == other for name, each in options.items() for other in each)
