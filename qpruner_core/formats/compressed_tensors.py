@@ -58,15 +58,19 @@ class CompressedTensorsCheckpoint(ExportFormat):
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
         place = self.declaration.place
         flags = " --trust-remote-code --model-impl transformers" if facts.own_code else ""
-        trust = ", trust_remote_code=True" if facts.own_code else ""
-        imports, attach = "from transformers import AutoModelForCausalLM, AutoTokenizer", ""
+        options = ", trust_remote_code=True" if facts.own_code else ""
+        classes, imports, attach = ["AutoModelForCausalLM", "AutoTokenizer"], "", ""
         room = next((rank for rank in _VLLM_RANKS if rank >= facts.adapter_rank), None)
         if facts.adapter_rank:
             flags += f" --enable-lora --max-lora-rank {room} --lora-modules recovered={place}/{ADAPTER}"
-            imports = f"from peft import PeftModel\n{imports}"
-            attach = f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}")\n'
+            classes.append("CompressedTensorsConfig")
+            imports = "from peft import PeftModel\n"
+            # PEFT wants modules that have their weight, and would have the factors in 32 bits
+            options += ", quantization_config=CompressedTensorsConfig(dequantize=True)"
+            attach = f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}", autocast_adapter_dtype=False)\n'
         load = (
-            f'{imports}\n\nmodel = AutoModelForCausalLM.from_pretrained("{place}"{trust})\n{attach}'
+            f"{imports}from transformers import {', '.join(classes)}\n\n"
+            f'model = AutoModelForCausalLM.from_pretrained("{place}"{options})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
         served = Snippet(tool="vLLM", language="shell", text=f"vllm serve {place}{flags}")
@@ -79,7 +83,7 @@ class CompressedTensorsCheckpoint(ExportFormat):
         if facts.adapter_rank:
             said += (
                 f" `{place}/{ADAPTER}` is what recovery trained: ask vLLM for the model `recovered`, as its base "
-                "answers without it."
+                "answers without it. transformers unpacks the base to 16 bits to put it on."
             )
         return said
 

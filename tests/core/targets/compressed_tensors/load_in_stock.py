@@ -24,7 +24,7 @@ def main(directory: Path, answers_file: Path) -> None:
             trusted = any(checkpoint.glob("*.py"))
             adapted = (checkpoint / "adapter").is_dir()
             # PEFT wants modules that have their weight
-            unpacked = {"quantization_config": CompressedTensorsConfig(run_compressed=False)} if adapted else {}
+            unpacked = {"quantization_config": CompressedTensorsConfig(dequantize=True)} if adapted else {}
             model = AutoModelForCausalLM.from_pretrained(
                 checkpoint,
                 dtype=torch.bfloat16,
@@ -33,7 +33,7 @@ def main(directory: Path, answers_file: Path) -> None:
                 **unpacked,
             )
             if adapted:
-                model = PeftModel.from_pretrained(model, checkpoint / "adapter")
+                model = PeftModel.from_pretrained(model, checkpoint / "adapter", autocast_adapter_dtype=False)
             with torch.no_grad():
                 answers[checkpoint.name] = model.eval()(ids).logits
         except Exception:  # noqa: BLE001 - the test of this checkpoint shows it

@@ -137,4 +137,4 @@ def test_vllm_applies_the_adapter_on_a_base_in_four_bits(name: str, tmp_path: Pa
         alone = ours(model)
     found = vllm.log_probabilities(place, PROMPTS, own_code=name.endswith("uneven"), adapter=place / ADAPTER)
     assert errors(found, wanted).mean() < 0.05
-    assert errors(found, alone).mean() > 0.5
+    assert errors(found, alone).mean() > 0.2
