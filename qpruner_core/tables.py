@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from qpruner_core.precision_names import size_order
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from qpruner_core.report import CompressionReport, Estimate, ExportedFormat, Measurement, Pruning
     from qpruner_core.search.trial import MeasuredTrial
 
-_COMPARED = ("KL to dense", "same top-1")
+_COMPARED = ("KL", "top-1")
 
 
 def front_table(trials: list[MeasuredTrial]) -> Table:
@@ -39,13 +40,12 @@ def groups_by_precision(precisions: Sequence[str]) -> str:
 
 
 def measurement_table(rows: list[Measurement]) -> Table:
-    """The table of before and after."""
-    table = Table(title="Before and after")
+    """The table of before and after, which fits a terminal of 80 columns."""
     compared = any(row.divergence is not None for row in rows)
-    engines = any(row.speed_engine not in (None, "torch") for row in rows)
-    names = ("model", "bytes loaded", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s")
-    for name in (*names, *["in"][:engines]):
-        table.add_column(name, justify="left" if name in ("model", "in") else "right")
+    table = Table(title="Before and after", box=SIMPLE_HEAD, padding=(0, 1), caption=_speeds_in(rows))
+    names = ("model", "bytes", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s")
+    for name in names:
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name != "model")
     for row in rows:
         table.add_row(
             row.label,
@@ -54,9 +54,16 @@ def measurement_table(rows: list[Measurement]) -> Table:
             f"{row.perplexity:,.2f}",
             *_agreement(row)[: 2 * compared],
             f"{row.tokens_per_second:.1f}",
-            *[row.speed_engine or "–"][:engines],
         )
     return table
+
+
+def _speeds_in(rows: Sequence[Measurement]) -> str | None:
+    """Which engine was timed, where it was not torch for all rows."""
+    engines = {row.label: row.speed_engine for row in rows if row.speed_engine not in (None, "torch")}
+    if not engines:
+        return None
+    return "tokens/s of " + ", ".join(f"{label} in {engine}" for label, engine in engines.items()) + ", else in torch"
 
 
 def _agreement(row: Measurement) -> tuple[str, str]:
