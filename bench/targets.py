@@ -233,8 +233,8 @@ def render(rows: Sequence[Row], options: argparse.Namespace) -> str:
         "Bytes are those of the tensors that the engine holds. KL is that of the dense model's predictions to the "
         "model's, in nats per token, on texts that no calibration saw; GGUF files are read back into torch for it. "
         f"Prefill ({_PROMPT} tokens) and decode ({_GENERATED} tokens) are tokens per second on one thread. "
-        "compressed-tensors keeps the embeddings in 16 bits, so its budget is a tenth larger. Made in: the stages of the run, "
-        "on one thread.",
+        "compressed-tensors keeps the embeddings in 16 bits, so its budget is a tenth larger. Made in: all "
+        "stages of the run, on one thread.",
     ]
     return "\n".join(lines) + "\n"
 
