@@ -32,7 +32,7 @@ help: ## Show this list
 
 setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 
-demo: $(INSTALLED) ## Compress SmolLM2-135M into 100 MB through the service, and show the result
+demo: $(INSTALLED) ## Compress SmolLM2-135M into a GGUF file of 60 MB through the service, and show the result
 	@$(BIN)/python -m app.demo $(ARGS)
 
 serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
