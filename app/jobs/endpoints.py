@@ -231,8 +231,8 @@ def get_allocation(
 ) -> AllocationView:  # fmt: skip
     """The best allocation known for another budget, at once and without a model.
 
-    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job; scores and
-    losses only with the same precisions, which `allocate.precisions` can name.
+    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job: scores
+    and losses only if both search the same precisions, as `allocate.precisions` can name them.
     """
     answer = service.answer_budget(session, principal.tenant, job_id, parse_bytes(memory_budget))
     return AllocationView.model_validate(answer.model_dump())
