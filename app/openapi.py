@@ -10,11 +10,12 @@ from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
 
 TITLE = "QPruner"
 DESCRIPTION = """\
-Compresses a language model into a number of bytes: structured pruning, mixed precision, low-rank recovery.
+Compresses a language model into a number of bytes: structured pruning, mixed precision, recovery
+by training.
 
 Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files from
 `GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as `"130MB"` or `"6GiB"`.
-Every error is an RFC 9457 problem document with a stable `code`, and every answer carries `X-Request-Id`.
+Every error is an RFC 9457 problem document with a stable `code`, and every response carries `X-Request-Id`.
 """
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},

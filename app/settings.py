@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is fetched, in bytes.")
     max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
     max_queued_jobs: int = Field(
-        default=100, ge=1, le=1_000_000, description="Unfinished jobs per tenant; more are answered 429."
+        default=100, ge=1, le=1_000_000, description="Unfinished jobs per tenant; more are refused with status 429."
     )
 
     lease_seconds: float = Field(

@@ -137,7 +137,7 @@ class _FinishedRun:
             raise DatasetInvalidError(
                 f"{self._config.dataset} is not what it was when {self._name} was made.",
                 field="dataset",
-                remedy="Put the file of then in its place, or compress again.",
+                remedy="Put back the file that the run learned from, or compress again.",
             )
 
     def plan(self, config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
@@ -180,9 +180,9 @@ class _FinishedRun:
 
     def _unfinished(self, why: str) -> InvalidConfigError:
         return InvalidConfigError(
-            f"{self._name} is no finished run that another target can be made from: {why}.",
+            f"{self._name} is no finished run to make another target's checkpoint from: {why}.",
             field="directory",
-            remedy="Name the output of `qpruner compress`, with its .work directory beside it; run that again to end.",
+            remedy="Name the output of `qpruner compress`, with its .work directory beside it, or run it again.",
         )
 
 

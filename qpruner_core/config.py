@@ -70,7 +70,8 @@ class CompressionConfig(StrictModel):
     target: TargetName = Field(
         default=DEFAULT_TARGET,
         description="Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and "
-        "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and ours.",
+        "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this "
+        "package.",
     )
     preset: PresetName = Field(
         default="best",
@@ -113,7 +114,7 @@ class CompressionConfig(StrictModel):
         rare = [name for name in self.allocate.precisions if name in HUMMING]
         if rare and not self.quantize.humming_kernels:
             said = (
-                f"vLLM runs {rare[0]} with the Humming kernels alone: set quantize.humming_kernels if you have them, "
+                f"vLLM runs {rare[0]} only with the Humming kernels: set quantize.humming_kernels if you have them, "
                 "or leave it out"
             )
             raise fault_at("allocate.precisions", said, self.allocate.precisions)

@@ -17,6 +17,7 @@ Target = Annotated[
     TargetName | None,
     typer.Option(
         help="Where the result will run. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and "
-        "transformers; bitsandbytes: transformers with PEFT and this package."
+        "transformers (the default); bitsandbytes: transformers with PEFT and this package (the default of the paper's "
+        "presets)."
     ),
 ]

@@ -42,7 +42,8 @@ NOT_FOUND = "404 job_not_found"
 BAD_RUN = (
     "400 invalid_json", "413 body_too_large", "415 unsupported_media_type", "422 invalid_config", "422 budget_invalid",
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
-    "422 unsafe_model", "422 corrupt_model", "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
+    "422 unsupported_by_target", "422 unsafe_model", "422 corrupt_model",
+    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
     "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
     "500 cache_unusable",
 )  # fmt: skip
@@ -58,7 +59,7 @@ RunBody = Annotated[
         openapi_examples={
             "upload": {
                 "summary": "On a dataset of yours",
-                "description": "Send your file to `POST /datasets` first; its answer has the id to put as `dataset`.",
+                "description": "Send your file to `POST /datasets` first: the response has the `id` for `dataset`.",
                 "value": EXAMPLE_REQUEST,
             }
         }
@@ -88,7 +89,7 @@ def submit_job(
         Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Makes sending it again safe."),
     ] = None,
 ) -> JobView:
-    """Queue a run. What would make it fail, and can be known beforehand, is answered here and queues nothing.
+    """Queue a run. A run that is known beforehand to fail is refused, and nothing is queued.
 
     `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
     """
@@ -100,11 +101,12 @@ def submit_job(
     return _view(session, job)
 
 
-@router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN))
+@router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))
 def estimate_job(body: RunBody, principal: Submitter, session: SessionDep, settings: SettingsDep) -> Estimate:
     """What a run would come to, without running or queueing anything.
 
-    Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`.
+    Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`. A device of `fit`
+    that has no room for any weights is refused with `budget_infeasible`.
     """
     return service.estimate_job(session, settings, principal.tenant, body.config())
 
@@ -227,9 +229,10 @@ def get_allocation(
                    examples=["120MB"])
     ],
 ) -> AllocationView:  # fmt: skip
-    """What the job's search says of another budget, at once and without a model.
+    """The best allocation known for another budget, at once and without a model.
 
-    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job.
+    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job: scores
+    and losses only if both search the same precisions, as `allocate.precisions` can name them.
     """
     answer = service.answer_budget(session, principal.tenant, job_id, parse_bytes(memory_budget))
     return AllocationView.model_validate(answer.model_dump())
@@ -292,7 +295,7 @@ def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: 
 def list_artifacts(
     job_id: JobId, principal: Reader, session: SessionDep, store: StoreDep, settings: SettingsDep, base_url: BaseUrlDep
 ) -> ArtifactList:
-    """Name, size, SHA-256 and a signed URL of every file, the one to take first, and the lines that run it."""
+    """Every file with its name, size, SHA-256, signed URL, and the lines that run it. The one to take comes first."""
     job = service.require_job(session, principal.tenant, job_id)
     expires_at = utc_now() + timedelta(seconds=settings.signed_url_seconds)
     views = []

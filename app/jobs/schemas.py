@@ -1,4 +1,4 @@
-"""What requests about jobs carry and answer."""
+"""Bodies of requests about jobs, and of their responses."""
 
 from __future__ import annotations
 
@@ -254,10 +254,10 @@ class JobMetricsView(BaseModel):
 class StoredArtifact(BaseModel):
     """A file as it is stored."""
 
-    name: str = Field(examples=["mixed.tar"])
+    name: str = Field(examples=["model.gguf"])
     bytes: int
     sha256: str
-    format: str = Field(examples=["tar"])
+    format: str = Field(examples=["gguf"])
     url: str = Field(description="Needs no key; good for GET with Range until `expires_at`.")
     expires_at: datetime
 
@@ -273,10 +273,10 @@ class StoredArtifact(BaseModel):
 class ArtifactView(StoredArtifact):
     """A file to download, and what to do with it."""
 
-    title: str = Field(description="What it is.", examples=["every part at its precision, with adapters"])
+    title: str = Field(description="What it is.", examples=["one file for llama.cpp and Ollama"])
     unpack: str | None = Field(description="The command that unpacks it; null for what is used as it is.")
     snippets: list[Snippet] = Field(
-        description="The lines that run it once it is unpacked, for each tool; empty for documents and in older jobs."
+        description="The lines that run it, once unpacked, for each tool; empty for documents and in older jobs."
     )
 
 

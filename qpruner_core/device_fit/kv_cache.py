@@ -93,7 +93,8 @@ def refuse_cache(config: PretrainedConfig, family: Family, fit: FitConfig, targe
         )
     if fit.cache_type == "q8_0" and any(layer.values % _Q8_0_WEIGHTS for layer in layer_caches(config, family, target)):
         raise InvalidConfigError(
-            f"A cache of type q8_0 holds blocks of {_Q8_0_WEIGHTS} entries, and keys of this model are no multiple.",
+            f"A cache of type q8_0 holds blocks of {_Q8_0_WEIGHTS} entries, and the keys of this model are not a "
+            "multiple of that.",
             field="fit.cache_type",
             remedy="Choose f16 or bf16.",
         )

@@ -32,7 +32,8 @@ class FinetuneConfig(StrictModel):
         default="auto",
         description="What is trained. adapter: LoRA that ships beside the model, and counts in its bytes; merge: LoRA "
         "that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the "
-        "format stores them, codes unchanged; merge+scales: one after the other; auto: what is best for the target.",
+        "format stores them, codes unchanged; merge+scales: one after the other; auto: adapter for bitsandbytes, "
+        "scales for gguf and compressed-tensors.",
     )
     steps: int = Field(
         default=200, ge=0, le=MOST_STEPS,
@@ -46,7 +47,7 @@ class FinetuneConfig(StrictModel):
         "auto distils where the dense model fits into free memory.",
     )
     temperature: float = Field(default=1.0, ge=0.01, le=100, description="Softens both predictions in distillation.")
-    learning_rate: float = Field(default=4e-4, gt=0, le=10, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(default=4e-4, gt=0, le=10, description="Peak learning rate of AdamW for LoRA.")
     scale_learning_rate: float = Field(
         default=2e-3, gt=0, le=10,
         description="Peak learning rate for scales, norms and biases, relative to their size.",

@@ -32,7 +32,7 @@ def model_card(
             "",
             f"Made to fit {format_bytes(memory_budget)} ({memory_budget} bytes) for the text of "
             f"`{config.dataset}`: structured pruning, mixed precision "
-            f"({_counts(config, allocation)}), low-rank recovery.",
+            f"({_counts(config, allocation)}), recovery by training.",
             "",
             *_table(measurements),
             "",

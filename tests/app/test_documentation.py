@@ -78,4 +78,4 @@ def test_the_example_body_is_a_valid_request(schema: dict[str, Any]) -> None:
         assert "POST /datasets" in shown["description"]
     assert "POST_DATASETS" in example["dataset"]  # which no upload is called: it says where the id comes from
     assert example["model"] == "demo:smollm2-135m-instruct"
-    assert JobRequest.model_validate(example).memory_budget == 130_000_000
+    assert JobRequest.model_validate(example).memory_budget == 100_000_000

@@ -7,7 +7,7 @@ import { estimateView } from "./estimate.js";
 const NUMBER = { type: "number", step: "any", inputmode: "decimal" };
 
 /** Engines that a result can be for; each brings the formats that weights may have. */
-const TARGET = ["target", "Target", "Where the result will run: what is searched, rounded and measured is what that engine reads", {
+const TARGET = ["target", "Target", "Where the result will run; it decides the formats that weights may have. Default compressed-tensors, bitsandbytes with a preset of the paper", {
   options: ["gguf", "compressed-tensors", "bitsandbytes"],
   says: {
     gguf: "llama.cpp and Ollama: one file, on a CPU or a GPU",

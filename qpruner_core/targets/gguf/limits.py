@@ -17,16 +17,16 @@ def no_limit(config: PretrainedConfig) -> str | None:
 def falcon_limit(config: PretrainedConfig) -> str | None:
     """Falcon as its 7B, 11B and 40B models are."""
     if config.alibi or config.bias or not (config.parallel_attn or config.new_decoder_architecture):
-        return "llama.cpp computes Falcon with rotary positions, attention beside the MLP, and no biases alone."
+        return "llama.cpp computes Falcon only with rotary positions, attention beside the MLP, and no biases."
     if not (config.new_decoder_architecture or config.multi_query):
-        return "llama.cpp computes Falcon with key-value heads that queries share alone."
+        return "llama.cpp computes Falcon only with key-value heads that queries share."
     return None
 
 
 def gemma2_limit(config: PretrainedConfig) -> str | None:
     """Gemma 2 with the head that is its embedding."""
     if not config.tie_word_embeddings:
-        return "llama.cpp computes Gemma 2 with the embedding as its head alone."
+        return "llama.cpp computes Gemma 2 only with the embedding as its head."
     return _scale_limit(config, GEMMA2_27B)
 
 
@@ -38,22 +38,22 @@ def gemma3_limit(config: PretrainedConfig) -> str | None:
 def gpt_neox_limit(config: PretrainedConfig) -> str | None:
     """GPT-NeoX with all of its biases and a head of its own."""
     if not config.attention_bias:
-        return "llama.cpp computes GPT-NeoX with biases in its attention alone."
+        return "llama.cpp computes GPT-NeoX only with biases in its attention."
     return untied_limit(config)
 
 
 def untied_limit(config: PretrainedConfig) -> str | None:
     """A head of its own, which some loaders insist on."""
     if config.tie_word_embeddings:
-        return "llama.cpp wants a head of its own in this model, not its embedding."
+        return "llama.cpp requires this model to have a head of its own, not its embedding."
     return None
 
 
 def moe_limit(config: PretrainedConfig) -> str | None:
     """Qwen 3 with experts in every layer, whose weights are normed."""
     if config.mlp_only_layers or config.decoder_sparse_step != 1:
-        return "llama.cpp computes Qwen 3 MoE with experts in every layer alone."
-    return None if config.norm_topk_prob else "llama.cpp computes Qwen 3 MoE with normed weights of experts alone."
+        return "llama.cpp computes Qwen 3 MoE only with experts in every layer."
+    return None if config.norm_topk_prob else "llama.cpp computes Qwen 3 MoE only with normalised weights of experts."
 
 
 def smollm3_limit(config: PretrainedConfig) -> str | None:

@@ -85,11 +85,11 @@ class Loader:
                 f"In llama.cpp the layers of {kind} models all have one width.", STOCK_LAYOUT, "prune.layout"
             )
         if self.by_layer and any(not (layer.num_attention_heads and layer.intermediate_size) for layer in widths):
-            return Refusal("llama.cpp wants an attention and an MLP in every layer.", STOCK_LAYOUT, "prune.layout")
+            return Refusal("llama.cpp requires attention and an MLP in every layer.", STOCK_LAYOUT, "prune.layout")
         width = widths[0].num_attention_heads * family.head_dim(config)
         if self.every_head and width != config.hidden_size:
             return Refusal(
-                f"In llama.cpp {kind} models have as many attention heads as fill the hidden size "
+                f"In llama.cpp {kind} models must have as many attention heads as fill the hidden size "
                 f"({width} of {config.hidden_size} entries are left).",
                 'Choose "none", or another target.',
                 "prune.attention_unit",

@@ -87,11 +87,11 @@ def generation_keys(directory: Path, end: int | None) -> dict[str, Any]:
 def _checked_keys(directory: Path, vocabulary: int | None, state: object) -> dict[str, Any]:
     tokenizer = load_tokenizer(directory)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise Refusal("GGUF carries no tokenizer that is a program of its own (it has no tokenizer.json).").error()
+        raise Refusal("GGUF cannot carry a tokenizer that is a program of its own (it has no tokenizer.json).").error()
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     keys = _vocabulary_keys(tokenizer, vocabulary)
     if parts["model"].get("type") != "BPE":
-        raise Refusal(f"GGUF carries no tokenizer of the kind {parts['model'].get('type')!r} for this model.").error()
+        raise Refusal(f"GGUF cannot carry this model's tokenizer of the kind {parts['model'].get('type')!r}.").error()
     if parts["model"].get("byte_fallback"):
         keys |= _sentencepiece_keys(parts, keys)
     else:
@@ -215,4 +215,4 @@ def _steps(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
 
 
 def _no_such(what: str) -> UnsupportedByTargetError:
-    return Refusal(f"GGUF carries no tokenizer like this model's: llama.cpp does not know {what}.").error()
+    return Refusal(f"GGUF cannot carry this model's tokenizer: llama.cpp does not know {what}.").error()

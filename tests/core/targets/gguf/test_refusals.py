@@ -80,7 +80,7 @@ def test_a_bias_without_a_place_is_refused_with_other_compensations(family: str)
         ("gpt_neox", {"attention_bias": False}, "biases"),
         ("olmo2", {"tie_word_embeddings": True}, "head"),
         ("qwen3_moe", {"mlp_only_layers": [3]}, "every layer"),
-        ("qwen3_moe", {"norm_topk_prob": False}, "normed"),
+        ("qwen3_moe", {"norm_topk_prob": False}, "normalised"),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 1, 0]}, "fourth"),
         ("falcon", {"alibi": True}, "rotary"),
     ],
