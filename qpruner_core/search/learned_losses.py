@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from qpruner_core.allocate.config import Objective
-from qpruner_core.precision_names import size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.search.space import Allocation
 
 _STIFFNESS = 0.1
@@ -92,7 +92,7 @@ def _costs(scores: Sequence[Mapping[str, float]], allocations: Sequence[Allocati
 
 def _by_size(score: Mapping[str, float]) -> list[str]:
     """Options by rising size; of equal sizes, what costs more is the smaller."""
-    return sorted(score, key=lambda option: (size_order(option), -score[option]))
+    return sorted(score, key=lambda option: (BITS_PER_WEIGHT[option], -score[option]))
 
 
 def _step(score: Mapping[str, float], order: Sequence[str], place: int) -> float:

@@ -22,7 +22,7 @@ from qpruner_core.search.stored_search import StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
 from tests.model_in_memory import compress_in_memory
 
-RUN = {"model": "m", "dataset": "d", "memory_budget": 1000}
+RUN = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000}
 BITS = {"nf4": 4, "int8": 8, "bf16": 16}
 TRIAL: dict[str, Any] = {
     "index": 0, "origin": "random", "bits": [4, 16], "bytes": 150, "loss": 0.45, "screening_loss": 0.45,

@@ -65,10 +65,12 @@ def test_whatever_format_is_declared_is_handed_out_in_the_order_of_their_declara
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = FormatDeclaration("whole", "one file", "final", "final", path="model.gguf", suffix=".gguf")
-    monkeypatch.setattr(worker.artifacts, "FORMATS", (whole, *FORMATS))
-    write_checkpoint(tmp_path, [*(f"{one.place}/config.json" for one in FORMATS), "model.gguf", "README.md"])
+    directories = tuple(one for one in FORMATS if one.is_directory)
+    monkeypatch.setattr(worker.artifacts, "FORMATS", (whole, *directories))
+    write_checkpoint(tmp_path, [*(f"{one.place}/config.json" for one in directories), "model.gguf", "README.md"])
     packed = [(file.name, file.format) for file in pack_artifacts(tmp_path)]
-    assert packed == [("model.gguf", "gguf"), *((one.artifact, "tar") for one in FORMATS), ("README.md", "markdown")]
+    tars = [(one.artifact, "tar") for one in directories]
+    assert packed == [("model.gguf", "gguf"), *tars, ("README.md", "markdown")]
     first = next(iter(pack_artifacts(tmp_path)))
     assert first.sha256 == file_sha256(tmp_path / "model.gguf")
     assert (tmp_path / "model.gguf").is_file()

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from gguf import GGUFWriter
 from gguf.constants import GGMLQuantizationType
-from peft import PeftModel
 from transformers import PretrainedConfig
 
-from qpruner_core.adapters import Factors, attach_factors
 from qpruner_core.models.families import linear_shape
 from qpruner_core.models.gguf.architectures import Architecture
 from qpruner_core.models.gguf.header import corrupt
@@ -30,6 +28,11 @@ from qpruner_core.targets.gguf.loaders import loader_of
 from qpruner_core.targets.gguf.plan import layer_config, planned_tensors
 from qpruner_core.targets.gguf.reader import described_model, read_gguf
 from qpruner_core.targets.gguf.writer import add_value
+
+if TYPE_CHECKING:  # PEFT takes longer to import than torch, and a plan only asks for shapes
+    from peft import PeftModel
+
+    from qpruner_core.adapters import Factors
 
 _ALPHA = "adapter.lora.alpha"
 _KIND = {"general.type": "adapter", "adapter.type": "lora"}
@@ -83,6 +86,8 @@ def read_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype = torch.b
     Raises:
         CorruptModelError: the adapter is damaged, or of another base. Of the base: as ``read_gguf``.
     """
+    from qpruner_core.adapters import attach_factors
+
     model = read_gguf(base, dtype=dtype)
     origin = read_model(base)
     declared, config = described_model(origin)
@@ -137,6 +142,8 @@ def _alpha(stored: GgufModel, base: GgufModel) -> float:
 def _factors(
     stored: GgufModel, declared: Architecture, config: PretrainedConfig, module: str, alpha: float, dtype: torch.dtype
 ) -> Factors:
+    from qpruner_core.adapters import Factors
+
     parts: dict[str, list[torch.Tensor]] = {"a": [], "b": []}
     for name in _names(declared, module):
         for factor, found in parts.items():

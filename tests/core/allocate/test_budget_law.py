@@ -56,7 +56,13 @@ class Case:
 
     def within(self, budget: int) -> CompressionConfig:
         return CompressionConfig(
-            model="m", dataset="d", memory_budget=budget, seed=self.seed, sequence_length=16, **self.settings
+            model="m",
+            dataset="d",
+            target="bitsandbytes",
+            memory_budget=budget,
+            seed=self.seed,
+            sequence_length=16,
+            **self.settings,
         )
 
     def smallest(self) -> int:

@@ -40,10 +40,10 @@ def parts_of(memory: DeviceMemory) -> list[int]:
     return [memory.weights, memory.kv_cache, memory.activations, memory.engine]
 
 
-def config_of(fit: dict[str, Any] | FitConfig, **prune: Any) -> CompressionConfig:
+def config_of(fit: dict[str, Any] | FitConfig, target: TargetName = "bitsandbytes", **prune: Any) -> CompressionConfig:
     given = fit if isinstance(fit, dict) else fit.model_dump()
     return parse_config(
-        {"model": "m", "dataset": "d", "fit": given, "sequence_length": 16, "prune": PRUNE | prune,
+        {"model": "m", "dataset": "d", "target": target, "fit": given, "sequence_length": 16, "prune": PRUNE | prune,
          "evaluate": {"generated_tokens": 2}}
     )  # fmt: skip
 
@@ -104,11 +104,11 @@ def test_a_pruned_model_never_leaves_less_for_weights_than_the_bound(
 def test_the_plan_fits_and_no_smaller_ratio_does(layout: str, target: TargetName) -> None:
     dense, family = small_config("llama", num_hidden_layers=8), find_family("llama")
     use = {"context": 64, "sequences": 8, "device": "cpu"}
-    config = config_of({"memory": 1, **use}, layout=layout)
-    smallest = Planner(config, dense, family, target).smallest(0.0).total
+    config = config_of({"memory": 1, **use}, target, layout=layout)
+    smallest = Planner(config, dense, family).smallest(0.0).total
     memory = memory_for(smallest - 8000, dense, target, **use)
-    planner = Planner(config_of({"memory": memory, **use}, layout=layout), dense, family, target)
-    plan = make_plan(planner.config, dense, target)
+    planner = Planner(config_of({"memory": memory, **use}, target, layout=layout), dense, family)
+    plan = make_plan(planner.config, dense)
     assert plan.ratio > 0
     assert plan.device is not None
     assert plan.memory_budget == plan.device.weights >= planner.smallest(plan.ratio).total
@@ -118,7 +118,7 @@ def test_the_plan_fits_and_no_smaller_ratio_does(layout: str, target: TargetName
         pruned = config_with_shape(dense, family, plan.shape)
         assert planner.config.fit is not None
         assert plan.device == DeviceBudget(planner.config.fit, target, dense, family).memory(pruned)
-    assert make_plan(planner.config, dense, target) == plan
+    assert make_plan(planner.config, dense) == plan
 
 
 def test_a_pruned_cache_leaves_more_for_weights() -> None:
@@ -133,16 +133,16 @@ def test_a_pruned_cache_leaves_more_for_weights() -> None:
 def test_a_device_without_room_is_refused_with_what_would_fit(target: TargetName) -> None:
     dense, family = small_config("llama"), find_family("llama")
     use = {"context": 64, "sequences": 40, "device": "cpu"}
-    smallest = Planner(config_of({"memory": 1, **use}), dense, family, target).smallest(0.5).total
+    smallest = Planner(config_of({"memory": 1, **use}, target), dense, family).smallest(0.5).total
     memory = memory_for(smallest, dense, target, context=40, sequences=20, device="cpu")
     with pytest.raises(BudgetInfeasibleError) as caught:
-        make_plan(config_of({"memory": memory, **use}), dense, target)
+        make_plan(config_of({"memory": memory, **use}, target), dense)
     assert caught.value.field == "fit.memory"
     assert "fit.sequences to at most" in caught.value.remedy
     needed = caught.value.smallest_feasible_bytes
-    assert make_plan(config_of({"memory": needed, **use}), dense, target).memory_budget >= smallest
+    assert make_plan(config_of({"memory": needed, **use}, target), dense).memory_budget >= smallest
     with pytest.raises(BudgetInfeasibleError):
-        make_plan(config_of({"memory": needed - 1, **use}), dense, target)
+        make_plan(config_of({"memory": needed - 1, **use}, target), dense)
 
 
 def test_a_device_smaller_than_its_engine_is_refused() -> None:

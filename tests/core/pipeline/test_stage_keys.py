@@ -39,7 +39,15 @@ CASES = [(stage, name, value) for stage, own in SETTINGS.items() for name, value
 
 def keys_of(data: DataDigests = DATA, **overrides: Any) -> dict[StageName, str]:
     config = parse_config({"model": "m", "dataset": "d", **_merged(QUICK, overrides)})
-    plan = RunPlan(dense_config=None, family=find_family("llama"), ratio=0.25, shape=[])  # type: ignore[arg-type]
+    plan = RunPlan(
+        dense_config=None,  # type: ignore[arg-type]
+        family=find_family("llama"),
+        ratio=0.25,
+        prune=config.prune,
+        shape=[],
+        target=bind_target(config.target, config.quantize, config.allocate, config.finetune),
+        memory_budget=config.memory_budget or 0,
+    )
     return stage_keys(config, plan, data, model="model", versions={}, products="bfloat16")
 
 

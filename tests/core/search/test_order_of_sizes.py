@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpruner_core.precision_names import BITS_PER_WEIGHT, size_order
+from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.search.knapsack import solve
 from qpruner_core.search.learned_losses import learned_losses
 from qpruner_core.search.seeds import by_mutual_information, uniform
@@ -29,7 +29,7 @@ def test_the_largest_allocation_is_that_of_the_largest_precisions() -> None:
 def test_a_budget_for_everything_gives_everything_its_largest_precision(space: SearchSpace) -> None:
     roomy = space.with_budget(space.total(space.largest))
     information = [float(layer) for layer in space.layers if layer is not None]
-    losses = [{option: 1 / size_order(option) for option in size} for size in space.group_bytes]
+    losses = [{option: 1 / BITS_PER_WEIGHT[option] for option in size} for size in space.group_bytes]
     assert uniform(roomy) == by_mutual_information(roomy, information) == solve(roomy, losses) == space.largest
 
 
