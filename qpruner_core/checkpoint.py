@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qpruner_core.adapters import attach_adapter
+from qpruner_core.adapters import adapter_bytes, attach_adapter
 from qpruner_core.errors import ModelNotFoundError
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
@@ -40,8 +40,9 @@ def load_compressed(
     """Load what a run exported for an engine, or ``mixed`` or ``merged_quantized``: the model, ready to generate, and
     its tokenizer.
 
-    ``path``: a directory, or a GGUF file, which may be any of a family that is supported. Weights of GGUF and
-    compressed-tensors are unpacked to bfloat16: the model computes what the engine computes, in more memory.
+    ``path``: a directory, or a GGUF file, which may be any of a family that is supported. An adapter in the
+    directory is put on; one that lies beside a GGUF file is not. Weights of GGUF and compressed-tensors are unpacked to
+    bfloat16: the model computes what the engine computes, in more memory.
 
     The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
     layers differ in width.
@@ -54,8 +55,10 @@ def load_compressed(
     path = Path(path)
     if is_gguf(path):
         return _load_gguf(path, device)
-    if _quantization_method(path) == "compressed-tensors":
-        return read_compressed_tensors(path, device=device), load_tokenizer(path)
+    if _is_compressed_tensors(path):
+        model = read_compressed_tensors(path, device=device)
+        adapter = path / ADAPTER
+        return attach_adapter(model, adapter) if adapter.is_dir() else model, load_tokenizer(path)
     if not read_mixed_config(path)[1].adapters:
         return load_mixed_model(path, device=device), load_tokenizer(path)
     return load_mixed_checkpoint(path, path / ADAPTER, device=device), load_tokenizer(path)
@@ -70,8 +73,9 @@ def held_bytes(path: Path, model: nn.Module) -> int:
     """Bytes of the weights of ``model``, which was loaded from ``path``, where its engine holds them."""
     if is_gguf(path):
         return sum(tensor.size for tensor in read_model(path).tensors.values())
-    if _quantization_method(path) == "compressed-tensors":
-        return sum(tensor_bytes(*shape) for shape in read_checkpoint(path).tensors.values())
+    if _is_compressed_tensors(path):
+        own = sum(tensor_bytes(*shape) for shape in read_checkpoint(path).tensors.values())
+        return own + (adapter_bytes(path / ADAPTER) if (path / ADAPTER).is_dir() else 0)
     return loaded_bytes(model)
 
 
@@ -86,10 +90,13 @@ def _load_gguf(path: Path, device: str | torch.device) -> tuple[PreTrainedModel,
     return model.to(device), tokenizer
 
 
-def _quantization_method(directory: Path) -> object:
-    """What ``config.json`` says of the kind of quantization; ``None`` where it says nothing."""
+def _is_compressed_tensors(directory: Path) -> bool:
+    """Whether a checkpoint of compressed-tensors is there. One in 16 bits throughout says nothing of quantization, and
+    is told from any other by the adapter in it."""
     config = directory / CONFIG_FILE
     if not config.is_file():
-        return None
+        return False
     found = read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config")
-    return found.get("quant_method") if isinstance(found, dict) else None
+    if not found:
+        return (directory / ADAPTER).is_dir()
+    return isinstance(found, dict) and found.get("quant_method") == "compressed-tensors"

@@ -192,7 +192,7 @@ class Planner:
 def _remedy(planner: Planner, smallest: int) -> str:
     settings = planner.prune
     more = ["choose a larger prune.ratio"] if planner.can_prune_more() else ways_to_prune_more(planner.blocks, settings)
-    if planner.target.adapter_rank:
+    if planner.target.adapter_rank > 1:
         more.append("choose a smaller quantize.lora_rank")
     ways = one_of(f"ask for at least {smallest} bytes", *more)
     return f"{ways.capitalize()}."

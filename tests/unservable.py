@@ -40,6 +40,10 @@ UNSERVABLE = {
     "widths of their own in a family of one width": Unservable(
         "qwen3", {"target": "gguf", "prune": {"layout": "global"}}, "unsupported_by_target", "prune.layout", "stock"
     ),
+    "biases in a family of one width": Unservable(
+        "qwen3", {"target": "gguf", "prune": {"compensation": "bias"}}, "invalid_config", "prune.compensation",
+        "in llama.cpp the layers of qwen3 models all have one width",
+    ),
     "an activation of another kind": Unservable(
         "llama", {"target": "gguf"}, "unsupported_by_target", "target", "relu", {"hidden_act": "relu"}
     ),

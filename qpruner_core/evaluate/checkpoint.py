@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.checkpoint import held_bytes, is_gguf, load_compressed
+from qpruner_core.checkpoint import ADAPTER, held_bytes, is_gguf, load_compressed
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
@@ -98,7 +98,8 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
             field="model",
             remedy="Name the directory of a checkpoint, or a .gguf file.",
         )
-    if read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config"):
+    quantized = read_json_object(config, most_bytes=LARGEST_CONFIG).get("quantization_config")
+    if quantized or (directory / ADAPTER).is_dir():
         return load_compressed(directory)
     inspect_model(str(directory.resolve()), SourcePolicy(allow_hub=False))
     return load_model(directory), load_tokenizer(directory)

@@ -127,10 +127,10 @@ class _Fit:
 
     def _error_of_nearest(self) -> torch.Tensor:
         """:attr:`error` if what the adapter leaves were rounded to the nearest and stored."""
-        rest = self.rest
-        grid = self.linear.precision.grid(self.linear.precision.constants(rest))
-        assert grid is not None
-        return self.linear.weight.float() - grid.rounded(rest)
+        rest, precision = self.rest, self.linear.precision
+        grid = precision.grid(precision.constants(rest))
+        nearest = precision.decode(precision.encode(rest)).float() if grid is None else grid.rounded(rest)
+        return self.linear.weight.float() - nearest
 
     def finished(self, scaling: float, rank: int) -> FittedLinear:
         """The module with its adapter, which adds ``scaling · B·A``."""

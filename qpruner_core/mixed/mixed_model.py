@@ -17,7 +17,7 @@ import torch
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.errors import CorruptModelError
@@ -29,14 +29,14 @@ from qpruner_core.models.checkpoint import (
     WEIGHT_FILE,
     read_checkpoint,
 )
-from qpruner_core.models.families import Family, find_family, linear_shape, linear_weight
+from qpruner_core.models.families import Family, linear_shape, linear_weight
 from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     LARGEST_CONFIG,
     check_layers,
     refuse_too_many_layers,
-    without_implementations,
+    stored_config,
 )
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
@@ -125,9 +125,7 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
         require_short_lists(values, CONFIG)
         refuse_too_many_layers(values, directory / CONFIG)
         precision = MixedPrecision.model_validate(values.pop("quantization_config"))
-        family = find_family(values.pop("model_type"))
-        kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
-        config = AutoConfig.for_model(kind, **without_implementations(values))
+        config, family = stored_config(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(
             f"{directory} holds no mixed-precision checkpoint.",

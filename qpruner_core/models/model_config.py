@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -13,7 +13,7 @@ from qpruner_core.errors import CorruptModelError, UnsafeModelError, Unsupported
 from qpruner_core.models.causal_lm import refuse_other_models
 from qpruner_core.models.checkpoint import WEIGHT_FILE, TensorShapes
 from qpruner_core.models.config_numbers import wrong_number
-from qpruner_core.models.families import family_names, find_family
+from qpruner_core.models.families import Family, family_names, find_family
 from qpruner_core.models.json_files import corrupt_file, one_line, read_json_object, require_short_lists
 from qpruner_core.models.reshape import own_auto_map, shapes_only
 
@@ -69,6 +69,22 @@ def read_config(path: Path) -> PretrainedConfig:
     check_layers(config, path)
     _refuse_unsupported(config)
     return config
+
+
+def stored_config(values: dict[str, Any]) -> tuple[PretrainedConfig, Family]:
+    """The config of a compressed checkpoint of ours, and its family, from what ``config.json`` says of the model.
+
+    Raises:
+        ValueError: transformers makes no config of it. KeyError, TypeError: it names no type of model.
+        UnsupportedArchitectureError.
+    """
+    family = find_family(values["model_type"])
+    kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
+    rest = {name: value for name, value in values.items() if name != "model_type"}
+    try:
+        return AutoConfig.for_model(kind, **without_implementations(rest)), family
+    except Exception as error:
+        raise ValueError(one_line(error)) from error
 
 
 def without_implementations(values: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,11 @@ class StoredSpace(StrictModel):
             return SearchSpace(self.group_bytes, self.fixed_bytes, budget, self.layers)
         except BudgetInfeasibleError as error:
             error.field = "memory_budget"
+            # the run's precisions are those around its own budget, and not all that the target has
+            error.remedy = (
+                f"Ask for at least {error.smallest_feasible_bytes} bytes, or compress again for this budget: this "
+                "search had the precisions around its own."
+            )
             raise
 
 

@@ -64,6 +64,14 @@ class Target(ABC):
         self.granularity = allocate.granularity
         self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same target, bound to the same settings."""
+        if not isinstance(other, Target):
+            return NotImplemented
+        return (type(self), self._settings, self.options) == (type(other), other._settings, other.options)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def around(self, mean_bits: float) -> Target:
         """This target with at most :data:`LADDER` options around ``mean_bits`` per weight, three of them not above it,
         unless the settings name the options."""

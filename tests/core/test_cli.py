@@ -42,7 +42,8 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     tiny_llama: Path, text_dataset: Path, tmp_path: Path
 ) -> None:
     arguments = [
-        "compress", str(tiny_llama), "--dataset", str(text_dataset), "--memory-budget", "300kB", "--target", "bitsandbytes",
+        "compress", str(tiny_llama), "--dataset", str(text_dataset), "--memory-budget", "300kB",
+        "--target", "bitsandbytes",
         "--output", str(tmp_path / "out"), "--prune-ratio", "0.2", "--trials", "5", "--finetune-steps", "3", *TINY,
     ]  # fmt: skip
     done = qpruner(*arguments, "--json")

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import read_checkpoint
-from qpruner_core.models.families import find_family, linear_shape
+from qpruner_core.models.families import linear_shape
 from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
@@ -19,7 +19,7 @@ from qpruner_core.models.model_config import (
     LARGEST_CONFIG,
     check_layers,
     refuse_too_many_layers,
-    without_implementations,
+    stored_config,
 )
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.models.shards import StoredTensors
@@ -43,9 +43,7 @@ def read_config(directory: Path) -> tuple[PretrainedConfig, dict[str, str]]:
         refuse_too_many_layers(values, path)
         quantization: dict[str, Any] | None = values.pop("quantization_config", None)
         precision = {} if quantization is None else read_precisions(quantization)
-        family = find_family(values.pop("model_type"))
-        kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
-        config = AutoConfig.for_model(kind, **without_implementations(values))
+        config, _ = stored_config(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(
             f"{directory} holds no compressed-tensors checkpoint of QPruner ({type(error).__name__}: {error}).",

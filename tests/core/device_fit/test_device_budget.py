@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PretrainedConfig
 
+from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.config import BUDGET_REMEDY, CompressionConfig, parse_config
 from qpruner_core.device_fit.config import FitConfig
 from qpruner_core.device_fit.device_budget import DeviceBudget
@@ -18,8 +19,10 @@ from qpruner_core.models.families import family_names, find_family
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.planner import Planner
 from qpruner_core.planning import make_plan
+from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.report import DeviceMemory
 from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.registry import bind_target
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.small_models import small_config
 
@@ -164,9 +167,7 @@ def test_a_context_beyond_the_positions_of_the_model_is_refused() -> None:
 
 def test_the_plan_of_a_number_of_bytes_is_that_number() -> None:
     dense = small_config("llama")
-    budget = MemoryModel(
-        dense, find_family("llama"), config_of({"memory": 1}).quantize, config_of({"memory": 1}).allocate
-    )
+    budget = MemoryModel(dense, find_family("llama"), bind_target("gguf", QuantizeConfig(), AllocateConfig()))
     values = {"model": "m", "dataset": "d", "sequence_length": 16, "evaluate": {"generated_tokens": 2}}
     plan = make_plan(parse_config(values | {"memory_budget": budget.dense_bytes - 1}), dense)
     assert (plan.memory_budget, plan.device) == (budget.dense_bytes - 1, None)

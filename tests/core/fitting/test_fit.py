@@ -148,3 +148,17 @@ def test_moments_of_the_inputs_leave_still_less_error_in_the_output(weight: torc
         [fitted] = fit_linears([UnfittedLinear(weight, KINDS["nf4"], 0)], settings, input_scale=scale, moments=moments)
         errors.append((tokens @ (weight.float() - fitted.weight(KINDS["nf4"])).T).norm())
     assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("name", ["loftq", "qera"])
+def test_an_adapter_lowers_the_error_of_codebooks_which_have_no_grid_of_single_weights(name: str) -> None:
+    weight, tokens = random(64, 256).to(torch.bfloat16), random(1024, 256, seed=3)
+    moments, scale = InputMoments(tokens.T @ tokens, len(tokens)), scale_of(tokens)
+    errors = []
+    for iterations in (0, 2):
+        settings = QuantizeConfig.model_validate({"initialisation": name, "loftq_iterations": iterations})
+        [fitted] = fit_linears(
+            [UnfittedLinear(weight, KINDS["iq2_xs"], 0)], settings, input_scale=scale, moments=moments
+        )
+        errors.append((tokens @ (weight.float() - fitted.weight(KINDS["iq2_xs"])).T).norm())
+    assert errors[1] < errors[0]

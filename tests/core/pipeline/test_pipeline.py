@@ -213,6 +213,15 @@ def test_the_remedy_of_a_budget_that_cannot_be_met_is_one_that_helps(
     assert no_help not in caught.value.remedy
 
 
+@pytest.mark.parametrize(("target", "ships"), [("bitsandbytes", True), ("gguf", False)])
+def test_a_smaller_rank_is_advised_only_where_adapters_count(
+    target: str, ships: bool, tiny_llama: Path, text_dataset: Path
+) -> None:
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        check(quick_config(tiny_llama, text_dataset, target=target, memory_budget=50_000))
+    assert ("quantize.lora_rank" in caught.value.remedy) is ships
+
+
 def test_a_budget_above_the_models_size_is_refused(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetInvalidError) as caught:
         compress(quick_config(tiny_llama, text_dataset, memory_budget="1GB"), tmp_path / "out")

@@ -14,6 +14,7 @@ from qpruner_core.events import STAGES, Event, StageFinished, StageName
 from qpruner_core.models.families import find_family
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_keys import stage_keys
+from qpruner_core.targets.registry import bind_target
 from tests.core.pipeline.conftest import QUICK, FinishedRun
 
 DATA = DataDigests(train="t", probe="p", measured="m")

@@ -93,6 +93,7 @@ def test_a_budget_below_the_smallest_precisions_is_refused_with_the_least_that_i
     with pytest.raises(BudgetInfeasibleError) as raised:
         search().answer(LEAST - 1)
     assert (raised.value.smallest_feasible_bytes, raised.value.field) == (LEAST, "memory_budget")
+    assert "compress again" in raised.value.remedy  # with smaller precisions, which this search did not have
 
 
 def test_asking_loads_neither_torch_nor_transformers() -> None:

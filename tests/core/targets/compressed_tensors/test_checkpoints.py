@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models.reshape import shapes_only
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.targets.compressed_tensors import (
@@ -129,6 +130,20 @@ def test_a_config_that_we_did_not_write_is_refused(change: dict[str, object], wr
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(CorruptModelError):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 0}, {"rms_norm_eps": []}, {"model_type": ["llama"]}])
+def test_a_config_that_transformers_cannot_take_is_refused(
+    change: dict[str, object], written: Path, tmp_path: Path
+) -> None:
+    values = json.loads((written / "llama" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | change))
+    with pytest.raises(CorruptModelError):
+        read_config(tmp_path)
+    own = values | {"quantization_config": {"precisions": {}, "double_quant": True}}
+    (tmp_path / "config.json").write_text(json.dumps(own | change))
+    with pytest.raises(CorruptModelError):
+        read_mixed_config(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["self_attn.v_proj", "mlp.up_proj"])
