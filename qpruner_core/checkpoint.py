@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qpruner_core.adapters import adapter_bytes, attach_adapter
 from qpruner_core.errors import ModelNotFoundError
+from qpruner_core.formats.declarations import declared
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_tokenizer
@@ -20,7 +21,7 @@ from qpruner_core.models.gguf.tokenizer import build_tokenizer
 from qpruner_core.models.json_files import read_json_object, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
 from qpruner_core.targets.compressed_tensors import read_compressed_tensors
-from qpruner_core.targets.gguf import read_gguf
+from qpruner_core.targets.gguf import read_gguf, read_with_adapter
 
 ADAPTER = "adapter"
 
@@ -41,8 +42,8 @@ def load_compressed(
     its tokenizer.
 
     ``path``: a directory, or a GGUF file, which may be any of a family that is supported. An adapter in the
-    directory is put on; one that lies beside a GGUF file is not. Weights of GGUF and compressed-tensors are unpacked to
-    bfloat16: the model computes what the engine computes, in more memory.
+    directory is put on, and the ``adapter.gguf`` of a run beside its ``model.gguf``. Weights of GGUF and
+    compressed-tensors are unpacked to bfloat16: the model computes what the engine computes, in more memory.
 
     The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
     layers differ in width.
@@ -72,22 +73,31 @@ def is_gguf(path: Path) -> bool:
 def held_bytes(path: Path, model: nn.Module) -> int:
     """Bytes of the weights of ``model``, which was loaded from ``path``, where its engine holds them."""
     if is_gguf(path):
-        return sum(tensor.size for tensor in read_model(path).tensors.values())
+        files = [path, *_adapters_beside(path)]
+        return sum(tensor.size for file in files for tensor in read_model(file).tensors.values())
     if _is_compressed_tensors(path):
         own = sum(tensor_bytes(*shape) for shape in read_checkpoint(path).tensors.values())
         return own + (adapter_bytes(path / ADAPTER) if (path / ADAPTER).is_dir() else 0)
     return loaded_bytes(model)
 
 
-def _load_gguf(path: Path, device: str | torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_gguf(path: Path, device: str | torch.device) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     if not path.exists():
         raise ModelNotFoundError(
             f"There is no file {path}.", field="model", remedy="Name a .gguf file, or the directory of a checkpoint."
         )
     require_regular(path)
-    model = read_gguf(path)
     tokenizer = build_tokenizer(read_model(path))
-    return model.to(device), tokenizer
+    for adapter in _adapters_beside(path):
+        require_regular(adapter)
+        return read_with_adapter(path, adapter).to(device), tokenizer
+    return read_gguf(path).to(device), tokenizer
+
+
+def _adapters_beside(path: Path) -> list[Path]:
+    """The adapter that a run wrote beside the file of its model, if it did."""
+    adapter = path.with_name(declared("gguf_adapter").place)
+    return [adapter] if path.name == declared("gguf").place and adapter.is_file() else []
 
 
 def _is_compressed_tensors(directory: Path) -> bool:

@@ -39,7 +39,7 @@ def test_a_run_hands_out_the_adapter_and_counts_it(
     assert isinstance(kind.load(tmp_path / "out", "cpu"), PeftModel)
     files = [one for one in report.exported if one.name.startswith("gguf")]
     assert not files or rows["final"].file_bytes == sum(one.bytes for one in files)
-    if target == "compressed-tensors":  # the adapter lies in the directory, and is no less a part of what it holds
-        model, _ = load_checkpoint(tmp_path / "out" / target)
-        assert isinstance(model, PeftModel)
-        assert held_bytes(tmp_path / "out" / target, model) == report.predicted_bytes
+    place = tmp_path / "out" / ("model.gguf" if target == "gguf" else target)
+    model, _ = load_checkpoint(place)
+    assert isinstance(model, PeftModel)
+    assert held_bytes(place, model) == report.predicted_bytes
