@@ -38,7 +38,7 @@ class GgufFile(ExportFormat):
         config, precision, _ = read_mixed_config(directory)
         about = about_model(
             Path(context.config.model).name,
-            source=context.config.model,
+            source=context.source.origin["model"] or "",
             pruned=_what_was_pruned(context),
             recipe=context.store.key("finetune"),
         )

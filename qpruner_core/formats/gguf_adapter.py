@@ -30,7 +30,7 @@ class GgufAdapter(ExportFormat):
         alpha, factors = read_factors(adapter)
         about = about_model(
             f"{Path(context.config.model).name} adapter",
-            source=context.config.model,
+            source=context.source.origin["model"] or "",
             pruned="",
             recipe=context.store.key("finetune"),
         )
