@@ -63,6 +63,8 @@ class GgufFile(ExportFormat):
         return sum(tensor.size for file in files for tensor in read_model(file).tensors.values())
 
     def engine_speed(self, output: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None]) -> Speed | None:
+        if self._adapter(output) is not None:
+            return None  # llama-bench would time the base alone
         return llama_cpp_speed(self.place(output), new_tokens, gpu=gpu, look=look)
 
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:

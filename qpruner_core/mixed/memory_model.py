@@ -38,6 +38,10 @@ class MemoryModel:
 
         self._weight = [sizes(group, lambda kind, *shape: kind.weight_bytes(*shape)) for group in self.groups]
         self._constants = [sizes(group, lambda kind, *shape: kind.constant_bytes(*shape)) for group in self.groups]
+        self._bits = [
+            sizes(group, lambda kind, rows, columns: round(BITS_PER_WEIGHT[kind.name] * rows * columns))
+            for group in self.groups
+        ]
         layers = family.decoder_layers(skeleton)
         linears = [linear for layer in layers for linear in family.linears_of(layer)]
         self._adapters = _adapter_bytes(config, skeleton, family, target) if target.adapter_rank else 0
@@ -81,9 +85,8 @@ class MemoryModel:
 
     def mean_bits(self, allocation: Sequence[str]) -> float:
         """Nominal bits per weight that has a choice, on average, when group ``i`` has ``allocation[i]``."""
-        weights = [sizes[UNQUANTIZED] for sizes in self._weight]
-        bits = [BITS_PER_WEIGHT[option] for option in allocation]
-        return sum(weight * bit for weight, bit in zip(weights, bits, strict=True)) / sum(weights)
+        bits = sum(sizes[option] for sizes, option in zip(self._bits, allocation, strict=True))
+        return bits * BITS_PER_WEIGHT[UNQUANTIZED] / sum(sizes[UNQUANTIZED] for sizes in self._bits)
 
     def bits_within(self, budget: int) -> float:
         """Bits per weight that has a choice for which ``budget`` bytes have room."""

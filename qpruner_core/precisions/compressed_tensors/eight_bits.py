@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from qpruner_core.precisions.compressed_tensors.packed import MULTIPLE, int_weig
 from qpruner_core.precisions.compressed_tensors.scale_search import best_scales, stored
 
 
-class _EightBits:
+class _EightBits(ABC):
     """A weight in 8 bits, one bfloat16 scale per output, inputs rounded per token as they come.
 
     Tensors are those of the library: ``weight`` ``[out, in]`` and ``weight_scale`` bfloat16 ``[out, 1]``.
@@ -64,13 +65,13 @@ class _EightBits:
             raise ValueError(f"{self.name} does not hold a weight of {rows} x {columns}")
         return {"weight_scale": self.find_scales(weight, importance)}
 
+    @abstractmethod
     def find_scales(self, weight: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
         """bfloat16 scales ``[out, 1]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rounded(self, scaled: torch.Tensor) -> torch.Tensor:
         """The nearest level of each of ``scaled``, float32."""
-        raise NotImplementedError
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
         """The bfloat16 product of weight and scale.
