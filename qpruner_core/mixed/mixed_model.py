@@ -40,6 +40,7 @@ from qpruner_core.models.model_config import (
 )
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
+from qpruner_core.models.stored_parameters import damaged, set_parameter
 from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_name, size_order
 from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
 from qpruner_core.precisions.bf16 import Bf16
@@ -149,7 +150,7 @@ def load_mixed_model(
     """
     config, precision, family = read_mixed_config(directory)
     if not any((directory / name).is_file() for name in _WEIGHTS):
-        raise _corrupt(directory, f"it has no {OWN_WEIGHT_FILE}")
+        raise damaged(directory, f"it has no {OWN_WEIGHT_FILE}")
     require_bounded(config, read_checkpoint(directory).weight_bytes)
     model = empty_model(config)
     _require_precisions(model, family, precision, directory)
@@ -164,16 +165,16 @@ def load_mixed_model(
             for place in _places(model, name):
                 module = _build(kinds[kind], tensors, model.get_submodule(place), dequantize, where)
                 if _shape(module) != _shape(model.get_submodule(place)):
-                    raise _corrupt(directory, f"{name} is not of the shape that config.json says")
+                    raise damaged(directory, f"{name} is not of the shape that config.json says")
                 model.set_submodule(place, module)
         for key in remaining:
-            _set_parameter(model, key, stored.get(key), directory)
+            set_parameter(model, key, stored.get(key), directory)
     _tie(model)
     if (directory / GENERATION_CONFIG).is_file():
         model.generation_config = _generation_config(directory)
     missing = [name for name, tensor in model.named_parameters() if tensor.is_meta]
     if missing:
-        raise _corrupt(directory, f"{missing[0]} is missing")
+        raise damaged(directory, f"{missing[0]} is missing")
     model.is_loaded_in_4bit = not dequantize and "nf4" in precision.precisions.values()
     model.is_loaded_in_8bit = not dequantize and "int8" in precision.precisions.values()
     return model.to(device).eval()
@@ -199,11 +200,11 @@ def _require_precisions(model: PreTrainedModel, family: Family, precision: Mixed
     linears = {name for layer in layers for name in linear_names(model, family, layer)}
     others = set(precision.precisions) - linears
     if lacking := sorted(linears - set(precision.precisions)):
-        raise _corrupt(directory, f"config.json has no precision for {lacking[0]}")
+        raise damaged(directory, f"config.json has no precision for {lacking[0]}")
     if strange := sorted(others - set(embedding_names(model).values())):
-        raise _corrupt(directory, f"config.json has a precision for {strange[0]}, which is no module that can have one")
+        raise damaged(directory, f"config.json has a precision for {strange[0]}, which is no module that can have one")
     if any(precision.precisions[name] == "nf4" for name in others):
-        raise _corrupt(directory, "config.json has the embeddings in NF4, which they cannot have")
+        raise damaged(directory, "config.json has the embeddings in NF4, which they cannot have")
 
 
 def _places(model: PreTrainedModel, name: str) -> list[str]:
@@ -262,23 +263,6 @@ def _embedding(kind: Precision, tensors: Tensors, wanted: nn.Embedding, dequanti
 
 def _shape(module: nn.Module) -> tuple[int, ...]:
     return tuple(module.weight.shape) if isinstance(module, nn.Embedding) else linear_shape(module)
-
-
-def _set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: Path) -> None:
-    module, _, parameter = name.rpartition(".")
-    try:
-        old = model.get_parameter(name)
-    except AttributeError:
-        raise _corrupt(directory, f"config.json has no place for {name}") from None
-    if old.shape != value.shape:
-        raise _corrupt(directory, f"{name} is not of the shape that config.json says")
-    setattr(model.get_submodule(module), parameter, nn.Parameter(value, requires_grad=False))
-
-
-def _corrupt(directory: Path, what: str) -> CorruptModelError:
-    return CorruptModelError(
-        f"The checkpoint in {directory} is damaged: {what}.", field="model", remedy="Download the checkpoint again."
-    )
 
 
 def encode(model: PreTrainedModel, precision: MixedPrecision) -> Tensors:

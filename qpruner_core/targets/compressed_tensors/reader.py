@@ -23,6 +23,7 @@ from qpruner_core.models.model_config import (
 )
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.models.shards import StoredTensors
+from qpruner_core.models.stored_parameters import damaged, set_parameter
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.targets.compressed_tensors.quantization_config import read_precisions
 
@@ -72,10 +73,10 @@ def read_compressed_tensors(directory: Path, *, device: str | torch.device = "cp
             module = _built(model, name, kind, {key: stored.get(key) for key in own}, directory)
             model.set_submodule(name, module)
         for key in remaining:
-            _set_parameter(model, key, stored.get(key), directory)
+            set_parameter(model, key, stored.get(key), directory)
     model.tie_weights()
     if missing := [name for name, tensor in model.named_parameters() if tensor.is_meta]:
-        raise _corrupt(directory, f"{missing[0]} is missing")
+        raise damaged(directory, f"{missing[0]} is missing")
     return model.to(device).eval()
 
 
@@ -89,24 +90,7 @@ def _built(
         built = QUANTIZED[kind].build(weights, bias)
         fits = linear_shape(built) == linear_shape(wanted) and (bias is None) == (wanted.bias is None)
     except (KeyError, AttributeError, ValueError, TypeError, RuntimeError) as error:
-        raise _corrupt(directory, f"{name} cannot be read as {kind} ({type(error).__name__}: {error})") from error
+        raise damaged(directory, f"{name} cannot be read as {kind} ({type(error).__name__}: {error})") from error
     if not fits:
-        raise _corrupt(directory, f"{name} is not of the shape that config.json says")
+        raise damaged(directory, f"{name} is not of the shape that config.json says")
     return built
-
-
-def _set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: Path) -> None:
-    module, _, parameter = name.rpartition(".")
-    try:
-        old = model.get_parameter(name)
-    except AttributeError:
-        raise _corrupt(directory, f"config.json has no place for {name}") from None
-    if old.shape != value.shape:
-        raise _corrupt(directory, f"{name} is not of the shape that config.json says")
-    setattr(model.get_submodule(module), parameter, nn.Parameter(value, requires_grad=False))
-
-
-def _corrupt(directory: Path, what: str) -> CorruptModelError:
-    return CorruptModelError(
-        f"The checkpoint in {directory} is damaged: {what}.", field="model", remedy="Download the checkpoint again."
-    )

@@ -136,3 +136,12 @@ def test_the_dense_size_is_that_of_the_16_bit_model() -> None:
             config, find_family("qwen2"), bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig())
         )
         assert memory.dense_bytes == loaded_bytes(model)
+
+
+def test_mean_bits_are_those_that_modules_are_stored_in_and_not_those_of_the_option() -> None:
+    """Rows of 96 fall back to blocks of 32; only the down projection, of 256, has the format of its option."""
+    config = small_config("llama", hidden_size=96, intermediate_size=256, num_hidden_layers=1)
+    settings_ = AllocateConfig.model_validate({"precisions": ["q2_k"], "embeddings": False})
+    target = bind_target("gguf", QuantizeConfig(), settings_)
+    memory = MemoryModel(config, find_family("llama"), target)
+    assert 2.625 < memory.mean_bits(memory.lowest) < 4.5
