@@ -23,7 +23,7 @@ from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, Fit
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 from qpruner_core.garbage import collector_paused
-from qpruner_core.model_options import Checkpoint, Target
+from qpruner_core.model_options import Checkpoint, RunsOnOption, Target
 from qpruner_core.sizes import format_bytes, parse_bytes
 from qpruner_core.tables import (
     compute_line,
@@ -101,6 +101,7 @@ def compress(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
+    runs_on: RunsOnOption = None,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
     finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
@@ -116,7 +117,7 @@ def compress(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials,
+            "target": target, "runs_on": runs_on, "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials,
             "finetune.steps": finetune_steps,
         }  # fmt: skip
         config = _config(model, dataset, seed, given, settings)
@@ -131,6 +132,7 @@ def export(
     target: Annotated[TargetName, typer.Option(help="Where the new checkpoint will run.")],
     output: Annotated[Path | None, typer.Option(help="Directory for it; DIRECTORY-TARGET if not given.")] = None,
     memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; by default the run's.")] = None,
+    runs_on: RunsOnOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another target's checkpoint from a finished run, without pruning or training again."""
@@ -142,8 +144,9 @@ def export(
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = export_run(
-                directory, target=target, output=output, memory_budget=budget, on_event=progress, cancel=cancel
-            )
+                directory, target=target, output=output, memory_budget=budget, runs_on=runs_on, on_event=progress,
+                cancel=cancel,
+            )  # fmt: skip
         _show(report, output, as_json)
 
 
@@ -157,6 +160,7 @@ def estimate(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
+    runs_on: RunsOnOption = None,
     prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
     preset: Preset = None,
     settings: Settings = None,
@@ -169,7 +173,7 @@ def estimate(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "preset": preset, "prune.ratio": prune_ratio,
+            "target": target, "runs_on": runs_on, "preset": preset, "prune.ratio": prune_ratio,
         }  # fmt: skip
         config = _config(model, "-", 0, given, settings)
         result = run(config, check_dataset=False)

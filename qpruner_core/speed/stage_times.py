@@ -80,7 +80,7 @@ class _Work:
         self._ratio = ratio
         self._data = data
         self._speed: MachineSpeed = dense.speed
-        target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        target = bind_target(config.target, config.quantize, config.allocate, config.finetune, config.runs_on)
         self._options, self._recovery = target.options, target.recovery
         self._lowered = min(len([name for name in self._options if name != UNQUANTIZED]), LADDER)
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]

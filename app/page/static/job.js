@@ -120,6 +120,7 @@ class JobPage {
         el("div", { class: "actions" }, retry, cancel, erase)),
       el("dl", { class: "facts" },
         job.config.target && fact("Target", job.config.target),
+        job.config.runs_on && fact("Runs on", job.config.runs_on),
         fact("Budget", bytes(job.memory_budget)), fact("Dataset", job.dataset), fact("Created", clock(job.created_at)),
         fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
         el("div", {}, el("dt", {}, "Id"), el("dd", {}, el("code", {}, job.id)))));
