@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     llama_cpp: Path | None = Field(
         default=None, description="Directory of llama.cpp's programs, to measure GGUF files in it; null: those on PATH."
     )
+    vllm_python: Path | None = Field(
+        default=None,
+        description="Python of an environment with vLLM, to measure compressed-tensors in it; null: the service's own, "
+        "if vLLM is installed there.",
+    )
     log_level: str = Field(default="INFO", description="Least severe level that is logged.")
 
     @property

@@ -117,8 +117,8 @@ def compress(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "runs_on": runs_on, "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials,
-            "finetune.steps": finetune_steps,
+            "target": target, "runs_on": runs_on, "preset": preset, "prune.ratio": prune_ratio,
+            "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
         config = _config(model, dataset, seed, given, settings)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:

@@ -24,7 +24,7 @@ def with_runs_on(values: Mapping[str, Any]) -> dict[str, Any]:
     elif device is None:
         return merged
     if meant is None or merged.get("runs_on", meant) != meant:
-        said = "quantize.humming_kernels and fit.device are earlier names of runs_on, and say something else: give it alone"
+        said = "quantize.humming_kernels or fit.device, its earlier names, say something else: give it alone"
         raise fault_at("runs_on", said, merged.get("runs_on"))
     return merged | {"runs_on": meant}
 

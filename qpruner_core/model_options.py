@@ -25,7 +25,7 @@ RunsOnOption = Annotated[
     RunsOn | None,
     typer.Option(
         "--runs-on",
-        help="What the engine computes on: a GPU (the default), an NVIDIA GPU with vLLM's Humming kernels, or a CPU. For "
-        "compressed-tensors it decides the precisions.",
+        help="What the engine computes on: a GPU (the default), an NVIDIA GPU with vLLM's Humming kernels, or a CPU. "
+        "For compressed-tensors it decides the precisions.",
     ),
 ]

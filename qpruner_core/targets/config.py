@@ -9,7 +9,7 @@ from qpruner_core import precision_names
 TargetName = Literal["gguf", "compressed-tensors", "bitsandbytes"]
 
 RunsOn = Literal["gpu", "gpu+humming", "cpu"]
-"""What the engine computes on, and with which kernels: a GPU, an NVIDIA GPU from sm75 with the package Humming, a CPU."""
+"""What the engine computes on: a GPU, an NVIDIA GPU from sm75 with the kernels of the package Humming, a CPU."""
 
 DEFAULT_RUNS_ON: RunsOn = "gpu"
 

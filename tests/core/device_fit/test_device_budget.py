@@ -59,7 +59,9 @@ def memory_for(weights: int, dense: PretrainedConfig, target: TargetName, **use:
 
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=25, deadline=None)
-@given(fit=uses, model_type=st.sampled_from(family_names()), dense=st.booleans(), bound=st.booleans(), runs_on=processors)
+@given(
+    fit=uses, model_type=st.sampled_from(family_names()), dense=st.booleans(), bound=st.booleans(), runs_on=processors
+)
 def test_the_parts_add_up_to_the_memory(
     target: TargetName, fit: FitConfig, model_type: str, dense: bool, bound: bool, runs_on: RunsOn
 ) -> None:
@@ -77,8 +79,9 @@ def test_the_parts_add_up_to_the_memory(
     larger=st.integers(0, 10**12), bound=st.booleans(), runs_on=processors,
 )  # fmt: skip
 def test_more_use_never_leaves_more_bytes_for_weights_and_more_memory_never_fewer(
-    target: TargetName, fit: FitConfig, model_type: str, longer: int, more: int, larger: int, bound: bool, runs_on: RunsOn
-) -> None:
+    target: TargetName, fit: FitConfig, model_type: str, longer: int, more: int, larger: int, bound: bool,
+    runs_on: RunsOn,
+) -> None:  # fmt: skip
     family, config = find_family(model_type), small_config(model_type)
     pruned = None if bound else config
 
