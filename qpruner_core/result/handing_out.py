@@ -11,6 +11,7 @@ from qpruner_core.events import StageName
 from qpruner_core.export.config import CARD, RECIPE
 from qpruner_core.formats.base import CheckpointFacts
 from qpruner_core.formats.registry import load_format
+from qpruner_core.mixed.groups import stored_by_group
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
@@ -55,12 +56,19 @@ def _facts(context: StageContext) -> CheckpointFacts:
 
 def _card(context: StageContext, facts: CheckpointFacts) -> str:
     config, precision, family = read_mixed_config(context.finished("quantize") / "model")
+    groups = MemoryModel(config, family, context.plan.target).groups
     return model_card(
         context.config,
         context.plan.memory_budget,
         measurements_of(context),
         pruning_of(context),
-        allocation_of(context),
+        dict(
+            zip(
+                allocation_of(context).groups,
+                stored_by_group(groups, allocation_of(context).best.precisions),
+                strict=True,
+            )
+        ),
         precision.of_layers(family),
         family.widths(config),
         facts,
@@ -85,6 +93,7 @@ def _report(
         pruning=pruning_of(context),
         groups=allocation.groups,
         precisions=list(allocation.best.precisions),
+        stored=stored_by_group(memory.groups, allocation.best.precisions),
         widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
         predicted_bytes=memory.total(allocation.best.precisions),
         measurements=measurements_of(context),

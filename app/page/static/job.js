@@ -182,7 +182,8 @@ class JobPage {
   renderCharts() {
     const { job, trials, metrics } = this;
     const best = trials?.trials.filter((one) => !one.stopped_early && one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
-    const precisions = job.result?.precisions ?? best?.precisions;
+    const stored = job.result?.stored?.length > 0 && job.result.stored.map((names) => names.join(" + "));
+    const precisions = stored || (job.result?.precisions ?? best?.precisions);
     const groups = job.result?.groups ?? trials?.groups;
     replace(this.parts.charts,
       precisions && heatMap(groups, precisions, job.result ? "" : ", best so far", job.result?.widths),
