@@ -17,8 +17,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
-# Folder of llama.cpp's programs, for bench-targets.
+# Folder of llama.cpp's programs, and the Python of an environment with vLLM, for bench-targets.
 LLAMA_CPP ?=
+VLLM ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
@@ -66,8 +67,8 @@ bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after re
 	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' \
+bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs, VLLM=a Python that has it)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' $(if $(VLLM),--vllm '$(VLLM)') \
 		$(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/targets.md $(ARGS)
 
 bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes into docs/benchmarks/recovery.md (DATA=folder)
