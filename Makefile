@@ -22,10 +22,13 @@ LLAMA_CPP ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+# The documentation site, which the service serves at /guide.
+GUIDE := app/guide/site/index.html
+INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
+.PHONY: help setup demo serve docs reference test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -35,8 +38,13 @@ setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 demo: $(INSTALLED) ## Compress SmolLM2-135M into a GGUF file of 60 MB through the service, and show the result
 	@$(BIN)/python -m app.demo $(ARGS)
 
-serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
+serve: $(INSTALLED) $(GUIDE) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
 	@exec $(BIN)/qpruner serve $(ARGS)
+
+docs: $(GUIDE) ## Build the documentation site, which the service serves at /guide
+
+reference: $(INSTALLED) ## Write docs/reference anew from the code
+	$(BIN)/python -m app.guide.reference
 
 test: lint ## Lint, check types and run every test but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -101,6 +109,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(INSTALLED_TEST): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(GUIDE): $(INSTALLED_DOCS) zensical.toml $(shell find docs -type f)
+	$(BIN)/zensical build --strict --clean
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)
