@@ -51,7 +51,7 @@ def _precisions() -> list[str]:
     lines += ["| precision | bits per weight | targets |", "|---|---:|---|"]
     for name, declared in PRECISIONS.items():
         lines.append(
-            f"| `{name}` | {declared.bits_per_weight:g} | {', '.join(f'`{one}`' for one in declared.targets)} |"
+            f"| `{name}` | {declared.bits_per_weight:g} | {', '.join(f'`{one}`' for one in sorted(declared.targets))} |"
         )
     return lines
 
