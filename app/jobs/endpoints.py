@@ -14,14 +14,13 @@ from app.dependencies import BaseUrlDep, SessionDep, SessionFactoryDep, Settings
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
+from app.jobs.event_views import EventPage, EventView
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.schemas import (
     EXAMPLE_REQUEST,
     AllocationView,
     ArtifactList,
     CurvePoint,
-    EventPage,
-    EventView,
     JobMetricsView,
     JobPage,
     JobRequest,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from app.jobs.models import Artifact, Job, JobEvent, JobStatus
+from app.jobs.models import Artifact, Job, JobStatus
 from app.jobs.repository import FinishedStage
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
@@ -167,27 +167,6 @@ class JobPage(BaseModel):
 
     jobs: list[JobView]
     next_cursor: str | None = Field(description="Give it as `cursor` to see older jobs; null on the last page.")
-
-
-class EventView(BaseModel):
-    """One line of a job's history. `data` depends on `type`."""
-
-    id: int = Field(description="Grows; what `after` and `Last-Event-ID` name.")
-    type: str = Field(examples=["stage_finished"])
-    data: dict[str, Any]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, event: JobEvent) -> Self:
-        """The view of ``event``."""
-        return cls(id=event.id, type=event.type, data=event.data, created_at=event.created_at)
-
-
-class EventPage(BaseModel):
-    """Some of a job's history, the oldest first."""
-
-    events: list[EventView]
-    next_after: int | None = Field(description="Give it as `after` to read on; null if this was all there is yet.")
 
 
 class TrialView(BaseModel):
