@@ -69,7 +69,7 @@ def main() -> None:
     from app.settings import Settings
 
     with TemporaryDirectory() as folder:
-        settings = Settings(data_dir=Path(folder), database_url=None, store_url=None, _env_file=None)  # type: ignore[call-arg]
+        settings = Settings(data_dir=Path(folder), database_url=None, store_url=None, _env_file=None)
         json.dump(create_app(settings).openapi(), sys.stdout, indent=1)
 
 

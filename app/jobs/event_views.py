@@ -63,9 +63,7 @@ class WarningData(_Data):
     """Something to know that does not stop the job."""
 
     stage: StageName | None = Field(default=None, description="The stage that gave it; null outside of stages.")
-    message: str = Field(
-        default="", description="The warning, in a sentence.", examples=["The store does not answer."]
-    )
+    message: str = Field(default="", description="The warning, in a sentence.", examples=["The store does not answer."])
 
 
 class AttemptLostData(_Data):

@@ -125,7 +125,7 @@ class AsyncArtifacts:
         connections: int = CONNECTIONS,
         on_bytes: OnBytes | None = None,
     ) -> Path:
-        """As :meth:`qpruner_client.jobs.Artifacts.download`, in threads beside the event loop; cancelling stops them."""
+        """As :meth:`qpruner_client.jobs.Artifacts.download`, in threads; cancelling the task stops them."""
         stop = threading.Event()
         download = asyncio.to_thread(self._download, name, to, connections, on_bytes, stop)
         try:
