@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -34,14 +35,18 @@ class Server:
     @classmethod
     def of(cls, url: str | None, api_key: str | None, timeout: float, retries: Retries) -> Server:
         """With ``QPRUNER_SERVER`` and ``QPRUNER_API_KEY`` in the place of what is not given."""
-        address = (url or os.environ.get("QPRUNER_SERVER") or DEFAULT_SERVER).rstrip("/")
-        if not address.startswith(("http://", "https://")):
-            raise SettingsError(
-                f"{address!r} is no address of a server.",
-                field="server",
-                remedy='Give one such as "https://host:8000".',
-            )
+        address = cls.checked(url or os.environ.get("QPRUNER_SERVER") or DEFAULT_SERVER)
         return cls(address, api_key or os.environ.get("QPRUNER_API_KEY") or None, timeout, retries)
+
+    @staticmethod
+    def checked(url: str) -> str:
+        """``url`` without a slash at its end. Raises :class:`SettingsError` if it is no address of a server."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise SettingsError(
+                f"{url!r} is no address of a server.", field="server", remedy='Give one such as "https://host:8000".'
+            )
+        return url.rstrip("/")
 
     def settings(self) -> dict[str, Any]:
         """What an httpx client of this server is made with."""

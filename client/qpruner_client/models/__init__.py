@@ -58,7 +58,7 @@ from qpruner_client.models.reports import (
     Snippet,
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
-from qpruner_client.models.settings import JobRequest
+from qpruner_client.models.settings import ExpectedInputs, JobRequest
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
     EvaluateConfig,
@@ -92,6 +92,7 @@ __all__ = [
     "EvaluateConfig",
     "EventPage",
     "EventView",
+    "ExpectedInputs",
     "ExportConfig",
     "ExportedFormat",
     "FailedData",

@@ -8,4 +8,5 @@ from pydantic import BaseModel, ConfigDict
 class Model(BaseModel):
     """Part of a response. What a newer service adds is kept and does no harm."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    # Built when first used: a command that needs one of them starts without the others
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), defer_build=True)

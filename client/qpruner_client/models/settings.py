@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, TypedDict
 
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
@@ -17,13 +17,31 @@ from qpruner_client.models.stage_settings import (
 )
 
 
-class JobRequest(TypedDict, total=False):
-    """A run to do: its settings, and labels to find it by."""
+class ExpectedInputs(TypedDict, total=False):
+    """What model and dataset must be: a run of others is refused."""
 
-    model: Required[str]
+    model_digest: str | None
+    """Digest of the model's files, as recipes and reports name it."""
+
+    dataset_sha256: str | None
+    """SHA-256 of the dataset's content, as recipes name it."""
+
+
+class JobRequest(TypedDict, total=False):
+    """A run to do: its settings, or a recipe; and labels to find it by. Without a recipe, `model` and `dataset` are
+    required.
+    """
+
+    recipe: dict[str, Any]
+    """The content of a `recipe.json`, whose files are to be made again; it stands for `model`, `dataset` and every
+    other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A model or
+    dataset of other content is refused.
+    """
+
+    model: str
     """A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct"."""
 
-    dataset: Required[str]
+    dataset: str
     """A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), a hub dataset id
     ("org/name@revision"), or the id of an upload ("ds_…").
     """
@@ -59,6 +77,9 @@ class JobRequest(TypedDict, total=False):
 
     preset: Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
     """Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours."""
+
+    expected: ExpectedInputs
+    """Digests that model and dataset must have; those of a recipe, so that its files come out again."""
 
     prune: PruneConfig
     score: ScoreConfig
