@@ -15,6 +15,7 @@ from qpruner_core.errors import InvalidConfigError
 from qpruner_core.expected_inputs import OtherInputsError
 from qpruner_core.recipe_settings import merged, settings_of_recipe, with_recipe
 from qpruner_core.run_settings import read_settings, run_settings
+from tests.tiny_model import build_tiny_llama, write_text_dataset
 
 RUN: dict[str, Any] = {
     "target": "gguf", "memory_budget": "180kB", "sequence_length": 64,
@@ -25,8 +26,10 @@ RUN: dict[str, Any] = {
 
 
 def test_a_recipe_makes_the_same_bytes_again_and_refuses_another_dataset(
-    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
+    tiny_llama = build_tiny_llama(tmp_path / "model", train_steps=0)
+    text_dataset = write_text_dataset(tmp_path / "text.txt")
     first = parse_config(RUN | {"model": str(tiny_llama), "dataset": str(text_dataset)})
     compress(first, tmp_path / "first")
     recipe = tmp_path / "first" / "recipe.json"
