@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from qpruner_core.config import CompressionConfig
     from qpruner_core.report import CompressionReport
 
-app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+app = typer.Typer(no_args_is_help=True, help="Compress a language model to a memory budget.")
 _errors = Console(stderr=True, highlight=False)
 _out = Console(highlight=False)
 
@@ -90,7 +90,7 @@ def options(
         ),
     ] = False,
 ) -> None:  # fmt: skip
-    """Compress a language model into a number of bytes."""
+    """Compress a language model to a memory budget."""
 
 
 @app.command()
@@ -114,7 +114,7 @@ def compress(
     settings: OtherSettings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compress MODEL into a number of bytes. Run again with the same output to go on after an interruption."""
+    """Compress MODEL to a memory budget. Run again with the same output to resume after an interruption."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.pipeline import compress as run
@@ -133,9 +133,11 @@ def compress(
 @app.command()
 def export(
     directory: Annotated[Path, typer.Argument(help="The output of a finished run, its .work directory beside it.")],
-    target: Annotated[TargetName, typer.Option(help="Where the new checkpoint will run.")],
-    output: Annotated[Path | None, typer.Option(help="Directory for it; DIRECTORY-TARGET if not given.")] = None,
-    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; by default the run's.")] = None,
+    target: Annotated[TargetName, typer.Option(help="Engine that will run the new checkpoint.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Directory of the new checkpoint; default: DIRECTORY-TARGET.")
+    ] = None,
+    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; default: those of the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another target's checkpoint from a finished run, without pruning or training again."""
@@ -225,7 +227,9 @@ def evaluate(
 @app.command()
 def front(
     work_dir: Annotated[Path, typer.Option(help="The .work directory of a run: OUTPUT.work.")],
-    budget: Annotated[str | None, typer.Option(help='Another budget to answer: "130MB", "6GiB", 130000000.')] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='Show the best allocation for this budget: "130MB", "6GiB", 130000000.')
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
@@ -255,7 +259,7 @@ def front(
 @app.command()
 def generate(
     directory: Checkpoint,
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1, max=LONGEST_SEQUENCE)] = 48,
     compute_dtype: Products = "auto",
     as_json: AsJson = False,

@@ -22,13 +22,13 @@ Dataset = Annotated[
     str | None,
     typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
 ]
-PruneRatio = Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")]
+PruneRatio = Annotated[float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")]
 Trials = Annotated[int | None, typer.Option(help="Allocations to try.")]
 FinetuneSteps = Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; 0 by default.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Settings to go by: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
+    typer.Option(help="Starting values: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
 ]
 OtherSettings = Annotated[
     list[str] | None,
