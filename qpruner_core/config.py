@@ -32,6 +32,19 @@ BUDGET_REMEDY = (
 )
 
 
+class ExpectedInputs(StrictModel):
+    """What model and dataset must be: a run of others is refused."""
+
+    model_digest: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Digest of the model's files, as recipes and reports name it.",
+    )
+    dataset_sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the dataset's content, as recipes name it."
+    )
+
+
 class CompressionConfig(StrictModel):
     """A run of the pipeline. Also the body of ``POST /jobs``, and what ``recipe.json`` carries."""
 
@@ -77,6 +90,10 @@ class CompressionConfig(StrictModel):
         default="best",
         description="Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are "
         "the papers' settings, best is ours.",
+    )
+    expected: ExpectedInputs = Field(
+        default=ExpectedInputs(),
+        description="Digests that model and dataset must have; those of a recipe, so that its files come out again.",
     )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()

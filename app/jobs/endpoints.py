@@ -14,14 +14,13 @@ from app.dependencies import BaseUrlDep, SessionDep, SessionFactoryDep, Settings
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
+from app.jobs.event_views import EventPage, EventView
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.schemas import (
     EXAMPLE_REQUEST,
     AllocationView,
     ArtifactList,
     CurvePoint,
-    EventPage,
-    EventView,
     JobMetricsView,
     JobPage,
     JobRequest,
@@ -43,7 +42,7 @@ BAD_RUN = (
     "400 invalid_json", "413 body_too_large", "415 unsupported_media_type", "422 invalid_config", "422 budget_invalid",
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsupported_by_target", "422 unsafe_model", "422 corrupt_model",
-    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
+    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
     "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
     "500 cache_unusable",
 )  # fmt: skip

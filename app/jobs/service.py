@@ -22,6 +22,7 @@ from app.store.base import ArtifactStore
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
+from qpruner_core.expected_inputs import refuse_another_dataset
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
@@ -196,6 +197,7 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
     is_upload = dataset.startswith("ds_") and "/" not in dataset
     if is_upload:
         upload = _require_upload(session, tenant, dataset)
+        refuse_another_dataset(config, upload.sha256)
         load_core()
         from qpruner_core.data import refuse_too_few_bytes
 

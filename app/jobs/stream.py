@@ -13,8 +13,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from app.jobs import repository
+from app.jobs.event_views import EventView
 from app.jobs.models import TERMINAL, Job
-from app.jobs.schemas import EventView
 
 logger = logging.getLogger(__name__)
 
