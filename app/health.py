@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from starlette.datastructures import State
 
 import migrations
+from app.store import StoreAwayError
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ def _state(part: str, future: Future[None]) -> PartState:
     if error is None:
         return PartState(ready=True, detail="ready")
     logger.warning("readiness: %s: %s", part, error)
+    if isinstance(error, StoreAwayError):
+        return PartState(ready=False, detail="is away: what is there is not the store that the database knows")
     return PartState(ready=False, detail=str(error) if isinstance(error, _NotReadyError) else "does not answer")
 
 

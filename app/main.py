@@ -61,7 +61,7 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
     state.settings = settings
     state.engine = create_database_engine(settings.resolved_database_url)
     state.session_factory = create_session_factory(state.engine)
-    state.store = open_store(settings)
+    state.store = open_store(settings, state.engine)
     state.broker = open_broker(settings)
     state.readiness = health.ReadinessProbe(lambda: health.check_service(state))
     state.registry = CollectorRegistry()

@@ -57,7 +57,7 @@ def run_worker(settings: Settings) -> int:
     """
     require_writable(settings.data_dir.resolve(), "data_dir")
     engine = create_database_engine(settings.resolved_database_url)
-    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings)))
+    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings, engine)))
     supervisor.sweep()
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept

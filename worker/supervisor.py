@@ -49,24 +49,38 @@ class Supervisor:
         run = JobRun(lease, self._parts)
         thread = threading.Thread(target=run.run, name=job_id, daemon=True)
         thread.start()
-        verdict = self._keep(lease, run)
-        if verdict != "settled":
-            run.stop()
-            self._conclude(lease, verdict)
-        thread.join()
+        try:
+            verdict = self._keep(lease, run)
+            if verdict != "settled":
+                run.stop()
+                self._conclude(lease, verdict)
+        finally:
+            run.stop()  # whatever happened: no child of a job whose lease nobody renews
+            thread.join()
         self._drop_unrecorded(job_id, run.touched)
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what ended jobs need no more: scratch folders on this host, files in the store."""
-        with suppress(SQLAlchemyError):
-            for job_id in self._ended_with_scratch():
-                with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
-                    if scratch is not None:
-                        scratch.delete()
-        with suppress(SQLAlchemyError, StoreUnavailableError):  # another sweep goes on
-            keep_pruned = self._parts.settings.keep_pruned
-            delete_superfluous(self._parts.sessions, self._parts.store, keep_pruned=keep_pruned)
+        """Delete what ended jobs need no more: scratch folders on this host, files in the store.
+
+        What fails is left to the next sweep: nothing that cannot be deleted keeps a worker from working.
+        """
+        for part in (self._sweep_scratch, self._sweep_store):
+            try:
+                part()
+            except (SQLAlchemyError, StoreUnavailableError) as error:
+                _LOG.info("Not all was swept: %s", error)
+            except Exception:  # noqa: BLE001 - see above
+                _LOG.exception("A sweep met a fault of its own")
+
+    def _sweep_scratch(self) -> None:
+        for job_id in self._ended_with_scratch():
+            with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
+                if scratch is not None:
+                    scratch.delete()
+
+    def _sweep_store(self) -> None:
+        delete_superfluous(self._parts.sessions, self._parts.store, keep_pruned=self._parts.settings.keep_pruned)
 
     def _ended_with_scratch(self) -> set[str]:
         here = jobs_with_scratch(self._parts.settings)
@@ -133,5 +147,9 @@ class Supervisor:
         if not prefixes:
             return
         drop = partial(delete_unrecorded, self._parts.sessions, self._parts.store, job_id, prefixes)
-        with suppress(Stopped):  # DELETE of the job takes what is left
+        try:
             persist(drop, f"{job_id}: deleting what does not count", threading.Event(), _LAST_WORD_SECONDS)
+        except Stopped as error:  # DELETE of the job takes what is left
+            _LOG.info("%s: files that do not count are left in the store: %s", job_id, error)
+        except Exception:  # noqa: BLE001 - the job has been settled, and the next one waits
+            _LOG.exception("%s: files that do not count are left in the store", job_id)
