@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document fo
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Database, store and scratch space.")] = None,
     worker: Annotated[bool, typer.Option(help="Run a worker too.")] = True,
 ) -> None:

@@ -8,17 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Literal
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Engine
 from starlette.datastructures import State
 
-import migrations
+from app.database_errors import SchemaMismatchError
+from app.migrate import require_current_schema
 from app.store import StoreAwayError
 
 logger = logging.getLogger(__name__)
@@ -145,11 +143,10 @@ def _state(part: str, future: Future[None]) -> PartState:
 
 
 def _check_database(engine: Engine) -> None:
-    head = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
-    with engine.connect() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
-    if revision != head:
-        raise _NotReadyError(f"is at revision {revision}, not {head}: run `qpruner migrate`")
+    try:
+        require_current_schema(engine)
+    except SchemaMismatchError as error:
+        raise _NotReadyError(f"has another release's schema: {error.message} {error.remedy}") from error
 
 
 def _check_workers(count_workers: Callable[[], int]) -> None:

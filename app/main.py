@@ -74,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
     warm_up = WarmUp()
     dispatcher.start()
+    state.readiness.current()  # a first look, with which database and store get to know each other
     warm_up.start()
     try:
         yield

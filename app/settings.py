@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.setting_values import BrokerUrl, DatabaseUrl, HttpUrl, LogLevel, Roots, StoreUrl
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 
@@ -22,29 +23,29 @@ class Settings(BaseSettings):
         default_factory=default_cache_dir, description="Downloaded and converted models; by default below ~/.cache."
     )
 
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; null is SQLite in data_dir.")
-    broker_url: str | None = Field(default=None, description="Redis URL; null starts a Valkey of our own.")
-    store_url: str | None = Field(
+    database_url: DatabaseUrl = Field(default=None, description="SQLAlchemy URL; null is SQLite in data_dir.")
+    broker_url: BrokerUrl = Field(default=None, description="Redis URL; null starts a Valkey of our own.")
+    store_url: StoreUrl = Field(
         default=None, description='"file:///path" or "s3://bucket/prefix"; null is data_dir/store.'
     )
-    s3_endpoint_url: str | None = Field(default=None, description="S3 endpoint that the service talks to.")
-    s3_public_endpoint_url: str | None = Field(default=None, description="S3 endpoint that signed URLs name.")
+    s3_endpoint_url: HttpUrl = Field(default=None, description="S3 endpoint that the service talks to.")
+    s3_public_endpoint_url: HttpUrl = Field(default=None, description="S3 endpoint that signed URLs name.")
     s3_region: str = Field(default="us-east-1", description="Region that S3 signatures name.")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
-    public_url: str | None = Field(default=None, description="Base URL that users see; null is taken from the request.")
+    public_url: HttpUrl = Field(default=None, description="Base URL that users see; null is taken from the request.")
     require_key: bool | None = Field(default=None, description="Demand an API key; null: on any address but loopback.")
     signing_key: SecretStr | None = Field(
         default=None, description="Secret for signed URLs and key hashes; null: kept in data_dir."
     )
     signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400, description="How long a signed URL works.")
 
-    allowed_roots: tuple[Path, ...] = Field(
-        default=(), description="Local folders that jobs may name models and datasets in."
+    allowed_roots: Roots = Field(
+        default=(), description='Local folders that jobs may name models and datasets in: "/one:/two", or a JSON list.'
     )
     allow_hub: bool = Field(default=True, description="Whether models and datasets may come from the hub.")
-    hub_endpoint: str | None = Field(default=None, description="Base URL of the model hub; null is the public one.")
+    hub_endpoint: HttpUrl = Field(default=None, description="Base URL of the model hub; null is the public one.")
     hub_token: SecretStr | None = Field(default=None, description="Token for gated models of the hub.")
     max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
     max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is fetched, in bytes.")
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
     llama_cpp: Path | None = Field(
         default=None, description="Directory of llama.cpp's programs, to measure GGUF files in it; null: those on PATH."
     )
-    log_level: str = Field(default="INFO", description="Least severe level that is logged.")
+    log_level: LogLevel = Field(default="INFO", description="Least severe level that is logged.")
 
     @property
     def resolved_database_url(self) -> str:
