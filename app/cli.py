@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.command_line import errors_as_exit_codes, load_settings, settings_to_write_with
+from app.doctor_command import doctor
 from app.settings import Settings
 from app.store_commands import store_app
 from qpruner_core.cli import app as core
@@ -33,6 +34,7 @@ app.callback()(options)
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(store_app, name="store")
+app.command()(doctor)
 # A file or a pipe has no width to fit into: an id broken over two lines is no use there
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 _errors = Console(stderr=True, highlight=False)

@@ -71,8 +71,8 @@ def require_known_revision(connection: Connection) -> str | None:
     return revision
 
 
-def require_current_schema(engine: Engine) -> None:
-    """Return if the schema is that of this release.
+def require_current_schema(engine: Engine) -> str:
+    """The revision of the schema, which is this release's.
 
     Raises:
         SchemaMismatchError: it is older or newer, or there is none.
@@ -86,6 +86,7 @@ def require_current_schema(engine: Engine) -> None:
             field="database_url",
             remedy="Run `qpruner migrate`.",
         )
+    return revision
 
 
 def current(url: str) -> str | None:
