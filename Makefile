@@ -15,6 +15,10 @@ ARGS ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 # In a recipe: the CPUs that it may use.
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
+# What `make test-fast` runs: the inner loop, under two minutes on two cores.
+FAST_TESTS := $(addprefix tests/core/,allocate data device_fit fitting measure mixed search score test_bounds.py test_cli.py \
+	test_errors.py test_imports.py test_presets.py test_report.py test_sizes.py test_stage_store.py test_terminal.py) \
+	tests/app/keys tests/app/test_ids.py tests/app/test_problems.py
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
 # Folder of llama.cpp's programs, for bench-targets.
@@ -22,10 +26,13 @@ LLAMA_CPP ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+# The documentation site, which the service serves at /guide.
+GUIDE := app/guide/site/index.html
+INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -35,12 +42,20 @@ setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 demo: $(INSTALLED) ## Compress SmolLM2-135M into a GGUF file of 60 MB through the service, and show the result
 	@$(BIN)/python -m app.demo $(ARGS)
 
-serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
+serve: $(INSTALLED) $(GUIDE) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
 	@exec $(BIN)/qpruner serve $(ARGS)
+
+docs: $(GUIDE) ## Build the documentation site, which the service serves at /guide
+
+reference: $(INSTALLED) ## Write docs/reference anew from the code
+	$(BIN)/python -m app.guide.reference
 
 test: lint ## Lint, check types and run every test but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
+
+test-fast: $(INSTALLED_TEST) ## Run the unit and property tests that need no server and no run of the pipeline
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not service' -n $(TEST_WORKERS) --dist loadfile $(FAST_TESTS) $(ARGS)
 
 llama-cpp: $(INSTALLED_TEST) ## Build llama.cpp for the tests that run it, once; QPRUNER_TEST_LLAMA_CPP=folder says where
 	@command -v cmake ninja >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check cmake ninja
@@ -101,6 +116,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(INSTALLED_TEST): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(GUIDE): $(INSTALLED_DOCS) zensical.toml $(shell find docs -type f)
+	$(BIN)/zensical build --strict --clean
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

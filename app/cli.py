@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from app.keys.models import ApiKey
 
-app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+app = typer.Typer(no_args_is_help=True, help="Compress a language model to a memory budget.")
 app.registered_commands += core.registered_commands
 app.callback()(options)
-keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(store_app, name="store")
 app.command()(doctor)
@@ -49,7 +49,7 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Database, store and scratch space.")] = None,
     worker: Annotated[bool, typer.Option(help="Run a worker too.")] = True,
 ) -> None:
-    """Start the service on what the settings name, and on embedded parts for the rest. Ctrl-C stops all of it."""
+    """Start the service. Parts that no setting names are embedded. Ctrl-C stops all of it."""
     with errors_as_exit_codes():
         from app.embedded import EmbeddedService
 
@@ -66,7 +66,7 @@ def serve(
 
 @app.command(name="worker")
 def run_worker() -> None:
-    """Work on jobs until SIGTERM or Ctrl-C, then give the job at work back."""
+    """Run jobs until SIGTERM or Ctrl-C; an unfinished job goes to another worker."""
     with errors_as_exit_codes():
         from worker.celery_app import run_worker as run
 
@@ -78,8 +78,10 @@ def run_worker() -> None:
 
 @app.command()
 def migrate(
-    to: Annotated[str, typer.Option(help="Revision to go to.")] = "head",
-    down: Annotated[bool, typer.Option("--down", help="Go down to it, which deletes what newer tables hold.")] = False,
+    to: Annotated[str, typer.Option(help="Revision to migrate to.")] = "head",
+    down: Annotated[
+        bool, typer.Option("--down", help="Migrate down, which deletes the contents of newer tables.")
+    ] = False,
 ) -> None:
     """Bring the database's schema up to date."""
     with errors_as_exit_codes():
@@ -92,15 +94,13 @@ def migrate(
 
 @keys_app.command("create")
 def create_key(
-    name: Annotated[str, typer.Option(help="What will use it.")],
-    scope: Annotated[list[str] | None, typer.Option(help="read, submit or admin; may be given again.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose jobs it sees; by default the embedded tenant's.")] = None,
-    days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Days until it expires; never by default.")
-    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the user or program.")],
+    scope: Annotated[list[str] | None, typer.Option(help="read, submit or admin; repeatable.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant whose jobs it sees; default: the embedded tenant.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; default: never.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept."""
+    """Create a key and print it once: only its hash is kept."""
     from app.database import utc_now
     from app.keys import service
     from app.secrets import load_signing_key
@@ -122,7 +122,7 @@ def create_key(
 def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None, as_json: AsJson = False
 ) -> None:
-    """List all keys, also revoked and expired ones."""
+    """List all keys, including revoked and expired ones."""
     from app.keys import service
 
     with _key_session() as (session, _):
@@ -139,7 +139,7 @@ def list_keys(
 
 @keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as `qpruner keys list` shows it.")]) -> None:
-    """Make a key useless from the next request on."""
+    """Revoke a key, effective from the next request."""
     from app.keys import service
 
     with _key_session() as (session, _):

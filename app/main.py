@@ -14,6 +14,7 @@ from app import health, metrics
 from app.broker import open_broker
 from app.database import create_database_engine, create_session_factory
 from app.datasets.endpoints import router as datasets_router
+from app.guide.files import GuideFiles
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.warm_up import WarmUp
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)
+    app.mount("/guide", GuideFiles(), name="guide")
     install_problem_handlers(app)
     describe_problems(app)
     app.add_middleware(SameOriginMiddleware, hosts=trusted_hosts(settings), public_url=settings.public_url)

@@ -10,7 +10,7 @@ from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
 
 TITLE = "QPruner"
 DESCRIPTION = """\
-Compresses a language model into a number of bytes: structured pruning, mixed precision, recovery
+Compresses a language model to a memory budget: structured pruning, mixed precision, recovery
 by training.
 
 Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files from

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from qpruner_core.config import CompressionConfig
     from qpruner_core.report import CompressionReport
 
-app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+app = typer.Typer(no_args_is_help=True, help="Compress a language model to a memory budget.")
 _errors = Console(stderr=True, highlight=False)
 _out = Console(highlight=False)
 
@@ -54,7 +54,7 @@ Products = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Settings to go by: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
+    typer.Option(help="Starting values: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -83,7 +83,7 @@ def options(
         ),
     ] = False,
 ) -> None:  # fmt: skip
-    """Compress a language model into a number of bytes."""
+    """Compress a language model to a memory budget."""
 
 
 @app.command()
@@ -101,7 +101,9 @@ def compress(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
-    prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
+    prune_ratio: Annotated[
+        float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
     finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
@@ -109,7 +111,7 @@ def compress(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compress MODEL into a number of bytes. Run again with the same output to go on after an interruption."""
+    """Compress MODEL to a memory budget. Run again with the same output to resume after an interruption."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.pipeline import compress as run
@@ -128,9 +130,11 @@ def compress(
 @app.command()
 def export(
     directory: Annotated[Path, typer.Argument(help="The output of a finished run, its .work directory beside it.")],
-    target: Annotated[TargetName, typer.Option(help="Where the new checkpoint will run.")],
-    output: Annotated[Path | None, typer.Option(help="Directory for it; DIRECTORY-TARGET if not given.")] = None,
-    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; by default the run's.")] = None,
+    target: Annotated[TargetName, typer.Option(help="Engine that will run the new checkpoint.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Directory of the new checkpoint; default: DIRECTORY-TARGET.")
+    ] = None,
+    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; default: those of the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another target's checkpoint from a finished run, without pruning or training again."""
@@ -157,7 +161,9 @@ def estimate(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
-    prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
+    prune_ratio: Annotated[
+        float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")
+    ] = None,
     preset: Preset = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -220,7 +226,9 @@ def evaluate(
 @app.command()
 def front(
     work_dir: Annotated[Path, typer.Option(help="The .work directory of a run: OUTPUT.work.")],
-    budget: Annotated[str | None, typer.Option(help='Another budget to answer: "130MB", "6GiB", 130000000.')] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='Show the best allocation for this budget: "130MB", "6GiB", 130000000.')
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
@@ -250,7 +258,7 @@ def front(
 @app.command()
 def generate(
     directory: Checkpoint,
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1, max=LONGEST_SEQUENCE)] = 48,
     compute_dtype: Products = "auto",
     as_json: AsJson = False,

@@ -46,13 +46,13 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     fit: FitConfig | None = Field(
         default=None,
-        description="A device that the model is to run in with its KV cache, activations and engine; the bytes of "
-        "weights follow. Exactly one of this and memory_budget is given.",
+        description="Device that the model has to fit into together with its KV cache, activations and engine; the "
+        "memory budget follows from it. Give exactly one of fit and memory_budget.",
     )
     memory_budget: ByteSize | None = Field(
         default=None,
-        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of '
-        "this and fit is given.",
+        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Give exactly one '
+        "of memory_budget and fit.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Random seed.")
     sequence_length: int = Field(
@@ -60,7 +60,7 @@ class CompressionConfig(StrictModel):
     )
     template_date: date = Field(
         default=TEMPLATE_DATE,
-        description="Date that a chat template is given when it asks for today's.",
+        description="Date that is passed to chat templates that print today's date.",
     )
     compute_dtype: ComputeDtype = Field(
         default="auto",
@@ -69,13 +69,14 @@ class CompressionConfig(StrictModel):
     )
     target: TargetName = Field(
         default=DEFAULT_TARGET,
-        description="Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and "
-        "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this "
-        "package.",
+        description="Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and"
+        " Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT"
+        " and this package.",
     )
     preset: PresetName = Field(
         default="best",
-        description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",
+        description="Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are "
+        "the papers' settings, best is ours.",
     )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()

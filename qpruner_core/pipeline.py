@@ -67,7 +67,7 @@ def compress(
     cancel: CancelToken | None = None,
     find_stage: StageFinder = lambda stage, key: False,
 ) -> CompressionReport:
-    """Compress a model into a number of bytes.
+    """Compress a model to a memory budget.
 
     Args:
         config: model, dataset, budget and every setting.
