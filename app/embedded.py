@@ -125,6 +125,8 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     def spelled(value: Any) -> str:
         if isinstance(value, SecretStr):
             return value.get_secret_value()
+        if isinstance(value, dict):
+            return " ".join(f"{name}={one}" for name, one in value.items())
         if isinstance(value, tuple):
             return json.dumps([str(item) for item in value])
         return str(value)

@@ -16,8 +16,11 @@ from sqlalchemy import Engine
 from starlette.datastructures import State
 
 from app.database_errors import SchemaMismatchError
+from app.jobs.warm_up import WarmUp
 from app.migrate import require_current_schema
 from app.store import StoreAwayError
+
+PartName = Literal["database", "broker", "store", "workers", "models"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +40,14 @@ class PartState(BaseModel):
     """One part that the service stands on. Why it fails is in the log."""
 
     ready: bool
-    detail: str = Field(examples=["ready", "does not answer", "is not migrated", "no worker answers"])
+    detail: str = Field(examples=["ready", "does not answer", "is not migrated", "no worker answers", "is loading"])
 
 
 class Readiness(BaseModel):
     """Ready if every part is."""
 
     ready: bool
-    parts: dict[Literal["database", "broker", "store", "workers"], PartState]
+    parts: dict[PartName, PartState]
 
 
 class _NotReadyError(Exception):
@@ -63,7 +66,8 @@ def healthz() -> Alive:
     responses={503: {"model": Readiness, "description": "Some part is not ready."}},
 )
 async def readyz(request: Request, response: Response) -> Readiness:
-    """The database answers and is migrated, broker and store answer, and at least one worker is alive.
+    """The database answers and is migrated, broker and store answer, at least one worker is alive, and this process has
+    loaded what it looks at models with.
 
     The answer may be two seconds old.
     """
@@ -113,12 +117,13 @@ def check_service(state: State) -> Readiness:
             "broker": state.broker.check,
             "store": state.store.check,
             "workers": lambda: _check_workers(state.broker.count_workers),
+            "models": lambda: _check_warm(state.warm_up),
         }
     )
 
 
 def check_parts(
-    checks: dict[Literal["database", "broker", "store", "workers"], Callable[[], None]],
+    checks: dict[PartName, Callable[[], None]],
 ) -> Readiness:
     """Run all ``checks`` at once; one that raises, or is not done within five seconds, is not ready."""
     executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
@@ -147,6 +152,11 @@ def _check_database(engine: Engine) -> None:
         require_current_schema(engine)
     except SchemaMismatchError as error:
         raise _NotReadyError(f"has another release's schema: {error.message} {error.remedy}") from error
+
+
+def _check_warm(warm_up: WarmUp) -> None:
+    if warm_up.state != "warm":
+        raise _NotReadyError("is loading" if warm_up.state == "cold" else "cannot be looked at")
 
 
 def _check_workers(count_workers: Callable[[], int]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.setting_values import BrokerUrl, DatabaseUrl, HttpUrl, LogLevel, Roots, StoreUrl
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
+
+Weight = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class Settings(BaseSettings):
@@ -66,6 +69,35 @@ class Settings(BaseSettings):
         description="Unfinished jobs per tenant; further ones are refused with status 429.",
     )
 
+    max_running_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Running jobs per tenant; more wait. Null: as many as workers take.",
+    )
+    max_running_jobs_per_key: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Running jobs per API key; more wait. Null: as many as its tenant.",
+    )
+    tenant_weights: Annotated[dict[str, Weight], NoDecode] = Field(
+        default={},
+        description='Turns in the queue per turn of other tenants, such as "research=2 web=0.5"; 1 by default.',
+    )
+    max_streams: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Event streams per API key that a process of the API holds open."
+    )
+    max_looks: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Models per tenant that requests look at at the same time; more wait briefly.",
+    )
+    look_seconds: float = Field(
+        default=20.0, gt=0, le=600, description="How long a request may look at a model or dataset, on a hub above all."
+    )
+
     lease_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -98,6 +130,17 @@ class Settings(BaseSettings):
         default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."
     )
     log_level: LogLevel = Field(default="INFO", description="Lowest level that is logged.")
+
+    @field_validator("tenant_weights", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """``tenant=weight``, separated by spaces or commas."""
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.replace(",", " ").split()]
+        if not all(name and weight for name, _, weight in pairs):
+            raise ValueError('Give pairs such as "research=2 web=0.5".')
+        return {name: weight for name, _, weight in pairs}
 
     @property
     def resolved_database_url(self) -> str:

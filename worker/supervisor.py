@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.jobs import lease as leases
 from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
+from app.jobs.queue import QueuePolicy
 from app.store import StoreUnavailableError
 from worker.job_run import JobRun, Parts
 from worker.leftovers import delete_superfluous, delete_unrecorded
@@ -40,11 +41,16 @@ class Supervisor:
         """Give the job at work back, without counting the attempt, and take no other."""
         self._stopping.set()
 
-    def run(self, job_id: str) -> None:
-        """Work on ``job_id`` until it has ended or is no longer ours; nothing if it is not to be had."""
-        lease = self._claim(job_id)
-        if lease is None:
-            return
+    def run(self, woken_for: str) -> None:
+        """Work on the jobs whose turn it is, one after the other, until there is none to be had.
+
+        ``woken_for``: the job that the wake-up named, which need not be the first; it is if its holder fell silent.
+        """
+        while (lease := self._claim(woken_for)) is not None:
+            self._work(lease)
+
+    def _work(self, lease: Lease) -> None:
+        job_id = lease.job_id
         _LOG.info("%s: attempt %d", job_id, lease.attempt)
         run = JobRun(lease, self._parts)
         thread = threading.Thread(target=run.run, name=job_id, daemon=True)
@@ -88,15 +94,18 @@ class Supervisor:
             alive = session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL)))
             return set(here).difference(alive)
 
-    def _claim(self, job_id: str) -> Lease | None:
+    def _claim(self, woken_for: str) -> Lease | None:
+        settings = self._parts.settings
+
         def attempt() -> Lease | None:
             with self._parts.sessions.begin() as session:
-                return leases.claim(session, job_id, self._owner, self._parts.settings.lease_seconds)
+                policy = QueuePolicy.of(settings)
+                return leases.claim_next(session, self._owner, settings.lease_seconds, policy, named=woken_for)
 
         if self._stopping.is_set():
             return None
         with suppress(Stopped):  # the dispatcher will wake somebody again
-            return persist(attempt, f"{job_id}: taking it", self._stopping, _CLAIM_SECONDS)
+            return persist(attempt, "taking a job", self._stopping, _CLAIM_SECONDS)
         return None
 
     def _keep(self, lease: Lease, run: JobRun) -> Verdict:
