@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
+
+# Connections to PostgreSQL that are kept, and that there are at most beside: as many together as threads that answer
+# requests, so that none of them waits for another's.
+_POOL, _OVERFLOW = 10, 30
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -63,27 +68,40 @@ def create_database_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # connecting says it better
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
         event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "begin", _begin)
         return engine
     return create_engine(
-        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 5}
-    )
+        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=_POOL, max_overflow=_OVERFLOW,
+        connect_args={"connect_timeout": 5},
+    )  # fmt: skip
 
 
 def _configure_sqlite(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # we send BEGIN ourselves, see _begin_immediate
+    connection.isolation_level = None  # we send BEGIN ourselves, see _begin
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Any) -> None:
-    # A transaction that reads first and writes later would fail with "database is locked" instead of waiting.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    """Begin a transaction of SQLite: one that only reads sees the database as it is now, and keeps no writer waiting.
+
+    Any other takes the right to write at once: should it read first and write later, it would fail with "database is
+    locked" instead of waiting.
+    """
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def create_session_factory(engine: Engine) -> sessionmaker[Session]:
     """Sessions on ``engine``; objects stay readable after commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def create_read_session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Sessions on ``engine`` that can only read: they keep no writer waiting, and a write in one is an error."""
+    return sessionmaker(engine.execution_options(read_only=True, postgresql_readonly=True), expire_on_commit=False)

@@ -211,7 +211,7 @@ class _AsPruned(Planner):
             remedy=f"Ask for at least {smallest} bytes, or compress again for that target, which may prune more.",
         )
 
-    def _pruned(self, ratio: float) -> PretrainedConfig:
+    def _config_at(self, ratio: float) -> PretrainedConfig:
         return self._config_as_pruned
 
 

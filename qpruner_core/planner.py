@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from functools import cache
+from pathlib import Path
 
 from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.device_fit.device_budget import MORE_USE, DeviceBudget
-from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
+from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError, QPrunerError
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape, config_with_shape
@@ -25,16 +28,23 @@ LARGEST_FOUND_RATIO = 0.5
 _LARGEST_RATIO = 0.9
 """The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
+PLANNED_BY = ("target", "prune", "quantize", "allocate", "finetune", "fit")
+"""The settings that what a planner keeps follows from; the budget in bytes is not among them."""
 
 
 class Planner:
-    """Answers what each ratio would take, for one model and one set of settings."""
+    """Answers what each ratio would take, for one model and one set of settings.
+
+    ``tokenizer``: the directory of the model's tokenizer, where that is here already. What takes building a model
+    without weights is worked out once per ratio, and shared with :meth:`for_run`.
+    """
 
     def __init__(
         self,
         config: CompressionConfig,
         dense: PretrainedConfig,
         family: Family,
+        tokenizer: Path | None = None,
     ) -> None:
         self.config = config
         self.dense = dense
@@ -44,6 +54,17 @@ class Planner:
         self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
         self._device = None if config.fit is None else DeviceBudget(config.fit, config.target, dense, family)
+        self.smallest = cache(self._smallest)
+        self.largest_ratio = cache(self._largest_ratio)
+        self._pruned = cache(self._config_at)
+        self._refusals = cache(self._refusals_at)
+        self._tokenizer_refusal = cache(lambda: self._refusal_of(tokenizer))
+
+    def for_run(self, config: CompressionConfig) -> Planner:
+        """The planner of another run of this model, whose settings differ in none of :data:`PLANNED_BY`."""
+        other = copy.copy(self)
+        other.config = config
+        return other
 
     def device(self, ratio: float) -> DeviceMemory | None:
         """The memory of the device that the run is to fit, in parts, at ``ratio``; ``None``: bytes are given.
@@ -79,12 +100,12 @@ class Planner:
         """The shape at ``ratio``."""
         return plan_shape(self.blocks, self.prune, ratio)
 
-    def smallest(self, ratio: float) -> BytesByPart:
+    def _smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with everything at the lowest precision."""
         memory = MemoryModel(self._pruned(ratio), self.family, self.target)
         return memory.by_part(memory.lowest)
 
-    def _pruned(self, ratio: float) -> PretrainedConfig:
+    def _config_at(self, ratio: float) -> PretrainedConfig:
         bias = self.prune.compensation == "bias" and ratio > 0
         return config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
 
@@ -101,10 +122,20 @@ class Planner:
 
     def refuse_what_the_target_cannot(self, ratio: float) -> None:
         """Raise what the engine has against the dense model, or the pruned one as far as its shape is known."""
-        for config in (self.dense, self._pruned(ratio)):
-            refusal = self.target.refusal(config, self.family)
-            if refusal is not None:
-                raise refusal
+        for refusal in self._refusals(ratio):
+            raise copy.copy(refusal)
+
+    def _refusals_at(self, ratio: float) -> list[QPrunerError]:
+        found = [self.target.refusal(config, self.family) for config in (self.dense, self._pruned(ratio))]
+        return [refusal for refusal in found if refusal is not None]
+
+    def refuse_tokenizer(self) -> None:
+        """Raise what the engine has against the model's tokenizer, where that is here already."""
+        if (refusal := self._tokenizer_refusal()) is not None:
+            raise copy.copy(refusal)
+
+    def _refusal_of(self, tokenizer: Path | None) -> QPrunerError | None:
+        return None if tokenizer is None else self.target.tokenizer_refusal(tokenizer, self.dense.vocab_size)
 
     def infeasible(self) -> BudgetInfeasibleError:
         """The error that no allowed pruning and precision meets the budget."""
@@ -138,7 +169,7 @@ class Planner:
         """The least memory of a device in the same use that the run can fit."""
         return None if self._device is None else self.infeasible().smallest_feasible_bytes
 
-    def largest_ratio(self) -> float:
+    def _largest_ratio(self) -> float:
         """The ratio given, or the largest that may be found."""
         if self.prune.ratio is not None:
             return self.prune.ratio

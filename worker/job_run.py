@@ -77,9 +77,7 @@ class JobRun:
     def run(self) -> None:
         """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
         try:
-            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
-                if scratch is not None:
-                    self._work(scratch)
+            self._attempt()
         except (Stopped, LeaseLost) as error:
             _LOG.info("%s: left off: %s", self._lease.job_id, error)
         except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
@@ -96,19 +94,11 @@ class JobRun:
         if child is not None:
             child.kill()
 
-    def _work(self, scratch: Scratch) -> None:
+    def _attempt(self) -> None:
         try:
-            scratch.prepare()
-            self._fetch_stages(scratch)
-            child = self._start_child(self._request(scratch), scratch)
-            final = self._follow(child, scratch)
-            code = child.finish(_EXIT_SECONDS)
-            if isinstance(final, RunResult):
-                self._succeed(final, scratch)
-            elif isinstance(final, RunError):
-                self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
-            elif not self._stop.is_set():
-                self._crashed(child, code)
+            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
+                if scratch is not None:
+                    self._work(scratch)
         except QPrunerError as error:
             told = RunError.of(error).model_dump(exclude={"type"})
             self._settle(lambda session: fail(session, self._lease, told))
@@ -118,6 +108,19 @@ class JobRun:
             _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
             reason = f"The worker met a fault of its own; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
+
+    def _work(self, scratch: Scratch) -> None:
+        scratch.prepare()
+        self._fetch_stages(scratch)
+        child = self._start_child(self._request(scratch), scratch)
+        final = self._follow(child, scratch)
+        code = child.finish(_EXIT_SECONDS)
+        if isinstance(final, RunResult):
+            self._succeed(final, scratch)
+        elif isinstance(final, RunError):
+            self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
+        elif not self._stop.is_set():
+            self._crashed(child, code)
 
     def _fetch_stages(self, scratch: Scratch) -> None:
         for result in self._write(self._stage_results):
