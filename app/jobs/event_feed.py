@@ -243,7 +243,7 @@ class _Notifications:
     @property
     def _driver(self) -> psycopg.Connection:
         assert self._connection is not None
-        connection = self._connection.connection.driver_connection
+        connection = self._connection.connection.dbapi_connection
         assert isinstance(connection, psycopg.Connection)
         return connection
 
