@@ -6,11 +6,12 @@ python -m bench.load.bare DATABASE_URL PORT
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 from sqlalchemy import JSON, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -38,32 +39,36 @@ class Body(BaseModel):
     model: str
     dataset: str
     memory_budget: int | str
+    sequence_length: int = 256
     seed: int = 0
     labels: dict[str, str] = {}
 
 
-def create_bare(database_url: str) -> FastAPI:
-    """The application on ``database_url``, to which it adds its table."""
+app = FastAPI()
+
+
+def _session(request: Request) -> Iterator[Session]:
+    with request.app.state.sessions() as opened:
+        yield opened
+        opened.commit()
+
+
+@app.post("/jobs", status_code=202)
+def submit(body: Body, session: Annotated[Session, Depends(_session, scope="function")]) -> dict[str, Any]:
+    """Insert one row."""
+    job = BareJob(id=new_id("job"), body=body.model_dump(), created_at=utc_now())
+    session.add(job)
+    session.flush()
+    return {"id": job.id, **job.body}
+
+
+def main(database_url: str, port: int) -> None:
+    """Serve on ``database_url``, to which a table is added."""
     engine = create_database_engine(database_url)
     _Base.metadata.create_all(engine)
-    sessions = create_session_factory(engine)
-
-    def session() -> Any:
-        with sessions() as opened:
-            yield opened
-            opened.commit()
-
-    app = FastAPI()
-
-    @app.post("/jobs", status_code=202)
-    def submit(body: Body, session: Annotated[Session, Depends(session, scope="function")]) -> dict[str, Any]:
-        job = BareJob(id=new_id("job"), body=body.model_dump(), created_at=utc_now())
-        session.add(job)
-        session.flush()
-        return {"id": job.id, **job.body}
-
-    return app
+    app.state.sessions = create_session_factory(engine)
+    uvicorn.run(app, port=port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_bare(sys.argv[1]), port=int(sys.argv[2]), log_level="warning", access_log=False)
+    main(sys.argv[1], int(sys.argv[2]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from app.embedded import settings_environment
 from app.settings import Settings
@@ -65,7 +66,7 @@ def served(database_url: str | None, **changed: object) -> Iterator[Served]:
         settings = Settings(
             data_dir=folder / "data", cache_dir=folder / "cache", database_url=database_url, port=free_port(),
             allowed_roots=(sources,), allow_hub=False, max_queued_jobs=1_000_000, log_level="WARNING",
-            max_streams=100_000,
+            max_streams=100_000, signing_key=SecretStr("a key for a service that lives for minutes"),
         ).model_copy(update=changed)  # fmt: skip
         environment = settings_environment(settings) | {"PYTHONPATH": str(Path.cwd())}
         command = [sys.executable, "-m", "app.cli", "serve", "--no-worker"]
