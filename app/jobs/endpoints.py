@@ -93,6 +93,7 @@ def submit_job(
     body: RunBody,
     principal: Submitter,
     session: SessionDep,
+    reading: ReadSessionDep,
     settings: SettingsDep,
     inspector: InspectorDep,
     left: ClientLeftDep,
@@ -106,10 +107,10 @@ def submit_job(
 
     `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
     """
-    job = service.earlier_job(session, principal.tenant, body, idempotency_key) if idempotency_key else None
+    job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None
     if job is None:
-        checked = service.check_job(session, settings, inspector, Asker(principal.tenant, left.is_set), body)
+        checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
         job, replayed = service.submit_job(
             session, settings, principal, body, checked.memory_budget, idempotency_key
         )  # fmt: skip
@@ -117,7 +118,7 @@ def submit_job(
     if replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
-    return JobView.of(job, _finished(session, job) if replayed else {})
+    return JobView.of(job, _finished(reading, job) if replayed else {})
 
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))
