@@ -12,12 +12,10 @@ from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, Inval
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.layouts import layers_to_remove, one_of, plan_shape, remove_layers, ways_to_prune_more
 from qpruner_core.report import BytesByPart, DeviceMemory
 from qpruner_core.sizes import format_bytes
-from qpruner_core.targets.base import Target
 from qpruner_core.targets.registry import bind_target
 
 LARGEST_FOUND_RATIO = 0.5
@@ -87,17 +85,6 @@ class Planner:
     def _pruned(self, ratio: float) -> PretrainedConfig:
         bias = self.prune.compensation == "bias" and ratio > 0
         return config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
-
-    def around_budget(self, ratio: float) -> Target:
-        """The target with the precisions around the budget at ``ratio``; the smallest of them fits."""
-        pruned, budget = self._pruned(ratio), self.budget(ratio)
-        bits = MemoryModel(pruned, self.family, self.target).bits_within(budget)
-        while True:
-            target = self.target.around(bits)
-            memory = MemoryModel(pruned, self.family, target)
-            if target.options[0] == self.target.options[0] or memory.total(memory.lowest) <= budget:
-                return target
-            bits = BITS_PER_WEIGHT[target.options[0]] - 1e-6
 
     def refuse_what_the_target_cannot(self, ratio: float) -> None:
         """Raise what the engine has against the dense model, or the pruned one as far as its shape is known."""

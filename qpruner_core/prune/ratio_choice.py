@@ -8,17 +8,17 @@ import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import InvalidConfigError
-from qpruner_core.fitting.precision_bank import PrecisionBank
-from qpruner_core.measure.divergence import Divergence, Reference
-from qpruner_core.measure.sensitivity import divergence_sensitivity
+from qpruner_core.fitting.sampled_bank import sampled_bank
+from qpruner_core.measure.divergence import Reference
+from qpruner_core.measure.fisher import fisher_sensitivity
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
 from qpruner_core.report import RatioTrial
-from qpruner_core.resources import free_memory
 from qpruner_core.search.knapsack import solve
+from qpruner_core.search.learned_losses import additive_loss
 from qpruner_core.search.space import SearchSpace
 from qpruner_core.stage import StageContext
 
@@ -117,27 +117,21 @@ def _mix(
 ) -> tuple[float, int, float]:
     """Mean bits of a weight, bytes, and divergence from the dense model of ``model`` at its best precisions.
 
-    Weights are rounded to the nearest and adapters left out: quicker than what the quantize stage does, for all
-    candidates alike.
+    The divergence is that of ``model`` in 16 bits, measured, and what its precisions add to it by their sensitivities.
     """
     memory = MemoryModel(model.config, context.plan.family, context.plan.target)
-    bank = PrecisionBank(
-        model,
-        memory.groups,
-        kinds=context.plan.target.precisions,
-        capacity=free_memory(model.device) // 2,
-        on_group=lambda done, total: on_progress(0.2 * done / total, "quantizing"),
-    )
-    divergence = Divergence(model, context.plan.family, text, capacity=free_memory(model.device) // 4)
-    sensitivity = divergence_sensitivity(
-        bank, divergence, "highest", lambda done, total: on_progress(0.2 + 0.8 * done / total, "sensitivity")
-    )
-    allocation = solve(SearchSpace.of(memory, context.plan.memory_budget), sensitivity)
-    bank.apply(allocation)
-    total = sum(
+    pruned = sum(
         reference.divergence(_logits(model, sequence)) for reference, sequence in zip(references, text, strict=True)
     )
-    return memory.mean_bits(allocation), memory.total(allocation), total / text.numel()
+    bank = sampled_bank(context, model, memory.groups, text, lambda done: on_progress(0.5 * done, "quantizing"))
+    sensitivity = fisher_sensitivity(
+        model, bank, text,
+        samples=context.config.score.fisher_samples, seed=context.config.seed,
+        on_piece=lambda done, total: on_progress(0.5 + 0.5 * done / total, "sensitivity"),
+    )  # fmt: skip
+    allocation = solve(SearchSpace.of(memory, context.plan.memory_budget), sensitivity)
+    loss = pruned / text.numel() + additive_loss(sensitivity, allocation)
+    return memory.mean_bits(allocation), memory.total(allocation), loss
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
+from qpruner_core.fitting.sampled_bank import SHARE
 from qpruner_core.formats.declarations import FINAL, Effort, FormatDeclaration, declared
 from qpruner_core.measure.agreement import MOST_BYTES
 from qpruner_core.models.families import Family
@@ -17,7 +18,6 @@ from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import SpeedRecord
-from qpruner_core.targets.base import LADDER
 from qpruner_core.targets.registry import bind_target
 
 _VALIDATION_SHARE = 0.1
@@ -82,7 +82,9 @@ class _Work:
         self._speed: MachineSpeed = dense.speed
         target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
         self._options, self._recovery = target.options, target.recovery
-        self._lowered = min(len([name for name in self._options if name != UNQUANTIZED]), LADDER)
+        self._lowered = len([name for name in self._options if name != UNQUANTIZED])
+        self._samples = config.score.sensitivity == "fisher" and not target.adapter_rank
+        self._share = 1 / SHARE if self._samples else 1.0
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
     def _sequences(self, asked: int) -> float:
