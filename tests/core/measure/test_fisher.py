@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.measure.fisher import _Predictions, fisher_sensitivity
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of
 from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
-from qpruner_core.measure.fisher import _Predictions, fisher_sensitivity
 from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
