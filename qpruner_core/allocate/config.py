@@ -68,8 +68,8 @@ class AllocateConfig(StrictModel):
     )  # fmt: skip
     precisions: tuple[Annotated[str, Field(max_length=32)], ...] = Field(
         default=(), max_length=32,
-        description="Precisions that the weights of a layer may have, by name; those of the target. Default: at most "
-        "five of them around the budget.",
+        description="Precisions that the weights of a layer may have, by name; those of the target. Default: those in "
+        "the table of targets.",
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
         default="block",
