@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
@@ -23,6 +24,11 @@ LARGEST_FOUND_RATIO = 0.5
 _LARGEST_RATIO = 0.9
 """The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
+ENOUGH_BITS = 3.0
+"""Bits per weight that has a choice, below which a model of fewer weights with more bits each is nearer to the dense
+one; see ``docs/decisions.md``."""
+_MOST_FOR_BITS = 20
+"""Hundredths that are pruned for more bits beyond what the budget needs: as far as it was measured."""
 
 
 class Planner:
@@ -71,7 +77,7 @@ class Planner:
     @property
     def ratio_is_known(self) -> bool:
         """Whether the ratio follows from the bytes; else several are measured, of which ours is the smallest."""
-        return self.prune.ratio is not None or self.prune.ratio_choice == "smallest"
+        return self.prune.ratio is not None or self.prune.ratio_choice != "measured"
 
     def shape(self, ratio: float) -> Shape:
         """The shape at ``ratio``."""
@@ -160,20 +166,34 @@ class Planner:
         return False
 
     def find_ratio(self) -> float:
-        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision.
+        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision; if that is the
+        choice asked for, more, until the budget has room for :data:`ENOUGH_BITS`.
 
-        Pruning costs more quality than 4 bits do, so no more is pruned than the budget asks for.
+        Pruning costs more quality than those bits do, so no more is pruned.
         """
-        low, high = round(self.least_ratio() * _STEPS), round(self.largest_ratio() * _STEPS)
         if self.prune.ratio is not None:
             return self.prune.ratio
-        while low < high:
-            middle = (low + high) // 2
-            if self.meets(middle / _STEPS):
-                high = middle
-            else:
-                low = middle + 1
-        return low / _STEPS
+        low, high = round(self.least_ratio() * _STEPS), round(self.largest_ratio() * _STEPS)
+        smallest = _first(low, high, lambda step: self.meets(step / _STEPS))
+        if self.prune.ratio_choice != "enough_bits":
+            return smallest / _STEPS
+        most = min(smallest + _MOST_FOR_BITS, max(high, smallest))
+        return _first(smallest, most, lambda step: self._has_enough_bits(step / _STEPS)) / _STEPS
+
+    def _has_enough_bits(self, ratio: float) -> bool:
+        memory = MemoryModel(self._pruned(ratio), self.family, self.target)
+        return memory.bits_within(self.budget(ratio)) >= ENOUGH_BITS
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest number from ``low`` that ``holds``, as all above it do; ``high`` if none below it does."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _remedy(planner: Planner, smallest: int) -> str:

@@ -88,6 +88,11 @@ class MemoryModel:
         bits = sum(sizes[option] for sizes, option in zip(self._bits, allocation, strict=True))
         return bits * BITS_PER_WEIGHT[UNQUANTIZED] / sum(sizes[UNQUANTIZED] for sizes in self._bits)
 
+    def bits_within(self, budget: int) -> float:
+        """Bits per weight that has a choice for which ``budget`` bytes have room."""
+        weights = sum(sizes[UNQUANTIZED] for sizes in self._weight) // 2
+        return 8 * (budget - self.fixed_bytes) / weights
+
     @property
     def group_bytes(self) -> list[dict[str, int]]:
         """Bytes of the weights and constants of each group, at each of its options."""

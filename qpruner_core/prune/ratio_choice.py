@@ -39,12 +39,15 @@ def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
     if trials:
         tried = ", ".join(f"{trial.ratio:.1%} ({trial.loss:.4f})" for trial in trials)
         return (
-            "The ratio is the one of these that leaves the predictions nearest to the dense model's at the precisions "
-            f"that are best for it in the budget, by KL divergence in nats per token: {tried}."
+            "The ratio is the one of these that is expected to leave the predictions nearest to the dense model's at "
+            "the precisions that are best for it in the budget: by KL divergence of the pruned model in nats per token "
+            f"and what the precisions add to it, {tried}."
         )
     needed = "the smallest at which the budget holds with everything at its lowest precision"
     if settings.remove_layers:
         return f"The ratio is what the removed layers make up, or {needed} if that is more."
+    if settings.ratio_choice == "enough_bits":
+        return f"The ratio is {needed}, or as much more as leaves enough bits per weight; all layers are cut alike."
     return f"The ratio is {needed}, all layers being cut alike."
 
 
@@ -53,11 +56,12 @@ def choose_ratio(
 ) -> list[RatioTrial]:
     """What each candidate ratio would give within the budget, by rising ratio.
 
-    Each is pruned, given the precisions that the exact knapsack finds best for it, and compared with the dense model by
-    the KL divergence of its predictions (nats per token), before any recovery. Memory holds one model at a time, its
-    weights at other precisions, and the dense model's predictions on the score stage's calibration text.
+    Each is pruned and compared with the dense model by the KL divergence of its predictions (nats per token), before
+    any recovery, on text that pruning has not seen. Added to that is what the precisions cost that the exact knapsack
+    finds best for it. Memory holds one model at a time, a sample of its weights at other precisions, and the dense
+    model's predictions.
     """
-    text = context.data().calibration[: context.config.score.calibration_sequences]
+    text = context.data().probe
     ratios = candidate_ratios(context.plan.ratio)
     dense = load()
     references = [Reference(_logits(dense, sequence)) for sequence in text]
@@ -123,9 +127,10 @@ def _mix(
     pruned = sum(
         reference.divergence(_logits(model, sequence)) for reference, sequence in zip(references, text, strict=True)
     )
-    bank = sampled_bank(context, model, memory.groups, text, lambda done: on_progress(0.5 * done, "quantizing"))
+    calibration = context.data().calibration[: context.config.score.calibration_sequences]
+    bank = sampled_bank(context, model, memory.groups, calibration, lambda done: on_progress(0.5 * done, "quantizing"))
     sensitivity = fisher_sensitivity(
-        model, bank, text,
+        model, bank, calibration,
         samples=context.config.score.fisher_samples, seed=context.config.seed,
         on_piece=lambda done, total: on_progress(0.5 + 0.5 * done / total, "sensitivity"),
     )  # fmt: skip

@@ -98,7 +98,7 @@ class _Work:
         settings, model, length = self._config.prune, self._dense, self._data.length
         count = self._sequences(settings.calibration_sequences)
         ends = model.load + model.write
-        if self._ratio == 0 and settings.ratio_choice == "smallest":
+        if self._ratio == 0 and settings.ratio_choice != "measured":
             return ends
         steps = settings.steps if settings.layout != "depth" else 1
         influence = (
@@ -107,7 +107,7 @@ class _Work:
         compensation = self._compensation(count) if settings.layout != "depth" else 0.0
         importance = self._importance(count) if settings.layout != "depth" else 0.0
         once = influence + steps * (importance + compensation)
-        if settings.ratio is not None or settings.ratio_choice == "smallest":
+        if settings.ratio is not None or settings.ratio_choice != "measured":
             return ends + once
         text = self._sequences(self._config.score.calibration_sequences)
         estimated = self._fits(self._lowered / SHARE) + self._sensitivity(text, 1 / SHARE)
