@@ -157,7 +157,7 @@ class _FinishedRun:
         )
         return RunPlan(
             dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=None,
-            target=planner.around_budget(ratio), notes=(note,), memory_budget=planner.budget(ratio),
+            target=planner.target, notes=(note,), memory_budget=planner.budget(ratio),
             device=planner.device(ratio),
         )  # fmt: skip
 

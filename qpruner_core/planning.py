@@ -54,7 +54,7 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
     shape = planner.shape(ratio) if planner.shape_is_known or nothing_goes else None
     return RunPlan(
         dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=shape,
-        target=planner.around_budget(ratio), notes=planner.notes, memory_budget=planner.budget(ratio),
+        target=planner.target, notes=planner.notes, memory_budget=planner.budget(ratio),
         device=planner.device(ratio),
     )  # fmt: skip
 

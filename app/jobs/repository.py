@@ -65,7 +65,7 @@ _ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (insert(cast(Table, one.__table__)) for one
 
 
 def find_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str] | None:
-    """File name, bytes and SHA-256 of the tenant's upload; with ``hold`` nobody deletes it until the transaction ends."""
+    """File name, bytes and SHA-256 of the tenant's upload; with ``hold`` it cannot be deleted in the transaction."""
     row = session.execute(_UPLOAD_HELD if hold else _UPLOAD, {"dataset_id": dataset_id, "tenant": tenant}).one_or_none()
     return None if row is None else (row.filename, row.bytes, row.sha256)
 

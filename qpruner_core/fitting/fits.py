@@ -22,6 +22,7 @@ from qpruner_core.forward.input_scales import InputScales, input_scales
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.stage import StageContext
+from qpruner_core.targets.base import WITHOUT_ADAPTERS
 
 DIRECTORY = "fits"
 _STORED = "stored."
@@ -103,20 +104,24 @@ def fit(
     moments: InputMoments | None,
     *,
     rank: int | None = None,
+    weight_of: Callable[[str], torch.Tensor] | None = None,
+    adapters: bool = True,
 ) -> list[FittedLinear]:
     """Modules of ``model`` with the same inputs, ``each`` (name, precision), fitted as the settings of the run ask;
-    ``scales``: where there are no ``moments``, which tell them too."""
+    ``scales``: where there are no ``moments``, which tell them too. ``weight_of``: the weight ``[out, in]`` of a module
+    by its name, if not all of it is to be fitted; without ``adapters`` they begin at nothing."""
     target = context.plan.target
+    settings = target.quantize if adapters else target.quantize.model_copy(update=WITHOUT_ADAPTERS)
     linears = [
         UnfittedLinear(
-            linear_weight(model.get_submodule(name)),
+            linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name),
             target.precisions[precision],
             module_seed(context.config.seed, name),
         )
         for name, precision in each
     ]
     scale = scales.get(each[0][0]) if moments is None else moments.scale
-    return fit_linears(linears, target.quantize, rank=rank, input_scale=scale, moments=moments)
+    return fit_linears(linears, settings, rank=rank, input_scale=scale, moments=moments)
 
 
 def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import FittedLinear
+from qpruner_core.fitting.fit import FittedLinear, module_seed
+from qpruner_core.fitting.sampled_bank import Sample
 from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision
@@ -47,14 +48,15 @@ def output_errors(
     has in the 16-bit ``model`` on ``text [sequences, length]``, int64.
 
     Without adapter means the weight rounded to the nearest, with no adapter in mind. Inputs are rounded as the
-    precision rounds them.
+    precision rounds them. Measured is a sample of each module's outputs, the same for every call.
     """
     errors = {name: OutputError() for name in fitted}
+    samples = {name: Sample.of(len(linear_weight(model.get_submodule(name))), module_seed(0, name)) for name in fitted}
 
     def measuring(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def measure(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             inputs = args[0].flatten(0, -2)
-            _add(errors[name], linear_weight(module), inputs, fitted[name], kinds[name])
+            _add(errors[name], linear_weight(module), inputs, fitted[name], kinds[name], samples[name].rows)
 
         return measure
 
@@ -63,12 +65,17 @@ def output_errors(
     return errors
 
 
-def _add(error: OutputError, weight: torch.Tensor, inputs: torch.Tensor, fitted: FittedLinear, kind: Precision) -> None:
+def _add(
+    error: OutputError, weight: torch.Tensor, inputs: torch.Tensor, fitted: FittedLinear, kind: Precision,
+    rows: torch.Tensor,
+) -> None:  # fmt: skip
+    rows = rows.to(weight.device)
+    weight = weight[rows]
     outputs = inputs.float() @ weight.float().T
     rounded = kind.round_input(inputs).float()
     plain = kind.decode(kind.encode(weight)).float()
     error.outputs += outputs.square().sum().item()
     error.quantized += (outputs - rounded @ plain.T).square().sum().item()
-    adapter = (inputs.float() @ fitted.a.to(weight.device).T) @ fitted.b.to(weight.device).T
-    adapted = rounded @ kind.decode(fitted.tensors).float().T + fitted.scaling * adapter
+    adapter = (inputs.float() @ fitted.a.to(weight.device).T) @ fitted.b.to(weight.device)[rows].T
+    adapted = rounded @ kind.decode(fitted.tensors)[rows].float().T + fitted.scaling * adapter
     error.adapted += (outputs - adapted).square().sum().item()

@@ -17,8 +17,8 @@ _LARGEST_CARD = 2**20  # of a source's README; longer ones have no head worth re
 
 
 def short_name(reference: str) -> str:
-    """The name of a model or dataset without the folders, scheme and revision of ``reference``, none of which belong in a
-    title."""
+    """The name of a model or dataset without the folders, scheme and revision of ``reference``: none of them
+    belongs in a title."""
     name = reference.removeprefix("demo:").partition("@")[0]
     return PurePath(name).name or name
 

@@ -119,7 +119,7 @@ class ModelCost:
         products = sum(inputs**2 for inputs, _ in self.linears) * _MEASURED_ROOT * tokens
         return self.passes("forward", sequences, tokens) + sequences * self.layers * products * self.speed.product
 
-    def fit(self, precisions: int, sequences: float, tokens: float, settings: QuantizeConfig) -> float:
+    def fit(self, precisions: float, sequences: float, tokens: float, settings: QuantizeConfig) -> float:
         """Every linear module fitted at so many precisions below 16 bits, on calibration text, and kept in files."""
         files = self.layers * self.modules * precisions * self.speed.files.file
         rounds = max(settings.loftq_iterations, 1) / 2
@@ -130,7 +130,7 @@ class ModelCost:
         each = sum(self._fit_of(inputs, outputs, precisions, rounds) for inputs, outputs in self.linears)
         return self.moments(sequences, tokens) + self.layers * each + files
 
-    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: int, rounds: float) -> float:
+    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: float, rounds: float) -> float:
         cost, total = self.speed.fit, sum(outputs)
         return (
             cost.module * len(outputs) * precisions * rounds

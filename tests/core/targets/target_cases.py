@@ -101,7 +101,7 @@ def target_cases(draw: st.DrawFn, name: TargetName) -> TargetCase:
         precisions=tuple(named),
     )
     quantize = QuantizeConfig(double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 4)), humming_kernels=True)
-    target = bind_target(name, quantize, allocate).around(draw(st.floats(2, 12)))
+    target = bind_target(name, quantize, allocate)
     return TargetCase(config, find_family(config.model_type), target)
 
 
