@@ -67,18 +67,18 @@ def make_fits(context: StageContext, on_progress: OnProgress) -> None:
     model = load_model(context.finished("prune") / "model").to(best_device())
     groups = precision_groups(model, context.plan.family, context.plan.target)
     recovered = context.config.allocate.objective == "recovered"  # trains the adapters of 16-bit modules too
-    wanted = [pair for pair in _in_layers(groups) if recovered or pair[1] != UNQUANTIZED]
+    wanted = [pair for pair in _fitted(groups) if recovered or pair[1] != UNQUANTIZED]
     Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
 
 
-def _in_layers(groups: Sequence[PrecisionGroup]) -> list[tuple[str, str]]:
-    """Every linear module of the layers with each of the precisions that it may have."""
+def _fitted(groups: Sequence[PrecisionGroup]) -> list[tuple[str, str]]:
+    """Every module with each of the precisions that it may have; tables in 16 bits have no fit."""
     return [
         (name, precision)
         for group in groups
-        if group.layer is not None
         for each in group.options.values()
         for name, precision in zip(group.modules, each, strict=True)
+        if group.layer is not None or precision != UNQUANTIZED
     ]
 
 
@@ -119,7 +119,7 @@ class RecoveredLoss:
         base = load_model(context.finished("prune") / "model").to(best_device())
         self._fits = Fits(context, base)
         self._linears = [name for group in groups if group.layer is not None for name in group.modules]
-        self._fits.make(_in_layers(groups), lambda done, total: on_progress(0.8 * done / total))
+        self._fits.make(_fitted(groups), lambda done, total: on_progress(0.8 * done / total))
         self._bank = PrecisionBank(
             base,
             groups,

@@ -21,8 +21,8 @@ class PrecisionBank:
     """Holds the bfloat16 values of each group's weights at each precision.
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
-    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at a precision,
-    by the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
+    compute, without their slow kernels. ``value`` says what a module's weight ``[out, in]`` is at a precision, by the
+    module's name; without it, the weight rounded to the nearest level.
     If ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
     """
 
@@ -99,9 +99,8 @@ class PrecisionBank:
 
     def _at(self, index: int, option: str) -> list[torch.Tensor]:
         group = self.groups[index]
-        value = self._rounded if group.layer is None else self._value
         each = zip(group.modules, self._dense[index], group.options[option], strict=True)
-        return [weight if kind == UNQUANTIZED else value(name, weight, kind) for name, weight, kind in each]
+        return [weight if kind == UNQUANTIZED else self._value(name, weight, kind) for name, weight, kind in each]
 
     def _rounded(self, name: str, weight: torch.Tensor, kind: str) -> torch.Tensor:
         return self.kinds[kind].decode(self.kinds[kind].encode(weight)).to(weight.dtype)
@@ -121,7 +120,6 @@ def fitted_bank(
     wanted = [
         (name, kind)
         for group in groups
-        if group.layer is not None
         for kinds in group.options.values()
         for name, kind in zip(group.modules, kinds, strict=True)
         if kind != UNQUANTIZED
