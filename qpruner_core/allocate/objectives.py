@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from qpruner_core.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
 from qpruner_core.fitting.fits import Fits
-from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_in_layers
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_pairs
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
 from qpruner_core.models import load_model
@@ -73,7 +73,7 @@ class FitsOfTrials:
     def make(self, options: Sequence[Iterable[str]]) -> None:
         """Fit every module at the precisions that it has under these ``options`` of each group, unless it is."""
         recovered = self._context.config.allocate.objective == "recovered"  # trains adapters of 16-bit modules too
-        wanted = fitted_in_layers(self._groups, options, unquantized=recovered)
+        wanted = fitted_pairs(self._groups, options, unquantized=recovered)
         missing = [pair for pair in wanted if pair not in self._made]
         if missing:
             # A model of its own: that of an objective has the weights of some trial
@@ -127,7 +127,7 @@ class RecoveredLoss:
         base = load_model(context.finished("prune") / "model").to(best_device())
         self._fits = Fits(context, base)
         self._linears = [name for group in groups if group.layer is not None for name in group.modules]
-        everything = fitted_in_layers(groups, [group.options for group in groups], unquantized=True)
+        everything = fitted_pairs(groups, [group.options for group in groups], unquantized=True)
         self._fits.make(everything, lambda done, total: on_progress(done / total))
         self._bank = PrecisionBank(
             base,

@@ -21,10 +21,9 @@ class PrecisionBank:
     """Holds the bfloat16 values of each group's weights at each precision.
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
-    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at a precision,
-    by the module's name; without it, the weight rounded to the nearest level, which embeddings always are. Values are
-    made when they are first used. If ``capacity`` bytes do not hold all of them, the rest is asked for again at each
-    swap: slower, same values.
+    compute, without their slow kernels. ``value`` says what a module's weight ``[out, in]`` is at a precision, by the
+    module's name; without it, the weight rounded to the nearest level. Values are made when they are first used. If
+    ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
     """
 
     def __init__(
@@ -102,9 +101,8 @@ class PrecisionBank:
 
     def _at(self, index: int, option: str) -> list[torch.Tensor]:
         group = self.groups[index]
-        value = self._rounded if group.layer is None else self._value
         each = zip(group.modules, self._dense[index], group.options[option], strict=True)
-        return [weight if kind == UNQUANTIZED else value(name, weight, kind) for name, weight, kind in each]
+        return [weight if kind == UNQUANTIZED else self._value(name, weight, kind) for name, weight, kind in each]
 
     def _rounded(self, name: str, weight: torch.Tensor, kind: str) -> torch.Tensor:
         return self.kinds[kind].decode(self.kinds[kind].encode(weight)).to(weight.dtype)
@@ -125,17 +123,16 @@ def fitted_bank(
     )
 
 
-def fitted_in_layers(
+def fitted_pairs(
     groups: Sequence[PrecisionGroup], options: Iterable[Iterable[str]], *, unquantized: bool = False
 ) -> list[tuple[str, str]]:
-    """Every linear module of the layers with each of the precisions that it has under one of ``options`` of its group,
-    given in the order of ``groups``; with 16 bits only if ``unquantized``."""
+    """Every module with each of the precisions that it has under one of ``options`` of its group, given in the order of
+    ``groups``; linear modules of the layers also in 16 bits if ``unquantized``, for their adapters."""
     found = {
         (name, precision): None
         for group, names in zip(groups, options, strict=True)
-        if group.layer is not None
         for option in names
         for name, precision in zip(group.modules, group.options[option], strict=True)
-        if unquantized or precision != UNQUANTIZED
+        if precision != UNQUANTIZED or (unquantized and group.layer is not None)
     }
     return list(found)

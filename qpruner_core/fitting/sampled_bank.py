@@ -101,17 +101,13 @@ def sampled_bank(
         weight = linear_weight(model.get_submodule(name))
         return weight[samples[name].rows.to(weight.device)]
 
-    in_layers = {name: wanted[name] for group in groups if group.layer is not None for name in group.modules}
     scales = scales_of(context, model) if context.plan.target.quantize.rounding == "nearest" else {}
-    for names, moments in with_moments(context, model, in_layers):
+    for names, moments in with_moments(context, model, wanted):
         each = [(name, kind) for name in names for kind in wanted[name]]
         fitted = fit(context, model, each, scales, moments, weight_of=rows_of, adapters=False)
         for (name, kind), linear in zip(each, fitted, strict=True):
             values[name, kind] = kinds[kind].decode(linear.tensors)
-        on_progress(len(values) / sum(map(len, in_layers.values())))
-    for name in wanted.keys() - in_layers.keys():
-        for kind in wanted[name]:
-            values[name, kind] = kinds[kind].decode(kinds[kind].encode(rows_of(name)))
+        on_progress(len(values) / sum(map(len, wanted.values())))
     return SampledBank(groups, kinds=kinds, samples=samples, values=values)
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.fitting.fits import Fits
-from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_in_layers
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_pairs
 from qpruner_core.fitting.sampled_bank import sampled_bank
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.measure.fisher import RoundedGroups, fisher_sensitivity
@@ -83,6 +83,6 @@ def _fitted(
     on_progress: Callable[[float], None],
 ) -> PrecisionBank:
     """Every group at every precision, fitted as the quantize stage will."""
-    wanted = fitted_in_layers(groups, [group.options for group in groups])
+    wanted = fitted_pairs(groups, [group.options for group in groups])
     Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
     return fitted_bank(context, model, groups)
