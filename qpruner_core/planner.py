@@ -27,7 +27,7 @@ LARGEST_FOUND_RATIO = 0.5
 _LARGEST_RATIO = 0.9
 """The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
-PLANNED_BY = ("target", "prune", "quantize", "allocate", "finetune", "fit")
+PLANNED_BY = ("target", "runs_on", "prune", "quantize", "allocate", "finetune", "fit")
 """The settings that what a planner keeps follows from; the budget in bytes is not among them."""
 ENOUGH_BITS = 3.0
 """Bits per weight that has a choice, below which a model of fewer weights with more bits each is nearer to the dense
@@ -53,11 +53,13 @@ class Planner:
         self.config = config
         self.dense = dense
         self.family = family
-        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune, config.runs_on)
         self.prune, self.notes = self.target.adapted(config.prune, dense, family)
         self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
-        self._device = None if config.fit is None else DeviceBudget(config.fit, config.target, dense, family)
+        self._device = (
+            None if config.fit is None else DeviceBudget(config.fit, config.target, config.runs_on, dense, family)
+        )
         self.smallest = cache(self._smallest)
         self.largest_ratio = cache(self._largest_ratio)
         self._pruned = cache(self._config_at)

@@ -65,8 +65,8 @@ def _artifact(service: Served, size: int) -> tuple[str, Path]:
         for _ in range(size // 2**20):
             stream.write(os.urandom(2**20))
     key = f"jobs/{job_id}/artifacts/{_NAME}"
-    open_store(service.settings).put_file(key, file)
     engine = create_database_engine(service.settings.resolved_database_url)
+    open_store(service.settings, engine).put_file(key, file)
     with Session(engine) as session, session.begin():
         session.get_one(Job, job_id).status = "succeeded"
         session.add(Artifact(job_id=job_id, name=_NAME, key=key, bytes=size, sha256="0" * 64, format="gguf",

@@ -23,7 +23,8 @@ if __name__ == "__main__":
     logging.basicConfig(level="WARNING")
     settings = Settings()
     engine = create_database_engine(settings.resolved_database_url)
-    parts = Parts(settings, create_session_factory(engine), open_store(settings), (sys.executable, SCRIPT, sys.argv[1]))
+    store = open_store(settings, engine)
+    parts = Parts(settings, create_session_factory(engine), store, (sys.executable, SCRIPT, sys.argv[1]))
     celery = create_worker(settings, Supervisor(parts))
     threading.current_thread().name = "worker"
     celery.Worker(hostname=f"load-{os.getpid()}@{socket.gethostname()}", loglevel="WARNING", quiet=True,

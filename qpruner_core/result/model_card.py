@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from qpruner_core.models.families import LayerWidths
 from qpruner_core.precision_names import size_order
 from qpruner_core.report import Measurement, Pruning
 from qpruner_core.result.card_metadata import metadata, short_name
-from qpruner_core.search.allocation import AllocationResult
 from qpruner_core.sizes import format_bytes
 
 
@@ -22,8 +21,9 @@ from qpruner_core.sizes import format_bytes
 class CompressedModel:
     """What a card is about.
 
-    ``layer_precisions``: names of each layer's precisions; ``widths``: of each layer, as pruned. ``revision``: commit
-    of the hub that the model came from, if it did; ``source``: its directory.
+    ``stored``: the precisions that the modules of each group
+    are stored in; ``layer_precisions``: names of each layer's precisions; ``widths``: of each layer, as pruned.
+    ``revision``: commit of the hub that the model came from, if it did; ``source``: its directory.
     """
 
     config: CompressionConfig
@@ -32,7 +32,7 @@ class CompressedModel:
     memory_budget: int
     measurements: Sequence[Measurement]
     pruning: Pruning
-    allocation: AllocationResult
+    stored: Mapping[str, Sequence[str]]
     layer_precisions: Sequence[Sequence[str]]
     widths: Sequence[LayerWidths]
     facts: CheckpointFacts
@@ -53,7 +53,7 @@ def model_card(model: CompressedModel) -> str:
             "",
             f"Compressed to {format_bytes(model.memory_budget)} ({model.memory_budget} bytes) for the text of "
             f"`{short_name(config.dataset)}` by structured pruning, mixed precision "
-            f"({_counts(config, model.allocation)}), and recovery by training.",
+            f"({_counts(config, model.stored)}), and recovery by training.",
             "",
             "## How to load it",
             "",
@@ -131,15 +131,13 @@ def _pruning(pruning: Pruning) -> list[str]:
     ]
 
 
-def _counts(config: CompressionConfig, allocation: AllocationResult) -> str:
-    """Counts of layers, blocks or modules by precision, and the precisions of embeddings and head."""
-    chosen = dict(zip(allocation.groups, allocation.best.precisions, strict=True))
-    outside = [f"{name} in {chosen.pop(name)}" for name in (EMBEDDINGS, HEAD) if name in chosen]
+def _counts(config: CompressionConfig, stored: Mapping[str, Sequence[str]]) -> str:
+    """Counts of layers, blocks or modules by what their modules are stored in, and that of embeddings and head."""
+    inside = [tuple(names) for group, names in stored.items() if group not in (EMBEDDINGS, HEAD)]
+    outside = [f"{name} in {' and '.join(stored[name])}" for name in (EMBEDDINGS, HEAD) if name in stored]
+    by_size = sorted(set(inside), key=lambda names: [size_order(name) for name in names])
     unit = config.allocate.granularity
-    counts = [
-        f"{list(chosen.values()).count(one)} {unit}s in {one}" for one in sorted(set(chosen.values()), key=size_order)
-    ]
-    return ", ".join(counts + outside)
+    return ", ".join([*(f"{inside.count(one)} {unit}s in {' and '.join(one)}" for one in by_size), *outside])
 
 
 def _layers(precisions: Sequence[Sequence[str]], widths: Sequence[LayerWidths]) -> list[str]:

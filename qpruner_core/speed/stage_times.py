@@ -82,7 +82,7 @@ class _Work:
         self._ratio = ratio
         self._data = data
         self._speed: MachineSpeed = dense.speed
-        target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        target = bind_target(config.target, config.quantize, config.allocate, config.finetune, config.runs_on)
         self._options, self._recovery = target.options, target.recovery
         self._lowered = len([name for name in self._options if name != UNQUANTIZED])
         self._samples = config.score.sensitivity == "fisher" and not target.adapter_rank

@@ -17,7 +17,7 @@ from qpruner_core.precision_names import UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import DEFAULT_RUNS_ON, RunsOn, TargetName
 
 Shape = tuple[int, int]
 """Outputs and inputs of a linear module; rows and columns of an embedding."""
@@ -48,14 +48,15 @@ class Target(ABC):
         quantize: QuantizeConfig,
         allocate: AllocateConfig,
         finetune: FinetuneConfig = FinetuneConfig(),
+        runs_on: RunsOn = DEFAULT_RUNS_ON,
     ) -> None:
-        self._settings = quantize, allocate, finetune
+        self._settings = quantize, allocate, finetune, runs_on
         asked = self.default_recovery if finetune.recovery == "auto" else finetune.recovery
         self.recovery: tuple[RecoveryPart, ...] = recovery_parts(asked)
         self.adapter_rank = quantize.lora_rank if "adapter" in self.recovery else 0
         self.quantize = quantize if self.adapter_rank else quantize.model_copy(update=WITHOUT_ADAPTERS)
         self.precisions: Mapping[str, Precision] = self._precisions(quantize)
-        named = allocate.precisions or self.default_options
+        named = allocate.precisions or self._default_options(runs_on)
         self.options: tuple[str, ...] = tuple(sorted(named, key=size_order))
         self.granularity = allocate.granularity
         self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
@@ -132,6 +133,10 @@ class Target(ABC):
 
     @abstractmethod
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]: ...
+
+    def _default_options(self, runs_on: RunsOn) -> tuple[str, ...]:
+        """The options of a run that names none."""
+        return self.default_options
 
     def _embedding_options(self) -> tuple[str, ...]:
         return self.options

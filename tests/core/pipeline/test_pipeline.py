@@ -86,6 +86,7 @@ def test_the_recipe_has_what_it_takes_to_run_again(finished_run: FinishedRun) ->
     recipe = json.loads((finished_run.output / "recipe.json").read_text())
     assert CompressionConfig.model_validate(recipe["config"]) == finished_run.config
     assert recipe["precisions"] == dict(zip(finished_run.report.groups, finished_run.report.precisions, strict=True))
+    assert {name for names in finished_run.report.stored for name in names} == set(recipe["stored"].values())
     assert {"torch", "transformers", "bitsandbytes", "peft", "qpruner"} <= set(recipe["versions"])
     for file in recipe["files"]:
         assert file_sha256(finished_run.output / file["path"]) == file["sha256"]
