@@ -68,7 +68,7 @@ class FinetuneConfig(StrictModel):
     )
     validation_sequences: int = Field(
         default=16, ge=0, le=MOST_SEQUENCES,
-        description="Examples of the training side kept back to choose the best step; 0: the last.",
+        description="Examples of the training side kept back to choose the best step by the loss; 0: the last.",
     )  # fmt: skip
     evaluate_every: int = Field(
         default=50, ge=1, le=MOST_STEPS, description="Steps between evaluations on what was kept back."
