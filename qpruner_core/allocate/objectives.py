@@ -18,6 +18,7 @@ from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
 from qpruner_core.models import load_model
+from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.search.known_trials import KnownTrial, KnownTrials
@@ -63,20 +64,24 @@ def surviving(measure: Objective) -> Objective:
 
 
 def make_fits(context: StageContext, on_progress: OnProgress) -> None:
-    """Fit every module at every precision that an objective reads, so that it has nothing to write."""
+    """Fit and round every module at every precision that an objective reads, so that it has nothing to write."""
     model = load_model(context.finished("prune") / "model").to(best_device())
     groups = precision_groups(model, context.plan.family, context.plan.target)
     recovered = context.config.allocate.objective == "recovered"  # trains the adapters of 16-bit modules too
-    wanted = [pair for pair in _in_layers(groups) if recovered or pair[1] != UNQUANTIZED]
-    Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
+    wanted = [pair for pair in _named(groups) if recovered or pair[1] != UNQUANTIZED]
+    fits = Fits(context, model)
+    fits.make(wanted, lambda done, total: on_progress(done / total))
+    for name, kind in _named(groups, in_layers=False):
+        if kind != UNQUANTIZED:
+            fits.embedding(name, linear_weight(model.get_submodule(name)), kind)
 
 
-def _in_layers(groups: Sequence[PrecisionGroup]) -> list[tuple[str, str]]:
-    """Every linear module of the layers with each of the precisions that it may have."""
+def _named(groups: Sequence[PrecisionGroup], *, in_layers: bool = True) -> list[tuple[str, str]]:
+    """Every module of the layers, or outside of them, with each of the precisions that it may have."""
     return [
         (name, precision)
         for group in groups
-        if group.layer is not None
+        if (group.layer is not None) == in_layers
         for each in group.options.values()
         for name, precision in zip(group.modules, each, strict=True)
     ]
@@ -119,7 +124,7 @@ class RecoveredLoss:
         base = load_model(context.finished("prune") / "model").to(best_device())
         self._fits = Fits(context, base)
         self._linears = [name for group in groups if group.layer is not None for name in group.modules]
-        self._fits.make(_in_layers(groups), lambda done, total: on_progress(0.8 * done / total))
+        self._fits.make(_named(groups), lambda done, total: on_progress(0.8 * done / total))
         self._bank = PrecisionBank(
             base,
             groups,
@@ -127,6 +132,7 @@ class RecoveredLoss:
             capacity=free_memory(base.device) // (2 * context.config.allocate.workers),
             on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
             value=self._fits.quantized,
+            embedding=self._fits.embedding_value,
         )
         lowest = precision_by_module(groups, [next(iter(group.options)) for group in groups])
         with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,5 @@
-"""Linear modules fitted at their precisions, kept in files: the search tries what the quantize stage will write.
+"""Linear modules fitted at their precisions, and embeddings rounded, kept in files: the search tries what the quantize
+stage will write.
 
 A fit follows from the pruned model, the calibration text and the settings alone, so it is made once a run and read from
 then on, mapped into memory.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
+from qpruner_core.precisions import Tensors
 from qpruner_core.stage import StageContext
 
 DIRECTORY = "fits"
@@ -75,15 +78,33 @@ class Fits:
         """What the module multiplies with alone, without its adapter, in the dtype of ``weight``."""
         return self._precisions[precision].decode(self.read(name, precision).tensors).to(weight.dtype)
 
-    def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
+    def embedding(self, name: str, weight: torch.Tensor, precision: str) -> Tensors:
+        """What the embedding or head ``name`` stores of its ``weight`` at ``precision``, rounded to the nearest; read
+        from its file, which is made where it is missing."""
         path = self._path(name, precision)
-        partial = path.with_suffix(".partial")
-        tensors = {_STORED + key: value.contiguous() for key, value in fitted.tensors.items()}
-        save_file(tensors | {"a": fitted.a.contiguous(), "b": fitted.b.contiguous()}, partial)
-        partial.replace(path)
+        if not _is_whole(path):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            _save(self._precisions[precision].encode(weight), path)
+        tensors: Tensors = load_file(path, device=str(self._model.device))
+        return tensors
+
+    def embedding_value(self, name: str, weight: torch.Tensor, precision: str) -> torch.Tensor:
+        """The values that :meth:`embedding` stands for, in the dtype of ``weight``."""
+        return self._precisions[precision].decode(self.embedding(name, weight, precision)).to(weight.dtype)
+
+    def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
+        tensors = {_STORED + key: value for key, value in fitted.tensors.items()}
+        _save(tensors | {"a": fitted.a, "b": fitted.b}, self._path(name, precision))
 
     def _path(self, name: str, precision: str) -> Path:
         return self._directory / f"{name}.{precision}.safetensors"
+
+
+def _save(tensors: Tensors, path: Path) -> None:
+    """All or nothing; of processes that make the same file at the same time, each has a partial one of its own."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    partial.replace(path)
 
 
 def _is_whole(path: Path) -> bool:

@@ -22,7 +22,8 @@ class PrecisionBank:
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
     compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at a precision,
-    by the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
+    by the module's name, and ``embedding`` the same of embeddings and a head; without them, it is rounded to the
+    nearest level.
     If ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
     """
 
@@ -35,10 +36,11 @@ class PrecisionBank:
         capacity: int,
         on_group: Callable[[int, int], None],
         value: Callable[[str, torch.Tensor, str], torch.Tensor] | None = None,
+        embedding: Callable[[str, torch.Tensor, str], torch.Tensor] | None = None,
     ) -> None:
         self.kinds = kinds
         self.groups = groups
-        self._value = value or self._rounded
+        self._value, self._embedding = value or self._rounded, embedding or self._rounded
         self._modules = [[model.get_submodule(name) for name in group.modules] for group in groups]
         self._dense = [[linear_weight(module) for module in modules] for modules in self._modules]
         self._ready: dict[tuple[int, str], list[torch.Tensor]] = {}
@@ -99,7 +101,7 @@ class PrecisionBank:
 
     def _at(self, index: int, option: str) -> list[torch.Tensor]:
         group = self.groups[index]
-        value = self._rounded if group.layer is None else self._value
+        value = self._embedding if group.layer is None else self._value
         each = zip(group.modules, self._dense[index], group.options[option], strict=True)
         return [weight if kind == UNQUANTIZED else value(name, weight, kind) for name, weight, kind in each]
 
@@ -134,4 +136,5 @@ def fitted_bank(
         capacity=free_memory(model.device) // (2 * processes),
         on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
         value=fits.value,
+        embedding=fits.embedding_value,
     )

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from qpruner_core.fitting.fit import FittedLinear
 from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import linear_weight
-from qpruner_core.precisions import Precision
+from qpruner_core.precisions import Precision, Tensors
 
 
 @dataclass
@@ -50,11 +50,14 @@ def output_errors(
     precision rounds them.
     """
     errors = {name: OutputError() for name in fitted}
+    plain: dict[str, Tensors] = {}  # as it is stored: rounding is what takes long
 
     def measuring(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def measure(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            inputs = args[0].flatten(0, -2)
-            _add(errors[name], linear_weight(module), inputs, fitted[name], kinds[name])
+            inputs, weight, kind = args[0].flatten(0, -2), linear_weight(module), kinds[name]
+            if name not in plain:
+                plain[name] = kind.encode(weight)
+            _add(errors[name], weight, inputs, fitted[name], kind, plain[name])
 
         return measure
 
@@ -63,10 +66,17 @@ def output_errors(
     return errors
 
 
-def _add(error: OutputError, weight: torch.Tensor, inputs: torch.Tensor, fitted: FittedLinear, kind: Precision) -> None:
+def _add(
+    error: OutputError,
+    weight: torch.Tensor,
+    inputs: torch.Tensor,
+    fitted: FittedLinear,
+    kind: Precision,
+    nearest: Tensors,
+) -> None:
     outputs = inputs.float() @ weight.float().T
     rounded = kind.round_input(inputs).float()
-    plain = kind.decode(kind.encode(weight)).float()
+    plain = kind.decode(nearest).float()
     error.outputs += outputs.square().sum().item()
     error.quantized += (outputs - rounded @ plain.T).square().sum().item()
     adapter = (inputs.float() @ fitted.a.to(weight.device).T) @ fitted.b.to(weight.device).T

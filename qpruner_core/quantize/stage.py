@@ -21,7 +21,7 @@ from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_shape, linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
-from qpruner_core.precisions import Precision, Tensors
+from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.output_error import OutputError, output_errors
 from qpruner_core.resources import best_device
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
@@ -45,7 +45,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     outside = {name: kinds.pop(name) for name in embedding_names(model).values() if name in kinds}
     fitted = _fit(context, model, kinds)
     errors = _measure(context, model, kinds, fitted)
-    tensors = _embeddings(model, outside, target.precisions)
+    tensors = _embeddings(model, outside, Fits(context, model))
     adapter: Tensors = {}
     for name, linear in fitted.items():
         tensors |= {f"{name}.{key}": value for key, value in linear.tensors.items()}
@@ -122,12 +122,12 @@ def _measure(
     )
 
 
-def _embeddings(model: PreTrainedModel, kinds: Mapping[str, str], known: Mapping[str, Precision]) -> Tensors:
+def _embeddings(model: PreTrainedModel, kinds: Mapping[str, str], fits: Fits) -> Tensors:
     """Tensors of those modules of ``kinds`` that are quantized."""
     tensors: Tensors = {}
     for name, kind in kinds.items():
         if kind != UNQUANTIZED:
-            encoded = known[kind].encode(linear_weight(model.get_submodule(name)))
+            encoded = fits.embedding(name, linear_weight(model.get_submodule(name)), kind)
             tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
     return tensors
 

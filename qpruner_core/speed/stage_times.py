@@ -17,7 +17,7 @@ from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import SpeedRecord
-from qpruner_core.targets.base import LADDER
+from qpruner_core.targets.base import LADDER, Target
 from qpruner_core.targets.registry import bind_target
 
 _VALIDATION_SHARE = 0.1
@@ -25,8 +25,6 @@ _SHARE_OF_PASS = 0.5
 """Of the layers that run when one group has changed: those before it are known."""
 _SHARE_OF_TRIAL = 0.7
 """Of the sequences that a trial may take where hopeless ones end early."""
-_ENCODINGS = 1.3
-"""Times that a weight is rounded while the error of its output is measured on a window, decoding counted with it."""
 _GROUPS_OF_PROPOSAL = 12
 _RATIOS_TRIED = 4
 _START_OF_WORKER = 6.0
@@ -45,6 +43,7 @@ def expected_seconds(
     *,
     ratio: float = 0.0,
     data: DataAmounts | None = None,
+    target: Target | None = None,
     corrected: bool = True,
 ) -> dict[StageName, float]:
     """Seconds of each stage on the machine of ``record``, whatever else it is busy with left out.
@@ -52,9 +51,12 @@ def expected_seconds(
     Args:
         dense: config of the dense model, whose ``ratio`` of the layers' parameters will be pruned.
         data: how much data there is; what the settings ask for, if not given.
+        target: with the precisions around the budget; all that the settings allow, if not given.
         corrected: by how long such stages took there before; else by the machine's speed alone.
     """
-    work = _Work(config, ModelCost.of(dense, family, record.speed), ratio, data or DataAmounts.asked(config, None))
+    target = target or bind_target(config.target, config.quantize, config.allocate, config.finetune)
+    model = ModelCost.of(dense, family, record.speed)
+    work = _Work(config, model, ratio, data or DataAmounts.asked(config, None), target)
     stages: dict[StageName, Callable[[], float]] = {
         "prune": work.prune,
         "score": work.score,
@@ -73,16 +75,19 @@ def expected_seconds(
 class _Work:
     """What each stage does, as seconds."""
 
-    def __init__(self, config: CompressionConfig, dense: ModelCost, ratio: float, data: DataAmounts) -> None:
+    def __init__(
+        self, config: CompressionConfig, dense: ModelCost, ratio: float, data: DataAmounts, target: Target
+    ) -> None:
         self._config = config
         self._dense = dense
         self._pruned = dense.pruned(ratio)
         self._ratio = ratio
         self._data = data
         self._speed: MachineSpeed = dense.speed
-        target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self._target = target
         self._options, self._recovery = target.options, target.recovery
-        self._lowered = min(len([name for name in self._options if name != UNQUANTIZED]), LADDER)
+        self._lowered = [name for name in self._options if name != UNQUANTIZED][:LADDER]
+        self._outside = [name for name in target.embedding_options if name != UNQUANTIZED][:LADDER]
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
     def _sequences(self, asked: int) -> float:
@@ -106,7 +111,8 @@ class _Work:
         if settings.ratio is not None or settings.ratio_choice == "smallest":
             return ends + once
         text = self._sequences(self._config.score.calibration_sequences)
-        tried = model.load + compensation + self._lowered * model.encode() + self._alone(text)
+        rounded = model.encode(self._lowered) + model.encode_outside(self._outside)
+        tried = model.load + compensation + rounded + self._alone(text)
         return ends + once + _RATIOS_TRIED * tried
 
     def score(self) -> float:
@@ -116,7 +122,8 @@ class _Work:
         by_layer = self._speed.cluster + positions * model.hidden * self._speed.cluster_value
         information = model.passes("forward", count, length) + model.head(count * length)
         information += model.layers * by_layer * _ESTIMATORS[settings.information]
-        return model.load + information + self._fitting() + self._bank() + self._sensitivity(count)
+        fitting = self._fitting() + model.encode_outside(self._outside)
+        return model.load + information + fitting + self._bank() + self._sensitivity(count)
 
     def allocate(self) -> float:
         settings, model = self._config.allocate, self._pruned
@@ -140,7 +147,8 @@ class _Work:
         model, length = self._pruned, self._data.length
         windows = 2
         products = 3 * windows * length * model.layers * model.weights * self._speed.product
-        errors = model.passes("forward", windows, length) + products + windows * _ENCODINGS * model.encode()
+        nearest = model.encode(self._lowered) / max(len(self._lowered), 1)
+        errors = model.passes("forward", windows, length) + products + nearest + 2 * windows * model.values(1)
         return model.load + model.values(1) + errors + model.write / 2
 
     def finetune(self) -> float:
@@ -149,9 +157,7 @@ class _Work:
         if settings.steps == 0:
             return ready
         if "merge" in self._recovery:
-            ready += model.fit(
-                1, self._sequences(self._config.fitting_sequences), self._data.length, self._config.quantize
-            )
+            ready += self._fitting() / max(len(self._lowered), 1)
         # Scales: of each step, half for each part where there are two, weights are made from codes twice
         made = 2 * model.values(1) * ("scales" in self._recovery) / len(self._recovery)
         if settings.loss != "cross_entropy":
@@ -174,8 +180,9 @@ class _Work:
             mixed.append("llm_int8" if self._config.quantize.int8 == "llm_int8" else "int8")
         seconds = self._dense.load + self._measured(self._dense, [], settings.generated_tokens)
         seconds += model.load + self._measured(model, [], settings.generated_tokens)
-        seconds += 2 * model.load + model.encode() + model.write / 4
-        seconds += self._measured(model, ["nf4"], settings.generated_tokens)
+        if self._config.target == "bitsandbytes":  # which alone has a row of all NF4
+            seconds += 2 * model.load + model.encode(["nf4"]) + model.write / 4
+            seconds += self._measured(model, ["nf4"], settings.generated_tokens)
         as_quantized = declared("mixed")  # the row before recovery, and that after it if no format is measured as such
         after = [] if any(one.variant == FINAL for one in self._formats) else [as_quantized]
         rows = [as_quantized, *after, *(one for one in self._formats if not one.beside)]
@@ -194,8 +201,7 @@ class _Work:
 
     def _effort(self, effort: Effort) -> float:
         """Seconds of writing a format, or of reading it back."""
-        model, count = self._pruned, self._sequences(self._config.fitting_sequences)
-        fits = model.fit(1, count, self._data.length, self._config.quantize) if effort.fits else 0.0
+        model, fits = self._pruned, self._fitting() / max(len(self._lowered), 1)
         return (
             effort.loads * model.load + effort.adapts * model.adapt + effort.writes * model.write + effort.fits * fits
         )
@@ -224,19 +230,19 @@ class _Work:
         if not self._lowered:
             return 0.0
         count = self._sequences(self._config.fitting_sequences)
-        return self._pruned.fit(self._lowered, count, self._data.length, self._config.quantize)
+        return self._pruned.fit(self._lowered, count, self._data.length, self._target.quantize)
 
     def _bank(self) -> float:
-        return self._pruned.values(self._lowered)
+        return self._pruned.values(len(self._lowered))
 
     def _sensitivity(self, count: float) -> float:
         settings, model, length = self._config.score, self._pruned, self._data.length
         if settings.sensitivity == "divergence":
             return self._alone(count) * (1 if settings.sensitivity_context == "highest" else 2)
-        effects = (1 + self._lowered) * model.passes("forward", count, length)
+        effects = (1 + len(self._lowered)) * model.passes("forward", count, length)
         outputs = model.modules * self._speed.quantized["int8"].call  # what a hook takes beside its arithmetic
         samples = settings.fisher_samples * count
-        products = samples * model.layers * self._lowered * outputs
+        products = samples * model.layers * len(self._lowered) * outputs
         backward = model.passes("backward", samples, length) + 2 * model.logits(
             samples * length, self._speed.logits.loss
         )
@@ -244,7 +250,7 @@ class _Work:
 
     def _alone(self, count: float) -> float:
         """The divergence that each precision of each group causes alone."""
-        return self._groups * self._lowered * self._divergence(count)
+        return self._groups * len(self._lowered) * self._divergence(count)
 
     def _divergence(self, count: float) -> float:
         """That of a model of which some groups have changed, on ``count`` sequences."""
