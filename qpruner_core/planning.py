@@ -122,7 +122,10 @@ def _times(
     if record is None:
         return {}, _NO_TIMES
     data = DataAmounts.asked(planner.config, text_bytes)
-    seconds = expected_seconds(planner.config, planner.dense, planner.family, record, ratio=ratio, data=data)
+    seconds = expected_seconds(
+        planner.config, planner.dense, planner.family, record, ratio=ratio, data=data,
+        target=planner.target,
+    )  # fmt: skip
     learned = ", corrected by the stages that ran there before" if record.observations else ""
     return seconds, f"The expected time rests on speeds measured on {record.speed.machine}{learned}."
 

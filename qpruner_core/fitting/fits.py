@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from qpruner_core.forward.second_moments import holds_head
 from qpruner_core.mixed.groups import embedding_names
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
-from qpruner_core.precisions import Precision
+from qpruner_core.precisions import Precision, Tensors
 from qpruner_core.stage import StageContext
 from qpruner_core.targets.base import WITHOUT_ADAPTERS
 
@@ -82,14 +83,18 @@ class Fits:
         return self._precisions[precision].decode(self.read(name, precision).tensors).to(weight.dtype)
 
     def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
-        path = self._path(name, precision)
-        partial = path.with_suffix(".partial")
-        tensors = {_STORED + key: value.contiguous() for key, value in fitted.tensors.items()}
-        save_file(tensors | {"a": fitted.a.contiguous(), "b": fitted.b.contiguous()}, partial)
-        partial.replace(path)
+        tensors = {_STORED + key: value for key, value in fitted.tensors.items()}
+        _save(tensors | {"a": fitted.a, "b": fitted.b}, self._path(name, precision))
 
     def _path(self, name: str, precision: str) -> Path:
         return self._directory / f"{name}.{precision}.safetensors"
+
+
+def _save(tensors: Tensors, path: Path) -> None:
+    """All or nothing; of processes that make the same file at the same time, each has a partial one of its own."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    partial.replace(path)
 
 
 def _is_whole(path: Path) -> bool:
