@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,9 +58,12 @@ def scale_channels(model: PreTrainedModel, seed: int) -> None:
         attention.o_proj.weight /= scale.view(-1, attention.head_dim).repeat_interleave(groups, dim=0).flatten()
 
 
-def _readers(layer: nn.Module) -> Mapping[nn.Module, Sequence[nn.Linear]]:
-    """The linear modules behind each norm whose outputs nothing else reads. Gemma's norms of queries and keys, and those
-    behind attention and MLP, have no such partner: what follows them is no linear module."""
+def _readers(layer: Any) -> Mapping[Any, Sequence[nn.Linear]]:
+    """The linear modules behind each norm whose outputs nothing else reads.
+
+    Gemma's norms of queries and keys, and those behind attention and MLP, have no such partner: what follows them is
+    no linear module.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     before_mlp = getattr(layer, "pre_feedforward_layernorm", None) or layer.post_attention_layernorm
     return {
