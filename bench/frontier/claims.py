@@ -30,7 +30,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Claim:
-    """``holds`` is ``None`` where a row is missing. ``kind``, ``model``: for the reasons; ``found``: what was measured."""
+    """``holds`` is ``None`` where a row is missing. ``kind``, ``model``: for the reasons. ``found``: the figure."""
 
     kind: str
     model: str

@@ -79,7 +79,8 @@ class Workplace:
 
     def windows(self) -> Windows:
         """The texts that models are measured on."""
-        return load_file(self.folder / "windows.safetensors")
+        windows: Windows = load_file(self.folder / "windows.safetensors")
+        return windows
 
     def text(self, name: str) -> Path:
         """The text ``name`` itself."""

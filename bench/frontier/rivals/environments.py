@@ -24,7 +24,7 @@ _ITERATIONS = 50
 
 @dataclass(frozen=True)
 class RivalRow:
-    """``match``: rows of the same are of the same bytes, so that ours is asked for once. ``ours_kind``: of ours there."""
+    """``match``: rows of the same have the same bytes, so that ours is asked for once. ``ours_kind``: its format."""
 
     name: str
     group: str
