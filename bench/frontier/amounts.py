@@ -11,7 +11,7 @@ class Amounts(BaseModel):
     ``tokens``: of each text, by model (a vocabulary of 262,144 makes predictions of 0.5 MB per token). Calibration, of
     every tool that has one: ``sequences`` of ``length`` tokens of one text. ``ratios``: of pruning, at tight budgets.
     ``steps``: of recovery, in the rows that have it. ``between``: budgets between those of ``llama-quantize``.
-    ``limit``: seconds of a rival, after which its row says that it takes longer.
+    ``limit``: CPU-seconds of a rival, after which its row says that it takes more.
     """
 
     models: tuple[str, ...] = ("SmolLM2-135M", "Gemma 3 270M")

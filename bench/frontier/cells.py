@@ -46,8 +46,8 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Cell:
-    """``against``: the row whose bytes are asked for; ``budget`` says how many, by default as many. ``needs``: rows that
-    must exist before. ``imatrix``: whether the cost of llama.cpp's importance matrix is a part of its own. ``limited``:
+    """``against``: the row whose bytes are asked for; ``budget`` says how many, by default as many. ``needs``: rows
+    that must exist before. ``imatrix``: whether llama.cpp's importance matrix is in its cost. ``limited``:
     whether it must end within the limit of a rival."""
 
     name: str
@@ -117,7 +117,7 @@ class Ours:
 
 
 def our_config(setting: Setting, ours: Ours, allowed: int | None) -> dict[str, Any]:
-    """The config of a run of ``ours``, as JSON: no pruning and no recovery unless it says so; calibration as all have."""
+    """The config of a run of ``ours``, as JSON: no pruning and no recovery unless it says so."""
     sequences = {"calibration_sequences": setting.amounts.sequences}
     common: dict[str, Any] = {
         "model": str(setting.place.dense),

@@ -87,7 +87,7 @@ class Measuring:
         return row
 
     def _make(self, cell: Cell, target: Path, allowed: int | None) -> Cost:
-        limit = self._setting.amounts.limit if cell.limited else None
+        limit = self._setting.amounts.limit if cell.limited else 0
         cost = self._imatrix if cell.imatrix else Cost()
         _remove(target)
         for number, command in enumerate(cell.maker.commands(self._setting, target, allowed)):

@@ -1,4 +1,6 @@
-"""Run a command and write what it took: ``python -I metered.py COST.json COMMAND…``; exits with the command's status.
+"""Run a command and write what it took: ``python -I metered.py COST.json LIMIT COMMAND…``; exits with its status.
+
+``LIMIT``: CPU-seconds after which the system ends it; 0: none.
 
 Uses the standard library alone, and little memory: until it calls another program, a process counts the memory of the
 one that started it as its own.
@@ -14,7 +16,9 @@ from pathlib import Path
 
 def main() -> int:
     """Run the command; its exit status, negative for a signal."""
-    cost, *command = sys.argv[1:]
+    cost, limit, *command = sys.argv[1:]
+    if int(limit):
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 5))
     started = time.perf_counter()
     status = subprocess.run(command).returncode  # noqa: S603 - what the benchmark asked for
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

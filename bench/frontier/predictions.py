@@ -39,7 +39,7 @@ def keep_predictions(model: nn.Module, texts: Windows, file: Path) -> dict[str, 
 
 
 def compare(model: nn.Module, texts: Windows, file: Path) -> dict[str, Figures]:
-    """Perplexity of ``model`` and its divergence from the model whose predictions on these ``texts`` are in ``file``."""
+    """Perplexity of ``model`` and its divergence from the model whose predictions on ``texts`` are in ``file``."""
     found: dict[str, Figures] = {}
     with safe_open(file, "pt") as stored:
         for name, windows in texts.items():

@@ -14,9 +14,9 @@ from bench.frontier.rows import Kind
 _TORCH = "torch==2.13.0"
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "llm-compressor": (_TORCH, "llmcompressor==0.14.0.1"),
-    "auto-round": (_TORCH, "auto-round==0.16.1", "gguf"),
+    "auto-round": (_TORCH, "auto-round==0.16.1", "gguf", "sentencepiece", "protobuf"),
     "hqq": (_TORCH, "hqq==0.2.8.post1", "transformers==5.23.0", "accelerate"),
-    "gptqmodel": (_TORCH, "gptqmodel==7.7.0"),
+    "gptqmodel": (_TORCH, "gptqmodel==7.0.0"),
 }
 _ITERATIONS = 50
 """Of AutoRound's tuning of roundings; its default of 200 takes hours on one thread."""

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def write_unpacked(dense: Path, packed: Path, output: Path, settings: dict[str, Any]) -> int:
-    """Write ``dense`` with the weights that ``packed`` (GPTQ's layout) stores to ``output``; the bytes of ``packed``."""
+    """Write ``dense`` with the weights that ``packed`` (GPTQ's layout) has to ``output``; the bytes of it."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
