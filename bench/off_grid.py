@@ -8,6 +8,7 @@ head and read by the residual stream, their channels have no partner. Both model
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,28 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.models import load_model
+from qpruner_core.models import load_model, resolve_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
+from qpruner_core.source_policy import SourcePolicy
+
+DEMO_MODEL = "demo:smollm2-135m-instruct"
+OFF_GRID = "smollm2-135m-instruct-off-grid"
+"""What benchmarks call the model that :func:`off_grid_model` writes."""
 
 _LOWEST, _HIGHEST = 0.7, 1.4
 _ADDED_TO_NORMS = {"gemma3_text": 1.0}
 """What a family's norms add to their weight before they multiply by it."""
 _Q4_BLOCK, _Q4_LEVELS = 32, 15
+
+
+def off_grid_model(directory: Path) -> Path:
+    """The demo's model, rescaled so that its weights lie on no grid, written to ``directory`` unless it is there."""
+    if not directory.is_dir():
+        partial = directory.with_name(f"{directory.name}.{os.getpid()}")
+        write_off_grid(resolve_model(DEMO_MODEL, SourcePolicy()).directory, partial)
+        partial.rename(directory)
+    return directory
 
 
 def write_off_grid(source: Path, directory: Path, *, seed: int = 0) -> None:

@@ -9,27 +9,15 @@ again with the same amounts, it goes on where it was. ``--redraw`` draws the pag
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from bench.frontier.amounts import QUICK, Amounts
-from bench.frontier.cells import Setting
-from bench.frontier.check import check
 from bench.frontier.document import TITLE, render
-from bench.frontier.measuring import Measuring
-from bench.frontier.plan import cells
 from bench.frontier.plots import draw
-from bench.frontier.rivals.environments import pythons
-from bench.frontier.rows import FrontierReport, FrontierRow
-from bench.frontier.workplace import DENSE, prepare
+from bench.frontier.rows import FrontierReport
+from bench.frontier.run import run_frontier
 from bench.own_files import require_own_document
-from bench.report import this_machine
-from bench.texts import read_texts
 from qpruner_core.errors import InvalidConfigError, QPrunerError
 
 DOCUMENT = Path("docs/benchmarks/frontier.md")
@@ -65,51 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gemma", type=Path, help="Gemma's GGUF file, if it is here already")
     parser.add_argument("--rivals", type=Path, default=_WORK / "rivals", help="environments of rivals, made if missing")
     parser.add_argument("--note", default="", help="what else must be known of how the rows came about")
+    parser.add_argument("--collect", action="store_true", help="measure nothing: take the rows that there are")
     parser.add_argument("--redraw", action="store_true", help="only draw page and pictures again from the .json")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="the document (default %(default)s)")
     parser.add_argument("--work-dir", type=Path, default=_WORK, help="where rows are kept (default %(default)s)")
     return parser
 
 
-def _amounts(options: argparse.Namespace) -> Amounts:
-    amounts = QUICK if options.quick else Amounts()
-    named: dict[str, object] = {"models": tuple(options.models)} if options.models else {}
-    return Amounts.model_validate(amounts.model_dump() | named | {"rivals": not options.no_rivals})
-
-
 def _run(options: argparse.Namespace) -> None:
-    if options.llama_cpp is None or not (options.llama_cpp / "llama-quantize").is_file():
-        raise InvalidConfigError(
-            "llama-quantize is not there.", field="llama-cpp", remedy="Name the directory of llama.cpp's programs."
-        )
-    torch.set_num_threads(1)
-    amounts, texts = _amounts(options), read_texts(options.data)
-    shared = amounts.model_dump(include={"tokens", "sequences", "length"})
-    data = None if options.data is None else str(options.data.resolve())
-    digest = hashlib.sha256(json.dumps([shared, data]).encode()).hexdigest()[:12]
-    environments = pythons(options.rivals.resolve()) if amounts.rivals else {}
-    report = FrontierReport(
-        amounts=amounts, machine=this_machine(), calibration=next(iter(texts.calibration)), sources=[], rows=[],
-        note=options.note,
-    )  # fmt: skip
-    for model in amounts.models:
-        folder = options.work_dir.resolve() / digest / model.replace(" ", "-")
-        place, source = prepare(model, folder, texts, amounts, options.gemma and options.gemma.resolve())
-        dense = place.rows.find(FrontierRow, DENSE)
-        assert dense is not None
-        rows = {DENSE: dense}
-        setting = Setting(place, amounts, options.llama_cpp.resolve(), environments, rows)
-        measuring = Measuring(setting, rows)
-        measuring.begin()
-        chosen = [
-            cell
-            for cell in cells(setting, quick=options.quick)
-            if not options.only or any(word in cell.name for word in options.only)
-        ]
-        measuring.run(chosen, options.workers)
-        report.sources.append(source)
-        report.rows += [row.model_copy(update={"types": {}}) for row in rows.values()]
-        report.checks += check(setting)
+    report = run_frontier(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.with_suffix(".json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

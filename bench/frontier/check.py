@@ -14,7 +14,7 @@ TYPES = ("Q2_K", "Q4_K_M")
 _MEAN = re.compile(r"Mean\s+KLD:\s+(-?[\d.]+)\s+±\s+([\d.]+)")
 
 
-def check(setting: Setting) -> list[CheckRow]:
+def check(setting: Setting, *, collecting: bool) -> list[CheckRow]:
     """``llama-perplexity --kl-divergence`` of two of ``llama-quantize``'s files on the first text.
 
     Both take windows of the same tokens and count the second half of each. llama.cpp rounds activations to 8 bits and
@@ -26,15 +26,17 @@ def check(setting: Setting) -> list[CheckRow]:
     text = sorted(windows)[0]
     if len(set(windows[text][:, 0].tolist())) == 1:
         return []
-    return [_checked(setting, kind, text, len(windows[text])) for kind in TYPES]
+    there = [kind for kind in TYPES if f"llama-quantize {kind}" in setting.rows]
+    found = [_checked(setting, kind, text, len(windows[text]), collecting=collecting) for kind in there]
+    return [row for row in found if row is not None]
 
 
-def _checked(setting: Setting, kind: str, text: str, chunks: int) -> CheckRow:
+def _checked(setting: Setting, kind: str, text: str, chunks: int, *, collecting: bool) -> CheckRow | None:
     place = setting.place
     name = f"llama-quantize {kind}"
     ours = setting.rows[name].texts[text].late
     known = place.rows.find(CheckRow, name, ours=ours)
-    if known is not None:
+    if known is not None or collecting:
         return known
     file, base, log = place.made / "check.gguf", place.made / "check.base", place.made / "check.log"
     quantize = [str(setting.llama / "llama-quantize"), "--imatrix", str(place.imatrix)]

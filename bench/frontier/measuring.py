@@ -18,17 +18,20 @@ from qpruner_core.sizes import format_bytes
 
 
 class Measuring:
-    """Measures cells in one setting, whose ``rows`` it adds to."""
+    """Measures cells in one setting, whose ``rows`` it adds to; ``collecting``: only takes those that are on disk."""
 
-    def __init__(self, setting: Setting, rows: dict[str, FrontierRow]) -> None:
+    def __init__(self, setting: Setting, rows: dict[str, FrontierRow], *, collecting: bool = False) -> None:
         self._setting = setting
         self._rows = rows
+        self._collecting = collecting
         self._imatrix = Cost()
 
     def begin(self) -> None:
         """Make the importance matrix, unless it is there."""
         place, amounts = self._setting.place, self._setting.amounts
         kept = place.rows.find(ImatrixRow, "imatrix")
+        if self._collecting:
+            return
         if kept is None or not place.imatrix.is_file():
             program = str(self._setting.llama / "llama-imatrix")
             command = [program, "-m", str(place.gguf), "-f", str(place.calibration), "-o", str(place.imatrix)]
@@ -60,12 +63,16 @@ class Measuring:
             settings=cell.maker.settings, against=cell.against,
             allowed=None if missing else cell.allowed(self._rows),
         )  # fmt: skip
+        if missing and self._collecting:
+            return
         if missing:
             row.failure = f"there is no row {missing[0]!r}"
         else:
             known = self._setting.place.rows.find(
                 FrontierRow, cell.name, settings=row.settings, allowed=row.allowed, maker=row.maker
             )
+            if known is None and self._collecting:
+                return
             row = known or self._made(cell, row)
         self._rows[cell.name] = row
 

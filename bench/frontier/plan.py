@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from bench.frontier.amounts import Amounts
 from bench.frontier.cells import LLAMA, OURS, Budget, Cell, LlamaQuantize, Ours, Rows, Setting, our_config
-from bench.frontier.rivals.environments import rivals_of
+from bench.frontier.rivals.rows import RivalRow, claimed_rivals, other_rivals
 from qpruner_core.config import parse_config
 from qpruner_core.planning import estimate
 
@@ -15,7 +14,7 @@ COMPARED = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K")
 """Types of ``llama-quantize`` at whose bytes ours is asked for."""
 TYPES = ("Q2_K", "Q3_K_M", "IQ3_S", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K")
 QUICK_TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M")
-_BETWEEN = (("Q2_K", "Q3_K_M"), ("Q3_K_M", "Q4_K_M"), ("Q4_K_M", "Q5_K_M"))
+_BETWEEN = (("Q2_K", "Q3_K_M"), ("Q3_K_M", "Q4_K_M"))
 _ABOVE_SMALLEST = 1.03
 _SWAPPED = ("Q3_K_M", "Q4_K_M")
 
@@ -31,18 +30,33 @@ def our_row(against: str, variant: str = "") -> str:
 
 
 def cells(setting: Setting, *, quick: bool) -> list[Cell]:
-    """All cells of a model, each behind those that it needs, what claims rest on first."""
-    amounts = setting.amounts
+    """All cells of a model, each behind those that it needs."""
+    return [*claimed(setting, quick=quick), *others(setting, quick=quick)]
+
+
+def claimed(setting: Setting, *, quick: bool) -> list[Cell]:
+    """Those that claims rest on."""
     types = QUICK_TYPES if quick else TYPES
-    compared = [kind for kind in COMPARED if kind in types]
     found = [Cell(llama_row(kind), LLAMA, "gguf", LlamaQuantize(kind), imatrix=True) for kind in types]
-    found += [Cell(our_row(llama_row(kind)), OURS, "gguf", Ours("gguf"), against=llama_row(kind)) for kind in compared]
-    found += _swapped(("Q4_K_M",) if quick else _SWAPPED)
-    if amounts.rivals:
-        found += _rivals(setting, quick=quick)
-    if setting.place.model in amounts.pruned_models:
+    found += [
+        Cell(our_row(llama_row(kind)), OURS, "gguf", Ours("gguf"), against=llama_row(kind))
+        for kind in COMPARED
+        if kind in types
+    ]
+    if setting.amounts.rivals:
+        found += [cell for rival in claimed_rivals(setting.place.model) for cell in _beside(rival)]
+    return found
+
+
+def others(setting: Setting, *, quick: bool) -> list[Cell]:
+    """Those that say more: what each part of ours gives, other rivals, pruning, budgets in between."""
+    first = setting.place.model in setting.amounts.pruned_models
+    found = list(_swapped(_SWAPPED if first and not quick else _SWAPPED[-1:]))
+    if setting.amounts.rivals and not quick:
+        found += [cell for rival in other_rivals(setting.place.model) for cell in _beside(rival)]
+    if first:
         found += _pruned(setting, quick=quick)
-    if amounts.between:
+    if first and setting.amounts.between:
         found += [_between(low, high) for low, high in _BETWEEN]
     return found
 
@@ -61,32 +75,26 @@ def _swapped(types: tuple[str, ...]) -> Iterator[Cell]:
         )  # fmt: skip
 
 
-def _rivals(setting: Setting, *, quick: bool) -> Iterator[Cell]:
-    """Each rival, then ours at its bytes in its format."""
-    matched: set[str] = set()
-    for rival in rivals_of(setting.place.model, quick=quick):
-        yield Cell(rival.name, rival.group, rival.kind, rival.maker, limited=True)
-        target = "gguf" if rival.kind == "gguf" else "compressed-tensors"
-        if rival.match not in matched:
-            matched.add(rival.match)
-            group = OURS if target == "gguf" else f"{OURS}, compressed-tensors"
-            yield Cell(our_row(rival.name), group, rival.ours_kind, Ours(target), against=rival.name)
+def _beside(rival: RivalRow) -> Iterator[Cell]:
+    """A rival, then ours at its bytes in its format, unless there is one already."""
+    yield Cell(rival.name, rival.group, rival.kind, rival.maker, limited=True)
+    if rival.ours is not None:
+        group = OURS if rival.ours == "gguf" else f"{OURS}, compressed-tensors"
+        yield Cell(our_row(rival.name), group, rival.ours, Ours(rival.ours), against=rival.name)
 
 
 def _pruned(setting: Setting, *, quick: bool) -> Iterator[Cell]:
     """Pruned by each ratio in the bytes that are the least without pruning, in those that are the least at the first
-    ratio, and in those of Q3_K_M; with and without recovery, and beside them none pruned."""
+    ratio, and in those of Q3_K_M; the first of these with recovery too, and beside all none pruned."""
     ratios = (0.0, *setting.amounts.ratios)
-    places: list[tuple[str, float]] = [(f"{ratio:.0%} least", ratio) for ratio in ratios[:-1]]
-    for steps in (0, setting.amounts.steps):
-        for where, least in places:
-            for ratio in ratios:
-                if ratio >= least:
-                    yield _pruned_cell(setting, ratio, steps, where, _least(setting, least))
-        if not quick:
-            for ratio in ratios[0 if steps else 1 :]:
-                budget: Budget = lambda rows: rows[llama_row("Q3_K_M")].bytes  # noqa: E731
-                yield _pruned_cell(setting, ratio, steps, "Q3_K_M", budget, needs=(llama_row("Q3_K_M"),))
+    for least in ratios[:-1]:
+        for steps in (0,) if least or quick else (0, setting.amounts.steps):
+            for ratio in (ratio for ratio in ratios if ratio >= least):
+                yield _pruned_cell(setting, ratio, steps, f"least {least:.0%} pruned", _least(setting, least))
+    if not quick:
+        budget: Budget = lambda rows: rows[llama_row("Q3_K_M")].bytes  # noqa: E731
+        for ratio in ratios[1:]:
+            yield _pruned_cell(setting, ratio, 0, "Q3_K_M", budget, needs=(llama_row("Q3_K_M"),))
 
 
 def pruned_variant(ratio: float, steps: int) -> str:
@@ -120,8 +128,3 @@ def _between(low: str, high: str) -> Cell:
 
     needs = (llama_row(low), llama_row(high))
     return Cell(f"{OURS} between {low} and {high}", OURS, "gguf", Ours("gguf"), budget=budget, needs=needs)
-
-
-def amounts_note(amounts: Amounts) -> str:
-    """What is the same for all, in a sentence."""
-    return f"{amounts.sequences} sequences of {amounts.length} tokens"

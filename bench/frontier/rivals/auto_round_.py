@@ -29,7 +29,8 @@ def main() -> None:
     }  # fmt: skip
     scheme: Any = settings["type"]
     if "avg_bits" in settings:
-        scheme = AutoScheme(avg_bits=settings["avg_bits"], options=settings["options"], **calibration)
+        measured_on = calibration | {"nsamples": settings["scheme_sequences"]}
+        scheme = AutoScheme(avg_bits=settings["avg_bits"], options=settings["options"], **measured_on)
     tool = AutoRound(
         settings["model"], scheme=scheme, iters=settings["iters"], enable_torch_compile=False, **calibration
     )
