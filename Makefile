@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
-# Folder of llama.cpp's programs, for bench-targets.
+# Folder of llama.cpp's programs, for bench-targets and bench-frontier.
 LLAMA_CPP ?=
 
 INSTALLED := $(VENV)/.installed
@@ -25,7 +25,7 @@ INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint format clean
+.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -69,6 +69,10 @@ bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after re
 bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' \
 		$(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/targets.md $(ARGS)
+
+bench-frontier: $(INSTALLED_BENCH) ## Measure KL and perplexity against bytes, ours and rivals, into docs/benchmarks (DATA=folder; LLAMA_CPP=folder of its programs; resumes; three hours on two cores at most, ARGS=--quick twenty minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.frontier $(if $(LLAMA_CPP),--llama-cpp '$(LLAMA_CPP)') \
+		$(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes into docs/benchmarks/recovery.md (DATA=folder)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.recovery $(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/recovery.md $(ARGS)

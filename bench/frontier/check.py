@@ -58,6 +58,8 @@ def _checked(setting: Setting, kind: str, text: str, chunks: int, *, collecting:
     )
     place.rows.keep(name, row)
     file.unlink()
+    if kind == TYPES[-1]:
+        base.unlink()
     return row
 
 

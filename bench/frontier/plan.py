@@ -90,7 +90,7 @@ def _pruned(setting: Setting, *, quick: bool) -> Iterator[Cell]:
     for least in ratios[:-1]:
         for steps in (0,) if least or quick else (0, setting.amounts.steps):
             for ratio in (ratio for ratio in ratios if ratio >= least):
-                yield _pruned_cell(setting, ratio, steps, f"least {least:.0%} pruned", _least(setting, least))
+                yield _pruned_cell(setting, ratio, steps, _least_name(least), _least(setting, least))
     if not quick:
         budget: Budget = lambda rows: rows[llama_row("Q3_K_M")].bytes  # noqa: E731
         for ratio in ratios[1:]:
@@ -109,6 +109,10 @@ def _pruned_cell(
     maker = Ours("gguf", {"prune": {"ratio": ratio}, "finetune": {"steps": steps}})
     variant = pruned_variant(ratio, steps)
     return Cell(our_row(where, variant), f"{OURS}, {variant}", "gguf", maker, budget=budget, needs=needs)
+
+
+def _least_name(ratio: float) -> str:
+    return f"the least bytes of {ratio:.0%}" if ratio else "the least bytes"
 
 
 def _least(setting: Setting, ratio: float) -> Budget:
