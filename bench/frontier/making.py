@@ -16,8 +16,10 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
     "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1",
 }  # fmt: skip
-_NEARLY = 0.95
-"""Of its limit: what a process has used that the system ended at the limit, by the system's own count."""
+TOO_LONG = "it takes more than"
+"""How the failure of what was ended at its limit begins."""
+_ENDED = {256 - signal.SIGXCPU, 256 - signal.SIGKILL}
+"""Exit statuses of what the system ended at its limit."""
 
 
 class MakingError(Exception):
@@ -46,8 +48,8 @@ def run_metered(command: Sequence[str], log: Path, limit: int = 0) -> Cost:
     if not cost.is_file():
         raise MakingError(_last_line(log))
     found = Cost.model_validate_json(cost.read_bytes())
-    if status and limit and found.cpu_seconds >= _NEARLY * limit:
-        raise MakingError(f"it takes more than {limit} CPU-seconds")
+    if limit and status in _ENDED:
+        raise MakingError(f"{TOO_LONG} {limit} CPU-seconds")
     if status:
         raise MakingError(_last_line(log))
     return found

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from bench.frontier.cells import Cell, Setting
-from bench.frontier.making import MakingError, run_metered
+from bench.frontier.making import TOO_LONG, MakingError, run_metered
 from bench.frontier.rows import Cost, FrontierRow, ImatrixRow, Measured
 from bench.frontier.workplace import Workplace
 from qpruner_core.sizes import format_bytes
@@ -73,8 +73,12 @@ class Measuring:
             )
             if known is None and self._collecting:
                 return
-            row = known or self._made(cell, row)
+            row = known if known is not None and self._stays(known) else self._made(cell, row)
         self._rows[cell.name] = row
+
+    def _stays(self, row: FrontierRow) -> bool:
+        """Whether it is not measured again: what failed may have been mended, but takes as long as it did."""
+        return self._collecting or not row.failure or row.failure.startswith(TOO_LONG)
 
     def _measured(self, name: str) -> bool:
         return name in self._rows and not self._rows[name].failure

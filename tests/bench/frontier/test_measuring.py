@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from bench.frontier.amounts import Amounts
 from bench.frontier.cells import Cell, Command, Setting
 from bench.frontier.measuring import Measuring
@@ -38,7 +40,7 @@ class _Failing(_Copy):
 
 def _workplace(folder: Path) -> Workplace:
     place = Workplace("tiny", folder)
-    build_tiny_llama(place.dense, dtype="bfloat16")
+    build_tiny_llama(place.dense, train_steps=2, dtype="bfloat16")
     source = SourceRow(model="tiny", source="", bytes=1, weights=1, error_before=0, error_after=0, divergence=0)
     place.rows.keep("source", source)
     paragraphs = topic_paragraphs(60_000)
@@ -46,6 +48,8 @@ def _workplace(folder: Path) -> Workplace:
     return prepare("tiny", folder, texts, _AMOUNTS, None)[0]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_copy_of_the_dense_model_differs_from_it_in_nothing_and_is_not_measured_twice(tmp_path: Path) -> None:
     place = _workplace(tmp_path)
     copy = _Copy()
