@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.durations import Duration
 from app.setting_values import BrokerUrl, DatabaseUrl, HttpUrl, LogLevel, Roots, StoreUrl
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
@@ -115,6 +116,22 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="Interval at which dispatcher, supervisor and streams look for changes, in seconds.",
+    )
+    default_deadline: Duration = Field(
+        default=86_400, description='Deadline of a job that names none, in seconds or such as "12h" or "1d 12h".'
+    )
+    max_deadline: Duration = Field(
+        default=7 * 86_400, description='Longest deadline that a job may name, in seconds or such as "7d".'
+    )
+    job_memory: ByteSize | None = Field(
+        default=None,
+        description="Memory of a job's process and its children, in bytes; default: 95 % of the machine or container.",
+    )
+    stall_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="Time without progress after which a job's process is ended, in seconds; 0: never.",
     )
     max_attempts: int = Field(default=3, ge=1, le=1000, description="Attempts per job if its worker is lost.")
     keep_pruned: bool = Field(

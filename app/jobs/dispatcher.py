@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.broker import BrokerUnavailableError
 from app.database import utc_now
-from app.jobs.lease import lose_attempt
+from app.jobs.deadline import exceeded, waiting_too_long
+from app.jobs.lease import end_as_failed, lose_attempt
 from app.jobs.models import Dispatch, Job
 from app.settings import Settings
 
@@ -67,13 +68,15 @@ class Dispatcher:
         return len(due)
 
     def reap(self) -> int:
-        """Take every job back whose lease has run out; how many."""
+        """Take every job back whose lease has run out; how many. Ends those that wait beyond their deadline."""
         silent = select(Job).where(Job.status == "running", Job.lease_expires_at < utc_now())
         with self._sessions.begin() as session:
             jobs = session.scalars(silent.with_for_update(skip_locked=True).limit(_BATCH)).all()
             for job in jobs:
                 _LOG.warning("%s: its worker %s fell silent", job.id, job.lease_owner)
                 lose_attempt(session, job, code="worker_lost", reason=f"The worker {job.lease_owner} fell silent.")
+            for job in session.scalars(waiting_too_long().with_for_update(skip_locked=True).limit(_BATCH)).all():
+                end_as_failed(session, job, exceeded(job))
             return len(jobs)
 
     def _take_due(self) -> list[str]:

@@ -24,6 +24,7 @@ from app.dependencies import (
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
+from app.jobs.deadline import deadline_of
 from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.outlook import outlook_of
@@ -56,7 +57,8 @@ BAD_RUN = (
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsupported_by_target", "422 unsafe_model", "422 corrupt_model",
     "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
-    "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
+    "422 dataset_too_short", "422 deadline_too_long",
+     "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
     "500 cache_unusable",
 )  # fmt: skip
 
@@ -131,6 +133,7 @@ def estimate_job(
     Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`. A device of `fit`
     that has no room for any weights is refused with `budget_infeasible`.
     """
+    deadline_of(body.deadline, settings)
     asker = Asker(principal.tenant, left.is_set)
     return service.estimate_job(session, settings, inspector, asker, body.config())
 
