@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.jobs.inspection import Inspector
 from app.jobs.stream import Streams
+from app.keys.binding import is_own_name
 from app.settings import Settings
 from app.store.base import ArtifactStore
 
@@ -70,13 +71,18 @@ async def _client_left(request: Request) -> AsyncIterator[Event]:
 
 def _base_url(request: Request) -> str:
     settings = _settings(request)
-    return (settings.public_url or str(request.base_url)).rstrip("/")
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    server = request.scope.get("server")
+    if not is_own_name(settings, request.base_url.hostname, server[0] if server else None):
+        return ""  # the sender may have made the name up
+    return str(request.base_url).rstrip("/")
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 StoreDep = Annotated[ArtifactStore, Depends(_store)]
 BaseUrlDep = Annotated[str, Depends(_base_url)]
-"""Where users reach the service, without a slash at the end."""
+"""Where users reach the service, without a slash at the end; empty if that is not known for sure."""
 SessionDep = Annotated[Session, Depends(_session, scope="function")]
 """A session that is committed when the endpoint returns, before its answer is sent, and rolled back when it raises."""
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from sqlalchemy.orm import Session
 
 from app.database import as_utc, utc_now
@@ -46,6 +46,7 @@ from app.jobs.schemas import (
 )
 from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
+from app.query_values import require_digits, require_rfc3339
 from app.settings import Settings
 from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.search.trial import pareto_front
@@ -65,8 +66,8 @@ BAD_RUN = (
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
 
 JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
-EventId = Annotated[int, Query(ge=0, lt=2**63)]
-Moment = Annotated[AwareDatetime, AfterValidator(as_utc)]
+EventId = Annotated[int, BeforeValidator(require_digits), Query(ge=0, lt=2**63)]
+Moment = Annotated[AwareDatetime, BeforeValidator(require_rfc3339), AfterValidator(as_utc)]
 RunBody = Annotated[
     JobRequest,
     Body(
@@ -140,7 +141,7 @@ def estimate_job(
 
 def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
-    model: Annotated[str | None, Query(max_length=1024)] = None,
+    model: Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],
         Query(description="`key:value`; all of these.", max_length=16),
@@ -158,7 +159,7 @@ def list_jobs(
     session: ReadSessionDep,
     wanted: Annotated[repository.JobFilter, Depends(_filter)],
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> JobPage:
     """The newest first. A job that is submitted while you read on does not shift the pages."""
     before = decode_cursor(cursor) if cursor is not None else None
@@ -192,9 +193,11 @@ def list_events(
     session: ReadSessionDep,
     streams: StreamsDep,
     accept: Annotated[str, Header(description="`text/event-stream` for a live stream.")] = "",
-    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63, description="Goes before `after`.")] = None,
+    last_event_id: Annotated[
+        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Goes before `after`.")
+    ] = None,
     after: EventId = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,
 ) -> Any:
     """A job's history as JSON, or live as Server-Sent Events when `Accept` asks for `text/event-stream`.
 

@@ -42,7 +42,7 @@ def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = Fals
 def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> Artifact:
     """A file of the tenant's job. Raises a 404 problem."""
     require_job(session, tenant, job_id)
-    artifact = repository.get_artifact(session, job_id, name)
+    artifact = repository.get_artifact(session, job_id, name) if name.isprintable() and len(name) <= 255 else None
     if artifact is None:
         raise Problem(
             404,

@@ -47,15 +47,15 @@ def current_principal(
     """
     if credentials is None:
         if key_required(settings) or "authorization" in request.headers:
-            raise _unauthenticated("This service needs an API key.")
+            raise unauthenticated("This service needs an API key.")
         return Principal(DEFAULT_TENANT, frozenset(SCOPES))
     row = find_key(session, load_signing_key(settings), credentials.credentials)
     if row is None:
-        raise _unauthenticated("The API key is mistyped or unknown.")
+        raise unauthenticated("The API key is mistyped or unknown.")
     if row.revoked_at is not None:
-        raise _unauthenticated("The API key was revoked.")
+        raise unauthenticated("The API key was revoked.")
     if row.expires_at is not None and row.expires_at <= utc_now():
-        raise _unauthenticated("The API key has expired.")
+        raise unauthenticated("The API key has expired.")
     principal = Principal(row.tenant, implied_scopes(row.scopes), row.id)
     session.rollback()  # its connection is free for the request itself
     return principal
@@ -85,7 +85,8 @@ Submitter = Annotated[Principal, Depends(require_scope("submit"))]
 Admin = Annotated[Principal, Depends(require_scope("admin"))]
 
 
-def _unauthenticated(detail: str) -> Problem:
+def unauthenticated(detail: str) -> Problem:
+    """The 401 problem of a request whose key is missing or of no use."""
     return Problem(
         401,
         "unauthenticated",
