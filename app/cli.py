@@ -1,4 +1,5 @@
-"""``qpruner``: the commands of the core, and ``serve``, ``worker``, ``migrate`` and ``keys`` of the service."""
+"""``qpruner``: the commands of the core; ``serve``, ``worker``, ``migrate`` and ``keys`` of the service; and ``jobs``,
+``datasets`` and ``servers`` for services anywhere."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.command_line import errors_as_exit_codes, load_settings, settings_to_write_with
+from app.commands import datasets, jobs, servers
+from app.commands.download import download
 from app.doctor_command import doctor
 from app.settings import Settings
 from app.store_commands import store_app
@@ -33,6 +36,10 @@ app.registered_commands += core.registered_commands
 app.callback()(options)
 keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
+jobs.app.command()(download)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(servers.app, name="servers")
 app.add_typer(store_app, name="store")
 app.command()(doctor)
 # A file or a pipe has no width to fit into: an id broken over two lines is no use there

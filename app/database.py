@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_e
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
+_BUSY_SECONDS = 30
+_TURN = "qpruner_turn_to_write"
 # Connections to PostgreSQL that are kept, and that there are at most beside: as many together as threads that answer
 # requests, so that none of them waits for another's.
 _POOL, _OVERFLOW = 10, 30
@@ -70,9 +73,12 @@ def create_database_engine(url: str) -> Engine:
         if parsed.database and parsed.database != ":memory:":
             with suppress(OSError):  # connecting says it better
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
+        engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin)
+        writers = _WritersInTurn()
+        event.listen(engine, "begin", writers.begin)
+        event.listen(engine, "commit", writers.end)
+        event.listen(engine, "rollback", writers.end)
         return engine
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=_POOL, max_overflow=_OVERFLOW,
@@ -81,20 +87,41 @@ def create_database_engine(url: str) -> Engine:
 
 
 def _configure_sqlite(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # we send BEGIN ourselves, see _begin
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+    connection.isolation_level = None  # we send BEGIN ourselves, see _WritersInTurn
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={1000 * _BUSY_SECONDS}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin(connection: Connection) -> None:
-    """Begin a transaction of SQLite: one that only reads sees the database as it is now, and keeps no writer waiting.
+class _WritersInTurn:
+    """Begins transactions of SQLite, and lets one thread of this process write at a time.
 
-    Any other takes the right to write at once: should it read first and write later, it would fail with "database is
-    locked" instead of waiting.
+    SQLite itself lets writers try again and again, at ever longer intervals: of many, some would wait for seconds.
     """
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def begin(self, connection: Connection) -> None:
+        """Begin one that only reads, which sees the database as it is now and keeps no writer waiting, or one that may
+        write: it takes the right to that at once, or it would fail where it reads first and writes later."""
+        if connection.get_execution_options().get("read_only", False):
+            connection.exec_driver_sql("PRAGMA query_only=ON")
+            connection.exec_driver_sql("BEGIN")
+            return
+        held = self._turn.acquire(timeout=_BUSY_SECONDS)  # without it, SQLite decides
+        try:
+            connection.exec_driver_sql("PRAGMA query_only=OFF")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            if held:
+                self._turn.release()
+            raise
+        connection.info[_TURN] = held
+
+    def end(self, connection: Connection) -> None:
+        """Let the next one write, if this one did."""
+        if connection.info.pop(_TURN, False):
+            self._turn.release()
 
 
 def create_session_factory(engine: Engine) -> sessionmaker[Session]:

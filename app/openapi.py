@@ -56,3 +56,22 @@ def _unify_problems(schema: dict[str, Any]) -> None:
                     answer["description"] = "`invalid_request`"
                 if int(status) >= 400 and described.endswith(("/HTTPValidationError", "/ProblemDocument")):
                     answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}
+
+
+def main() -> None:
+    """Write the description of a service on a local store, which has every operation, to standard output."""
+    import json
+    import sys
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from app.main import create_app
+    from app.settings import Settings
+
+    with TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), database_url=None, store_url=None, _env_file=None)
+        json.dump(create_app(settings).openapi(), sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -158,6 +158,11 @@ class Settings(BaseSettings):
     llama_cpp: Path | None = Field(
         default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."
     )
+    vllm_python: Path | None = Field(
+        default=None,
+        description="Python of an environment with vLLM, for measuring compressed-tensors checkpoints; default: the "
+        "service's own, if vLLM is installed there.",
+    )
     log_level: LogLevel = Field(default="INFO", description="Lowest level that is logged.")
 
     @field_validator("tenant_weights", mode="before")

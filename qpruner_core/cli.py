@@ -21,9 +21,20 @@ from rich.text import Text
 from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
 from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, FitMemory, Sequences, budget_settings
 from qpruner_core.compute.config import ComputeDtype
-from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.errors import QPrunerError
 from qpruner_core.garbage import collector_paused
-from qpruner_core.model_options import Checkpoint, Target
+from qpruner_core.model_options import Checkpoint, RunsOnOption, Target
+from qpruner_core.run_settings import (
+    ConfigFile,
+    Dataset,
+    FinetuneSteps,
+    OtherSettings,
+    Preset,
+    PruneRatio,
+    Seed,
+    Trials,
+    run_settings,
+)
 from qpruner_core.sizes import format_bytes, parse_bytes
 from qpruner_core.tables import (
     compute_line,
@@ -48,17 +59,13 @@ _out = Console(highlight=False)
 Model = Annotated[
     str, typer.Argument(help='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".')
 ]
+ModelOrNone = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="As for `estimate`; not needed where the file of --config names it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 Products = Annotated[
     ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="Starting values: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any other setting, as path=value: --set allocate.trials=80 (JSON values)."),
 ]
 
 
@@ -88,12 +95,10 @@ def options(
 
 @app.command()
 def compress(
-    model: Model,
-    dataset: Annotated[
-        str,
-        typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
-    ],
     output: Annotated[Path, typer.Option(help="Directory for the checkpoints and the report.")],
+    model: ModelOrNone = None,
+    dataset: Dataset = None,
+    config: ConfigFile = None,
     memory_budget: Budget = None,
     fit_memory: FitMemory = None,
     context: Context = None,
@@ -101,14 +106,13 @@ def compress(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
-    prune_ratio: Annotated[
-        float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")
-    ] = None,
-    trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
-    finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    runs_on: RunsOnOption = None,
+    prune_ratio: PruneRatio = None,
+    trials: Trials = None,
+    finetune_steps: FinetuneSteps = None,
+    seed: Seed = None,
     preset: Preset = None,
-    settings: Settings = None,
+    settings: OtherSettings = None,
     as_json: AsJson = False,
 ) -> None:
     """Compress MODEL to a memory budget. Run again with the same output to resume after an interruption."""
@@ -118,12 +122,12 @@ def compress(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials,
-            "finetune.steps": finetune_steps,
+            "model": model, "dataset": dataset, "seed": seed, "target": target, "runs_on": runs_on, "preset": preset,
+            "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
-        config = _config(model, dataset, seed, given, settings)
+        run_config = _config(run_settings(config, given, settings))
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
-            report = run(config, output.resolve(), on_event=progress, cancel=cancel)
+            report = run(run_config, output.resolve(), on_event=progress, cancel=cancel)
         _show(report, output, as_json)
 
 
@@ -135,6 +139,7 @@ def export(
         Path | None, typer.Option(help="Directory of the new checkpoint; default: DIRECTORY-TARGET.")
     ] = None,
     memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; default: those of the run.")] = None,
+    runs_on: RunsOnOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another target's checkpoint from a finished run, without pruning or training again."""
@@ -146,8 +151,9 @@ def export(
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = export_run(
-                directory, target=target, output=output, memory_budget=budget, on_event=progress, cancel=cancel
-            )
+                directory, target=target, output=output, memory_budget=budget, runs_on=runs_on, on_event=progress,
+                cancel=cancel,
+            )  # fmt: skip
         _show(report, output, as_json)
 
 
@@ -161,11 +167,10 @@ def estimate(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
-    prune_ratio: Annotated[
-        float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")
-    ] = None,
+    runs_on: RunsOnOption = None,
+    prune_ratio: PruneRatio = None,
     preset: Preset = None,
-    settings: Settings = None,
+    settings: OtherSettings = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether MODEL can fit, and in how many bytes, without doing anything."""
@@ -175,9 +180,10 @@ def estimate(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "preset": preset, "prune.ratio": prune_ratio,
+            "model": model, "dataset": "-", "target": target, "runs_on": runs_on, "preset": preset,
+            "prune.ratio": prune_ratio,
         }  # fmt: skip
-        config = _config(model, "-", 0, given, settings)
+        config = _config(run_settings(None, given, settings))
         result = run(config, check_dataset=False)
         if as_json:
             _out.print_json(result.model_dump_json())
@@ -297,37 +303,10 @@ def _show(report: CompressionReport, output: Path, as_json: bool) -> None:
         _say(how_to_run(report.exported[0]))
 
 
-def _config(
-    model: str, dataset: str, seed: int, given: dict[str, Any], settings: list[str] | None
-) -> CompressionConfig:
+def _config(values: dict[str, Any]) -> CompressionConfig:
     from qpruner_core.config import parse_config
 
-    values: dict[str, Any] = {
-        "model": model, "dataset": dataset, "seed": seed,
-    }  # fmt: skip
-    pairs = [(path, value) for path, value in given.items() if value is not None]
-    pairs += [_setting(text) for text in settings or []]
-    for path, value in pairs:
-        *parents, name = path.split(".")
-        target = values
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
-        target[name] = value
     return parse_config(values)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidConfigError(
-            f"{text!r} is not path=value.", field="--set", remedy="Write --set allocate.trials=80."
-        )
-    try:
-        return path, json.loads(value)
-    except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
-        return path, value
 
 
 def _say(text: str, *, style: str = "") -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -55,42 +56,35 @@ class KnownModel(NamedTuple):
 class KnownModels:
     """Remembers what was found; may be shared between threads, of which one works out what several want at once.
 
-    Whether a path may be read is looked at each time, under the policy at hand.
+    Whether a path may be read is looked at each time, under the policy at hand. ``slowly``: what is entered for as long
+    as something is worked out that is not known, which takes a while, or is asked of a hub.
     """
 
-    def __init__(self, store: FactsStore | None = None) -> None:
+    def __init__(
+        self, store: FactsStore | None = None, slowly: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._store = store
+        self._slowly = slowly
         self._located: _Remembered[tuple[HubRepository, float]] = _Remembered(_MOST_MODELS)
         self._configs: _Remembered[PretrainedConfig] = _Remembered(_MOST_MODELS)
         self._planners: _Remembered[Planner] = _Remembered(_MOST_PLANNERS)
         self._datasets: _Remembered[DatasetDescription] = _Remembered(_MOST_DATASETS)
 
     @unreadable_as_error("model")
-    def knows(self, config: CompressionConfig, policy: SourcePolicy, *, dataset: bool) -> bool:
-        """Whether model, plan and, if asked for, the ``dataset`` of a run are known: then nothing takes long.
-
-        Raises as :meth:`model` does where a local model is not there, or may not be read.
-        """
-        found = self._remembered_location(config.model, policy)
-        if found is None or (dataset and not self._knows_dataset(config.dataset, policy)):
-            return False
-        identity = model_identity(found)
-        planner = (identity, tokenizer_directory(found), _planned_by(config))
-        return self._configs.peek(identity) is not None and self._planners.peek(planner) is not None
-
-    @unreadable_as_error("model")
     def model(self, reference: str, policy: SourcePolicy) -> KnownModel:
         """The model of ``reference``. Raises as :func:`qpruner_core.models.inspect_model` does."""
         found = self._locate(reference, policy)
         identity = model_identity(found)
-        config = self._configs.get(identity, lambda: self._look(identity, reference, found, policy))
+        config = self._work_out(self._configs, identity, lambda: self._look(identity, reference, found, policy))
         return KnownModel(identity, config, tokenizer_directory(found))
 
     def planner(self, config: CompressionConfig, model: KnownModel) -> Planner:
         """What each ratio would take for a run of ``config`` on ``model``."""
         key = (model.identity, model.directory, _planned_by(config))
-        planner = self._planners.get(
-            key, lambda: Planner(config, model.config, find_family(model.config.model_type), model.directory)
+        planner = self._work_out(
+            self._planners,
+            key,
+            lambda: _planned(Planner(config, model.config, find_family(model.config.model_type), model.directory)),
         )
         return planner.for_run(config)
 
@@ -102,18 +96,22 @@ class KnownModels:
         """
         key = _local_dataset(reference, policy)
         if key is None:
-            return inspect_dataset_here(reference, policy)
-        return self._datasets.get(key, lambda: inspect_dataset(reference, policy))
+            with self._slowly():
+                return inspect_dataset_here(reference, policy)
+        return self._work_out(self._datasets, key, lambda: inspect_dataset(reference, policy))
 
-    @unreadable_as_error("dataset")
-    def _knows_dataset(self, reference: str, policy: SourcePolicy) -> bool:
-        key = _local_dataset(reference, policy)
-        return key is not None and self._datasets.peek(key) is not None
+    def _work_out(self, values: _Remembered[_Value], key: Hashable, work_out: Callable[[], _Value]) -> _Value:
+        known = values.peek(key)
+        if known is not None:
+            return known
+        with self._slowly():
+            return values.get(key, work_out)
 
     def _locate(self, reference: str, policy: SourcePolicy) -> LocalModel | HubRepository:
         found = self._remembered_location(reference, policy)
         if found is None:
-            found = locate_model(reference, policy)
+            with self._slowly():
+                found = locate_model(reference, policy)
             if isinstance(found, HubRepository):
                 until = time.monotonic() + _HUB_SECONDS
                 self._located.put(_hub_key(reference, policy), (found, until))
@@ -137,6 +135,12 @@ class KnownModels:
         if self._store is not None:
             self._store.keep(identity, facts_of(description))
         return description.config
+
+
+def _planned(planner: Planner) -> Planner:
+    """``planner``, once it has worked out what a run asks for first."""
+    planner.smallest(planner.largest_ratio())
+    return planner
 
 
 def _planned_by(config: CompressionConfig) -> str:

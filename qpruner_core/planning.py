@@ -54,7 +54,7 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
     shape = planner.shape(ratio) if planner.shape_is_known or nothing_goes else None
     return RunPlan(
         dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=shape,
-        target=planner.around_budget(ratio), notes=planner.notes, memory_budget=planner.budget(ratio),
+        target=planner.target, notes=planner.notes, memory_budget=planner.budget(ratio),
         device=planner.device(ratio),
     )  # fmt: skip
 
@@ -122,7 +122,10 @@ def _times(
     if record is None:
         return {}, _NO_TIMES
     data = DataAmounts.asked(planner.config, text_bytes)
-    seconds = expected_seconds(planner.config, planner.dense, planner.family, record, ratio=ratio, data=data)
+    seconds = expected_seconds(
+        planner.config, planner.dense, planner.family, record, ratio=ratio, data=data,
+        target=planner.target,
+    )  # fmt: skip
     learned = ", corrected by the stages that ran there before" if record.observations else ""
     return seconds, f"The expected time rests on speeds measured on {record.speed.machine}{learned}."
 

@@ -30,6 +30,7 @@ from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, RunWarning, StageFinished
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
+from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.patience import Stopped, is_away, persist
@@ -156,6 +157,8 @@ class JobRun:
         environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
         if settings.llama_cpp is not None:
             environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
+        if settings.vllm_python is not None:  # its link is what tells Python of its environment
+            environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")

@@ -25,6 +25,7 @@ from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.deadline import deadline_of
+from app.jobs.event_views import EventPage, EventView
 from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.outlook import outlook_of
@@ -33,8 +34,6 @@ from app.jobs.schemas import (
     AllocationView,
     ArtifactList,
     CurvePoint,
-    EventPage,
-    EventView,
     JobMetricsView,
     JobPage,
     JobRequest,
@@ -57,9 +56,9 @@ BAD_RUN = (
     "400 invalid_json", "413 body_too_large", "415 unsupported_media_type", "422 invalid_config", "422 budget_invalid",
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsupported_by_target", "422 unsafe_model", "422 corrupt_model",
-    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
-    "422 dataset_too_short", "422 deadline_too_long",
-     "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
+    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
+    "422 dataset_too_short", "422 deadline_too_long", "413 dataset_too_large", "413 body_too_complex",
+    "503 hub_unavailable", "503 database_unavailable", "503 busy",
     "500 cache_unusable",
 )  # fmt: skip
 
@@ -97,6 +96,7 @@ def submit_job(
     body: RunBody,
     principal: Submitter,
     session: SessionDep,
+    reading: ReadSessionDep,
     settings: SettingsDep,
     inspector: InspectorDep,
     left: ClientLeftDep,
@@ -110,10 +110,10 @@ def submit_job(
 
     `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
     """
-    job = service.earlier_job(session, principal.tenant, body, idempotency_key) if idempotency_key else None
+    job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None
     if job is None:
-        checked = service.check_job(session, settings, inspector, Asker(principal.tenant, left.is_set), body)
+        checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
         job, replayed = service.submit_job(
             session, settings, principal, body, checked.memory_budget, idempotency_key
         )  # fmt: skip
@@ -121,7 +121,7 @@ def submit_job(
     if replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
-    return JobView.of(job, _finished(session, job) if replayed else {})
+    return JobView.of(job, _finished(reading, job) if replayed else {})
 
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))

@@ -21,9 +21,9 @@ from sqlalchemy import Connection, Engine, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.jobs.event_views import EventView
 from app.jobs.history import NOTIFIED
 from app.jobs.models import Job, JobEvent
-from app.jobs.schemas import EventView
 
 _LOG = logging.getLogger(__name__)
 _GONE_SECONDS = 2.0
@@ -243,7 +243,7 @@ class _Notifications:
     @property
     def _driver(self) -> psycopg.Connection:
         assert self._connection is not None
-        connection = self._connection.connection.driver_connection
+        connection = self._connection.connection.dbapi_connection
         assert isinstance(connection, psycopg.Connection)
         return connection
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,6 +39,17 @@ class Asker:
     left: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A look under way: for whom, and until when by :func:`time.monotonic`."""
+
+    asker: Asker
+    deadline: float
+
+
+_asked: ContextVar[_Asked] = ContextVar("asked")
+
+
 class Inspector:
     """Checks and estimates runs for many threads at once."""
 
@@ -44,14 +57,6 @@ class Inspector:
         self._sessions = sessions
         self._seconds = settings.look_seconds
         self._places = Places(MOST_LOOKS, settings.max_looks)
-
-    @cached_property
-    def known(self) -> KnownModels:
-        """What was found so far; to be asked for once :func:`load_core` has returned."""
-        from app.jobs.model_facts import StoredFacts
-        from qpruner_core.known_models import KnownModels
-
-        return KnownModels(StoredFacts(self._sessions))
 
     def check(
         self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *, check_dataset: bool
@@ -66,8 +71,8 @@ class Inspector:
         load_core()
         from qpruner_core import check
 
-        with self._look(config, policy, asker, check_dataset):
-            return check(config, policy=policy, check_dataset=check_dataset, known=self.known)
+        with self._for(asker):
+            return check(config, policy=policy, check_dataset=check_dataset, known=self._known)
 
     def estimate(
         self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *,
@@ -80,21 +85,38 @@ class Inspector:
         load_core()
         from qpruner_core import estimate
 
-        with self._look(config, policy, asker, check_dataset):
+        with self._for(asker):
             return estimate(
                 config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: speed,
-                known=self.known,
+                known=self._known,
             )  # fmt: skip
 
-    @contextmanager
-    def _look(self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, dataset: bool) -> Iterator[None]:
-        from qpruner_core.patience import patience, patient_hub_client
+    @cached_property
+    def _known(self) -> KnownModels:
+        """What was found so far."""
+        from app.jobs.model_facts import StoredFacts
+        from qpruner_core.known_models import KnownModels
+        from qpruner_core.patience import patient_hub_client
 
-        if self.known.knows(config, policy, dataset=dataset):
-            yield  # in milliseconds
-            return
         patient_hub_client()
-        with self._places.one_of(asker.tenant), patience(self._seconds, asker.left):
+        return KnownModels(StoredFacts(self._sessions), self._slowly)
+
+    @contextmanager
+    def _for(self, asker: Asker) -> Iterator[None]:
+        token = _asked.set(_Asked(asker, time.monotonic() + self._seconds))
+        try:
+            yield
+        finally:
+            _asked.reset(token)
+
+    @contextmanager
+    def _slowly(self) -> Iterator[None]:
+        """Hold a place for what takes a while; what is known takes milliseconds and needs none."""
+        from qpruner_core.patience import patience
+
+        asked = _asked.get()
+        left = max(0.0, asked.deadline - time.monotonic())
+        with self._places.one_of(asked.asker.tenant), patience(left, asked.asker.left):
             yield
 
 

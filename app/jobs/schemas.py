@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.durations import Duration
-from app.jobs.models import Artifact, Job, JobEvent, JobStatus
+from app.jobs.models import Artifact, Job, JobStatus
 from app.jobs.outlook import Outlook
 from app.jobs.repository import FinishedStage
 from qpruner_core.config import CompressionConfig
+from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import STAGES
+from qpruner_core.recipe_settings import with_recipe
 from qpruner_core.report import CompressionReport, Measurement, Snippet
+from qpruner_core.strict import fault_at
 
 MAX_LABELS = 16
 EXAMPLE_REQUEST: dict[str, Any] = {
@@ -36,10 +39,28 @@ def _sorted(labels: dict[str, str]) -> dict[str, str]:
     return dict(sorted(labels.items()))  # so that the order they were sent in does not make another request
 
 
-class JobRequest(CompressionConfig):
-    """A run to do: its settings, and labels to find it by."""
+_RECIPE: dict[str, Any] = {
+    "type": "object",
+    "title": "Recipe",
+    "description": "The content of a `recipe.json`, whose files are to be made again; it stands for `model`, `dataset` "
+    "and every other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A "
+    "model or dataset of other content is refused.",
+    "additionalProperties": True,
+}
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
+
+def _describe_recipe(schema: dict[str, Any]) -> None:
+    """A recipe becomes settings before these are validated, and is no field of its own."""
+    schema["examples"] = [EXAMPLE_REQUEST]
+    schema["properties"] = {"recipe": _RECIPE, **schema["properties"]}
+    schema.pop("required", None)  # model and dataset, which a recipe names
+
+
+class JobRequest(CompressionConfig):
+    """A run to do: its settings, or a recipe; and labels to find it by. Without a recipe, `model` and `dataset` are
+    required."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_recipe)
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(_sorted)] = Field(
         default={}, max_length=MAX_LABELS, description="Names and values of your own; `GET /jobs` filters by them."
     )
@@ -53,6 +74,14 @@ class JobRequest(CompressionConfig):
         "`1d 12h`. Default and maximum are the operator's.",
         examples=["12h"],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_recipe(cls, values: Any) -> Any:
+        try:
+            return with_recipe(values) if isinstance(values, dict) else values
+        except InvalidConfigError as error:
+            raise fault_at("recipe", f"{error.message} {error.remedy}", values.get("recipe")) from error
 
     @field_validator("model", "dataset")
     @classmethod
@@ -235,27 +264,6 @@ class JobPage(BaseModel):
 
     jobs: list[JobSummary]
     next_cursor: str | None = Field(description="Give it as `cursor` to see older jobs; null on the last page.")
-
-
-class EventView(BaseModel):
-    """One line of a job's history. `data` depends on `type`."""
-
-    id: int = Field(description="Grows; what `after` and `Last-Event-ID` name.")
-    type: str = Field(examples=["stage_finished"])
-    data: dict[str, Any]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, event: JobEvent) -> Self:
-        """The view of ``event``."""
-        return cls(id=event.id, type=event.type, data=event.data, created_at=event.created_at)
-
-
-class EventPage(BaseModel):
-    """Some of a job's history, the oldest first."""
-
-    events: list[EventView]
-    next_after: int | None = Field(description="Give it as `after` to read on; null if this was all there is yet.")
 
 
 class TrialView(BaseModel):

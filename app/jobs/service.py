@@ -7,7 +7,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
-from app.datasets.models import Dataset
 from app.ids import is_id, new_id
 from app.jobs import repository
 from app.jobs.deadline import deadline_of
@@ -24,6 +23,7 @@ from app.store.base import ArtifactStore
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
+from qpruner_core.expected_inputs import refuse_another_dataset
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
@@ -210,12 +210,13 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
     dataset = config.dataset
     uploaded = is_upload(dataset)
     if uploaded:
-        upload = _require_upload(session, tenant, dataset)
+        filename, size, sha256 = _require_upload(session, tenant, dataset)
+        refuse_another_dataset(config, sha256)
         load_core()
         from qpruner_core.data import refuse_too_few_bytes
 
-        if not is_smaller_than_its_text(upload.filename):
-            refuse_too_few_bytes(upload.bytes, config.sequence_length)
+        if not is_smaller_than_its_text(filename):
+            refuse_too_few_bytes(size, config.sequence_length)
     session.rollback()
     return uploaded
 
@@ -225,7 +226,7 @@ def is_upload(dataset: str) -> bool:
     return dataset.startswith("ds_") and "/" not in dataset
 
 
-def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> Dataset:
+def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
     upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
         raise DatasetNotFoundError(

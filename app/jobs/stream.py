@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.jobs import repository
 from app.jobs.event_feed import EventFeed
+from app.jobs.event_views import EventView
 from app.jobs.models import TERMINAL, Job
-from app.jobs.schemas import EventView
 from app.problems import Problem, problem_response
 
 logger = logging.getLogger(__name__)

@@ -70,8 +70,8 @@ class AllocateConfig(StrictModel):
     )  # fmt: skip
     precisions: tuple[Annotated[str, Field(max_length=32)], ...] = Field(
         default=(), max_length=32,
-        description="Precisions that the weights of a layer may have; they must belong to the target. Default: at "
-        "most five around the budget.",
+        description="Precisions that the weights of a layer may have; they must belong to the target. Default: "
+        "those listed for the target in the guide.",
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
         default="block",

@@ -76,6 +76,22 @@ def test_settings_that_ask_for_more_work_take_longer(stage: str, less: dict[str,
     assert seconds(stage, **more) > seconds(stage, **less)
 
 
+PACKED = {
+    "gguf": ("q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0"),
+    "compressed-tensors": ("int4_g32", "int4_g64", "int4_g128", "int8_channel"),
+}
+
+
+@pytest.mark.parametrize("target", PACKED)
+def test_formats_that_are_slow_to_pack_take_longer_in_the_stages_that_pack_them(target: str) -> None:
+    fast = made_up_speed()
+    slow = fast.model_copy(update={"rounding": fast.rounding | dict.fromkeys(PACKED[target], 2e-6)})
+    quick, slower = (times({"target": target}, record=SpeedRecord(speed=speed)) for speed in (fast, slow))
+    assert slower["quantize"] > 5 * quick["quantize"]
+    assert slower["score"] > quick["score"] + 3 * (slower["quantize"] - quick["quantize"])  # once each, and embeddings
+    assert {stage for stage in STAGES if slower[stage] > quick[stage]} == {"score", "quantize"}
+
+
 def test_a_slower_machine_takes_longer_in_proportion() -> None:
     fast, slow = (
         times({"finetune": {"steps": 1000}}, record=SpeedRecord(speed=made_up_speed(slowness=slowness)))
