@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.broker import BrokerUnavailableError
-from app.database import utc_now
+from app.database import read_only, utc_now
 from app.jobs.lease import lose_attempt
 from app.jobs.models import Dispatch, Job
 from app.settings import Settings
@@ -38,6 +38,7 @@ class Dispatcher:
 
     def __init__(self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings) -> None:
         self._sessions = session_factory
+        self._reading = read_only(session_factory)
         self._broker = broker
         self._settings = settings
         self._stopping = threading.Event()
@@ -69,6 +70,9 @@ class Dispatcher:
     def reap(self) -> int:
         """Take every job back whose lease has run out; how many."""
         silent = select(Job).where(Job.status == "running", Job.lease_expires_at < utc_now())
+        with self._reading() as session:  # most often there is none, and nobody needs to wait for that
+            if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
+                return 0
         with self._sessions.begin() as session:
             jobs = session.scalars(silent.with_for_update(skip_locked=True).limit(_BATCH)).all()
             for job in jobs:
@@ -100,7 +104,7 @@ class Dispatcher:
             return [row.job_id for row in rows]
 
     def _any_due(self) -> bool:
-        with self._sessions() as session:
+        with self._reading() as session:
             return session.scalar(select(Dispatch.job_id).where(Dispatch.due_at <= utc_now()).limit(1)) is not None
 
     def _put_back(self, job_ids: list[str]) -> None:

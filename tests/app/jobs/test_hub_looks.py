@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -122,20 +123,31 @@ def test_a_gguf_model_of_the_hub_is_looked_at_by_its_header(
     assert sum(path.stat().st_blocks * 512 for path in settings.cache_dir.rglob("*.gguf")) < 4 * 2**20
 
 
+def test_a_config_of_a_model_that_no_files_can_hold_is_refused(
+    client: TestClient, hub: HubServer, sources: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sources / "model", tmp_path / "huge")
+    config = json.loads((tmp_path / "huge" / "config.json").read_text())
+    (tmp_path / "huge" / "config.json").write_text(json.dumps(config | {"head_dim": 2 * 10**8}))
+    hub.add_model("acme/huge", tmp_path / "huge")
+    answer = client.post("/jobs/estimate", json=run_on("acme/huge", sources))
+    assert (answer.status_code, answer.json()["code"]) == (422, "corrupt_model")
+
+
 def test_a_client_that_goes_away_takes_its_look_with_it(
     settings: Settings, hub: HubServer, sources: Path
 ) -> None:  # fmt: skip
     hub.add_model("acme/tiny", sources / "model")
     hub.trickling = "body"
-    for service in run_service(settings.model_copy(update={"look_seconds": 600.0})):
-        inspector: Inspector = service.app.state.inspector
-        with httpx.Client(base_url=service.url, timeout=30) as client:
-            gone = threading.Thread(target=_ask_and_leave, args=(service.url, run_on("acme/tiny", sources)))
-            gone.start()
-            assert wait_until(lambda: inspector.looks == 1)
-            gone.join()
-            assert wait_until(lambda: inspector.looks == 0)
-            assert client.post("/jobs", json=run_on(str(sources / "model"), sources)).status_code == 202
+    services = run_service(settings.model_copy(update={"look_seconds": 600.0}))
+    service = next(services)
+    inspector: Inspector = service.app.state.inspector
+    gone = threading.Thread(target=_ask_and_leave, args=(service.url, run_on("acme/tiny", sources)))
+    gone.start()
+    assert wait_until(lambda: inspector.looks == 1)
+    gone.join()
+    assert wait_until(lambda: inspector.looks == 0)
+    services.close()  # type: ignore[attr-defined]
 
 
 def _ask_and_leave(url: str, body: dict[str, Any]) -> None:
