@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.database import utc_now
+from app.database import read_only, utc_now
 from app.jobs import lease as leases
 from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
@@ -38,6 +38,7 @@ class Supervisor:
 
     def __init__(self, parts: Parts, owner: str | None = None) -> None:
         self._parts = parts
+        self._reading = read_only(parts.sessions)
         self._owner = owner or leases.worker_name(os.getpid())
         self._stopping = threading.Event()
 
@@ -94,7 +95,7 @@ class Supervisor:
 
     def _ended_with_scratch(self) -> set[str]:
         here = jobs_with_scratch(self._parts.settings)
-        with self._parts.sessions() as session:
+        with self._reading() as session:
             alive = session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL)))
             return set(here).difference(alive)
 
@@ -144,8 +145,11 @@ class Supervisor:
         return None if pid is None else watch.look(pid, run.quiet_since)
 
     def _ask(self, lease: Lease, *, renewing: bool) -> LeaseState:
-        with self._parts.sessions.begin() as session:
-            return leases.renew(session, lease) if renewing else leases.look(session, lease)
+        if renewing:
+            with self._parts.sessions.begin() as session:
+                return leases.renew(session, lease)
+        with self._reading() as session:
+            return leases.look(session, lease)
 
     def _conclude(self, lease: Lease, verdict: Verdict) -> None:
         """Tell the database how a run that was stopped ended; a lost job is its next holder's."""

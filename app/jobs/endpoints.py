@@ -17,6 +17,7 @@ from app.dependencies import (
     InspectorDep,
     ReadSessionDep,
     SessionDep,
+    SessionFactoryDep,
     SettingsDep,
     StoreDep,
     StreamsDep,
@@ -95,7 +96,7 @@ RunBody = Annotated[
 def submit_job(
     body: RunBody,
     principal: Submitter,
-    session: SessionDep,
+    sessions: SessionFactoryDep,
     reading: ReadSessionDep,
     settings: SettingsDep,
     inspector: InspectorDep,
@@ -114,9 +115,11 @@ def submit_job(
     replayed = job is not None
     if job is None:
         checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
-        job, replayed = service.submit_job(
-            session, settings, principal, body, checked.memory_budget, idempotency_key
-        )  # fmt: skip
+        with sessions() as session:  # its locks keep other submits waiting: it ends here, and not with the request
+            job, replayed = service.submit_job(
+                session, settings, principal, body, checked.memory_budget, idempotency_key
+            )  # fmt: skip
+            session.commit()
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
         response.status_code = 200
@@ -139,7 +142,7 @@ def estimate_job(
     return service.estimate_job(session, settings, inspector, asker, body.config())
 
 
-def _filter(
+async def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
     label: Annotated[

@@ -136,7 +136,7 @@ def test_a_job_that_waits_for_another_attempt_beyond_its_deadline_fails_too(benc
             job.deadline, job.deadline_at = 60, utc_now() - timedelta(seconds=1)
         session.get_one(Job, fresh).deadline = 60
     broker = Broker(installation.valkey.url)
-    Dispatcher(installation.sessions, broker, installation.settings).reap()
+    Dispatcher(installation.sessions, broker, installation.settings).end_overdue()
     broker.close()
     for job_id in (taken, waiting):
         error = installation.job(job_id).error
