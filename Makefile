@@ -32,7 +32,7 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery lint client-models format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery load lint client-models format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -94,6 +94,9 @@ bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes int
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
+
+load: $(INSTALLED_TEST) ## Measure the service under load beside the least that does the same (ARGS, see bench/load/__main__.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.load $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check

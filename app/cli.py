@@ -102,7 +102,7 @@ def migrate(
 @keys_app.command("create")
 def create_key(
     name: Annotated[str, typer.Option(help="Name of the user or program.")],
-    scope: Annotated[list[str] | None, typer.Option(help="read, submit or admin; repeatable.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="read, submit, metrics or admin; repeatable.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Tenant whose jobs it sees; default: the embedded tenant.")] = None,
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; default: never.")] = None,
     as_json: AsJson = False,

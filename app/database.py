@@ -132,3 +132,8 @@ def create_session_factory(engine: Engine) -> sessionmaker[Session]:
 def create_read_session_factory(engine: Engine) -> sessionmaker[Session]:
     """Sessions on ``engine`` that can only read: they keep no writer waiting, and a write in one is an error."""
     return sessionmaker(engine.execution_options(read_only=True, postgresql_readonly=True), expire_on_commit=False)
+
+
+def read_only(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
+    """As :func:`create_read_session_factory`, on the engine of ``sessions``."""
+    return create_read_session_factory(sessions.kw["bind"])

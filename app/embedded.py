@@ -88,6 +88,7 @@ class EmbeddedService:
             with_valkey = settings.broker_url is None
             settings = settings.model_copy(update={"broker_url": resolved_broker_url(settings)})
             app = _create_app(settings)  # before anything is started: it finds what is wrong with the settings
+            parts.enter_context(_metrics_port(settings, app))
             if with_valkey:
                 parts.enter_context(_running_valkey(settings))
             if self._with_worker:
@@ -235,6 +236,21 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         ) from error  # fmt: skip
     with listener:
         yield listener
+
+
+@contextmanager
+def _metrics_port(settings: Settings, app: FastAPI) -> Iterator[None]:
+    from app.metrics_endpoint import serving_metrics
+
+    with ExitStack() as server:
+        try:
+            server.enter_context(serving_metrics(settings, app.state.registry))
+        except OSError as error:
+            raise PortInUseError(
+                f"The metrics cannot be served on {settings.host}:{settings.metrics_port}: {error.strerror or error}.",
+                field="metrics_port", remedy="Stop the program that listens there, or change QPRUNER_METRICS_PORT.",
+            ) from error  # fmt: skip
+        yield
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from app.jobs.stream import Streams
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
 from app.keys.same_origin import SameOriginMiddleware
+from app.metrics_endpoint import metrics_router
 from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
@@ -49,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, datasets_router, health.router, metrics.router, page_router):
+    for router in (jobs_router, datasets_router, health.router, metrics_router(settings), page_router):
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _SQLITE_DRIVERS = ("sqlite", "sqlite+pysqlite")
 _BROKER_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _DATABASE_REMEDY = 'Give "postgresql://user:password@host/name" or "sqlite:////absolute/file.db", or leave it out.'
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?(?=.*:.*:)[0-9a-fA-F:.]+\]?")
 _ROOTS_REMEDY = 'Give absolute folders, as "/one:/two" or as a JSON list.'
 
 
@@ -83,6 +85,18 @@ def _roots(value: Any) -> Any:
         raise ValueError(f"It begins like a JSON list and is none. {_ROOTS_REMEDY}") from error
 
 
+def _host_names(value: Any) -> Any:
+    """Names separated by commas or spaces; ``*.`` at the front stands for any name before the rest."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _known_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is no name of a host. Give names such as "prune.example.org, *.internal".')
+    return tuple(name.lower() for name in names)
+
+
 def _log_level(value: str) -> str:
     known = logging.getLevelNamesMapping()
     if value.upper() not in known:
@@ -101,5 +115,7 @@ HttpUrl = Annotated[str | None, BeforeValidator(_nothing), AfterValidator(_http_
 """An address of HTTP or HTTPS."""
 Roots = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_roots)]
 """Folders; in an environment variable as ``/one:/two`` or as a JSON list."""
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names), AfterValidator(_known_names)]
+"""Names of hosts, without a port."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of :mod:`logging`, in upper case."""

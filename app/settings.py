@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.setting_values import BrokerUrl, DatabaseUrl, HttpUrl, LogLevel, Roots, StoreUrl
+from app.durations import Duration
+from app.setting_values import BrokerUrl, DatabaseUrl, HostNames, HttpUrl, LogLevel, Roots, StoreUrl
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 
@@ -47,6 +48,18 @@ class Settings(BaseSettings):
     public_url: HttpUrl = Field(default=None, description="Base URL that users see; default: taken from the request.")
     require_key: bool | None = Field(
         default=None, description="Require an API key; default: on every address but loopback."
+    )
+    trusted_hosts: HostNames = Field(
+        default=(),
+        description="Names in the Host header that are answered, beside loopback's and that of public_url, such as "
+        '"prune.example.org, *.internal"; default: every name where API keys are required.',
+    )
+    metrics_access: Literal["open", "key"] | None = Field(
+        default=None,
+        description="Whether /metrics is open or needs a key of scope metrics; default: like all other requests.",
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port that serves /metrics alone, without a key; default: none."
     )
     signing_key: SecretStr | None = Field(
         default=None, description="Secret for signed URLs and key hashes; default: generated and kept in data_dir."
@@ -115,6 +128,22 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="Interval at which dispatcher, supervisor and streams look for changes, in seconds.",
+    )
+    default_deadline: Duration = Field(
+        default=86_400, description='Deadline of a job that names none, in seconds or such as "12h" or "1d 12h".'
+    )
+    max_deadline: Duration = Field(
+        default=7 * 86_400, description='Longest deadline that a job may name, in seconds or such as "7d".'
+    )
+    job_memory: ByteSize | None = Field(
+        default=None,
+        description="Memory of a job's process and its children, in bytes; default: 95 % of the machine or container.",
+    )
+    stall_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="Time without progress after which a job's process is ended, in seconds; 0: never.",
     )
     max_attempts: int = Field(default=3, ge=1, le=1000, description="Attempts per job if its worker is lost.")
     keep_pruned: bool = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import date
 from typing import Any
 
@@ -39,6 +40,9 @@ BUDGET_REMEDY = (
     'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
     '({"memory": "24GB", "context": 8192, "sequences": 4}).'
 )
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
 class ExpectedInputs(StrictModel):
@@ -166,6 +170,13 @@ class CompressionConfig(StrictModel):
         """Sequences of calibration text that modules are fitted on, in the score stage and all behind it: none of
         their number depends on a later stage."""
         return max(self.prune.calibration_sequences, self.score.calibration_sequences)
+
+    @field_validator("template_date", mode="before")
+    @classmethod
+    def _written_as_a_date(cls, value: object) -> object:
+        if not isinstance(value, date) and not (isinstance(value, str) and _DATE.fullmatch(value)):
+            raise ValueError("It is no date. Give one such as 2026-11-28.")  # a number would be seconds since 1970
+        return value
 
     @field_validator("memory_budget")
     @classmethod

@@ -73,6 +73,11 @@ class ChildProcess:
         """Process id, which is also the id of its process group."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has; its id may then be another process's."""
+        return self._ended.is_set() or self._process.poll() is not None
+
     def answer(self, answer: StageAnswer) -> None:
         """Tell it what came of the stage that it wants."""
         self._say(answer)

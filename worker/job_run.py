@@ -10,6 +10,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +63,13 @@ class JobRun:
     """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
 
     ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
+    ``quiet_since`` is since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so.
     """
 
     def __init__(self, lease: Lease, parts: Parts) -> None:
         self.settled = threading.Event()
         self.touched: set[str] = set()
+        self.quiet_since: float | None = None
         self._lease = lease
         self._parts = parts
         self._stop = threading.Event()
@@ -74,6 +77,12 @@ class JobRun:
         self._child_lock = threading.Lock()
         self._stored: set[str] = set()
         self._throttle = ProgressThrottle()
+
+    @property
+    def child_pid(self) -> int | None:
+        """The child's process id while it runs."""
+        with self._child_lock:
+            return None if self._child is None or self._child.has_ended else self._child.pid
 
     def run(self) -> None:
         """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
@@ -162,7 +171,7 @@ class JobRun:
         """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
-            for line in _lines_so_far(child.lines):
+            for line in self._lines_so_far(child.lines):
                 if line is None or isinstance(line, (RunResult, RunError)):
                     self._record(told)
                     return line
@@ -180,6 +189,18 @@ class JobRun:
                 if self._throttle.admits(line):
                     told.append(line)
             self._record(told)
+
+    def _lines_so_far(self, lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
+        """At least one line, waited for, and those that are there already, so that one transaction holds them all."""
+        self.quiet_since = time.monotonic()
+        first = lines.get()
+        self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
+        yield first
+        for _ in range(_BATCH):
+            try:
+                yield lines.get_nowait()
+            except queue.Empty:
+                return
 
     def _record(self, events: list[Event]) -> None:
         if events:
@@ -273,13 +294,3 @@ class JobRun:
 
 def _log_now() -> str:
     return f"the worker's log of {utc_now().isoformat(timespec='seconds')}"
-
-
-def _lines_so_far(lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
-    """At least one line, waited for, and those that are there already, so that one transaction holds them all."""
-    yield lines.get()
-    for _ in range(_BATCH):
-        try:
-            yield lines.get_nowait()
-        except queue.Empty:
-            return

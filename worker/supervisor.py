@@ -12,7 +12,9 @@ from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from app.database import read_only, utc_now
 from app.jobs import lease as leases
 from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
@@ -21,12 +23,14 @@ from app.store import StoreUnavailableError
 from worker.job_run import JobRun, Parts
 from worker.leftovers import delete_superfluous, delete_unrecorded
 from worker.patience import Stopped, persist
+from worker.protocol import RunError
 from worker.scratch import jobs_with_scratch, locked_scratch
+from worker.watch import Breach, Watch
 
 _LOG = logging.getLogger(__name__)
 _CLAIM_SECONDS = 30.0
 _LAST_WORD_SECONDS = 5.0  # how long a worker that must go tries to say so to a database that does not answer
-Verdict = Literal["settled", "cancelled", "lost", "stopping"]
+Verdict = Literal["settled", "cancelled", "lost", "stopping", "overdue"] | Breach
 
 
 class Supervisor:
@@ -34,6 +38,7 @@ class Supervisor:
 
     def __init__(self, parts: Parts, owner: str | None = None) -> None:
         self._parts = parts
+        self._reading = read_only(parts.sessions)
         self._owner = owner or leases.worker_name(os.getpid())
         self._stopping = threading.Event()
 
@@ -90,7 +95,7 @@ class Supervisor:
 
     def _ended_with_scratch(self) -> set[str]:
         here = jobs_with_scratch(self._parts.settings)
-        with self._parts.sessions() as session:
+        with self._reading() as session:
             alive = session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL)))
             return set(here).difference(alive)
 
@@ -110,7 +115,7 @@ class Supervisor:
 
     def _keep(self, lease: Lease, run: JobRun) -> Verdict:
         """Renew the lease until the run has settled the job, or must end."""
-        renew_at, away = time.monotonic() + lease.seconds / 3, False
+        renew_at, away, watch = time.monotonic() + lease.seconds / 3, False, Watch.of(self._parts.settings)
         while not run.settled.wait(self._parts.settings.poll_seconds):
             if self._stopping.is_set():
                 return "stopping"
@@ -129,22 +134,32 @@ class Supervisor:
                 return "settled" if run.settled.is_set() else "lost"
             if state.cancel_requested:
                 return "cancelled"
+            if breach := self._breach(lease, run, watch):
+                return breach
         return "settled"
 
+    def _breach(self, lease: Lease, run: JobRun, watch: Watch) -> Verdict | None:
+        if lease.deadline_at is not None and lease.deadline_at <= utc_now():
+            return "overdue"
+        pid = run.child_pid
+        return None if pid is None else watch.look(pid, run.quiet_since)
+
     def _ask(self, lease: Lease, *, renewing: bool) -> LeaseState:
-        with self._parts.sessions.begin() as session:
-            return leases.renew(session, lease) if renewing else leases.look(session, lease)
+        if renewing:
+            with self._parts.sessions.begin() as session:
+                return leases.renew(session, lease)
+        with self._reading() as session:
+            return leases.look(session, lease)
 
     def _conclude(self, lease: Lease, verdict: Verdict) -> None:
         """Tell the database how a run that was stopped ended; a lost job is its next holder's."""
         if verdict == "lost":
             _LOG.warning("%s: no longer ours", lease.job_id)
             return
-        write = leases.cancel if verdict == "cancelled" else leases.release
 
         def transaction() -> None:
             with self._parts.sessions.begin() as session:
-                write(session, lease)
+                _write_verdict(session, lease, verdict)
 
         with suppress(LeaseLost, Stopped):  # then the lease runs out, and the dispatcher does the same
             try:
@@ -162,3 +177,21 @@ class Supervisor:
             _LOG.info("%s: files that do not count are left in the store: %s", job_id, error)
         except Exception:  # noqa: BLE001 - the job has been settled, and the next one waits
             _LOG.exception("%s: files that do not count are left in the store", job_id)
+
+
+def _write_verdict(session: Session, lease: Lease, verdict: Verdict) -> None:
+    if isinstance(verdict, Breach):
+        _LOG.error("%s: %s", lease.job_id, verdict.reason)
+        if verdict.again:
+            leases.give_up(session, lease, code=verdict.code, reason=verdict.reason, remedy=verdict.remedy)
+        else:
+            told = RunError(
+                code=verdict.code, message=verdict.reason, field=None, remedy=verdict.remedy, user=False
+            )  # fmt: skip
+            leases.fail(session, lease, told.model_dump(exclude={"type"}))
+    elif verdict == "overdue":
+        leases.overrun(session, lease)
+    elif verdict == "cancelled":
+        leases.cancel(session, lease)
+    else:
+        leases.release(session, lease)

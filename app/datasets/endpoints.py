@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from app.datasets import service
@@ -14,6 +15,7 @@ from app.dependencies import ReadSessionDep, SessionDep, SettingsDep, StoreDep
 from app.ids import is_id
 from app.keys.auth import Reader, Submitter
 from app.problems import Problem, problem_responses
+from app.query_values import require_digits
 from qpruner_core.dataset_forms import ACCEPTED_COLUMNS, FILE_REMEDY
 
 NOT_FOUND = "404 dataset_not_found"
@@ -67,7 +69,7 @@ def list_datasets(
     principal: Reader,
     session: ReadSessionDep,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> DatasetPage:
     """The newest first."""
     if cursor is not None and not is_id(cursor, "ds"):

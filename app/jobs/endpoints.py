@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from sqlalchemy.orm import Session
 
 from app.database import as_utc, utc_now
@@ -17,6 +17,7 @@ from app.dependencies import (
     InspectorDep,
     ReadSessionDep,
     SessionDep,
+    SessionFactoryDep,
     SettingsDep,
     StoreDep,
     StreamsDep,
@@ -24,6 +25,7 @@ from app.dependencies import (
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
+from app.jobs.deadline import deadline_of
 from app.jobs.event_views import EventPage, EventView
 from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
@@ -44,6 +46,7 @@ from app.jobs.schemas import (
 )
 from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
+from app.query_values import require_digits, require_rfc3339
 from app.settings import Settings
 from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.search.trial import pareto_front
@@ -55,15 +58,16 @@ BAD_RUN = (
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsupported_by_target", "422 unsafe_model", "422 corrupt_model",
     "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
-    "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
+    "422 dataset_too_short", "422 deadline_too_long", "413 dataset_too_large", "413 body_too_complex",
+    "503 hub_unavailable", "503 database_unavailable", "503 busy",
     "500 cache_unusable",
 )  # fmt: skip
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
 
 JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
-EventId = Annotated[int, Query(ge=0, lt=2**63)]
-Moment = Annotated[AwareDatetime, AfterValidator(as_utc)]
+EventId = Annotated[int, BeforeValidator(require_digits), Query(ge=0, lt=2**63)]
+Moment = Annotated[AwareDatetime, BeforeValidator(require_rfc3339), AfterValidator(as_utc)]
 RunBody = Annotated[
     JobRequest,
     Body(
@@ -92,7 +96,7 @@ RunBody = Annotated[
 def submit_job(
     body: RunBody,
     principal: Submitter,
-    session: SessionDep,
+    sessions: SessionFactoryDep,
     reading: ReadSessionDep,
     settings: SettingsDep,
     inspector: InspectorDep,
@@ -111,9 +115,11 @@ def submit_job(
     replayed = job is not None
     if job is None:
         checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
-        job, replayed = service.submit_job(
-            session, settings, principal, body, checked.memory_budget, idempotency_key
-        )  # fmt: skip
+        with sessions() as session:  # its locks keep other submits waiting: it ends here, and not with the request
+            job, replayed = service.submit_job(
+                session, settings, principal, body, checked.memory_budget, idempotency_key
+            )  # fmt: skip
+            session.commit()
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
         response.status_code = 200
@@ -131,13 +137,14 @@ def estimate_job(
     Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`. A device of `fit`
     that has no room for any weights is refused with `budget_infeasible`.
     """
+    deadline_of(body.deadline, settings)
     asker = Asker(principal.tenant, left.is_set)
     return service.estimate_job(session, settings, inspector, asker, body.config())
 
 
-def _filter(
+async def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
-    model: Annotated[str | None, Query(max_length=1024)] = None,
+    model: Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],
         Query(description="`key:value`; all of these.", max_length=16),
@@ -155,7 +162,7 @@ def list_jobs(
     session: ReadSessionDep,
     wanted: Annotated[repository.JobFilter, Depends(_filter)],
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> JobPage:
     """The newest first. A job that is submitted while you read on does not shift the pages."""
     before = decode_cursor(cursor) if cursor is not None else None
@@ -189,9 +196,11 @@ def list_events(
     session: ReadSessionDep,
     streams: StreamsDep,
     accept: Annotated[str, Header(description="`text/event-stream` for a live stream.")] = "",
-    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63, description="Goes before `after`.")] = None,
+    last_event_id: Annotated[
+        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Goes before `after`.")
+    ] = None,
     after: EventId = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,
 ) -> Any:
     """A job's history as JSON, or live as Server-Sent Events when `Accept` asks for `text/event-stream`.
 

@@ -91,6 +91,11 @@ class Inspector:
                 known=self._known,
             )  # fmt: skip
 
+    @property
+    def looks(self) -> int:
+        """How many look at something right now."""
+        return self._places.taken
+
     @cached_property
     def _known(self) -> KnownModels:
         """What was found so far."""
@@ -148,6 +153,12 @@ class Places:
                 if not self._taken[tenant]:
                     del self._taken[tenant]
                 self._changed.notify_all()
+
+    @property
+    def taken(self) -> int:
+        """How many places are held."""
+        with self._changed:
+            return self._taken.total()
 
     def waiting(self, tenant: str) -> int:
         """How many requests of ``tenant`` wait for a place."""

@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.database import utc_now
+from app.database import read_only, utc_now
 from app.jobs.models import KnownModel
 from qpruner_core.models.facts import ModelFacts
 
@@ -21,10 +21,11 @@ class StoredFacts:
 
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
+        self._reading = read_only(sessions)
 
     def find(self, identity: str) -> ModelFacts | None:
         """The facts of the model of that identity; ``None`` if they are not known, or another release kept them."""
-        with self._sessions() as session:
+        with self._reading() as session:
             row = session.get(KnownModel, identity)
         try:
             return None if row is None else ModelFacts.model_validate(row.facts)

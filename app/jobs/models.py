@@ -26,6 +26,7 @@ class Job(Base):
     A queued job waits since ``queued_at`` in the order that :mod:`app.jobs.queue` keeps; ``was_lost``: a worker had it,
     and fell silent or was stopped. ``key_id``: the API key that it was submitted with. ``dense_bytes`` and
     ``final_bytes``: of the loaded model before and after, as the report of a job that succeeded has them.
+    It may take ``deadline`` seconds from its first start, which is until ``deadline_at``.
     """
 
     __tablename__ = "jobs"
@@ -65,6 +66,8 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deadline: Mapped[int | None]
+    deadline_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     dense_bytes: Mapped[int | None] = mapped_column(BigInteger)

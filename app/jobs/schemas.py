@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from app.durations import Duration
 from app.jobs.models import Artifact, Job, JobStatus
 from app.jobs.outlook import Outlook
 from app.jobs.repository import FinishedStage
@@ -67,6 +68,13 @@ class JobRequest(CompressionConfig):
         default=0, ge=-100, le=100, description="Order among your own jobs that wait: the highest first."
     )
 
+    deadline: Duration | None = Field(
+        default=None,
+        description="Time that the job may take from its first start to its end, in seconds or such as `90m` or "
+        "`1d 12h`. Default and maximum are the operator's.",
+        examples=["12h"],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _of_recipe(cls, values: Any) -> Any:
@@ -90,8 +98,9 @@ class JobRequest(CompressionConfig):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of this request; a priority that is not named is not part of it."""
-        without = {"priority"} if self.priority == 0 else set()
+        """SHA-256 (hex) of the canonical JSON of this request; priority and deadline that are not named are not
+        part of it."""
+        without = {name for name, unnamed in (("priority", 0), ("deadline", None)) if getattr(self, name) == unnamed}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
 
@@ -175,6 +184,10 @@ class JobView(JobSummary):
 
     model_config = ConfigDict(title="Job")
     config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    deadline: int | None = Field(
+        description="Seconds that the job may take from its first start to its end; null for jobs of earlier releases."
+    )
+    deadline_at: datetime | None = Field(description="When that time is over; null before the first start.")
     stages: list[StageView]
     queue: QueueView | None = Field(
         description="Its place in the queue; null unless the job waits, and in the answer to its submission."
@@ -193,6 +206,8 @@ class JobView(JobSummary):
         return cls(
             **_summary(job),
             config=job.config,
+            deadline=job.deadline,
+            deadline_at=job.deadline_at,
             stages=[_stage_view(job, name, finished) for name in STAGES],
             queue=QueueView(ahead=outlook.ahead) if outlook and outlook.ahead is not None else None,
             expected_start=outlook.expected_start if outlook else None,

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.database import utc_now
 from app.ids import is_id, new_id
 from app.jobs import repository
+from app.jobs.deadline import deadline_of
 from app.jobs.history import append_event
 from app.jobs.inspection import Asker, Inspector
 from app.jobs.models import TERMINAL, Artifact, Job
@@ -41,7 +42,7 @@ def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = Fals
 def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> Artifact:
     """A file of the tenant's job. Raises a 404 problem."""
     require_job(session, tenant, job_id)
-    artifact = repository.get_artifact(session, job_id, name)
+    artifact = repository.get_artifact(session, job_id, name) if name.isprintable() and len(name) <= 255 else None
     if artifact is None:
         raise Problem(
             404,
@@ -68,8 +69,10 @@ def check_job(
 
     Raises:
         UserError: the model, dataset or budget would make the run fail.
+        DeadlineTooLongError: see :func:`app.jobs.deadline.deadline_of`.
         Problem: 503 ``busy``.
     """
+    deadline_of(request.deadline, settings)
     uploaded = _release_after_dataset_check(session, asker.tenant, request)
     return inspector.check(request.config(), settings.source_policy, asker, check_dataset=not uploaded)
 
@@ -94,7 +97,7 @@ def submit_job(
     if is_upload(request.dataset):  # from here on, its deletion waits until the job says that it is in use
         _require_upload(session, tenant, request.dataset, hold=True)
     _require_room(session, settings, tenant)
-    job = _new_job(principal, request, memory_budget, idempotency_key, settings.max_attempts)
+    job = _new_job(principal, request, memory_budget, idempotency_key, settings)
     try:
         repository.add_job(session, job)
     except IntegrityError:  # the same request came in twice at once, and the other was first
@@ -177,7 +180,7 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) ->
     job.status = "queued"
     job.attempt = 0
     job.max_attempts = settings.max_attempts
-    job.stage = job.error = job.finished_at = job.cancel_requested_at = None
+    job.stage = job.error = job.finished_at = job.cancel_requested_at = job.deadline_at = None
     job.lease_owner = job.lease_token = job.lease_expires_at = None
     job.queued_at, job.was_lost = utc_now(), False
     repository.owe_wake_up(session, job.id)
@@ -258,7 +261,7 @@ def _require_room(session: Session, settings: Settings, tenant: str) -> None:
 
 
 def _new_job(
-    principal: Principal, request: JobRequest, memory_budget: int, idempotency_key: str | None, max_attempts: int
+    principal: Principal, request: JobRequest, memory_budget: int, idempotency_key: str | None, settings: Settings
 ) -> Job:
     config = request.config()
     now = utc_now()
@@ -272,7 +275,8 @@ def _new_job(
         was_lost=False,
         progress=0.0,
         attempt=0,
-        max_attempts=max_attempts,
+        max_attempts=settings.max_attempts,
+        deadline=deadline_of(request.deadline, settings),
         model=config.model,
         dataset=config.dataset,
         memory_budget=memory_budget,

@@ -88,7 +88,8 @@ class LocalStore:
                 path.rmdir()
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
-        """A URL below ``base_url`` that lets its holder GET the object for ``expires_in`` seconds."""
+        """A URL below ``base_url``, relative if that is empty, that lets its holder GET the object for ``expires_in``
+        seconds."""
         expires = int(time.time()) + expires_in
         return base_url.rstrip("/") + self.signer.path(check_key(key), filename, expires)
 

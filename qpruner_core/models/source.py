@@ -172,7 +172,7 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
     if WEIGHT_FILE in names:
         return (WEIGHT_FILE,)
     if INDEX_FILE in names:
-        return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
+        return shards_of_index(repository.small(INDEX_FILE, LARGEST_JSON))
     return _gguf_files(_single_gguf(names, str(repository.id)), names)
 
 

@@ -141,7 +141,7 @@ def test_another_scheme_than_bearer_is_unauthenticated(public: Service) -> None:
 
 def test_on_loopback_no_key_is_needed(loopback: Service) -> None:
     response = loopback.client.get("/whoami")
-    assert response.json() == {"tenant": "default", "scopes": ["admin", "read", "submit"]}
+    assert response.json() == {"tenant": "default", "scopes": ["admin", "metrics", "read", "submit"]}
 
 
 def test_on_loopback_a_key_still_counts(loopback: Service) -> None:
