@@ -22,9 +22,7 @@ class LogView(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
     attempt: int = Field(description="Number of the attempt, from 1.", examples=[1])
-    text: str = Field(
-        description="What its process printed, at most the last 64 KiB.", examples=["Loading weights …\n"]
-    )
+    text: str = Field(description="What its process printed, at most the last 64 KiB.", examples=["Loading …\n"])
     omitted_bytes: int = Field(description="Bytes before it that are not kept.", examples=[0])
     updated_at: datetime = Field(description="When it was last written.", examples=["2026-11-28T12:00:00Z"])
 

@@ -60,7 +60,7 @@ from qpruner_client.models.reports import (
     Snippet,
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
-from qpruner_client.models.settings import ExpectedInputs, JobRequest
+from qpruner_client.models.settings import Expected, JobRequest
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
     EvaluateConfig,
@@ -94,7 +94,7 @@ __all__ = [
     "EvaluateConfig",
     "EventPage",
     "EventView",
-    "ExpectedInputs",
+    "Expected",
     "ExportConfig",
     "ExportedFormat",
     "FailedData",
