@@ -39,6 +39,8 @@ from qpruner_client.models.jobs import (
     JobMetricsView,
     JobPage,
     JobView,
+    LogList,
+    LogView,
     StageView,
     TrialList,
     TrialView,
@@ -58,7 +60,7 @@ from qpruner_client.models.reports import (
     Snippet,
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
-from qpruner_client.models.settings import ExpectedInputs, JobRequest
+from qpruner_client.models.settings import Expected, JobRequest
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
     EvaluateConfig,
@@ -92,7 +94,7 @@ __all__ = [
     "EvaluateConfig",
     "EventPage",
     "EventView",
-    "ExpectedInputs",
+    "Expected",
     "ExportConfig",
     "ExportedFormat",
     "FailedData",
@@ -107,6 +109,8 @@ __all__ = [
     "JobPage",
     "JobRequest",
     "JobView",
+    "LogList",
+    "LogView",
     "Measurement",
     "NoData",
     "OtherEvent",

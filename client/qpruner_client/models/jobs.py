@@ -158,6 +158,29 @@ class JobPage(Model):
     """Give it as `cursor` to see older jobs; null on the last page."""
 
 
+class LogView(Model):
+    """The output of an attempt."""
+
+    attempt: int
+    """Number of the attempt, from 1."""
+
+    text: str
+    """What its process printed, at most the last 64 KiB."""
+
+    omitted_bytes: int
+    """Bytes before it that are not kept."""
+
+    updated_at: datetime
+    """When it was last written."""
+
+
+class LogList(Model):
+    """The output of every attempt, the first attempt first."""
+
+    logs: list[LogView]
+    """One entry per attempt; none before the first has printed anything."""
+
+
 class TrialView(Model):
     """One allocation that the search tried."""
 

@@ -17,14 +17,17 @@ from qpruner_client.models.stage_settings import (
 )
 
 
-class ExpectedInputs(TypedDict, total=False):
-    """What model and dataset must be: a run of others is refused."""
+class Expected(TypedDict, total=False):
+    """What a recipe fixes beyond settings."""
 
     model_digest: str | None
-    """Digest of the model's files, as recipes and reports name it."""
+    """Digest of the model's files; a run of others is refused."""
 
     dataset_sha256: str | None
-    """SHA-256 of the dataset's content, as recipes name it."""
+    """SHA-256 of the dataset; a run of another is refused."""
+
+    recovery_loss: Literal["distillation", "cross_entropy"] | None
+    """Choice of `finetune.loss` at `auto`, which else depends on free memory."""
 
 
 class JobRequest(TypedDict, total=False):
@@ -47,13 +50,13 @@ class JobRequest(TypedDict, total=False):
     """
 
     fit: FitConfig | None
-    """A device that the model is to run in with its KV cache, activations and engine; the bytes of weights follow.
-    Exactly one of this and memory_budget is given.
+    """Device that the model has to fit into together with its KV cache, activations and engine; the memory budget
+    follows from it. Give exactly one of fit and memory_budget.
     """
 
     memory_budget: int | str | None
-    """Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of this and fit is
-    given.
+    """Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Give exactly one of memory_budget
+    and fit.
     """
 
     seed: int
@@ -63,7 +66,7 @@ class JobRequest(TypedDict, total=False):
     """Tokens per sequence, in every stage."""
 
     template_date: date | str
-    """Date that a chat template is given when it asks for today's."""
+    """Date that is passed to chat templates that print today's date."""
 
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
     """Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per machine; on a
@@ -71,15 +74,17 @@ class JobRequest(TypedDict, total=False):
     """
 
     target: Literal["gguf", "compressed-tensors", "bitsandbytes"]
-    """Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and Ollama;
+    """Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and Ollama;
     compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this package.
     """
 
     preset: Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
-    """Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours."""
+    """Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are the papers'
+    settings, best is ours.
+    """
 
-    expected: ExpectedInputs
-    """Digests that model and dataset must have; those of a recipe, so that its files come out again."""
+    expected: Expected
+    """What a recipe fixes beyond settings, so that its files come out again: digests of model and dataset."""
 
     prune: PruneConfig
     score: ScoreConfig
