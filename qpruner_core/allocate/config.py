@@ -37,7 +37,11 @@ class AllocateConfig(StrictModel):
         default=0, ge=0, le=100,
         description="The best trials that are compared again, after a brief recovery; 0 or 1: the best one is taken.",
     )  # fmt: skip
-    trials: int = Field(default=40, ge=1, le=2000, description="Allocations to try, seeds included.")
+    trials: int = Field(
+        default=1, ge=1, le=2000,
+        description="Allocations to try, seeds included, of which the exact knapsack over the scores is the first; with "
+        "one, it is the result.",
+    )  # fmt: skip
     random_seeds: int = Field(default=6, ge=0, le=2000, description="Random allocations among the seeds.")
     candidates: int = Field(
         default=400, ge=1, le=MOST_CANDIDATES, description="Budget-keeping candidates per proposal."

@@ -12,7 +12,7 @@ class EvaluateConfig(StrictModel):
     """What the before/after table is measured on."""
 
     max_tokens: int = Field(
-        default=16384, ge=2, le=MOST_HELD_OUT_TOKENS, description="Held-out tokens that perplexity is measured on."
+        default=8192, ge=2, le=MOST_HELD_OUT_TOKENS, description="Held-out tokens that perplexity is measured on."
     )
     max_choices: int = Field(
         default=200, ge=1, le=MOST_CHOICES,
