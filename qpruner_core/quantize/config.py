@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.damping import DAMPING
 from qpruner_core.strict import StrictModel
 
 Int8Kind = Literal["weight_only", "llm_int8"]
@@ -32,6 +33,11 @@ class QuantizeConfig(StrictModel):
         description="Each weight to the nearest level, or so that weights make up for the errors of those before them "
         "on calibration text (GPTQ): the same bytes, less error, more time.",
     )
+    damping: float = Field(
+        default=DAMPING, gt=0, le=100,
+        description="Share of their mean that is added to the mean squares of the inputs for error feedback: the more, "
+        "the less it relies on how inputs go together on the calibration text.",
+    )  # fmt: skip
     initialisation: Literal["loftq", "qera", "zero"] = Field(
         default="qera",
         description="What adapters begin as: nearest to what quantization took of the weights (loftq), or of the "
