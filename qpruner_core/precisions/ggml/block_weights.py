@@ -27,9 +27,7 @@ class BlockWeights:
     count: int
 
     @staticmethod
-    def of(
-        rows: torch.Tensor, importance: torch.Tensor | None, block: int, part: int
-    ) -> BlockWeights:
+    def of(rows: torch.Tensor, importance: torch.Tensor | None, block: int, part: int) -> BlockWeights:
         """Of the float32 ``rows [n, in]``; ``importance``: float32 ``[in]``, positive."""
         columns = rows.reshape(-1, block // part, part).permute(2, 1, 0)
         count = columns.shape[2]
