@@ -40,8 +40,8 @@ class AllocateConfig(StrictModel):
     )  # fmt: skip
     trials: int = Field(
         default=1, ge=1, le=2000,
-        description="Number of allocations to try, including the seeds. The exact knapsack over the scores is the first; "
-        "with 1, it is the result.",
+        description="Number of allocations to try, including the seeds. The exact knapsack over the scores comes "
+        "first; with 1, it is the result.",
     )  # fmt: skip
     random_seeds: int = Field(default=6, ge=0, le=2000, description="Number of random allocations among the seeds.")
     candidates: int = Field(
