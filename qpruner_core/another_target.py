@@ -165,7 +165,7 @@ class _FinishedRun:
         )
         return RunPlan(
             dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=None,
-            target=planner.around_budget(ratio), notes=(note,), memory_budget=planner.budget(ratio),
+            target=planner.target, notes=(note,), memory_budget=planner.budget(ratio),
             device=planner.device(ratio),
         )  # fmt: skip
 
@@ -219,7 +219,7 @@ class _AsPruned(Planner):
             remedy=f"Ask for at least {smallest} bytes, or compress again for that target, which may prune more.",
         )
 
-    def _pruned(self, ratio: float) -> PretrainedConfig:
+    def _config_at(self, ratio: float) -> PretrainedConfig:
         return self._config_as_pruned
 
 

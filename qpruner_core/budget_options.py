@@ -17,7 +17,7 @@ Budget = Annotated[
 ]
 FitMemory = Annotated[
     str | None,
-    typer.Option(help='Memory of the device that model, KV cache and engine are to fit into: "24GB".'),
+    typer.Option(help='Memory of the device that model, KV cache and engine have to fit into: "24GB".'),
 ]
 Context = Annotated[int | None, typer.Option(help="With --fit-memory: tokens of the longest sequence.")]
 Sequences = Annotated[int | None, typer.Option(help="With --fit-memory: sequences served at the same time.")]

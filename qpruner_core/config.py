@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -41,6 +42,23 @@ BUDGET_REMEDY = (
 )
 
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+class Expected(StrictModel):
+    """What a recipe fixes beyond settings."""
+
+    model_digest: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="Digest of the model's files; a run of others is refused."
+    )
+    dataset_sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the dataset; a run of another is refused."
+    )
+    recovery_loss: Literal["distillation", "cross_entropy"] | None = Field(
+        default=None, description="Choice of `finetune.loss` at `auto`, which else depends on free memory."
+    )
+
+
 class CompressionConfig(StrictModel):
     """A run of the pipeline. Also the body of ``POST /jobs``, and what ``recipe.json`` carries."""
 
@@ -55,13 +73,13 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     fit: FitConfig | None = Field(
         default=None,
-        description="A device that the model is to run in with its KV cache, activations and engine; the bytes of "
-        "weights follow. Exactly one of this and memory_budget is given.",
+        description="Device that the model has to fit into together with its KV cache, activations and engine; the "
+        "memory budget follows from it. Give exactly one of fit and memory_budget.",
     )
     memory_budget: ByteSize | None = Field(
         default=None,
-        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of '
-        "this and fit is given.",
+        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Give exactly one '
+        "of memory_budget and fit.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Random seed.")
     sequence_length: int = Field(
@@ -69,7 +87,7 @@ class CompressionConfig(StrictModel):
     )
     template_date: date = Field(
         default=TEMPLATE_DATE,
-        description="Date that a chat template is given when it asks for today's.",
+        description="Date that is passed to chat templates that print today's date.",
     )
     compute_dtype: ComputeDtype = Field(
         default="auto",
@@ -78,9 +96,9 @@ class CompressionConfig(StrictModel):
     )
     target: TargetName = Field(
         default=DEFAULT_TARGET,
-        description="Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and "
-        "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this "
-        "package.",
+        description="Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and"
+        " Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT"
+        " and this package.",
     )
     runs_on: RunsOn = Field(
         default=DEFAULT_RUNS_ON,
@@ -91,7 +109,12 @@ class CompressionConfig(StrictModel):
     )
     preset: PresetName = Field(
         default="best",
-        description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",
+        description="Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are "
+        "the papers' settings, best is ours.",
+    )
+    expected: Expected = Field(
+        default=Expected(),
+        description="What a recipe fixes beyond settings: digests of model and dataset, choices.",
     )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()
@@ -148,6 +171,13 @@ class CompressionConfig(StrictModel):
         """Sequences of calibration text that modules are fitted on, in the score stage and all behind it: none of
         their number depends on a later stage."""
         return max(self.prune.calibration_sequences, self.score.calibration_sequences)
+
+    @field_validator("template_date", mode="before")
+    @classmethod
+    def _written_as_a_date(cls, value: object) -> object:
+        if not isinstance(value, date) and not (isinstance(value, str) and _DATE.fullmatch(value)):
+            raise ValueError("It is no date. Give one such as 2026-11-28.")  # a number would be seconds since 1970
+        return value
 
     @field_validator("memory_budget")
     @classmethod

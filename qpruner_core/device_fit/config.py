@@ -21,17 +21,18 @@ class FitConfig(StrictModel):
     """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
 
     memory: ByteSize = Field(
-        description='Bytes of memory of the device that the engine may use, as a number or as "24GB" or "22GiB".'
+        description='Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB".'
     )
     context: int = Field(
         default=4096,
         ge=1,
         le=LONGEST_CONTEXT,
-        description="Tokens of the longest sequence, prompt and answer together.",
+        description="Length of the longest sequence in tokens, prompt and answer together.",
     )
-    sequences: int = Field(default=1, ge=1, le=MOST_PARALLEL, description="Sequences that are served at the same time.")
+    sequences: int = Field(
+        default=1, ge=1, le=MOST_PARALLEL, description="Number of sequences served at the same time."
+    )
     cache_type: CacheType = Field(
         default="f16",
-        description="Type of the keys and values in the cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in "
-        "vLLM.",
+        description="Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM.",
     )

@@ -18,7 +18,7 @@ from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.reshape import runs_as_deci
 from qpruner_core.models.shards import link_tree
 from qpruner_core.report import CompressionReport, ExportedFormat
-from qpruner_core.result.model_card import model_card
+from qpruner_core.result.model_card import CompressedModel, model_card
 from qpruner_core.result.recipe import recipe
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE, StageRecord, list_files
@@ -59,21 +59,20 @@ def _facts(context: StageContext) -> CheckpointFacts:
 def _card(context: StageContext, facts: CheckpointFacts) -> str:
     config, precision, family = read_mixed_config(context.finished("quantize") / "model")
     groups = MemoryModel(config, family, context.plan.target).groups
+    allocation = allocation_of(context)
     return model_card(
-        context.config,
-        context.plan.memory_budget,
-        measurements_of(context),
-        pruning_of(context),
-        dict(
-            zip(
-                allocation_of(context).groups,
-                stored_by_group(groups, allocation_of(context).best.precisions),
-                strict=True,
-            )
-        ),
-        precision.of_layers(family),
-        family.widths(config),
-        facts,
+        CompressedModel(
+            config=context.config,
+            revision=context.source.revision,
+            source=context.source.directory,
+            memory_budget=context.plan.memory_budget,
+            measurements=measurements_of(context),
+            pruning=pruning_of(context),
+            stored=dict(zip(allocation.groups, stored_by_group(groups, allocation.best.precisions), strict=True)),
+            layer_precisions=precision.of_layers(family),
+            widths=family.widths(config),
+            facts=facts,
+        )
     )
 
 

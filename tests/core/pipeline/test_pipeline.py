@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from qpruner_core import CancelToken, CompressionConfig, check, compress
@@ -95,6 +96,14 @@ def test_the_model_card_tells_the_measured_bytes(finished_run: FinishedRun) -> N
     card = (finished_run.output / "mixed" / "README.md").read_text()
     assert f"| {finished_run.report.measurement('final').bytes} |" in card
     assert "load_compressed" in card
+
+
+def test_the_model_card_has_a_head_that_hubs_read_and_names_no_folder(finished_run: FinishedRun) -> None:
+    card = ModelCard.load(finished_run.output / "README.md")
+    [result] = card.data.eval_results
+    assert result.metric_value == pytest.approx(finished_run.report.measurements[-1].perplexity, abs=1e-4)
+    assert card.data.library_name == "peft"
+    assert str(Path(finished_run.config.model).parent) not in card.content
 
 
 def test_no_text_that_is_evaluated_on_was_trained_on(finished_run: FinishedRun, tiny_llama: Path) -> None:

@@ -101,8 +101,7 @@ def target_cases(draw: st.DrawFn, name: TargetName) -> TargetCase:
         precisions=tuple(named),
     )
     quantize = QuantizeConfig(double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 4)))
-    runs_on = draw(st.sampled_from(get_args(RunsOn)))
-    target = bind_target(name, quantize, allocate, runs_on=runs_on).around(draw(st.floats(2, 12)))
+    target = bind_target(name, quantize, allocate, runs_on=draw(st.sampled_from(get_args(RunsOn))))
     return TargetCase(config, find_family(config.model_type), target)
 
 
