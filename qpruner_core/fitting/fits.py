@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from qpruner_core.forward.second_moments import holds_head
 from qpruner_core.mixed.groups import embedding_names
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
-from qpruner_core.precisions import Precision
+from qpruner_core.precisions import Precision, Tensors
 from qpruner_core.stage import StageContext
+from qpruner_core.targets.base import WITHOUT_ADAPTERS
 
 DIRECTORY = "fits"
 _STORED = "stored."
@@ -81,14 +83,18 @@ class Fits:
         return self._precisions[precision].decode(self.read(name, precision).tensors).to(weight.dtype)
 
     def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
-        path = self._path(name, precision)
-        partial = path.with_suffix(".partial")
-        tensors = {_STORED + key: value.contiguous() for key, value in fitted.tensors.items()}
-        save_file(tensors | {"a": fitted.a.contiguous(), "b": fitted.b.contiguous()}, partial)
-        partial.replace(path)
+        tensors = {_STORED + key: value for key, value in fitted.tensors.items()}
+        _save(tensors | {"a": fitted.a, "b": fitted.b}, self._path(name, precision))
 
     def _path(self, name: str, precision: str) -> Path:
         return self._directory / f"{name}.{precision}.safetensors"
+
+
+def _save(tensors: Tensors, path: Path) -> None:
+    """All or nothing; of processes that make the same file at the same time, each has a partial one of its own."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    partial.replace(path)
 
 
 def _is_whole(path: Path) -> bool:
@@ -108,28 +114,31 @@ def fit(
     moments: InputMoments | None,
     *,
     rank: int | None = None,
+    weight_of: Callable[[str], torch.Tensor] | None = None,
+    adapters: bool = True,
 ) -> list[FittedLinear]:
     """Modules of ``model`` with the same inputs, ``each`` (name, precision), fitted as the settings of the run ask;
-    ``scales``: where there are no ``moments``, which tell them too."""
+    ``scales``: where there are no ``moments``, which tell them too. ``weight_of``: the weight ``[out, in]`` of a module
+    by its name, if not all of it is to be fitted; without ``adapters`` they begin at nothing."""
     target = context.plan.target
+    settings = target.quantize if adapters else target.quantize.model_copy(update=WITHOUT_ADAPTERS)
     if each[0][0] in embedding_names(model).values():
-        return [_fitted_table(model, name, target.precisions[precision], moments) for name, precision in each]
+        found = [linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name) for name, _ in each]
+        kinds = [target.precisions[precision] for _, precision in each]
+        return [_fitted_table(weight, kind, moments) for weight, kind in zip(found, kinds, strict=True)]
     linears = [
         UnfittedLinear(
-            linear_weight(model.get_submodule(name)),
+            linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name),
             target.precisions[precision],
             module_seed(context.config.seed, name),
         )
         for name, precision in each
     ]
     scale = scales.get(each[0][0]) if moments is None else moments.scale
-    return fit_linears(linears, target.quantize, rank=rank, input_scale=scale, moments=moments)
+    return fit_linears(linears, settings, rank=rank, input_scale=scale, moments=moments)
 
 
-def _fitted_table(
-    model: PreTrainedModel, name: str, precision: Precision, moments: InputMoments | None
-) -> FittedLinear:
-    weight = linear_weight(model.get_submodule(name))
+def _fitted_table(weight: torch.Tensor, precision: Precision, moments: InputMoments | None) -> FittedLinear:
     stored = encode_table(weight, precision, moments)
     return FittedLinear(stored, torch.zeros(0, weight.shape[1]), torch.zeros(len(weight), 0), 0.0)
 
