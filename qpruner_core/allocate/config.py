@@ -76,7 +76,7 @@ class AllocateConfig(StrictModel):
         "the table of targets.",
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
-        default="block",
+        default="module",
         description="Unit that gets its own precision: a layer, its attention and its MLP, or every module.",
     )
     embeddings: bool = Field(
