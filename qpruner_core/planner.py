@@ -25,10 +25,9 @@ _LARGEST_RATIO = 0.9
 """The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
 ENOUGH_BITS = 3.0
-"""Bits per weight that has a choice, below which a model of fewer weights with more bits each is nearer to the dense
-one; see ``docs/decisions.md``."""
+"""Bits per weight that has a choice, which ``prune.ratio_choice`` "enough_bits" prunes for. Not measured yet."""
 _MOST_FOR_BITS = 20
-"""Hundredths that are pruned for more bits beyond what the budget needs: as far as it was measured."""
+"""Hundredths that are pruned for more bits beyond what the budget needs."""
 
 
 class Planner:

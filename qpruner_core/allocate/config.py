@@ -39,8 +39,8 @@ class AllocateConfig(StrictModel):
     )  # fmt: skip
     trials: int = Field(
         default=1, ge=1, le=2000,
-        description="Allocations to try, seeds included, of which the exact knapsack over the scores is the first; with "
-        "one, it is the result.",
+        description="Allocations to try, seeds included, of which the exact knapsack over the scores is the first; "
+        "with one, it is the result.",
     )  # fmt: skip
     random_seeds: int = Field(default=6, ge=0, le=2000, description="Random allocations among the seeds.")
     candidates: int = Field(

@@ -24,12 +24,12 @@ class PruneConfig(StrictModel):
         default=None, ge=0, le=0.9,
         description="Fraction of the blocks' parameters to remove; null finds the smallest that meets the budget.",
     )  # fmt: skip
-    ratio_choice: Literal["enough_bits", "smallest", "measured"] = Field(
-        default="enough_bits",
+    ratio_choice: Literal["smallest", "enough_bits", "measured"] = Field(
+        default="smallest",
         description="How a ratio that is not given is found: the smallest that meets the budget at the lowest "
-        "precision (smallest); as much more as leaves the weights that are kept enough bits, which is nearer to the "
-        "dense model below about three bits (enough_bits); or of several ratios the one whose pruned and quantized "
-        "model is expected to be nearest (measured; minutes more).",
+        "precision (smallest); up to 0.2 more, until the weights that are kept have three bits each (enough_bits); or "
+        "of several ratios the one whose pruned and quantized model is expected to be nearest to the dense one "
+        "(measured; minutes more).",
     )
     criterion: CriterionName = Field(
         default="taylor_second",
