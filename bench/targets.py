@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from bench.machine import machine, today, versions
-from bench.off_grid import write_off_grid
+from bench.off_grid import off_grid_model
 from bench.own_files import require_own_page
 from bench.texts import Texts, evaluated_windows, read_texts
 from qpruner_core.config import parse_config
@@ -33,7 +33,7 @@ from qpruner_core.garbage import free_garbage
 from qpruner_core.measure.agreement import Agreement, Comparison, DensePredictions
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import tokens_per_second
-from qpruner_core.models import load_model, load_tokenizer, resolve_model
+from qpruner_core.models import load_model, load_tokenizer
 from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.pipeline import compress
@@ -42,7 +42,6 @@ from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.targets.gguf import read_gguf, write_gguf
 
 TITLE = "# The targets on SmolLM2-135M"
-MODEL = "demo:smollm2-135m-instruct"
 RIVAL = "Q4_K_M"
 _GENERATED, _PROMPT = 64, 128
 JOB: dict[str, Any] = {
@@ -171,13 +170,6 @@ def measure(folder: Path, texts: Texts, llama: Llama, tokens: int, steps: int) -
         config = common | {"target": target, "memory_budget": bytes_}
         rows.append(_ours(config, folder / target, meter, llama))
     return rows
-
-
-def off_grid_model(directory: Path) -> Path:
-    """The demo's model, rescaled so that its weights lie on no grid, written to ``directory`` unless it is there."""
-    if not directory.is_dir():
-        write_off_grid(resolve_model(MODEL, SourcePolicy()).directory, directory)
-    return directory
 
 
 def _ours(values: dict[str, Any], output: Path, meter: Meter, llama: Llama) -> Row:

@@ -121,13 +121,15 @@ class ChildProcess:
             reader.join(1.0)
 
     def _read_lines(self, stream: BinaryIO) -> None:
-        with stream:
-            for raw in stream:
-                try:
-                    self.lines.put(LINE_ADAPTER.validate_json(raw))
-                except ValidationError:
-                    _LOG.warning("The child wrote a line that is no event: %.200r", raw)
-        self.lines.put(None)
+        try:
+            with stream:
+                for raw in stream:
+                    try:
+                        self.lines.put(LINE_ADAPTER.validate_json(raw))
+                    except ValidationError:
+                        _LOG.warning("The child wrote a line that is no event: %.200r", raw)
+        finally:
+            self.lines.put(None)  # however reading ended: somebody waits for it
 
     def _read_log(self, stream: BinaryIO) -> None:
         with stream:

@@ -29,6 +29,7 @@ from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, RunWarning, StageFinished
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
+from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.patience import Stopped, is_away, persist
@@ -77,9 +78,7 @@ class JobRun:
     def run(self) -> None:
         """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
         try:
-            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
-                if scratch is not None:
-                    self._work(scratch)
+            self._attempt()
         except (Stopped, LeaseLost) as error:
             _LOG.info("%s: left off: %s", self._lease.job_id, error)
         except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
@@ -96,19 +95,11 @@ class JobRun:
         if child is not None:
             child.kill()
 
-    def _work(self, scratch: Scratch) -> None:
+    def _attempt(self) -> None:
         try:
-            scratch.prepare()
-            self._fetch_stages(scratch)
-            child = self._start_child(self._request(scratch), scratch)
-            final = self._follow(child, scratch)
-            code = child.finish(_EXIT_SECONDS)
-            if isinstance(final, RunResult):
-                self._succeed(final, scratch)
-            elif isinstance(final, RunError):
-                self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
-            elif not self._stop.is_set():
-                self._crashed(child, code)
+            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
+                if scratch is not None:
+                    self._work(scratch)
         except QPrunerError as error:
             told = RunError.of(error).model_dump(exclude={"type"})
             self._settle(lambda session: fail(session, self._lease, told))
@@ -118,6 +109,19 @@ class JobRun:
             _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
             reason = f"The worker met a fault of its own; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
+
+    def _work(self, scratch: Scratch) -> None:
+        scratch.prepare()
+        self._fetch_stages(scratch)
+        child = self._start_child(self._request(scratch), scratch)
+        final = self._follow(child, scratch)
+        code = child.finish(_EXIT_SECONDS)
+        if isinstance(final, RunResult):
+            self._succeed(final, scratch)
+        elif isinstance(final, RunError):
+            self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
+        elif not self._stop.is_set():
+            self._crashed(child, code)
 
     def _fetch_stages(self, scratch: Scratch) -> None:
         for result in self._write(self._stage_results):
@@ -144,6 +148,8 @@ class JobRun:
         environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
         if settings.llama_cpp is not None:
             environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
+        if settings.vllm_python is not None:  # its link is what tells Python of its environment
+            environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
 from app.datasets.upload import receive_upload, upload_directory
-from app.dependencies import SessionDep, SettingsDep, StoreDep
+from app.dependencies import ReadSessionDep, SessionDep, SettingsDep, StoreDep
 from app.ids import is_id
 from app.keys.auth import Reader, Submitter
 from app.problems import Problem, problem_responses
@@ -65,7 +65,7 @@ async def upload_dataset(
 @router.get("", summary="List datasets", responses=problem_responses("422 invalid_cursor"))
 def list_datasets(
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> DatasetPage:
@@ -86,7 +86,7 @@ def list_datasets(
 
 
 @router.get("/{dataset_id}", summary="See a dataset", responses=problem_responses(NOT_FOUND))
-def get_dataset(dataset_id: DatasetId, principal: Reader, session: SessionDep) -> DatasetView:
+def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDep) -> DatasetView:
     """Its kind, records, size and SHA-256."""
     return DatasetView.model_validate(service.require_dataset(session, principal.tenant, dataset_id))
 

@@ -85,6 +85,8 @@ class Dispatcher:
         if not self._any_due():
             return []
         backlog = self._broker.backlog()
+        if backlog >= _BATCH:  # whoever takes one works until nothing waits, so these wake as many as there may be
+            return []
         with self._sessions.begin() as session:
             session.execute(delete(Dispatch).where(Dispatch.job_id.in_(select(Job.id).where(Job.status != "queued"))))
             owed = session.scalar(select(func.count()).select_from(Dispatch)) or 0

@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import Request
 
 from app.database import utc_now
-from app.dependencies import SessionDep, SettingsDep
+from app.dependencies import ReadSessionDep, SettingsDep
 from app.keys.binding import key_required
 from app.keys.scopes import SCOPES, Scope, implied_scopes
 from app.keys.service import DEFAULT_TENANT, find_key
@@ -36,7 +36,7 @@ class Principal:
 
 def current_principal(
     request: Request,
-    session: SessionDep,
+    session: ReadSessionDep,
     settings: SettingsDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
@@ -57,7 +57,7 @@ def current_principal(
     if row.expires_at is not None and row.expires_at <= utc_now():
         raise _unauthenticated("The API key has expired.")
     principal = Principal(row.tenant, implied_scopes(row.scopes), row.id)
-    session.rollback()  # nothing was written, and on SQLite an open transaction keeps every other one waiting
+    session.rollback()  # its connection is free for the request itself
     return principal
 
 

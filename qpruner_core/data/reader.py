@@ -15,7 +15,7 @@ from qpruner_core.data.parquet import parquet_rows
 from qpruner_core.data.passages import LONGEST_PASSAGE, passages
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
 from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
-from qpruner_core.data.source import locate_dataset
+from qpruner_core.data.source import HubDataset, find_dataset, locate_dataset
 from qpruner_core.data.text_file import TextFile
 from qpruner_core.dataset_forms import file_format
 from qpruner_core.local_paths import unreadable_as_error
@@ -45,7 +45,20 @@ class DatasetDescription:
 @unreadable_as_error("dataset")
 def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
     """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`."""
-    scan = _Scan(locate_dataset(reference, policy), policy.max_dataset_bytes)
+    return _describe(locate_dataset(reference, policy), policy)
+
+
+@unreadable_as_error("dataset")
+def inspect_dataset_here(reference: str, policy: SourcePolicy) -> DatasetDescription | None:
+    """As :func:`inspect_dataset`, but nothing is fetched: ``None`` for a hub's dataset that would have to be."""
+    found = find_dataset(reference, policy)
+    if isinstance(found, HubDataset):
+        return _describe(found.fetch(policy), policy) if found.is_here else None
+    return _describe(found, policy)
+
+
+def _describe(files: tuple[Path, ...], policy: SourcePolicy) -> DatasetDescription:
+    scan = _Scan(files, policy.max_dataset_bytes)
     count = sum(1 for _ in scan)
     kind = scan.checked_kind(count)
     return DatasetDescription(kind, count, scan.bytes, scan.digest.hexdigest(), scan.text_bytes, scan.warnings())

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.forward.passes import OnBatch, Resuming
-from qpruner_core.forward.second_moments import second_moments
+from qpruner_core.forward.second_moments import holds_head, second_moments
 from qpruner_core.models.families import Family, linear_shape
 
 _LEAST_ALLOWANCE = 256 * 2**20
@@ -85,7 +85,8 @@ def input_moments(
     model: PreTrainedModel, family: Family, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
 ) -> Iterator[tuple[list[str], InputMoments]]:
     """The linear modules ``names`` in the order of their layers, with the moments of their inputs (not kept); modules
-    that follow each other and have the same inputs come together.
+    that follow each other and have the same inputs come together. ``names`` may also have the module that holds the
+    head's weights: it comes last.
 
     Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB. Each layer runs once on
     ``calibration [sequences, length]``, or once for each of these parts that it has modules in: a hidden state a token
@@ -97,7 +98,11 @@ def input_moments(
     layers = _layers_of_linears(model, family)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
-    parts = _parts(model, sorted(names, key=lambda name: layers[model.get_submodule(name)]), allowance)
+    heads = [name for name in names if holds_head(model, model.get_submodule(name))]
+    linears = [name for name in names if name not in heads]
+    parts = _parts(model, sorted(linears, key=lambda name: layers[model.get_submodule(name)]), allowance)
+    if heads:
+        parts = [*parts[:-1], [*(parts[-1] if parts else []), *heads]]
     resuming = Resuming(model, family)
     for number, part in enumerate(parts):
 

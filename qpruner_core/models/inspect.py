@@ -46,7 +46,12 @@ def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
         ModelNotFoundError, ModelGatedError, ModelTooLargeError, UnsafeModelError, UnsupportedArchitectureError,
         CorruptModelError, PathNotAllowedError, HubUnavailableError.
     """
-    found = locate_model(reference, policy)
+    return inspect_found(reference, locate_model(reference, policy), policy)
+
+
+@unreadable_as_error("model")
+def inspect_found(reference: str, found: LocalModel | HubRepository, policy: SourcePolicy) -> ModelDescription:
+    """As :func:`inspect_model`, for the model that ``reference`` was found to be."""
     if isinstance(found, HubRepository):
         return _inspect_hub(reference, found, policy)
     if found.is_gguf:

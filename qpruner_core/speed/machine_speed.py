@@ -106,7 +106,7 @@ class MachineSpeed(StrictModel):
         )
 
 
-def fit_products(inputs: float, outputs: float, precisions_below_16: int) -> float:
+def fit_products(inputs: float, outputs: float, precisions_below_16: float) -> float:
     """Multiply-adds in float32 of fitting a module with error feedback, its inputs' moments factorised."""
     return inputs**3 + 1.1 * precisions_below_16 * outputs * inputs**2
 

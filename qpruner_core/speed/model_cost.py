@@ -124,21 +124,23 @@ class ModelCost:
         products = sum(inputs**2 for inputs, _ in self.linears) * _MEASURED_ROOT * tokens
         return self.passes("forward", sequences, tokens) + sequences * self.layers * products * self.speed.product
 
-    def fit(self, names: Sequence[str], sequences: float, tokens: float, settings: QuantizeConfig) -> float:
-        """Every linear module fitted at the precisions ``names`` below 16 bits, on calibration text, and kept in
-        files."""
-        precisions = len(names)
+    def fit(
+        self, names: Sequence[str], sequences: float, tokens: float, settings: QuantizeConfig, share: float = 1.0
+    ) -> float:
+        """A ``share`` of the outputs of every linear module fitted at each of the precisions ``names`` below 16 bits,
+        on calibration text, and kept in files."""
+        precisions, encoding = len(names) * share, self.encode(names) * share
         files = self.layers * self.modules * precisions * self.speed.files.file
         rounds = settings.loftq_iterations / 2
         if settings.rounding == "nearest":
             weights = self.layers * self.weights * precisions
             scales = self.passes("forward", sequences, tokens) if settings.needs_input_scales else 0.0
-            return scales + weights * self.speed.fit.nearest * rounds + self.encode(names) + files
+            return scales + weights * self.speed.fit.nearest * rounds + encoding + files
         each = sum(self._fit_of(inputs, outputs, precisions, max(rounds, 0.5)) for inputs, outputs in self.linears)
-        constants = max(self.encode(names) - precisions * self.encode(_MEASURED_FITS) / len(_MEASURED_FITS), 0.0)
+        constants = max(encoding - precisions * self.encode(_MEASURED_FITS) / len(_MEASURED_FITS), 0.0)
         return self.moments(sequences, tokens) + self.layers * each + constants + files
 
-    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: int, rounds: float) -> float:
+    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: float, rounds: float) -> float:
         cost, total = self.speed.fit, sum(outputs)
         return (
             cost.module * len(outputs) * precisions * rounds

@@ -1,0 +1,92 @@
+"""Bodies of requests. Generated from the OpenAPI description by ``generate_models.py``; not edited by hand."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Literal, TypedDict
+
+from qpruner_client.models.stage_settings import (
+    AllocateConfig,
+    EvaluateConfig,
+    ExportConfig,
+    FinetuneConfig,
+    FitConfig,
+    PruneConfig,
+    QuantizeConfig,
+    ScoreConfig,
+)
+
+
+class ExpectedInputs(TypedDict, total=False):
+    """What model and dataset must be: a run of others is refused."""
+
+    model_digest: str | None
+    """Digest of the model's files, as recipes and reports name it."""
+
+    dataset_sha256: str | None
+    """SHA-256 of the dataset's content, as recipes name it."""
+
+
+class JobRequest(TypedDict, total=False):
+    """A run to do: its settings, or a recipe; and labels to find it by. Without a recipe, `model` and `dataset` are
+    required.
+    """
+
+    recipe: dict[str, Any]
+    """The content of a `recipe.json`, whose files are to be made again; it stands for `model`, `dataset` and every
+    other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A model or
+    dataset of other content is refused.
+    """
+
+    model: str
+    """A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct"."""
+
+    dataset: str
+    """A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), a hub dataset id
+    ("org/name@revision"), or the id of an upload ("ds_…").
+    """
+
+    fit: FitConfig | None
+    """A device that the model is to run in with its KV cache, activations and engine; the bytes of weights follow.
+    Exactly one of this and memory_budget is given.
+    """
+
+    memory_budget: int | str | None
+    """Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of this and fit is
+    given.
+    """
+
+    seed: int
+    """Random seed."""
+
+    sequence_length: int
+    """Tokens per sequence, in every stage."""
+
+    template_date: date | str
+    """Date that a chat template is given when it asks for today's."""
+
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per machine; on a
+    GPU bfloat16, or float16 on a card without bfloat16. Weights stay in 16 bits in memory.
+    """
+
+    target: Literal["gguf", "compressed-tensors", "bitsandbytes"]
+    """Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and Ollama;
+    compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this package.
+    """
+
+    preset: Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
+    """Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours."""
+
+    expected: ExpectedInputs
+    """Digests that model and dataset must have; those of a recipe, so that its files come out again."""
+
+    prune: PruneConfig
+    score: ScoreConfig
+    allocate: AllocateConfig
+    quantize: QuantizeConfig
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig
+    export: ExportConfig
+    labels: dict[str, Any]
+    """Names and values of your own; `GET /jobs` filters by them."""
