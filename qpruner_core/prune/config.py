@@ -28,8 +28,8 @@ class PruneConfig(StrictModel):
         default="smallest",
         description="How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at "
         "the lowest precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; "
-        "measured: of several ratios, the one whose pruned and quantized model is expected to be nearest to the dense one (takes "
-        "minutes more).",
+        "measured: of several ratios, the one whose pruned and quantized model is expected to be nearest to the dense "
+        "one (takes minutes more).",
     )
     criterion: CriterionName = Field(
         default="taylor_second",
