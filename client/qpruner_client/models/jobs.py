@@ -96,6 +96,56 @@ class JobMetricsView(Model):
     """Empty until the job succeeds."""
 
 
+class JobSummary(Model):
+    """A job in a list. `GET /jobs/{id}` has its settings, stages and result."""
+
+    id: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | str
+    stage: str | None
+    """The stage at work; null before the first."""
+
+    progress: float
+    """Share of the whole job that is done."""
+
+    attempt: int
+    """Attempts so far. A job that loses its worker gets another."""
+
+    max_attempts: int
+    cancel_requested: bool
+    """The job was asked to stop, and its worker has yet to obey."""
+
+    model: str
+    dataset: str
+    memory_budget: int
+    """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
+
+    labels: dict[str, str]
+    priority: int
+    """Order among your own jobs that wait: the highest first."""
+
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    dense_bytes: int | None
+    """Bytes of the loaded model before; null until the job succeeds."""
+
+    final_bytes: int | None
+    """Bytes of the loaded model after; null until the job succeeds."""
+
+    error: JobErrorView | None
+    """Why the job failed."""
+
+    links: JobLinks
+
+
+class JobPage(Model):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None
+    """Give it as `cursor` to see older jobs; null on the last page."""
+
+
 class StageView(Model):
     """One of the seven stages. `seconds` is what the attempt that finished it took, also if that was another job's."""
 
@@ -108,6 +158,13 @@ class StageView(Model):
 
     reused_from: str | None = None
     """The job of yours that had computed it already; null if this one did."""
+
+
+class QueueView(Model):
+    """The place of a job that waits."""
+
+    ahead: int
+    """Jobs that will be taken before it, of all who use the service, as it stands."""
 
 
 class JobView(Model):
@@ -134,28 +191,43 @@ class JobView(Model):
     """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
 
     labels: dict[str, str]
-    config: dict[str, Any]
-    """Every setting of the run, defaults included."""
+    priority: int
+    """Order among your own jobs that wait: the highest first."""
 
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    stages: list[StageView]
-    result: CompressionReport | None
-    """The report of a job that succeeded."""
+    dense_bytes: int | None
+    """Bytes of the loaded model before; null until the job succeeds."""
+
+    final_bytes: int | None
+    """Bytes of the loaded model after; null until the job succeeds."""
 
     error: JobErrorView | None
     """Why the job failed."""
 
     links: JobLinks
+    config: dict[str, Any]
+    """Every setting of the run, defaults included."""
 
+    deadline: int | None
+    """Seconds that the job may take from its first start to its end; null for jobs of earlier releases."""
 
-class JobPage(Model):
-    """A page of jobs, the newest first."""
+    deadline_at: datetime | None
+    """When that time is over; null before the first start."""
 
-    jobs: list[JobView]
-    next_cursor: str | None
-    """Give it as `cursor` to see older jobs; null on the last page."""
+    stages: list[StageView]
+    queue: QueueView | None
+    """Its place in the queue; null unless the job waits, and in the answer to its submission."""
+
+    expected_start: datetime | None
+    """When a worker is expected to take the job; null unless it waits, and where nothing is known yet."""
+
+    expected_end: datetime | None
+    """When the job is expected to end; null once it has, and where nothing is known yet."""
+
+    result: CompressionReport | None
+    """The report of a job that succeeded."""
 
 
 class TrialView(Model):

@@ -47,13 +47,13 @@ class JobRequest(TypedDict, total=False):
     """
 
     fit: FitConfig | None
-    """A device that the model is to run in with its KV cache, activations and engine; the bytes of weights follow.
-    Exactly one of this and memory_budget is given.
+    """Device that the model has to fit into together with its KV cache, activations and engine; the memory budget
+    follows from it. Give exactly one of fit and memory_budget.
     """
 
     memory_budget: int | str | None
-    """Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of this and fit is
-    given.
+    """Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Give exactly one of memory_budget
+    and fit.
     """
 
     seed: int
@@ -63,7 +63,7 @@ class JobRequest(TypedDict, total=False):
     """Tokens per sequence, in every stage."""
 
     template_date: date | str
-    """Date that a chat template is given when it asks for today's."""
+    """Date that is passed to chat templates that print today's date."""
 
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
     """Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per machine; on a
@@ -71,12 +71,21 @@ class JobRequest(TypedDict, total=False):
     """
 
     target: Literal["gguf", "compressed-tensors", "bitsandbytes"]
-    """Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and Ollama;
+    """Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and Ollama;
     compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this package.
     """
 
+    runs_on: Literal["gpu", "gpu+humming", "cpu"]
+    """What its engine computes on. compressed-tensors keeps to the precisions that vLLM has kernels for there: gpu;
+    gpu+humming, an NVIDIA GPU from sm75 with the package Humming, for 2, 3, 5, 6 and 7 bits as well; or cpu, which
+    has them for 16 bits, fp8, 8 bits in weights and inputs and, with AVX-512, 4 bits. The engine's share of
+    fit.memory depends on it, too.
+    """
+
     preset: Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
-    """Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours."""
+    """Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are the papers'
+    settings, best is ours.
+    """
 
     expected: ExpectedInputs
     """Digests that model and dataset must have; those of a recipe, so that its files come out again."""
@@ -90,3 +99,11 @@ class JobRequest(TypedDict, total=False):
     export: ExportConfig
     labels: dict[str, Any]
     """Names and values of your own; `GET /jobs` filters by them."""
+
+    priority: int
+    """Order among your own jobs that wait: the highest first."""
+
+    deadline: int | str | None
+    """Time that the job may take from its first start to its end, in seconds or such as `90m` or `1d 12h`. Default and
+    maximum are the operator's.
+    """

@@ -9,75 +9,76 @@ class AllocateConfig(TypedDict, total=False):
     """The search for the precision of every group of modules."""
 
     search: Literal["bayesian", "random", "knapsack", "mutual_information", "uniform"]
-    """How precisions are chosen: by Bayesian optimisation, or without one: at random, by the exact knapsack over the
-    scores, by mutual information, or the same for all. The last three try one allocation.
+    """Search method. bayesian: Bayesian optimisation; random: random allocations; knapsack: the exact knapsack over
+    the scores; mutual_information: by mutual information; uniform: the same precision everywhere. The last three
+    try one allocation.
     """
 
     prior: Literal["additive", "none"]
-    """What Bayesian optimisation knows before its first trial: what each precision costs by the scores (additive), or
-    nothing, as in the paper (none).
-    """
+    """Prior mean of Bayesian optimisation. additive: the scores; none: no prior, as in the paper."""
 
     objective: Literal["divergence", "recovered"]
-    """What a trial is judged by: how far its predictions are from the pruned model's, before recovery (divergence), or
-    its loss after a brief recovery, as in the paper (recovered; slow, and with prior none).
+    """Objective of a trial. divergence: KL divergence from the pruned model, before recovery; recovered: the loss
+    after a brief recovery, as in the paper (slow, and without a prior).
     """
 
     recovery_steps: int
-    """Steps of a brief recovery."""
+    """Optimiser steps of the brief recovery."""
 
     finalists: int
-    """The best trials that are compared again, after a brief recovery; 0 or 1: the best one is taken."""
+    """Number of best trials that are compared again after a brief recovery; with 0 or 1 the best trial is taken as it
+    is.
+    """
 
     trials: int
-    """Allocations to try, seeds included."""
+    """Number of allocations to try, including the seeds."""
 
     random_seeds: int
-    """Random allocations among the seeds."""
+    """Number of random allocations among the seeds."""
 
     candidates: int
-    """Budget-keeping candidates per proposal."""
+    """Candidates per proposal, all within the budget."""
 
     calibration_sequences: int
-    """Sequences of text a trial is measured on."""
+    """Sequences that a trial is measured on."""
 
     screening_sequences: int
-    """The first of these sequences; a trial that is hopeless on them ends there."""
+    """Sequences of the first look at a trial; a hopeless trial ends after them."""
 
     batch: int
-    """Allocations asked for at once: those of a batch do not learn of each other."""
+    """Number of allocations proposed at once; those of a batch do not learn from each other."""
 
     workers: int
-    """Processes that measure the trials of a batch at once, each with a model in memory and its share of the CPU's
-    threads; a GPU is shared by all of them. At most as many as batch.
+    """Number of processes that measure the trials of a batch in parallel, at most as many as batch. Each has a model
+    in memory and its share of the CPU threads; all share one GPU.
     """
 
     front_points: int
-    """Other budgets, from the smallest to the largest, whose best allocations are measured too."""
+    """Number of other budgets, from the smallest to the largest, whose best allocations are measured as well."""
 
     precisions: list[str]
-    """Precisions that the weights of a layer may have, by name; those of the target. Default: at most five of them
-    around the budget.
+    """Precisions that the weights of a layer may have; they must belong to the target. Default: those listed for the
+    target in the guide.
     """
 
     granularity: Literal["layer", "block", "module"]
-    """Unit that gets its own precision: a layer, its attention and its MLP, or every module."""
+    """Unit that gets its own precision: a layer, a block (attention or MLP), or a module."""
 
     embeddings: bool
-    """Quantize the embeddings and the head too, where that is the better use of bytes."""
+    """Quantize the embeddings and the head as well, where that is the better use of bytes."""
 
 
 class EvaluateConfig(TypedDict, total=False):
     """What the before/after table is measured on."""
 
     max_tokens: int
-    """Held-out tokens that perplexity is measured on."""
+    """Held-out tokens for perplexity."""
 
     max_choices: int
-    """Multiple-choice examples scored, where the dataset has them."""
+    """Multiple-choice examples to score, if the dataset has any."""
 
     generated_tokens: int
-    """Tokens generated to measure speed."""
+    """Tokens to generate for measuring speed."""
 
 
 class ExportConfig(TypedDict, total=False):
@@ -91,21 +92,21 @@ class ExportConfig(TypedDict, total=False):
     """
 
     max_shard_size: int | str
-    """Bytes of the largest weight file of a checkpoint, such as "5GB"."""
+    """Size of the largest weight file of a checkpoint, as a number of bytes or as "5GB"."""
 
 
 class FinetuneConfig(TypedDict, total=False):
     """Recovery by training on the quantized model."""
 
     recovery: Literal["auto"] | Literal["adapter", "merge", "scales", "merge+scales"]
-    """What is trained. adapter: LoRA that ships beside the model, and counts in its bytes; merge: LoRA that is merged
-    into the weights, which are then rounded again; scales: norms, biases and block scales as the format stores
-    them, codes unchanged; merge+scales: one after the other; auto: adapter for bitsandbytes, scales for gguf and
-    compressed-tensors.
+    """Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its bytes; merge: a LoRA
+    that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the
+    format stores them, with unchanged codes; merge+scales: both in turn; auto: adapter for bitsandbytes, scales for
+    gguf and compressed-tensors.
     """
 
     steps: int
-    """Optimiser steps, of merge+scales half for each; 0 skips recovery."""
+    """Optimiser steps (merge+scales: half for each); 0 skips recovery."""
 
     batch_size: int
     """Sequences per forward pass."""
@@ -114,12 +115,12 @@ class FinetuneConfig(TypedDict, total=False):
     """Forward passes per optimiser step."""
 
     loss: Literal["auto", "distillation", "cross_entropy"]
-    """What is learned: the text (cross_entropy), or the dense model's predictions on it (distillation); auto distils
-    where the dense model fits into free memory.
+    """Training loss. cross_entropy: on the text; distillation: towards the dense model's predictions; auto:
+    distillation if the dense model fits into free memory.
     """
 
     temperature: float
-    """Softens both predictions in distillation."""
+    """Temperature of both distributions in distillation."""
 
     learning_rate: float
     """Peak learning rate of AdamW for LoRA."""
@@ -128,174 +129,172 @@ class FinetuneConfig(TypedDict, total=False):
     """Peak learning rate for scales, norms and biases, relative to their size."""
 
     schedule: Literal["cosine", "linear", "constant"]
-    """How the learning rate goes on after warm-up."""
+    """Learning rate schedule after warm-up."""
 
     warmup_steps: int
-    """Steps of linear warm-up, at most half of all."""
+    """Steps of linear warm-up, at most half of all steps."""
 
     dropout: float
     """LoRA dropout."""
 
     max_gradient_norm: float
-    """Gradients are clipped to this norm."""
+    """Norm that gradients are clipped to."""
 
     packing: bool
-    """Several short examples in one sequence, none of which sees the others."""
+    """Pack several short examples into one sequence; they do not attend to each other."""
 
     activation_checkpointing: bool
-    """Compute activations twice rather than keep them: less memory, a third more time."""
+    """Recompute activations in the backward pass: less memory, a third more time."""
 
     validation_sequences: int
-    """Examples of the training side kept back to choose the best step; 0: the last."""
+    """Training examples held back to choose the best step by its loss; 0 takes the last step."""
 
     evaluate_every: int
-    """Steps between evaluations on what was kept back."""
+    """Steps between evaluations on the examples held back."""
 
     patience: int
-    """Stop after so many evaluations in a row without a better one; 0 never does."""
+    """Evaluations without improvement after which training stops; 0 never stops early."""
 
     checkpoint_every: int
-    """Steps between savings, from which a run that was killed goes on."""
+    """Steps between checkpoints, from which an interrupted run resumes."""
 
 
 class FitConfig(TypedDict, total=False):
     """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
 
     memory: Required[int | str]
-    """Bytes of memory of the device that the engine may use, as a number or as "24GB" or "22GiB"."""
+    """Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB"."""
 
     context: int
-    """Tokens of the longest sequence, prompt and answer together."""
+    """Length of the longest sequence in tokens, prompt and answer together."""
 
     sequences: int
-    """Sequences that are served at the same time."""
+    """Number of sequences served at the same time."""
 
     cache_type: Literal["f16", "bf16", "q8_0", "fp8"]
-    """Type of the keys and values in the cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM."""
-
-    device: Literal["cpu", "gpu"]
-    """Where the engine runs: on a gpu its context takes memory of the card, on a cpu the process itself takes main
-    memory.
-    """
+    """Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM."""
 
 
 class PruneConfig(TypedDict, total=False):
     """What to remove, how its importance is measured, and how the removal is spread over the layers."""
 
     ratio: float | None
-    """Fraction of the blocks' parameters to remove; null finds the smallest that meets the budget."""
+    """Fraction of the layers' parameters to remove; null chooses it by ratio_choice."""
 
-    ratio_choice: Literal["smallest", "measured"]
-    """How a ratio that is not given is found: the smallest that meets the budget at the lowest precision, or of
-    several the one whose pruned and quantized model is nearest to the dense one (minutes more).
+    ratio_choice: Literal["enough_bits", "smallest", "measured"]
+    """How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at the lowest
+    precision; enough_bits: more than that where it leaves the remaining weights about three bits each, which is
+    nearer to the dense model; measured: of several ratios, the one whose pruned and quantized model is expected to
+    be nearest (takes minutes more).
     """
 
     criterion: Literal[
         "taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"
     ]
-    """Importance of a unit: from gradients (taylor_…), weights (magnitude), activations (wanda, flap) or chance
-    (random).
+    """How the importance of a unit is measured: from gradients (taylor_…), weights (magnitude), activations (wanda,
+    flap), or at random (random).
     """
 
     layout: Literal["same_ratio", "global", "stock", "depth"]
-    """Where it is removed: the same ratio in every unprotected layer, by one ranking over all of them (global), one
-    width for all layers (stock), or whole layers (depth).
+    """How removal is spread across layers. same_ratio: the same fraction in every unprotected layer; global: by one
+    ranking across all layers; stock: one width for all layers, so that stock model classes load the result; depth:
+    whole layers.
     """
 
     remove_layers: int
-    """Whole layers removed first, those that change their input least; width makes up the rest."""
+    """Whole layers to remove first, chosen by how little they change their input; narrower layers provide the rest.
+    """
 
     compensation: Literal["none", "bias", "refit"]
-    """What makes up for the removed units: the kept weights fitted anew by least squares (refit), their mean as a bias
-    (bias), or nothing (none).
+    """Compensation for the removed units. refit: the remaining weights are fitted by least squares; bias: the mean of
+    the removed contribution is added as a bias; none.
     """
 
     steps: int
-    """Prune in so many steps, measuring importance anew in each."""
+    """Number of pruning steps; importance is measured again before each."""
 
     attention_unit: Literal["kv_group", "query_head", "none"]
-    """What attention loses: whole key-value groups, one query head from every group, or nothing."""
+    """Unit removed from attention. kv_group: a key-value head with its query heads; query_head: one query head from
+    every group; none: attention is not pruned.
+    """
 
     protect_first: int
-    """Blocks at the input that keep their width."""
+    """Layers at the input that keep their width."""
 
     protect_last: int
-    """Blocks at the output that keep their width."""
+    """Layers at the output that keep their width."""
 
     width_multiple: int
     """MLP widths are rounded to a multiple of this."""
 
     calibration_sequences: int
-    """Sequences of calibration text for importance."""
+    """Calibration sequences for measuring importance."""
 
 
 class ScoreConfig(TypedDict, total=False):
     """How layer importance and (layer, precision) sensitivity are measured."""
 
     calibration_sequences: int
-    """Sequences of calibration text."""
+    """Calibration sequences for the scores."""
 
     information: Literal["kmeans", "knn", "gaussian"]
-    """Estimator of the mutual information of a layer's output and the prediction."""
+    """Estimator of the mutual information between a layer's output and the prediction."""
 
     clusters: int
-    """Bins of a layer's output, for kmeans."""
+    """Number of bins of a layer's output (kmeans)."""
 
     neighbours: int
-    """Neighbours of the same prediction, for knn."""
+    """Number of neighbours with the same prediction (knn)."""
 
     components: int
-    """Principal components of a layer's output, for knn and gaussian."""
+    """Principal components of a layer's output (knn, gaussian)."""
 
     predictions: int
-    """Most frequent predicted tokens told apart; others are one."""
+    """Most frequent predicted tokens that are kept apart; all others count as one class."""
 
     sensitivity: Literal["divergence", "fisher"]
-    """What a precision does: estimated from gradients (fisher), or measured by KL divergence, which takes several
-    times as long.
+    """How the harm of a precision is measured. fisher: estimated from gradients; divergence: measured as KL
+    divergence, which takes several times as long.
     """
 
     sensitivity_context: Literal["highest", "lowest", "mean"]
-    """Precision of the other layers while divergence is measured: 16 bits, the lowest, or both in turn."""
+    """Precision of the other layers while divergence is measured: highest (16 bits), lowest, or the mean of both."""
 
     fisher_samples: int
-    """Backward passes for every sequence, for fisher."""
+    """Backward passes per sequence (fisher)."""
 
 
 class QuantizeConfig(TypedDict, total=False):
     """Quantization constants and the adapters' initialisation."""
 
     double_quant: bool
-    """Quantize NF4's block constants to 8 bits as well."""
+    """Quantize the block constants of NF4 to 8 bits as well."""
 
     int8: Literal["weight_only", "llm_int8"]
-    """int8 of the bitsandbytes target: weights that are multiplied in 16 bits, or LLM.int8(), which rounds what they
-    are multiplied with to 8 bits as well: the same bytes, less exact.
-    """
-
-    humming_kernels: bool
-    """Allow int2_g64, int3_g64, int5_g64, int6_g64 and int7_g64 (compressed-tensors). vLLM runs them with the Humming
-    kernels alone: on NVIDIA GPUs from sm75, with that package installed.
+    """Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; llm_int8:
+    LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.
     """
 
     lora_rank: int
-    """Rank of every adapter."""
+    """Rank of each adapter."""
 
     lora_alpha: float
-    """LoRA scaling is alpha / rank."""
+    """Scaling numerator of LoRA; the scaling is alpha / rank."""
 
     rounding: Literal["nearest", "error_feedback"]
-    """Each weight to the nearest level, or so that weights make up for the errors of those before them on calibration
-    text (GPTQ): the same bytes, less error, more time.
+    """Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for the errors of
+    earlier ones on calibration text (GPTQ), which has less error and takes more time.
     """
 
     initialisation: Literal["loftq", "qera", "zero"]
-    """What adapters begin as: nearest to what quantization took of the weights (loftq), or of the outputs on
-    calibration text (qera), or nothing (zero).
+    """Initialisation of adapters. loftq: nearest to the quantization error of the weights; qera: nearest to the error
+    of the outputs on calibration text; zero.
     """
 
     loftq_iterations: int
-    """Times that a weight is quantized and its adapter fitted; 0 starts them at zero."""
+    """Alternations between quantizing a weight and fitting its adapter; 0 starts adapters at zero."""
 
     rank_allocation: Literal["uniform", "error"]
-    """All adapters have lora_rank, or each what takes away the most error, in as many bytes together."""
+    """Distribution of adapter ranks. uniform: lora_rank everywhere; error: more rank where it removes more error, in
+    the same total bytes.
+    """
