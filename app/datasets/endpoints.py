@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
+from app.audit import entries as audit
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
 from app.datasets.upload import receive_upload, upload_directory
@@ -57,9 +58,7 @@ async def upload_dataset(
 ) -> DatasetView:
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
-        row = await run_in_threadpool(
-            service.create_dataset, session, store, settings.source_policy, principal.tenant, path
-        )
+        row = await run_in_threadpool(service.create_dataset, session, store, settings.source_policy, principal, path)
     response.headers["Location"] = f"/datasets/{row.id}"
     return DatasetView.model_validate(row)
 
@@ -102,3 +101,4 @@ def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDe
 def delete_dataset(dataset_id: DatasetId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
     """Its file, for good; refused while an unfinished job uses it."""
     service.delete_dataset(session, store, principal.tenant, dataset_id)
+    audit.record(session, principal, "dataset.delete", dataset_id)

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from sqlalchemy.orm import Session
 
+from app.audit import entries as audit
 from app.database import as_utc, utc_now
 from app.dependencies import (
     BaseUrlDep,
@@ -119,6 +120,8 @@ def submit_job(
             job, replayed = service.submit_job(
                 session, settings, principal, body, checked.memory_budget, idempotency_key
             )  # fmt: skip
+            if not replayed:
+                audit.record(session, principal, "job.submit", job.id)
             session.commit()
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
@@ -294,6 +297,7 @@ def cancel_job(
 ) -> JobView:
     """At once if no worker holds it; else 202, and its worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
+    audit.record(session, principal, "job.cancel", job.id)
     response.status_code = 200 if job.status == "cancelled" else 202
     return _view(session, settings, job)
 
@@ -306,7 +310,9 @@ def cancel_job(
 )
 def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
     """Queue a failed or cancelled job again. It goes on from its last finished stage."""
-    return _view(session, settings, service.retry_job(session, settings, principal.tenant, job_id))
+    job = service.retry_job(session, settings, principal.tenant, job_id)
+    audit.record(session, principal, "job.retry", job.id)
+    return _view(session, settings, job)
 
 
 @router.delete(
@@ -318,6 +324,7 @@ def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings
 def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
     """The job, its history and its files, for good. An unfinished job must be cancelled first."""
     service.delete_job(session, store, principal.tenant, job_id)
+    audit.record(session, principal, "job.delete", job_id)
 
 
 @router.get(
