@@ -29,6 +29,8 @@ from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
 from app.settings import Settings, get_settings
+from app.storage.endpoints import router as storage_router
+from app.storage.retention import Retention
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
 
@@ -50,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, datasets_router, health.router, metrics_router(settings), page_router):
+    for router in (jobs_router, datasets_router, storage_router, health.router, metrics_router(settings), page_router):
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)
@@ -86,11 +88,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     dispatcher.start()
     state.readiness.current()  # a first look, with which database and store get to know each other
     state.warm_up.start()
+    retention = Retention(state.session_factory, state.store, state.settings)
+    retention.start()
     try:
         yield
     finally:
         state.warm_up.stop()
         dispatcher.stop()
+        retention.stop()
         state.streams.feed.stop()
         state.broker.close()
         state.engine.dispose()

@@ -75,8 +75,10 @@ def list_datasets(session: Session, tenant: str, *, before: str | None, limit: i
     return session.scalars(query if before is None else query.where(Dataset.id < before)).all()
 
 
-def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> None:
-    """Delete row and file. The caller commits: should the store fail, the row stays and it can be tried again.
+def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> int:
+    """Delete row and file; its bytes.
+
+    The caller commits: should the store fail, the row stays and it can be tried again.
 
     Raises:
         Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
@@ -99,6 +101,7 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
     session.delete(row)
     session.flush()
     store.delete_prefix(_prefix(dataset_id))
+    return row.bytes
 
 
 def _owned(tenant: str, dataset_id: str) -> Select[Dataset]:

@@ -90,7 +90,12 @@ RunBody = Annotated[
     responses={
         200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has made this job."},
         **problem_responses(
-            *BAD_RUN, "409 idempotency_conflict", "422 budget_infeasible", "429 queue_full", "503 store_unavailable"
+            *BAD_RUN,
+            "409 idempotency_conflict",
+            "422 budget_infeasible",
+            "403 storage_full",
+            "429 queue_full",
+            "503 store_unavailable",
         ),
     },
 )
@@ -321,9 +326,12 @@ def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings
     summary="Delete a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
-def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
-    """The job, its history and its files, for good. An unfinished job must be cancelled first."""
-    service.delete_job(session, store, principal.tenant, job_id)
+def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
+    """The job, its history and its files, for good. An unfinished job must be cancelled first.
+
+    The header `X-Freed-Bytes` says how many bytes of the store that frees.
+    """
+    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
     audit.record(session, principal, "job.delete", job_id)
 
 
