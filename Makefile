@@ -21,8 +21,9 @@ FAST_TESTS := $(addprefix tests/core/,allocate data device_fit fitting measure m
 	tests/app/keys tests/app/test_ids.py tests/app/test_problems.py
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
-# Folder of llama.cpp's programs, for bench-targets and bench-frontier.
+# Folder of llama.cpp's programs for bench-targets and bench-frontier; the Python of an environment with vLLM.
 LLAMA_CPP ?=
+VLLM ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
@@ -81,8 +82,8 @@ bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after re
 	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' \
+bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs, VLLM=a Python that has it)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' $(if $(VLLM),--vllm '$(VLLM)') \
 		$(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/targets.md $(ARGS)
 
 bench-frontier: $(INSTALLED_BENCH) ## Measure KL and perplexity against bytes, ours and rivals, into docs/benchmarks (DATA=folder; LLAMA_CPP=folder of its programs; resumes; three hours on two cores at most, ARGS=--quick twenty minutes)

@@ -19,6 +19,7 @@ from app.jobs.dispatcher import Dispatcher
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.event_feed import EventFeed
 from app.jobs.inspection import Inspector
+from app.jobs.log_endpoints import router as logs_router
 from app.jobs.stream import Streams
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
@@ -52,7 +53,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, datasets_router, storage_router, health.router, metrics_router(settings), page_router):
+    routers = (
+        jobs_router, logs_router, datasets_router, storage_router, health.router, metrics_router(settings), page_router,
+    )  # fmt: skip
+    for router in routers:
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)

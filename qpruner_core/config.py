@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -45,16 +45,17 @@ BUDGET_REMEDY = (
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
-class ExpectedInputs(StrictModel):
-    """What model and dataset must be: a run of others is refused."""
+class Expected(StrictModel):
+    """What a recipe fixes beyond settings."""
 
     model_digest: str | None = Field(
-        default=None,
-        pattern=r"^[0-9a-f]{64}$",
-        description="Digest of the model's files, as recipes and reports name it.",
+        default=None, pattern=r"^[0-9a-f]{64}$", description="Digest of the model's files; a run of others is refused."
     )
     dataset_sha256: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the dataset's content, as recipes name it."
+        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the dataset; a run of another is refused."
+    )
+    recovery_loss: Literal["distillation", "cross_entropy"] | None = Field(
+        default=None, description="Choice of `finetune.loss` at `auto`, which else depends on free memory."
     )
 
 
@@ -111,9 +112,9 @@ class CompressionConfig(StrictModel):
         description="Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are "
         "the papers' settings, best is ours.",
     )
-    expected: ExpectedInputs = Field(
-        default=ExpectedInputs(),
-        description="Digests that model and dataset must have; those of a recipe, so that its files come out again.",
+    expected: Expected = Field(
+        default=Expected(),
+        description="What a recipe fixes beyond settings: digests of model and dataset, choices.",
     )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()

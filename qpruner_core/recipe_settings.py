@@ -27,11 +27,11 @@ def settings_of_recipe(recipe: Any) -> dict[str, Any]:
     settings = dict(recipe["config"])
     if products := _text(recipe, "machine", "compute_dtype"):
         settings["compute_dtype"] = products
-    finetune = settings.get("finetune")
     loss = recipe.get("recovery_loss")
-    if isinstance(finetune, Mapping) and isinstance(loss, str) and finetune.get("loss") == "auto":
-        settings["finetune"] = {**finetune, "loss": loss}
-    expected = {"model_digest": _text(recipe, "model", "digest"), "dataset_sha256": _text(recipe, "dataset", "sha256")}
+    expected = {
+        "model_digest": _text(recipe, "model", "digest"), "dataset_sha256": _text(recipe, "dataset", "sha256"),
+        "recovery_loss": loss if isinstance(loss, str) else None,
+    }  # fmt: skip
     settings["expected"] = {name: value for name, value in expected.items() if value}
     return settings
 

@@ -17,12 +17,12 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
+from app.jobs.logs import KEPT_BYTES
 from qpruner_core.threads import thread_settings
 from worker.protocol import LINE_ADAPTER, ChildRequest, Line, StageAnswer
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 _LOG = logging.getLogger(__name__)
-_TAIL_BYTES = 64 * 2**10
 _TERM_SECONDS = 1.0
 
 # The child gets what a program needs to run and no more: no credential of the service is in any of these.
@@ -51,6 +51,8 @@ class ChildProcess:
     ) -> None:  # fmt: skip
         self.lines: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._tail = bytearray()
+        self._printed = 0
+        self._tail_lock = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 - the command is our own
             list(command), env=dict(environment), start_new_session=True, pass_fds=tuple(keep_open),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -108,6 +110,11 @@ class ChildProcess:
         """The end of what it wrote to standard error."""
         return bytes(self._tail).decode(errors="replace")[-characters:].strip()
 
+    def output(self) -> tuple[bytes, int]:
+        """The end of what it printed, and how many bytes it printed in all."""
+        with self._tail_lock:
+            return bytes(self._tail), self._printed
+
     def _say(self, message: BaseModel) -> None:
         # Should it have died, its exit code and its log tell more; should it have been killed, its input is closed.
         with suppress(BrokenPipeError, ValueError):
@@ -139,5 +146,7 @@ class ChildProcess:
     def _read_log(self, stream: BinaryIO) -> None:
         with stream:
             while piece := stream.read1(4096):  # type: ignore[attr-defined]
-                self._tail += piece
-                del self._tail[:-_TAIL_BYTES]
+                with self._tail_lock:
+                    self._tail += piece
+                    self._printed += len(piece)
+                    del self._tail[:-KEPT_BYTES]

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.database import utc_now
 from app.jobs.history import append_event
 from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
+from app.jobs.logs import keep_log
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
 from app.store import ArtifactStore, StoreUnavailableError
@@ -44,6 +45,7 @@ from worker.uploads import fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
+_LOG_SECONDS = 2.0  # between two looks at what the child printed
 _BATCH = 500
 _Result = TypeVar("_Result")
 _WAITING = RunWarning(message="The store does not answer; the run waits for it.")
@@ -77,6 +79,7 @@ class JobRun:
         self._child_lock = threading.Lock()
         self._stored: set[str] = set()
         self._throttle = ProgressThrottle()
+        self._logged, self._logged_at = 0, float("-inf")
 
     @property
     def child_pid(self) -> int | None:
@@ -125,6 +128,7 @@ class JobRun:
         child = self._start_child(self._request(scratch), scratch)
         final = self._follow(child, scratch)
         code = child.finish(_EXIT_SECONDS)
+        self._keep_log(child, after_seconds=0)
         if isinstance(final, RunResult):
             self._succeed(final, scratch)
         elif isinstance(final, RunError):
@@ -189,11 +193,17 @@ class JobRun:
                 if self._throttle.admits(line):
                     told.append(line)
             self._record(told)
+            self._keep_log(child, after_seconds=_LOG_SECONDS)
 
     def _lines_so_far(self, lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
-        """At least one line, waited for, and those that are there already, so that one transaction holds them all."""
-        self.quiet_since = time.monotonic()
-        first = lines.get()
+        """The next line, waited for, and those that are there already, so that one transaction holds them all; none if
+        there is none for a while."""
+        if self.quiet_since is None:
+            self.quiet_since = time.monotonic()
+        try:
+            first = lines.get(timeout=_LOG_SECONDS)
+        except queue.Empty:
+            return
         self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
         yield first
         for _ in range(_BATCH):
@@ -205,6 +215,20 @@ class JobRun:
     def _record(self, events: list[Event]) -> None:
         if events:
             self._write(lambda session: record_events(session, self._lease, events))
+
+    def _keep_log(self, child: ChildProcess, *, after_seconds: float) -> None:
+        """Write what the child printed, if it printed more and the last time was so long ago."""
+        output, printed = child.output()
+        now = time.monotonic()
+        if printed == self._logged or now - self._logged_at < after_seconds:
+            return
+        self._logged, self._logged_at = printed, now
+
+        def write(session: Session) -> None:
+            hold(session, self._lease)
+            keep_log(session, self._lease.job_id, self._lease.attempt, output, printed)
+
+        self._write(write)
 
     def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
         """Whether the stage that the child wants lies in its work folder now, taken from another job."""

@@ -123,6 +123,31 @@ def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None
 
 
 @app.command()
+def logs(
+    job_id: JobId,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt; by default the last one.")] = None,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a job's process printed: warnings of libraries, the traceback of a failure."""
+    with connected(server, as_json) as client:
+        found = client.jobs.get(job_id).logs()
+        if as_json:
+            print_json([one.model_dump(mode="json") for one in found])
+            return
+        chosen = [one for one in found if one.attempt == attempt] if attempt else found[-1:]
+        for one in chosen:
+            if one.omitted_bytes:
+                errors.print(f"{one.omitted_bytes:,} bytes before this are not kept.")
+            typer.echo(one.text, nl=not one.text.endswith("\n"))
+        if not chosen:
+            known = ", ".join(str(one.attempt) for one in found) or "none"
+            errors.print(
+                f"Nothing is kept{f' of attempt {attempt}' if attempt else ''}; attempts with output: {known}."
+            )
+
+
+@app.command()
 def cancel(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> None:
     """Stop jobs."""
     _each(job_ids, server, as_json, lambda job: job.cancel())

@@ -9,6 +9,7 @@ again with the same amounts, it goes on where it was. ``--redraw`` draws the pag
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ _WORK = Path(".qpruner/bench-frontier")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark, or draw its document again; the exit code."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         require_own_document(options.output, TITLE, FrontierReport)
         if not options.redraw:

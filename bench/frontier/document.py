@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.frontier.cells import OURS
 from bench.frontier.claims import Claim, claims
+from bench.frontier.pruning import pruning
 from bench.frontier.reasons import reasons
 from bench.frontier.rows import FrontierReport, FrontierRow, SourceRow
 from bench.frontier.swaps import swaps
@@ -33,6 +34,7 @@ def render(report: FrontierReport, pictures: Mapping[str, Path]) -> str:
         *_why(found),
         *_tables(report),
         *swaps(report),
+        *pruning(report),
         *_failures(report),
         "## How it is measured",
         _method(report),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench.frontier.rows import Cost
@@ -18,8 +19,10 @@ _ENVIRONMENT = {
 }  # fmt: skip
 TOO_LONG = "it takes more than"
 """How the failure of what was ended at its limit begins."""
+_SIGNALS = 128
 _ENDED = {256 - signal.SIGXCPU, 256 - signal.SIGKILL}
 """Exit statuses of what the system ended at its limit."""
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 class MakingError(Exception):
@@ -39,20 +42,31 @@ def run_metered(command: Sequence[str], log: Path, limit: int = 0) -> Cost:
         process = subprocess.Popen(  # noqa: S603 - what the benchmark is made of
             metered, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | _ENVIRONMENT, start_new_session=True
         )
+        _running.add(process)
         try:
             status = process.wait()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_running()
             raise
+        finally:
+            _running.discard(process)
     if not cost.is_file():
         raise MakingError(_last_line(log))
     found = Cost.model_validate_json(cost.read_bytes())
     if limit and status in _ENDED:
         raise MakingError(f"{TOO_LONG} {limit} CPU-seconds")
+    if status > _SIGNALS:
+        raise MakingError(f"it was ended by signal {256 - status}, perhaps for want of memory")
     if status:
         raise MakingError(_last_line(log))
     return found
+
+
+def end_running() -> None:
+    """End every program that is running, with all that it started."""
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _last_line(log: Path) -> str:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from bench.frontier.cells import Cell, Setting
-from bench.frontier.making import TOO_LONG, MakingError, run_metered
+from bench.frontier.making import TOO_LONG, MakingError, end_running, run_metered
 from bench.frontier.rows import Cost, FrontierRow, ImatrixRow, Measured
 from bench.frontier.workplace import Workplace
 from qpruner_core.sizes import format_bytes
@@ -52,6 +52,7 @@ class Measuring:
                     future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                end_running()
                 raise
 
     def _cell(self, cell: Cell, before: Sequence[Future[None]]) -> None:

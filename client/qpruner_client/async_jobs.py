@@ -21,6 +21,7 @@ from qpruner_client.models import (
     JobMetricsView,
     JobRequest,
     JobView,
+    LogView,
     TrialList,
 )
 from qpruner_client.progress import ProgressBar
@@ -100,6 +101,10 @@ class AsyncJob(JobState):
     async def metrics(self) -> JobMetricsView:
         """Curves so far, and the table of before and after."""
         return await self._connection.send(calls.get_metrics(self.id))
+
+    async def logs(self) -> Sequence[LogView]:
+        """What its processes printed, by attempt: the last 64 KiB of each."""
+        return (await self._connection.send(calls.get_logs(self.id))).logs
 
     async def allocation(self, memory_budget: int | str) -> AllocationView:
         """The best allocation known for another budget, once the search has finished."""

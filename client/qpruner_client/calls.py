@@ -22,6 +22,7 @@ from qpruner_client.models import (
     JobMetricsView,
     JobPage,
     JobView,
+    LogList,
     Readiness,
     TrialList,
 )
@@ -109,6 +110,11 @@ def list_trials(job_id: str) -> Call[TrialList]:
 def get_metrics(job_id: str) -> Call[JobMetricsView]:
     """``GET /jobs/{id}/metrics``."""
     return Call("GET", job_path(job_id, "metrics"), JobMetricsView.model_validate_json)
+
+
+def get_logs(job_id: str) -> Call[LogList]:
+    """``GET /jobs/{id}/logs``."""
+    return Call("GET", job_path(job_id, "logs"), LogList.model_validate_json)
 
 
 def get_allocation(job_id: str, memory_budget: int | str) -> Call[AllocationView]:

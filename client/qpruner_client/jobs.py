@@ -22,6 +22,7 @@ from qpruner_client.models import (
     JobMetricsView,
     JobRequest,
     JobView,
+    LogView,
     TrialList,
 )
 from qpruner_client.progress import ProgressBar
@@ -151,6 +152,10 @@ class Job(JobState):
     def metrics(self) -> JobMetricsView:
         """Curves so far, and the table of before and after."""
         return self._connection.send(calls.get_metrics(self.id))
+
+    def logs(self) -> Sequence[LogView]:
+        """What its processes printed, by attempt: the last 64 KiB of each."""
+        return self._connection.send(calls.get_logs(self.id)).logs
 
     def allocation(self, memory_budget: int | str) -> AllocationView:
         """The best allocation known for another budget, once the search has finished."""

@@ -38,7 +38,11 @@ class AllocateConfig(StrictModel):
         description="Number of best trials that are compared again after a brief recovery; with 0 or 1 the best trial"
         " is taken as it is.",
     )  # fmt: skip
-    trials: int = Field(default=40, ge=1, le=2000, description="Number of allocations to try, including the seeds.")
+    trials: int = Field(
+        default=1, ge=1, le=2000,
+        description="Number of allocations to try, including the seeds. The exact knapsack over the scores comes "
+        "first; with 1, it is the result.",
+    )  # fmt: skip
     random_seeds: int = Field(default=6, ge=0, le=2000, description="Number of random allocations among the seeds.")
     candidates: int = Field(
         default=400, ge=1, le=MOST_CANDIDATES, description="Candidates per proposal, all within the budget."

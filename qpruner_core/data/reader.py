@@ -93,6 +93,7 @@ class _Scan:
         self._rows = 0
         self._preferences = 0
         self._undesired = 0
+        self._empty = 0
         self._unused: dict[str, None] = {}
         self._left_out = LeftOut()
         self.bytes = 0
@@ -133,6 +134,9 @@ class _Scan:
             )
         if self._undesired:
             warnings.append(f'{self._undesired} records are not used: their "label" is false, for an undesired answer.')
+        if self._empty:
+            are = "record is" if self._empty == 1 else "records are"
+            warnings.append(f"{self._empty} {are} not used: without a message, or without text in the answer.")
         if self._unused:
             names = ", ".join(repr(name[:40]) for name in self._unused)
             warnings.append(f"These columns of the dataset are not used: {names}.")
@@ -190,6 +194,7 @@ class _Scan:
         record = layout.parse(row)
         self._kind = layout.kind
         self._note_columns(row, layout)
+        self._empty += record is None and layout.kind != "text" and not layout.is_undesired
         return record
 
     def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:

@@ -165,5 +165,10 @@ def with_moments(
     quantized = [name for name in wanted if name not in without]
     text = context.data().calibration[: context.config.fitting_sequences]
     yield from input_moments(
-        model, context.plan.family, quantized, text, lambda done, total: context.cancel.raise_if_cancelled()
+        model,
+        context.plan.family,
+        quantized,
+        text,
+        lambda done, total: context.cancel.raise_if_cancelled(),
+        damping=context.plan.target.quantize.damping,
     )

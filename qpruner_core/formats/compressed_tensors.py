@@ -70,7 +70,9 @@ class CompressedTensorsCheckpoint(ExportFormat):
 
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
         place = self.declaration.place
-        flags = " --trust-remote-code --model-impl transformers" if facts.own_code else ""
+        flags = " --trust-remote-code" if facts.own_code else ""
+        if facts.own_code and (facts.adapter_rank or not facts.deci):
+            flags += " --model-impl transformers"
         options = ", trust_remote_code=True" if facts.own_code else ""
         classes, imports, attach = ["AutoModelForCausalLM", "AutoTokenizer"], "", ""
         room = next((rank for rank in LORA_RANKS if rank >= facts.adapter_rank), None)

@@ -14,6 +14,7 @@ import torch
 from qpruner_core.measure.engine_process import engine_output
 from qpruner_core.measure.speed import EngineFailedError, Speed
 from qpruner_core.measure.vllm_python import vllm_python
+from qpruner_core.models.families import DECI
 from qpruner_core.models.json_files import read_json_object
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
 
@@ -88,12 +89,13 @@ def _request(
     new_tokens = max(1, min(new_tokens, positions - 2))
     length = max(1, min(_PROMPT_TOKENS, positions - new_tokens - 1))
     own_code = "auto_map" in config
+    own_graph = own_code and (adapter is not None or DECI not in config.get("architectures", []))
     model: dict[str, Any] = {
         "model": str(checkpoint.resolve()),
         "dtype": "bfloat16",
         "max_model_len": length + new_tokens + 1,
         "trust_remote_code": own_code,
-        "model_impl": "transformers" if own_code else "auto",
+        "model_impl": "transformers" if own_graph else "auto",
         "enforce_eager": not gpu,
         **(_share_of_the_gpu() if gpu else {}),
         **(_with_adapter(adapter_rank) if adapter is not None else {}),

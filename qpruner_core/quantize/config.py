@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.damping import DAMPING
 from qpruner_core.strict import StrictModel
 
 Int8Kind = Literal["weight_only", "llm_int8"]
@@ -30,6 +31,11 @@ class QuantizeConfig(StrictModel):
         " the errors of earlier ones on calibration text (GPTQ), which has less error and takes more "
         "time.",
     )
+    damping: float = Field(
+        default=DAMPING, gt=0, le=100,
+        description="Share of their mean that is added to the mean squares of the inputs for error feedback: the more, "
+        "the less it relies on how inputs go together on the calibration text.",
+    )  # fmt: skip
     initialisation: Literal["loftq", "qera", "zero"] = Field(
         default="qera",
         description="Initialisation of adapters. loftq: nearest to the quantization error of the weights; qera: "

@@ -15,6 +15,7 @@ from qpruner_core.mixed.groups import stored_by_group
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
+from qpruner_core.models.reshape import runs_as_deci
 from qpruner_core.models.shards import link_tree
 from qpruner_core.report import CompressionReport, ExportedFormat
 from qpruner_core.result.model_card import CompressedModel, model_card
@@ -51,6 +52,7 @@ def _facts(context: StageContext) -> CheckpointFacts:
         dense_bytes=MemoryModel(config, family, context.plan.target).dense_bytes,
         adapter_rank=0 if adapter is None else largest_rank(adapter),
         runs_on=context.config.runs_on,
+        deci=runs_as_deci(config),
     )
 
 

@@ -87,10 +87,11 @@ def _loading(name: str, facts: CheckpointFacts) -> list[str]:
 
 def _table(measurements: Sequence[Measurement]) -> list[str]:
     with_accuracy = any(row.accuracy is not None for row in measurements)
-    head = "| model | bytes loaded | parameters | perplexity | KL to dense | same top-1 |"
-    lines = [head + (" accuracy |" if with_accuracy else ""), "|---" + "|---:" * (6 if with_accuracy else 5) + "|"]
+    head = "| model | bytes loaded | bytes on disk | parameters | perplexity | KL to dense | same top-1 |"
+    lines = [head + (" accuracy |" if with_accuracy else ""), "|---" + "|---:" * (7 if with_accuracy else 6) + "|"]
     for row in measurements:
-        line = f"| {row.label} | {row.bytes} | {row.parameters} | {row.perplexity:,.2f} | "
+        disk = "–" if row.file_bytes is None else row.file_bytes
+        line = f"| {row.label} | {row.bytes} | {disk} | {row.parameters} | {row.perplexity:,.2f} | "
         line += "– | – |" if row.divergence is None else f"{row.divergence:.3g} | {row.top1_agreement:.1%} |"
         if row.accuracy is not None:
             line += f" {row.accuracy:.3f} ± {row.accuracy_stderr:.3f} |"

@@ -103,7 +103,8 @@ class AllocationSearch:
     @property
     def reach(self) -> list[list[str]]:
         """The options of each group that proposals within the budget may have."""
-        if self._settings.search in ("knapsack", "mutual_information", "uniform"):
+        alone = self._settings.trials == 1 or self._settings.search in ("knapsack", "mutual_information", "uniform")
+        if alone and self._seeds:
             return [[option] for option in self._seeds[0][1]]
         return [list(self._space.options(group)) for group in range(len(self._space))]
 

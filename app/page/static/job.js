@@ -6,6 +6,7 @@ import { confirmed, copyButton, el, notify, replace } from "./dom.js";
 import { bytes, clock, duration, percent, shortName } from "./format.js";
 import { heatMap } from "./heat_map.js";
 import { badge } from "./home.js";
+import { logCard } from "./job_log.js";
 import { artifactsCard, headline, measurementsCard } from "./job_result.js";
 import { stageTimeline } from "./timeline.js";
 
@@ -20,13 +21,14 @@ class JobPage {
     Object.assign(this, { main, id, signal, job: null, trials: null, metrics: null, artifacts: [], events: [], connection: "" });
     this.progress = {}; // by stage: {fraction, message}
     this.timers = {};
-    this.parts = Object.fromEntries(["head", "now", "result", "charts", "files", "history"].map((name) => [name, el("div", { class: `part-${name}` })]));
+    this.parts = Object.fromEntries(["head", "now", "result", "charts", "files", "log", "history"].map((name) => [name, el("div", { class: `part-${name}` })]));
     signal.addEventListener("abort", () => Object.values(this.timers).forEach(clearTimeout));
   }
 
   async start() {
     if (!(await this.loadJob())) return;
     replace(this.main, el("div", { class: "job" }, Object.values(this.parts)));
+    replace(this.parts.log, logCard(this.id, this.signal));
     await Promise.all([this.loadTrials(), this.loadMetrics(), this.loadArtifacts()]);
     const tick = setInterval(() => this.job.status === "running" && this.renderNow(), 1000);
     this.signal.addEventListener("abort", () => clearInterval(tick));

@@ -40,8 +40,11 @@ from qpruner_client.models.jobs import (
     JobPage,
     JobSummary,
     JobView,
+    LogList,
+    LogView,
     QueueView,
     StageView,
+    StorageView,
     TrialList,
     TrialView,
 )
@@ -60,7 +63,7 @@ from qpruner_client.models.reports import (
     Snippet,
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
-from qpruner_client.models.settings import ExpectedInputs, JobRequest
+from qpruner_client.models.settings import Expected, JobRequest
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
     EvaluateConfig,
@@ -94,7 +97,7 @@ __all__ = [
     "EvaluateConfig",
     "EventPage",
     "EventView",
-    "ExpectedInputs",
+    "Expected",
     "ExportConfig",
     "ExportedFormat",
     "FailedData",
@@ -110,6 +113,8 @@ __all__ = [
     "JobRequest",
     "JobSummary",
     "JobView",
+    "LogList",
+    "LogView",
     "Measurement",
     "NoData",
     "OtherEvent",
@@ -134,6 +139,7 @@ __all__ = [
     "StageView",
     "StartedData",
     "StartedEvent",
+    "StorageView",
     "SucceededEvent",
     "TrialList",
     "TrialView",

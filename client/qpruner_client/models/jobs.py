@@ -230,6 +230,57 @@ class JobView(Model):
     """The report of a job that succeeded."""
 
 
+class LogView(Model):
+    """The output of an attempt."""
+
+    attempt: int
+    """Number of the attempt, from 1."""
+
+    text: str
+    """What its process printed, at most the last 64 KiB."""
+
+    omitted_bytes: int
+    """Bytes before it that are not kept."""
+
+    updated_at: datetime
+    """When it was last written."""
+
+
+class LogList(Model):
+    """The output of every attempt, the first attempt first."""
+
+    logs: list[LogView]
+    """One entry per attempt; none before the first has printed anything."""
+
+
+class StorageView(Model):
+    """Bytes in the store, and how long they are kept after a job has ended."""
+
+    datasets_bytes: int
+    """Bytes of uploaded datasets."""
+
+    artifacts_bytes: int
+    """Bytes of files to download."""
+
+    stages_bytes: int
+    """Bytes of stages that later jobs or attempts go on from."""
+
+    total_bytes: int
+    """Bytes of all of these."""
+
+    limit_bytes: int | None
+    """Bytes that there may be; null: no limit."""
+
+    keep_artifacts_days: int | None
+    """Days that files to download are kept; null: for ever."""
+
+    keep_stages_days: int | None
+    """Days that stages are kept; null: for ever."""
+
+    keep_events_days: int | None
+    """Days that the history of a job is kept; null: for ever."""
+
+
 class TrialView(Model):
     """One allocation that the search tried."""
 

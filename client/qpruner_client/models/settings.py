@@ -17,14 +17,17 @@ from qpruner_client.models.stage_settings import (
 )
 
 
-class ExpectedInputs(TypedDict, total=False):
-    """What model and dataset must be: a run of others is refused."""
+class Expected(TypedDict, total=False):
+    """What a recipe fixes beyond settings."""
 
     model_digest: str | None
-    """Digest of the model's files, as recipes and reports name it."""
+    """Digest of the model's files; a run of others is refused."""
 
     dataset_sha256: str | None
-    """SHA-256 of the dataset's content, as recipes name it."""
+    """SHA-256 of the dataset; a run of another is refused."""
+
+    recovery_loss: Literal["distillation", "cross_entropy"] | None
+    """Choice of `finetune.loss` at `auto`, which else depends on free memory."""
 
 
 class JobRequest(TypedDict, total=False):
@@ -87,8 +90,8 @@ class JobRequest(TypedDict, total=False):
     settings, best is ours.
     """
 
-    expected: ExpectedInputs
-    """Digests that model and dataset must have; those of a recipe, so that its files come out again."""
+    expected: Expected
+    """What a recipe fixes beyond settings: digests of model and dataset, choices."""
 
     prune: PruneConfig
     score: ScoreConfig

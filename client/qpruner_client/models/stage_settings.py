@@ -31,7 +31,9 @@ class AllocateConfig(TypedDict, total=False):
     """
 
     trials: int
-    """Number of allocations to try, including the seeds."""
+    """Number of allocations to try, including the seeds. The exact knapsack over the scores comes first; with 1, it is
+    the result.
+    """
 
     random_seeds: int
     """Number of random allocations among the seeds."""
@@ -284,6 +286,11 @@ class QuantizeConfig(TypedDict, total=False):
     rounding: Literal["nearest", "error_feedback"]
     """Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for the errors of
     earlier ones on calibration text (GPTQ), which has less error and takes more time.
+    """
+
+    damping: float
+    """Share of their mean that is added to the mean squares of the inputs for error feedback: the more, the less it
+    relies on how inputs go together on the calibration text.
     """
 
     initialisation: Literal["loftq", "qera", "zero"]

@@ -34,7 +34,7 @@ def report(*, share: float, times: float) -> FrontierReport:
     rows.append(row("AutoRound q4_k_m", "AutoRound GGUF", 0.05, size=140))
     rows.append(row("GPTQ W4A16 g64", "llm-compressor GPTQ", 0.2, size=150))
     rows.append(row(our_row("GPTQ W4A16 g64"), f"{OURS}, compressed-tensors", 0.2 * share, size=149))
-    rows.append(row("ours, 10% pruned at 0% least", "ours, 10% pruned", 0.5, size=90))
+    rows.append(row("ours, 10% pruned at the least bytes", "ours, 10% pruned", 0.5, size=90))
     rows.append(
         row("AWQ W4A16 g64", "llm-compressor AWQ", 0.0).model_copy(update={"texts": {}, "failure": "no memory"})
     )

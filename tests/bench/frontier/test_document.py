@@ -16,6 +16,7 @@ def test_the_page_and_pictures_are_drawn_again_by_one_command(tmp_path: Path) ->
     assert "0.50 ± 0.00" in text
     assert "**no**" in text, "the seconds"
     assert "no memory" in text, "the rival that did not run"
+    assert "the least bytes: 90 B" in text
     pictures = sorted(file.name for file in tmp_path.glob("*.png"))
     assert pictures == ["frontier_kl.png", "frontier_perplexity.png", "frontier_pruning.png"]
     assert all(f"({name})" in text for name in pictures)

@@ -14,7 +14,7 @@ from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.load import load_model
 from qpruner_core.targets.compressed_tensors import UNQUANTIZED, read_compressed_tensors
 from qpruner_core.targets.config import PRECISIONS, has_kernel
-from tests.core.targets.compressed_tensors.quantized_models import SUPPORTED, uneven_model, write
+from tests.core.targets.compressed_tensors.quantized_models import SUPPORTED, uneven_mlps, uneven_model, write
 from tests.engines import vllm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -73,6 +73,18 @@ def test_every_precision_that_a_run_for_a_cpu_may_have_in_one_llama(tmp_path: Pa
     write(tmp_path, "llama", uneven=False, names=names)
     found = vllm.log_probabilities(tmp_path, PROMPTS)
     assert errors(found, ours(read_compressed_tensors(tmp_path))).mean() < 0.03
+
+
+def test_a_llama_with_mlps_of_different_widths_in_vllms_own_class(tmp_path: Path) -> None:
+    vllm.python()
+    model, family = uneven_mlps("llama")
+    write_model(model, family, tmp_path / "merged", tokenizer_from=tmp_path)
+    wanted = ours(load_model(tmp_path / "merged", dtype=torch.float32))
+    for model_impl in ("auto", "transformers"):
+        found = vllm.log_probabilities(
+            tmp_path / "merged", PROMPTS, dtype="float32", own_code=True, model_impl=model_impl
+        )
+        assert errors(found, wanted).max() < 1e-4
 
 
 def test_vllm_times_a_llama_whose_layers_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
