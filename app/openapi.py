@@ -20,6 +20,7 @@ Every error is an RFC 9457 problem document with a stable `code`, and every resp
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
+    {"name": "storage", "description": "What there is of yours in the store."},
     {"name": "store", "description": "Where signed URLs of the local store lead."},
     {"name": "operation", "description": "For whoever runs the service."},
 ]

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from sqlalchemy.orm import Session
 
+from app.audit import entries as audit
 from app.database import as_utc, utc_now
 from app.dependencies import (
     BaseUrlDep,
@@ -89,7 +90,12 @@ RunBody = Annotated[
     responses={
         200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has made this job."},
         **problem_responses(
-            *BAD_RUN, "409 idempotency_conflict", "422 budget_infeasible", "429 queue_full", "503 store_unavailable"
+            *BAD_RUN,
+            "409 idempotency_conflict",
+            "422 budget_infeasible",
+            "403 storage_full",
+            "429 queue_full",
+            "503 store_unavailable",
         ),
     },
 )
@@ -119,6 +125,8 @@ def submit_job(
             job, replayed = service.submit_job(
                 session, settings, principal, body, checked.memory_budget, idempotency_key
             )  # fmt: skip
+            if not replayed:
+                audit.record(session, principal, "job.submit", job.id)
             session.commit()
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
@@ -294,6 +302,7 @@ def cancel_job(
 ) -> JobView:
     """At once if no worker holds it; else 202, and its worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
+    audit.record(session, principal, "job.cancel", job.id)
     response.status_code = 200 if job.status == "cancelled" else 202
     return _view(session, settings, job)
 
@@ -306,7 +315,9 @@ def cancel_job(
 )
 def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
     """Queue a failed or cancelled job again. It goes on from its last finished stage."""
-    return _view(session, settings, service.retry_job(session, settings, principal.tenant, job_id))
+    job = service.retry_job(session, settings, principal.tenant, job_id)
+    audit.record(session, principal, "job.retry", job.id)
+    return _view(session, settings, job)
 
 
 @router.delete(
@@ -315,9 +326,13 @@ def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings
     summary="Delete a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
-def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
-    """The job, its history and its files, for good. An unfinished job must be cancelled first."""
-    service.delete_job(session, store, principal.tenant, job_id)
+def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
+    """The job, its history and its files, for good. An unfinished job must be cancelled first.
+
+    The header `X-Freed-Bytes` says how many bytes of the store that frees.
+    """
+    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
+    audit.record(session, principal, "job.delete", job_id)
 
 
 @router.get(

@@ -19,6 +19,7 @@ from app.jobs.warm_up import load_core
 from app.keys.auth import Principal
 from app.problems import Problem
 from app.settings import Settings
+from app.storage.usage import require_storage, usage_of_job
 from app.store.base import ArtifactStore
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
@@ -97,6 +98,7 @@ def submit_job(
     if is_upload(request.dataset):  # from here on, its deletion waits until the job says that it is in use
         _require_upload(session, tenant, request.dataset, hold=True)
     _require_room(session, settings, tenant)
+    require_storage(session, settings, tenant)
     job = _new_job(principal, request, memory_budget, idempotency_key, settings)
     try:
         repository.add_job(session, job)
@@ -188,8 +190,8 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) ->
     return job
 
 
-def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> None:
-    """Delete a finished job, its rows and its files.
+def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> int:
+    """Delete a finished job, its rows and its files; how many bytes of the store that frees.
 
     Raises:
         Problem: 404; 409 ``job_not_finished``.
@@ -199,7 +201,9 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
     if job.status not in TERMINAL:
         raise Problem(409, "job_not_finished", f"The job is {job.status}.", remedy="Cancel it first.")
     store.delete_prefix(f"jobs/{job.id}/")  # files first: rows without files can be deleted again, the reverse leaks
+    freed = usage_of_job(session, job_id)
     repository.delete_job(session, job)
+    return freed
 
 
 def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:
