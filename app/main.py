@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -30,10 +29,6 @@ from app.request_context import RequestContext
 from app.settings import Settings, get_settings
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
-
-_SWITCH_SECONDS = 0.0005
-"""How long a thread may compute while another waits to. Requests wait for a database again and again, some of them with
-a lock in hand: after each of these waits, Python's own 5 ms would let every busy thread go first."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -84,7 +79,6 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    sys.setswitchinterval(_SWITCH_SECONDS)
     dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
     dispatcher.start()
     state.warm_up.start()
