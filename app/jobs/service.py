@@ -30,6 +30,8 @@ from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
 
 _QUEUE_RETRY_SECONDS = 30
+_AT_ONCE = 40
+"""Submits that a process may have under way: a tenant that is further from its limit need not count in turn."""
 
 
 def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = False) -> Job:
@@ -92,12 +94,15 @@ def submit_job(
         Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
     """
     tenant = principal.tenant
-    repository.lock_queue(session, tenant)
-    if earlier := earlier_job(session, tenant, request, idempotency_key):
-        return earlier, True
     if is_upload(request.dataset):  # from here on, its deletion waits until the job says that it is in use
         _require_upload(session, tenant, request.dataset, hold=True)
-    _require_room(session, settings, tenant)
+    near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
+    if near_limit:
+        repository.lock_queue(session, tenant)
+    if earlier := earlier_job(session, tenant, request, idempotency_key):
+        return earlier, True
+    if near_limit:
+        _require_room(session, settings, tenant)
     require_storage(session, settings, tenant)
     job = _new_job(principal, request, memory_budget, idempotency_key, settings)
     try:
