@@ -21,7 +21,7 @@ from app.jobs.log_endpoints import router as logs_router
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
 from app.keys.same_origin import SameOriginMiddleware
-from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
+from app.openapi import DESCRIPTION, LICENSE, TAGS, TITLE, describe_problems
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
@@ -43,6 +43,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=version("qpruner"),
         openapi_tags=TAGS,
+        license_info=LICENSE,
+        servers=[{"url": settings.public_url or "/", "description": "This service."}],
         generate_unique_id_function=lambda route: route.name,  # what generated clients call the method
         lifespan=_lifespan,
     )

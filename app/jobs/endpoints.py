@@ -309,7 +309,13 @@ def list_artifacts(
     status_code=307,
     response_class=RedirectResponse,
     summary="Download a file",
-    responses=problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
+    responses={
+        200: {
+            "description": "The file, once the redirect was followed.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
+    },
 )
 def get_artifact(
     job_id: JobId,

@@ -84,14 +84,28 @@ class JobRequest(TypedDict, total=False):
     """
 
     expected: Expected
-    """What a recipe fixes beyond settings, so that its files come out again: digests of model and dataset."""
+    """What a recipe fixes beyond settings: digests of model and dataset, choices."""
 
     prune: PruneConfig
+    """Settings of pruning."""
+
     score: ScoreConfig
+    """Settings of scoring."""
+
     allocate: AllocateConfig
+    """Settings of the search."""
+
     quantize: QuantizeConfig
+    """Settings of quantization."""
+
     finetune: FinetuneConfig
+    """Settings of recovery."""
+
     evaluate: EvaluateConfig
+    """Settings of measuring."""
+
     export: ExportConfig
+    """Settings of the checkpoints."""
+
     labels: dict[str, Any]
     """Names and values of your own; `GET /jobs` filters by them."""
