@@ -28,6 +28,8 @@ from app.request_context import RequestContext
 from app.settings import Settings, get_settings
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
+from app.webhooks.endpoints import router as webhooks_router
+from app.webhooks.sender import WebhookSender
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -49,7 +51,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, logs_router, datasets_router, health.router, metrics.router, page_router):
+    for router in (
+        jobs_router,
+        logs_router,
+        datasets_router,
+        webhooks_router,
+        health.router,
+        metrics.router,
+        page_router,
+    ):
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)
@@ -78,12 +88,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
     warm_up = WarmUp()
+    sender = WebhookSender(state.session_factory, state.settings)
     dispatcher.start()
+    sender.start()
     warm_up.start()
     try:
         yield
     finally:
         warm_up.stop()
         dispatcher.stop()
+        sender.stop()
         state.broker.close()
         state.engine.dispose()

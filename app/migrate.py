@@ -17,9 +17,10 @@ from app.datasets import models as _datasets
 from app.jobs import models as _jobs
 from app.keys import models as _keys
 from app.settings import get_settings
+from app.webhooks import models as _webhooks
 
 METADATA = Base.metadata
-TABLE_MODULES = (_datasets, _jobs, _keys)  # imported so that METADATA knows every table
+TABLE_MODULES = (_datasets, _jobs, _keys, _webhooks)  # imported so that METADATA knows every table
 
 _ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": any number that no other user of the database takes
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
@@ -67,6 +69,11 @@ class Settings(BaseSettings):
         description="Unfinished jobs per tenant; further ones are refused with status 429.",
     )
 
+    max_webhooks: int = Field(default=20, ge=0, le=10_000, description="Webhooks per tenant, without those of jobs.")
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(), description="Private networks that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24."
+    )
+
     lease_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -99,6 +106,11 @@ class Settings(BaseSettings):
         default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."
     )
     log_level: str = Field(default="INFO", description="Lowest level that is logged.")
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
 
     @property
     def resolved_database_url(self) -> str:

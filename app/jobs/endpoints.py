@@ -73,7 +73,12 @@ RunBody = Annotated[
     responses={
         200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has made this job."},
         **problem_responses(
-            *BAD_RUN, "409 idempotency_conflict", "422 budget_infeasible", "429 queue_full", "503 store_unavailable"
+            *BAD_RUN,
+            "409 idempotency_conflict",
+            "422 webhook_url_refused",
+            "422 budget_infeasible",
+            "429 queue_full",
+            "503 store_unavailable",
         ),
     },
 )

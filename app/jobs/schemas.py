@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from app.jobs.models import Artifact, Job, JobStatus
 from app.jobs.repository import FinishedStage
+from app.webhooks.schemas import JobWebhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import STAGES
@@ -62,6 +63,10 @@ class JobRequest(CompressionConfig):
         default={}, max_length=MAX_LABELS, description="Names and values of your own; `GET /jobs` filters by them."
     )
 
+    webhooks: tuple[JobWebhook, ...] = Field(
+        default=(), max_length=4, description="Addresses that hear of this job, as if added by `POST /webhooks`."
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _of_recipe(cls, values: Any) -> Any:
@@ -79,7 +84,7 @@ class JobRequest(CompressionConfig):
 
     def config(self) -> CompressionConfig:
         """The settings of the run alone."""
-        return CompressionConfig.model_validate(self.model_dump(exclude={"labels"}))
+        return CompressionConfig.model_validate(self.model_dump(exclude={"labels", "webhooks"}))
 
 
 class StageView(BaseModel):

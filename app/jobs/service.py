@@ -19,6 +19,7 @@ from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
 from app.store.base import ArtifactStore
+from app.webhooks.service import add_webhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
@@ -90,6 +91,10 @@ def submit_job(
         if earlier := _earlier_job(session, tenant, request, idempotency_key):
             return earlier, True
         raise
+    for index, webhook in enumerate(request.webhooks):
+        add_webhook(
+            session, settings, tenant, webhook.url, webhook.events, job.id, field=f"webhooks.{index}.url"
+        )  # fmt: skip
     repository.owe_wake_up(session, job.id)
     append_event(session, job.id, "queued")
     return job, False

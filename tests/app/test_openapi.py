@@ -107,7 +107,7 @@ def test_another_generator_makes_a_client_from_it_that_can_be_imported(file: Pat
     script = (
         "from generated import AuthenticatedClient\n"
         "from generated.api.jobs import submit_job, list_events, get_logs\n"
-        "from generated.models import JobRequest, JobView, StageStartedEvent\n"
+        "from generated.models import JobRequest, Job, StageStartedEvent\n"
         "body = JobRequest.from_dict({'model': 'm', 'dataset': 'd', 'memory_budget': '1MB', 'prune': {'ratio': 0.2}})\n"
         "print(body.to_dict()['prune'])\n"
     )

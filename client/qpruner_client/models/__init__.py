@@ -60,7 +60,14 @@ from qpruner_client.models.reports import (
     Snippet,
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
-from qpruner_client.models.settings import Expected, JobRequest
+from qpruner_client.models.settings import (
+    Expected,
+    JobRequest,
+    JobWebhook,
+    RotationRequest,
+    WebhookChange,
+    WebhookRequest,
+)
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
     EvaluateConfig,
@@ -71,6 +78,7 @@ from qpruner_client.models.stage_settings import (
     QuantizeConfig,
     ScoreConfig,
 )
+from qpruner_client.models.webhooks import DeliveryPage, DeliveryView, WebhookPage, WebhookSecret, WebhookView
 
 __all__ = [
     "Alive",
@@ -89,6 +97,8 @@ __all__ = [
     "CurvePoint",
     "DatasetPage",
     "DatasetView",
+    "DeliveryPage",
+    "DeliveryView",
     "DeviceMemory",
     "Estimate",
     "EvaluateConfig",
@@ -109,6 +119,7 @@ __all__ = [
     "JobPage",
     "JobRequest",
     "JobView",
+    "JobWebhook",
     "LogList",
     "LogView",
     "Measurement",
@@ -123,6 +134,7 @@ __all__ = [
     "RatioTrial",
     "Readiness",
     "RetriedEvent",
+    "RotationRequest",
     "ScoreConfig",
     "Snippet",
     "StageFinishedData",
@@ -139,4 +151,9 @@ __all__ = [
     "TrialView",
     "WarningData",
     "WarningEvent",
+    "WebhookChange",
+    "WebhookPage",
+    "WebhookRequest",
+    "WebhookSecret",
+    "WebhookView",
 ]
