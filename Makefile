@@ -21,8 +21,9 @@ FAST_TESTS := $(addprefix tests/core/,allocate data device_fit fitting measure m
 	tests/app/keys tests/app/test_ids.py tests/app/test_problems.py
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
-# Folder of llama.cpp's programs, for bench-targets.
+# Folder of llama.cpp's programs for bench-targets and bench-frontier; the Python of an environment with vLLM.
 LLAMA_CPP ?=
+VLLM ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
@@ -32,7 +33,7 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-recovery lint client-models format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery load lint client-models format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -81,15 +82,22 @@ bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after re
 	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' \
+bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs, VLLM=a Python that has it)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' $(if $(VLLM),--vllm '$(VLLM)') \
 		$(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/targets.md $(ARGS)
+
+bench-frontier: $(INSTALLED_BENCH) ## Measure KL and perplexity against bytes, ours and rivals, into docs/benchmarks (DATA=folder; LLAMA_CPP=folder of its programs; resumes; three hours on two cores at most, ARGS=--quick twenty minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.frontier $(if $(LLAMA_CPP),--llama-cpp '$(LLAMA_CPP)') \
+		$(if $(DATA),--data '$(DATA)') $(ARGS)
 
 bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes into docs/benchmarks/recovery.md (DATA=folder)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.recovery $(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/recovery.md $(ARGS)
 
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
+
+load: $(INSTALLED_TEST) ## Measure the service under load beside the least that does the same (ARGS, see bench/load/__main__.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.load $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check

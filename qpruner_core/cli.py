@@ -23,7 +23,7 @@ from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, Fit
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.errors import QPrunerError
 from qpruner_core.garbage import collector_paused
-from qpruner_core.model_options import Checkpoint, Target
+from qpruner_core.model_options import Checkpoint, RunsOnOption, Target
 from qpruner_core.run_settings import (
     ConfigFile,
     Dataset,
@@ -106,6 +106,7 @@ def compress(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
+    runs_on: RunsOnOption = None,
     prune_ratio: PruneRatio = None,
     trials: Trials = None,
     finetune_steps: FinetuneSteps = None,
@@ -121,7 +122,7 @@ def compress(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "model": model, "dataset": dataset, "seed": seed, "target": target, "preset": preset,
+            "model": model, "dataset": dataset, "seed": seed, "target": target, "runs_on": runs_on, "preset": preset,
             "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
         run_config = _config(run_settings(config, given, settings))
@@ -138,6 +139,7 @@ def export(
         Path | None, typer.Option(help="Directory of the new checkpoint; default: DIRECTORY-TARGET.")
     ] = None,
     memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; default: those of the run.")] = None,
+    runs_on: RunsOnOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another target's checkpoint from a finished run, without pruning or training again."""
@@ -149,8 +151,9 @@ def export(
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = export_run(
-                directory, target=target, output=output, memory_budget=budget, on_event=progress, cancel=cancel
-            )
+                directory, target=target, output=output, memory_budget=budget, runs_on=runs_on, on_event=progress,
+                cancel=cancel,
+            )  # fmt: skip
         _show(report, output, as_json)
 
 
@@ -164,6 +167,7 @@ def estimate(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
+    runs_on: RunsOnOption = None,
     prune_ratio: PruneRatio = None,
     preset: Preset = None,
     settings: OtherSettings = None,
@@ -176,7 +180,8 @@ def estimate(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "model": model, "dataset": "-", "target": target, "preset": preset, "prune.ratio": prune_ratio,
+            "model": model, "dataset": "-", "target": target, "runs_on": runs_on, "preset": preset,
+            "prune.ratio": prune_ratio,
         }  # fmt: skip
         config = _config(run_settings(None, given, settings))
         result = run(config, check_dataset=False)

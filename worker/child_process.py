@@ -75,6 +75,11 @@ class ChildProcess:
         """Process id, which is also the id of its process group."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has; its id may then be another process's."""
+        return self._ended.is_set() or self._process.poll() is not None
+
     def answer(self, answer: StageAnswer) -> None:
         """Tell it what came of the stage that it wants."""
         self._say(answer)
@@ -128,13 +133,15 @@ class ChildProcess:
             reader.join(1.0)
 
     def _read_lines(self, stream: BinaryIO) -> None:
-        with stream:
-            for raw in stream:
-                try:
-                    self.lines.put(LINE_ADAPTER.validate_json(raw))
-                except ValidationError:
-                    _LOG.warning("The child wrote a line that is no event: %.200r", raw)
-        self.lines.put(None)
+        try:
+            with stream:
+                for raw in stream:
+                    try:
+                        self.lines.put(LINE_ADAPTER.validate_json(raw))
+                    except ValidationError:
+                        _LOG.warning("The child wrote a line that is no event: %.200r", raw)
+        finally:
+            self.lines.put(None)  # however reading ended: somebody waits for it
 
     def _read_log(self, stream: BinaryIO) -> None:
         with stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
@@ -16,6 +16,9 @@ JobEventType = Literal[
     "cancel_requested", "cancelled", "failed", "succeeded", "retried",
 ]  # fmt: skip
 
+NOTIFIED = "qpruner_events"
+"""The channel of PostgreSQL's notifications; each carries the id of a job."""
+
 
 def append_event(session: Session, job_id: str, type: JobEventType, data: dict[str, Any] | None = None) -> JobEvent:
     """Append one event to the history of a job and return it with its id; the caller's transaction commits it."""
@@ -26,4 +29,11 @@ def append_event(session: Session, job_id: str, type: JobEventType, data: dict[s
     session.add(event)
     session.flush()
     owe_deliveries(session, event)
+    notify(session, job_id)
     return event
+
+
+def notify(session: Session, job_id: str) -> None:
+    """Let those who follow the job look at it once the transaction commits; on SQLite they look anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_notify(NOTIFIED, job_id)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from app.durations import Duration
 from app.jobs.models import Artifact, Job, JobStatus
+from app.jobs.outlook import Outlook
 from app.jobs.repository import FinishedStage
 from app.webhooks.schemas import JobWebhook
 from qpruner_core.config import CompressionConfig
@@ -62,6 +65,16 @@ class JobRequest(CompressionConfig):
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(_sorted)] = Field(
         default={}, max_length=MAX_LABELS, description="Names and values of your own; `GET /jobs` filters by them."
     )
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="Order among your own jobs that wait: the highest first."
+    )
+
+    deadline: Duration | None = Field(
+        default=None,
+        description="Time that the job may take from its first start to its end, in seconds or such as `90m` or "
+        "`1d 12h`. Default and maximum are the operator's.",
+        examples=["12h"],
+    )
 
     webhooks: tuple[JobWebhook, ...] = Field(
         default=(), max_length=4, description="Addresses that hear of this job, as if added by `POST /webhooks`."
@@ -83,8 +96,18 @@ class JobRequest(CompressionConfig):
         return value
 
     def config(self) -> CompressionConfig:
-        """The settings of the run alone."""
-        return CompressionConfig.model_validate(self.model_dump(exclude={"labels", "webhooks"}))
+        """The settings of the run alone, which were validated with the request."""
+        names = CompressionConfig.model_fields
+        return CompressionConfig.model_construct(
+            self.model_fields_set & set(names), **{name: getattr(self, name) for name in names}
+        )
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of this request; priority, deadline and webhooks that are not named are
+        not part of it."""
+        unnamed = {"priority": 0, "deadline": None, "webhooks": ()}
+        without = {name for name, value in unnamed.items() if getattr(self, name) == value}
+        return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
 
 class StageView(BaseModel):
@@ -125,10 +148,9 @@ class JobLinks(BaseModel):
     artifacts: str
 
 
-class JobView(BaseModel):
-    """A job, and how far it is."""
+class JobSummary(BaseModel):
+    """A job in a list. `GET /jobs/{id}` has its settings, stages and result."""
 
-    model_config = ConfigDict(title="Job")
     id: str = Field(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])
     status: JobStatus
     stage: str | None = Field(description="The stage at work; null before the first.")
@@ -142,46 +164,93 @@ class JobView(BaseModel):
         description="Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."
     )
     labels: dict[str, str]
-    config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    priority: int = Field(description="Order among your own jobs that wait: the highest first.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    stages: list[StageView]
-    result: CompressionReport | None = Field(description="The report of a job that succeeded.")
+    dense_bytes: int | None = Field(description="Bytes of the loaded model before; null until the job succeeds.")
+    final_bytes: int | None = Field(description="Bytes of the loaded model after; null until the job succeeds.")
     error: JobErrorView | None = Field(description="Why the job failed.")
     links: JobLinks
 
     @classmethod
-    def of(cls, job: Job, finished: Mapping[str, FinishedStage]) -> Self:
-        """The view of ``job``, of which the stages in ``finished`` are."""
-        path = f"/jobs/{job.id}"
+    def of(cls, job: Job) -> Self:
+        """The summary of ``job``."""
+        return cls(**_summary(job))
+
+
+class QueueView(BaseModel):
+    """The place of a job that waits."""
+
+    ahead: int = Field(description="Jobs that will be taken before it, of all who use the service, as it stands.")
+
+
+class JobView(JobSummary):
+    """A job, and how far it is."""
+
+    model_config = ConfigDict(title="Job")
+    config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    deadline: int | None = Field(
+        description="Seconds that the job may take from its first start to its end; null for jobs of earlier releases."
+    )
+    deadline_at: datetime | None = Field(description="When that time is over; null before the first start.")
+    stages: list[StageView]
+    queue: QueueView | None = Field(
+        description="Its place in the queue; null unless the job waits, and in the answer to its submission."
+    )
+    expected_start: datetime | None = Field(
+        description="When a worker is expected to take the job; null unless it waits, and where nothing is known yet."
+    )
+    expected_end: datetime | None = Field(
+        description="When the job is expected to end; null once it has, and where nothing is known yet."
+    )
+    result: CompressionReport | None = Field(description="The report of a job that succeeded.")
+
+    @classmethod
+    def of(cls, job: Job, finished: Mapping[str, FinishedStage] = {}, outlook: Outlook | None = None) -> Self:
+        """The view of ``job``, of which the stages in ``finished`` are; ``outlook``: of a job that has not ended."""
         return cls(
-            id=job.id,
-            status=job.status,
-            stage=job.stage,
-            progress=job.progress,
-            attempt=job.attempt,
-            max_attempts=job.max_attempts,
-            cancel_requested=job.cancel_requested_at is not None,
-            model=job.model,
-            dataset=job.dataset,
-            memory_budget=job.memory_budget,
-            labels=job.labels,
+            **_summary(job),
             config=job.config,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
+            deadline=job.deadline,
+            deadline_at=job.deadline_at,
             stages=[_stage_view(job, name, finished) for name in STAGES],
+            queue=QueueView(ahead=outlook.ahead) if outlook and outlook.ahead is not None else None,
+            expected_start=outlook.expected_start if outlook else None,
+            expected_end=outlook.expected_end if outlook else None,
             result=None if job.result is None else CompressionReport.model_validate(job.result),
-            error=None if job.error is None else JobErrorView.model_validate(job.error),
-            links=JobLinks(
-                self=path,
-                events=f"{path}/events",
-                trials=f"{path}/trials",
-                metrics=f"{path}/metrics",
-                artifacts=f"{path}/artifacts",
-            ),
         )
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    path = f"/jobs/{job.id}"
+    return {
+        "id": job.id,
+        "status": job.status,
+        "stage": job.stage,
+        "progress": job.progress,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "cancel_requested": job.cancel_requested_at is not None,
+        "model": job.model,
+        "dataset": job.dataset,
+        "memory_budget": job.memory_budget,
+        "labels": job.labels,
+        "priority": job.priority,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "dense_bytes": job.dense_bytes,
+        "final_bytes": job.final_bytes,
+        "error": None if job.error is None else JobErrorView.model_validate(job.error),
+        "links": JobLinks(
+            self=path,
+            events=f"{path}/events",
+            trials=f"{path}/trials",
+            metrics=f"{path}/metrics",
+            artifacts=f"{path}/artifacts",
+        ),
+    }
 
 
 def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> StageView:
@@ -199,7 +268,7 @@ def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> S
 class JobPage(BaseModel):
     """A page of jobs, the newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummary]
     next_cursor: str | None = Field(description="Give it as `cursor` to see older jobs; null on the last page.")
 
 

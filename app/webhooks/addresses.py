@@ -51,13 +51,12 @@ def check_url(url: str, allowed: Sequence[Network]) -> None:
 
 
 def is_allowed(address: IPv4Address | IPv6Address, allowed: Iterable[Network]) -> bool:
-    """Whether ``address``, or the IPv4 address that it carries, is public or in one of the ``allowed`` networks."""
+    """Whether ``address`` is public or in one of the ``allowed`` networks. One that carries an IPv4 address (mapped,
+    NAT64, 6to4) is judged by that."""
     carried = _carried(address)
     if any(one in network for one in (address, carried) for network in allowed):
         return True
-    return all(
-        one.is_global and not (one.is_multicast or one.is_reserved or one.is_unspecified) for one in (address, carried)
-    )
+    return carried.is_global and not (carried.is_multicast or carried.is_reserved or carried.is_unspecified)
 
 
 def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -65,8 +64,7 @@ def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
         return address
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _require(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -> None:

@@ -26,14 +26,26 @@ _NOT_SENT = frozenset({"summary"})  # figures that a receiver can ask for
 
 def owe_deliveries(session: Session, event: JobEvent) -> None:
     """Owe every webhook that asked for such an event a message about it."""
+    if f"job.{event.type}" in EVENT_NAMES:
+        _owe(session, session.get_one(Job, event.job_id), event)
+
+
+def owe_first_deliveries(session: Session, job: Job) -> None:
+    """As :func:`owe_deliveries`, for the event that a new job is written with; ``job`` may be transient."""
+    if _webhooks_for(session, job, "job.queued"):
+        (event,) = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id))
+        _owe(session, job, event)
+
+
+def _owe(session: Session, job: Job, event: JobEvent) -> None:
     name = f"job.{event.type}"
-    if name not in EVENT_NAMES:
-        return
-    job = session.get_one(Job, event.job_id)
+    for webhook in _webhooks_for(session, job, name):
+        session.add(new_delivery(webhook.id, name, event.created_at, _data(job, event)))
+
+
+def _webhooks_for(session: Session, job: Job, name: str) -> list[Webhook]:
     wanted = (Webhook.tenant == job.tenant, Webhook.enabled, or_(Webhook.job_id.is_(None), Webhook.job_id == job.id))
-    for webhook in session.scalars(select(Webhook).where(*wanted)):
-        if name in webhook.events:
-            session.add(new_delivery(webhook.id, name, event.created_at, _data(job, event)))
+    return [webhook for webhook in session.scalars(select(Webhook).where(*wanted)) if name in webhook.events]
 
 
 def new_delivery(webhook_id: str, name: str, moment: datetime, data: dict[str, Any]) -> WebhookDelivery:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from bench.off_grid import OFF_GRID
 from bench.own_files import require_own_document
 from bench.paper.amounts import Amounts
 from bench.paper.cells import measure_beside_each_other, measure_cell
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     usual = Amounts()
     parser = argparse.ArgumentParser(prog="python -m bench.paper", description="The paper's claims on our model.")
     parser.add_argument("--data", type=Path, help="folder with text/ and eval/; without it: Python's own help")
-    parser.add_argument("--model", default="demo:smollm2-135m-instruct")
+    parser.add_argument("--model", default=OFF_GRID, help="(default %(default)s: see bench/off_grid.py)")
     parser.add_argument("--quick", action="store_true", help="a trial of a quarter of an hour: less of everything")
     for name, kind, said in (
         ("tokens", int, "of each text"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bench.off_grid import OFF_GRID, off_grid_model
 from bench.paper.amounts import QUICK, Amounts
 from bench.paper.measured import PaperEvaluation
 from bench.paper.run import PaperRun
@@ -35,14 +36,17 @@ def amounts_of(options: argparse.Namespace) -> Amounts:
 def make_run(options: argparse.Namespace) -> tuple[PaperRun, str]:
     """The run that the command line describes, and the name of the text that it learns from."""
     amounts = amounts_of(options)
-    source = resolve_model(options.model, SourcePolicy())
+    options.work_dir.mkdir(parents=True, exist_ok=True)
+    own = options.model == OFF_GRID
+    reference = str(off_grid_model(options.work_dir.resolve() / OFF_GRID)) if own else options.model
+    source = resolve_model(reference, SourcePolicy())
     texts = read_texts(options.data)
     work = options.work_dir / _digest(amounts, source, options.data)
     evaluation = PaperEvaluation.read(
         options.data, texts, load_tokenizer(source.directory), tokens=amounts.tokens, examples=amounts.examples
     )
     name, text = _training_text(texts, work)
-    return PaperRun(options.model, source, text, amounts, evaluation, work, collecting=options.collect), name
+    return PaperRun(reference, source, text, amounts, evaluation, work, collecting=options.collect), name
 
 
 def _training_text(texts: Texts, work: Path) -> tuple[str, Path]:

@@ -38,7 +38,11 @@ class AllocateConfig(StrictModel):
         description="Number of best trials that are compared again after a brief recovery; with 0 or 1 the best trial"
         " is taken as it is.",
     )  # fmt: skip
-    trials: int = Field(default=40, ge=1, le=2000, description="Number of allocations to try, including the seeds.")
+    trials: int = Field(
+        default=1, ge=1, le=2000,
+        description="Number of allocations to try, including the seeds. The exact knapsack over the scores comes "
+        "first; with 1, it is the result.",
+    )  # fmt: skip
     random_seeds: int = Field(default=6, ge=0, le=2000, description="Number of random allocations among the seeds.")
     candidates: int = Field(
         default=400, ge=1, le=MOST_CANDIDATES, description="Candidates per proposal, all within the budget."
@@ -70,8 +74,8 @@ class AllocateConfig(StrictModel):
     )  # fmt: skip
     precisions: tuple[Annotated[str, Field(max_length=32)], ...] = Field(
         default=(), max_length=32,
-        description="Precisions that the weights of a layer may have; they must belong to the target. Default: at "
-        "most five around the budget.",
+        description="Precisions that the weights of a layer may have; they must belong to the target. Default: "
+        "those listed for the target in the guide.",
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
         default="block",

@@ -10,7 +10,6 @@ from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel
 
 CacheType = Literal["f16", "bf16", "q8_0", "fp8"]
-FitDevice = Literal["cpu", "gpu"]
 
 LONGEST_CONTEXT = 2**24
 """Tokens; models read at most a few million today."""
@@ -36,9 +35,4 @@ class FitConfig(StrictModel):
     cache_type: CacheType = Field(
         default="f16",
         description="Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM.",
-    )
-    device: FitDevice = Field(
-        default="gpu",
-        description="Where the engine runs. gpu: its context takes memory of the card; cpu: the process itself takes "
-        "main memory.",
     )

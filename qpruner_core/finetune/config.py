@@ -70,7 +70,7 @@ class FinetuneConfig(StrictModel):
     )
     validation_sequences: int = Field(
         default=16, ge=0, le=MOST_SEQUENCES,
-        description="Training examples held back to choose the best step; 0 takes the last step.",
+        description="Training examples held back to choose the best step by its loss; 0 takes the last step.",
     )  # fmt: skip
     evaluate_every: int = Field(
         default=50, ge=1, le=MOST_STEPS, description="Steps between evaluations on the examples held back."

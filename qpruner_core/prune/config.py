@@ -22,13 +22,14 @@ class PruneConfig(StrictModel):
 
     ratio: float | None = Field(
         default=None, ge=0, le=0.9,
-        description="Fraction of the layers' parameters to remove; null prunes as little as the budget allows.",
+        description="Fraction of the layers' parameters to remove; null chooses it by ratio_choice.",
     )  # fmt: skip
-    ratio_choice: Literal["smallest", "measured"] = Field(
-        default="smallest",
+    ratio_choice: Literal["enough_bits", "smallest", "measured"] = Field(
+        default="enough_bits",
         description="How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget "
-        "at the lowest precision; measured: of several ratios, the one whose pruned and quantized model "
-        "is nearest to the dense one (takes minutes more).",
+        "at the lowest precision; enough_bits: more than that where it leaves the remaining weights about"
+        " three bits each, which is nearer to the dense model; measured: of several ratios, the one whose"
+        " pruned and quantized model is expected to be nearest (takes minutes more).",
     )
     criterion: CriterionName = Field(
         default="taylor_second",

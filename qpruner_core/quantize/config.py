@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.damping import DAMPING
 from qpruner_core.strict import StrictModel
 
 Int8Kind = Literal["weight_only", "llm_int8"]
@@ -20,11 +21,6 @@ class QuantizeConfig(StrictModel):
         description="Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; "
         "llm_int8: LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.",
     )
-    humming_kernels: bool = Field(
-        default=False,
-        description="Allow int2_g64, int3_g64, int5_g64, int6_g64 and int7_g64 (compressed-tensors). vLLM runs them "
-        "with the Humming kernels alone: on NVIDIA GPUs from sm75, with that package installed.",
-    )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of each adapter.")
     lora_alpha: float = Field(
         default=16.0, gt=0, le=65536, description="Scaling numerator of LoRA; the scaling is alpha / rank."
@@ -35,6 +31,11 @@ class QuantizeConfig(StrictModel):
         " the errors of earlier ones on calibration text (GPTQ), which has less error and takes more "
         "time.",
     )
+    damping: float = Field(
+        default=DAMPING, gt=0, le=100,
+        description="Share of their mean that is added to the mean squares of the inputs for error feedback: the more, "
+        "the less it relies on how inputs go together on the calibration text.",
+    )  # fmt: skip
     initialisation: Literal["loftq", "qera", "zero"] = Field(
         default="qera",
         description="Initialisation of adapters. loftq: nearest to the quantization error of the weights; qera: "

@@ -122,6 +122,7 @@ class JobPage {
         el("div", { class: "actions" }, retry, cancel, erase)),
       el("dl", { class: "facts" },
         job.config.target && fact("Target", job.config.target),
+        job.config.runs_on && fact("Runs on", job.config.runs_on),
         fact("Budget", bytes(job.memory_budget)), fact("Dataset", job.dataset), fact("Created", clock(job.created_at)),
         fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
         el("div", {}, el("dt", {}, "Id"), el("dd", {}, el("code", {}, job.id)))));
@@ -183,7 +184,8 @@ class JobPage {
   renderCharts() {
     const { job, trials, metrics } = this;
     const best = trials?.trials.filter((one) => !one.stopped_early && one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
-    const precisions = job.result?.precisions ?? best?.precisions;
+    const stored = job.result?.stored?.length > 0 && job.result.stored.map((names) => names.join(" + "));
+    const precisions = stored || (job.result?.precisions ?? best?.precisions);
     const groups = job.result?.groups ?? trials?.groups;
     replace(this.parts.charts,
       precisions && heatMap(groups, precisions, job.result ? "" : ", best so far", job.result?.widths),

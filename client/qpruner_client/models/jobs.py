@@ -127,6 +127,74 @@ class JobMetricsView(Model):
     """Empty until the job succeeds."""
 
 
+class JobSummary(Model):
+    """A job in a list. `GET /jobs/{id}` has its settings, stages and result."""
+
+    id: str
+    """Id of the job."""
+
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | str
+    """State of the job."""
+
+    stage: str | None
+    """The stage at work; null before the first."""
+
+    progress: float
+    """Share of the whole job that is done."""
+
+    attempt: int
+    """Attempts so far. A job that loses its worker gets another."""
+
+    max_attempts: int
+    cancel_requested: bool
+    """The job was asked to stop, and its worker has yet to obey."""
+
+    model: str
+    """The model as it was named."""
+
+    dataset: str
+    """The dataset as it was named."""
+
+    memory_budget: int
+    """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
+
+    labels: dict[str, str]
+    """Names and values of yours."""
+
+    priority: int
+    """Order among your own jobs that wait: the highest first."""
+
+    created_at: datetime
+    """When it was made."""
+
+    started_at: datetime | None
+    """When its first attempt began."""
+
+    finished_at: datetime | None
+    """When it ended."""
+
+    dense_bytes: int | None
+    """Bytes of the loaded model before; null until the job succeeds."""
+
+    final_bytes: int | None
+    """Bytes of the loaded model after; null until the job succeeds."""
+
+    error: JobErrorView | None
+    """Why the job failed."""
+
+    links: JobLinks
+
+
+class JobPage(Model):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobSummary]
+    """The jobs."""
+
+    next_cursor: str | None
+    """Give it as `cursor` to see older jobs; null on the last page."""
+
+
 class StageView(Model):
     """One of the seven stages. `seconds` is what the attempt that finished it took, also if that was another job's."""
 
@@ -145,6 +213,13 @@ class StageView(Model):
 
     reused_from: str | None = None
     """The job of yours that had computed it already; null if this one did."""
+
+
+class QueueView(Model):
+    """The place of a job that waits."""
+
+    ahead: int
+    """Jobs that will be taken before it, of all who use the service, as it stands."""
 
 
 class JobView(Model):
@@ -183,8 +258,8 @@ class JobView(Model):
     labels: dict[str, str]
     """Names and values of yours."""
 
-    config: dict[str, Any]
-    """Every setting of the run, defaults included."""
+    priority: int
+    """Order among your own jobs that wait: the highest first."""
 
     created_at: datetime
     """When it was made."""
@@ -195,11 +270,11 @@ class JobView(Model):
     finished_at: datetime | None
     """When it ended."""
 
-    stages: list[StageView]
-    """The seven stages, in order."""
+    dense_bytes: int | None
+    """Bytes of the loaded model before; null until the job succeeds."""
 
-    result: CompressionReport | None
-    """The report of a job that succeeded."""
+    final_bytes: int | None
+    """Bytes of the loaded model after; null until the job succeeds."""
 
     error: JobErrorView | None
     """Why the job failed."""
@@ -207,15 +282,29 @@ class JobView(Model):
     links: JobLinks
     """Paths of the job's parts."""
 
+    config: dict[str, Any]
+    """Every setting of the run, defaults included."""
 
-class JobPage(Model):
-    """A page of jobs, the newest first."""
+    deadline: int | None
+    """Seconds that the job may take from its first start to its end; null for jobs of earlier releases."""
 
-    jobs: list[JobView]
-    """The jobs."""
+    deadline_at: datetime | None
+    """When that time is over; null before the first start."""
 
-    next_cursor: str | None
-    """Give it as `cursor` to see older jobs; null on the last page."""
+    stages: list[StageView]
+    """The seven stages, in order."""
+
+    queue: QueueView | None
+    """Its place in the queue; null unless the job waits, and in the answer to its submission."""
+
+    expected_start: datetime | None
+    """When a worker is expected to take the job; null unless it waits, and where nothing is known yet."""
+
+    expected_end: datetime | None
+    """When the job is expected to end; null once it has, and where nothing is known yet."""
+
+    result: CompressionReport | None
+    """The report of a job that succeeded."""
 
 
 class LogView(Model):

@@ -48,4 +48,7 @@ class ProblemDocument(Model):
     """The same as the header X-Request-Id; names the request in the log."""
 
     errors: list[Fault] = Field(default_factory=list)
-    """Every fault found, where there are several."""
+    """Faults found, where there are several: the first 20."""
+
+    more_errors: int = 0
+    """How many faults there are beyond those in `errors`."""

@@ -278,10 +278,12 @@ class FileRecord(Model):
 class CompressionReport(Model):
     """The result of a run.
 
-    ``precisions``: of each of ``groups``, the modules that share one. ``compute``: the type of matrix products and
-    the processor; ``None`` in reports of release 0.1.0. ``exported``: the checkpoints, the one to take first; empty
-    in reports of that release. ``memory_budget``: of weights, as given or as left by ``device``, which is ``None``
-    where no ``fit`` was asked for.
+    ``precisions``: of each of ``groups``, the modules that share one, as the search chose it. ``stored``: those
+    that the modules of each group are stored in, by rising size: others where the engine cannot hold their shapes
+    in that; empty in earlier reports. ``compute``: the type of matrix products and the processor; ``None`` in
+    reports of release 0.1.0. ``exported``: the checkpoints, the one to take first; empty in reports of that
+    release. ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit``
+    was asked for.
     """
 
     model: str
@@ -317,6 +319,7 @@ class CompressionReport(Model):
     precisions: list[str]
     """Precision of each of `groups`, in their order."""
 
+    stored: list[list[str]] | None = None
     widths: list[dict[str, int]]
     """Widths of each layer after pruning."""
 

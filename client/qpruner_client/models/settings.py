@@ -102,6 +102,13 @@ class JobRequest(TypedDict, total=False):
     compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this package.
     """
 
+    runs_on: Literal["gpu", "gpu+humming", "cpu"]
+    """What its engine computes on. compressed-tensors keeps to the precisions that vLLM has kernels for there: gpu;
+    gpu+humming, an NVIDIA GPU from sm75 with the package Humming, for 2, 3, 5, 6 and 7 bits as well; or cpu, which
+    has them for 16 bits, fp8, 8 bits in weights and inputs and, with AVX-512, 4 bits. The engine's share of
+    fit.memory depends on it, too.
+    """
+
     preset: Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
     """Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are the papers'
     settings, best is ours.
@@ -133,6 +140,14 @@ class JobRequest(TypedDict, total=False):
 
     labels: dict[str, Any]
     """Names and values of your own; `GET /jobs` filters by them."""
+
+    priority: int
+    """Order among your own jobs that wait: the highest first."""
+
+    deadline: int | str | None
+    """Time that the job may take from its first start to its end, in seconds or such as `90m` or `1d 12h`. Default and
+    maximum are the operator's.
+    """
 
     webhooks: list[JobWebhook]
     """Addresses that hear of this job, as if added by `POST /webhooks`."""

@@ -31,7 +31,9 @@ class AllocateConfig(TypedDict, total=False):
     """
 
     trials: int
-    """Number of allocations to try, including the seeds."""
+    """Number of allocations to try, including the seeds. The exact knapsack over the scores comes first; with 1, it is
+    the result.
+    """
 
     random_seeds: int
     """Number of random allocations among the seeds."""
@@ -57,8 +59,8 @@ class AllocateConfig(TypedDict, total=False):
     """Number of other budgets, from the smallest to the largest, whose best allocations are measured as well."""
 
     precisions: list[str]
-    """Precisions that the weights of a layer may have; they must belong to the target. Default: at most five around
-    the budget.
+    """Precisions that the weights of a layer may have; they must belong to the target. Default: those listed for the
+    target in the guide.
     """
 
     granularity: Literal["layer", "block", "module"]
@@ -147,7 +149,7 @@ class FinetuneConfig(TypedDict, total=False):
     """Recompute activations in the backward pass: less memory, a third more time."""
 
     validation_sequences: int
-    """Training examples held back to choose the best step; 0 takes the last step."""
+    """Training examples held back to choose the best step by its loss; 0 takes the last step."""
 
     evaluate_every: int
     """Steps between evaluations on the examples held back."""
@@ -174,21 +176,18 @@ class FitConfig(TypedDict, total=False):
     cache_type: Literal["f16", "bf16", "q8_0", "fp8"]
     """Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM."""
 
-    device: Literal["cpu", "gpu"]
-    """Where the engine runs. gpu: its context takes memory of the card; cpu: the process itself takes main memory.
-    """
-
 
 class PruneConfig(TypedDict, total=False):
     """What to remove, how its importance is measured, and how the removal is spread over the layers."""
 
     ratio: float | None
-    """Fraction of the layers' parameters to remove; null prunes as little as the budget allows."""
+    """Fraction of the layers' parameters to remove; null chooses it by ratio_choice."""
 
-    ratio_choice: Literal["smallest", "measured"]
+    ratio_choice: Literal["enough_bits", "smallest", "measured"]
     """How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at the lowest
-    precision; measured: of several ratios, the one whose pruned and quantized model is nearest to the dense one
-    (takes minutes more).
+    precision; enough_bits: more than that where it leaves the remaining weights about three bits each, which is
+    nearer to the dense model; measured: of several ratios, the one whose pruned and quantized model is expected to
+    be nearest (takes minutes more).
     """
 
     criterion: Literal[
@@ -278,11 +277,6 @@ class QuantizeConfig(TypedDict, total=False):
     LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.
     """
 
-    humming_kernels: bool
-    """Allow int2_g64, int3_g64, int5_g64, int6_g64 and int7_g64 (compressed-tensors). vLLM runs them with the Humming
-    kernels alone: on NVIDIA GPUs from sm75, with that package installed.
-    """
-
     lora_rank: int
     """Rank of each adapter."""
 
@@ -292,6 +286,11 @@ class QuantizeConfig(TypedDict, total=False):
     rounding: Literal["nearest", "error_feedback"]
     """Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for the errors of
     earlier ones on calibration text (GPTQ), which has less error and takes more time.
+    """
+
+    damping: float
+    """Share of their mean that is added to the mean squares of the inputs for error feedback: the more, the less it
+    relies on how inputs go together on the calibration text.
     """
 
     initialisation: Literal["loftq", "qera", "zero"]

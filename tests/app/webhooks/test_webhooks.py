@@ -19,7 +19,7 @@ from app.database import utc_now
 from app.settings import Settings
 from app.webhooks.models import WebhookDelivery
 from app.webhooks.sender import DELAYS, WebhookSender
-from tests.app.jobs.conftest import MakeJob, make_job  # noqa: F401 - a fixture
+from tests.app.jobs.conftest import MakeJob
 from tests.app.webhooks.receiver import Receiver, run_receiver
 
 
@@ -195,7 +195,7 @@ def test_a_receiver_that_is_gone_disables_its_webhook_and_one_that_is_away_does_
 
 
 def test_no_tenant_sees_anothers_webhooks_or_hears_of_its_jobs(
-    client: TestClient, make_job: MakeJob, sender: WebhookSender, receiver: Receiver,  # noqa: F811
+    client: TestClient, make_job: MakeJob, sender: WebhookSender, receiver: Receiver,
     authorize: Callable[..., dict[str, str]],
 ) -> None:  # fmt: skip
     mine, _ = add(client, receiver.url)

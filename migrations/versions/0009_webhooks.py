@@ -1,7 +1,7 @@
 """Webhooks and their deliveries.
 
-Revision: webhooks
-Revises: job_logs
+Revision: 0009
+Revises: 0008
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "webhooks"
-down_revision = "job_logs"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
