@@ -34,7 +34,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "widths": "Widths of each layer after pruning.", "predicted_bytes": "Bytes that were predicted.",
         "measurements": "The table of before and after.", "exported": "The checkpoints, the one to take first.",
         "stage_seconds": "Seconds of each stage.", "warnings": "What to know of the run.",
-        "files": "Files of the checkpoints.",
+        "files": "Files of the checkpoints.", "stored": "Formats that modules are stored in.",
     },
     "Compute": {
         "products": "Type of matrix products.", "reason": "Why that type, in a sentence.",
@@ -91,6 +91,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "id": "Id of the job.", "status": "State of the job.", "model": "The model as it was named.",
         "dataset": "The dataset as it was named.", "labels": "Names and values of yours.",
         "started_at": "When its first attempt began.", "finished_at": "When it ended.",
+        "max_attempts": "Attempts before the job fails.", "links": "Paths of the job's parts.",
     },
     "Measurement": {
         "variant": "Identifier of the row.", "label": "Name of the row.", "parameters": "Parameters of the model.",

@@ -19,6 +19,7 @@ Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download
 `GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as `"130MB"` or `"6GiB"`.
 Every error is an RFC 9457 problem document with a stable `code`, and every response carries `X-Request-Id`.
 """
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 LICENSE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
@@ -66,6 +67,14 @@ def _describe_fields(schema: dict[str, Any]) -> None:
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] in PARAMETERS:
                     parameter.setdefault("description", PARAMETERS[parameter["name"]])
+                _name_bounds(parameter["schema"])
+
+
+def _name_bounds(schema: dict[str, Any]) -> None:
+    """Bounds behind a validator of ours come under Pydantic's names, which JSON Schema does not know."""
+    for name, known in _BOUNDS.items():
+        if name in schema:
+            schema[known] = schema.pop(name)
 
 
 def _complete_operations(schema: dict[str, Any]) -> None:

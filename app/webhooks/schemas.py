@@ -42,8 +42,8 @@ class WebhookRequest(_Request):
 class WebhookChange(_Request):
     """What to change of a webhook; what is left out stays."""
 
-    url: Url | None = None
-    events: Events | None = None
+    url: Url | None = Field(default=None, description="Where events are sent to.")
+    events: Events | None = Field(default=None, description="Events to send.")
     enabled: bool | None = Field(default=None, description="Whether events are sent to it.")
 
 

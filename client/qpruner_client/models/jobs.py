@@ -146,6 +146,8 @@ class JobSummary(Model):
     """Attempts so far. A job that loses its worker gets another."""
 
     max_attempts: int
+    """Attempts before the job fails."""
+
     cancel_requested: bool
     """The job was asked to stop, and its worker has yet to obey."""
 
@@ -183,6 +185,7 @@ class JobSummary(Model):
     """Why the job failed."""
 
     links: JobLinks
+    """Paths of the job's parts."""
 
 
 class JobPage(Model):

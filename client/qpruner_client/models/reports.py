@@ -320,6 +320,8 @@ class CompressionReport(Model):
     """Precision of each of `groups`, in their order."""
 
     stored: list[list[str]] | None = None
+    """Formats that modules are stored in."""
+
     widths: list[dict[str, int]]
     """Widths of each layer after pruning."""
 

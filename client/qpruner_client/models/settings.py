@@ -164,6 +164,8 @@ class WebhookChange(TypedDict, total=False):
     """What to change of a webhook; what is left out stays."""
 
     url: str | None
+    """Where events are sent to."""
+
     events: (
         list[
             Literal[
@@ -182,6 +184,8 @@ class WebhookChange(TypedDict, total=False):
         ]
         | None
     )
+    """Events to send."""
+
     enabled: bool | None
     """Whether events are sent to it."""
 
