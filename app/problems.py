@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from app.store import StoreUnavailableError
+from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import (
     BudgetInfeasibleError,
     DatasetTooLargeError,
@@ -25,6 +26,7 @@ from qpruner_core.errors import (
     UserError,
 )
 from qpruner_core.strict import fault_as_sentence
+from qpruner_core.unknown_setting import unknown_setting
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +200,7 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> P
         code,
         detail,
         field=errors[0].field,
-        remedy=f"Give {remedy}" if remedy else "See /docs for the settings and their ranges.",
+        remedy=f"Give {remedy}" if remedy else "See /guide or /docs for the settings and their ranges.",
         errors=errors,
         extra={"more_errors": len(faults) - len(errors)},
     )
@@ -217,7 +219,7 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
         return "It is missing." if len(fault["loc"]) > 1 else "The body is missing."
     if fault["type"] == "extra_forbidden":
-        return "There is no such setting."
+        return unknown_setting(_dotted(fault["loc"]) or "", CompressionConfig)
     return fault_as_sentence(str(fault["msg"]))
 
 

@@ -35,6 +35,7 @@ from qpruner_core.targets.config import (
     has_kernel,
     without_kernel,
 )
+from qpruner_core.unknown_setting import unknown_setting
 
 BUDGET_REMEDY = (
     'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
@@ -42,6 +43,7 @@ BUDGET_REMEDY = (
 )
 
 
+SETTINGS_REMEDY = "The reference lists every setting with its range: docs/reference/job-settings.md, or /guide."
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
@@ -204,10 +206,12 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
         return CompressionConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        said = fault_as_sentence(first["msg"])
+        field = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        said = unknown_setting(field, CompressionConfig) if unknown else fault_as_sentence(first["msg"])
         choice = said.endswith(BUDGET_REMEDY)
         raise InvalidConfigError(
             said.removesuffix(BUDGET_REMEDY).rstrip(),
-            field=".".join(str(part) for part in first["loc"]) or None,
-            remedy=BUDGET_REMEDY if choice else "See CompressionConfig or /docs for the settings and their ranges.",
+            field=field or None,
+            remedy=BUDGET_REMEDY if choice else SETTINGS_REMEDY,
         ) from error

@@ -30,10 +30,9 @@ _STEPS = 100
 PLANNED_BY = ("target", "runs_on", "prune", "quantize", "allocate", "finetune", "fit")
 """The settings that what a planner keeps follows from; the budget in bytes is not among them."""
 ENOUGH_BITS = 3.0
-"""Bits per weight that has a choice, below which a model of fewer weights with more bits each is nearer to the dense
-one; see ``docs/decisions.md``."""
+"""Bits per weight that has a choice, which ``prune.ratio_choice`` "enough_bits" prunes for. Not measured yet."""
 _MOST_FOR_BITS = 20
-"""Hundredths that are pruned for more bits beyond what the budget needs: as far as it was measured."""
+"""Hundredths that are pruned for more bits beyond what the budget needs."""
 
 
 class Planner:

@@ -78,7 +78,7 @@ class AllocateConfig(StrictModel):
         "those listed for the target in the guide.",
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
-        default="block",
+        default="module",
         description="Unit that gets its own precision: a layer, a block (attention or MLP), or a module.",
     )
     embeddings: bool = Field(

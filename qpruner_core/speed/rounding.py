@@ -11,10 +11,10 @@ from qpruner_core.speed.machine_speed import Seconds
 from qpruner_core.speed.timing import seconds_once
 from qpruner_core.targets.registry import TARGETS, bind_target
 
-_INPUTS = 512
-_FEW, _MANY, _MANY_ON_GPU = 128, 512, 8192
+_INPUTS = 256
+_FEW, _MANY, _MANY_ON_GPU = 128, 512, 16384
 """Outputs of the weights that are rounded; the more, the less is what each call takes beside its arithmetic."""
-_SLOW = 0.05
+_SLOW = 0.03
 
 
 def measure_rounding(device: torch.device) -> dict[str, Seconds]:
