@@ -25,7 +25,7 @@ from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
 from app.keys.same_origin import SameOriginMiddleware
 from app.metrics_endpoint import metrics_router
-from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
+from app.openapi import DESCRIPTION, LICENSE, TAGS, TITLE, describe_problems
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
@@ -34,6 +34,8 @@ from app.storage.endpoints import router as storage_router
 from app.storage.retention import Retention
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
+from app.webhooks.endpoints import router as webhooks_router
+from app.webhooks.sender import WebhookSender
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -49,12 +51,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=version("qpruner"),
         openapi_tags=TAGS,
+        license_info=LICENSE,
+        servers=[{"url": settings.public_url or "/", "description": "This service."}],
         generate_unique_id_function=lambda route: route.name,  # what generated clients call the method
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
     routers = (
-        jobs_router, logs_router, datasets_router, storage_router, health.router, metrics_router(settings), page_router,
+        jobs_router, logs_router, datasets_router, storage_router, webhooks_router, health.router,
+        metrics_router(settings), page_router,
     )  # fmt: skip
     for router in routers:
         app.include_router(router)
@@ -89,7 +94,9 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
+    sender = WebhookSender(state.session_factory, state.settings)
     dispatcher.start()
+    sender.start()
     state.readiness.current()  # a first look, with which database and store get to know each other
     state.warm_up.start()
     retention = Retention(state.session_factory, state.store, state.settings)
@@ -100,6 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.warm_up.stop()
         dispatcher.stop()
         retention.stop()
+        sender.stop()
         state.streams.feed.stop()
         state.broker.close()
         state.engine.dispose()

@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.described_fields import ANY_SCHEMA, FIELDS, PARAMETERS
+from app.openapi_examples import add_examples
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
 
 TITLE = "QPruner"
@@ -17,10 +19,13 @@ Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download
 `GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as `"130MB"` or `"6GiB"`.
 Every error is an RFC 9457 problem document with a stable `code`, and every response carries `X-Request-Id`.
 """
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+LICENSE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
     {"name": "storage", "description": "What there is of yours in the store."},
+    {"name": "webhooks", "description": "Hear of jobs without asking."},
     {"name": "store", "description": "Where signed URLs of the local store lead."},
     {"name": "operation", "description": "For whoever runs the service."},
 ]
@@ -42,10 +47,44 @@ def describe_problems(app: FastAPI) -> None:
             components[ProblemDocument.__name__] = document
             components[Fault.__name__] = Fault.model_json_schema()
             _unify_problems(schema)
+            _describe_fields(schema)
+            _complete_operations(schema)
+            add_examples(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_fields(schema: dict[str, Any]) -> None:
+    """Describe every field and parameter that does not describe itself."""
+    for name, component in schema["components"]["schemas"].items():
+        for field, described in component.get("properties", {}).items():
+            text = FIELDS.get(name, {}).get(field) or ANY_SCHEMA.get(field)
+            if text and "description" not in described:
+                described["description"] = text
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] in PARAMETERS:
+                    parameter.setdefault("description", PARAMETERS[parameter["name"]])
+                _name_bounds(parameter["schema"])
+
+
+def _name_bounds(schema: dict[str, Any]) -> None:
+    """Bounds behind a validator of ours come under Pydantic's names, which JSON Schema does not know."""
+    for name, known in _BOUNDS.items():
+        if name in schema:
+            schema[known] = schema.pop(name)
+
+
+def _complete_operations(schema: dict[str, Any]) -> None:
+    """Say of each operation whether it wants a key, and how it fails before any of our code sees the request."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            operation.setdefault("security", [])
+            if not any(status.startswith("4") for status in operation["responses"]):
+                operation["responses"]["400"] = {"description": "The request is not HTTP that can be read."}
 
 
 def _unify_problems(schema: dict[str, Any]) -> None:

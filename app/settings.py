@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,10 @@ class Settings(BaseSettings):
         description="Unfinished jobs per tenant; further ones are refused with status 429.",
     )
 
+    max_webhooks: int = Field(default=20, ge=0, le=10_000, description="Webhooks per tenant, without those of jobs.")
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(), description="Private networks that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24."
+    )
     max_running_jobs: int | None = Field(
         default=None,
         ge=1,
@@ -189,6 +194,11 @@ class Settings(BaseSettings):
         if not all(name and weight for name, _, weight in pairs):
             raise ValueError('Give pairs such as "research=2 web=0.5".')
         return {name: weight for name, _, weight in pairs}
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
 
     @property
     def resolved_database_url(self) -> str:

@@ -26,7 +26,7 @@ MODULES = {
         "ExportConfig",
         "FitConfig",
     ),
-    "settings": ("JobRequest", "WebhookRequest", "WebhookChange"),
+    "settings": ("JobRequest", "WebhookRequest", "WebhookChange", "RotationRequest"),
     "reports": ("CompressionReport", "Estimate"),
     "event_data": (
         "NoData",
@@ -41,7 +41,7 @@ MODULES = {
     ),
     "events": ("EventPage",),
     "problems": ("ProblemDocument",),
-    "webhooks": ("WebhookView", "WebhookPage", "WebhookSecret", "DeliveryPage"),
+    "webhooks": ("WebhookPage", "WebhookSecret", "DeliveryPage"),
     "service": ("Readiness", "Alive"),
     "datasets": ("DatasetPage",),
 }

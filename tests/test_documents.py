@@ -95,8 +95,8 @@ def test_every_body_of_a_job_is_valid(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in HISTORY], ids=lambda path: path.name)
 def test_every_setting_of_the_service_named_exists(path: Path) -> None:
     known = {f"QPRUNER_{name.upper()}" for name in Settings.model_fields}
-    outside = {"QPRUNER_TEST_LLAMA_CPP", "QPRUNER_TEST_VLLM"}  # of the tests
-    outside |= {"QPRUNER_SERVER", "QPRUNER_API_KEY"}  # of the commands that talk to a service
+    outside = {"QPRUNER_TEST_LLAMA_CPP", "QPRUNER_TEST_VLLM", "QPRUNER_TEST_REDOCLY"}  # of the tests
+    outside |= {"QPRUNER_SERVER", "QPRUNER_API_KEY", "QPRUNER_SERVERS_FILE"}  # of commands about services
     assert set(re.findall(r"\bQPRUNER_[A-Z0-9_]*[A-Z0-9]\b", path.read_text())) - known - outside == set()
 
 

@@ -13,7 +13,7 @@ from qpruner_client import Client, Job, ProgressBar
 from qpruner_client.jobs import Status
 from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, FitMemory, Sequences, budget_settings
 from qpruner_core.errors import InvalidConfigError
-from qpruner_core.model_options import Target
+from qpruner_core.model_options import RunsOnOption, Target
 from qpruner_core.run_settings import (
     ConfigFile,
     FinetuneSteps,
@@ -52,6 +52,7 @@ def submit(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
+    runs_on: RunsOnOption = None,
     prune_ratio: PruneRatio = None,
     trials: Trials = None,
     finetune_steps: FinetuneSteps = None,
@@ -68,7 +69,8 @@ def submit(
     with connected(server, as_json) as client:
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "model": model, "dataset": dataset, "seed": seed, "target": target, "preset": preset,
+            "model": model, "dataset": dataset, "seed": seed, "target": target, "runs_on": runs_on,
+            "preset": preset,
             "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
         body = run_settings(config, given, settings)

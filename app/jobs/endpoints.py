@@ -92,6 +92,7 @@ RunBody = Annotated[
         **problem_responses(
             *BAD_RUN,
             "409 idempotency_conflict",
+            "422 webhook_url_refused",
             "422 budget_infeasible",
             "403 storage_full",
             "429 queue_full",
@@ -363,7 +364,13 @@ def list_artifacts(
     status_code=307,
     response_class=RedirectResponse,
     summary="Download a file",
-    responses=problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
+    responses={
+        200: {
+            "description": "The file, once the redirect was followed.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
+    },
 )
 def get_artifact(
     job_id: JobId,

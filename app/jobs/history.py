@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.database import utc_now
 from app.jobs.models import Job, JobEvent
+from app.webhooks.outbox import owe_deliveries
 
 JobEventType = Literal[
     "queued", "started", "stage_started", "stage_progress", "stage_finished", "warning", "attempt_lost",
@@ -27,6 +28,7 @@ def append_event(session: Session, job_id: str, type: JobEventType, data: dict[s
     event = JobEvent(job_id=job_id, type=type, data=data or {}, created_at=utc_now())
     session.add(event)
     session.flush()
+    owe_deliveries(session, event)
     notify(session, job_id)
     return event
 

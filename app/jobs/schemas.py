@@ -13,6 +13,7 @@ from app.durations import Duration
 from app.jobs.models import Artifact, Job, JobStatus
 from app.jobs.outlook import Outlook
 from app.jobs.repository import FinishedStage
+from app.webhooks.schemas import JobWebhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import STAGES
@@ -75,6 +76,10 @@ class JobRequest(CompressionConfig):
         examples=["12h"],
     )
 
+    webhooks: tuple[JobWebhook, ...] = Field(
+        default=(), max_length=4, description="Addresses that hear of this job, as if added by `POST /webhooks`."
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _of_recipe(cls, values: Any) -> Any:
@@ -98,9 +103,10 @@ class JobRequest(CompressionConfig):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of this request; priority and deadline that are not named are not
-        part of it."""
-        without = {name for name, unnamed in (("priority", 0), ("deadline", None)) if getattr(self, name) == unnamed}
+        """SHA-256 (hex) of the canonical JSON of this request; priority, deadline and webhooks that are not named are
+        not part of it."""
+        unnamed = {"priority": 0, "deadline": None, "webhooks": ()}
+        without = {name for name, value in unnamed.items() if getattr(self, name) == value}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
 

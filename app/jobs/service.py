@@ -21,6 +21,8 @@ from app.problems import Problem
 from app.settings import Settings
 from app.storage.usage import require_storage, usage_of_job
 from app.store.base import ArtifactStore
+from app.webhooks.outbox import owe_first_deliveries
+from app.webhooks.service import add_webhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
@@ -112,6 +114,10 @@ def submit_job(
         if earlier := earlier_job(session, tenant, request, idempotency_key):
             return earlier, True
         raise
+    for index, webhook in enumerate(request.webhooks):
+        field = f"webhooks.{index}.url"
+        add_webhook(session, settings, tenant, webhook.url, webhook.events, job.id, field=field)
+    owe_first_deliveries(session, job)
     return job, False
 
 

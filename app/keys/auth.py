@@ -23,7 +23,7 @@ from app.secrets import load_signing_key
 from app.settings import Settings
 
 _bearer = HTTPBearer(
-    scheme_name="API key",
+    scheme_name="ApiKey",
     description="`Authorization: Bearer qp_…`; make a key with `qpruner keys create`. Not needed on 127.0.0.1.",
     auto_error=False,
 )

@@ -15,6 +15,7 @@
 :class:`AsyncClient` has the same names. Errors are :class:`ClientError`, with ``code``, ``field`` and ``remedy``.
 """
 
+from qpruner_client import webhooks
 from qpruner_client.async_client import AsyncClient
 from qpruner_client.async_jobs import AsyncJob
 from qpruner_client.client import Client
@@ -43,11 +44,12 @@ from qpruner_client.events import JobEvent
 from qpruner_client.jobs import Job
 from qpruner_client.progress import ProgressBar
 from qpruner_client.retries import Retries
+from qpruner_client.webhook_messages import WebhookMessage, WebhookVerificationError
 
 __all__ = [
     "ApiError", "AsyncClient", "AsyncJob", "AuthenticationError", "BudgetInfeasibleError", "Client", "ClientError",
     "ConflictError", "ConnectionFailedError", "DownloadError", "InvalidRequestError", "Job", "JobCancelledError",
     "JobEndedError", "JobEvent", "JobFailedError", "NotFoundError", "PermissionDeniedError", "ProgressBar", "Retries",
     "ServiceFaultError", "ServiceUnavailableError", "SettingsError", "TooManyRequestsError", "UnexpectedResponseError",
-    "WaitTimeoutError",
+    "WaitTimeoutError", "WebhookMessage", "WebhookVerificationError", "webhooks",
 ]  # fmt: skip

@@ -18,6 +18,8 @@ from qpruner_client.models import (
     ArtifactList,
     DatasetPage,
     DatasetView,
+    DeliveryPage,
+    DeliveryView,
     Estimate,
     JobMetricsView,
     JobPage,
@@ -25,6 +27,9 @@ from qpruner_client.models import (
     LogList,
     Readiness,
     TrialList,
+    WebhookPage,
+    WebhookSecret,
+    WebhookView,
 )
 
 T = TypeVar("T")
@@ -164,6 +169,67 @@ def get_dataset(dataset_id: str) -> Call[DatasetView]:
 def delete_dataset(dataset_id: str) -> Call[None]:
     """``DELETE /datasets/{id}``."""
     return Call("DELETE", f"/datasets/{quote(dataset_id, safe='')}", _nothing)
+
+
+def create_webhook(body: Mapping[str, Any]) -> Call[WebhookView]:
+    """``POST /webhooks``; not sent again after a lost response, which might add two."""
+    return Call("POST", "/webhooks", WebhookView.model_validate_json, json=_sendable(body), repeatable=False)
+
+
+def list_webhooks(job_id: str | None, cursor: str | None) -> Call[WebhookPage]:
+    """``GET /webhooks``."""
+    return Call("GET", "/webhooks", WebhookPage.model_validate_json, params=_given(job_id=job_id, cursor=cursor))
+
+
+def get_webhook(webhook_id: str) -> Call[WebhookView]:
+    """``GET /webhooks/{id}``."""
+    return Call("GET", _webhook_path(webhook_id), WebhookView.model_validate_json)
+
+
+def change_webhook(webhook_id: str, body: Mapping[str, Any]) -> Call[WebhookView]:
+    """``PATCH /webhooks/{id}``."""
+    return Call("PATCH", _webhook_path(webhook_id), WebhookView.model_validate_json, json=_sendable(body))
+
+
+def delete_webhook(webhook_id: str) -> Call[None]:
+    """``DELETE /webhooks/{id}``."""
+    return Call("DELETE", _webhook_path(webhook_id), _nothing)
+
+
+def get_webhook_secret(webhook_id: str) -> Call[WebhookSecret]:
+    """``GET /webhooks/{id}/secret``."""
+    return Call("GET", f"{_webhook_path(webhook_id)}/secret", WebhookSecret.model_validate_json)
+
+
+def rotate_webhook_secret(webhook_id: str, keep_seconds: int) -> Call[WebhookSecret]:
+    """``POST /webhooks/{id}/secret/rotate``; a second time would end the old secret."""
+    path, body = f"{_webhook_path(webhook_id)}/secret/rotate", {"keep_seconds": keep_seconds}
+    return Call("POST", path, WebhookSecret.model_validate_json, json=body, repeatable=False)
+
+
+def send_test_message(webhook_id: str) -> Call[DeliveryView]:
+    """``POST /webhooks/{id}/test``."""
+    return Call("POST", f"{_webhook_path(webhook_id)}/test", DeliveryView.model_validate_json)
+
+
+def list_deliveries(webhook_id: str, status: str | None, cursor: str | None) -> Call[DeliveryPage]:
+    """``GET /webhooks/{id}/deliveries``."""
+    path, params = f"{_webhook_path(webhook_id)}/deliveries", _given(status=status, cursor=cursor, limit=100)
+    return Call("GET", path, DeliveryPage.model_validate_json, params=params)
+
+
+def resend_delivery(webhook_id: str, delivery_id: str) -> Call[DeliveryView]:
+    """``POST /webhooks/{id}/deliveries/{id}/resend``."""
+    path = f"{_webhook_path(webhook_id)}/deliveries/{quote(delivery_id, safe='')}/resend"
+    return Call("POST", path, DeliveryView.model_validate_json)
+
+
+def _webhook_path(webhook_id: str) -> str:
+    return f"/webhooks/{quote(webhook_id, safe='')}"
+
+
+def _given(**params: Any) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def readiness() -> Call[Readiness]:

@@ -63,7 +63,14 @@ from qpruner_client.models.reports import (
     Snippet,
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
-from qpruner_client.models.settings import Expected, JobRequest
+from qpruner_client.models.settings import (
+    Expected,
+    JobRequest,
+    JobWebhook,
+    RotationRequest,
+    WebhookChange,
+    WebhookRequest,
+)
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
     EvaluateConfig,
@@ -74,6 +81,7 @@ from qpruner_client.models.stage_settings import (
     QuantizeConfig,
     ScoreConfig,
 )
+from qpruner_client.models.webhooks import DeliveryPage, DeliveryView, WebhookPage, WebhookSecret, WebhookView
 
 __all__ = [
     "Alive",
@@ -92,6 +100,8 @@ __all__ = [
     "CurvePoint",
     "DatasetPage",
     "DatasetView",
+    "DeliveryPage",
+    "DeliveryView",
     "DeviceMemory",
     "Estimate",
     "EvaluateConfig",
@@ -113,6 +123,7 @@ __all__ = [
     "JobRequest",
     "JobSummary",
     "JobView",
+    "JobWebhook",
     "LogList",
     "LogView",
     "Measurement",
@@ -128,6 +139,7 @@ __all__ = [
     "RatioTrial",
     "Readiness",
     "RetriedEvent",
+    "RotationRequest",
     "ScoreConfig",
     "Snippet",
     "StageFinishedData",
@@ -145,4 +157,9 @@ __all__ = [
     "TrialView",
     "WarningData",
     "WarningEvent",
+    "WebhookChange",
+    "WebhookPage",
+    "WebhookRequest",
+    "WebhookSecret",
+    "WebhookView",
 ]

@@ -14,6 +14,7 @@ class Fault(Model):
     """Dotted path of the value at fault."""
 
     detail: str
+    """The fault, in one sentence."""
 
 
 class ProblemDocument(Model):
@@ -23,8 +24,14 @@ class ProblemDocument(Model):
     """A URN that ends in the code."""
 
     title: str
+    """The code in words."""
+
     status: int
+    """HTTP status."""
+
     detail: str
+    """The fault, in one sentence."""
+
     code: str
     """Stable identifier of the kind of error."""
 

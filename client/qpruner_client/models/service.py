@@ -11,17 +11,24 @@ class Alive(Model):
     """The process answers."""
 
     status: Literal["alive"] = "alive"
+    """Always `alive`."""
 
 
 class PartState(Model):
     """One part that the service stands on. Why it fails is in the log."""
 
     ready: bool
+    """Whether the part can be used."""
+
     detail: str
+    """Its state, in words."""
 
 
 class Readiness(Model):
     """Ready if every part is."""
 
     ready: bool
+    """Whether every part is ready."""
+
     parts: dict[str, PartState]
+    """State of each part."""

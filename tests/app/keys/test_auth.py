@@ -169,5 +169,5 @@ def test_a_request_with_a_key_keeps_no_transaction_open(loopback: Service) -> No
 
 def test_the_scheme_is_in_the_description_of_the_api(public: Service) -> None:
     schema = public.client.get("/openapi.json").json()
-    assert schema["components"]["securitySchemes"]["API key"]["scheme"] == "bearer"
-    assert schema["paths"]["/read"]["get"]["security"] == [{"API key": []}]
+    assert schema["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    assert schema["paths"]["/read"]["get"]["security"] == [{"ApiKey": []}]

@@ -1,0 +1,65 @@
+"""Owes webhooks their messages, in the transaction that writes the event."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.ids import new_id
+from app.jobs.models import Job, JobEvent
+from app.webhooks.models import Webhook, WebhookDelivery
+
+EventName = Literal[
+    "job.queued", "job.started", "job.stage_started", "job.stage_finished", "job.warning", "job.attempt_lost",
+    "job.cancel_requested", "job.cancelled", "job.failed", "job.succeeded", "job.retried",
+]  # fmt: skip
+EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
+ENDINGS: tuple[EventName, ...] = ("job.succeeded", "job.failed", "job.cancelled")
+TEST = "webhook.test"
+_NOT_SENT = frozenset({"summary"})  # figures that a receiver can ask for
+
+
+def owe_deliveries(session: Session, event: JobEvent) -> None:
+    """Owe every webhook that asked for such an event a message about it."""
+    if f"job.{event.type}" in EVENT_NAMES:
+        _owe(session, session.get_one(Job, event.job_id), event)
+
+
+def owe_first_deliveries(session: Session, job: Job) -> None:
+    """As :func:`owe_deliveries`, for the event that a new job is written with; ``job`` may be transient."""
+    if _webhooks_for(session, job, "job.queued"):
+        (event,) = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id))
+        _owe(session, job, event)
+
+
+def _owe(session: Session, job: Job, event: JobEvent) -> None:
+    name = f"job.{event.type}"
+    for webhook in _webhooks_for(session, job, name):
+        session.add(new_delivery(webhook.id, name, event.created_at, _data(job, event)))
+
+
+def _webhooks_for(session: Session, job: Job, name: str) -> list[Webhook]:
+    wanted = (Webhook.tenant == job.tenant, Webhook.enabled, or_(Webhook.job_id.is_(None), Webhook.job_id == job.id))
+    return [webhook for webhook in session.scalars(select(Webhook).where(*wanted)) if name in webhook.events]
+
+
+def new_delivery(webhook_id: str, name: str, moment: datetime, data: dict[str, Any]) -> WebhookDelivery:
+    """A message that is due now."""
+    payload = {"type": name, "timestamp": moment.isoformat(), "data": data}
+    return WebhookDelivery(
+        id=new_id("msg"), webhook_id=webhook_id, type=name, payload=json.dumps(payload), status="pending", attempts=0,
+        due_at=utc_now(), created_at=utc_now(),
+    )  # fmt: skip
+
+
+def _data(job: Job, event: JobEvent) -> dict[str, Any]:
+    told = {key: value for key, value in event.data.items() if key not in _NOT_SENT}
+    return {
+        "job_id": job.id, "status": job.status, "model": job.model, "labels": job.labels, "event_id": event.id,
+        "event": told,
+    }  # fmt: skip
