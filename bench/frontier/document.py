@@ -125,8 +125,8 @@ def _method(report: FrontierReport) -> str:
         "those of `llama-quantize` include `llama-imatrix`. Seconds by the clock are in `frontier.json`; the machine "
         "may have been shared. Peak memory is that of the largest process.",
         "Groups are of 64 on SmolLM2, whose 576 inputs are no multiple of 128. AutoRound at 0 iterations rounds to "
-        "nearest with optimised scales; its default of 200 takes hours on one thread. HQQ and GPTQModel are measured by "
-        "the values that they compute with. " + _rival_settings(report),
+        "nearest with optimised scales; its default of 200 takes hours on one thread. HQQ and GPTQModel are measured "
+        "by the values that they compute with. " + _rival_settings(report),
     ]
     return "\n".join(f"- {line}" for line in lines)
 
