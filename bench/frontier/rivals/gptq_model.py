@@ -28,7 +28,7 @@ def main() -> None:
     packed = output.with_suffix(".packed")
     shutil.rmtree(packed, ignore_errors=True)
     config = QuantizeConfig(bits=settings["bits"], group_size=settings["group"], device="cpu")
-    model = GPTQModel.load(settings["model"], config, device="cpu")
+    model = GPTQModel.load(settings["model"], config)
     model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in sequences], batch_size=1)
     model.save(str(packed))
     total = write_unpacked(Path(settings["model"]), packed, output, settings)
