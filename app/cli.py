@@ -1,4 +1,5 @@
-"""``qpruner``: the commands of the core, and ``serve``, ``worker``, ``migrate`` and ``keys`` of the service."""
+"""``qpruner``: the commands of the core; ``serve``, ``worker``, ``migrate`` and ``keys`` of the service; and ``jobs``,
+``datasets`` and ``servers`` for services anywhere."""
 
 from __future__ import annotations
 
@@ -12,28 +13,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from app.command_line import errors_as_exit_codes, load_settings, settings_to_write_with
+from app.commands import datasets, jobs, servers
+from app.commands.download import download
+from app.doctor_command import doctor
 from app.settings import Settings
+from app.store_commands import store_app
 from qpruner_core.cli import app as core
 from qpruner_core.cli import options
-from qpruner_core.errors import InvalidConfigError, QPrunerError
-from qpruner_core.strict import fault_as_sentence
 from qpruner_core.threads import settle_threads
-from qpruner_core.writable import require_writable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.keys.models import ApiKey
 
-app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+app = typer.Typer(no_args_is_help=True, help="Compress a language model to a memory budget.")
 app.registered_commands += core.registered_commands
 app.callback()(options)
-keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
+jobs.app.command()(download)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(servers.app, name="servers")
+app.add_typer(store_app, name="store")
+app.command()(doctor)
 # A file or a pipe has no width to fit into: an id broken over two lines is no use there
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 _errors = Console(stderr=True, highlight=False)
@@ -44,16 +52,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document fo
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Database, store and scratch space.")] = None,
     worker: Annotated[bool, typer.Option(help="Run a worker too.")] = True,
 ) -> None:
-    """Start the service on what the settings name, and on embedded parts for the rest. Ctrl-C stops all of it."""
-    with _errors_as_exit_codes():
+    """Start the service. Parts that no setting names are embedded. Ctrl-C stops all of it."""
+    with errors_as_exit_codes():
         from app.embedded import EmbeddedService
 
         given = {"host": host, "port": port, "data_dir": data_dir}
-        settings = _settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+        settings = load_settings().model_copy(
+            update={name: value for name, value in given.items() if value is not None}
+        )
         _log_to_stderr(settings)
         service = EmbeddedService(settings, with_worker=worker, on_ready=lambda url: _announce(url, settings, worker))
         code = service.run()
@@ -63,11 +73,11 @@ def serve(
 
 @app.command(name="worker")
 def run_worker() -> None:
-    """Work on jobs until SIGTERM or Ctrl-C, then give the job at work back."""
-    with _errors_as_exit_codes():
+    """Run jobs until SIGTERM or Ctrl-C; an unfinished job goes to another worker."""
+    with errors_as_exit_codes():
         from worker.celery_app import run_worker as run
 
-        settings = _settings()
+        settings = load_settings()
         _log_to_stderr(settings)
         code = run(settings)
     raise typer.Exit(code)
@@ -75,29 +85,29 @@ def run_worker() -> None:
 
 @app.command()
 def migrate(
-    to: Annotated[str, typer.Option(help="Revision to go to.")] = "head",
-    down: Annotated[bool, typer.Option("--down", help="Go down to it, which deletes what newer tables hold.")] = False,
+    to: Annotated[str, typer.Option(help="Revision to migrate to.")] = "head",
+    down: Annotated[
+        bool, typer.Option("--down", help="Migrate down, which deletes the contents of newer tables.")
+    ] = False,
 ) -> None:
     """Bring the database's schema up to date."""
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         from app.migrate import current, downgrade, upgrade
 
-        url = _settings_to_write_with().resolved_database_url
+        url = settings_to_write_with().resolved_database_url
         (downgrade if down else upgrade)(url, to)
         _out.print(f"The database is at revision {current(url) or 'base'}.")
 
 
 @keys_app.command("create")
 def create_key(
-    name: Annotated[str, typer.Option(help="What will use it.")],
-    scope: Annotated[list[str] | None, typer.Option(help="read, submit or admin; may be given again.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose jobs it sees; by default the embedded tenant's.")] = None,
-    days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Days until it expires; never by default.")
-    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the user or program.")],
+    scope: Annotated[list[str] | None, typer.Option(help="read, submit, metrics or admin; repeatable.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant whose jobs it sees; default: the embedded tenant.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires; default: never.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept."""
+    """Create a key and print it once: only its hash is kept."""
     from app.database import utc_now
     from app.keys import service
     from app.secrets import load_signing_key
@@ -119,7 +129,7 @@ def create_key(
 def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None, as_json: AsJson = False
 ) -> None:
-    """List all keys, also revoked and expired ones."""
+    """List all keys, including revoked and expired ones."""
     from app.keys import service
 
     with _key_session() as (session, _):
@@ -136,7 +146,7 @@ def list_keys(
 
 @keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as `qpruner keys list` shows it.")]) -> None:
-    """Make a key useless from the next request on."""
+    """Revoke a key, effective from the next request."""
     from app.keys import service
 
     with _key_session() as (session, _):
@@ -166,27 +176,6 @@ def _announce(url: str, settings: Settings, with_worker: bool) -> None:
     _out.print(rows, soft_wrap=True)
 
 
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidConfigError(
-            fault_as_sentence(first["msg"]),
-            field=f"QPRUNER_{name.upper()}",
-            remedy="Correct the environment variable or .env.",
-        ) from error
-
-
-def _settings_to_write_with() -> Settings:
-    """The settings, once the data folder is known to be writable, if the database lies there."""
-    settings = _settings()
-    if settings.database_url is None:
-        require_writable(settings.data_dir.resolve(), "data_dir")
-    return settings
-
-
 @contextmanager
 def _key_session() -> Iterator[tuple[Session, Settings]]:
     from sqlalchemy.orm import Session
@@ -194,8 +183,8 @@ def _key_session() -> Iterator[tuple[Session, Settings]]:
     from app.database import create_database_engine
     from app.migrate import upgrade
 
-    with _errors_as_exit_codes():
-        settings = _settings_to_write_with()
+    with errors_as_exit_codes():
+        settings = settings_to_write_with()
         upgrade(settings.resolved_database_url)
         engine = create_database_engine(settings.resolved_database_url)
         try:
@@ -203,22 +192,6 @@ def _key_session() -> Iterator[tuple[Session, Settings]]:
                 yield session, settings
         finally:
             engine.dispose()
-
-
-@contextmanager
-def _errors_as_exit_codes() -> Iterator[None]:
-    from sqlalchemy.exc import OperationalError  # half of the time that every command would take to start
-
-    try:
-        yield
-    except QPrunerError as error:
-        _errors.print(f"[red]{error.code}[/red]", end=" ")
-        _errors.print(str(error), markup=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from error
-    except OperationalError as error:
-        _errors.print("[red]database_unavailable[/red]", end=" ")
-        _errors.print(f"{error.orig} Look at QPRUNER_DATABASE_URL.", markup=False, soft_wrap=True)
-        raise typer.Exit(3) from error
 
 
 def _log_to_stderr(settings: Settings) -> None:

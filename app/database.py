@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
+
+_BUSY_SECONDS = 30
+_TURN = "qpruner_turn_to_write"
+# Connections to PostgreSQL that are kept, and that there are at most beside: as many together as threads that answer
+# requests, so that none of them waits for another's.
+_POOL, _OVERFLOW = 10, 30
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -63,27 +71,69 @@ def create_database_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
+            with suppress(OSError):  # connecting says it better
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
+        writers = _WritersInTurn()
+        event.listen(engine, "begin", writers.begin)
+        event.listen(engine, "commit", writers.end)
+        event.listen(engine, "rollback", writers.end)
         return engine
     return create_engine(
-        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 5}
-    )
+        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=_POOL, max_overflow=_OVERFLOW,
+        connect_args={"connect_timeout": 5},
+    )  # fmt: skip
 
 
 def _configure_sqlite(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # we send BEGIN ourselves, see _begin_immediate
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+    connection.isolation_level = None  # we send BEGIN ourselves, see _WritersInTurn
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={1000 * _BUSY_SECONDS}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Any) -> None:
-    # A transaction that reads first and writes later would fail with "database is locked" instead of waiting.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+class _WritersInTurn:
+    """Begins transactions of SQLite, and lets one thread of this process write at a time.
+
+    SQLite itself lets writers try again and again, at ever longer intervals: of many, some would wait for seconds.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def begin(self, connection: Connection) -> None:
+        """Begin one that only reads, which sees the database as it is now and keeps no writer waiting, or one that may
+        write: it takes the right to that at once, or it would fail where it reads first and writes later."""
+        if connection.get_execution_options().get("read_only", False):
+            connection.exec_driver_sql("PRAGMA query_only=ON")
+            connection.exec_driver_sql("BEGIN")
+            return
+        held = self._turn.acquire(timeout=_BUSY_SECONDS)  # without it, SQLite decides
+        try:
+            connection.exec_driver_sql("PRAGMA query_only=OFF")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            if held:
+                self._turn.release()
+            raise
+        connection.info[_TURN] = held
+
+    def end(self, connection: Connection) -> None:
+        """Let the next one write, if this one did."""
+        if connection.info.pop(_TURN, False):
+            self._turn.release()
 
 
 def create_session_factory(engine: Engine) -> sessionmaker[Session]:
     """Sessions on ``engine``; objects stay readable after commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def create_read_session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Sessions on ``engine`` that can only read: they keep no writer waiting, and a write in one is an error."""
+    return sessionmaker(engine.execution_options(read_only=True, postgresql_readonly=True), expire_on_commit=False)
+
+
+def read_only(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
+    """As :func:`create_read_session_factory`, on the engine of ``sessions``."""
+    return create_read_session_factory(sessions.kw["bind"])

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,11 +26,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from app import die_with_parent
-from app.demo_client import DemoError, JobClient, complete
+from app.demo_engine import PROMPT, DemoError, say_in_llama_cpp
+from qpruner_client import Client, ClientError, Job, JobEvent, Retries
+from qpruner_client.models import (
+    AttemptLostEvent,
+    StageFinishedEvent,
+    StageProgressEvent,
+    StageStartedEvent,
+    WarningEvent,
+)
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.formats.declarations import declared
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP
-from qpruner_core.measure.llama_cpp_programs import llama_cpp_program
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
 from qpruner_core.tables import compute_line, how_to_run, measurement_table
@@ -55,8 +61,7 @@ SOURCE_NOTE = (
     "SmolLM2-135M comes as a file of 98 MB in 4-bit blocks (Q4_1), and is 269 MB in 16 bits. "
     "To fit fewer bytes than the file, it is pruned as well."
 )
-NEW_TOKENS = 48
-PROMPT = "The with statement is used to"
+RETRIES = Retries(patience=20.0)
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
@@ -74,15 +79,14 @@ def main(
     begun = time.monotonic()
     data_dir = data_dir.resolve()
     try:
-        with _running_service(data_dir, port, keep) as (url, alive):
-            client = JobClient(url, alive)
+        with _running_service(data_dir, port, keep) as (url, alive), Client(url, retries=RETRIES) as client:
             try:
                 job_id, files = _compress(client, data_dir, budget, url)
-            finally:
-                client.close()
+            except ClientError as error:
+                raise error if alive() else DemoError("The service has stopped.") from error
         _say_where(url, job_id, files, data_dir, keep)
         console.print(f"Done in {time.monotonic() - begun:.0f} s.")
-    except DemoError as error:
+    except (DemoError, ClientError) as error:
         console.print("[red]The demo failed.[/red]", end=" ")
         console.print(str(error), markup=False, soft_wrap=True)
         console.print(f"The service's log is {data_dir / 'serve.log'}.", soft_wrap=True)
@@ -92,81 +96,64 @@ def main(
         raise typer.Exit(130) from None
 
 
-def _compress(client: JobClient, data_dir: Path, budget: str, url: str) -> tuple[str, Path]:
+def _compress(client: Client, data_dir: Path, budget: str, url: str) -> tuple[str, Path]:
     """Submit, follow, download and load; the job's id and where its files lie."""
-    client.cancel_unfinished()
-    dataset = client.upload(_write_prose(data_dir / "prose.txt"))
+    _cancel_unfinished(client)
+    dataset = client.datasets.upload(_write_prose(data_dir / "prose.txt"))
     console.print(SOURCE_NOTE, soft_wrap=True)
-    console.print(f"Uploaded {dataset['records']} passages of prose as {dataset['id']}.")
-    job_id = str(client.submit(JOB | {"dataset": dataset["id"], "memory_budget": budget})["id"])
-    console.print(f"Submitted {job_id}; the page shows it at {url}/#/jobs/{job_id}", soft_wrap=True)
+    console.print(f"Uploaded {dataset.records} passages of prose as {dataset.id}.")
+    job = client.jobs.create(**{**JOB, "dataset": dataset.id, "memory_budget": budget})
+    console.print(f"Submitted {job.id}; the page shows it at {url}/#/jobs/{job.id}", soft_wrap=True)
     try:
-        _follow(client, job_id)
+        with StageProgress(console) as show:
+            job.wait(progress=lambda event: _show_event(event, show))
     except BaseException:
-        _cancel_quietly(client)
+        with suppress(
+            ClientError
+        ):  # the service is gone, or stops now anyway: the next demo cancels what this one leaves
+            _cancel_unfinished(client)
         raise
-    job = client.job(job_id)
-    if job["status"] != "succeeded":
-        error = job["error"] or {"message": f"The job is {job['status']}.", "remedy": "", "code": job["status"]}
-        raise DemoError(f"{error['message']} {error.get('remedy') or ''} ({error['code']})")
-    files = data_dir / "files" / job_id
-    loaded = _download_and_load(client, job_id, files)
-    _show(CompressionReport.model_validate(job["result"]), loaded)
-    return job_id, files
+    files = data_dir / "files" / job.id
+    loaded = _download_and_load(job, files)
+    _show(CompressionReport.model_validate(job.view.model_dump()["result"]), loaded)
+    return job.id, files
 
 
-def _follow(client: JobClient, job_id: str) -> None:
-    with StageProgress(console) as show:
-        for event in client.follow(job_id):
-            kind, data = event["type"], event["data"]
-            if kind in ("stage_started", "stage_progress"):
-                shown = {name: value for name, value in data.items() if name != "attempt"}
-                show(EVENT_ADAPTER.validate_python({"type": kind, **shown}))
-            elif kind == "stage_finished":
-                shown = {name: data[name] for name in ("stage", "seconds", "resumed")}
-                unseen = {"key": "", "directory": "", "files": [], "summary": {}}
-                show(EVENT_ADAPTER.validate_python({"type": kind, **unseen, **shown}))
-            elif kind in ("warning", "attempt_lost"):
-                console.print(f"{kind}: {data.get('message') or data.get('reason') or ''}", markup=False)
+def _cancel_unfinished(client: Client) -> None:
+    """Cancel what an earlier demo was stopped in: this one would wait behind it."""
+    for job in list(client.jobs.list(status=["queued", "running"])):
+        client.jobs.get(job.id).cancel()
 
 
-def _cancel_quietly(client: JobClient) -> None:
-    with suppress(DemoError):  # the service is gone, or stops now anyway: the next demo cancels what this one leaves
-        client.cancel_unfinished()
+def _show_event(event: JobEvent, show: StageProgress) -> None:
+    match event:
+        case StageStartedEvent() | StageProgressEvent():
+            told = event.data.model_dump(exclude={"attempt"}, exclude_unset=True)
+            show(EVENT_ADAPTER.validate_python({"type": event.type, **told}))
+        case StageFinishedEvent(data=data):
+            unseen = {"key": "", "directory": "", "files": [], "summary": {}}
+            told = {"stage": data.stage, "seconds": data.seconds, "resumed": data.resumed}
+            show(EVENT_ADAPTER.validate_python({"type": event.type, **unseen, **told}))
+        case WarningEvent(data=data):
+            console.print(f"warning: {data.message}", markup=False)
+        case AttemptLostEvent(data=data):
+            console.print(f"attempt_lost: {data.reason}", markup=False)
 
 
-def _download_and_load(client: JobClient, job_id: str, files: Path) -> dict[str, Any]:
+def _download_and_load(job: Job, files: Path) -> dict[str, Any]:
     shutil.rmtree(files, ignore_errors=True)
-    files.mkdir(parents=True)
-    path = files / FILE
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(" download", total=None)
-        entry = client.download(job_id, FILE, path, lambda done, total: bars.update(task, completed=done, total=total))
-    console.print(f"SHA-256 {entry['sha256']} is as the manifest says.", soft_wrap=True)
+        path = job.artifacts.download(
+            FILE, f"{files}/", on_bytes=lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    console.print(f"SHA-256 {job.artifacts.find(FILE).sha256} is as the manifest says.", soft_wrap=True)
     command = [sys.executable, "-m", "app.cli", "generate", str(path), "--prompt", PROMPT, "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603 - our own command
     if answer.returncode:
         raise DemoError(f"The downloaded model does not load: {answer.stderr.strip() or answer.stdout.strip()}")
-    return dict(json.loads(answer.stdout)) | {"engine": _say_in_llama_cpp(path)}
-
-
-def _say_in_llama_cpp(path: Path) -> str | None:
-    """What llama.cpp goes on with after the prompt; ``None`` where it is not installed."""
-    program = llama_cpp_program("llama-server")
-    if program is None:
-        return None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(program), "-m", str(path), "--host", "127.0.0.1", "--port", str(port), "-c", "512", "-np", "1"]
-    quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **quiet)  # noqa: S603 - a program that the operator installed
-    try:
-        return complete(f"http://127.0.0.1:{port}", PROMPT, NEW_TOKENS, lambda: process.poll() is None)
-    finally:
-        process.kill()
-        process.wait()
+    return dict(json.loads(answer.stdout)) | {"engine": say_in_llama_cpp(path)}
 
 
 def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:

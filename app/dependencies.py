@@ -2,43 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
+from threading import Event
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.concurrency import run_in_threadpool
 
+from app.jobs.inspection import Inspector
+from app.jobs.stream import Streams
+from app.keys.binding import is_own_name
 from app.settings import Settings
 from app.store.base import ArtifactStore
 
+_PRESENCE_SECONDS = 0.5
+"""How often it is looked whether a client that waits is still there."""
 
-def _settings(request: Request) -> Settings:
+
+# These are coroutines, for a plain function would be called in a thread each time.
+async def _settings(request: Request) -> Settings:
     return cast(Settings, request.app.state.settings)
 
 
-def _session_factory(request: Request) -> sessionmaker[Session]:
+async def _session_factory(request: Request) -> sessionmaker[Session]:
     return cast("sessionmaker[Session]", request.app.state.session_factory)
 
 
-def _store(request: Request) -> ArtifactStore:
+async def _store(request: Request) -> ArtifactStore:
     return cast(ArtifactStore, request.app.state.store)
 
 
-def _session(request: Request) -> Iterator[Session]:
-    with _session_factory(request)() as session:
+async def _session(request: Request) -> AsyncIterator[Session]:
+    session: Session = request.app.state.session_factory()
+    try:
         yield session
-        session.commit()  # not reached when the endpoint raised: closing rolls back
+        await run_in_threadpool(session.commit)  # not reached when the endpoint raised: closing rolls back
+    finally:
+        await run_in_threadpool(session.close)
 
 
-def _base_url(request: Request) -> str:
-    settings = _settings(request)
-    return (settings.public_url or str(request.base_url)).rstrip("/")
+async def _read_session(request: Request) -> AsyncIterator[Session]:
+    session: Session = request.app.state.read_sessions()
+    try:
+        yield session
+    finally:
+        await run_in_threadpool(session.close)
+
+
+async def _inspector(request: Request) -> Inspector:
+    return cast(Inspector, request.app.state.inspector)
+
+
+async def _streams(request: Request) -> Streams:
+    return cast(Streams, request.app.state.streams)
+
+
+async def _client_left(request: Request) -> AsyncIterator[Event]:
+    """An event that is set once the client has closed its connection."""
+    left = Event()
+
+    async def watch() -> None:
+        while not left.is_set():
+            await asyncio.sleep(_PRESENCE_SECONDS)
+            if await request.is_disconnected():
+                left.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield left
+    finally:
+        watching.cancel()
+
+
+async def _base_url(request: Request) -> str:
+    settings: Settings = request.app.state.settings
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    server = request.scope.get("server")
+    if not is_own_name(settings, request.base_url.hostname, server[0] if server else None):
+        return ""  # the sender may have made the name up
+    return str(request.base_url).rstrip("/")
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 SessionFactoryDep = Annotated["sessionmaker[Session]", Depends(_session_factory)]
+"""For an endpoint that must end its transaction before it returns."""
 StoreDep = Annotated[ArtifactStore, Depends(_store)]
 BaseUrlDep = Annotated[str, Depends(_base_url)]
-"""Where users reach the service, without a slash at the end."""
+"""Where users reach the service, without a slash at the end; empty if that is not known for sure."""
 SessionDep = Annotated[Session, Depends(_session, scope="function")]
 """A session that is committed when the endpoint returns, before its answer is sent, and rolled back when it raises."""
+ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
+"""A session that can only read, and makes no writer wait."""
+StreamsDep = Annotated[Streams, Depends(_streams)]
+InspectorDep = Annotated[Inspector, Depends(_inspector)]
+ClientLeftDep = Annotated[Event, Depends(_client_left, scope="function")]
+"""An event that is set once the client has gone."""

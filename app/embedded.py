@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -84,24 +85,31 @@ class EmbeddedService:
             settings = self._settings.model_copy(update={"port": listener.getsockname()[1]})
             upgrade(settings.resolved_database_url)
             ensure_safe_binding(settings)
-            if settings.broker_url is None:
-                settings = settings.model_copy(update={"broker_url": resolved_broker_url(settings)})
+            with_valkey = settings.broker_url is None
+            settings = settings.model_copy(update={"broker_url": resolved_broker_url(settings)})
+            app = _create_app(settings)  # before anything is started: it finds what is wrong with the settings
+            parts.enter_context(_metrics_port(settings, app))
+            if with_valkey:
                 parts.enter_context(_running_valkey(settings))
             if self._with_worker:
                 parts.enter_context(_running_worker(settings))
-            return self._serve(settings, listener)
+            return self._serve(app, settings, listener)
 
-    def _serve(self, settings: Settings, listener: socket.socket) -> int:
-        from app.main import create_app
-
+    def _serve(self, app: FastAPI, settings: Settings, listener: socket.socket) -> int:
         config = uvicorn.Config(
-            create_app(settings), log_level=settings.log_level.lower(), access_log=False,
+            app, log_level=settings.log_level.lower(), access_log=False,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )  # fmt: skip
         server = _AnnouncingServer(config, lambda: self._on_ready(base_url(settings)))
         self._serving = True  # from here on uvicorn takes the signals, and gives them back to us when it has ended
         server.run(sockets=[listener])
         return 0 if server.started else 3
+
+
+def _create_app(settings: Settings) -> FastAPI:
+    from app.main import create_app
+
+    return create_app(settings)
 
 
 def base_url(settings: Settings) -> str:
@@ -118,6 +126,8 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     def spelled(value: Any) -> str:
         if isinstance(value, SecretStr):
             return value.get_secret_value()
+        if isinstance(value, dict):
+            return " ".join(f"{name}={one}" for name, one in value.items())
         if isinstance(value, tuple):
             return json.dumps([str(item) for item in value])
         return str(value)
@@ -226,6 +236,21 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         ) from error  # fmt: skip
     with listener:
         yield listener
+
+
+@contextmanager
+def _metrics_port(settings: Settings, app: FastAPI) -> Iterator[None]:
+    from app.metrics_endpoint import serving_metrics
+
+    with ExitStack() as server:
+        try:
+            server.enter_context(serving_metrics(settings, app.state.registry))
+        except OSError as error:
+            raise PortInUseError(
+                f"The metrics cannot be served on {settings.host}:{settings.metrics_port}: {error.strerror or error}.",
+                field="metrics_port", remedy="Stop the program that listens there, or change QPRUNER_METRICS_PORT.",
+            ) from error  # fmt: skip
+        yield
 
 
 @contextmanager

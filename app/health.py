@@ -8,17 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Literal
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Engine
 from starlette.datastructures import State
 
-import migrations
+from app.database_errors import SchemaMismatchError
+from app.jobs.warm_up import WarmUp
+from app.migrate import require_current_schema
+from app.store import StoreAwayError
+
+PartName = Literal["database", "broker", "store", "workers", "models"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +40,14 @@ class PartState(BaseModel):
     """One part that the service stands on. Why it fails is in the log."""
 
     ready: bool
-    detail: str = Field(examples=["ready", "does not answer", "is not migrated", "no worker answers"])
+    detail: str = Field(examples=["ready", "does not answer", "is not migrated", "no worker answers", "is loading"])
 
 
 class Readiness(BaseModel):
     """Ready if every part is."""
 
     ready: bool
-    parts: dict[Literal["database", "broker", "store", "workers"], PartState]
+    parts: dict[PartName, PartState]
 
 
 class _NotReadyError(Exception):
@@ -64,7 +66,8 @@ def healthz() -> Alive:
     responses={503: {"model": Readiness, "description": "Some part is not ready."}},
 )
 async def readyz(request: Request, response: Response) -> Readiness:
-    """The database answers and is migrated, broker and store answer, and at least one worker is alive.
+    """The database answers and is migrated, broker and store answer, at least one worker is alive, and this process has
+    loaded what it looks at models with.
 
     The answer may be two seconds old.
     """
@@ -114,12 +117,13 @@ def check_service(state: State) -> Readiness:
             "broker": state.broker.check,
             "store": state.store.check,
             "workers": lambda: _check_workers(state.broker.count_workers),
+            "models": lambda: _check_warm(state.warm_up),
         }
     )
 
 
 def check_parts(
-    checks: dict[Literal["database", "broker", "store", "workers"], Callable[[], None]],
+    checks: dict[PartName, Callable[[], None]],
 ) -> Readiness:
     """Run all ``checks`` at once; one that raises, or is not done within five seconds, is not ready."""
     executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
@@ -138,15 +142,21 @@ def _state(part: str, future: Future[None]) -> PartState:
     if error is None:
         return PartState(ready=True, detail="ready")
     logger.warning("readiness: %s: %s", part, error)
+    if isinstance(error, StoreAwayError):
+        return PartState(ready=False, detail="is away: what is there is not the store that the database knows")
     return PartState(ready=False, detail=str(error) if isinstance(error, _NotReadyError) else "does not answer")
 
 
 def _check_database(engine: Engine) -> None:
-    head = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
-    with engine.connect() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
-    if revision != head:
-        raise _NotReadyError(f"is at revision {revision}, not {head}: run `qpruner migrate`")
+    try:
+        require_current_schema(engine)
+    except SchemaMismatchError as error:
+        raise _NotReadyError(f"has another release's schema: {error.message} {error.remedy}") from error
+
+
+def _check_warm(warm_up: WarmUp) -> None:
+    if warm_up.state != "warm":
+        raise _NotReadyError("is loading" if warm_up.state == "cold" else "cannot be looked at")
 
 
 def _check_workers(count_workers: Callable[[], int]) -> None:

@@ -68,16 +68,30 @@ class KeptProcess:
 
     def _keep(self) -> None:
         failures = 0
-        while (process := self._start()) is not None:
+        while not self._stopping.is_set():
             since = time.monotonic()
-            code = process.wait()
-            self._on_end(process.pid)
+            how = self._run_once()
             if self._stopping.is_set():
                 return
             failures = 1 if time.monotonic() - since > _SETTLED_SECONDS else failures + 1
             pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
-            _LOG.warning("The %s ended with %d: started again in %.1f s", self.name, code, pause)
+            _LOG.warning("The %s %s: started again in %.1f s", self.name, how, pause)
             self._stopping.wait(pause)
+
+    def _run_once(self) -> str:
+        """Start the process and wait for its end; how it ended, in words. Nothing ends this thread but :meth:`stop`."""
+        try:
+            process = self._start()
+        except OSError as error:  # no memory, no process id, or no room for the log, for now
+            return f"cannot be started ({error})"
+        if process is None:
+            return "was stopped"
+        code = process.wait()
+        try:
+            self._on_end(process.pid)
+        except Exception:  # noqa: BLE001 - the process is needed, whatever is made of its end
+            _LOG.exception("The end of the %s was not noted", self.name)
+        return f"ended with {code}"
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         wrapper = [sys.executable, "-S", "-E", die_with_parent.__file__, str(int(self._death_signal)), str(os.getpid())]

@@ -12,13 +12,19 @@ from prometheus_client import CollectorRegistry
 
 from app import health, metrics
 from app.broker import open_broker
-from app.database import create_database_engine, create_session_factory
+from app.database import create_database_engine, create_read_session_factory, create_session_factory
 from app.datasets.endpoints import router as datasets_router
+from app.guide.files import GuideFiles
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.endpoints import router as jobs_router
+from app.jobs.event_feed import EventFeed
+from app.jobs.inspection import Inspector
+from app.jobs.log_endpoints import router as logs_router
+from app.jobs.stream import Streams
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
 from app.keys.same_origin import SameOriginMiddleware
+from app.metrics_endpoint import metrics_router
 from app.openapi import DESCRIPTION, TAGS, TITLE, describe_problems
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
@@ -45,10 +51,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, datasets_router, health.router, metrics.router, page_router):
+    for router in (jobs_router, logs_router, datasets_router, health.router, metrics_router(settings), page_router):
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)
+    app.mount("/guide", GuideFiles(), name="guide")
     install_problem_handlers(app)
     describe_problems(app)
     app.add_middleware(SameOriginMiddleware, hosts=trusted_hosts(settings), public_url=settings.public_url)
@@ -61,24 +68,30 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
     state.settings = settings
     state.engine = create_database_engine(settings.resolved_database_url)
     state.session_factory = create_session_factory(state.engine)
-    state.store = open_store(settings)
+    state.read_sessions = create_read_session_factory(state.engine)
+    state.inspector = Inspector(state.session_factory, settings)
+    feed = EventFeed(state.engine, state.read_sessions, settings.poll_seconds)
+    state.streams = Streams(feed, state.read_sessions, settings.max_streams, settings.poll_seconds)
+    state.store = open_store(settings, state.engine)
     state.broker = open_broker(settings)
+    state.warm_up = WarmUp()
     state.readiness = health.ReadinessProbe(lambda: health.check_service(state))
     state.registry = CollectorRegistry()
-    state.registry.register(metrics.JobCollector(state.session_factory))
+    state.registry.register(metrics.JobCollector(state.read_sessions))
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
-    warm_up = WarmUp()
     dispatcher.start()
-    warm_up.start()
+    state.readiness.current()  # a first look, with which database and store get to know each other
+    state.warm_up.start()
     try:
         yield
     finally:
-        warm_up.stop()
+        state.warm_up.stop()
         dispatcher.stop()
+        state.streams.feed.stop()
         state.broker.close()
         state.engine.dispose()

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
@@ -20,21 +19,8 @@ from app.jobs.models import Job, JobEvent, JobStatus, StageResult
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(tags=["operation"])
-
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUEUEING_EVENTS = ("queued", "retried", "attempt_lost")
-
-
-@router.get(
-    "/metrics",
-    summary="Figures for Prometheus",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-)
-def metrics(request: Request) -> Response:
-    """Requests of this process since it started; jobs, queue and stages as the database knows them."""
-    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class HttpMetrics:

@@ -9,31 +9,84 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, event, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, event, text
 
 import migrations
 from app.database import Base, create_database_engine
+from app.database_errors import SchemaMismatchError
 from app.datasets import models as _datasets
 from app.jobs import models as _jobs
 from app.keys import models as _keys
 from app.settings import get_settings
+from app.store import models as _store
+from qpruner_core.errors import UserError
 
 METADATA = Base.metadata
-TABLE_MODULES = (_datasets, _jobs, _keys)  # imported so that METADATA knows every table
+TABLE_MODULES = (_datasets, _jobs, _keys, _store)  # imported so that METADATA knows every table
 
 _ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": any number that no other user of the database takes
+
+
+class UnknownRevisionError(UserError):
+    """There is no migration of that name."""
+
+    code = "unknown_revision"
 
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the schema at ``url`` up to ``revision``; a second process waits and then finds nothing to do."""
     with _locked_connection(url) as connection:
+        require_known_revision(connection)
+        _require_revision(revision)
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Take the schema at ``url`` down to ``revision``; ``"base"`` removes every table."""
     with _locked_connection(url) as connection:
+        require_known_revision(connection)
+        _require_revision(revision)
         command.downgrade(_config(connection), revision)
+
+
+def head() -> str:
+    """The revision of the schema that this release is written for."""
+    return str(_scripts().get_current_head())
+
+
+def require_known_revision(connection: Connection) -> str | None:
+    """The revision of the schema, if this release has a migration of that name; ``None`` if it was never migrated.
+
+    Raises:
+        SchemaMismatchError: a later release has migrated it.
+    """
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision not in _revisions():
+        raise SchemaMismatchError(
+            f"The database is at revision {revision}, which this release does not know: its newest is {head()}.",
+            field="database_url",
+            remedy="Start the release that migrated it, or go down with that release: `qpruner migrate --down`.",
+        )
+    return revision
+
+
+def require_current_schema(engine: Engine) -> str:
+    """The revision of the schema, which is this release's.
+
+    Raises:
+        SchemaMismatchError: it is older or newer, or there is none.
+        SQLAlchemyError: the database does not answer.
+    """
+    with engine.connect() as connection:
+        revision = require_known_revision(connection)
+    if revision != head():
+        raise SchemaMismatchError(
+            f"The database is at revision {revision or 'base'}, not at {head()}.",
+            field="database_url",
+            remedy="Run `qpruner migrate`.",
+        )
+    return revision
 
 
 def current(url: str) -> str | None:
@@ -55,6 +108,23 @@ def migration_connection(config: Config) -> Iterator[Connection]:
         return
     with _locked_connection(get_settings().resolved_database_url) as opened:
         yield opened
+
+
+def _require_revision(revision: str) -> None:
+    if revision not in {"head", "base", *_revisions()}:
+        raise UnknownRevisionError(
+            f"There is no revision {revision!r}.",
+            field="to",
+            remedy=f"Choose head, base or one of {', '.join(sorted(_revisions()))}.",
+        )
+
+
+def _revisions() -> set[str]:
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
 def _config(connection: Connection) -> Config:

@@ -10,7 +10,7 @@ from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
 
 TITLE = "QPruner"
 DESCRIPTION = """\
-Compresses a language model into a number of bytes: structured pruning, mixed precision, recovery
+Compresses a language model to a memory budget: structured pruning, mixed precision, recovery
 by training.
 
 Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files from
@@ -56,3 +56,22 @@ def _unify_problems(schema: dict[str, Any]) -> None:
                     answer["description"] = "`invalid_request`"
                 if int(status) >= 400 and described.endswith(("/HTTPValidationError", "/ProblemDocument")):
                     answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM_SCHEMA}}}
+
+
+def main() -> None:
+    """Write the description of a service on a local store, which has every operation, to standard output."""
+    import json
+    import sys
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from app.main import create_app
+    from app.settings import Settings
+
+    with TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), database_url=None, store_url=None, _env_file=None)
+        json.dump(create_app(settings).openapi(), sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()

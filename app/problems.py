@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+MOST_FAULTS = 20
+_LONGEST_FIELD = 200
+_LONGEST_DETAIL = 1000
 _NO_SUCH_TABLE_OR_COLUMN = ("42P01", "42703")  # PostgreSQL's; SQLite says OperationalError
 
 
@@ -53,7 +56,12 @@ class ProblemDocument(BaseModel):
     remedy: str = Field(default="", description="What to do about it.")
     instance: str = Field(description="Path of the request.")
     request_id: str = Field(description="The same as the header X-Request-Id; names the request in the log.")
-    errors: list[Fault] = Field(default=[], description="Every fault found, where there are several.")
+    errors: list[Fault] = Field(
+        default=[],
+        max_length=MOST_FAULTS,
+        description=f"Faults found, where there are several: the first {MOST_FAULTS}.",
+    )
+    more_errors: int = Field(default=0, description="How many faults there are beyond those in `errors`.")
 
 
 class Problem(HTTPException):
@@ -96,15 +104,16 @@ def problem_response(request: Request, problem: Problem) -> JSONResponse:
         type=f"urn:qpruner:problem:{problem.code}",
         title=problem.code.replace("_", " ").capitalize(),
         status=problem.status_code,
-        detail=problem.detail,
+        detail=_cut(problem.detail, _LONGEST_DETAIL),
         code=problem.code,
-        field=problem.field,
-        remedy=problem.remedy,
-        instance=request.url.path,
+        field=None if problem.field is None else _cut(problem.field, _LONGEST_FIELD),
+        remedy=_cut(problem.remedy, _LONGEST_DETAIL),
+        instance=_cut(request.url.path, _LONGEST_DETAIL),
         request_id=getattr(request.state, "request_id", ""),
-        errors=problem.errors,
-        **problem.extra,
+        errors=problem.errors[:MOST_FAULTS],
+        more_errors=max(0, len(problem.errors) - MOST_FAULTS),
     )
+    document = document.model_copy(update=problem.extra)
     body = document.model_dump(mode="json")
     return JSONResponse(body, problem.status_code, headers=problem.headers, media_type=MEDIA_TYPE)
 
@@ -176,7 +185,10 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> P
     if first["loc"] == ("body",) and first["type"] != "missing" and "json" not in kind:
         detail = f"The body is {kind or 'of no type'}, not JSON."
         return Problem(415, "unsupported_media_type", detail, remedy="Send Content-Type: application/json.")
-    errors = [Fault(field=_dotted(fault["loc"]), detail=_sentence(fault)) for fault in faults]
+    errors = [
+        Fault(field=_dotted(fault["loc"]), detail=_cut(_sentence(fault), _LONGEST_DETAIL))
+        for fault in faults[:MOST_FAULTS]
+    ]
     given = isinstance(error.body, dict) and "memory_budget" in error.body
     budget = first["loc"] == ("body", "memory_budget") and given
     code = "budget_invalid" if budget else "invalid_config" if part == "body" else "invalid_request"
@@ -188,11 +200,17 @@ def _from_validation_error(request: Request, error: RequestValidationError) -> P
         field=errors[0].field,
         remedy=f"Give {remedy}" if remedy else "See /docs for the settings and their ranges.",
         errors=errors,
+        extra={"more_errors": len(faults) - len(errors)},
     )
 
 
 def _dotted(location: Sequence[str | int]) -> str | None:
-    return ".".join(str(part) for part in location[1:]) or None
+    return _cut(".".join(_cut(str(part), _LONGEST_FIELD) for part in location[1:]), _LONGEST_FIELD) or None
+
+
+def _cut(text: str, longest: int) -> str:
+    """``text`` without its middle where it is longer: what a request says is not said back at any length."""
+    return text if len(text) <= longest else f"{text[: longest - 20]}…{text[-19:]}"
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

@@ -17,14 +17,18 @@ from qpruner_core.sizes import format_bytes
 
 logger = logging.getLogger(__name__)
 
+_MOST_VALUES = 10_000
+"""Commas and opening brackets of a JSON body: each value that is wrong costs as much as a small request."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContext:
     """ASGI middleware around the whole application.
 
-    Gives every answer an ``X-Request-Id`` (the client's own where it is well-formed), refuses bodies over the limit
-    while they are read, counts requests, and answers what nothing else has caught with a 500 that tells no secrets.
+    Gives every answer an ``X-Request-Id`` (the client's own where it is well-formed), refuses bodies over the limits of
+    bytes and of values while they are read, counts requests, and answers what nothing else has caught with a 500 that
+    tells no secrets.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: HttpMetrics) -> None:
@@ -47,7 +51,8 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                kept = [_relative(header, request) for header in message.get("headers", [])]
+                message["headers"] = [*kept, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
@@ -63,6 +68,9 @@ class RequestContext:
             logger.info("%s: %s %r %d in %.3f s", request_id, request.method, request.url.path, status, seconds)
 
     async def _guarded(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        if _CONTROL.search(scope["path"]):  # neither files nor databases can have such a name
+            await problem_response(request, _no_such_path())(scope, receive, send)
+            return
         if request.url.path == "/datasets":  # app.datasets.upload counts the file itself
             await self.app(scope, receive, send)
             return
@@ -71,18 +79,45 @@ class RequestContext:
         if declared.isdecimal() and int(declared) > limit:
             await problem_response(request, _body_too_large(limit))(scope, receive, send)
             return
-        read = 0
+        read = values = 0
 
         async def receive_within_limit() -> Message:
-            nonlocal read
+            nonlocal read, values
             message = await receive()
             if message["type"] == "http.request":
-                read += len(message.get("body", b""))
+                body = message.get("body", b"")
+                read += len(body)
                 if read > limit:
                     raise _body_too_large(limit)
+                values += body.count(b",") + body.count(b"[") + body.count(b"{")
+                if values > _MOST_VALUES:
+                    raise _body_too_complex()
             return message
 
         await self.app(scope, receive_within_limit, send)
+
+
+def _relative(header: tuple[bytes, bytes], request: Request) -> tuple[bytes, bytes]:
+    """``header``, if it redirects to this service without its name: the sender of the request may have made that up."""
+    name, value = header
+    own = f"{request.scope.get('scheme', 'http')}://{request.headers.get('host', '')}".encode("latin-1")
+    if name.lower() != b"location" or not value.lower().startswith(own.lower()):
+        return header
+    path = value[len(own) :]
+    return (name, path) if path[:1] == b"/" and path[1:2] not in (b"/", b"\\") else header
+
+
+def _no_such_path() -> Problem:
+    return Problem(404, "not_found", "No path has control characters.", remedy="See /docs for the requests there are.")
+
+
+def _body_too_complex() -> Problem:
+    return Problem(
+        413,
+        "body_too_complex",
+        f"The body has more than {_MOST_VALUES} values.",
+        remedy="Send the settings of one job; files go to POST /datasets.",
+    )
 
 
 def _body_too_large(limit: int) -> Problem:

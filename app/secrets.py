@@ -40,9 +40,16 @@ def load_signing_key(settings: Settings) -> bytes:
             remedy=_REMEDY,
         )
     path = settings.data_dir / "signing.key"
-    if not path.exists():
-        _create(path)
-    return _long_enough(path.read_text().strip(), f"The signing key in {path}")
+    try:
+        if not path.exists():
+            _create(path)
+        text = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SigningKeyError(
+            f"The signing key cannot be read from {path}: {error}.", field="signing_key",
+            remedy="Restore the file and its permissions, or set QPRUNER_SIGNING_KEY.",
+        ) from error  # fmt: skip
+    return _long_enough(text, f"The signing key in {path}")
 
 
 def derive_key(signing_key: bytes, purpose: str) -> bytes:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.durations import Duration
+from app.setting_values import BrokerUrl, DatabaseUrl, HostNames, HttpUrl, LogLevel, Roots, StoreUrl
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
+
+Weight = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class Settings(BaseSettings):
@@ -17,62 +22,159 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="QPRUNER_", env_file=".env", extra="ignore", allow_inf_nan=False)
 
-    data_dir: Path = Field(default=Path(".qpruner"), description="Embedded database, store, secrets and scratch space.")
+    data_dir: Path = Field(
+        default=Path(".qpruner"), description="Directory of the embedded database, store, secrets and scratch space."
+    )
     cache_dir: Path = Field(
-        default_factory=default_cache_dir, description="Downloaded and converted models; by default below ~/.cache."
+        default_factory=default_cache_dir,
+        description="Directory of downloaded and converted models; default: below ~/.cache.",
     )
 
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; null is SQLite in data_dir.")
-    broker_url: str | None = Field(default=None, description="Redis URL; null starts a Valkey of our own.")
-    store_url: str | None = Field(
-        default=None, description='"file:///path" or "s3://bucket/prefix"; null is data_dir/store.'
+    database_url: DatabaseUrl = Field(
+        default=None, description="SQLAlchemy URL of the database; default: SQLite in data_dir."
     )
-    s3_endpoint_url: str | None = Field(default=None, description="S3 endpoint that the service talks to.")
-    s3_public_endpoint_url: str | None = Field(default=None, description="S3 endpoint that signed URLs name.")
-    s3_region: str = Field(default="us-east-1", description="Region that S3 signatures name.")
+    broker_url: BrokerUrl = Field(default=None, description="Redis URL of the broker; default: an embedded Valkey.")
+    store_url: StoreUrl = Field(
+        default=None, description='URL of the store, "file:///path" or "s3://bucket/prefix"; default: data_dir/store.'
+    )
+    s3_endpoint_url: HttpUrl = Field(default=None, description="S3 endpoint that the service connects to.")
+    s3_public_endpoint_url: HttpUrl = Field(
+        default=None, description="S3 endpoint that signed URLs name; default: s3_endpoint_url."
+    )
+    s3_region: str = Field(default="us-east-1", description="Region in S3 signatures.")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
-    public_url: str | None = Field(default=None, description="Base URL that users see; null is taken from the request.")
-    require_key: bool | None = Field(default=None, description="Demand an API key; null: on any address but loopback.")
+    public_url: HttpUrl = Field(default=None, description="Base URL that users see; default: taken from the request.")
+    require_key: bool | None = Field(
+        default=None, description="Require an API key; default: on every address but loopback."
+    )
+    trusted_hosts: HostNames = Field(
+        default=(),
+        description="Names in the Host header that are answered, beside loopback's and that of public_url, such as "
+        '"prune.example.org, *.internal"; default: every name where API keys are required.',
+    )
+    metrics_access: Literal["open", "key"] | None = Field(
+        default=None,
+        description="Whether /metrics is open or needs a key of scope metrics; default: like all other requests.",
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port that serves /metrics alone, without a key; default: none."
+    )
     signing_key: SecretStr | None = Field(
-        default=None, description="Secret for signed URLs and key hashes; null: kept in data_dir."
+        default=None, description="Secret for signed URLs and key hashes; default: generated and kept in data_dir."
     )
-    signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400, description="How long a signed URL works.")
+    signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400, description="Lifetime of a signed URL in seconds.")
 
-    allowed_roots: tuple[Path, ...] = Field(
-        default=(), description="Local folders that jobs may name models and datasets in."
+    allowed_roots: Roots = Field(
+        default=(), description='Local folders that jobs may name models and datasets in: "/one:/two", or a JSON list.'
     )
-    allow_hub: bool = Field(default=True, description="Whether models and datasets may come from the hub.")
-    hub_endpoint: str | None = Field(default=None, description="Base URL of the model hub; null is the public one.")
+    allow_hub: bool = Field(default=True, description="Allow models and datasets from the hub.")
+    hub_endpoint: HttpUrl = Field(default=None, description="Base URL of the model hub; default: the public one.")
     hub_token: SecretStr | None = Field(default=None, description="Token for gated models of the hub.")
     max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
-    max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is fetched, in bytes.")
+    max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is downloaded, in bytes.")
     max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
     max_queued_jobs: int = Field(
-        default=100, ge=1, le=1_000_000, description="Unfinished jobs per tenant; more are refused with status 429."
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="Unfinished jobs per tenant; further ones are refused with status 429.",
+    )
+
+    max_running_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Running jobs per tenant; more wait. Null: as many as workers take.",
+    )
+    max_running_jobs_per_key: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Running jobs per API key; more wait. Null: as many as its tenant.",
+    )
+    tenant_weights: Annotated[dict[str, Weight], NoDecode] = Field(
+        default={},
+        description='Turns in the queue per turn of other tenants, such as "research=2 web=0.5"; 1 by default.',
+    )
+    max_streams: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Event streams per API key that a process of the API holds open."
+    )
+    max_looks: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="Models per tenant that requests look at at the same time; more wait briefly.",
+    )
+    look_seconds: float = Field(
+        default=20.0, gt=0, le=600, description="How long a request may look at a model or dataset, on a hub above all."
     )
 
     lease_seconds: float = Field(
-        default=30.0, gt=0, le=86400, description="A worker that is silent this long has lost its job."
+        default=30.0,
+        gt=0,
+        le=86400,
+        description="Silence of a worker after which its job is given to another, in seconds.",
     )
     resend_seconds: float = Field(
-        default=15.0, gt=0, le=86400, description="A wake-up that started nothing is sent again after this."
+        default=15.0,
+        gt=0,
+        le=86400,
+        description="Time after which a wake-up that started no job is sent again, in seconds.",
     )
     poll_seconds: float = Field(
-        default=0.5, gt=0, le=3600, description="How often dispatcher, supervisor and streams look."
+        default=0.5,
+        gt=0,
+        le=3600,
+        description="Interval at which dispatcher, supervisor and streams look for changes, in seconds.",
     )
-    max_attempts: int = Field(default=3, ge=1, le=1000, description="Attempts of a job that loses its worker.")
+    default_deadline: Duration = Field(
+        default=86_400, description='Deadline of a job that names none, in seconds or such as "12h" or "1d 12h".'
+    )
+    max_deadline: Duration = Field(
+        default=7 * 86_400, description='Longest deadline that a job may name, in seconds or such as "7d".'
+    )
+    job_memory: ByteSize | None = Field(
+        default=None,
+        description="Memory of a job's process and its children, in bytes; default: 95 % of the machine or container.",
+    )
+    stall_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        le=30 * 86_400,
+        description="Time without progress after which a job's process is ended, in seconds; 0: never.",
+    )
+    max_attempts: int = Field(default=3, ge=1, le=1000, description="Attempts per job if its worker is lost.")
     keep_pruned: bool = Field(
-        default=True, description="Keep the pruned model of a finished job, for jobs that differ in the budget alone."
+        default=True, description="Keep the pruned model of a finished job for jobs that differ only in the budget."
     )
     worker_threads: int = Field(
-        default=0, ge=0, le=4096, description="CPU threads of a job's process; 0 is every CPU that it may use."
+        default=0,
+        ge=0,
+        le=4096,
+        description="CPU threads of a job's process; 0 uses every CPU that the process may use.",
     )
     llama_cpp: Path | None = Field(
-        default=None, description="Directory of llama.cpp's programs, to measure GGUF files in it; null: those on PATH."
+        default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."
     )
-    log_level: str = Field(default="INFO", description="Least severe level that is logged.")
+    vllm_python: Path | None = Field(
+        default=None,
+        description="Python of an environment with vLLM, for measuring compressed-tensors checkpoints; default: the "
+        "service's own, if vLLM is installed there.",
+    )
+    log_level: LogLevel = Field(default="INFO", description="Lowest level that is logged.")
+
+    @field_validator("tenant_weights", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """``tenant=weight``, separated by spaces or commas."""
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.replace(",", " ").split()]
+        if not all(name and weight for name, _, weight in pairs):
+            raise ValueError('Give pairs such as "research=2 web=0.5".')
+        return {name: weight for name, _, weight in pairs}
 
     @property
     def resolved_database_url(self) -> str:

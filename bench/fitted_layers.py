@@ -77,7 +77,7 @@ def fitted_modules(
         store=StageStore(stages.work), emit=ignore_event, cancel=CancelToken(),
         compute=choose_compute(config.compute_dtype, best_device(), SourcePolicy().cache_dir),
     )  # fmt: skip
-    return model, fitted_bank(context, model, groups, lambda done: None)
+    return model, fitted_bank(context, model, groups)
 
 
 def how_fitted(settings: QuantizeConfig) -> str:

@@ -1,6 +1,7 @@
 """Ways to recover a quantized model for a target whose files have no adapters, at the same bytes.
 
     python -m bench.recovery --data FOLDER --markdown docs/benchmarks/recovery.md
+    python -m bench.recovery --case gguf:60MB:0.2    # a target, a budget, the share of the layers that is pruned
 
 Each way goes on from one and the same quantized model; an adapter alone has an allocation of its own, so that its bytes
 fit into the budget too. Each is trained in a process of its own, which tells its peak of memory. Linux only.
@@ -44,6 +45,7 @@ from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import STAGE_FILE
 
 TITLE = "# Recovery that ships in the format"
+CASES = ("gguf:70MB:0", "gguf:60MB:0.2", "compressed-tensors:115MB:0")
 WAYS: tuple[Recovery, ...] = ("scales", "merge", "merge+scales", "adapter")
 _BEFORE: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize")
 
@@ -80,12 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokenizer = load_tokenizer(model)
         text, evaluated = _texts(options, folder)
         windows = {name: evaluated_windows(tokenizer, words, options.tokens, name) for name, words in evaluated.items()}
-        config = _config(options, model, text)
-        rows = _rows(config, options.ways, folder, windows)
-        page = render(options, config, rows)
+        sections: list[str] = []
+        for number, case in enumerate(options.case or CASES):
+            config = _config(options, case, model, text)
+            rows = _rows(config, options.ways, folder / str(number), windows)
+            sections.append(section(config, rows))
+            page = render(options, sections)
+            if options.markdown is not None:
+                options.markdown.write_text(page, encoding="utf-8")
     print(page)
-    if options.markdown is not None:
-        options.markdown.write_text(page, encoding="utf-8")
     return 0
 
 
@@ -94,8 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default=f"{DEMO_PREFIX}smollm2-135m-instruct", help="a Llama (default %(default)s)")
     parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
     parser.add_argument("--text", type=Path, help="one text in place of them; its last tenth is measured on")
-    parser.add_argument("--budget", default="70MB", help="bytes of the weights (default %(default)s)")
-    parser.add_argument("--ratio", type=float, default=0.0, help="share of the layers that is pruned")
+    parser.add_argument(
+        "--case", action="append", help=f"TARGET:BUDGET:RATIO, may be repeated (default: {', '.join(CASES)})"
+    )
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each way (default %(default)s)")
     parser.add_argument("--tokens", type=int, default=8192, help="measured on, of each text (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -120,10 +126,11 @@ def _texts(options: argparse.Namespace, folder: Path) -> tuple[Path, dict[str, s
     return place, evaluated
 
 
-def _config(options: argparse.Namespace, model: Path, text: Path) -> CompressionConfig:
+def _config(options: argparse.Namespace, case: str, model: Path, text: Path) -> CompressionConfig:
+    target, budget, ratio = case.split(":")
     values: dict[str, Any] = {
-        "model": str(model), "dataset": str(text), "memory_budget": parse_bytes(options.budget), "target": "gguf",
-        "seed": options.seed, "prune": {"ratio": options.ratio},
+        "model": str(model), "dataset": str(text), "memory_budget": parse_bytes(budget), "target": target,
+        "seed": options.seed, "prune": {"ratio": float(ratio)},
         "finetune": {"steps": options.steps, "recovery": "scales"},
     }  # fmt: skip
     for setting in options.set:
@@ -146,6 +153,7 @@ def _rows(
     size = sum(tensor.numel() * tensor.element_size() for tensor in dense.parameters())
     figures = {name: (perplexity(dense, rows, _ignore, kept[name].keep), 0.0, 1.0) for name, rows in windows.items()}
     rows = [Row(way="dense", bytes=size, trained=Trained(), figures=figures)]
+    folder.mkdir()
     quantized = folder / "none.work"
     _in_a_process(_until, config, folder / "none", "quantize")
 
@@ -215,31 +223,38 @@ def _ignore(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def render(options: argparse.Namespace, config: CompressionConfig, rows: Sequence[Row]) -> str:
-    """The page in markdown."""
-    texts = list(rows[0].figures)
-    head = "".join(f" {name}: perplexity | KL to dense | equal first |" for name in texts)
+def section(config: CompressionConfig, rows: Sequence[Row]) -> str:
+    """The part of the page that is about one case."""
+    head = "".join(f" {name}: perplexity | KL to dense | equal first |" for name in rows[0].figures)
     lines = [
-        TITLE,
+        f"## Target {config.target}, {format_bytes(config.memory_budget or 0)}, {config.prune.ratio:.0%} pruned",
         "",
-        f"Made by `python -m bench.recovery` on {today()}: {machine()}; {versions()}.",
-        "",
-        f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid), "
-        f"{options.ratio:.0%} pruned, target `gguf`, {format_bytes(config.memory_budget or 0)} of weights, "
-        f"{config.finetune.steps} steps of "
-        f"{config.finetune.batch_size} × {config.sequence_length} tokens, of merge+scales half for each. Perplexity, "
-        "KL (nats per token) and the share of equal first choices are on text that nothing was trained or calibrated "
-        "on.",
+        f"{config.finetune.steps} steps of {config.finetune.batch_size} × {config.sequence_length} tokens, of "
+        "merge+scales half for each.",
         "",
         f"| recovery | bytes |{head} seconds | peak |",
-        "|---|---:|" + "---:|---:|---:|" * len(texts) + "---:|---:|",
+        "|---|---:|" + "---:|---:|---:|" * len(rows[0].figures) + "---:|---:|",
     ]
     for row in rows:
         figures = "".join(f" {one:.3f} | {two:.4f} | {three:.1%} |" for one, two, three in row.figures.values())
         took = f" {row.trained.seconds:.0f} | {format_bytes(row.trained.peak)} |" if row.trained.seconds else " | |"
         lines.append(f"| {row.way} | {format_bytes(row.bytes)} |{figures}{took}")
-    lines += ["", "Bytes are those of the tensors, an adapter's with them; peaks are of the process above its start."]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def render(options: argparse.Namespace, sections: Sequence[str]) -> str:
+    """The page in markdown."""
+    lines = [
+        TITLE,
+        "",
+        f"Made by `python -m bench.recovery` on {today()}: {machine()}; {versions()}.",
+        "",
+        f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid). Perplexity, KL "
+        "(nats per token) and the share of equal first choices are on text that nothing was trained or calibrated on. "
+        "Bytes are those of the tensors, an adapter's with them; an adapter has an allocation of its own, so that it "
+        "fits into the budget too. Seconds and peaks are of the stage alone; peaks are of the process above its start.",
+    ]
+    return "\n\n".join(["\n".join(lines), *sections]) + "\n"
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import QPrunerError
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.measure.divergence import Divergence
+from qpruner_core.measure.fisher import fisher_sensitivity
 from qpruner_core.measure.sensitivity import divergence_sensitivity, each_alone, lowest_context, mean_of
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_tokenizer, resolve_model
 from qpruner_core.models.families import family_of
 from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.score.config import ScoreConfig
-from qpruner_core.score.fisher import fisher_sensitivity
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
 from qpruner_core.search.seeds import at_random
 from qpruner_core.search.space import SearchSpace

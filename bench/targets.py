@@ -1,22 +1,24 @@
 """Each target on SmolLM2-135M off the grid, beside the dense model and ``llama-quantize`` at the same bytes.
 
-    python -m bench.targets --llama-cpp /path/to/bin --data FOLDER --markdown docs/benchmarks/targets.md
+    python -m bench.targets --llama-cpp /path/to/bin --vllm PYTHON --data FOLDER --markdown docs/benchmarks/targets.md
 
-``--llama-cpp`` has llama-quantize, llama-imatrix and llama-bench. Everything is measured in one run: bytes, perplexity
-and KL divergence to the dense model on texts that no calibration saw, and speed in the engine on one thread.
+``--llama-cpp`` has llama-quantize, llama-imatrix and llama-bench; ``--vllm`` is the Python of an environment with vLLM
+for the CPU, without which compressed-tensors is timed in transformers. Everything is measured in one run: bytes,
+perplexity and KL divergence to the dense model on texts that no calibration saw, and speed in the engine on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ from qpruner_core.formats.registry import load_format
 from qpruner_core.garbage import free_garbage
 from qpruner_core.measure.agreement import Agreement, Comparison, DensePredictions
 from qpruner_core.measure.perplexity import perplexity
-from qpruner_core.measure.speed import tokens_per_second
+from qpruner_core.measure.speed import EngineFailedError, tokens_per_second
+from qpruner_core.measure.vllm import vllm_speed
+from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from qpruner_core.models import load_model, load_tokenizer
 from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.shards import StoredTensors
@@ -50,6 +54,7 @@ JOB: dict[str, Any] = {
     "score": {"calibration_sequences": 4},
     "allocate": {"trials": 24, "calibration_sequences": 8},
     "evaluate": {"max_tokens": 1024, "generated_tokens": 8},
+    "runs_on": "cpu",
 }
 
 
@@ -124,6 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.markdown is not None:
         require_own_page(options.markdown, TITLE, "markdown")
+    os.environ.pop(VLLM_PYTHON, None)
+    if options.vllm is not None:
+        os.environ[VLLM_PYTHON] = str(options.vllm.absolute())
     torch.set_num_threads(1)
     with ExitStack() as stack:
         folder = options.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -139,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama-cpp", type=Path, required=True, help="directory of llama.cpp's programs")
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="Python of an environment with vLLM for the CPU")
     parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
     parser.add_argument("--tokens", type=int, default=8192, help="of each text (default %(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="of recovery (default %(default)s)")
@@ -157,6 +166,7 @@ def measure(folder: Path, texts: Texts, llama: Llama, tokens: int, steps: int) -
     model = load_model(dense)
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     rows = [_in_torch("dense, bfloat16", model, size, meter)]
+    rows += _in_vllm(rows[0], dense)
     whole = folder / "dense.gguf"
     with StoredTensors(dense) as stored:
         weights = {name: stored.get(name) for name in stored.names()}
@@ -181,7 +191,9 @@ def _ours(values: dict[str, Any], output: Path, meter: Meter, llama: Llama) -> R
     if values["target"] == "gguf":
         return _in_llama(name, kind.place(output), meter, llama, seconds)
     model = kind.load(output, "cpu")
-    return _in_torch(name, model, kind.held_bytes(output, model), meter, seconds)
+    row = _in_torch(name, model, kind.held_bytes(output, model), meter, seconds)
+    in_engine = _in_vllm(row, kind.place(output)) if values["target"] == "compressed-tensors" else []
+    return in_engine[0] if in_engine else row
 
 
 def _in_torch(name: str, model: nn.Module, size: int, meter: Meter, seconds: float | None = None) -> Row:
@@ -193,6 +205,18 @@ def _in_torch(name: str, model: nn.Module, size: int, meter: Meter, seconds: flo
     prefill = _PROMPT / (time.perf_counter() - started)
     decode = tokens_per_second(model, prompt[:16], _GENERATED)
     return Row(name, size, found, agreements, "transformers", prefill, decode, seconds)
+
+
+def _in_vllm(row: Row, checkpoint: Path) -> list[Row]:
+    """The same ``row`` with the speeds of vLLM, where it is given and runs the checkpoint."""
+    try:
+        speed = vllm_speed(checkpoint, _GENERATED, gpu=False)
+    except EngineFailedError as error:
+        print(f"{row.name}: {error}", file=sys.stderr)
+        return []
+    if speed is None or speed.prefill_tokens_per_second is None:
+        return []
+    return [replace(row, engine="vLLM", prefill=speed.prefill_tokens_per_second, decode=speed.tokens_per_second)]
 
 
 def _in_llama(name: str, file: Path, meter: Meter, llama: Llama, seconds: float | None = None) -> Row:

@@ -18,11 +18,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python list_dependencies.py pyproject.toml > requirements.txt \
     && pip install -r requirements.txt -c constraints.txt
 COPY README.md ./
+COPY client client
 COPY qpruner_core qpruner_core
 COPY app app
 COPY worker worker
 COPY migrations migrations
-RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps -c constraints.txt .
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps -c constraints.txt ./client .
 
 FROM ${PYTHON_IMAGE}
 # bitsandbytes links the system's OpenMP; the version is the base image's.

@@ -27,7 +27,7 @@ from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_store import STAGE_FILE, StageRecord, StageStore, list_files
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import DEFAULT_RUNS_ON, RunsOn, TargetName
 
 _ONE_TRIAL: dict[str, Any] = {
     "search": "knapsack", "objective": "divergence", "prior": "additive", "precisions": [], "finalists": 0,
@@ -42,6 +42,7 @@ def export_run(
     target: TargetName,
     output: Path | None = None,
     memory_budget: int | None = None,
+    runs_on: RunsOn | None = None,
     policy: SourcePolicy | None = None,
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
@@ -61,6 +62,7 @@ def export_run(
         output: its directory, ``<directory>-<target>`` if not given; its stages lie in ``<output>.work``, from which a
             second call goes on.
         memory_budget: bytes of the new weights; those of the run, or its device's, if not given.
+        runs_on: what the engine computes on; that of the run, if not given.
 
     Raises:
         InvalidConfigError: there is no finished run.
@@ -76,7 +78,7 @@ def export_run(
             "The output is that of the run itself.", field="output", remedy="Choose a directory of its own."
         )
     run = _FinishedRun(directory)
-    config = run.config_for(target, memory_budget)
+    config = run.config_for(target, memory_budget, runs_on)
     run.refuse_another_dataset(policy or SourcePolicy())
     store = StageStore(output.with_name(output.name + WORK_SUFFIX))
 
@@ -119,10 +121,16 @@ class _FinishedRun:
         self.key = records["finetune"].key
         self._pruned = read_config(self._work / "prune" / "model" / CONFIG_FILE)
 
-    def config_for(self, target: TargetName, memory_budget: int | None) -> CompressionConfig:
+    def config_for(
+        self, target: TargetName, memory_budget: int | None, runs_on: RunsOn | None = None
+    ) -> CompressionConfig:
         """The settings of the run for another ``target``."""
         values = self._config.model_dump(mode="json")
         values |= {"target": target, "export": {}}
+        if runs_on is not None:
+            values |= {"runs_on": runs_on}
+        elif values["runs_on"] == "gpu+humming":
+            values |= {"runs_on": DEFAULT_RUNS_ON}  # kernels of the target that the run was for
         if memory_budget is not None:
             values |= {"memory_budget": memory_budget, "fit": None}
         values["prune"] |= {"ratio": self.pruning.ratio}
@@ -157,7 +165,7 @@ class _FinishedRun:
         )
         return RunPlan(
             dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=None,
-            target=planner.around_budget(ratio), notes=(note,), memory_budget=planner.budget(ratio),
+            target=planner.target, notes=(note,), memory_budget=planner.budget(ratio),
             device=planner.device(ratio),
         )  # fmt: skip
 
@@ -211,7 +219,7 @@ class _AsPruned(Planner):
             remedy=f"Ask for at least {smallest} bytes, or compress again for that target, which may prune more.",
         )
 
-    def _pruned(self, ratio: float) -> PretrainedConfig:
+    def _config_at(self, ratio: float) -> PretrainedConfig:
         return self._config_as_pruned
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qpruner_core.device_fit.config import CacheType, FitDevice
+from qpruner_core.device_fit.config import CacheType
 from qpruner_core.sizes import parse_bytes
 
 Budget = Annotated[
@@ -17,17 +17,17 @@ Budget = Annotated[
 ]
 FitMemory = Annotated[
     str | None,
-    typer.Option(help='Memory of the device that model, KV cache and engine are to fit into: "24GB".'),
+    typer.Option(help='Memory of the device that model, KV cache and engine have to fit into: "24GB".'),
 ]
 Context = Annotated[int | None, typer.Option(help="With --fit-memory: tokens of the longest sequence.")]
 Sequences = Annotated[int | None, typer.Option(help="With --fit-memory: sequences served at the same time.")]
 CacheTypes = Annotated[CacheType | None, typer.Option(help="With --fit-memory: type of the KV cache.")]
-Device = Annotated[FitDevice | None, typer.Option("--fit-device", help="With --fit-memory: where the engine runs.")]
+Device = Annotated[str | None, typer.Option("--fit-device", hidden=True, help="An earlier name of --runs-on.")]
 
 
 def budget_settings(
     memory_budget: str | None, fit_memory: str | None, context: int | None, sequences: int | None,
-    cache_type: CacheType | None, fit_device: FitDevice | None,
+    cache_type: CacheType | None, fit_device: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The settings of a budget, by their paths; ``None``: not given."""
     return {

@@ -9,10 +9,13 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qpruner_core.adapters import adapter_bytes, attach_adapter
+from qpruner_core.adapters import adapter_bytes, attach_adapter, largest_rank
 from qpruner_core.errors import ModelNotFoundError
 from qpruner_core.formats.declarations import declared
+from qpruner_core.measure.llama_cpp import llama_cpp_speed
 from qpruner_core.measure.memory import loaded_bytes
+from qpruner_core.measure.speed import Speed
+from qpruner_core.measure.vllm import vllm_speed
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_tokenizer
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
@@ -68,6 +71,22 @@ def load_compressed(
 def is_gguf(path: Path) -> bool:
     """Whether ``path`` is to be read as a GGUF file: any file is, and what is named so."""
     return path.suffix == ".gguf" or path.is_file()
+
+
+def engine_speed(path: Path, new_tokens: int, *, gpu: bool) -> Speed | None:
+    """How fast the engine that the checkpoint of ``path`` is for generates ``new_tokens`` from it: llama.cpp, or vLLM;
+    ``None`` where it is not installed, or is not known to.
+
+    Raises:
+        EngineFailedError: the engine is installed, and could not be measured.
+    """
+    if is_gguf(path):  # llama-bench would time a base alone
+        return None if _adapters_beside(path) else llama_cpp_speed(path, new_tokens, gpu=gpu)
+    if not _is_compressed_tensors(path):
+        return None
+    adapter = path / ADAPTER if (path / ADAPTER).is_dir() else None
+    rank = 0 if adapter is None else largest_rank(adapter)
+    return vllm_speed(path, new_tokens, gpu=gpu, adapter=adapter, adapter_rank=rank)
 
 
 def held_bytes(path: Path, model: nn.Module) -> int:

@@ -21,9 +21,20 @@ from rich.text import Text
 from qpruner_core.bounds import LONGEST_SEQUENCE, MOST_CHOICES, MOST_HELD_OUT_TOKENS, SHORTEST_SEQUENCE
 from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, FitMemory, Sequences, budget_settings
 from qpruner_core.compute.config import ComputeDtype
-from qpruner_core.errors import InvalidConfigError, QPrunerError
+from qpruner_core.errors import QPrunerError
 from qpruner_core.garbage import collector_paused
-from qpruner_core.model_options import Checkpoint, Target
+from qpruner_core.model_options import Checkpoint, RunsOnOption, Target
+from qpruner_core.run_settings import (
+    ConfigFile,
+    Dataset,
+    FinetuneSteps,
+    OtherSettings,
+    Preset,
+    PruneRatio,
+    Seed,
+    Trials,
+    run_settings,
+)
 from qpruner_core.sizes import format_bytes, parse_bytes
 from qpruner_core.tables import (
     compute_line,
@@ -41,24 +52,20 @@ if TYPE_CHECKING:
     from qpruner_core.config import CompressionConfig
     from qpruner_core.report import CompressionReport
 
-app = typer.Typer(no_args_is_help=True, help="Compress a language model into a number of bytes.")
+app = typer.Typer(no_args_is_help=True, help="Compress a language model to a memory budget.")
 _errors = Console(stderr=True, highlight=False)
 _out = Console(highlight=False)
 
 Model = Annotated[
     str, typer.Argument(help='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".')
 ]
+ModelOrNone = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="As for `estimate`; not needed where the file of --config names it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 Products = Annotated[
     ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="Settings to go by: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any other setting, as path=value: --set allocate.trials=80 (JSON values)."),
 ]
 
 
@@ -83,17 +90,15 @@ def options(
         ),
     ] = False,
 ) -> None:  # fmt: skip
-    """Compress a language model into a number of bytes."""
+    """Compress a language model to a memory budget."""
 
 
 @app.command()
 def compress(
-    model: Model,
-    dataset: Annotated[
-        str,
-        typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
-    ],
     output: Annotated[Path, typer.Option(help="Directory for the checkpoints and the report.")],
+    model: ModelOrNone = None,
+    dataset: Dataset = None,
+    config: ConfigFile = None,
     memory_budget: Budget = None,
     fit_memory: FitMemory = None,
     context: Context = None,
@@ -101,36 +106,40 @@ def compress(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
-    prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Allocations to try.")] = None,
-    finetune_steps: Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    runs_on: RunsOnOption = None,
+    prune_ratio: PruneRatio = None,
+    trials: Trials = None,
+    finetune_steps: FinetuneSteps = None,
+    seed: Seed = None,
     preset: Preset = None,
-    settings: Settings = None,
+    settings: OtherSettings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compress MODEL into a number of bytes. Run again with the same output to go on after an interruption."""
+    """Compress MODEL to a memory budget. Run again with the same output to resume after an interruption."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.pipeline import compress as run
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "preset": preset, "prune.ratio": prune_ratio, "allocate.trials": trials,
-            "finetune.steps": finetune_steps,
+            "model": model, "dataset": dataset, "seed": seed, "target": target, "runs_on": runs_on, "preset": preset,
+            "prune.ratio": prune_ratio, "allocate.trials": trials, "finetune.steps": finetune_steps,
         }  # fmt: skip
-        config = _config(model, dataset, seed, given, settings)
+        run_config = _config(run_settings(config, given, settings))
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
-            report = run(config, output.resolve(), on_event=progress, cancel=cancel)
+            report = run(run_config, output.resolve(), on_event=progress, cancel=cancel)
         _show(report, output, as_json)
 
 
 @app.command()
 def export(
     directory: Annotated[Path, typer.Argument(help="The output of a finished run, its .work directory beside it.")],
-    target: Annotated[TargetName, typer.Option(help="Where the new checkpoint will run.")],
-    output: Annotated[Path | None, typer.Option(help="Directory for it; DIRECTORY-TARGET if not given.")] = None,
-    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; by default the run's.")] = None,
+    target: Annotated[TargetName, typer.Option(help="Engine that will run the new checkpoint.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Directory of the new checkpoint; default: DIRECTORY-TARGET.")
+    ] = None,
+    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; default: those of the run.")] = None,
+    runs_on: RunsOnOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Make another target's checkpoint from a finished run, without pruning or training again."""
@@ -142,8 +151,9 @@ def export(
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         with _cancel_on_interrupt() as cancel, Progress(*_shown_on(as_json)) as progress:
             report = export_run(
-                directory, target=target, output=output, memory_budget=budget, on_event=progress, cancel=cancel
-            )
+                directory, target=target, output=output, memory_budget=budget, runs_on=runs_on, on_event=progress,
+                cancel=cancel,
+            )  # fmt: skip
         _show(report, output, as_json)
 
 
@@ -157,9 +167,10 @@ def estimate(
     cache_type: CacheTypes = None,
     fit_device: Device = None,
     target: Target = None,
-    prune_ratio: Annotated[float | None, typer.Option(help="Fraction to prune; else found from the budget.")] = None,
+    runs_on: RunsOnOption = None,
+    prune_ratio: PruneRatio = None,
     preset: Preset = None,
-    settings: Settings = None,
+    settings: OtherSettings = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether MODEL can fit, and in how many bytes, without doing anything."""
@@ -169,9 +180,10 @@ def estimate(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "target": target, "preset": preset, "prune.ratio": prune_ratio,
+            "model": model, "dataset": "-", "target": target, "runs_on": runs_on, "preset": preset,
+            "prune.ratio": prune_ratio,
         }  # fmt: skip
-        config = _config(model, "-", 0, given, settings)
+        config = _config(run_settings(None, given, settings))
         result = run(config, check_dataset=False)
         if as_json:
             _out.print_json(result.model_dump_json())
@@ -220,7 +232,9 @@ def evaluate(
 @app.command()
 def front(
     work_dir: Annotated[Path, typer.Option(help="The .work directory of a run: OUTPUT.work.")],
-    budget: Annotated[str | None, typer.Option(help='Another budget to answer: "130MB", "6GiB", 130000000.')] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='Show the best allocation for this budget: "130MB", "6GiB", 130000000.')
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
@@ -250,7 +264,7 @@ def front(
 @app.command()
 def generate(
     directory: Checkpoint,
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate.", min=1, max=LONGEST_SEQUENCE)] = 48,
     compute_dtype: Products = "auto",
     as_json: AsJson = False,
@@ -289,37 +303,10 @@ def _show(report: CompressionReport, output: Path, as_json: bool) -> None:
         _say(how_to_run(report.exported[0]))
 
 
-def _config(
-    model: str, dataset: str, seed: int, given: dict[str, Any], settings: list[str] | None
-) -> CompressionConfig:
+def _config(values: dict[str, Any]) -> CompressionConfig:
     from qpruner_core.config import parse_config
 
-    values: dict[str, Any] = {
-        "model": model, "dataset": dataset, "seed": seed,
-    }  # fmt: skip
-    pairs = [(path, value) for path, value in given.items() if value is not None]
-    pairs += [_setting(text) for text in settings or []]
-    for path, value in pairs:
-        *parents, name = path.split(".")
-        target = values
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
-        target[name] = value
     return parse_config(values)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidConfigError(
-            f"{text!r} is not path=value.", field="--set", remedy="Write --set allocate.trials=80."
-        )
-    try:
-        return path, json.loads(value)
-    except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
-        return path, value
 
 
 def _say(text: str, *, style: str = "") -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +14,7 @@ from qpruner_core.bounds import LONGEST_SEQUENCE, SHORTEST_SEQUENCE
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.dataset_forms import TEMPLATE_DATE
 from qpruner_core.device_fit.config import FitConfig
+from qpruner_core.earlier_names import with_runs_on
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
@@ -24,12 +26,37 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel, fault_as_sentence, fault_at
-from qpruner_core.targets.config import DEFAULT_TARGET, HUMMING, PRECISIONS, TargetName
+from qpruner_core.targets.config import (
+    DEFAULT_RUNS_ON,
+    DEFAULT_TARGET,
+    PRECISIONS,
+    RunsOn,
+    TargetName,
+    has_kernel,
+    without_kernel,
+)
 
 BUDGET_REMEDY = (
     'Give exactly one: memory_budget for bytes of weights ("130MB"), or fit for a device '
     '({"memory": "24GB", "context": 8192, "sequences": 4}).'
 )
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+class Expected(StrictModel):
+    """What a recipe fixes beyond settings."""
+
+    model_digest: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="Digest of the model's files; a run of others is refused."
+    )
+    dataset_sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the dataset; a run of another is refused."
+    )
+    recovery_loss: Literal["distillation", "cross_entropy"] | None = Field(
+        default=None, description="Choice of `finetune.loss` at `auto`, which else depends on free memory."
+    )
 
 
 class CompressionConfig(StrictModel):
@@ -46,13 +73,13 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     fit: FitConfig | None = Field(
         default=None,
-        description="A device that the model is to run in with its KV cache, activations and engine; the bytes of "
-        "weights follow. Exactly one of this and memory_budget is given.",
+        description="Device that the model has to fit into together with its KV cache, activations and engine; the "
+        "memory budget follows from it. Give exactly one of fit and memory_budget.",
     )
     memory_budget: ByteSize | None = Field(
         default=None,
-        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Exactly one of '
-        "this and fit is given.",
+        description='Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Give exactly one '
+        "of memory_budget and fit.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Random seed.")
     sequence_length: int = Field(
@@ -60,7 +87,7 @@ class CompressionConfig(StrictModel):
     )
     template_date: date = Field(
         default=TEMPLATE_DATE,
-        description="Date that a chat template is given when it asks for today's.",
+        description="Date that is passed to chat templates that print today's date.",
     )
     compute_dtype: ComputeDtype = Field(
         default="auto",
@@ -69,13 +96,25 @@ class CompressionConfig(StrictModel):
     )
     target: TargetName = Field(
         default=DEFAULT_TARGET,
-        description="Where the result will run, and so in which formats weights may be stored. gguf: llama.cpp and "
-        "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this "
-        "package.",
+        description="Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and"
+        " Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT"
+        " and this package.",
+    )
+    runs_on: RunsOn = Field(
+        default=DEFAULT_RUNS_ON,
+        description="What its engine computes on. compressed-tensors keeps to the precisions that vLLM has kernels for "
+        "there: gpu; gpu+humming, an NVIDIA GPU from sm75 with the package Humming, for 2, 3, 5, 6 and 7 bits as well; "
+        "or cpu, which has them for 16 bits, fp8, 8 bits in weights and inputs and, with AVX-512, 4 bits. The engine's "
+        "share of fit.memory depends on it, too.",
     )
     preset: PresetName = Field(
         default="best",
-        description="Settings that others go by unless they are named: LLM-Pruner's, QPruner's three methods, or ours.",
+        description="Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are "
+        "the papers' settings, best is ours.",
+    )
+    expected: Expected = Field(
+        default=Expected(),
+        description="What a recipe fixes beyond settings: digests of model and dataset, choices.",
     )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()
@@ -88,7 +127,7 @@ class CompressionConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _under_preset(cls, values: Any) -> Any:
-        return with_preset(values) if isinstance(values, dict) else values
+        return with_runs_on(with_preset(values)) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _formats_of_the_target(self) -> CompressionConfig:
@@ -111,13 +150,20 @@ class CompressionConfig(StrictModel):
             known = ", ".join(PRECISIONS[self.target])
             said = f"{strange[0]!r} is no precision of the target {self.target}, which has {known}"
             raise fault_at("allocate.precisions", said, self.allocate.precisions)
-        rare = [name for name in self.allocate.precisions if name in HUMMING]
-        if rare and not self.quantize.humming_kernels:
-            said = (
-                f"vLLM runs {rare[0]} only with the Humming kernels: set quantize.humming_kernels if you have them, "
-                "or leave it out"
-            )
+        lacking = [name for name in self.allocate.precisions if not has_kernel(self.target, self.runs_on, name)]
+        if lacking:
+            said = without_kernel(self.runs_on, lacking[0])
             raise fault_at("allocate.precisions", said, self.allocate.precisions)
+        if self.runs_on == "cpu" and self.finetune.recovery == "adapter" and "int8_w8a8" in self.allocate.precisions:
+            said = "on a CPU vLLM puts no adapter on int8_w8a8: leave it out, or choose another finetune.recovery"
+            raise fault_at("allocate.precisions", said, self.allocate.precisions)
+        return self
+
+    @model_validator(mode="after")
+    def _kernels_of_the_target(self) -> CompressionConfig:
+        if self.runs_on == "gpu+humming" and self.target != "compressed-tensors":
+            said = f"'gpu+humming' is of the target compressed-tensors: {self.target} knows 'gpu' and 'cpu'"
+            raise fault_at("runs_on", said, self.runs_on)
         return self
 
     @property
@@ -125,6 +171,13 @@ class CompressionConfig(StrictModel):
         """Sequences of calibration text that modules are fitted on, in the score stage and all behind it: none of
         their number depends on a later stage."""
         return max(self.prune.calibration_sequences, self.score.calibration_sequences)
+
+    @field_validator("template_date", mode="before")
+    @classmethod
+    def _written_as_a_date(cls, value: object) -> object:
+        if not isinstance(value, date) and not (isinstance(value, str) and _DATE.fullmatch(value)):
+            raise ValueError("It is no date. Give one such as 2026-11-28.")  # a number would be seconds since 1970
+        return value
 
     @field_validator("memory_budget")
     @classmethod

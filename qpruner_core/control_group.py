@@ -49,6 +49,20 @@ def memory_left(process: Path = PROCESS) -> int | None:
     return min((left for group in _groups("memory", process) if (left := _left_in(group)) is not None), default=None)
 
 
+def memory_limit(process: Path = PROCESS) -> int | None:
+    """Bytes that the process's group allows all its processes together, or a group above it; ``None``: no limit."""
+    limits = [limit for directory in _groups("memory", process) if (limit := _limit_of(directory)) is not None]
+    return min(limits, default=None)
+
+
+def _limit_of(group: Path) -> int | None:
+    name = "memory.max" if (group / "memory.max").is_file() else "memory.limit_in_bytes"
+    try:
+        return int((group / name).read_text())
+    except (OSError, ValueError):  # no file, or "max"
+        return None
+
+
 def _left_in(group: Path) -> int | None:
     version_2 = (group / "memory.max").is_file()
     limit, used = ("memory.max", "memory.current") if version_2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")

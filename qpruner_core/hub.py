@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
     RevisionResolutionError,
 )
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import SafetensorsRepoMetadata  # type: ignore[attr-defined]
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from qpruner_core.errors import (
     DatasetNotFoundError,
@@ -41,6 +41,8 @@ from qpruner_core.writable import cache_errors
 
 RepositoryKind = Literal["model", "dataset"]
 _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[^\x00:]+))?")
+_READ_SECONDS = 10.0
+_PARTIAL, _NO_SUCH_RANGE = 206, 416
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # HfHubHTTPError derives from the base error of the HTTP client that huggingface_hub uses, whichever that is
 _CLIENT_ERROR: type[Exception] = next(
@@ -155,12 +157,44 @@ class HubRepository:
                 )
         return snapshot
 
-    def safetensors_metadata(self) -> SafetensorsRepoMetadata:
-        """The headers of the repository's safetensors files, fetched without their weights."""
+    def read(self, name: str, start: int, count: int) -> bytes:
+        """At most ``count`` bytes of the file ``name`` from ``start``, and no others; less where it ends before."""
         if self._is_away:
             raise self._away()
-        with self.errors():
-            return self.api.get_safetensors_metadata(self.id.repository, revision=self.commit)
+        url = hf_hub_url(
+            self.id.repository, name, repo_type=self.kind, revision=self.commit, endpoint=self.api.endpoint
+        )  # fmt: skip
+        headers = build_hf_headers(token=self.api.token) | {"Range": f"bytes={start}-{start + count - 1}"}
+        data = bytearray()
+        with self.errors(), get_session().stream("GET", url, headers=headers, timeout=_READ_SECONDS) as response:
+            if response.status_code == _NO_SUCH_RANGE:
+                return b""
+            hf_raise_for_status(response)
+            skipped = start if response.status_code != _PARTIAL else 0  # of a hub that knows no ranges
+            for piece in response.iter_bytes():
+                data += piece
+                if len(data) >= skipped + count:
+                    break
+        return bytes(data[skipped : skipped + count])
+
+    def small(self, name: str, most_bytes: int) -> Path:
+        """The file ``name``, of which at most one byte more than ``most_bytes`` is fetched."""
+        whole = self.cached([name])
+        if whole is not None:
+            return whole / name
+        path = self.header_path(name)
+        with disk_full_as_error(self._cache), cache_errors(self._cache):
+            if not path.is_file():
+                data = self.read(name, 0, most_bytes + 1)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+                partial.write_bytes(data)
+                partial.replace(path)
+        return path
+
+    def header_path(self, name: str) -> Path:
+        """Where the beginning of the file ``name`` is kept, apart from files that were fetched whole."""
+        return self._folder / "headers" / self.commit / name
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import RunsOn, TargetName
 
 Checkpoint = Annotated[
     Path,
@@ -19,5 +19,13 @@ Target = Annotated[
         help="Where the result will run. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and "
         "transformers (the default); bitsandbytes: transformers with PEFT and this package (the default of the paper's "
         "presets)."
+    ),
+]
+RunsOnOption = Annotated[
+    RunsOn | None,
+    typer.Option(
+        "--runs-on",
+        help="What the engine computes on: a GPU (the default), an NVIDIA GPU with vLLM's Humming kernels, or a CPU. "
+        "For compressed-tensors it decides the precisions.",
     ),
 ]

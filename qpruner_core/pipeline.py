@@ -26,6 +26,7 @@ from qpruner_core.events import (
     StageStarted,
     ignore_event,
 )
+from qpruner_core.expected_inputs import refuse_another_dataset, refuse_another_model
 from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.one_run import alone
@@ -67,7 +68,7 @@ def compress(
     cancel: CancelToken | None = None,
     find_stage: StageFinder = lambda stage, key: False,
 ) -> CompressionReport:
-    """Compress a model into a number of bytes.
+    """Compress a model to a memory budget.
 
     Args:
         config: model, dataset, budget and every setting.
@@ -121,7 +122,9 @@ def _run_stages(
     inspected = inspect_model(config.model, policy).config
     plan = plan_of(config, inspected)  # before anything large is fetched
     dataset = read_dataset(config.dataset, policy)
+    refuse_another_dataset(config, dataset.sha256)
     source = resolve_model(config.model, policy)
+    refuse_another_model(config, source.digest)
     if source.dense_config != inspected:
         plan = plan_of(config, source.dense_config)
     data = functools.cache(lambda: _prepare(config, source, dataset))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.device_fit.device_budget import MORE_USE, DeviceBudget
-from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError
+from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, InvalidConfigError, QPrunerError
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.layouts import layers_to_remove, one_of, plan_shape, remove_layers, ways_to_prune_more
 from qpruner_core.report import BytesByPart, DeviceMemory
 from qpruner_core.sizes import format_bytes
-from qpruner_core.targets.base import Target
 from qpruner_core.targets.registry import bind_target
 
 LARGEST_FOUND_RATIO = 0.5
@@ -25,25 +27,49 @@ LARGEST_FOUND_RATIO = 0.5
 _LARGEST_RATIO = 0.9
 """The most that ``prune.ratio`` may ask for."""
 _STEPS = 100
+PLANNED_BY = ("target", "runs_on", "prune", "quantize", "allocate", "finetune", "fit")
+"""The settings that what a planner keeps follows from; the budget in bytes is not among them."""
+ENOUGH_BITS = 3.0
+"""Bits per weight that has a choice, which ``prune.ratio_choice`` "enough_bits" prunes for. Not measured yet."""
+_MOST_FOR_BITS = 20
+"""Hundredths that are pruned for more bits beyond what the budget needs."""
 
 
 class Planner:
-    """Answers what each ratio would take, for one model and one set of settings."""
+    """Answers what each ratio would take, for one model and one set of settings.
+
+    ``tokenizer``: the directory of the model's tokenizer, where that is here already. What takes building a model
+    without weights is worked out once per ratio, and shared with :meth:`for_run`.
+    """
 
     def __init__(
         self,
         config: CompressionConfig,
         dense: PretrainedConfig,
         family: Family,
+        tokenizer: Path | None = None,
     ) -> None:
         self.config = config
         self.dense = dense
         self.family = family
-        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune, config.runs_on)
         self.prune, self.notes = self.target.adapted(config.prune, dense, family)
         self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
-        self._device = None if config.fit is None else DeviceBudget(config.fit, config.target, dense, family)
+        self._device = (
+            None if config.fit is None else DeviceBudget(config.fit, config.target, config.runs_on, dense, family)
+        )
+        self.smallest = cache(self._smallest)
+        self.largest_ratio = cache(self._largest_ratio)
+        self._pruned = cache(self._config_at)
+        self._refusals = cache(self._refusals_at)
+        self._tokenizer_refusal = cache(lambda: self._refusal_of(tokenizer))
+
+    def for_run(self, config: CompressionConfig) -> Planner:
+        """The planner of another run of this model, whose settings differ in none of :data:`PLANNED_BY`."""
+        other = copy.copy(self)
+        other.config = config
+        return other
 
     def device(self, ratio: float) -> DeviceMemory | None:
         """The memory of the device that the run is to fit, in parts, at ``ratio``; ``None``: bytes are given.
@@ -73,38 +99,37 @@ class Planner:
     @property
     def ratio_is_known(self) -> bool:
         """Whether the ratio follows from the bytes; else several are measured, of which ours is the smallest."""
-        return self.prune.ratio is not None or self.prune.ratio_choice == "smallest"
+        return self.prune.ratio is not None or self.prune.ratio_choice != "measured"
 
     def shape(self, ratio: float) -> Shape:
         """The shape at ``ratio``."""
         return plan_shape(self.blocks, self.prune, ratio)
 
-    def smallest(self, ratio: float) -> BytesByPart:
+    def _smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with everything at the lowest precision."""
         memory = MemoryModel(self._pruned(ratio), self.family, self.target)
         return memory.by_part(memory.lowest)
 
-    def _pruned(self, ratio: float) -> PretrainedConfig:
+    def _config_at(self, ratio: float) -> PretrainedConfig:
         bias = self.prune.compensation == "bias" and ratio > 0
         return config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
 
-    def around_budget(self, ratio: float) -> Target:
-        """The target with the precisions around the budget at ``ratio``; the smallest of them fits."""
-        pruned, budget = self._pruned(ratio), self.budget(ratio)
-        bits = MemoryModel(pruned, self.family, self.target).bits_within(budget)
-        while True:
-            target = self.target.around(bits)
-            memory = MemoryModel(pruned, self.family, target)
-            if target.options[0] == self.target.options[0] or memory.total(memory.lowest) <= budget:
-                return target
-            bits = BITS_PER_WEIGHT[target.options[0]] - 1e-6
-
     def refuse_what_the_target_cannot(self, ratio: float) -> None:
         """Raise what the engine has against the dense model, or the pruned one as far as its shape is known."""
-        for config in (self.dense, self._pruned(ratio)):
-            refusal = self.target.refusal(config, self.family)
-            if refusal is not None:
-                raise refusal
+        for refusal in self._refusals(ratio):
+            raise copy.copy(refusal)
+
+    def _refusals_at(self, ratio: float) -> list[QPrunerError]:
+        found = [self.target.refusal(config, self.family) for config in (self.dense, self._pruned(ratio))]
+        return [refusal for refusal in found if refusal is not None]
+
+    def refuse_tokenizer(self) -> None:
+        """Raise what the engine has against the model's tokenizer, where that is here already."""
+        if (refusal := self._tokenizer_refusal()) is not None:
+            raise copy.copy(refusal)
+
+    def _refusal_of(self, tokenizer: Path | None) -> QPrunerError | None:
+        return None if tokenizer is None else self.target.tokenizer_refusal(tokenizer, self.dense.vocab_size)
 
     def infeasible(self) -> BudgetInfeasibleError:
         """The error that no allowed pruning and precision meets the budget."""
@@ -138,7 +163,7 @@ class Planner:
         """The least memory of a device in the same use that the run can fit."""
         return None if self._device is None else self.infeasible().smallest_feasible_bytes
 
-    def largest_ratio(self) -> float:
+    def _largest_ratio(self) -> float:
         """The ratio given, or the largest that may be found."""
         if self.prune.ratio is not None:
             return self.prune.ratio
@@ -173,20 +198,34 @@ class Planner:
         return False
 
     def find_ratio(self) -> float:
-        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision.
+        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision; if that is the
+        choice asked for, more, until the budget has room for :data:`ENOUGH_BITS`.
 
-        Pruning costs more quality than 4 bits do, so no more is pruned than the budget asks for.
+        Pruning costs more quality than those bits do, so no more is pruned.
         """
-        low, high = round(self.least_ratio() * _STEPS), round(self.largest_ratio() * _STEPS)
         if self.prune.ratio is not None:
             return self.prune.ratio
-        while low < high:
-            middle = (low + high) // 2
-            if self.meets(middle / _STEPS):
-                high = middle
-            else:
-                low = middle + 1
-        return low / _STEPS
+        low, high = round(self.least_ratio() * _STEPS), round(self.largest_ratio() * _STEPS)
+        smallest = _first(low, high, lambda step: self.meets(step / _STEPS))
+        if self.prune.ratio_choice != "enough_bits":
+            return smallest / _STEPS
+        most = min(smallest + _MOST_FOR_BITS, max(high, smallest))
+        return _first(smallest, most, lambda step: self._has_enough_bits(step / _STEPS)) / _STEPS
+
+    def _has_enough_bits(self, ratio: float) -> bool:
+        memory = MemoryModel(self._pruned(ratio), self.family, self.target)
+        return memory.bits_within(self.budget(ratio)) >= ENOUGH_BITS
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest number from ``low`` that ``holds``, as all above it do; ``high`` if none below it does."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _remedy(planner: Planner, smallest: int) -> str:

@@ -8,12 +8,11 @@ from transformers import PretrainedConfig
 
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.config import CompressionConfig
-from qpruner_core.data import inspect_dataset, refuse_too_few_bytes
+from qpruner_core.data import refuse_too_few_bytes
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import StageName
-from qpruner_core.models import inspect_model
+from qpruner_core.known_models import KnownModels
 from qpruner_core.models.families import find_family
-from qpruner_core.models.inspect import ModelDescription
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.planner import Planner
 from qpruner_core.prune.layouts import refuse_conflicts
@@ -55,7 +54,7 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
     shape = planner.shape(ratio) if planner.shape_is_known or nothing_goes else None
     return RunPlan(
         dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=shape,
-        target=planner.around_budget(ratio), notes=planner.notes, memory_budget=planner.budget(ratio),
+        target=planner.target, notes=planner.notes, memory_budget=planner.budget(ratio),
         device=planner.device(ratio),
     )  # fmt: skip
 
@@ -66,24 +65,26 @@ def estimate(
     policy: SourcePolicy | None = None,
     check_dataset: bool = True,
     speed: SpeedSource = record_of_this_machine,
+    known: KnownModels | None = None,
 ) -> Estimate:
     """What :func:`qpruner_core.compress` would do, without doing it; an infeasible budget is an answer, not an error.
 
     Raises the same errors for a model or dataset that cannot be used, and :class:`BudgetInfeasibleError` for a device
     without room for any weights beside the KV cache, activations and engine. ``check_dataset=False`` skips the dataset.
     ``speed``: of the machine that the times are of; by default this one, which is measured once, in a few seconds.
+    ``known``: what was found before, and need not be looked at again.
     """
-    policy = policy or SourcePolicy()
-    description = inspect_model(config.model, policy)
+    policy, known = policy or SourcePolicy(), known or KnownModels()
+    model = known.model(config.model, policy)
     text_bytes = None
     dataset_warnings: tuple[str, ...] = ()
-    if check_dataset:
-        dataset = inspect_dataset(config.dataset, policy)
+    dataset = known.dataset(config.dataset, policy) if check_dataset else None
+    if dataset is not None:
         text_bytes, dataset_warnings = dataset.text_bytes, dataset.warnings
         refuse_too_few_bytes(text_bytes, config.sequence_length)
-    planner = Planner(config, description.config, find_family(description.config.model_type))
+    planner = known.planner(config, model)
     _refuse_what_the_model_cannot(planner)
-    _refuse_tokenizer(planner, description)
+    planner.refuse_tokenizer()
     smallest = planner.smallest(planner.largest_ratio())
     feasible = planner.meets(planner.largest_ratio())
     if planner.budget(planner.largest_ratio()) < 1:
@@ -121,25 +122,29 @@ def _times(
     if record is None:
         return {}, _NO_TIMES
     data = DataAmounts.asked(planner.config, text_bytes)
-    seconds = expected_seconds(planner.config, planner.dense, planner.family, record, ratio=ratio, data=data)
+    seconds = expected_seconds(
+        planner.config, planner.dense, planner.family, record, ratio=ratio, data=data,
+        target=planner.target,
+    )  # fmt: skip
     learned = ", corrected by the stages that ran there before" if record.observations else ""
     return seconds, f"The expected time rests on speeds measured on {record.speed.machine}{learned}."
 
 
-def check(config: CompressionConfig, *, policy: SourcePolicy | None = None, check_dataset: bool = True) -> Estimate:
+def check(
+    config: CompressionConfig,
+    *,
+    policy: SourcePolicy | None = None,
+    check_dataset: bool = True,
+    known: KnownModels | None = None,
+) -> Estimate:
     """As :func:`estimate`, without times; but an infeasible budget raises :class:`BudgetInfeasibleError`."""
-    result = estimate(config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: None)
+    policy, known = policy or SourcePolicy(), known or KnownModels()
+    result = estimate(
+        config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: None, known=known
+    )
     if not result.feasible:
-        make_plan(config, inspect_model(config.model, policy or SourcePolicy()).config)
+        raise known.planner(config, known.model(config.model, policy)).infeasible()
     return result
-
-
-def _refuse_tokenizer(planner: Planner, model: ModelDescription) -> None:
-    """Raise what the engine has against the model's tokenizer, where that is here already."""
-    if model.directory is not None:
-        refusal = planner.target.tokenizer_refusal(model.directory, model.config.vocab_size)
-        if refusal is not None:
-            raise refusal
 
 
 def _refuse_what_the_model_cannot(planner: Planner) -> None:

@@ -54,6 +54,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
             "search": "bayesian",
             "prior": "none",
             "objective": "recovered",
+            "trials": 40,
         },
         "quantize": _LOFTQ,
     },

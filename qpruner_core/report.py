@@ -174,9 +174,10 @@ class Estimate(StrictModel):
 class CompressionReport(StrictModel):
     """The result of a run.
 
-    ``precisions``: of each of ``groups``, the modules that share one. ``compute``: the type of matrix products and
-    the processor; ``None`` in reports of release 0.1.0. ``exported``: the checkpoints, the one to take first; empty in
-    reports of that release.
+    ``precisions``: of each of ``groups``, the modules that share one, as the search chose it. ``stored``: those that
+    the modules of each group are stored in, by rising size: others where the engine cannot hold their shapes in that;
+    empty in earlier reports. ``compute``: the type of matrix products and the processor; ``None`` in reports of release
+    0.1.0. ``exported``: the checkpoints, the one to take first; empty in reports of that release.
     ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit`` was asked for.
     """
 
@@ -191,6 +192,7 @@ class CompressionReport(StrictModel):
     pruning: Pruning | None = None
     groups: list[str]
     precisions: Annotated[list[str], BeforeValidator(precision_names)]
+    stored: list[list[str]] = Field(default_factory=list)
     widths: list[dict[str, int]]
     predicted_bytes: int
     measurements: list[Measurement]

@@ -44,7 +44,8 @@ def _read_besides(stage: StageName, config: CompressionConfig, plan: RunPlan, da
         else:  # the data decides on the shape, within the budget that it must meet
             yield [plan.memory_budget, groups, quantize.lora_rank, quantize.double_quant, quantize.int8]
         if plan.prune.ratio is None and plan.prune.ratio_choice == "measured":
-            yield config.score.calibration_sequences
+            yield [config.score.calibration_sequences, config.score.fisher_samples, quantize.model_dump(mode="json")]
+            yield data.probe
     elif stage == "score":
         yield [quantize.model_dump(mode="json"), groups, config.fitting_sequences]
     elif stage == "allocate":

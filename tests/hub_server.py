@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 _API = re.compile(
@@ -38,6 +39,9 @@ class HubServer:
     authorizations: list[str] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
     failing: bool = False
+    trickling: Literal["", "headers", "body"] = ""
+    """What is sent one byte at a time and without end: the head of every answer, or its body."""
+    ended: threading.Event = field(default_factory=threading.Event)
     _repositories: dict[tuple[str, str], _Repository] = field(default_factory=dict)
 
     def add_model(self, name: str, directory: Path, *, gated: bool = False) -> str:
@@ -134,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        if self.hub.trickling:
+            return self._trickle()
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -141,6 +147,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        return None
+
+    def _trickle(self) -> None:
+        if self.hub.trickling == "body":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
+        else:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with suppress(OSError):  # the client has gone
+            while not self.hub.ended.wait(0.02):
+                self.wfile.write(b"x")
+        self.close_connection = True
 
 
 class _Server(ThreadingHTTPServer):
@@ -183,6 +200,7 @@ def run_hub_server() -> Iterator[HubServer]:
     try:
         yield hub
     finally:
+        hub.ended.set()
         server.shutdown()
         server.server_close()
         thread.join()

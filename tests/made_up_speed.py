@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qpruner_core.precision_names import PRECISIONS
 from qpruner_core.speed.machine_speed import (
     FileCost,
     FitCost,
@@ -38,6 +39,7 @@ def made_up_speed(key: str = "made-up", *, slowness: float = 1.0) -> MachineSpee
         quantized={"nf4": module, "int8": module, "llm_int8": module},
         logits=LogitCost(loss=5e-10 * slowness, divergence=3e-9 * slowness, distillation=3e-9 * slowness),
         fit=FitCost(module=2e-3 * slowness, column=4e-5 * slowness, weight=4e-8 * slowness, nearest=7e-8 * slowness),
+        rounding=dict.fromkeys(PRECISIONS, 5e-08 * slowness),
         files=FileCost(model=7e-3, layer=1e-3, adapters=6e-3, file=2e-4, read_byte=1e-10, write_byte=1e-9),
         product=2e-11 * slowness,
         token=1e-3 * slowness,

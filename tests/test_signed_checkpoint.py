@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 import sys
 import tarfile
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import httpx
 import pytest
 import torch
 
-from app.demo_client import JobClient
 from app.settings import Settings
+from qpruner_client import Client
 from qpruner_core.checkpoint import held_bytes, load_compressed
 from qpruner_core.models import resolve_model
 from qpruner_core.source_policy import SourcePolicy
@@ -85,16 +85,15 @@ def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> GgufOfJob:
     root = tmp_path_factory.mktemp("gguf-job")
     model, dataset = build_tiny_llama(root / "tiny", train_steps=20), write_text_dataset(root / "prose.txt")
     settings = Settings(data_dir=root / "data", allowed_roots=(root,), poll_seconds=0.1, _env_file=None)
-    with contextmanager(run_service)(settings) as service, closing(JobClient(service.url)) as client:
-        body = TINY_JOB | {"model": str(model), "dataset": str(dataset)}
-        job_id = client.submit(body)["id"]
+    with contextmanager(run_service)(settings) as service, Client(service.url) as client:
+        job = client.jobs.create(**TINY_JOB, model=str(model), dataset=str(dataset))
         state = service.app.state
-        Supervisor(Parts(settings, state.session_factory, state.store), "tester").run(job_id)
-        job = client.job(job_id)
-        assert job["status"] == "succeeded", job["error"]
-        client.download(job_id, "model.gguf", root / "model.gguf", lambda done, total: None)
-    final = next(row for row in job["result"]["measurements"] if row["variant"] == "final")
-    return GgufOfJob(root / "model.gguf", job["memory_budget"], final["bytes"])
+        Supervisor(Parts(settings, state.session_factory, state.store), "tester").run(job.id)
+        report = job.wait().result
+        assert report is not None
+        path = job.artifacts.download("model.gguf", root / "model.gguf")
+    final = next(row for row in report.measurements if row.variant == "final")
+    return GgufOfJob(path, job.view.memory_budget, final.bytes)
 
 
 def check_round_trip(source: Path, tmp_path: Path) -> None:

@@ -57,7 +57,18 @@ UNSERVABLE = {
     ),
     "a precision of rare kernels": Unservable(
         "llama", {"target": "compressed-tensors", "allocate": {"precisions": ["int3_g64"]}}, "invalid_config",
-        "allocate.precisions", "quantize.humming_kernels",
+        "allocate.precisions", "gpu+humming",
+    ),
+    "a precision that vLLM has no kernel for on a CPU": Unservable(
+        "llama", {"runs_on": "cpu", "allocate": {"precisions": ["int8_channel"]}}, "invalid_config",
+        "allocate.precisions", "no kernel for int8_channel on a CPU",
+    ),
+    "kernels of another target": Unservable(
+        "llama", {"target": "gguf", "runs_on": "gpu+humming"}, "invalid_config", "runs_on", "compressed-tensors"
+    ),
+    "another processor under an earlier name": Unservable(
+        "llama", {"runs_on": "cpu", "quantize": {"humming_kernels": True}}, "invalid_config", "runs_on",
+        "give it alone",
     ),
     "a format of another target": Unservable(
         "llama", {"target": "gguf", "export": {"formats": ["mixed"]}}, "invalid_config", "export.formats", "gguf"

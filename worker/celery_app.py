@@ -10,14 +10,17 @@ import os
 import socket
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
+from sqlalchemy.exc import OperationalError
 
 from app.broker import create_celery, resolved_broker_url
 from app.database import create_database_engine, create_session_factory
+from app.migrate import require_current_schema
 from app.settings import Settings
 from app.store import open_store
 from qpruner_core.writable import require_writable
@@ -54,10 +57,14 @@ def run_worker(settings: Settings) -> int:
 
     Raises:
         OutputInvalidError, DiskFullError: the data folder, where jobs have their scratch space, cannot be written.
+        SchemaMismatchError: the database's schema is of another release.
+        InvalidStoreUrlError, SigningKeyError: a setting is of no use.
     """
     require_writable(settings.data_dir.resolve(), "data_dir")
     engine = create_database_engine(settings.resolved_database_url)
-    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings)))
+    with suppress(OperationalError):  # one that does not answer yet is waited for
+        require_current_schema(engine)
+    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings, engine)))
     supervisor.sweep()
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept

@@ -17,12 +17,12 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
+from app.jobs.logs import KEPT_BYTES
 from qpruner_core.threads import thread_settings
 from worker.protocol import LINE_ADAPTER, ChildRequest, Line, StageAnswer
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 _LOG = logging.getLogger(__name__)
-_TAIL_BYTES = 64 * 2**10
 _TERM_SECONDS = 1.0
 
 # The child gets what a program needs to run and no more: no credential of the service is in any of these.
@@ -51,6 +51,8 @@ class ChildProcess:
     ) -> None:  # fmt: skip
         self.lines: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._tail = bytearray()
+        self._printed = 0
+        self._tail_lock = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 - the command is our own
             list(command), env=dict(environment), start_new_session=True, pass_fds=tuple(keep_open),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -72,6 +74,11 @@ class ChildProcess:
     def pid(self) -> int:
         """Process id, which is also the id of its process group."""
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has; its id may then be another process's."""
+        return self._ended.is_set() or self._process.poll() is not None
 
     def answer(self, answer: StageAnswer) -> None:
         """Tell it what came of the stage that it wants."""
@@ -103,6 +110,11 @@ class ChildProcess:
         """The end of what it wrote to standard error."""
         return bytes(self._tail).decode(errors="replace")[-characters:].strip()
 
+    def output(self) -> tuple[bytes, int]:
+        """The end of what it printed, and how many bytes it printed in all."""
+        with self._tail_lock:
+            return bytes(self._tail), self._printed
+
     def _say(self, message: BaseModel) -> None:
         # Should it have died, its exit code and its log tell more; should it have been killed, its input is closed.
         with suppress(BrokenPipeError, ValueError):
@@ -121,16 +133,20 @@ class ChildProcess:
             reader.join(1.0)
 
     def _read_lines(self, stream: BinaryIO) -> None:
-        with stream:
-            for raw in stream:
-                try:
-                    self.lines.put(LINE_ADAPTER.validate_json(raw))
-                except ValidationError:
-                    _LOG.warning("The child wrote a line that is no event: %.200r", raw)
-        self.lines.put(None)
+        try:
+            with stream:
+                for raw in stream:
+                    try:
+                        self.lines.put(LINE_ADAPTER.validate_json(raw))
+                    except ValidationError:
+                        _LOG.warning("The child wrote a line that is no event: %.200r", raw)
+        finally:
+            self.lines.put(None)  # however reading ended: somebody waits for it
 
     def _read_log(self, stream: BinaryIO) -> None:
         with stream:
             while piece := stream.read1(4096):  # type: ignore[attr-defined]
-                self._tail += piece
-                del self._tail[:-_TAIL_BYTES]
+                with self._tail_lock:
+                    self._tail += piece
+                    self._printed += len(piece)
+                    del self._tail[:-KEPT_BYTES]

@@ -10,6 +10,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.database import utc_now
 from app.jobs.history import append_event
 from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
+from app.jobs.logs import keep_log
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
 from app.store import ArtifactStore, StoreUnavailableError
@@ -29,6 +31,7 @@ from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, RunWarning, StageFinished
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
+from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.patience import Stopped, is_away, persist
@@ -42,6 +45,7 @@ from worker.uploads import fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
+_LOG_SECONDS = 2.0  # between two looks at what the child printed
 _BATCH = 500
 _Result = TypeVar("_Result")
 _WAITING = RunWarning(message="The store does not answer; the run waits for it.")
@@ -61,11 +65,13 @@ class JobRun:
     """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
 
     ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
+    ``quiet_since`` is since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so.
     """
 
     def __init__(self, lease: Lease, parts: Parts) -> None:
         self.settled = threading.Event()
         self.touched: set[str] = set()
+        self.quiet_since: float | None = None
         self._lease = lease
         self._parts = parts
         self._stop = threading.Event()
@@ -73,13 +79,18 @@ class JobRun:
         self._child_lock = threading.Lock()
         self._stored: set[str] = set()
         self._throttle = ProgressThrottle()
+        self._logged, self._logged_at = 0, float("-inf")
+
+    @property
+    def child_pid(self) -> int | None:
+        """The child's process id while it runs."""
+        with self._child_lock:
+            return None if self._child is None or self._child.has_ended else self._child.pid
 
     def run(self) -> None:
         """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
         try:
-            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
-                if scratch is not None:
-                    self._work(scratch)
+            self._attempt()
         except (Stopped, LeaseLost) as error:
             _LOG.info("%s: left off: %s", self._lease.job_id, error)
         except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
@@ -96,19 +107,11 @@ class JobRun:
         if child is not None:
             child.kill()
 
-    def _work(self, scratch: Scratch) -> None:
+    def _attempt(self) -> None:
         try:
-            scratch.prepare()
-            self._fetch_stages(scratch)
-            child = self._start_child(self._request(scratch), scratch)
-            final = self._follow(child, scratch)
-            code = child.finish(_EXIT_SECONDS)
-            if isinstance(final, RunResult):
-                self._succeed(final, scratch)
-            elif isinstance(final, RunError):
-                self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
-            elif not self._stop.is_set():
-                self._crashed(child, code)
+            with locked_scratch(self._parts.settings, self._lease.job_id, self._wait) as scratch:
+                if scratch is not None:
+                    self._work(scratch)
         except QPrunerError as error:
             told = RunError.of(error).model_dump(exclude={"type"})
             self._settle(lambda session: fail(session, self._lease, told))
@@ -118,6 +121,20 @@ class JobRun:
             _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
             reason = f"The worker met a fault of its own; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
+
+    def _work(self, scratch: Scratch) -> None:
+        scratch.prepare()
+        self._fetch_stages(scratch)
+        child = self._start_child(self._request(scratch), scratch)
+        final = self._follow(child, scratch)
+        code = child.finish(_EXIT_SECONDS)
+        self._keep_log(child, after_seconds=0)
+        if isinstance(final, RunResult):
+            self._succeed(final, scratch)
+        elif isinstance(final, RunError):
+            self._settle(lambda session: fail(session, self._lease, final.model_dump(exclude={"type"})))
+        elif not self._stop.is_set():
+            self._crashed(child, code)
 
     def _fetch_stages(self, scratch: Scratch) -> None:
         for result in self._write(self._stage_results):
@@ -144,6 +161,8 @@ class JobRun:
         environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
         if settings.llama_cpp is not None:
             environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
+        if settings.vllm_python is not None:  # its link is what tells Python of its environment
+            environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")
@@ -156,7 +175,7 @@ class JobRun:
         """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
-            for line in _lines_so_far(child.lines):
+            for line in self._lines_so_far(child.lines):
                 if line is None or isinstance(line, (RunResult, RunError)):
                     self._record(told)
                     return line
@@ -174,10 +193,42 @@ class JobRun:
                 if self._throttle.admits(line):
                     told.append(line)
             self._record(told)
+            self._keep_log(child, after_seconds=_LOG_SECONDS)
+
+    def _lines_so_far(self, lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
+        """The next line, waited for, and those that are there already, so that one transaction holds them all; none if
+        there is none for a while."""
+        if self.quiet_since is None:
+            self.quiet_since = time.monotonic()
+        try:
+            first = lines.get(timeout=_LOG_SECONDS)
+        except queue.Empty:
+            return
+        self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
+        yield first
+        for _ in range(_BATCH):
+            try:
+                yield lines.get_nowait()
+            except queue.Empty:
+                return
 
     def _record(self, events: list[Event]) -> None:
         if events:
             self._write(lambda session: record_events(session, self._lease, events))
+
+    def _keep_log(self, child: ChildProcess, *, after_seconds: float) -> None:
+        """Write what the child printed, if it printed more and the last time was so long ago."""
+        output, printed = child.output()
+        now = time.monotonic()
+        if printed == self._logged or now - self._logged_at < after_seconds:
+            return
+        self._logged, self._logged_at = printed, now
+
+        def write(session: Session) -> None:
+            hold(session, self._lease)
+            keep_log(session, self._lease.job_id, self._lease.attempt, output, printed)
+
+        self._write(write)
 
     def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
         """Whether the stage that the child wants lies in its work folder now, taken from another job."""
@@ -267,13 +318,3 @@ class JobRun:
 
 def _log_now() -> str:
     return f"the worker's log of {utc_now().isoformat(timespec='seconds')}"
-
-
-def _lines_so_far(lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
-    """At least one line, waited for, and those that are there already, so that one transaction holds them all."""
-    yield lines.get()
-    for _ in range(_BATCH):
-        try:
-            yield lines.get_nowait()
-        except queue.Empty:
-            return

@@ -12,20 +12,25 @@ from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from app.database import read_only, utc_now
 from app.jobs import lease as leases
 from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
+from app.jobs.queue import QueuePolicy
 from app.store import StoreUnavailableError
 from worker.job_run import JobRun, Parts
 from worker.leftovers import delete_superfluous, delete_unrecorded
 from worker.patience import Stopped, persist
+from worker.protocol import RunError
 from worker.scratch import jobs_with_scratch, locked_scratch
+from worker.watch import Breach, Watch
 
 _LOG = logging.getLogger(__name__)
 _CLAIM_SECONDS = 30.0
 _LAST_WORD_SECONDS = 5.0  # how long a worker that must go tries to say so to a database that does not answer
-Verdict = Literal["settled", "cancelled", "lost", "stopping"]
+Verdict = Literal["settled", "cancelled", "lost", "stopping", "overdue"] | Breach
 
 
 class Supervisor:
@@ -33,6 +38,7 @@ class Supervisor:
 
     def __init__(self, parts: Parts, owner: str | None = None) -> None:
         self._parts = parts
+        self._reading = read_only(parts.sessions)
         self._owner = owner or leases.worker_name(os.getpid())
         self._stopping = threading.Event()
 
@@ -40,54 +46,76 @@ class Supervisor:
         """Give the job at work back, without counting the attempt, and take no other."""
         self._stopping.set()
 
-    def run(self, job_id: str) -> None:
-        """Work on ``job_id`` until it has ended or is no longer ours; nothing if it is not to be had."""
-        lease = self._claim(job_id)
-        if lease is None:
-            return
+    def run(self, woken_for: str) -> None:
+        """Work on the jobs whose turn it is, one after the other, until there is none to be had.
+
+        ``woken_for``: the job that the wake-up named, which need not be the first; it is if its holder fell silent.
+        """
+        while (lease := self._claim(woken_for)) is not None:
+            self._work(lease)
+
+    def _work(self, lease: Lease) -> None:
+        job_id = lease.job_id
         _LOG.info("%s: attempt %d", job_id, lease.attempt)
         run = JobRun(lease, self._parts)
         thread = threading.Thread(target=run.run, name=job_id, daemon=True)
         thread.start()
-        verdict = self._keep(lease, run)
-        if verdict != "settled":
-            run.stop()
-            self._conclude(lease, verdict)
-        thread.join()
+        try:
+            verdict = self._keep(lease, run)
+            if verdict != "settled":
+                run.stop()
+                self._conclude(lease, verdict)
+        finally:
+            run.stop()  # whatever happened: no child of a job whose lease nobody renews
+            thread.join()
         self._drop_unrecorded(job_id, run.touched)
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what ended jobs need no more: scratch folders on this host, files in the store."""
-        with suppress(SQLAlchemyError):
-            for job_id in self._ended_with_scratch():
-                with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
-                    if scratch is not None:
-                        scratch.delete()
-        with suppress(SQLAlchemyError, StoreUnavailableError):  # another sweep goes on
-            keep_pruned = self._parts.settings.keep_pruned
-            delete_superfluous(self._parts.sessions, self._parts.store, keep_pruned=keep_pruned)
+        """Delete what ended jobs need no more: scratch folders on this host, files in the store.
+
+        What fails is left to the next sweep: nothing that cannot be deleted keeps a worker from working.
+        """
+        for part in (self._sweep_scratch, self._sweep_store):
+            try:
+                part()
+            except (SQLAlchemyError, StoreUnavailableError) as error:
+                _LOG.info("Not all was swept: %s", error)
+            except Exception:  # noqa: BLE001 - see above
+                _LOG.exception("A sweep met a fault of its own")
+
+    def _sweep_scratch(self) -> None:
+        for job_id in self._ended_with_scratch():
+            with locked_scratch(self._parts.settings, job_id, lambda: False) as scratch:
+                if scratch is not None:
+                    scratch.delete()
+
+    def _sweep_store(self) -> None:
+        delete_superfluous(self._parts.sessions, self._parts.store, keep_pruned=self._parts.settings.keep_pruned)
 
     def _ended_with_scratch(self) -> set[str]:
         here = jobs_with_scratch(self._parts.settings)
-        with self._parts.sessions() as session:
+        with self._reading() as session:
             alive = session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL)))
             return set(here).difference(alive)
 
-    def _claim(self, job_id: str) -> Lease | None:
+    def _claim(self, woken_for: str) -> Lease | None:
+        settings = self._parts.settings
+
         def attempt() -> Lease | None:
             with self._parts.sessions.begin() as session:
-                return leases.claim(session, job_id, self._owner, self._parts.settings.lease_seconds)
+                policy = QueuePolicy.of(settings)
+                return leases.claim_next(session, self._owner, settings.lease_seconds, policy, named=woken_for)
 
         if self._stopping.is_set():
             return None
         with suppress(Stopped):  # the dispatcher will wake somebody again
-            return persist(attempt, f"{job_id}: taking it", self._stopping, _CLAIM_SECONDS)
+            return persist(attempt, "taking a job", self._stopping, _CLAIM_SECONDS)
         return None
 
     def _keep(self, lease: Lease, run: JobRun) -> Verdict:
         """Renew the lease until the run has settled the job, or must end."""
-        renew_at, away = time.monotonic() + lease.seconds / 3, False
+        renew_at, away, watch = time.monotonic() + lease.seconds / 3, False, Watch.of(self._parts.settings)
         while not run.settled.wait(self._parts.settings.poll_seconds):
             if self._stopping.is_set():
                 return "stopping"
@@ -106,22 +134,32 @@ class Supervisor:
                 return "settled" if run.settled.is_set() else "lost"
             if state.cancel_requested:
                 return "cancelled"
+            if breach := self._breach(lease, run, watch):
+                return breach
         return "settled"
 
+    def _breach(self, lease: Lease, run: JobRun, watch: Watch) -> Verdict | None:
+        if lease.deadline_at is not None and lease.deadline_at <= utc_now():
+            return "overdue"
+        pid = run.child_pid
+        return None if pid is None else watch.look(pid, run.quiet_since)
+
     def _ask(self, lease: Lease, *, renewing: bool) -> LeaseState:
-        with self._parts.sessions.begin() as session:
-            return leases.renew(session, lease) if renewing else leases.look(session, lease)
+        if renewing:
+            with self._parts.sessions.begin() as session:
+                return leases.renew(session, lease)
+        with self._reading() as session:
+            return leases.look(session, lease)
 
     def _conclude(self, lease: Lease, verdict: Verdict) -> None:
         """Tell the database how a run that was stopped ended; a lost job is its next holder's."""
         if verdict == "lost":
             _LOG.warning("%s: no longer ours", lease.job_id)
             return
-        write = leases.cancel if verdict == "cancelled" else leases.release
 
         def transaction() -> None:
             with self._parts.sessions.begin() as session:
-                write(session, lease)
+                _write_verdict(session, lease, verdict)
 
         with suppress(LeaseLost, Stopped):  # then the lease runs out, and the dispatcher does the same
             try:
@@ -133,5 +171,27 @@ class Supervisor:
         if not prefixes:
             return
         drop = partial(delete_unrecorded, self._parts.sessions, self._parts.store, job_id, prefixes)
-        with suppress(Stopped):  # DELETE of the job takes what is left
+        try:
             persist(drop, f"{job_id}: deleting what does not count", threading.Event(), _LAST_WORD_SECONDS)
+        except Stopped as error:  # DELETE of the job takes what is left
+            _LOG.info("%s: files that do not count are left in the store: %s", job_id, error)
+        except Exception:  # noqa: BLE001 - the job has been settled, and the next one waits
+            _LOG.exception("%s: files that do not count are left in the store", job_id)
+
+
+def _write_verdict(session: Session, lease: Lease, verdict: Verdict) -> None:
+    if isinstance(verdict, Breach):
+        _LOG.error("%s: %s", lease.job_id, verdict.reason)
+        if verdict.again:
+            leases.give_up(session, lease, code=verdict.code, reason=verdict.reason, remedy=verdict.remedy)
+        else:
+            told = RunError(
+                code=verdict.code, message=verdict.reason, field=None, remedy=verdict.remedy, user=False
+            )  # fmt: skip
+            leases.fail(session, lease, told.model_dump(exclude={"type"}))
+    elif verdict == "overdue":
+        leases.overrun(session, lease)
+    elif verdict == "cancelled":
+        leases.cancel(session, lease)
+    else:
+        leases.release(session, lease)

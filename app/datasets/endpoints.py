@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
 from app.datasets.upload import receive_upload, upload_directory
-from app.dependencies import SessionDep, SettingsDep, StoreDep
+from app.dependencies import ReadSessionDep, SessionDep, SettingsDep, StoreDep
 from app.ids import is_id
 from app.keys.auth import Reader, Submitter
 from app.problems import Problem, problem_responses
+from app.query_values import require_digits
 from qpruner_core.dataset_forms import ACCEPTED_COLUMNS, FILE_REMEDY
 
 NOT_FOUND = "404 dataset_not_found"
@@ -65,9 +67,9 @@ async def upload_dataset(
 @router.get("", summary="List datasets", responses=problem_responses("422 invalid_cursor"))
 def list_datasets(
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> DatasetPage:
     """The newest first."""
     if cursor is not None and not is_id(cursor, "ds"):
@@ -86,7 +88,7 @@ def list_datasets(
 
 
 @router.get("/{dataset_id}", summary="See a dataset", responses=problem_responses(NOT_FOUND))
-def get_dataset(dataset_id: DatasetId, principal: Reader, session: SessionDep) -> DatasetView:
+def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDep) -> DatasetView:
     """Its kind, records, size and SHA-256."""
     return DatasetView.model_validate(service.require_dataset(session, principal.tenant, dataset_id))
 

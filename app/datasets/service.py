@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.database import utc_now
 from app.datasets.models import Dataset
-from app.ids import new_id
+from app.ids import is_id, new_id
 from app.jobs.models import TERMINAL, Job
 from app.jobs.warm_up import load_core
 from app.problems import Problem
@@ -58,7 +58,7 @@ def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy,
 
 def require_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset:
     """The tenant's dataset. Raises a 404 problem ``dataset_not_found``, also for another tenant's."""
-    row = session.scalar(_owned(tenant, dataset_id))
+    row = session.scalar(_owned(tenant, dataset_id)) if is_id(dataset_id, "ds") else None
     if row is None:
         raise _not_found(dataset_id)
     return row
@@ -76,6 +76,8 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
     Raises:
         Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
     """
+    if not is_id(dataset_id, "ds"):
+        raise _not_found(dataset_id)
     row = session.scalar(_owned(tenant, dataset_id).with_for_update())  # a job that is being queued holds it, too
     if row is None:
         raise _not_found(dataset_id)

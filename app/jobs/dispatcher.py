@@ -13,8 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.broker import BrokerUnavailableError
-from app.database import utc_now
-from app.jobs.lease import lose_attempt
+from app.database import read_only, utc_now
+from app.jobs.deadline import exceeded, waiting_too_long
+from app.jobs.lease import end_as_failed, lose_attempt
 from app.jobs.models import Dispatch, Job
 from app.settings import Settings
 
@@ -38,6 +39,7 @@ class Dispatcher:
 
     def __init__(self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings) -> None:
         self._sessions = session_factory
+        self._reading = read_only(session_factory)
         self._broker = broker
         self._settings = settings
         self._stopping = threading.Event()
@@ -69,12 +71,25 @@ class Dispatcher:
     def reap(self) -> int:
         """Take every job back whose lease has run out; how many."""
         silent = select(Job).where(Job.status == "running", Job.lease_expires_at < utc_now())
+        with self._reading() as session:  # most often there is none, and nobody needs to wait for that
+            if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
+                return 0
         with self._sessions.begin() as session:
             jobs = session.scalars(silent.with_for_update(skip_locked=True).limit(_BATCH)).all()
             for job in jobs:
                 _LOG.warning("%s: its worker %s fell silent", job.id, job.lease_owner)
                 lose_attempt(session, job, code="worker_lost", reason=f"The worker {job.lease_owner} fell silent.")
             return len(jobs)
+
+    def end_overdue(self) -> None:
+        """End every job that no worker holds and whose deadline is over."""
+        overdue = waiting_too_long()
+        with self._reading() as session:
+            if session.scalar(overdue.with_only_columns(Job.id).limit(1)) is None:
+                return
+        with self._sessions.begin() as session:
+            for job in session.scalars(overdue.with_for_update(skip_locked=True).limit(_BATCH)).all():
+                end_as_failed(session, job, exceeded(job))
 
     def _take_due(self) -> list[str]:
         """Mark due rows as sent before they are sent: a broker must not be talked to while rows are locked.
@@ -85,6 +100,8 @@ class Dispatcher:
         if not self._any_due():
             return []
         backlog = self._broker.backlog()
+        if backlog >= _BATCH:  # whoever takes one works until nothing waits, so these wake as many as there may be
+            return []
         with self._sessions.begin() as session:
             session.execute(delete(Dispatch).where(Dispatch.job_id.in_(select(Job.id).where(Job.status != "queued"))))
             owed = session.scalar(select(func.count()).select_from(Dispatch)) or 0
@@ -98,7 +115,7 @@ class Dispatcher:
             return [row.job_id for row in rows]
 
     def _any_due(self) -> bool:
-        with self._sessions() as session:
+        with self._reading() as session:
             return session.scalar(select(Dispatch.job_id).where(Dispatch.due_at <= utc_now()).limit(1)) is not None
 
     def _put_back(self, job_ids: list[str]) -> None:
@@ -111,6 +128,7 @@ class Dispatcher:
             try:
                 if time.monotonic() >= self._reap_from:
                     self.reap()
+                    self.end_overdue()
                 self.send_due()
                 self._back_again()
             except SQLAlchemyError as error:

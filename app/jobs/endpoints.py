@@ -7,32 +7,46 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from sqlalchemy.orm import Session
 
 from app.database import as_utc, utc_now
-from app.dependencies import BaseUrlDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
+from app.dependencies import (
+    BaseUrlDep,
+    ClientLeftDep,
+    InspectorDep,
+    ReadSessionDep,
+    SessionDep,
+    SessionFactoryDep,
+    SettingsDep,
+    StoreDep,
+    StreamsDep,
+)
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
+from app.jobs.deadline import deadline_of
+from app.jobs.event_views import EventPage, EventView
+from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
+from app.jobs.outlook import outlook_of
 from app.jobs.schemas import (
     EXAMPLE_REQUEST,
     AllocationView,
     ArtifactList,
     CurvePoint,
-    EventPage,
-    EventView,
     JobMetricsView,
     JobPage,
     JobRequest,
+    JobSummary,
     JobView,
     StoredArtifact,
     TrialList,
     TrialView,
 )
-from app.jobs.stream import event_stream
 from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
+from app.query_values import require_digits, require_rfc3339
 from app.settings import Settings
 from qpruner_core.report import CompressionReport, Estimate
 from qpruner_core.search.trial import pareto_front
@@ -43,16 +57,17 @@ BAD_RUN = (
     "400 invalid_json", "413 body_too_large", "415 unsupported_media_type", "422 invalid_config", "422 budget_invalid",
     "422 model_not_found", "422 model_gated", "422 model_too_large", "422 unsupported_architecture",
     "422 unsupported_by_target", "422 unsafe_model", "422 corrupt_model",
-    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid",
-    "422 dataset_too_short", "413 dataset_too_large", "503 hub_unavailable", "503 database_unavailable", "503 busy",
+    "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
+    "422 dataset_too_short", "422 deadline_too_long", "413 dataset_too_large", "413 body_too_complex",
+    "503 hub_unavailable", "503 database_unavailable", "503 busy",
     "500 cache_unusable",
 )  # fmt: skip
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
 
 JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
-EventId = Annotated[int, Query(ge=0, lt=2**63)]
-Moment = Annotated[AwareDatetime, AfterValidator(as_utc)]
+EventId = Annotated[int, BeforeValidator(require_digits), Query(ge=0, lt=2**63)]
+Moment = Annotated[AwareDatetime, BeforeValidator(require_rfc3339), AfterValidator(as_utc)]
 RunBody = Annotated[
     JobRequest,
     Body(
@@ -81,8 +96,11 @@ RunBody = Annotated[
 def submit_job(
     body: RunBody,
     principal: Submitter,
-    session: SessionDep,
+    sessions: SessionFactoryDep,
+    reading: ReadSessionDep,
     settings: SettingsDep,
+    inspector: InspectorDep,
+    left: ClientLeftDep,
     response: Response,
     idempotency_key: Annotated[
         str | None,
@@ -93,27 +111,40 @@ def submit_job(
 
     `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
     """
-    job, replayed = service.submit_job(session, settings, principal.tenant, body, idempotency_key)
+    job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
+    replayed = job is not None
+    if job is None:
+        checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
+        with sessions() as session:  # its locks keep other submits waiting: it ends here, and not with the request
+            job, replayed = service.submit_job(
+                session, settings, principal, body, checked.memory_budget, idempotency_key
+            )  # fmt: skip
+            session.commit()
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
-    return _view(session, job)
+    return JobView.of(job, _finished(reading, job) if replayed else {})
 
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))
-def estimate_job(body: RunBody, principal: Submitter, session: SessionDep, settings: SettingsDep) -> Estimate:
+def estimate_job(
+    body: RunBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
+    left: ClientLeftDep,
+) -> Estimate:  # fmt: skip
     """What a run would come to, without running or queueing anything.
 
     Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`. A device of `fit`
     that has no room for any weights is refused with `budget_infeasible`.
     """
-    return service.estimate_job(session, settings, principal.tenant, body.config())
+    deadline_of(body.deadline, settings)
+    asker = Asker(principal.tenant, left.is_set)
+    return service.estimate_job(session, settings, inspector, asker, body.config())
 
 
-def _filter(
+async def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
-    model: Annotated[str | None, Query(max_length=1024)] = None,
+    model: Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],
         Query(description="`key:value`; all of these.", max_length=16),
@@ -128,26 +159,25 @@ def _filter(
 @router.get("", summary="List jobs", responses=problem_responses("422 invalid_cursor", "422 invalid_request"))
 def list_jobs(
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     wanted: Annotated[repository.JobFilter, Depends(_filter)],
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> JobPage:
     """The newest first. A job that is submitted while you read on does not shift the pages."""
     before = decode_cursor(cursor) if cursor is not None else None
     jobs = repository.list_jobs(session, principal.tenant, wanted, before=before, limit=limit + 1)
     page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
-    finished = repository.finished_stages(session, [job.id for job in page])
     return JobPage(
-        jobs=[JobView.of(job, finished[job.id]) for job in page],
+        jobs=[JobSummary.of(job) for job in page],
         next_cursor=encode_cursor(last.created_at, last.id) if last else None,
     )
 
 
 @router.get("/{job_id}", summary="See a job", responses=problem_responses(NOT_FOUND))
-def get_job(job_id: JobId, principal: Reader, session: SessionDep) -> JobView:
-    """Status, stage, progress, attempts, timings; the result or the error once it has ended."""
-    return _view(session, service.require_job(session, principal.tenant, job_id))
+def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> JobView:
+    """Status, stage, progress, attempts, timings, place in the queue; the result or the error once it has ended."""
+    return _view(session, settings, service.require_job(session, principal.tenant, job_id))
 
 
 @router.get(
@@ -157,19 +187,20 @@ def get_job(job_id: JobId, principal: Reader, session: SessionDep) -> JobView:
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
         204: {"description": "The job has ended and `Last-Event-ID` was its last: an EventSource stops asking."},
-        **problem_responses(NOT_FOUND, "422 invalid_request"),
+        **problem_responses(NOT_FOUND, "422 invalid_request", "429 too_many_streams"),
     },
 )
 def list_events(
     job_id: JobId,
     principal: Reader,
-    session: SessionDep,
-    factory: SessionFactoryDep,
-    settings: SettingsDep,
+    session: ReadSessionDep,
+    streams: StreamsDep,
     accept: Annotated[str, Header(description="`text/event-stream` for a live stream.")] = "",
-    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63, description="Goes before `after`.")] = None,
+    last_event_id: Annotated[
+        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Goes before `after`.")
+    ] = None,
     after: EventId = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,
 ) -> Any:
     """A job's history as JSON, or live as Server-Sent Events when `Accept` asks for `text/event-stream`.
 
@@ -186,11 +217,11 @@ def list_events(
     resumed_after_end = last_event_id is not None and job.status in TERMINAL
     if resumed_after_end and not repository.list_events(session, job_id, after=after, limit=1):
         return Response(status_code=204)
-    return event_stream(factory, job_id, after, settings.poll_seconds)
+    return streams.open(job_id, after, principal.key_id or principal.tenant)
 
 
 @router.get("/{job_id}/trials", summary="See the search", responses=problem_responses(NOT_FOUND))
-def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialList:
+def list_trials(job_id: JobId, principal: Reader, session: ReadSessionDep) -> TrialList:
     """Every allocation of precisions tried so far, and the Pareto front of bytes against quality."""
     job = service.require_job(session, principal.tenant, job_id)
     trials = [
@@ -223,7 +254,7 @@ def list_trials(job_id: JobId, principal: Reader, session: SessionDep) -> TrialL
 def get_allocation(
     job_id: JobId,
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     memory_budget: Annotated[
         str, Query(max_length=64, description='Bytes of the loaded model, as a number or as "130MB" or "6GiB".',
                    examples=["120MB"])
@@ -239,7 +270,7 @@ def get_allocation(
 
 
 @router.get("/{job_id}/metrics", summary="See curves and measurements", responses=problem_responses(NOT_FOUND))
-def get_metrics(job_id: JobId, principal: Reader, session: SessionDep) -> JobMetricsView:
+def get_metrics(job_id: JobId, principal: Reader, session: ReadSessionDep) -> JobMetricsView:
     """Curves so far, such as the loss of recovery, and the table of before and after."""
     job = service.require_job(session, principal.tenant, job_id)
     curves: dict[str, list[CurvePoint]] = {}
@@ -258,11 +289,13 @@ def get_metrics(job_id: JobId, principal: Reader, session: SessionDep) -> JobMet
         **problem_responses(NOT_FOUND, "409 job_finished"),
     },
 )
-def cancel_job(job_id: JobId, principal: Submitter, session: SessionDep, response: Response) -> JobView:
+def cancel_job(
+    job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep, response: Response
+) -> JobView:
     """At once if no worker holds it; else 202, and its worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
     response.status_code = 200 if job.status == "cancelled" else 202
-    return _view(session, job)
+    return _view(session, settings, job)
 
 
 @router.post(
@@ -273,7 +306,7 @@ def cancel_job(job_id: JobId, principal: Submitter, session: SessionDep, respons
 )
 def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
     """Queue a failed or cancelled job again. It goes on from its last finished stage."""
-    return _view(session, service.retry_job(session, settings, principal.tenant, job_id))
+    return _view(session, settings, service.retry_job(session, settings, principal.tenant, job_id))
 
 
 @router.delete(
@@ -293,7 +326,12 @@ def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: 
     responses=problem_responses(NOT_FOUND, "503 store_unavailable"),
 )
 def list_artifacts(
-    job_id: JobId, principal: Reader, session: SessionDep, store: StoreDep, settings: SettingsDep, base_url: BaseUrlDep
+    job_id: JobId,
+    principal: Reader,
+    session: ReadSessionDep,
+    store: StoreDep,
+    settings: SettingsDep,
+    base_url: BaseUrlDep,
 ) -> ArtifactList:
     """Every file with its name, size, SHA-256, signed URL, and the lines that run it. The one to take comes first."""
     job = service.require_job(session, principal.tenant, job_id)
@@ -316,7 +354,7 @@ def get_artifact(
     job_id: JobId,
     name: str,
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     store: StoreDep,
     settings: SettingsDep,
     base_url: BaseUrlDep,
@@ -327,9 +365,14 @@ def get_artifact(
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
 
 
-def _view(session: SessionDep, job: Job) -> JobView:
+def _view(session: Session, settings: Settings, job: Job) -> JobView:
     session.flush()
-    return JobView.of(job, repository.finished_stages(session, [job.id])[job.id])
+    outlook = None if job.status in TERMINAL else outlook_of(session, settings, job)
+    return JobView.of(job, _finished(session, job), outlook)
+
+
+def _finished(session: Session, job: Job) -> dict[str, repository.FinishedStage]:
+    return repository.finished_stages(session, [job.id])[job.id]
 
 
 def _signed_url(store: StoreDep, settings: Settings, artifact: Artifact, base_url: str) -> str:

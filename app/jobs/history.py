@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
@@ -15,6 +15,9 @@ JobEventType = Literal[
     "cancel_requested", "cancelled", "failed", "succeeded", "retried",
 ]  # fmt: skip
 
+NOTIFIED = "qpruner_events"
+"""The channel of PostgreSQL's notifications; each carries the id of a job."""
+
 
 def append_event(session: Session, job_id: str, type: JobEventType, data: dict[str, Any] | None = None) -> JobEvent:
     """Append one event to the history of a job and return it with its id; the caller's transaction commits it."""
@@ -24,4 +27,11 @@ def append_event(session: Session, job_id: str, type: JobEventType, data: dict[s
     event = JobEvent(job_id=job_id, type=type, data=data or {}, created_at=utc_now())
     session.add(event)
     session.flush()
+    notify(session, job_id)
     return event
+
+
+def notify(session: Session, job_id: str) -> None:
+    """Let those who follow the job look at it once the transaction commits; on SQLite they look anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_notify(NOTIFIED, job_id)))

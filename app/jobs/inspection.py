@@ -1,61 +1,194 @@
-"""Looks at a run's model, dataset and budget before anything is queued."""
+"""Looks at a run's model, dataset and budget before anything is queued, and at each model once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.jobs.warm_up import load_core
 from app.problems import Problem
+from app.settings import Settings
 from qpruner_core.config import CompressionConfig
 from qpruner_core.report import Estimate
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.record import SpeedRecord
 
-# A look may wait for a slow hub, and each holds one of the 40 threads that answer requests: these leave most of them
-# to requests that look at nothing.
-_MOST_LOOKS = 16
-_LOOKS = threading.BoundedSemaphore(_MOST_LOOKS)
+if TYPE_CHECKING:
+    from qpruner_core.known_models import KnownModels
+
+# Each look holds one of the 40 threads that answer requests: these leave most of them to requests that look at nothing.
+MOST_LOOKS = 16
 _PATIENCE_SECONDS = 2.0
 _RETRY_SECONDS = 10
 
 
-def check_run(config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool) -> Estimate:
-    """What the run comes to, if it can be expected to end well. Raises a :class:`UserError`, or 503 ``busy``."""
-    load_core()
-    from qpruner_core import check
+@dataclass(frozen=True)
+class Asker:
+    """Whose request it is; ``left``: whether its client has gone, so that nobody waits for the answer."""
 
-    with _one_look():
-        return check(config, policy=policy, check_dataset=check_dataset)
-
-
-def estimate_run(
-    config: CompressionConfig, policy: SourcePolicy, *, check_dataset: bool, speed: SpeedRecord | None
-) -> Estimate:
-    """What the run would come to, with its times on a machine of this ``speed``; nothing is measured here.
-
-    Raises what :func:`check_run` raises, but for an infeasible budget.
-    """
-    load_core()
-    from qpruner_core import estimate
-
-    with _one_look():
-        return estimate(config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: speed)
+    tenant: str
+    left: Callable[[], bool] = lambda: False
 
 
-@contextmanager
-def _one_look() -> Iterator[None]:
-    # Whoever waits holds a thread as well, so nobody waits for long.
-    if not _LOOKS.acquire(timeout=_PATIENCE_SECONDS):
-        raise Problem(
+@dataclass(frozen=True)
+class _Asked:
+    """A look under way: for whom, and until when by :func:`time.monotonic`."""
+
+    asker: Asker
+    deadline: float
+
+
+_asked: ContextVar[_Asked] = ContextVar("asked")
+
+
+class Inspector:
+    """Checks and estimates runs for many threads at once."""
+
+    def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
+        self._sessions = sessions
+        self._seconds = settings.look_seconds
+        self._places = Places(MOST_LOOKS, settings.max_looks)
+
+    def check(
+        self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *, check_dataset: bool
+    ) -> Estimate:  # fmt: skip
+        """What the run comes to, if it can be expected to end well.
+
+        Raises:
+            UserError: it cannot.
+            HubUnavailableError: the hub did not answer in time.
+            Problem: 503 ``busy``, as many are being looked at as may be.
+        """
+        load_core()
+        from qpruner_core import check
+
+        with self._for(asker):
+            return check(config, policy=policy, check_dataset=check_dataset, known=self._known)
+
+    def estimate(
+        self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *,
+        check_dataset: bool, speed: SpeedRecord | None,
+    ) -> Estimate:  # fmt: skip
+        """What the run would come to, with its times on a machine of this ``speed``; nothing is measured here.
+
+        Raises what :meth:`check` raises, but for an infeasible budget.
+        """
+        load_core()
+        from qpruner_core import estimate
+
+        with self._for(asker):
+            return estimate(
+                config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: speed,
+                known=self._known,
+            )  # fmt: skip
+
+    @property
+    def looks(self) -> int:
+        """How many look at something right now."""
+        return self._places.taken
+
+    @cached_property
+    def _known(self) -> KnownModels:
+        """What was found so far."""
+        from app.jobs.model_facts import StoredFacts
+        from qpruner_core.known_models import KnownModels
+        from qpruner_core.patience import patient_hub_client
+
+        patient_hub_client()
+        return KnownModels(StoredFacts(self._sessions), self._slowly)
+
+    @contextmanager
+    def _for(self, asker: Asker) -> Iterator[None]:
+        token = _asked.set(_Asked(asker, time.monotonic() + self._seconds))
+        try:
+            yield
+        finally:
+            _asked.reset(token)
+
+    @contextmanager
+    def _slowly(self) -> Iterator[None]:
+        """Hold a place for what takes a while; what is known takes milliseconds and needs none."""
+        from qpruner_core.patience import patience
+
+        asked = _asked.get()
+        left = max(0.0, asked.deadline - time.monotonic())
+        with self._places.one_of(asked.asker.tenant), patience(left, asked.asker.left):
+            yield
+
+
+class Places:
+    """Room for so many looks at once, of which one tenant has at most a share; whoever finds none waits briefly."""
+
+    def __init__(self, most: int, share: int, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+        self._most = most
+        self._share = share
+        self._patience = patience_seconds
+        self._changed = threading.Condition()
+        self._taken: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
+
+    @contextmanager
+    def one_of(self, tenant: str) -> Iterator[None]:
+        """Hold a place of ``tenant``. Raises a 503 problem ``busy``.
+
+        Whoever waits holds a thread as well: nobody waits for long, and no more of a tenant than it has places.
+        """
+        with self._changed:
+            self._wait(tenant)
+            self._taken[tenant] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken[tenant] -= 1
+                if not self._taken[tenant]:
+                    del self._taken[tenant]
+                self._changed.notify_all()
+
+    @property
+    def taken(self) -> int:
+        """How many places are held."""
+        with self._changed:
+            return self._taken.total()
+
+    def waiting(self, tenant: str) -> int:
+        """How many requests of ``tenant`` wait for a place."""
+        with self._changed:
+            return self._waiting[tenant]
+
+    def _wait(self, tenant: str) -> None:
+        def free() -> bool:
+            return self._taken[tenant] < self._share and self._taken.total() < self._most
+
+        if free():
+            return
+        if self._waiting[tenant] >= self._share:
+            raise self._busy(tenant)
+        self._waiting[tenant] += 1
+        try:
+            if not self._changed.wait_for(free, self._patience):
+                raise self._busy(tenant)
+        finally:
+            self._waiting[tenant] -= 1
+            if not self._waiting[tenant]:
+                del self._waiting[tenant]
+
+    def _busy(self, tenant: str) -> Problem:
+        own = self._taken[tenant] >= self._share
+        count, whose = (self._share, "of your") if own else (self._most, "other")
+        return Problem(
             503,
             "busy",
-            f"{_MOST_LOOKS} other requests are having their models looked at.",
+            f"{count} {whose} requests are having their models looked at, which is the limit.",
             remedy="Try again shortly.",
             headers={"Retry-After": str(_RETRY_SECONDS)},
         )
-    try:
-        yield
-    finally:
-        _LOOKS.release()

@@ -11,15 +11,23 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import Select, and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
+from app.jobs import deadline
 from app.jobs.history import append_event
 from app.jobs.models import Dispatch, Job, JobEvent
+from app.jobs.queue import QueuePolicy, next_job
+
+_MOST_ENDED = 100
+"""Jobs that may turn out to have ended when they are to be taken, before the search is given up."""
+
+
+LOOK_AT_LOG = "If it happens again, look at the worker's log and memory."
 
 
 class LeaseLost(Exception):  # noqa: N818 - it is news for the holder, not a fault
@@ -37,6 +45,7 @@ class Lease:
     attempt: int
     seconds: float
     config: Mapping[str, Any]
+    deadline_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Le
         lose_attempt(session, job, code="worker_lost", reason=f"The worker {job.lease_owner} fell silent.")
     if job.status == "queued" and job.cancel_requested_at is not None:
         _end(session, job, "cancelled")
+    if job.status == "queued" and deadline.is_over(job):
+        end_as_failed(session, job, deadline.exceeded(job))
     if job.status == "queued" and job.attempt >= job.max_attempts:
         end_as_failed(session, job, _exhausted(session, job))
     if job.status != "queued":
@@ -68,11 +79,34 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Le
     job.attempt += 1
     job.stage, job.progress, job.error = None, 0.0, None
     job.started_at = job.started_at or now
+    deadline.begin(job, now)
+    job.was_lost = False
     job.lease_owner, job.lease_token = owner, secrets.token_hex(16)
     job.lease_expires_at = now + timedelta(seconds=lease_seconds)
     session.execute(delete(Dispatch).where(Dispatch.job_id == job_id))
     append_event(session, job_id, "started", {"attempt": job.attempt, "worker": owner})
-    return Lease(job_id, job.tenant, job.lease_token, owner, job.attempt, lease_seconds, job.config)
+    return Lease(job_id, job.tenant, job.lease_token, owner, job.attempt, lease_seconds, job.config, job.deadline_at)
+
+
+def claim_next(
+    session: Session, owner: str, lease_seconds: float, policy: QueuePolicy, *, named: str | None = None
+) -> Lease | None:
+    """Take the job whose turn it is; ``None`` if there is none to be had.
+
+    ``named``: a job that is taken before all others if its holder has been silent too long.
+    """
+    if named is not None and session.scalar(_silent().where(Job.id == named)) is not None:
+        lease = claim(session, named, owner, lease_seconds)
+        if lease is not None:
+            return lease
+    for _ in range(_MOST_ENDED):
+        job_id = next_job(session, policy)
+        if job_id is None:
+            return None
+        lease = claim(session, job_id, owner, lease_seconds)
+        if lease is not None:
+            return lease
+    return None  # all of these have ended; the wake-ups of the others are still owed
 
 
 def renew(session: Session, lease: Lease) -> LeaseState:
@@ -103,12 +137,20 @@ def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> None:
     """End the job with its result. Raises :class:`LeaseLost`."""
     job = hold(session, lease)
     job.result, job.progress = result, 1.0
+    sizes = {row.get("variant"): row.get("bytes") for row in result.get("measurements", ())}
+    job.dense_bytes, job.final_bytes = sizes.get("dense"), sizes.get("final")
     _end(session, job, "succeeded")
 
 
 def fail(session: Session, lease: Lease, error: dict[str, Any]) -> None:
     """End the job with an error that another attempt would meet again. Raises :class:`LeaseLost`."""
     end_as_failed(session, hold(session, lease), error)
+
+
+def overrun(session: Session, lease: Lease) -> None:
+    """End the job because its deadline is over. Raises :class:`LeaseLost`."""
+    job = hold(session, lease)
+    end_as_failed(session, job, deadline.exceeded(job))
 
 
 def cancel(session: Session, lease: Lease) -> None:
@@ -128,22 +170,24 @@ def release(session: Session, lease: Lease) -> None:
     _requeue(session, job)
 
 
-def give_up(session: Session, lease: Lease, *, code: str, reason: str) -> None:
+def give_up(session: Session, lease: Lease, *, code: str, reason: str, remedy: str = LOOK_AT_LOG) -> None:
     """Give the job back and count the attempt, since its process died. Raises :class:`LeaseLost`."""
-    lose_attempt(session, hold(session, lease), code=code, reason=reason)
+    lose_attempt(session, hold(session, lease), code=code, reason=reason, remedy=remedy)
 
 
-def lose_attempt(session: Session, job: Job, *, code: str, reason: str) -> None:
+def lose_attempt(session: Session, job: Job, *, code: str, reason: str, remedy: str = LOOK_AT_LOG) -> None:
     """Take a locked running job from its holder: cancelled if that was asked for, failed with ``code`` if this was
     the last attempt, else queued again with a wake-up owed."""
     append_event(session, job.id, "attempt_lost", {"attempt": job.attempt, "counted": True, "code": code,
                  "reason": reason})  # fmt: skip
     if job.cancel_requested_at is not None:
         _end(session, job, "cancelled")
+    elif deadline.is_over(job):
+        end_as_failed(session, job, deadline.exceeded(job))
     elif job.attempt >= job.max_attempts:
         end_as_failed(session, job, {
             "code": code, "message": f"{reason} This was attempt {job.attempt} of {job.max_attempts}.",
-            "field": None, "remedy": "If it happens again, look at the worker's log and memory.", "user": False,
+            "field": None, "remedy": remedy, "user": False,
         })  # fmt: skip
     else:
         _requeue(session, job)
@@ -166,6 +210,10 @@ def end_as_failed(session: Session, job: Job, error: dict[str, Any]) -> None:
     _end(session, job, "failed", error)
 
 
+def _silent() -> Select[str]:
+    return select(Job.id).where(Job.status == "running", Job.lease_expires_at < utc_now())
+
+
 def _free_job(job_id: str) -> Any:
     silent = and_(Job.status == "running", Job.lease_expires_at < utc_now())
     return select(Job).where(Job.id == job_id, or_(Job.status == "queued", silent)).with_for_update(skip_locked=True)
@@ -182,6 +230,7 @@ def _held_job(session: Session, lease: Lease) -> Job | None:
 def _requeue(session: Session, job: Job) -> None:
     _let_go(job)
     job.status, job.stage = "queued", None
+    job.queued_at, job.was_lost = utc_now(), True
     session.merge(Dispatch(job_id=job.id, due_at=utc_now(), sent_at=None, sends=0))
     session.flush()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint, false
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base, UtcDateTime
+from app.database import Base, UtcDateTime, utc_now
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
@@ -22,6 +22,11 @@ class Job(Base):
     A worker holds the job while ``lease_token`` is its own and ``lease_expires_at`` lies ahead; every write it makes
     is guarded by the token. ``cancel_requested_at`` asks the holder to stop. ``expected_seconds``: of each stage,
     by the machine that works on it; null before the first stage.
+
+    A queued job waits since ``queued_at`` in the order that :mod:`app.jobs.queue` keeps; ``was_lost``: a worker had it,
+    and fell silent or was stopped. ``key_id``: the API key that it was submitted with. ``dense_bytes`` and
+    ``final_bytes``: of the loaded model before and after, as the report of a job that succeeded has them.
+    It may take ``deadline`` seconds from its first start, which is until ``deadline_at``.
     """
 
     __tablename__ = "jobs"
@@ -29,6 +34,8 @@ class Job(Base):
         UniqueConstraint("tenant", "idempotency_key"),
         Index("ix_jobs_tenant_created", "tenant", "created_at", "id"),
         Index("ix_jobs_status_lease", "status", "lease_expires_at"),
+        Index("ix_jobs_status_finished", "status", "finished_at"),
+        Index("ix_jobs_waiting", "status", "tenant", "was_lost", "priority", "queued_at"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -44,6 +51,11 @@ class Job(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_sha256: Mapped[str] = mapped_column(String(64))
 
+    priority: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    key_id: Mapped[str | None] = mapped_column(String(40))
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=utc_now)
+    was_lost: Mapped[bool] = mapped_column(default=False, server_default=false())
+
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int]
     lease_owner: Mapped[str | None] = mapped_column(String(255))
@@ -54,9 +66,23 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deadline: Mapped[int | None]
+    deadline_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    dense_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    final_bytes: Mapped[int | None] = mapped_column(BigInteger)
     expected_seconds: Mapped[dict[str, float] | None] = mapped_column(JSON)
+
+
+class TenantTurn(Base):
+    """When a tenant's latest job began and ended by the clock of turns, which :mod:`app.jobs.queue` explains."""
+
+    __tablename__ = "tenant_turns"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    start: Mapped[float]
+    finish: Mapped[float]
 
 
 class WorkerSpeed(Base):
@@ -67,6 +93,16 @@ class WorkerSpeed(Base):
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     record: Mapped[dict[str, Any]] = mapped_column(JSON)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class KnownModel(Base):
+    """What a model is: a :class:`qpruner_core.models.facts.ModelFacts`, by the model's identity."""
+
+    __tablename__ = "known_models"
+
+    identity: Mapped[str] = mapped_column(String(64), primary_key=True)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class Dispatch(Base):
@@ -109,6 +145,17 @@ class JobEvent(Base):
     type: Mapped[str] = mapped_column(String(32))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class JobLog(Base):
+    """The end of an attempt's output, and the bytes before it that were not kept."""
+
+    __tablename__ = "job_logs"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    omitted_bytes: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class JobTrial(Base):

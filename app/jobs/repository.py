@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Select, and_, delete, func, or_, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, Table, and_, bindparam, delete, func, insert, or_, select, text
+from sqlalchemy.orm import Session, defer
 
 from app.database import utc_now
 from app.datasets.models import Dataset
+from app.jobs.history import notify
 from app.jobs.models import (
-    TERMINAL,
     Artifact,
     Dispatch,
     Job,
@@ -53,16 +53,36 @@ def lock_queue(session: Session, tenant: str) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:tenant))"), {"tenant": f"queue:{tenant}"})
 
 
-def find_upload(session: Session, tenant: str, dataset_id: str) -> Dataset | None:
-    """The tenant's uploaded dataset, which nobody deletes until the transaction ends."""
-    query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant == tenant)
-    return session.scalar(query.with_for_update(read=True))
+# What every submit executes is built once: SQLAlchemy takes longer to build a statement than a database to execute it.
+_UPLOAD = select(Dataset.filename, Dataset.bytes, Dataset.sha256).where(
+    Dataset.id == bindparam("dataset_id"), Dataset.tenant == bindparam("tenant")
+)
+_UPLOAD_HELD = _UPLOAD.with_for_update(read=True)
+_UNFINISHED = select(func.count(Job.id)).where(
+    Job.tenant == bindparam("tenant"), Job.status.in_(("queued", "running"))
+)  # fmt: skip
+_ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (insert(cast(Table, one.__table__)) for one in (Job, Dispatch, JobEvent))
+
+
+def find_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str] | None:
+    """File name, bytes and SHA-256 of the tenant's upload; with ``hold`` it cannot be deleted in the transaction."""
+    row = session.execute(_UPLOAD_HELD if hold else _UPLOAD, {"dataset_id": dataset_id, "tenant": tenant}).one_or_none()
+    return None if row is None else (row.filename, row.bytes, row.sha256)
 
 
 def count_unfinished(session: Session, tenant: str) -> int:
     """How many of the tenant's jobs are queued or running."""
-    query = select(func.count()).where(Job.tenant == tenant, Job.status.not_in(TERMINAL))
-    return session.scalar(query) or 0
+    return session.scalar(_UNFINISHED, {"tenant": tenant}) or 0
+
+
+def add_job(session: Session, job: Job) -> None:
+    """Write a new job with its first event and the wake-up that is owed for it, in one go; ``job`` stays transient."""
+    now = job.created_at
+    columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
+    session.execute(_ADD_JOB, columns)
+    session.execute(_ADD_WAKE_UP, {"job_id": job.id, "due_at": now, "sent_at": None, "sends": 0})
+    # Nobody else knows the job yet, so its row need not be locked for the event
+    session.execute(_ADD_EVENT, {"job_id": job.id, "type": "queued", "data": {}, "created_at": now})
 
 
 def owe_wake_up(session: Session, job_id: str) -> None:
@@ -78,8 +98,12 @@ def drop_wake_up(session: Session, job_id: str) -> None:
 def list_jobs(
     session: Session, tenant: str, wanted: JobFilter, *, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Job]:
-    """At most ``limit`` of the tenant's jobs, the newest first, all older than ``before`` (created_at, id)."""
-    query = _filtered(select(Job).where(Job.tenant == tenant), wanted)
+    """At most ``limit`` of the tenant's jobs, the newest first, all older than ``before`` (created_at, id).
+
+    They come without ``config`` and ``result``.
+    """
+    without = defer(Job.config, raiseload=True), defer(Job.result, raiseload=True)  # most of a row's bytes
+    query = _filtered(select(Job).options(*without).where(Job.tenant == tenant), wanted)
     if before is not None:
         created_at, job_id = before
         query = query.where(or_(Job.created_at < created_at, and_(Job.created_at == created_at, Job.id < job_id)))
@@ -154,3 +178,4 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact | None:
 def delete_job(session: Session, job: Job) -> None:
     """Delete the job's row, and with it every row that names it."""
     session.execute(delete(Job).where(Job.id == job.id))
+    notify(session, job.id)

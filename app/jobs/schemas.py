@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.jobs.models import Artifact, Job, JobEvent, JobStatus
+from app.durations import Duration
+from app.jobs.models import Artifact, Job, JobStatus
+from app.jobs.outlook import Outlook
 from app.jobs.repository import FinishedStage
 from qpruner_core.config import CompressionConfig
+from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import STAGES
+from qpruner_core.recipe_settings import with_recipe
 from qpruner_core.report import CompressionReport, Measurement, Snippet
+from qpruner_core.strict import fault_at
 
 MAX_LABELS = 16
 EXAMPLE_REQUEST: dict[str, Any] = {
@@ -33,13 +39,49 @@ def _sorted(labels: dict[str, str]) -> dict[str, str]:
     return dict(sorted(labels.items()))  # so that the order they were sent in does not make another request
 
 
-class JobRequest(CompressionConfig):
-    """A run to do: its settings, and labels to find it by."""
+_RECIPE: dict[str, Any] = {
+    "type": "object",
+    "title": "Recipe",
+    "description": "The content of a `recipe.json`, whose files are to be made again; it stands for `model`, `dataset` "
+    "and every other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A "
+    "model or dataset of other content is refused.",
+    "additionalProperties": True,
+}
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
+
+def _describe_recipe(schema: dict[str, Any]) -> None:
+    """A recipe becomes settings before these are validated, and is no field of its own."""
+    schema["examples"] = [EXAMPLE_REQUEST]
+    schema["properties"] = {"recipe": _RECIPE, **schema["properties"]}
+    schema.pop("required", None)  # model and dataset, which a recipe names
+
+
+class JobRequest(CompressionConfig):
+    """A run to do: its settings, or a recipe; and labels to find it by. Without a recipe, `model` and `dataset` are
+    required."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_recipe)
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(_sorted)] = Field(
         default={}, max_length=MAX_LABELS, description="Names and values of your own; `GET /jobs` filters by them."
     )
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="Order among your own jobs that wait: the highest first."
+    )
+
+    deadline: Duration | None = Field(
+        default=None,
+        description="Time that the job may take from its first start to its end, in seconds or such as `90m` or "
+        "`1d 12h`. Default and maximum are the operator's.",
+        examples=["12h"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_recipe(cls, values: Any) -> Any:
+        try:
+            return with_recipe(values) if isinstance(values, dict) else values
+        except InvalidConfigError as error:
+            raise fault_at("recipe", f"{error.message} {error.remedy}", values.get("recipe")) from error
 
     @field_validator("model", "dataset")
     @classmethod
@@ -49,8 +91,17 @@ class JobRequest(CompressionConfig):
         return value
 
     def config(self) -> CompressionConfig:
-        """The settings of the run alone."""
-        return CompressionConfig.model_validate(self.model_dump(exclude={"labels"}))
+        """The settings of the run alone, which were validated with the request."""
+        names = CompressionConfig.model_fields
+        return CompressionConfig.model_construct(
+            self.model_fields_set & set(names), **{name: getattr(self, name) for name in names}
+        )
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of this request; priority and deadline that are not named are not
+        part of it."""
+        without = {name for name, unnamed in (("priority", 0), ("deadline", None)) if getattr(self, name) == unnamed}
+        return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
 
 class StageView(BaseModel):
@@ -91,10 +142,9 @@ class JobLinks(BaseModel):
     artifacts: str
 
 
-class JobView(BaseModel):
-    """A job, and how far it is."""
+class JobSummary(BaseModel):
+    """A job in a list. `GET /jobs/{id}` has its settings, stages and result."""
 
-    model_config = ConfigDict(title="Job")
     id: str = Field(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])
     status: JobStatus
     stage: str | None = Field(description="The stage at work; null before the first.")
@@ -108,46 +158,93 @@ class JobView(BaseModel):
         description="Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."
     )
     labels: dict[str, str]
-    config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    priority: int = Field(description="Order among your own jobs that wait: the highest first.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    stages: list[StageView]
-    result: CompressionReport | None = Field(description="The report of a job that succeeded.")
+    dense_bytes: int | None = Field(description="Bytes of the loaded model before; null until the job succeeds.")
+    final_bytes: int | None = Field(description="Bytes of the loaded model after; null until the job succeeds.")
     error: JobErrorView | None = Field(description="Why the job failed.")
     links: JobLinks
 
     @classmethod
-    def of(cls, job: Job, finished: Mapping[str, FinishedStage]) -> Self:
-        """The view of ``job``, of which the stages in ``finished`` are."""
-        path = f"/jobs/{job.id}"
+    def of(cls, job: Job) -> Self:
+        """The summary of ``job``."""
+        return cls(**_summary(job))
+
+
+class QueueView(BaseModel):
+    """The place of a job that waits."""
+
+    ahead: int = Field(description="Jobs that will be taken before it, of all who use the service, as it stands.")
+
+
+class JobView(JobSummary):
+    """A job, and how far it is."""
+
+    model_config = ConfigDict(title="Job")
+    config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    deadline: int | None = Field(
+        description="Seconds that the job may take from its first start to its end; null for jobs of earlier releases."
+    )
+    deadline_at: datetime | None = Field(description="When that time is over; null before the first start.")
+    stages: list[StageView]
+    queue: QueueView | None = Field(
+        description="Its place in the queue; null unless the job waits, and in the answer to its submission."
+    )
+    expected_start: datetime | None = Field(
+        description="When a worker is expected to take the job; null unless it waits, and where nothing is known yet."
+    )
+    expected_end: datetime | None = Field(
+        description="When the job is expected to end; null once it has, and where nothing is known yet."
+    )
+    result: CompressionReport | None = Field(description="The report of a job that succeeded.")
+
+    @classmethod
+    def of(cls, job: Job, finished: Mapping[str, FinishedStage] = {}, outlook: Outlook | None = None) -> Self:
+        """The view of ``job``, of which the stages in ``finished`` are; ``outlook``: of a job that has not ended."""
         return cls(
-            id=job.id,
-            status=job.status,
-            stage=job.stage,
-            progress=job.progress,
-            attempt=job.attempt,
-            max_attempts=job.max_attempts,
-            cancel_requested=job.cancel_requested_at is not None,
-            model=job.model,
-            dataset=job.dataset,
-            memory_budget=job.memory_budget,
-            labels=job.labels,
+            **_summary(job),
             config=job.config,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
+            deadline=job.deadline,
+            deadline_at=job.deadline_at,
             stages=[_stage_view(job, name, finished) for name in STAGES],
+            queue=QueueView(ahead=outlook.ahead) if outlook and outlook.ahead is not None else None,
+            expected_start=outlook.expected_start if outlook else None,
+            expected_end=outlook.expected_end if outlook else None,
             result=None if job.result is None else CompressionReport.model_validate(job.result),
-            error=None if job.error is None else JobErrorView.model_validate(job.error),
-            links=JobLinks(
-                self=path,
-                events=f"{path}/events",
-                trials=f"{path}/trials",
-                metrics=f"{path}/metrics",
-                artifacts=f"{path}/artifacts",
-            ),
         )
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    path = f"/jobs/{job.id}"
+    return {
+        "id": job.id,
+        "status": job.status,
+        "stage": job.stage,
+        "progress": job.progress,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "cancel_requested": job.cancel_requested_at is not None,
+        "model": job.model,
+        "dataset": job.dataset,
+        "memory_budget": job.memory_budget,
+        "labels": job.labels,
+        "priority": job.priority,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "dense_bytes": job.dense_bytes,
+        "final_bytes": job.final_bytes,
+        "error": None if job.error is None else JobErrorView.model_validate(job.error),
+        "links": JobLinks(
+            self=path,
+            events=f"{path}/events",
+            trials=f"{path}/trials",
+            metrics=f"{path}/metrics",
+            artifacts=f"{path}/artifacts",
+        ),
+    }
 
 
 def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> StageView:
@@ -165,29 +262,8 @@ def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> S
 class JobPage(BaseModel):
     """A page of jobs, the newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummary]
     next_cursor: str | None = Field(description="Give it as `cursor` to see older jobs; null on the last page.")
-
-
-class EventView(BaseModel):
-    """One line of a job's history. `data` depends on `type`."""
-
-    id: int = Field(description="Grows; what `after` and `Last-Event-ID` name.")
-    type: str = Field(examples=["stage_finished"])
-    data: dict[str, Any]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, event: JobEvent) -> Self:
-        """The view of ``event``."""
-        return cls(id=event.id, type=event.type, data=event.data, created_at=event.created_at)
-
-
-class EventPage(BaseModel):
-    """Some of a job's history, the oldest first."""
-
-    events: list[EventView]
-    next_after: int | None = Field(description="Give it as `after` to read on; null if this was all there is yet.")
 
 
 class TrialView(BaseModel):

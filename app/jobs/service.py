@@ -7,21 +7,23 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
-from app.datasets.models import Dataset
 from app.ids import is_id, new_id
 from app.jobs import repository
+from app.jobs.deadline import deadline_of
 from app.jobs.history import append_event
-from app.jobs.inspection import check_run, estimate_run
+from app.jobs.inspection import Asker, Inspector
 from app.jobs.models import TERMINAL, Artifact, Job
 from app.jobs.schemas import JobRequest
 from app.jobs.speeds import latest_speed
 from app.jobs.warm_up import load_core
+from app.keys.auth import Principal
 from app.problems import Problem
 from app.settings import Settings
 from app.store.base import ArtifactStore
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
 from qpruner_core.errors import DatasetNotFoundError
+from qpruner_core.expected_inputs import refuse_another_dataset
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
@@ -40,7 +42,7 @@ def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = Fals
 def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> Artifact:
     """A file of the tenant's job. Raises a 404 problem."""
     require_job(session, tenant, job_id)
-    artifact = repository.get_artifact(session, job_id, name)
+    artifact = repository.get_artifact(session, job_id, name) if name.isprintable() and len(name) <= 255 else None
     if artifact is None:
         raise Problem(
             404,
@@ -51,46 +53,58 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
     return artifact
 
 
-def estimate_job(session: Session, settings: Settings, tenant: str, config: CompressionConfig) -> Estimate:
+def estimate_job(
+    session: Session, settings: Settings, inspector: Inspector, asker: Asker, config: CompressionConfig
+) -> Estimate:
     """What a run would come to. Raises what :func:`submit_job` raises, but for an infeasible budget."""
     speed = latest_speed(session)
-    uploaded = _release_after_dataset_check(session, tenant, config)
-    return estimate_run(config, settings.source_policy, check_dataset=not uploaded, speed=speed)
+    uploaded = _release_after_dataset_check(session, asker.tenant, config)
+    return inspector.estimate(config, settings.source_policy, asker, check_dataset=not uploaded, speed=speed)
+
+
+def check_job(
+    session: Session, settings: Settings, inspector: Inspector, asker: Asker, request: JobRequest
+) -> Estimate:
+    """Refuse a run that is known beforehand to fail; what it comes to. Ends the transaction of ``session``.
+
+    Raises:
+        UserError: the model, dataset or budget would make the run fail.
+        DeadlineTooLongError: see :func:`app.jobs.deadline.deadline_of`.
+        Problem: 503 ``busy``.
+    """
+    deadline_of(request.deadline, settings)
+    uploaded = _release_after_dataset_check(session, asker.tenant, request)
+    return inspector.check(request.config(), settings.source_policy, asker, check_dataset=not uploaded)
 
 
 def submit_job(
-    session: Session, settings: Settings, tenant: str, request: JobRequest, idempotency_key: str | None
-) -> tuple[Job, bool]:
-    """Queue a run, and owe the workers its wake-up.
+    session: Session, settings: Settings, principal: Principal, request: JobRequest, memory_budget: int,
+    idempotency_key: str | None,
+) -> tuple[Job, bool]:  # fmt: skip
+    """Queue a run that :func:`check_job` has let pass, and owe the workers its wake-up.
 
     Returns:
         The job, and whether an earlier request with the same key and body had made it.
 
     Raises:
-        UserError: the model, dataset or budget would make the run fail.
+        DatasetNotFoundError: the upload was deleted meanwhile.
         Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
     """
-    if earlier := _earlier_job(session, tenant, request, idempotency_key):
-        return earlier, True
-    uploaded = _release_after_dataset_check(session, tenant, request.config())
-    checked = check_run(request.config(), settings.source_policy, check_dataset=not uploaded)
+    tenant = principal.tenant
     repository.lock_queue(session, tenant)
-    if earlier := _earlier_job(session, tenant, request, idempotency_key):
+    if earlier := earlier_job(session, tenant, request, idempotency_key):
         return earlier, True
-    if uploaded:  # it may have been deleted meanwhile; from here on that waits until the job says that it is in use
-        _require_upload(session, tenant, request.dataset)
+    if is_upload(request.dataset):  # from here on, its deletion waits until the job says that it is in use
+        _require_upload(session, tenant, request.dataset, hold=True)
     _require_room(session, settings, tenant)
-    job = _new_job(tenant, request, checked.memory_budget, idempotency_key, settings.max_attempts)
+    job = _new_job(principal, request, memory_budget, idempotency_key, settings)
     try:
-        session.add(job)
-        session.flush()
+        repository.add_job(session, job)
     except IntegrityError:  # the same request came in twice at once, and the other was first
         session.rollback()
-        if earlier := _earlier_job(session, tenant, request, idempotency_key):
+        if earlier := earlier_job(session, tenant, request, idempotency_key):
             return earlier, True
         raise
-    repository.owe_wake_up(session, job.id)
-    append_event(session, job.id, "queued")
     return job, False
 
 
@@ -166,8 +180,9 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) ->
     job.status = "queued"
     job.attempt = 0
     job.max_attempts = settings.max_attempts
-    job.stage = job.error = job.finished_at = job.cancel_requested_at = None
+    job.stage = job.error = job.finished_at = job.cancel_requested_at = job.deadline_at = None
     job.lease_owner = job.lease_token = job.lease_expires_at = None
+    job.queued_at, job.was_lost = utc_now(), False
     repository.owe_wake_up(session, job.id)
     append_event(session, job.id, "retried")
     return job
@@ -193,20 +208,26 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
     Ends the transaction: looking at a model takes a second, and SQLite would make every writer wait for it.
     """
     dataset = config.dataset
-    is_upload = dataset.startswith("ds_") and "/" not in dataset
-    if is_upload:
-        upload = _require_upload(session, tenant, dataset)
+    uploaded = is_upload(dataset)
+    if uploaded:
+        filename, size, sha256 = _require_upload(session, tenant, dataset)
+        refuse_another_dataset(config, sha256)
         load_core()
         from qpruner_core.data import refuse_too_few_bytes
 
-        if not is_smaller_than_its_text(upload.filename):
-            refuse_too_few_bytes(upload.bytes, config.sequence_length)
+        if not is_smaller_than_its_text(filename):
+            refuse_too_few_bytes(size, config.sequence_length)
     session.rollback()
-    return is_upload
+    return uploaded
 
 
-def _require_upload(session: Session, tenant: str, dataset_id: str) -> Dataset:
-    upload = repository.find_upload(session, tenant, dataset_id)
+def is_upload(dataset: str) -> bool:
+    """Whether ``dataset`` is written as the id of an upload."""
+    return dataset.startswith("ds_") and "/" not in dataset
+
+
+def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
+    upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
         raise DatasetNotFoundError(
             f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
@@ -214,7 +235,8 @@ def _require_upload(session: Session, tenant: str, dataset_id: str) -> Dataset:
     return upload
 
 
-def _earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:
+def earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:
+    """The job that the same request has made with ``key``. Raises a 409 problem if another request has."""
     job = repository.find_by_idempotency_key(session, tenant, key) if key is not None else None
     if job is not None and job.request_sha256 != request.digest():
         raise Problem(
@@ -239,16 +261,22 @@ def _require_room(session: Session, settings: Settings, tenant: str) -> None:
 
 
 def _new_job(
-    tenant: str, request: JobRequest, memory_budget: int, idempotency_key: str | None, max_attempts: int
+    principal: Principal, request: JobRequest, memory_budget: int, idempotency_key: str | None, settings: Settings
 ) -> Job:
     config = request.config()
+    now = utc_now()
     return Job(
         id=new_id("job"),
-        tenant=tenant,
+        tenant=principal.tenant,
+        key_id=principal.key_id,
         status="queued",
+        queued_at=now,
+        priority=request.priority,
+        was_lost=False,
         progress=0.0,
         attempt=0,
-        max_attempts=max_attempts,
+        max_attempts=settings.max_attempts,
+        deadline=deadline_of(request.deadline, settings),
         model=config.model,
         dataset=config.dataset,
         memory_budget=memory_budget,
@@ -256,5 +284,5 @@ def _new_job(
         config=config.model_dump(mode="json"),
         idempotency_key=idempotency_key,
         request_sha256=request.digest(),
-        created_at=utc_now(),
+        created_at=now,
     )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.database import utc_now
-from app.dependencies import SessionDep, SettingsDep
+from app.dependencies import SettingsDep
 from app.keys.binding import key_required
+from app.keys.models import ApiKey
 from app.keys.scopes import SCOPES, Scope, implied_scopes
 from app.keys.service import DEFAULT_TENANT, find_key
 from app.problems import Problem
 from app.secrets import load_signing_key
+from app.settings import Settings
 
 _bearer = HTTPBearer(
     scheme_name="API key",
@@ -34,9 +38,8 @@ class Principal:
     key_id: str | None = None
 
 
-def current_principal(
+async def current_principal(
     request: Request,
-    session: SessionDep,
     settings: SettingsDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
@@ -47,27 +50,30 @@ def current_principal(
     """
     if credentials is None:
         if key_required(settings) or "authorization" in request.headers:
-            raise _unauthenticated("This service needs an API key.")
+            raise unauthenticated("This service needs an API key.")
         return Principal(DEFAULT_TENANT, frozenset(SCOPES))
-    row = find_key(session, load_signing_key(settings), credentials.credentials)
+    row = await run_in_threadpool(_find, request.app.state.read_sessions, settings, credentials.credentials)
     if row is None:
-        raise _unauthenticated("The API key is mistyped or unknown.")
+        raise unauthenticated("The API key is mistyped or unknown.")
     if row.revoked_at is not None:
-        raise _unauthenticated("The API key was revoked.")
+        raise unauthenticated("The API key was revoked.")
     if row.expires_at is not None and row.expires_at <= utc_now():
-        raise _unauthenticated("The API key has expired.")
-    principal = Principal(row.tenant, implied_scopes(row.scopes), row.id)
-    session.rollback()  # nothing was written, and on SQLite an open transaction keeps every other one waiting
-    return principal
+        raise unauthenticated("The API key has expired.")
+    return Principal(row.tenant, implied_scopes(row.scopes), row.id)
+
+
+def _find(sessions: sessionmaker[Session], settings: Settings, text: str) -> ApiKey | None:
+    with sessions() as session:
+        return find_key(session, load_signing_key(settings), text)
 
 
 CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
 
 
-def require_scope(scope: Scope) -> Callable[[Principal], Principal]:
+def require_scope(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
     """A dependency that gives the principal if its key has ``scope``, and answers 403 if not."""
 
-    def check(principal: CurrentPrincipal) -> Principal:
+    async def check(principal: CurrentPrincipal) -> Principal:
         if scope not in principal.scopes:
             raise Problem(
                 403,
@@ -85,7 +91,8 @@ Submitter = Annotated[Principal, Depends(require_scope("submit"))]
 Admin = Annotated[Principal, Depends(require_scope("admin"))]
 
 
-def _unauthenticated(detail: str) -> Problem:
+def unauthenticated(detail: str) -> Problem:
+    """The 401 problem of a request whose key is missing or of no use."""
     return Problem(
         401,
         "unauthenticated",

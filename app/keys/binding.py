@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
@@ -64,13 +65,35 @@ def ensure_safe_binding(settings: Settings) -> None:
 
 
 def trusted_hosts(settings: Settings) -> list[str]:
-    """Names in the Host header that are answered; ``["*"]`` where a key protects every request.
+    """Names in the Host header that are answered; ``["*"]`` where a key protects every request and none are named.
 
     Without keys, a page that the user visits could have its own name resolve to 127.0.0.1 (DNS rebinding) and use the
     service as its same origin; it cannot forge the name, so we only answer to the loopback's.
     """
-    if key_required(settings):
+    if key_required(settings) and not settings.trusted_hosts:
         return ["*"]
+    return sorted(_own_names(settings))
+
+
+def is_own_name(settings: Settings, host: str | None, server: str | None) -> bool:
+    """Whether the name ``host`` of a request is surely one of this service's, and not merely what its sender wrote.
+
+    ``server`` is the address that the request has come in at.
+    """
+    if host is None:
+        return False
+    name = host.strip("[]").lower()
+    return matches(name, {one.strip("[]") for one in _own_names(settings)}) or name == (server or "").lower()
+
+
+def matches(name: str, allowed: Collection[str]) -> bool:
+    """Whether ``name`` is one of ``allowed``, of which those that begin with ``*.`` stand for every name they end."""
+    return name in allowed or any(one.startswith("*.") and name.endswith(one[1:]) for one in allowed)
+
+
+def _own_names(settings: Settings) -> set[str]:
     public = urlsplit(settings.public_url or "").hostname
-    names = {"127.0.0.1", "localhost", "[::1]", settings.host.lower(), *([public] if public else [])}
-    return sorted(f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names)
+    names = {"127.0.0.1", "localhost", "[::1]", *settings.trusted_hosts, *([public] if public else [])}
+    if settings.host not in ("0.0.0.0", "::", ""):  # noqa: S104 - every address is no name
+        names.add(settings.host.lower())
+    return {f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names}

@@ -9,8 +9,10 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.keys.binding import matches
 from app.problems import Problem, problem_response
 
+_FOR_PROBES = frozenset({"/healthz", "/readyz"})  # whoever asks whether we live may know us by an address alone
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -36,12 +38,12 @@ class SameOriginMiddleware:
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if _hostname(host) not in self.hosts:
+        if scope["path"] not in _FOR_PROBES and not matches(_hostname(host) or "", self.hosts):
             return Problem(
                 403,
                 "host_not_allowed",
                 f"This service does not answer to the name {host!r}.",
-                remedy="Use http://127.0.0.1, or name the address in QPRUNER_PUBLIC_URL, or demand API keys.",
+                remedy="Use http://127.0.0.1, or name the address in QPRUNER_TRUSTED_HOSTS.",
             )
         origin = headers.get("origin")
         if scope["method"] in _SAFE_METHODS or origin is None:

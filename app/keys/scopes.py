@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-Scope = Literal["read", "submit", "admin"]
+Scope = Literal["read", "submit", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _IMPLIED: dict[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
     "submit": frozenset({"submit", "read"}),
+    "metrics": frozenset({"metrics"}),
     "admin": frozenset(SCOPES),
 }
 
 
 def implied_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
-    """Everything that ``scopes`` allow: admin allows all, submit allows read; unknown ones allow nothing."""
+    """Everything that ``scopes`` allow: admin all, submit also read, any other itself; unknown ones nothing."""
     return frozenset(implied for scope in SCOPES if scope in set(scopes) for implied in _IMPLIED[scope])

@@ -6,12 +6,18 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from app.store.identity import MarkedPlace, StoreIdentity
 
-class ArtifactStore(Protocol):
+
+class ArtifactStore(MarkedPlace, Protocol):
     """A place for large files, shared by the API and every worker.
 
-    Every method raises :class:`app.store.StoreUnavailableError` when the store does not answer.
+    Every method raises :class:`app.store.StoreUnavailableError` when the store does not answer, and those that are not
+    about the marker raise :class:`app.store.StoreAwayError` when it is another than the database knows. Before the
+    store is known they raise what a database that does not answer raises.
     """
+
+    identity: StoreIdentity
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``key``, whole or not at all."""

@@ -19,7 +19,7 @@ router = APIRouter(tags=["store"])
 _FRESH_URL = "Ask for the artifact again: every answer carries a fresh URL."
 
 
-def _local_store(store: StoreDep) -> LocalStore:
+async def _local_store(store: StoreDep) -> LocalStore:
     if not isinstance(store, LocalStore):
         raise Problem(404, "not_found", "This store answers its own URLs.")
     return store

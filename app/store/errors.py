@@ -12,6 +12,12 @@ class StoreUnavailableError(QPrunerError):
     exit_code = 3
 
 
+class StoreAwayError(StoreUnavailableError):
+    """What is there is not the store that the database knows: its disk is not mounted, or another one is named."""
+
+    code = "store_away"
+
+
 class InvalidStoreUrlError(QPrunerError):
     """``store_url`` names no store that exists."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from app.store.errors import StoreUnavailableError
+from app.store.identity import MARKER, StoreIdentity, marker_content, parse_marker
 from app.store.keys import check_key, check_prefix
 from app.store.signing import UrlSigner
 from qpruner_core.stage_store import disk_full_as_error
@@ -20,20 +23,25 @@ _PARTIAL = ".partial"
 
 
 class LocalStore:
-    """Objects are files below ``root``, which must exist: a disk that is not mounted is no empty store."""
+    """Objects are files below ``root``, which must hold the marker of ``identity``: a disk that is not mounted is no
+    empty store."""
 
-    def __init__(self, root: Path, signer: UrlSigner) -> None:
+    def __init__(self, root: Path, signer: UrlSigner, identity: StoreIdentity) -> None:
         self.root = root.resolve()
         self.signer = signer
+        self.identity = identity
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``key``, whole or not at all. Raises ``DiskFullError`` when there is no room."""
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
         with self._failures_as_unavailable():
-            self._require_root()
+            self.identity.require(self)
             target = self.path_of(key)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folders(target.parent)
             _copy_whole(path, target)
 
     def get_file(self, key: str, path: Path) -> None:
@@ -42,37 +50,46 @@ class LocalStore:
         if source is None:
             raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key)
         with disk_full_as_error(path.parent):
-            _copy_whole(source, path)
+            try:
+                _copy_whole(source, path)
+            except FileNotFoundError:
+                self.identity.require(self)  # it may have gone away meanwhile
+                raise
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         """Delete every object whose key begins with ``prefix``, but for those of ``keep``; none is fine."""
         folder, _, start = check_prefix(prefix).rpartition("/")
         kept = tuple(keep)
         with self._failures_as_unavailable():
-            self._require_root()
+            self.identity.require(self)
             parent = self.path_of(folder) if folder else self.root
             if start == "":
                 self._delete(parent, kept)
-            elif parent.is_dir():
-                for entry in parent.iterdir():
-                    if entry.name.startswith(start):
-                        self._delete(entry, kept)
+            else:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    for entry in list(parent.iterdir()):
+                        if entry.name.startswith(start):
+                            self._delete(entry, kept)
+            self.identity.require(self)  # in a store that went away meanwhile, nothing was found to be deleted
 
     def _delete(self, path: Path, kept: tuple[str, ...]) -> None:
+        """Delete ``path`` and all below it but what is ``kept``. Another process may be deleting the same."""
         is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(self.root).as_posix() + ("/" if is_folder else "")
         if name.startswith(kept):
             return
-        if not is_folder:
-            path.unlink(missing_ok=True)
-        elif any(other.startswith(name) for other in kept):
-            for entry in path.iterdir():
+        with suppress(FileNotFoundError):
+            if not is_folder:
+                path.unlink()
+                return
+            for entry in list(path.iterdir()):
                 self._delete(entry, kept)
-        else:
-            shutil.rmtree(path)
+            if not any(other.startswith(name) for other in kept):
+                path.rmdir()
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
-        """A URL below ``base_url`` that lets its holder GET the object for ``expires_in`` seconds."""
+        """A URL below ``base_url``, relative if that is empty, that lets its holder GET the object for ``expires_in``
+        seconds."""
         expires = int(time.time()) + expires_in
         return base_url.rstrip("/") + self.signer.path(check_key(key), filename, expires)
 
@@ -80,7 +97,7 @@ class LocalStore:
         """Return if the folder can be written, read and deleted from."""
         probe = self.root / f".{uuid.uuid4().hex}{_PARTIAL}"
         with self._failures_as_unavailable():
-            self._require_root()
+            self.identity.require(self)
             try:
                 probe.write_bytes(b"probe")
                 if probe.read_bytes() != b"probe":
@@ -91,9 +108,12 @@ class LocalStore:
     def find(self, key: str) -> Path | None:
         """The file at ``key``, or ``None``. Raises ``ValueError`` as :meth:`path_of` does."""
         with self._failures_as_unavailable():
-            self._require_root()
+            self.identity.require(self)
             path = self.path_of(key)
-            return path if path.is_file() else None
+            if path.is_file():
+                return path
+            self.identity.require(self)  # it may have gone away meanwhile
+            return None
 
     def path_of(self, key: str) -> Path:
         """Where ``key`` lies. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""
@@ -102,9 +122,30 @@ class LocalStore:
             raise ValueError("The key leads out of the store.")
         return path
 
-    def _require_root(self) -> None:
-        if not self.root.is_dir():
-            raise OSError(errno.ENOENT, "The folder is gone")
+    def read_marker(self) -> str | None:
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+        with self._failures_as_unavailable():
+            try:
+                return parse_marker((self.root / MARKER).read_bytes())
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write_marker(self, store_id: str) -> None:
+        """Write the marker; makes the folder if there is none."""
+        with self._failures_as_unavailable():
+            self.root.mkdir(parents=True, exist_ok=True)
+            _write_whole(self.root / MARKER, io.BytesIO(marker_content(store_id)))
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an object at ``key``, whatever the marker says."""
+        with self._failures_as_unavailable():
+            return self.path_of(key).is_file()
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make ``folder``, but never the root."""
+        for parent in (*reversed(folder.relative_to(self.root).parents), folder.relative_to(self.root)):
+            if parent.parts:
+                (self.root / parent).mkdir(exist_ok=True)
 
     @contextmanager
     def _failures_as_unavailable(self) -> Iterator[None]:
@@ -121,10 +162,15 @@ class LocalStore:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    """Copy by a temporary file next to ``target``, synced before it takes the name."""
+    with source.open("rb") as reader:
+        _write_whole(target, reader)
+
+
+def _write_whole(target: Path, reader: BinaryIO) -> None:
+    """Write by a temporary file next to ``target``, synced before it takes the name."""
     partial = target.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
     try:
-        with source.open("rb") as reader, partial.open("xb") as writer:
+        with partial.open("xb") as writer:
             shutil.copyfileobj(reader, writer, 2**20)
             writer.flush()
             os.fsync(writer.fileno())

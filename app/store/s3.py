@@ -19,6 +19,7 @@ from s3transfer.exceptions import RetriesExceededError
 from app.settings import Settings
 from app.store.content_disposition import attachment
 from app.store.errors import StoreUnavailableError
+from app.store.identity import MARKER, StoreIdentity, marker_content, parse_marker
 from app.store.keys import check_key, check_prefix
 from qpruner_core.stage_store import disk_full_as_error
 
@@ -29,6 +30,8 @@ _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 3.0  # for requests that move no data
 _TRANSFER_SECONDS = 30.0  # between two pieces of data; a server may take a while to put a large object together
 _ATTEMPTS = 2
+_READ_AGE = 5.0  # seconds that a look at the marker counts for reading; what is written is preceded by one of its own
+_LONGEST_MARKER = 4096
 # No threads: a put is one of a stage's files in a supervisor that also renews a lease, and Ctrl-C must reach it.
 _TRANSFER = TransferConfig(
     multipart_threshold=64 * 2**20, multipart_chunksize=64 * 2**20, use_threads=False, num_download_attempts=_ATTEMPTS
@@ -39,8 +42,9 @@ _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 class S3Store:
     """Objects below ``prefix`` in ``bucket``, which must exist. Credentials come from boto3's usual places."""
 
-    def __init__(self, bucket: str, prefix: str, settings: Settings) -> None:
+    def __init__(self, bucket: str, prefix: str, settings: Settings, identity: StoreIdentity) -> None:
         self.bucket = bucket
+        self.identity = identity
         self.prefix = f"{prefix}/" if prefix else ""
         endpoint = settings.s3_endpoint_url
         with self._failures_as_unavailable():
@@ -49,20 +53,28 @@ class S3Store:
             self._transfer = _client(session, endpoint, _TRANSFER_SECONDS)
             self._public = _client(session, settings.s3_public_endpoint_url or endpoint, _ANSWER_SECONDS)
 
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at ``key``, whole or not at all; in parts above 64 MiB."""
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
+        self.identity.require(self)
         with self._failures_as_unavailable():
             self._transfer.upload_file(str(path), self.bucket, self._name(key), Config=_TRANSFER)
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        self.identity.require(self, max_age=_READ_AGE)
         partial = path.with_name(f".{uuid.uuid4().hex}.partial")
         try:
             with disk_full_as_error(path.parent), self._failures_as_unavailable(key):
                 self._transfer.download_file(self.bucket, self._name(key), str(partial), Config=_TRANSFER)
             partial.replace(path)
+        except FileNotFoundError:
+            self.identity.require(self)  # of another bucket it would say nothing
+            raise
         finally:
             partial.unlink(missing_ok=True)
 
@@ -71,6 +83,7 @@ class S3Store:
         none is fine."""
         start = self.prefix + check_prefix(prefix)
         kept = tuple(self.prefix + other for other in keep)
+        self.identity.require(self)
         with self._failures_as_unavailable():
             self._abort_uploads(start)
             # One by one: the bulk request wants a checksum whose kind differs from server to server.
@@ -94,6 +107,7 @@ class S3Store:
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
         """The server's own presigned URL, at the public endpoint if there is one; ``base_url`` is not used."""
+        self.identity.require(self, max_age=_READ_AGE)
         with self._failures_as_unavailable():
             return self._public.generate_presigned_url(
                 "get_object",
@@ -106,12 +120,39 @@ class S3Store:
             )
 
     def check(self) -> None:
-        """Return if the bucket is there and an object can be put and deleted."""
+        """Return if the bucket is ours and an object can be put and deleted."""
         probe = f"{self.prefix}.probe-{uuid.uuid4().hex}"
+        self.identity.require(self)
         with self._failures_as_unavailable():
-            self._control.head_bucket(Bucket=self.bucket)
             self._control.put_object(Bucket=self.bucket, Key=probe, Body=b"probe")
             self._control.delete_object(Bucket=self.bucket, Key=probe)
+
+    def read_marker(self) -> str | None:
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+        with self._failures_as_unavailable():
+            try:
+                found = self._control.get_object(Bucket=self.bucket, Key=self.prefix + MARKER)
+                return parse_marker(found["Body"].read(_LONGEST_MARKER))
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+
+    def write_marker(self, store_id: str) -> None:
+        """Write the marker; the bucket must exist."""
+        with self._failures_as_unavailable():
+            self._control.put_object(Bucket=self.bucket, Key=self.prefix + MARKER, Body=marker_content(store_id))
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an object at ``key``, whatever the marker says."""
+        with self._failures_as_unavailable():
+            try:
+                self._control.head_object(Bucket=self.bucket, Key=self._name(key))
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return False
+                raise
+        return True
 
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)

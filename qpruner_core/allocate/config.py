@@ -19,64 +19,70 @@ class AllocateConfig(StrictModel):
 
     search: Literal["bayesian", "random", "knapsack", "mutual_information", "uniform"] = Field(
         default="bayesian",
-        description="How precisions are chosen: by Bayesian optimisation, or without one: at random, by the exact "
-        "knapsack over the scores, by mutual information, or the same for all. The last three try one allocation.",
+        description="Search method. bayesian: Bayesian optimisation; random: random allocations; knapsack: the exact "
+        "knapsack over the scores; mutual_information: by mutual information; uniform: the same precision"
+        " everywhere. The last three try one allocation.",
     )
     prior: Literal["additive", "none"] = Field(
         default="additive",
-        description="What Bayesian optimisation knows before its first trial: what each precision costs by the scores "
-        "(additive), or nothing, as in the paper (none).",
+        description="Prior mean of Bayesian optimisation. additive: the scores; none: no prior, as in the paper.",
     )
     objective: Objective = Field(
         default="divergence",
-        description="What a trial is judged by: how far its predictions are from the pruned model's, before recovery "
-        "(divergence), or its loss after a brief recovery, as in the paper (recovered; slow, and with prior none).",
+        description="Objective of a trial. divergence: KL divergence from the pruned model, before recovery; "
+        "recovered: the loss after a brief recovery, as in the paper (slow, and without a prior).",
     )
-    recovery_steps: int = Field(default=10, ge=1, le=10_000, description="Steps of a brief recovery.")
+    recovery_steps: int = Field(default=10, ge=1, le=10_000, description="Optimiser steps of the brief recovery.")
     finalists: int = Field(
         default=0, ge=0, le=100,
-        description="The best trials that are compared again, after a brief recovery; 0 or 1: the best one is taken.",
+        description="Number of best trials that are compared again after a brief recovery; with 0 or 1 the best trial"
+        " is taken as it is.",
     )  # fmt: skip
-    trials: int = Field(default=40, ge=1, le=2000, description="Allocations to try, seeds included.")
-    random_seeds: int = Field(default=6, ge=0, le=2000, description="Random allocations among the seeds.")
+    trials: int = Field(
+        default=1, ge=1, le=2000,
+        description="Number of allocations to try, including the seeds. The exact knapsack over the scores comes "
+        "first; with 1, it is the result.",
+    )  # fmt: skip
+    random_seeds: int = Field(default=6, ge=0, le=2000, description="Number of random allocations among the seeds.")
     candidates: int = Field(
-        default=400, ge=1, le=MOST_CANDIDATES, description="Budget-keeping candidates per proposal."
+        default=400, ge=1, le=MOST_CANDIDATES, description="Candidates per proposal, all within the budget."
     )
     calibration_sequences: int = Field(
-        default=8, ge=1, le=MOST_SEQUENCES, description="Sequences of text a trial is measured on."
+        default=8, ge=1, le=MOST_SEQUENCES, description="Sequences that a trial is measured on."
     )
     screening_sequences: int = Field(
         default=2, ge=1, le=MOST_SEQUENCES,
-        description="The first of these sequences; a trial that is hopeless on them ends there.",
+        description="Sequences of the first look at a trial; a hopeless trial ends after them.",
     )  # fmt: skip
     batch: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Allocations asked for at once: those of a batch do not learn of each other.",
+        description="Number of allocations proposed at once; those of a batch do not learn from each other.",
     )
     workers: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Processes that measure the trials of a batch at once, each with a model in memory and its share "
-        "of the CPU's threads; a GPU is shared by all of them. At most as many as batch.",
+        description="Number of processes that measure the trials of a batch in parallel, at most as many as batch. "
+        "Each has a model in memory and its share of the CPU threads; all share one GPU.",
     )
     front_points: int = Field(
         default=0, ge=0, le=100,
-        description="Other budgets, from the smallest to the largest, whose best allocations are measured too.",
+        description="Number of other budgets, from the smallest to the largest, whose best allocations are measured "
+        "as well.",
     )  # fmt: skip
     precisions: tuple[Annotated[str, Field(max_length=32)], ...] = Field(
         default=(), max_length=32,
-        description="Precisions that the weights of a layer may have, by name; those of the target. Default: at most "
-        "five of them around the budget.",
+        description="Precisions that the weights of a layer may have; they must belong to the target. Default: "
+        "those listed for the target in the guide.",
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
-        default="block",
-        description="Unit that gets its own precision: a layer, its attention and its MLP, or every module.",
+        default="module",
+        description="Unit that gets its own precision: a layer, a block (attention or MLP), or a module.",
     )
     embeddings: bool = Field(
-        default=True, description="Quantize the embeddings and the head too, where that is the better use of bytes."
+        default=True, description="Quantize the embeddings and the head as well, where that is the better use of bytes."
     )
 
     @field_validator("precisions", mode="before")

@@ -14,11 +14,10 @@ from transformers import PreTrainedModel
 from qpruner_core.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
 from qpruner_core.fitting.fits import Fits
-from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_pairs
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
 from qpruner_core.models import load_model
-from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.search.known_trials import KnownTrial, KnownTrials
 from qpruner_core.search.space import Allocation
@@ -43,7 +42,7 @@ def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
     groups = precision_groups(model, context.plan.family, context.plan.target)
     if context.config.allocate.objective == "recovered":
         return surviving(recovered_objective(RecoveredLoss(context, groups, on_progress)))
-    return surviving(divergence_objective(context, model, groups, on_progress))
+    return surviving(divergence_objective(context, model, groups))
 
 
 def surviving(measure: Objective) -> Objective:
@@ -62,35 +61,44 @@ def surviving(measure: Objective) -> Objective:
     return measured
 
 
-def make_fits(context: StageContext, on_progress: OnProgress) -> None:
-    """Fit every module at every precision that an objective reads, so that it has nothing to write."""
-    model = load_model(context.finished("prune") / "model").to(best_device())
-    groups = precision_groups(model, context.plan.family, context.plan.target)
-    recovered = context.config.allocate.objective == "recovered"  # trains the adapters of 16-bit modules too
-    wanted = [pair for pair in _in_layers(groups) if recovered or pair[1] != UNQUANTIZED]
-    Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
+class FitsOfTrials:
+    """Fits the modules of proposals before an objective reads them, so that it has nothing to write."""
+
+    def __init__(self, context: StageContext, groups: Sequence[PrecisionGroup], on_progress: OnProgress) -> None:
+        self._context = context
+        self._groups = groups
+        self._on_progress = on_progress
+        self._made: set[tuple[str, str]] = set()
+
+    def make(self, options: Sequence[Iterable[str]]) -> None:
+        """Fit every module at the precisions that it has under these ``options`` of each group, unless it is."""
+        recovered = self._context.config.allocate.objective == "recovered"  # trains adapters of 16-bit modules too
+        wanted = fitted_pairs(self._groups, options, unquantized=recovered)
+        missing = [pair for pair in wanted if pair not in self._made]
+        if missing:
+            # A model of its own: that of an objective has the weights of some trial
+            model = load_model(self._context.finished("prune") / "model").to(best_device())
+            Fits(self._context, model).make(missing, lambda done, total: self._on_progress(done / total))
+            self._made.update(missing)
+
+    def before(self, measure: MeasureAll) -> MeasureAll:
+        """``measure``, with what its proposals need."""
+
+        def measured(proposals: Sequence[Proposal]) -> Iterable[Measurement]:
+            if proposals:
+                self.make([dict.fromkeys(each) for each in zip(*(one.precisions for one in proposals), strict=True)])
+            return measure(proposals)
+
+        return measured
 
 
-def _in_layers(groups: Sequence[PrecisionGroup]) -> list[tuple[str, str]]:
-    """Every linear module of the layers with each of the precisions that it may have."""
-    return [
-        (name, precision)
-        for group in groups
-        if group.layer is not None
-        for each in group.options.values()
-        for name, precision in zip(group.modules, each, strict=True)
-    ]
-
-
-def divergence_objective(
-    context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup], on_progress: OnProgress
-) -> Objective:
+def divergence_objective(context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup]) -> Objective:
     """KL divergence (nats per token) of the quantized model with its first adapters from the pruned ``model``.
 
     A trial runs only the layers from the first changed one on, on a little text first; see :class:`Proposal`.
     """
     settings = context.config.allocate
-    bank = fitted_bank(context, model, groups, on_progress, processes=settings.workers)
+    bank = fitted_bank(context, model, groups, processes=settings.workers)
     calibration = context.data().calibration[: settings.calibration_sequences]
     capacity = free_memory(model.device) // (4 * settings.workers)
     divergence = Divergence(model, context.plan.family, calibration, capacity=capacity)
@@ -119,13 +127,13 @@ class RecoveredLoss:
         base = load_model(context.finished("prune") / "model").to(best_device())
         self._fits = Fits(context, base)
         self._linears = [name for group in groups if group.layer is not None for name in group.modules]
-        self._fits.make(_in_layers(groups), lambda done, total: on_progress(0.8 * done / total))
+        everything = fitted_pairs(groups, [group.options for group in groups], unquantized=True)
+        self._fits.make(everything, lambda done, total: on_progress(done / total))
         self._bank = PrecisionBank(
             base,
             groups,
             kinds=context.plan.target.precisions,
             capacity=free_memory(base.device) // (2 * context.config.allocate.workers),
-            on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
             value=self._fits.quantized,
         )
         lowest = precision_by_module(groups, [next(iter(group.options)) for group in groups])

@@ -8,13 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qpruner_core.allocate.objectives import (
-    MeasureAll,
-    RecoveredLoss,
-    make_fits,
-    make_objective,
-    remembered,
-)
+from qpruner_core.allocate.objectives import FitsOfTrials, MeasureAll, RecoveredLoss, make_objective, remembered
 from qpruner_core.allocate.parallel import TrialWorkers
 from qpruner_core.events import TrialRecorded
 from qpruner_core.mixed.groups import PrecisionGroup
@@ -47,8 +41,10 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         most = settings.trials + settings.front_points
         context.progress(0.1 + 0.8 * (trial.index + 1) / most, f"trial {trial.index + 1}")
 
+    fits = FitsOfTrials(context, memory.groups, lambda done: context.progress(0.1 * done, "quantizing"))
+    fits.make(search.reach)
     with _measuring(context) as measure:
-        trials = search.run(remembered(measure, known), on_trial)
+        trials = search.run(remembered(fits.before(measure), known), on_trial)
     best = search.best
     if settings.finalists > 1 and settings.objective == "divergence":
         trials = _compare_finalists(context, trials, memory.groups)
@@ -72,13 +68,9 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 def _measuring(context: StageContext) -> Iterator[MeasureAll]:
     """What measures trials: this process, or as many as the settings ask for."""
 
-    def on_progress(done: float) -> None:
-        context.progress(0.1 * done, "quantizing")
-
     if context.config.allocate.workers == 1:
-        yield partial(map, make_objective(context, on_progress))
+        yield partial(map, make_objective(context, lambda done: context.progress(0.1 * done, "quantizing")))
         return
-    make_fits(context, on_progress)
     with TrialWorkers(context) as workers:
         yield workers.measure
 

@@ -15,7 +15,7 @@ from qpruner_core.data.parquet import parquet_rows
 from qpruner_core.data.passages import LONGEST_PASSAGE, passages
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
 from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
-from qpruner_core.data.source import locate_dataset
+from qpruner_core.data.source import HubDataset, find_dataset, locate_dataset
 from qpruner_core.data.text_file import TextFile
 from qpruner_core.dataset_forms import file_format
 from qpruner_core.local_paths import unreadable_as_error
@@ -45,7 +45,20 @@ class DatasetDescription:
 @unreadable_as_error("dataset")
 def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
     """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`."""
-    scan = _Scan(locate_dataset(reference, policy), policy.max_dataset_bytes)
+    return _describe(locate_dataset(reference, policy), policy)
+
+
+@unreadable_as_error("dataset")
+def inspect_dataset_here(reference: str, policy: SourcePolicy) -> DatasetDescription | None:
+    """As :func:`inspect_dataset`, but nothing is fetched: ``None`` for a hub's dataset that would have to be."""
+    found = find_dataset(reference, policy)
+    if isinstance(found, HubDataset):
+        return _describe(found.fetch(policy), policy) if found.is_here else None
+    return _describe(found, policy)
+
+
+def _describe(files: tuple[Path, ...], policy: SourcePolicy) -> DatasetDescription:
+    scan = _Scan(files, policy.max_dataset_bytes)
     count = sum(1 for _ in scan)
     kind = scan.checked_kind(count)
     return DatasetDescription(kind, count, scan.bytes, scan.digest.hexdigest(), scan.text_bytes, scan.warnings())
@@ -80,6 +93,7 @@ class _Scan:
         self._rows = 0
         self._preferences = 0
         self._undesired = 0
+        self._empty = 0
         self._unused: dict[str, None] = {}
         self._left_out = LeftOut()
         self.bytes = 0
@@ -120,6 +134,9 @@ class _Scan:
             )
         if self._undesired:
             warnings.append(f'{self._undesired} records are not used: their "label" is false, for an undesired answer.')
+        if self._empty:
+            are = "record is" if self._empty == 1 else "records are"
+            warnings.append(f"{self._empty} {are} not used: without a message, or without text in the answer.")
         if self._unused:
             names = ", ".join(repr(name[:40]) for name in self._unused)
             warnings.append(f"These columns of the dataset are not used: {names}.")
@@ -177,6 +194,7 @@ class _Scan:
         record = layout.parse(row)
         self._kind = layout.kind
         self._note_columns(row, layout)
+        self._empty += record is None and layout.kind != "text" and not layout.is_undesired
         return record
 
     def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:

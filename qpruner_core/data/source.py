@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from qpruner_core.dataset_forms import FILE_REMEDY, SUFFIXES, file_format
@@ -17,6 +18,36 @@ UPLOAD_PREFIX = "ds_"
 def locate_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
     """The local files of ``reference``, together no larger than the limit; a hub's are fetched.
 
+    Raises as :func:`find_dataset` does.
+    """
+    files = find_dataset(reference, policy)
+    return files.fetch(policy) if isinstance(files, HubDataset) else files
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """The files of a hub's dataset that would be read."""
+
+    reference: str
+    repository: HubRepository
+    names: tuple[str, ...]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether nothing needs to be fetched."""
+        return self.repository.cached(self.names) is not None
+
+    def fetch(self, policy: SourcePolicy) -> tuple[Path, ...]:
+        """The files, fetched where they are not here."""
+        directory = self.repository.download(self.names)
+        files = tuple(directory / name for name in self.names)
+        _check_size(sum(path.stat().st_size for path in files), self.reference, policy)
+        return files
+
+
+def find_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...] | HubDataset:
+    """The local files of ``reference``, or the files of a hub that it means; none is fetched.
+
     Raises:
         DatasetNotFoundError, DatasetInvalidError, DatasetTooLargeError, PathNotAllowedError, HubUnavailableError.
     """
@@ -29,7 +60,7 @@ def locate_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
     elif is_local_reference(reference, policy):
         files = (_existing(resolve_local_path(reference, policy, "dataset"), reference),)
     else:
-        return _fetch(reference, policy)
+        return _on_hub(reference, policy)
     _check_size(sum(path.stat().st_size for path in files), reference, policy)
     return files
 
@@ -50,7 +81,7 @@ def _existing(path: Path, reference: str) -> Path:
     return path
 
 
-def _fetch(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
+def _on_hub(reference: str, policy: SourcePolicy) -> HubDataset:
     hub_id = parse_hub_id(reference)
     if hub_id is None:
         raise DatasetNotFoundError(
@@ -62,10 +93,7 @@ def _fetch(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
     repository = HubRepository(hub_id, policy, "dataset")
     names = _data_files(repository)
     _check_size(sum(repository.sizes[name] for name in names), reference, policy)
-    directory = repository.download(names)
-    files = tuple(directory / name for name in names)
-    _check_size(sum(path.stat().st_size for path in files), reference, policy)
-    return files
+    return HubDataset(reference, repository, tuple(names))
 
 
 def _data_files(repository: HubRepository) -> list[str]:

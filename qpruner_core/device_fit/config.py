@@ -10,7 +10,6 @@ from qpruner_core.sizes import ByteSize
 from qpruner_core.strict import StrictModel
 
 CacheType = Literal["f16", "bf16", "q8_0", "fp8"]
-FitDevice = Literal["cpu", "gpu"]
 
 LONGEST_CONTEXT = 2**24
 """Tokens; models read at most a few million today."""
@@ -22,22 +21,18 @@ class FitConfig(StrictModel):
     """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
 
     memory: ByteSize = Field(
-        description='Bytes of memory of the device that the engine may use, as a number or as "24GB" or "22GiB".'
+        description='Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB".'
     )
     context: int = Field(
         default=4096,
         ge=1,
         le=LONGEST_CONTEXT,
-        description="Tokens of the longest sequence, prompt and answer together.",
+        description="Length of the longest sequence in tokens, prompt and answer together.",
     )
-    sequences: int = Field(default=1, ge=1, le=MOST_PARALLEL, description="Sequences that are served at the same time.")
+    sequences: int = Field(
+        default=1, ge=1, le=MOST_PARALLEL, description="Number of sequences served at the same time."
+    )
     cache_type: CacheType = Field(
         default="f16",
-        description="Type of the keys and values in the cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in "
-        "vLLM.",
-    )
-    device: FitDevice = Field(
-        default="gpu",
-        description="Where the engine runs: on a gpu its context takes memory of the card, on a cpu the process itself "
-        "takes main memory.",
+        description="Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM.",
     )

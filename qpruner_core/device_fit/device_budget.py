@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
@@ -17,7 +17,7 @@ from qpruner_core.models.positions import most_positions, refuse_beyond_position
 from qpruner_core.prune.layouts import one_of
 from qpruner_core.report import DeviceMemory
 from qpruner_core.sizes import LARGEST_SIZE, format_bytes
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import RunsOn, TargetName
 
 MORE_USE = "name a device with less memory, or more context or sequences"
 """What to do where a device has room for the dense model."""
@@ -25,10 +25,12 @@ MORE_USE = "name a device with less memory, or more context or sequences"
 
 @dataclass(frozen=True)
 class DeviceBudget:
-    """The memory of a device in use: ``fit`` in the engine of ``target``, for models pruned from ``dense``."""
+    """The memory of a device in use: ``fit`` in the engine of ``target`` that ``runs_on`` it, for models pruned from
+    ``dense``."""
 
     fit: FitConfig
     target: TargetName
+    runs_on: RunsOn
     dense: PretrainedConfig
     family: Family
 
@@ -52,7 +54,7 @@ class DeviceBudget:
         config = self.dense if pruned is None else pruned
         kv_cache = cache(config, self.family, self.fit, self.target)
         activations = activation_bytes(config, self.family, self.fit, self.target)
-        engine = engine_bytes(self.fit, self.target, self.dense.vocab_size)
+        engine = engine_bytes(self.fit, self.target, self.runs_on, self.dense.vocab_size)
         return DeviceMemory(
             memory=self.fit.memory,
             weights=self.fit.memory - kv_cache - activations - engine,
@@ -108,7 +110,7 @@ class DeviceBudget:
         return f"{one_of(*ways).capitalize()}."
 
     def _with(self, **changed: int) -> DeviceBudget:
-        return DeviceBudget(self.fit.model_copy(update=changed), self.target, self.dense, self.family)
+        return replace(self, fit=self.fit.model_copy(update=changed))
 
 
 def _most(holds: Callable[[int], bool], most: int) -> int:

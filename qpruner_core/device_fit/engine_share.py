@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qpruner_core.device_fit.config import FitConfig
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import RunsOn, TargetName
 
 _MIB = 2**20
 
@@ -23,8 +23,10 @@ _LLAMA_CPP_SEQUENCE, _LLAMA_CPP_CANDIDATE = 1 * _MIB, 16
 """The same for each sequence at once: of its slot, and per entry of the vocabulary (candidates of its sampler)."""
 
 
-def engine_bytes(fit: FitConfig, target: TargetName, vocabulary: int) -> int:
+def engine_bytes(fit: FitConfig, target: TargetName, runs_on: RunsOn, vocabulary: int) -> int:
     """Bytes of ``fit.memory`` that the engine of ``target`` keeps from weights, cache and activations.
+
+    On a GPU its context takes memory of the card; on a CPU the process itself takes main memory.
 
     vLLM takes 92 % of a card by ``--gpu-memory-utilization`` and leaves the rest to others, so the rest is no room for
     weights. The other engines' shares do not depend on the device's size.
@@ -35,7 +37,7 @@ def engine_bytes(fit: FitConfig, target: TargetName, vocabulary: int) -> int:
     """
     if target == "compressed-tensors":
         return fit.memory - fit.memory * VLLM_UTILISATION_PERCENT // 100 + _VLLM_OWN
-    if fit.device == "gpu":
+    if runs_on != "cpu":
         return _GPU_CONTEXT
     if target == "gguf":
         sequence = _LLAMA_CPP_SEQUENCE + _LLAMA_CPP_CANDIDATE * vocabulary

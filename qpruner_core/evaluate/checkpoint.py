@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.checkpoint import ADAPTER, held_bytes, is_gguf, load_compressed
+from qpruner_core.checkpoint import ADAPTER, engine_speed, held_bytes, is_gguf, load_compressed
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
@@ -17,7 +17,6 @@ from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
 from qpruner_core.measure.choices import choice_accuracy
-from qpruner_core.measure.llama_cpp import llama_cpp_speed
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
 from qpruner_core.models import inspect_model, load_model, load_tokenizer
@@ -108,13 +107,12 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
 def _speed(
     path: Path, model: nn.Module, prompt: torch.Tensor, on_warning: Callable[[str], None]
 ) -> dict[str, float | int | str]:
-    """Tokens generated per second: of a GGUF file in llama.cpp, if it is installed."""
+    """Tokens generated per second: in the engine that the checkpoint is for, if it is installed."""
     found = None
-    if is_gguf(path):
-        try:
-            found = llama_cpp_speed(path, _GENERATED_TOKENS, gpu=best_device().type != "cpu")
-        except EngineFailedError as error:
-            on_warning(f"The speed was measured in torch: {error}")
+    try:
+        found = engine_speed(path, _GENERATED_TOKENS, gpu=best_device().type != "cpu")
+    except EngineFailedError as error:
+        on_warning(f"The speed was measured in torch: {error}")
     speed = found or Speed(tokens_per_second(model, prompt, _GENERATED_TOKENS), engine="torch")
     return {"tokens_per_second": speed.tokens_per_second, "speed_engine": speed.engine}
 

@@ -11,13 +11,11 @@ from qpruner_core.strict import StrictModel
 class EvaluateConfig(StrictModel):
     """What the before/after table is measured on."""
 
-    max_tokens: int = Field(
-        default=16384, ge=2, le=MOST_HELD_OUT_TOKENS, description="Held-out tokens that perplexity is measured on."
-    )
+    max_tokens: int = Field(default=8192, ge=2, le=MOST_HELD_OUT_TOKENS, description="Held-out tokens for perplexity.")
     max_choices: int = Field(
         default=200, ge=1, le=MOST_CHOICES,
-        description="Multiple-choice examples scored, where the dataset has them.",
+        description="Multiple-choice examples to score, if the dataset has any.",
     )  # fmt: skip
     generated_tokens: int = Field(
-        default=32, ge=1, le=MOST_GENERATED_TOKENS, description="Tokens generated to measure speed."
+        default=32, ge=1, le=MOST_GENERATED_TOKENS, description="Tokens to generate for measuring speed."
     )

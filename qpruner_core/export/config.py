@@ -26,7 +26,8 @@ class ExportConfig(StrictModel):
     )
 
     max_shard_size: ByteSize = Field(
-        default=5_000_000_000, description='Bytes of the largest weight file of a checkpoint, such as "5GB".'
+        default=5_000_000_000,
+        description='Size of the largest weight file of a checkpoint, as a number of bytes or as "5GB".',
     )
 
     @field_validator("formats")

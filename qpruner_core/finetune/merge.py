@@ -23,6 +23,7 @@ from qpruner_core.models.shards import link_tree
 from qpruner_core.precisions import Tensors
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
+from qpruner_core.training.teacher import load_teacher
 from qpruner_core.training.validation import validation_loss
 
 
@@ -52,7 +53,11 @@ def _best_of(context: StageContext, source: Path, directory: Path, summary: dict
         return {}
     device = best_device()
     rounded = load_mixed_model(directory, device=device, dequantize=True)
-    loss, (_, before) = validation_loss(rounded, validation_batches(context, device)), summary["validation"][0]
+    settings = context.config.finetune
+    distils = summary["loss"] == "distillation"
+    teacher = load_teacher(context.source.directory, settings, device) if distils else None
+    loss = validation_loss(rounded, validation_batches(context, device), teacher)
+    _, before = summary["validation"][0]
     if loss > before:
         context.warn(
             f"What was merged is lost in rounding: the loss on text kept back is {loss:.4f}, and {before:.4f} without. "

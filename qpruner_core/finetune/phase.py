@@ -125,7 +125,9 @@ def _choose_once(context: StageContext, progress: Path, key: str, device: torch.
     file = progress / f"{key}.{_CHOICE}"
     if file.is_file():
         return LossChoice.model_validate_json(file.read_bytes())
-    choice = choose_loss(context.config.finetune, context.plan.dense_config, device)
+    choice = choose_loss(
+        context.config.finetune, context.plan.dense_config, device, known=context.config.expected.recovery_loss
+    )
     progress.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text(choice.model_dump_json())

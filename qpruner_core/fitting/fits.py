@@ -1,4 +1,4 @@
-"""Linear modules fitted at their precisions, kept in files: the search tries what the quantize stage will write.
+"""Modules fitted at their precisions, kept in files: the search tries what the quantize stage will write.
 
 A fit follows from the pruned model, the calibration text and the settings alone, so it is made once a run and read from
 then on, mapped into memory.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,18 +18,24 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from qpruner_core.fitting.fit import FittedLinear, UnfittedLinear, fit_linears, module_seed
+from qpruner_core.fitting.tables import encode_table
 from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
+from qpruner_core.forward.second_moments import holds_head
+from qpruner_core.mixed.groups import embedding_names
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
+from qpruner_core.precisions import Precision, Tensors
 from qpruner_core.stage import StageContext
+from qpruner_core.targets.base import WITHOUT_ADAPTERS
 
 DIRECTORY = "fits"
 _STORED = "stored."
 
 
 class Fits:
-    """The fitted linear modules of the pruned ``model`` of a run, every adapter of rank ``quantize.lora_rank``."""
+    """The fitted modules of the pruned ``model`` of a run: linear ones, every adapter of rank ``quantize.lora_rank``,
+    and the tables of embeddings and head, which have none."""
 
     def __init__(self, context: StageContext, model: PreTrainedModel) -> None:
         self._context = context
@@ -76,14 +83,18 @@ class Fits:
         return self._precisions[precision].decode(self.read(name, precision).tensors).to(weight.dtype)
 
     def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
-        path = self._path(name, precision)
-        partial = path.with_suffix(".partial")
-        tensors = {_STORED + key: value.contiguous() for key, value in fitted.tensors.items()}
-        save_file(tensors | {"a": fitted.a.contiguous(), "b": fitted.b.contiguous()}, partial)
-        partial.replace(path)
+        tensors = {_STORED + key: value for key, value in fitted.tensors.items()}
+        _save(tensors | {"a": fitted.a, "b": fitted.b}, self._path(name, precision))
 
     def _path(self, name: str, precision: str) -> Path:
         return self._directory / f"{name}.{precision}.safetensors"
+
+
+def _save(tensors: Tensors, path: Path) -> None:
+    """All or nothing; of processes that make the same file at the same time, each has a partial one of its own."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    partial.replace(path)
 
 
 def _is_whole(path: Path) -> bool:
@@ -103,20 +114,33 @@ def fit(
     moments: InputMoments | None,
     *,
     rank: int | None = None,
+    weight_of: Callable[[str], torch.Tensor] | None = None,
+    adapters: bool = True,
 ) -> list[FittedLinear]:
     """Modules of ``model`` with the same inputs, ``each`` (name, precision), fitted as the settings of the run ask;
-    ``scales``: where there are no ``moments``, which tell them too."""
+    ``scales``: where there are no ``moments``, which tell them too. ``weight_of``: the weight ``[out, in]`` of a module
+    by its name, if not all of it is to be fitted; without ``adapters`` they begin at nothing."""
     target = context.plan.target
+    settings = target.quantize if adapters else target.quantize.model_copy(update=WITHOUT_ADAPTERS)
+    if each[0][0] in embedding_names(model).values():
+        found = [linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name) for name, _ in each]
+        kinds = [target.precisions[precision] for _, precision in each]
+        return [_fitted_table(weight, kind, moments) for weight, kind in zip(found, kinds, strict=True)]
     linears = [
         UnfittedLinear(
-            linear_weight(model.get_submodule(name)),
+            linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name),
             target.precisions[precision],
             module_seed(context.config.seed, name),
         )
         for name, precision in each
     ]
     scale = scales.get(each[0][0]) if moments is None else moments.scale
-    return fit_linears(linears, target.quantize, rank=rank, input_scale=scale, moments=moments)
+    return fit_linears(linears, settings, rank=rank, input_scale=scale, moments=moments)
+
+
+def _fitted_table(weight: torch.Tensor, precision: Precision, moments: InputMoments | None) -> FittedLinear:
+    stored = encode_table(weight, precision, moments)
+    return FittedLinear(stored, torch.zeros(0, weight.shape[1]), torch.zeros(len(weight), 0), 0.0)
 
 
 def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
@@ -131,13 +155,20 @@ def with_moments(
     context: StageContext, model: PreTrainedModel, wanted: Mapping[str, Iterable[str]]
 ) -> Iterator[tuple[list[str], InputMoments | None]]:
     """The module names of ``wanted``, with the moments of their inputs where rounding takes them: those that share them
-    together."""
+    together. Those of a table that a head multiplies with are the head's."""
     if context.plan.target.quantize.rounding == "nearest":
         yield from (([name], None) for name in wanted)
         return
-    yield from (([name], None) for name, several in wanted.items() if set(several) == {UNQUANTIZED})
-    quantized = [name for name, several in wanted.items() if set(several) != {UNQUANTIZED}]
+    looked_up = {name for name in embedding_names(model).values() if not holds_head(model, model.get_submodule(name))}
+    without = [name for name, several in wanted.items() if set(several) == {UNQUANTIZED} or name in looked_up]
+    yield from (([name], None) for name in without)
+    quantized = [name for name in wanted if name not in without]
     text = context.data().calibration[: context.config.fitting_sequences]
     yield from input_moments(
-        model, context.plan.family, quantized, text, lambda done, total: context.cancel.raise_if_cancelled()
+        model,
+        context.plan.family,
+        quantized,
+        text,
+        lambda done, total: context.cancel.raise_if_cancelled(),
+        damping=context.plan.target.quantize.damping,
     )

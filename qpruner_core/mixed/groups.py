@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family, linear_shape
+from qpruner_core.precision_names import size_order
 from qpruner_core.targets.base import Shape, Target
 
 EMBEDDINGS = "embeddings"
@@ -76,6 +77,14 @@ def precision_by_module(groups: Sequence[PrecisionGroup], allocation: Sequence[s
         for group, option in zip(groups, allocation, strict=True)
         for name, precision in zip(group.modules, group.options[option], strict=True)
     }
+
+
+def stored_by_group(groups: Sequence[PrecisionGroup], allocation: Sequence[str]) -> list[list[str]]:
+    """The precisions that the modules of each group are stored in under ``allocation``, each once, by rising size: the
+    option, unless the engine cannot hold a module's shape in it."""
+    return [
+        sorted(set(group.options[option]), key=size_order) for group, option in zip(groups, allocation, strict=True)
+    ]
 
 
 def _parts(modules: list[str], family: Family, layer: int, target: Target) -> dict[str, tuple[str, ...]]:

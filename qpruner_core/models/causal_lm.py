@@ -7,7 +7,7 @@ from typing import Any
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from qpruner_core.errors import UnsupportedArchitectureError
-from qpruner_core.models.families import Family, family_names, find_family
+from qpruner_core.models.families import DECI, Family, family_names, find_family
 
 _CAUSAL_ENDINGS = ("forcausallm", "lmheadmodel")
 _OTHER_MODALITIES = ("vision_config", "audio_config", "text_config")
@@ -26,7 +26,8 @@ def refuse_other_models(values: dict[str, Any], model_type: str) -> None:
     family = find_family(model_type)
     named = values.get("architectures") or []
     for name in named if isinstance(named, list) else [named]:
-        if not _is_causal_lm(name, family):
+        ours = values.get("model_type") == family.pruned_model_type and name == DECI  # what vLLM reads it as
+        if not ours and not _is_causal_lm(name, family):
             raise _refused(
                 f"The model is a {str(name)[:100]}, not a causal language model.",
                 f"Choose a causal language model with its head (of this architecture: {_stock_class(family)}).",

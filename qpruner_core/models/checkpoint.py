@@ -145,13 +145,22 @@ def read_header(path: Path) -> TensorShapes:
     if len(header) < length:
         raise corrupt_file(path.name, "it ends within its header: the file is truncated")
     try:
-        tensors, end = _parse_entries(parse_object(header))
+        tensors, end = parse_header(header)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise corrupt_file(path.name, "its header is not readable") from error
     if size != 8 + length + end:
         what = "truncated" if size < 8 + length + end else "longer than its header says"
         raise corrupt_file(path.name, f"it has {size} bytes where its header asks for {8 + length + end}: it is {what}")
     return tensors
+
+
+def parse_header(header: bytes) -> tuple[TensorShapes, int]:
+    """The tensors of a header (without its length), in the order of their places, and the bytes that they take.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError, RecursionError: it is no header.
+    """
+    return _parse_entries(parse_object(header))
 
 
 def _header_bytes(path: Path) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family
-from qpruner_core.models.reshape import copy_modeling_file, without_strange_code
+from qpruner_core.models.model_config import CONFIG_FILE
+from qpruner_core.models.reshape import copy_modeling_file, own_architectures, runs_as_deci, without_strange_code
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TRAVELLING_FILES = (
@@ -63,5 +64,14 @@ def write_model(
     model.config._name_or_path = ""  # would name a directory of this machine
     without_strange_code(model.config, family)
     model.save_pretrained(directory, max_shard_size=max_shard_size)
+    if runs_as_deci(model.config):
+        _name_architectures(directory / CONFIG_FILE, own_architectures(model.config, family))
     copy_modeling_file(model.config, family, directory)
     copy_tokenizer(tokenizer_from, directory)
+
+
+def _name_architectures(config: Path, names: list[str]) -> None:
+    """Write ``names`` in place of the class that transformers saw."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    values["architectures"] = names
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 _POSITIVE = (
     "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping",  # Gemma
@@ -55,6 +56,9 @@ def _rotary_parameters(config: PretrainedConfig) -> Iterator[Mapping[str, Any]]:
 
 
 def _wrong_rotary(rotary: Mapping[str, Any], config: PretrainedConfig) -> str | None:
+    kind = rotary.get("rope_type") or "default"
+    if kind != "default" and kind not in ROPE_INIT_FUNCTIONS:
+        return f"rope_type of its rotary positions is {kind!r}, which transformers does not know"
     for name in _ROTARY:
         value = rotary.get(name)
         for one in value if name in _FACTOR_LISTS and isinstance(value, list) else [value]:

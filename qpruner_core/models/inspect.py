@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 from transformers import PretrainedConfig
 
 from qpruner_core.errors import CorruptModelError, ModelNotFoundError
@@ -15,7 +13,8 @@ from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
 from qpruner_core.models.fit import require_fit
 from qpruner_core.models.gguf import read_gguf_config
-from qpruner_core.models.model_config import CONFIG_FILE, expected_tensors, read_config
+from qpruner_core.models.hub_headers import hub_gguf, hub_tensors
+from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
 from qpruner_core.models.tokenizer_files import require_small_files, require_tokenizer_files
 from qpruner_core.models.weight_values import has_own_head
@@ -46,7 +45,12 @@ def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
         ModelNotFoundError, ModelGatedError, ModelTooLargeError, UnsafeModelError, UnsupportedArchitectureError,
         CorruptModelError, PathNotAllowedError, HubUnavailableError.
     """
-    found = locate_model(reference, policy)
+    return inspect_found(reference, locate_model(reference, policy), policy)
+
+
+@unreadable_as_error("model")
+def inspect_found(reference: str, found: LocalModel | HubRepository, policy: SourcePolicy) -> ModelDescription:
+    """As :func:`inspect_model`, for the model that ``reference`` was found to be."""
     if isinstance(found, HubRepository):
         return _inspect_hub(reference, found, policy)
     if found.is_gguf:
@@ -72,11 +76,9 @@ def _inspect_gguf(reference: str, revision: str | None, model: LocalModel) -> Mo
 def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy) -> ModelDescription:
     weights = hub_weight_files(repository, policy)
     if weights[0].endswith(".gguf"):
-        # a GGUF file keeps its config inside, so it is fetched (once) to be looked at
-        model = LocalModel(repository.download(weights) / weights[0])
-        return _inspect_gguf(reference, repository.commit, model)
+        return _inspect_gguf(reference, repository.commit, LocalModel(hub_gguf(repository, weights)))
     _require_files(list(repository.sizes), reference)
-    config = read_config(repository.download([CONFIG_FILE]) / CONFIG_FILE)
+    config = read_config(repository.small(CONFIG_FILE, LARGEST_CONFIG))
     missing = [name for name in weights if name not in repository.sizes]
     if missing:
         raise CorruptModelError(
@@ -87,32 +89,10 @@ def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy
     fetched = repository.cached([CONFIG_FILE, *weights])
     if fetched is not None:
         return replace(_inspect_directory(reference, fetched), revision=repository.commit)
-    tensors = _hub_tensors(repository, reference)
+    tensors = hub_tensors(repository, weights, reference)
     # Whether a head in the weights is that of the config, tied, is known when they are here, before the first stage
     require_fit(config, tensors)
     return _describe(reference, repository.commit, config, tensors)
-
-
-def _hub_tensors(repository: HubRepository, reference: str) -> TensorShapes:
-    try:
-        metadata = repository.safetensors_metadata()
-    except (SafetensorsParsingError, NotASafetensorsRepoError, json.JSONDecodeError, KeyError) as error:
-        raise CorruptModelError(
-            f"The weights of {reference!r} on the hub have no readable safetensors header.",
-            field="model",
-            remedy="Choose another revision, or tell its authors.",
-        ) from error
-    tensors: TensorShapes = {}
-    for name, file in metadata.files_metadata.items():
-        tensors.update({key: (tuple(info.shape), str(info.dtype)) for key, info in file.tensors.items()})
-        needed = max((info.data_offsets[1] for info in file.tensors.values()), default=0)
-        if repository.sizes.get(name, needed) < needed:
-            raise CorruptModelError(
-                f"{name} of {reference!r} on the hub is truncated: it has {repository.sizes[name]} bytes of {needed}.",
-                field="model",
-                remedy="Choose another revision, or tell its authors.",
-            )
-    return tensors
 
 
 def _require_files(names: list[str], reference: str) -> None:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from qpruner_core.models.families import Family, LayerWidths, modeling_file
+from qpruner_core.models.families import DECI, Family, LayerWidths, modeling_file
 
 # accelerate and transformers patch torch for the whole process while they build a model without its memory; two
 # threads that do so at once would leave the patches in place for good.
@@ -126,6 +126,17 @@ def own_auto_map(family: Family) -> dict[str, str]:
         "AutoModel": f"{stem}.{family.base_class}",
         "AutoModelForCausalLM": f"{stem}.{family.model_class}",
     }
+
+
+def runs_as_deci(config: PretrainedConfig) -> bool:
+    """Whether vLLM's :data:`DECI` is the model of ``config``."""
+    return getattr(config, "block_configs", None) is not None
+
+
+def own_architectures(config: PretrainedConfig, family: Family) -> list[str]:
+    """``architectures`` of a pruned model: transformers and vLLM's transformers backend go by the first, and by itself
+    vLLM takes the first that it has."""
+    return [family.model_class, *([DECI] if runs_as_deci(config) else [])]
 
 
 def without_strange_code(config: PretrainedConfig, family: Family) -> None:

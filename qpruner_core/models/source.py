@@ -141,6 +141,14 @@ def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[s
     return weights
 
 
+def fetched_directory(repository: HubRepository) -> Path | None:
+    """The directory of a hub's model whose config and safetensors were fetched before; the hub is not asked."""
+    if WEIGHT_FILE in repository.sizes:
+        return repository.cached([CONFIG_FILE, WEIGHT_FILE])
+    directory = repository.cached([CONFIG_FILE, INDEX_FILE]) if INDEX_FILE in repository.sizes else None
+    return None if directory is None else repository.cached([CONFIG_FILE, *shards_of_index(directory / INDEX_FILE)])
+
+
 def _refuse_more_than(limit: int, size: int, what: str, remedy: str) -> None:
     if size > limit:
         raise ModelTooLargeError(
@@ -164,7 +172,7 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
     if WEIGHT_FILE in names:
         return (WEIGHT_FILE,)
     if INDEX_FILE in names:
-        return shards_of_index(repository.download([INDEX_FILE]) / INDEX_FILE)
+        return shards_of_index(repository.small(INDEX_FILE, LARGEST_JSON))
     return _gguf_files(_single_gguf(names, str(repository.id)), names)
 
 

@@ -22,48 +22,53 @@ class PruneConfig(StrictModel):
 
     ratio: float | None = Field(
         default=None, ge=0, le=0.9,
-        description="Fraction of the blocks' parameters to remove; null finds the smallest that meets the budget.",
+        description="Fraction of the layers' parameters to remove; null chooses it by ratio_choice.",
     )  # fmt: skip
-    ratio_choice: Literal["smallest", "measured"] = Field(
+    ratio_choice: Literal["smallest", "enough_bits", "measured"] = Field(
         default="smallest",
-        description="How a ratio that is not given is found: the smallest that meets the budget at the lowest "
-        "precision, or of several the one whose pruned and quantized model is nearest to the dense one (minutes more).",
+        description="How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at "
+        "the lowest precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; "
+        "measured: of several ratios, the one whose pruned and quantized model is expected to be nearest to the dense one (takes "
+        "minutes more).",
     )
     criterion: CriterionName = Field(
         default="taylor_second",
-        description="Importance of a unit: from gradients (taylor_…), weights (magnitude), activations (wanda, flap) "
-        "or chance (random).",
+        description="How the importance of a unit is measured: from gradients (taylor_…), weights (magnitude), "
+        "activations (wanda, flap), or at random (random).",
     )
     layout: LayoutName = Field(
         default="same_ratio",
-        description="Where it is removed: the same ratio in every unprotected layer, by one ranking over all of them "
-        "(global), one width for all layers (stock), or whole layers (depth).",
+        description="How removal is spread across layers. same_ratio: the same fraction in every unprotected layer; "
+        "global: by one ranking across all layers; stock: one width for all layers, so that stock model "
+        "classes load the result; depth: whole layers.",
     )
     remove_layers: int = Field(
         default=0, ge=0, le=MOST_LAYERS,
-        description="Whole layers removed first, those that change their input least; width makes up the rest.",
+        description="Whole layers to remove first, chosen by how little they change their input; narrower layers "
+        "provide the rest.",
     )  # fmt: skip
     compensation: CompensationName = Field(
         default="refit",
-        description="What makes up for the removed units: the kept weights fitted anew by least squares (refit), their "
-        "mean as a bias (bias), or nothing (none).",
+        description="Compensation for the removed units. refit: the remaining weights are fitted by least squares; "
+        "bias: the mean of the removed contribution is added as a bias; none.",
     )
     steps: int = Field(
-        default=1, ge=1, le=100, description="Prune in so many steps, measuring importance anew in each."
+        default=1, ge=1, le=100, description="Number of pruning steps; importance is measured again before each."
     )
     attention_unit: AttentionUnit = Field(
         default="none",
-        description="What attention loses: whole key-value groups, one query head from every group, or nothing.",
+        description="Unit removed from attention. kv_group: a key-value head with its query heads; query_head: one "
+        "query head from every group; none: attention is not pruned.",
     )
     protect_first: int = Field(
-        default=3, ge=0, le=MOST_LAYERS, description="Blocks at the input that keep their width."
+        default=3, ge=0, le=MOST_LAYERS, description="Layers at the input that keep their width."
     )
     protect_last: int = Field(
-        default=2, ge=0, le=MOST_LAYERS, description="Blocks at the output that keep their width."
+        default=2, ge=0, le=MOST_LAYERS, description="Layers at the output that keep their width."
     )
     width_multiple: int = Field(
         default=32, ge=1, le=WIDEST_MLP, description="MLP widths are rounded to a multiple of this."
     )
     calibration_sequences: int = Field(
-        default=32, ge=1, le=MOST_SEQUENCES, description="Sequences of calibration text for importance."
+        default=32, ge=1, le=MOST_SEQUENCES, description="Calibration sequences for measuring importance."
     )

@@ -8,17 +8,17 @@ import torch
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import InvalidConfigError
-from qpruner_core.fitting.precision_bank import PrecisionBank
-from qpruner_core.measure.divergence import Divergence, Reference
-from qpruner_core.measure.sensitivity import divergence_sensitivity
+from qpruner_core.fitting.sampled_bank import sampled_bank
+from qpruner_core.measure.divergence import Reference
+from qpruner_core.measure.fisher import fisher_sensitivity
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
 from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
 from qpruner_core.report import RatioTrial
-from qpruner_core.resources import free_memory
 from qpruner_core.search.knapsack import solve
+from qpruner_core.search.learned_losses import additive_loss
 from qpruner_core.search.space import SearchSpace
 from qpruner_core.stage import StageContext
 
@@ -39,12 +39,15 @@ def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
     if trials:
         tried = ", ".join(f"{trial.ratio:.1%} ({trial.loss:.4f})" for trial in trials)
         return (
-            "The ratio is the one of these that leaves the predictions nearest to the dense model's at the precisions "
-            f"that are best for it in the budget, by KL divergence in nats per token: {tried}."
+            "The ratio is the one of these that is expected to leave the predictions nearest to the dense model's at "
+            "the precisions that are best for it in the budget: by KL divergence of the pruned model in nats per token "
+            f"and what the precisions add to it, {tried}."
         )
     needed = "the smallest at which the budget holds with everything at its lowest precision"
     if settings.remove_layers:
         return f"The ratio is what the removed layers make up, or {needed} if that is more."
+    if settings.ratio_choice == "enough_bits":
+        return f"The ratio is {needed}, or as much more as leaves enough bits per weight; all layers are cut alike."
     return f"The ratio is {needed}, all layers being cut alike."
 
 
@@ -53,11 +56,12 @@ def choose_ratio(
 ) -> list[RatioTrial]:
     """What each candidate ratio would give within the budget, by rising ratio.
 
-    Each is pruned, given the precisions that the exact knapsack finds best for it, and compared with the dense model by
-    the KL divergence of its predictions (nats per token), before any recovery. Memory holds one model at a time, its
-    weights at other precisions, and the dense model's predictions on the score stage's calibration text.
+    Each is pruned and compared with the dense model by the KL divergence of its predictions (nats per token), before
+    any recovery, on text that pruning has not seen. Added to that is what the precisions cost that the exact knapsack
+    finds best for it. Memory holds one model at a time, a sample of its weights at other precisions, and the dense
+    model's predictions.
     """
-    text = context.data().calibration[: context.config.score.calibration_sequences]
+    text = context.data().probe
     ratios = candidate_ratios(context.plan.ratio)
     dense = load()
     references = [Reference(_logits(dense, sequence)) for sequence in text]
@@ -117,27 +121,22 @@ def _mix(
 ) -> tuple[float, int, float]:
     """Mean bits of a weight, bytes, and divergence from the dense model of ``model`` at its best precisions.
 
-    Weights are rounded to the nearest and adapters left out: quicker than what the quantize stage does, for all
-    candidates alike.
+    The divergence is that of ``model`` in 16 bits, measured, and what its precisions add to it by their sensitivities.
     """
     memory = MemoryModel(model.config, context.plan.family, context.plan.target)
-    bank = PrecisionBank(
-        model,
-        memory.groups,
-        kinds=context.plan.target.precisions,
-        capacity=free_memory(model.device) // 2,
-        on_group=lambda done, total: on_progress(0.2 * done / total, "quantizing"),
-    )
-    divergence = Divergence(model, context.plan.family, text, capacity=free_memory(model.device) // 4)
-    sensitivity = divergence_sensitivity(
-        bank, divergence, "highest", lambda done, total: on_progress(0.2 + 0.8 * done / total, "sensitivity")
-    )
-    allocation = solve(SearchSpace.of(memory, context.plan.memory_budget), sensitivity)
-    bank.apply(allocation)
-    total = sum(
+    pruned = sum(
         reference.divergence(_logits(model, sequence)) for reference, sequence in zip(references, text, strict=True)
     )
-    return memory.mean_bits(allocation), memory.total(allocation), total / text.numel()
+    calibration = context.data().calibration[: context.config.score.calibration_sequences]
+    bank = sampled_bank(context, model, memory.groups, calibration, lambda done: on_progress(0.5 * done, "quantizing"))
+    sensitivity = fisher_sensitivity(
+        model, bank, calibration,
+        samples=context.config.score.fisher_samples, seed=context.config.seed,
+        on_piece=lambda done, total: on_progress(0.5 + 0.5 * done / total, "sensitivity"),
+    )  # fmt: skip
+    allocation = solve(SearchSpace.of(memory, context.plan.memory_budget), sensitivity)
+    loss = pruned / text.numel() + additive_loss(sensitivity, allocation)
+    return memory.mean_bits(allocation), memory.total(allocation), loss
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qpruner_core.damping import DAMPING
 from qpruner_core.strict import StrictModel
 
 Int8Kind = Literal["weight_only", "llm_int8"]
@@ -14,36 +15,40 @@ Int8Kind = Literal["weight_only", "llm_int8"]
 class QuantizeConfig(StrictModel):
     """Quantization constants and the adapters' initialisation."""
 
-    double_quant: bool = Field(default=True, description="Quantize NF4's block constants to 8 bits as well.")
+    double_quant: bool = Field(default=True, description="Quantize the block constants of NF4 to 8 bits as well.")
     int8: Int8Kind = Field(
         default="weight_only",
-        description="int8 of the bitsandbytes target: weights that are multiplied in 16 bits, or LLM.int8(), which "
-        "rounds what they are multiplied with to 8 bits as well: the same bytes, less exact.",
+        description="Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; "
+        "llm_int8: LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.",
     )
-    humming_kernels: bool = Field(
-        default=False,
-        description="Allow int2_g64, int3_g64, int5_g64, int6_g64 and int7_g64 (compressed-tensors). vLLM runs them "
-        "with the Humming kernels alone: on NVIDIA GPUs from sm75, with that package installed.",
+    lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of each adapter.")
+    lora_alpha: float = Field(
+        default=16.0, gt=0, le=65536, description="Scaling numerator of LoRA; the scaling is alpha / rank."
     )
-    lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of every adapter.")
-    lora_alpha: float = Field(default=16.0, gt=0, le=65536, description="LoRA scaling is alpha / rank.")
     rounding: Literal["nearest", "error_feedback"] = Field(
         default="error_feedback",
-        description="Each weight to the nearest level, or so that weights make up for the errors of those before them "
-        "on calibration text (GPTQ): the same bytes, less error, more time.",
+        description="Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for"
+        " the errors of earlier ones on calibration text (GPTQ), which has less error and takes more "
+        "time.",
     )
+    damping: float = Field(
+        default=DAMPING, gt=0, le=100,
+        description="Share of their mean that is added to the mean squares of the inputs for error feedback: the more, "
+        "the less it relies on how inputs go together on the calibration text.",
+    )  # fmt: skip
     initialisation: Literal["loftq", "qera", "zero"] = Field(
         default="qera",
-        description="What adapters begin as: nearest to what quantization took of the weights (loftq), or of the "
-        "outputs on calibration text (qera), or nothing (zero).",
+        description="Initialisation of adapters. loftq: nearest to the quantization error of the weights; qera: "
+        "nearest to the error of the outputs on calibration text; zero.",
     )
     loftq_iterations: int = Field(
         default=2, ge=0, le=100,
-        description="Times that a weight is quantized and its adapter fitted; 0 starts them at zero.",
+        description="Alternations between quantizing a weight and fitting its adapter; 0 starts adapters at zero.",
     )  # fmt: skip
     rank_allocation: Literal["uniform", "error"] = Field(
         default="uniform",
-        description="All adapters have lora_rank, or each what takes away the most error, in as many bytes together.",
+        description="Distribution of adapter ranks. uniform: lora_rank everywhere; error: more rank where it removes "
+        "more error, in the same total bytes.",
     )
 
     @property

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import FittedLinear
+from qpruner_core.fitting.fit import FittedLinear, module_seed
+from qpruner_core.fitting.sampled_bank import Sample
 from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import linear_weight
-from qpruner_core.precisions import Precision
+from qpruner_core.precisions import Precision, Tensors
 
 
 @dataclass
@@ -47,14 +48,19 @@ def output_errors(
     has in the 16-bit ``model`` on ``text [sequences, length]``, int64.
 
     Without adapter means the weight rounded to the nearest, with no adapter in mind. Inputs are rounded as the
-    precision rounds them.
+    precision rounds them. Measured is a sample of each module's outputs, the same for every call.
     """
     errors = {name: OutputError() for name in fitted}
+    samples = {name: Sample.of(len(linear_weight(model.get_submodule(name))), module_seed(0, name)) for name in fitted}
+    plain: dict[str, Tensors] = {}  # as it is stored: rounding is what takes long
 
     def measuring(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def measure(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            inputs = args[0].flatten(0, -2)
-            _add(errors[name], linear_weight(module), inputs, fitted[name], kinds[name])
+            rows = samples[name].rows.to(args[0].device)
+            inputs, weight, kind = args[0].flatten(0, -2), linear_weight(module)[rows], kinds[name]
+            if name not in plain:
+                plain[name] = kind.encode(weight)
+            _add(errors[name], weight, inputs, fitted[name], kind, plain[name], rows)
 
         return measure
 
@@ -63,12 +69,21 @@ def output_errors(
     return errors
 
 
-def _add(error: OutputError, weight: torch.Tensor, inputs: torch.Tensor, fitted: FittedLinear, kind: Precision) -> None:
+def _add(
+    error: OutputError,
+    weight: torch.Tensor,
+    inputs: torch.Tensor,
+    fitted: FittedLinear,
+    kind: Precision,
+    nearest: Tensors,
+    rows: torch.Tensor,
+) -> None:
+    """``weight``, ``nearest``: of the outputs ``rows`` alone."""
     outputs = inputs.float() @ weight.float().T
     rounded = kind.round_input(inputs).float()
-    plain = kind.decode(kind.encode(weight)).float()
+    plain = kind.decode(nearest).float()
     error.outputs += outputs.square().sum().item()
     error.quantized += (outputs - rounded @ plain.T).square().sum().item()
-    adapter = (inputs.float() @ fitted.a.to(weight.device).T) @ fitted.b.to(weight.device).T
-    adapted = rounded @ kind.decode(fitted.tensors).float().T + fitted.scaling * adapter
+    adapter = (inputs.float() @ fitted.a.to(weight.device).T) @ fitted.b.to(weight.device)[rows].T
+    adapted = rounded @ kind.decode(fitted.tensors)[rows].float().T + fitted.scaling * adapter
     error.adapted += (outputs - adapted).square().sum().item()

@@ -21,7 +21,7 @@ from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_shape, linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
-from qpruner_core.precisions import Precision, Tensors
+from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.output_error import OutputError, output_errors
 from qpruner_core.resources import best_device
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
@@ -43,14 +43,14 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     model = load_model(source).to(best_device())
     kinds = precision_by_module(precision_groups(model, family, target), result.best.precisions)
     outside = {name: kinds.pop(name) for name in embedding_names(model).values() if name in kinds}
-    fitted = _fit(context, model, kinds)
+    outside = {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
+    fits = Fits(context, model)
+    fitted = _fit(context, model, fits, kinds, outside)
     errors = _measure(context, model, kinds, fitted)
-    tensors = _embeddings(model, outside, target.precisions)
-    adapter: Tensors = {}
+    tensors, adapter = _tensors(fitted | {name: fits.read(name, kind) for name, kind in outside.items()}), Tensors()
     for name, linear in fitted.items():
-        tensors |= {f"{name}.{key}": value for key, value in linear.tensors.items()}
         adapter |= {adapter_name(name, "A"): linear.a, adapter_name(name, "B"): linear.b}
-    kinds |= {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
+    kinds |= outside
     tensors |= other_tensors(model, {f"{name}.weight" for name in kinds})
     precision = MixedPrecision.of(kinds, settings, adapters=target.adapter_rank > 0)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)
@@ -70,15 +70,17 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     return {"groups": result.groups, "precisions": list(result.best.precisions), "output_error": _mean(errors, kinds)}
 
 
-def _fit(context: StageContext, model: PreTrainedModel, kinds: Mapping[str, str]) -> dict[str, FittedLinear]:
-    """Every linear module of the layers, fitted; those of the search are read where their rank is the same."""
+def _fit(
+    context: StageContext, model: PreTrainedModel, fits: Fits, kinds: Mapping[str, str], outside: Mapping[str, str]
+) -> dict[str, FittedLinear]:
+    """Every linear module of the layers, fitted; those of the search are read where their rank is the same. Tables
+    ``outside`` the layers then have their fits, too."""
     settings = context.plan.target.quantize
     scales = scales_of(context, model) if settings.rank_allocation != "uniform" else {}
     ranks = _ranks(context, model, kinds, scales)
     alike = [name for name in kinds if ranks.get(name, settings.lora_rank) == settings.lora_rank]
-    fits = Fits(context, model)
     fits.make(
-        [(name, kinds[name]) for name in alike],
+        [*((name, kinds[name]) for name in alike), *outside.items()],
         lambda done, total: context.progress(0.3 + 0.5 * done / total, "quantizing"),
     )
     fitted = {name: fits.read(name, kinds[name]) for name in alike}
@@ -122,14 +124,9 @@ def _measure(
     )
 
 
-def _embeddings(model: PreTrainedModel, kinds: Mapping[str, str], known: Mapping[str, Precision]) -> Tensors:
-    """Tensors of those modules of ``kinds`` that are quantized."""
-    tensors: Tensors = {}
-    for name, kind in kinds.items():
-        if kind != UNQUANTIZED:
-            encoded = known[kind].encode(linear_weight(model.get_submodule(name)))
-            tensors |= {f"{name}.{key}": value for key, value in encoded.items()}
-    return tensors
+def _tensors(fitted: Mapping[str, FittedLinear]) -> Tensors:
+    """What the modules store, under the names of a checkpoint."""
+    return {f"{name}.{key}": value for name, linear in fitted.items() for key, value in linear.tensors.items()}
 
 
 def _mean(errors: Mapping[str, OutputError], kinds: Mapping[str, str]) -> dict[str, float]:

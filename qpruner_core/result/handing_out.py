@@ -11,12 +11,14 @@ from qpruner_core.events import StageName
 from qpruner_core.export.config import CARD, RECIPE
 from qpruner_core.formats.base import CheckpointFacts
 from qpruner_core.formats.registry import load_format
+from qpruner_core.mixed.groups import stored_by_group
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
+from qpruner_core.models.reshape import runs_as_deci
 from qpruner_core.models.shards import link_tree
 from qpruner_core.report import CompressionReport, ExportedFormat
-from qpruner_core.result.model_card import model_card
+from qpruner_core.result.model_card import CompressedModel, model_card
 from qpruner_core.result.recipe import recipe
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import STAGE_FILE, StageRecord, list_files
@@ -49,20 +51,28 @@ def _facts(context: StageContext) -> CheckpointFacts:
         own_code=config.model_type == family.pruned_model_type,
         dense_bytes=MemoryModel(config, family, context.plan.target).dense_bytes,
         adapter_rank=0 if adapter is None else largest_rank(adapter),
+        runs_on=context.config.runs_on,
+        deci=runs_as_deci(config),
     )
 
 
 def _card(context: StageContext, facts: CheckpointFacts) -> str:
     config, precision, family = read_mixed_config(context.finished("quantize") / "model")
+    groups = MemoryModel(config, family, context.plan.target).groups
+    allocation = allocation_of(context)
     return model_card(
-        context.config,
-        context.plan.memory_budget,
-        measurements_of(context),
-        pruning_of(context),
-        allocation_of(context),
-        precision.of_layers(family),
-        family.widths(config),
-        facts,
+        CompressedModel(
+            config=context.config,
+            revision=context.source.revision,
+            source=context.source.directory,
+            memory_budget=context.plan.memory_budget,
+            measurements=measurements_of(context),
+            pruning=pruning_of(context),
+            stored=dict(zip(allocation.groups, stored_by_group(groups, allocation.best.precisions), strict=True)),
+            layer_precisions=precision.of_layers(family),
+            widths=family.widths(config),
+            facts=facts,
+        )
     )
 
 
@@ -84,6 +94,7 @@ def _report(
         pruning=pruning_of(context),
         groups=allocation.groups,
         precisions=list(allocation.best.precisions),
+        stored=stored_by_group(memory.groups, allocation.best.precisions),
         widths=[width.model_dump(exclude_defaults=True) for width in family.widths(config)],
         predicted_bytes=memory.total(allocation.best.precisions),
         measurements=measurements_of(context),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.formats.base import CheckpointFacts
@@ -11,39 +13,62 @@ from qpruner_core.mixed.groups import EMBEDDINGS, HEAD
 from qpruner_core.models.families import LayerWidths
 from qpruner_core.precision_names import size_order
 from qpruner_core.report import Measurement, Pruning
-from qpruner_core.search.allocation import AllocationResult
+from qpruner_core.result.card_metadata import metadata, short_name
 from qpruner_core.sizes import format_bytes
 
 
-def model_card(
-    config: CompressionConfig,
-    memory_budget: int,
-    measurements: Sequence[Measurement],
-    pruning: Pruning,
-    allocation: AllocationResult,
-    layer_precisions: Sequence[Sequence[str]],
-    widths: Sequence[LayerWidths],
-    facts: CheckpointFacts,
-) -> str:
-    """Markdown; says nothing that was not measured, and nothing that changes from run to run."""
+@dataclass(frozen=True)
+class CompressedModel:
+    """What a card is about.
+
+    ``stored``: the precisions that the modules of each group
+    are stored in; ``layer_precisions``: names of each layer's precisions; ``widths``: of each layer, as pruned.
+    ``revision``: commit of the hub that the model came from, if it did; ``source``: its directory.
+    """
+
+    config: CompressionConfig
+    revision: str | None
+    source: Path
+    memory_budget: int
+    measurements: Sequence[Measurement]
+    pruning: Pruning
+    stored: Mapping[str, Sequence[str]]
+    layer_precisions: Sequence[Sequence[str]]
+    widths: Sequence[LayerWidths]
+    facts: CheckpointFacts
+
+
+def model_card(model: CompressedModel) -> str:
+    """Markdown with a YAML head that model hubs read. The card says nothing that was not measured, and nothing that
+    changes from run to run."""
+    config = model.config
+    head = metadata(config, model.measurements, model.revision, model.source)
     return "\n".join(
         [
-            f"# {config.model}, compressed by QPruner",
+            "---",
+            head.to_yaml().rstrip(),
+            "---",
             "",
-            f"Made to fit {format_bytes(memory_budget)} ({memory_budget} bytes) for the text of "
-            f"`{config.dataset}`: structured pruning, mixed precision "
-            f"({_counts(config, allocation)}), recovery by training.",
+            f"# {short_name(config.model)}, compressed by QPruner",
             "",
-            *_table(measurements),
+            f"Compressed to {format_bytes(model.memory_budget)} ({model.memory_budget} bytes) for the text of "
+            f"`{short_name(config.dataset)}` by structured pruning, mixed precision "
+            f"({_counts(config, model.stored)}), and recovery by training.",
+            "",
+            "## How to load it",
+            "",
+            *(line for name in config.export.formats for line in _loading(name, model.facts)),
+            "## Evaluation",
+            "",
+            *_table(model.measurements),
             "",
             "## Pruning",
-            *_pruning(pruning),
             "",
-            "## Loading",
+            *_pruning(model.pruning),
             "",
-            *(line for name in config.export.formats for line in _loading(name, facts)),
             "## Layers",
-            *_layers(layer_precisions, widths),
+            "",
+            *_layers(model.layer_precisions, model.widths),
             "",
             "The run's `recipe.json` has all settings, seeds, versions and content hashes it takes to make this again.",
             "",
@@ -62,10 +87,11 @@ def _loading(name: str, facts: CheckpointFacts) -> list[str]:
 
 def _table(measurements: Sequence[Measurement]) -> list[str]:
     with_accuracy = any(row.accuracy is not None for row in measurements)
-    head = "| model | bytes loaded | parameters | perplexity | KL to dense | same top-1 |"
-    lines = [head + (" accuracy |" if with_accuracy else ""), "|---" + "|---:" * (6 if with_accuracy else 5) + "|"]
+    head = "| model | bytes loaded | bytes on disk | parameters | perplexity | KL to dense | same top-1 |"
+    lines = [head + (" accuracy |" if with_accuracy else ""), "|---" + "|---:" * (7 if with_accuracy else 6) + "|"]
     for row in measurements:
-        line = f"| {row.label} | {row.bytes} | {row.parameters} | {row.perplexity:,.2f} | "
+        disk = "–" if row.file_bytes is None else row.file_bytes
+        line = f"| {row.label} | {row.bytes} | {disk} | {row.parameters} | {row.perplexity:,.2f} | "
         line += "– | – |" if row.divergence is None else f"{row.divergence:.3g} | {row.top1_agreement:.1%} |"
         if row.accuracy is not None:
             line += f" {row.accuracy:.3f} ± {row.accuracy_stderr:.3f} |"
@@ -106,15 +132,13 @@ def _pruning(pruning: Pruning) -> list[str]:
     ]
 
 
-def _counts(config: CompressionConfig, allocation: AllocationResult) -> str:
-    """Counts of layers, blocks or modules by precision, and the precisions of embeddings and head."""
-    chosen = dict(zip(allocation.groups, allocation.best.precisions, strict=True))
-    outside = [f"{name} in {chosen.pop(name)}" for name in (EMBEDDINGS, HEAD) if name in chosen]
+def _counts(config: CompressionConfig, stored: Mapping[str, Sequence[str]]) -> str:
+    """Counts of layers, blocks or modules by what their modules are stored in, and that of embeddings and head."""
+    inside = [tuple(names) for group, names in stored.items() if group not in (EMBEDDINGS, HEAD)]
+    outside = [f"{name} in {' and '.join(stored[name])}" for name in (EMBEDDINGS, HEAD) if name in stored]
+    by_size = sorted(set(inside), key=lambda names: [size_order(name) for name in names])
     unit = config.allocate.granularity
-    counts = [
-        f"{list(chosen.values()).count(one)} {unit}s in {one}" for one in sorted(set(chosen.values()), key=size_order)
-    ]
-    return ", ".join(counts + outside)
+    return ", ".join([*(f"{inside.count(one)} {unit}s in {' and '.join(one)}" for one in by_size), *outside])
 
 
 def _layers(precisions: Sequence[Sequence[str]], widths: Sequence[LayerWidths]) -> list[str]:

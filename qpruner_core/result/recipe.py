@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qpruner_core.events import FileRecord
+from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_summaries import allocation_of, pruning_of, summary_of
@@ -16,6 +17,7 @@ from qpruner_core.versions import recorded_versions
 def recipe(context: StageContext, files: list[FileRecord]) -> dict[str, Any]:
     """Everything that ``files`` follow from. Times and speeds are left out: they differ from run to run."""
     allocation, pruning = allocation_of(context), pruning_of(context)
+    _, stored, _ = read_mixed_config(context.finished("quantize") / "model")
     return {
         "config": context.config.model_dump(mode="json"),
         "memory_budget": context.plan.memory_budget,
@@ -30,7 +32,8 @@ def recipe(context: StageContext, files: list[FileRecord]) -> dict[str, Any]:
         "recovery_loss": summary_of(context, "finetune").get("loss"),  # of "auto", what was chosen by free memory
         "prune_ratio": pruning.ratio,
         "pruning": pruning.model_dump(mode="json"),
-        "precisions": dict(zip(allocation.groups, allocation.best.precisions, strict=True)),
+        "precisions": dict(zip(allocation.groups, allocation.best.precisions, strict=True)),  # as the search names them
+        "stored": dict(sorted(stored.precisions.items())),  # each module as the engine can hold it
         "versions": recorded_versions(),
         "files": [record.model_dump() for record in files],
     }

@@ -44,7 +44,7 @@ class _Table:
     (with what its bytes cost), its bytes above the group's smallest. Choices are vectors of 0 and 1, one a row."""
 
     def __init__(self, space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> None:
-        self._options = [_worthwhile(size, loss) for size, loss in zip(space.group_bytes, losses, strict=True)]
+        self._options = [worthwhile(size, loss) for size, loss in zip(space.group_bytes, losses, strict=True)]
         rows = [(group, option) for group, options in enumerate(self._options) for option in options]
         first = [space.group_bytes[group][options[0]] for group, options in enumerate(self._options)]
         extra = [space.group_bytes[group][option] - first[group] for group, option in rows]
@@ -128,7 +128,7 @@ class _Table:
         return tuple(options[row] for row in np.flatnonzero(chosen))
 
 
-def _worthwhile(size: Mapping[str, int], loss: Mapping[str, float]) -> list[str]:
+def worthwhile(size: Mapping[str, int], loss: Mapping[str, float]) -> list[str]:
     """The options that no other beats in both bytes and loss, by rising bytes."""
     kept: list[str] = []
     for option in sorted(size, key=lambda option: (size[option], loss[option], size_order(option))):

@@ -124,10 +124,23 @@ def _missed(taken: Floats, prior: Floats) -> Floats:
 
 
 def _corrected(taken: Floats, prior: Floats) -> Floats:
-    """Non-negative costs near ``prior`` with ``taken @ costs`` near 1."""
+    """Non-negative costs near ``prior`` with ``taken @ costs`` near 1.
+
+    Ridge regression in its dual form, because there are many costs and few trials. Costs that would be negative are
+    kept at zero, and the others fitted again.
+    """
     # In units of each cost's own scale, so that the solver sees numbers of one size
     scale = prior + max(float(np.median(prior)), 1e-9) * 0.1
-    pull = np.sqrt(_STIFFNESS) * np.eye(len(prior))
-    wanted = np.concatenate([np.ones(len(taken)), pull @ (prior / scale)])
-    costs: Floats = nnls(np.vstack([taken * scale, pull]), wanted, maxiter=100 * len(prior))[0] * scale
-    return costs
+    lowest = -prior / scale
+    weighted, error = taken * scale, 1 - taken @ prior
+    free = np.ones(len(prior), dtype=bool)
+    change = np.zeros_like(prior)
+    while True:
+        some = weighted[:, free]
+        left = error - weighted[:, ~free] @ lowest[~free]
+        change[free] = some.T @ np.linalg.solve(some @ some.T + _STIFFNESS * np.eye(len(some)), left)
+        negative = free & (change < lowest)
+        if not negative.any():
+            return np.maximum(prior + change * scale, 0.0)
+        free &= ~negative
+        change[negative] = lowest[negative]

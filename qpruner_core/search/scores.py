@@ -19,7 +19,7 @@ class Scores(StrictModel):
     names.
 
     The divergence is measured where ``score.sensitivity`` is "divergence"; by default it is estimated from the Fisher
-    information (:mod:`qpruner_core.score.fisher`).
+    information (:mod:`qpruner_core.measure.fisher`).
     """
 
     groups: list[str]

@@ -6,6 +6,8 @@ dimensions, so they work on candidates that keep the budget by construction.
 ``settings.prior`` "none" is the paper's search (QPruner, arXiv 2412.11629): a Gaussian process on the loss, seeded with
 the mutual-information allocation and random ones. "additive" knows what each precision costs: the scores, corrected by
 the trials so far. Their exact knapsack is a proposal of its own, and the process models what they leave unexplained.
+It stays near the first knapsack: a group has the precisions beside the one that it has there, so that a few fits of
+each module do for all trials.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.search import knapsack
 from qpruner_core.search.candidates import candidates
 from qpruner_core.search.learned_losses import LearnedLosses, learned_losses
+from qpruner_core.search.neighbourhood import near
 from qpruner_core.search.process import Floats, Process, logarithm
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.screening import Screening
@@ -41,7 +44,9 @@ class AllocationSearch:
 
     def __init__(self, space: SearchSpace, scores: Scores, settings: AllocateConfig, *, seed: int) -> None:
         self.trials: list[Trial] = []
-        self._space = space
+        self._whole = space
+        learns = settings.search == "bayesian" and settings.prior == "additive"
+        self._space = near(space, scores.sensitivity) if learns else space
         self._scores = scores
         self._settings = settings
         self._random = random.Random(seed)  # noqa: S311 - a search, not a secret
@@ -96,22 +101,30 @@ class AllocationSearch:
         return self.trials
 
     @property
+    def reach(self) -> list[list[str]]:
+        """The options of each group that proposals within the budget may have."""
+        alone = self._settings.trials == 1 or self._settings.search in ("knapsack", "mutual_information", "uniform")
+        if alone and self._seeds:
+            return [[option] for option in self._seeds[0][1]]
+        return [list(self._space.options(group)) for group in range(len(self._space))]
+
+    @property
     def best(self) -> Trial:
         """Of the trials within the budget that were measured in full, that of least loss; of equals the smallest."""
         return self._by_loss()[0]
 
     def _by_loss(self) -> list[Trial]:
-        full = [trial for trial in self.trials if not trial.stopped_early and self._space.fits(trial.precisions)]
+        full = [trial for trial in self.trials if not trial.stopped_early and self._whole.fits(trial.precisions)]
         return sorted(full, key=lambda trial: (trial.loss, trial.bytes, trial.index))
 
     def ask_front(self) -> list[Proposal]:
         """Proposals for budgets from the smallest to the largest, to be measured when the search is over."""
-        low, high = self._space.total(self._space.smallest), self._space.total(self._space.largest)
+        low, high = self._whole.total(self._whole.smallest), self._whole.total(self._whole.largest)
         costs = self._learned().costs
         found: list[Proposal] = []
         for step in range(self._settings.front_points):
             budget = low + (high - low) * step // max(self._settings.front_points - 1, 1)
-            allocation = knapsack.solve(self._space.with_budget(budget), costs)
+            allocation = knapsack.solve(self._whole.with_budget(budget), costs)
             if allocation not in self._asked:
                 found.append(self._propose(FRONT, allocation))
         return found
@@ -122,7 +135,7 @@ class AllocationSearch:
             index=len(self._asked),
             origin=origin,
             precisions=allocation,
-            bytes=self._space.total(allocation),
+            bytes=self._whole.total(allocation),
             sequences=full,
             screening=min(few, full),
             stop_above=self._stop_above() if origin != FRONT else math.inf,

@@ -11,7 +11,7 @@ from qpruner_core.compute.processor import processor_name
 from qpruner_core.resources import best_device
 
 Identity = dict[str, str | int]
-_REVISION = 1
+_REVISION = 2
 """Of what is measured and how: figures of another revision are not comparable."""
 
 

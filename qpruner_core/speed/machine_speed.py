@@ -74,7 +74,8 @@ class FileCost(StrictModel):
 class MachineSpeed(StrictModel):
     """One machine: what it is, and what the parts of the stages take on it.
 
-    ``key`` digests what the figures depend on. ``layers``: by rising weights. ``product``: seconds of one multiply-add
+    ``key`` digests what the figures depend on. ``layers``: by rising weights. ``rounding``: of rounding a weight to the
+    nearest and packing it, by precision. ``product``: seconds of one multiply-add
     of a large float32 product. ``token``: of generating one token, beside its layers. ``cluster`` and
     ``cluster_value``: of a layer's mutual information, and of each of its values. ``proposal``: of the search, for 12
     groups. ``collect``: of a collection of garbage, which follows each model.
@@ -87,6 +88,7 @@ class MachineSpeed(StrictModel):
     quantized: dict[Kernel, QuantizedCost]
     logits: LogitCost
     fit: FitCost
+    rounding: dict[str, Seconds]
     files: FileCost
     product: Seconds = Field(ge=0)
     token: Seconds = Field(ge=0)
@@ -104,7 +106,7 @@ class MachineSpeed(StrictModel):
         )
 
 
-def fit_products(inputs: float, outputs: float, precisions_below_16: int) -> float:
+def fit_products(inputs: float, outputs: float, precisions_below_16: float) -> float:
     """Multiply-adds in float32 of fitting a module with error feedback, its inputs' moments factorised."""
     return inputs**3 + 1.1 * precisions_below_16 * outputs * inputs**2
 

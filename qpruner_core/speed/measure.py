@@ -12,6 +12,7 @@ from qpruner_core.speed import parts
 from qpruner_core.speed.layers import measure_layers
 from qpruner_core.speed.machine import describe, identity_key, machine_identity
 from qpruner_core.speed.machine_speed import MachineSpeed
+from qpruner_core.speed.rounding import measure_rounding
 from qpruner_core.speed.timing import seconds_of
 
 
@@ -33,6 +34,7 @@ def measure_machine(products: str = "bfloat16") -> MachineSpeed:
             quantized=parts.measure_quantized(device, dtype),
             logits=parts.measure_logits(device),
             fit=parts.measure_fit(device, product),
+            rounding=measure_rounding(device),
             files=parts.measure_files(device),
             product=product,
             token=parts.measure_token(device, dtype, forward.call + forward.per_token),

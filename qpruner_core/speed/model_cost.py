@@ -17,6 +17,8 @@ from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass, fit_pro
 _MEASURED_TOKENS = 128
 _MEASURED_ROOT = 0.6
 """Share of the products of second moments that are computed: the rest is mirrored."""
+_MEASURED_FITS = ("nf4", "int8")
+"""What :class:`FitCost` was measured with."""
 _PASSES_OF_DECODING = 10
 """Passes over a weight's values that make it from what is stored, each as long as one over logits."""
 
@@ -26,7 +28,7 @@ class ModelCost:
     """A model of ``layers`` layers, each with ``weights`` that a token is multiplied with, on a machine.
 
     ``linears``: (inputs, outputs of each module) of the modules of one layer that have the same inputs.
-    ``stored``: bytes in 16 bits.
+    ``outside``: weights of embeddings and a head of its own. ``stored``: bytes in 16 bits.
     """
 
     speed: MachineSpeed
@@ -35,6 +37,7 @@ class ModelCost:
     linears: tuple[tuple[int, tuple[int, ...]], ...]
     hidden: int
     vocabulary: int
+    outside: float
     stored: float
 
     @classmethod
@@ -51,6 +54,7 @@ class ModelCost:
         in_linears = sum(inputs * sum(outputs) for inputs, outputs in linears)
         others = sum(parameter.numel() for parameter in layers[-1].parameters()) - in_linears
         experts = getattr(dense, "num_experts", None) or getattr(dense, "num_local_experts", None) or 1
+        embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
         used = (getattr(dense, "num_experts_per_tok", None) or 1) / experts
         return cls(
             speed=speed,
@@ -59,6 +63,7 @@ class ModelCost:
             linears=tuple(linears),
             hidden=dense.hidden_size,
             vocabulary=dense.vocab_size,
+            outside=sum({id(one.weight): one.weight.numel() for one in (embeddings, head) if one is not None}.values()),
             stored=2.0 * sum(parameter.numel() for parameter in model.parameters()),
         )
 
@@ -119,18 +124,23 @@ class ModelCost:
         products = sum(inputs**2 for inputs, _ in self.linears) * _MEASURED_ROOT * tokens
         return self.passes("forward", sequences, tokens) + sequences * self.layers * products * self.speed.product
 
-    def fit(self, precisions: int, sequences: float, tokens: float, settings: QuantizeConfig) -> float:
-        """Every linear module fitted at so many precisions below 16 bits, on calibration text, and kept in files."""
+    def fit(
+        self, names: Sequence[str], sequences: float, tokens: float, settings: QuantizeConfig, share: float = 1.0
+    ) -> float:
+        """A ``share`` of the outputs of every linear module fitted at each of the precisions ``names`` below 16 bits,
+        on calibration text, and kept in files."""
+        precisions, encoding = len(names) * share, self.encode(names) * share
         files = self.layers * self.modules * precisions * self.speed.files.file
-        rounds = max(settings.loftq_iterations, 1) / 2
+        rounds = settings.loftq_iterations / 2
         if settings.rounding == "nearest":
             weights = self.layers * self.weights * precisions
             scales = self.passes("forward", sequences, tokens) if settings.needs_input_scales else 0.0
-            return scales + weights * self.speed.fit.nearest * rounds + files
-        each = sum(self._fit_of(inputs, outputs, precisions, rounds) for inputs, outputs in self.linears)
-        return self.moments(sequences, tokens) + self.layers * each + files
+            return scales + weights * self.speed.fit.nearest * rounds + encoding + files
+        each = sum(self._fit_of(inputs, outputs, precisions, max(rounds, 0.5)) for inputs, outputs in self.linears)
+        constants = max(encoding - precisions * self.encode(_MEASURED_FITS) / len(_MEASURED_FITS), 0.0)
+        return self.moments(sequences, tokens) + self.layers * each + constants + files
 
-    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: int, rounds: float) -> float:
+    def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: float, rounds: float) -> float:
         cost, total = self.speed.fit, sum(outputs)
         return (
             cost.module * len(outputs) * precisions * rounds
@@ -150,6 +160,13 @@ class ModelCost:
         decoding = self.weights * _PASSES_OF_DECODING * self.speed.logits.loss
         return self.layers * precisions * (self.modules * self.speed.files.file + decoding)
 
-    def encode(self) -> float:
-        """Every weight rounded to the nearest once."""
-        return self.layers * self.weights * self.speed.fit.nearest / 4
+    def encode(self, names: Sequence[str]) -> float:
+        """Every weight of the layers rounded to the nearest once at each of the precisions ``names``."""
+        return self.layers * self.weights * self._rounding(names)
+
+    def encode_outside(self, names: Sequence[str]) -> float:
+        """Embeddings and head rounded to the nearest once at each of the precisions ``names``."""
+        return self.outside * self._rounding(names)
+
+    def _rounding(self, names: Sequence[str]) -> float:
+        return sum(self.speed.rounding.get(name, 0.0) for name in names)

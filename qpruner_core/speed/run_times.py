@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import Event, EventCallback, MachineSpeedKnown, StageFinished, StageName, TimesExpected
 from qpruner_core.source_policy import SourcePolicy
@@ -32,10 +34,13 @@ class RunTimes:
         self._record = record_of_this_machine(policy, config.compute_dtype)
         if self._record is None:
             return
-        work = (config, plan.dense_config, plan.family, self._record)
-        self._alone = expected_seconds(*work, ratio=plan.ratio, data=data, corrected=False)
+        expected = partial(
+            expected_seconds, config, plan.dense_config, plan.family, self._record,
+            ratio=plan.ratio, data=data, target=plan.target,
+        )  # fmt: skip
+        self._alone = expected(corrected=False)
         on_event(MachineSpeedKnown(record=self._record.model_dump(mode="json")))
-        self.expected = expected_seconds(*work, ratio=plan.ratio, data=data)
+        self.expected = expected()
         on_event(TimesExpected(seconds=self.expected))
 
     def __call__(self, event: Event) -> None:

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
+from qpruner_core.fitting.sampled_bank import SHARE
 from qpruner_core.formats.declarations import FINAL, Effort, FormatDeclaration, declared
 from qpruner_core.measure.agreement import MOST_BYTES
 from qpruner_core.models.families import Family
@@ -17,16 +18,16 @@ from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass
 from qpruner_core.speed.model_cost import ModelCost
 from qpruner_core.speed.record import SpeedRecord
-from qpruner_core.targets.base import LADDER
+from qpruner_core.targets.base import Target
 from qpruner_core.targets.registry import bind_target
 
 _VALIDATION_SHARE = 0.1
+_NEAR = 3
+"""Precisions of a module that a search tries: that of the first knapsack and those beside it."""
 _SHARE_OF_PASS = 0.5
 """Of the layers that run when one group has changed: those before it are known."""
 _SHARE_OF_TRIAL = 0.7
 """Of the sequences that a trial may take where hopeless ones end early."""
-_ENCODINGS = 1.3
-"""Times that a weight is rounded while the error of its output is measured on a window, decoding counted with it."""
 _GROUPS_OF_PROPOSAL = 12
 _RATIOS_TRIED = 4
 _START_OF_WORKER = 6.0
@@ -45,6 +46,7 @@ def expected_seconds(
     *,
     ratio: float = 0.0,
     data: DataAmounts | None = None,
+    target: Target | None = None,
     corrected: bool = True,
 ) -> dict[StageName, float]:
     """Seconds of each stage on the machine of ``record``, whatever else it is busy with left out.
@@ -52,9 +54,12 @@ def expected_seconds(
     Args:
         dense: config of the dense model, whose ``ratio`` of the layers' parameters will be pruned.
         data: how much data there is; what the settings ask for, if not given.
+        target: with the precisions around the budget; all that the settings allow, if not given.
         corrected: by how long such stages took there before; else by the machine's speed alone.
     """
-    work = _Work(config, ModelCost.of(dense, family, record.speed), ratio, data or DataAmounts.asked(config, None))
+    target = target or bind_target(config.target, config.quantize, config.allocate, config.finetune)
+    model = ModelCost.of(dense, family, record.speed)
+    work = _Work(config, model, ratio, data or DataAmounts.asked(config, None), target)
     stages: dict[StageName, Callable[[], float]] = {
         "prune": work.prune,
         "score": work.score,
@@ -73,16 +78,21 @@ def expected_seconds(
 class _Work:
     """What each stage does, as seconds."""
 
-    def __init__(self, config: CompressionConfig, dense: ModelCost, ratio: float, data: DataAmounts) -> None:
+    def __init__(
+        self, config: CompressionConfig, dense: ModelCost, ratio: float, data: DataAmounts, target: Target
+    ) -> None:
         self._config = config
         self._dense = dense
         self._pruned = dense.pruned(ratio)
         self._ratio = ratio
         self._data = data
         self._speed: MachineSpeed = dense.speed
-        target = bind_target(config.target, config.quantize, config.allocate, config.finetune)
+        self._target = target
         self._options, self._recovery = target.options, target.recovery
-        self._lowered = min(len([name for name in self._options if name != UNQUANTIZED]), LADDER)
+        self._lowered = [name for name in self._options if name != UNQUANTIZED]
+        self._outside = [name for name in target.embedding_options if name != UNQUANTIZED]
+        self._samples = config.score.sensitivity == "fisher" and not target.adapter_rank
+        self._share = 1 / SHARE if self._samples else 1.0
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
     def _sequences(self, asked: int) -> float:
@@ -94,7 +104,7 @@ class _Work:
         settings, model, length = self._config.prune, self._dense, self._data.length
         count = self._sequences(settings.calibration_sequences)
         ends = model.load + model.write
-        if self._ratio == 0 and settings.ratio_choice == "smallest":
+        if self._ratio == 0 and settings.ratio_choice != "measured":
             return ends
         steps = settings.steps if settings.layout != "depth" else 1
         influence = (
@@ -103,10 +113,11 @@ class _Work:
         compensation = self._compensation(count) if settings.layout != "depth" else 0.0
         importance = self._importance(count) if settings.layout != "depth" else 0.0
         once = influence + steps * (importance + compensation)
-        if settings.ratio is not None or settings.ratio_choice == "smallest":
+        if settings.ratio is not None or settings.ratio_choice != "measured":
             return ends + once
         text = self._sequences(self._config.score.calibration_sequences)
-        tried = model.load + compensation + self._lowered * model.encode() + self._alone(text)
+        estimated = self._fits(1 / SHARE) + self._sensitivity(text, 1 / SHARE)
+        tried = model.load + compensation + estimated + model.passes("forward", text, length)
         return ends + once + _RATIOS_TRIED * tried
 
     def score(self) -> float:
@@ -116,7 +127,9 @@ class _Work:
         by_layer = self._speed.cluster + positions * model.hidden * self._speed.cluster_value
         information = model.passes("forward", count, length) + model.head(count * length)
         information += model.layers * by_layer * _ESTIMATORS[settings.information]
-        return model.load + information + self._fitting() + self._bank() + self._sensitivity(count)
+        fits = self._fits(self._share) + model.encode_outside(self._outside) * self._share
+        values = 0.0 if self._samples else model.values(len(self._lowered))
+        return model.load + information + fits + values + self._sensitivity(count, self._share)
 
     def allocate(self) -> float:
         settings, model = self._config.allocate, self._pruned
@@ -124,7 +137,10 @@ class _Work:
         trials = (1 if alone else settings.trials) + settings.front_points
         asked = max(trials - 3 - settings.random_seeds, 0) if settings.search == "bayesian" else 0
         proposals = asked * self._speed.proposal * (0.75 + self._groups / (4 * _GROUPS_OF_PROPOSAL))
-        ready = model.load + self._bank()
+        tried = 1 if alone or trials == 1 else min(len(self._lowered), _NEAR)
+        ready = (
+            model.load + model.values(tried) + (model.load + self._fits(self._part(tried)) if self._samples else 0.0)
+        )
         if settings.objective == "recovered":
             ready += model.adapt
         else:
@@ -140,7 +156,8 @@ class _Work:
         model, length = self._pruned, self._data.length
         windows = 2
         products = 3 * windows * length * model.layers * model.weights * self._speed.product
-        errors = model.passes("forward", windows, length) + products + windows * _ENCODINGS * model.encode()
+        nearest = model.encode(self._lowered) / max(len(self._lowered), 1)
+        errors = model.passes("forward", windows, length) + (products + nearest) / SHARE + 2 * windows * model.values(1)
         return model.load + model.values(1) + errors + model.write / 2
 
     def finetune(self) -> float:
@@ -149,9 +166,7 @@ class _Work:
         if settings.steps == 0:
             return ready
         if "merge" in self._recovery:
-            ready += model.fit(
-                1, self._sequences(self._config.fitting_sequences), self._data.length, self._config.quantize
-            )
+            ready += self._fits(self._part(1))
         # Scales: of each step, half for each part where there are two, weights are made from codes twice
         made = 2 * model.values(1) * ("scales" in self._recovery) / len(self._recovery)
         if settings.loss != "cross_entropy":
@@ -173,9 +188,10 @@ class _Work:
         if "int8" in self._options:
             mixed.append("llm_int8" if self._config.quantize.int8 == "llm_int8" else "int8")
         seconds = self._dense.load + self._measured(self._dense, [], settings.generated_tokens)
-        seconds += model.load + self._measured(model, [], settings.generated_tokens)
-        seconds += 2 * model.load + model.encode() + model.write / 4
-        seconds += self._measured(model, ["nf4"], settings.generated_tokens)
+        seconds += model.load + (self._measured(model, [], settings.generated_tokens) if self._ratio > 0 else 0.0)
+        if self._config.target == "bitsandbytes":  # which alone has a row of all NF4
+            seconds += 2 * model.load + model.encode(["nf4"]) + model.write / 4
+            seconds += self._measured(model, ["nf4"], settings.generated_tokens)
         as_quantized = declared("mixed")  # the row before recovery, and that after it if no format is measured as such
         after = [] if any(one.variant == FINAL for one in self._formats) else [as_quantized]
         rows = [as_quantized, *after, *(one for one in self._formats if not one.beside)]
@@ -194,8 +210,7 @@ class _Work:
 
     def _effort(self, effort: Effort) -> float:
         """Seconds of writing a format, or of reading it back."""
-        model, count = self._pruned, self._sequences(self._config.fitting_sequences)
-        fits = model.fit(1, count, self._data.length, self._config.quantize) if effort.fits else 0.0
+        model, fits = self._pruned, self._fits(self._part(1))
         return (
             effort.loads * model.load + effort.adapts * model.adapt + effort.writes * model.write + effort.fits * fits
         )
@@ -219,24 +234,26 @@ class _Work:
             return 0.0
         return model.refit(count, length) if kind == "refit" else model.passes("forward", count, length)
 
-    def _fitting(self) -> float:
-        """Fits for the score and all stages behind it."""
+    def _part(self, precisions: int) -> float:
+        """The share that so many precisions are of all."""
+        return precisions / max(len(self._lowered), 1)
+
+    def _fits(self, share: float) -> float:
+        """Fits of a ``share`` of all modules at all precisions, with what is worked out of the inputs for them."""
         if not self._lowered:
             return 0.0
         count = self._sequences(self._config.fitting_sequences)
-        return self._pruned.fit(self._lowered, count, self._data.length, self._config.quantize)
+        return self._pruned.fit(self._lowered, count, self._data.length, self._target.quantize, share)
 
-    def _bank(self) -> float:
-        return self._pruned.values(self._lowered)
-
-    def _sensitivity(self, count: float) -> float:
+    def _sensitivity(self, count: float, share: float) -> float:
+        """Sensitivities on ``count`` sequences, from a ``share`` of each module's outputs."""
         settings, model, length = self._config.score, self._pruned, self._data.length
         if settings.sensitivity == "divergence":
             return self._alone(count) * (1 if settings.sensitivity_context == "highest" else 2)
-        effects = (1 + self._lowered) * model.passes("forward", count, length)
+        effects = (1 + len(self._lowered) * share) * model.passes("forward", count, length)
         outputs = model.modules * self._speed.quantized["int8"].call  # what a hook takes beside its arithmetic
         samples = settings.fisher_samples * count
-        products = samples * model.layers * self._lowered * outputs
+        products = samples * model.layers * len(self._lowered) * outputs
         backward = model.passes("backward", samples, length) + 2 * model.logits(
             samples * length, self._speed.logits.loss
         )
@@ -244,7 +261,7 @@ class _Work:
 
     def _alone(self, count: float) -> float:
         """The divergence that each precision of each group causes alone."""
-        return self._groups * self._lowered * self._divergence(count)
+        return self._groups * len(self._lowered) * self._divergence(count)
 
     def _divergence(self, count: float) -> float:
         """That of a model of which some groups have changed, on ``count`` sequences."""

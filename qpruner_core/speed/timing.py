@@ -13,24 +13,22 @@ _MOST = 9
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
-    """The least of a few runs of ``function``; a slow one runs once.
-
-    On a CPU those that this thread computed for, which are the same however busy the machine is with other things; of a
-    GPU, those until it is done.
-    """
-    clock = time.perf_counter if device.type == "cuda" else time.thread_time
-
-    def once() -> float:
-        started = clock()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return clock() - started
-
-    first = once()
+    """The least of a few runs of ``function``, see :func:`seconds_once`; a slow one runs once."""
+    first = seconds_once(function, device)
     if first > _SLOW:
         return first
-    found = [once()]
+    found = [seconds_once(function, device)]
     while sum(found) < _ENOUGH and len(found) < _MOST:
-        found.append(once())
+        found.append(seconds_once(function, device))
     return min(found)
+
+
+def seconds_once(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run: on a CPU those that this thread computed for, which are the same however busy the machine is
+    with other things; of a GPU, those until it is done."""
+    clock = time.perf_counter if device.type == "cuda" else time.thread_time
+    started = clock()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - started

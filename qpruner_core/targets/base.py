@@ -13,19 +13,17 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import QPrunerError
 from qpruner_core.finetune.config import FinetuneConfig, Recovery, RecoveryPart, recovery_parts
 from qpruner_core.models.families import Family
-from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED, size_order
+from qpruner_core.precision_names import UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.targets.config import TargetName
-
-LADDER = 5
-"""Precisions that a run works with unless its settings name others: each costs a fit of every module."""
+from qpruner_core.targets.config import DEFAULT_RUNS_ON, RunsOn, TargetName
 
 Shape = tuple[int, int]
 """Outputs and inputs of a linear module; rows and columns of an embedding."""
 
-_WITHOUT_ADAPTERS = {"initialisation": "zero", "loftq_iterations": 0, "rank_allocation": "uniform"}
+WITHOUT_ADAPTERS = {"initialisation": "zero", "loftq_iterations": 0, "rank_allocation": "uniform"}
+"""Settings of quantization under which adapters begin at nothing."""
 
 
 class Target(ABC):
@@ -50,17 +48,16 @@ class Target(ABC):
         quantize: QuantizeConfig,
         allocate: AllocateConfig,
         finetune: FinetuneConfig = FinetuneConfig(),
-        options: Sequence[str] | None = None,
+        runs_on: RunsOn = DEFAULT_RUNS_ON,
     ) -> None:
-        self._settings = quantize, allocate, finetune
+        self._settings = quantize, allocate, finetune, runs_on
         asked = self.default_recovery if finetune.recovery == "auto" else finetune.recovery
         self.recovery: tuple[RecoveryPart, ...] = recovery_parts(asked)
         self.adapter_rank = quantize.lora_rank if "adapter" in self.recovery else 0
-        self.quantize = quantize if self.adapter_rank else quantize.model_copy(update=_WITHOUT_ADAPTERS)
+        self.quantize = quantize if self.adapter_rank else quantize.model_copy(update=WITHOUT_ADAPTERS)
         self.precisions: Mapping[str, Precision] = self._precisions(quantize)
-        named = options or allocate.precisions or self.default_options
+        named = allocate.precisions or self._default_options(runs_on)
         self.options: tuple[str, ...] = tuple(sorted(named, key=size_order))
-        self.chosen_by_budget = options is None and not allocate.precisions
         self.granularity = allocate.granularity
         self.embedding_options: tuple[str, ...] = self._embedding_options() if allocate.embeddings else (UNQUANTIZED,)
 
@@ -68,18 +65,9 @@ class Target(ABC):
         """Whether it is the same target, bound to the same settings."""
         if not isinstance(other, Target):
             return NotImplemented
-        return (type(self), self._settings, self.options) == (type(other), other._settings, other.options)
+        return (type(self), self._settings) == (type(other), other._settings)
 
     __hash__ = None  # type: ignore[assignment]
-
-    def around(self, mean_bits: float) -> Target:
-        """This target with at most :data:`LADDER` options around ``mean_bits`` per weight, three of them not above it,
-        unless the settings name the options."""
-        if not self.chosen_by_budget or len(self.options) <= LADDER:
-            return self
-        smaller = sum(BITS_PER_WEIGHT[name] <= mean_bits for name in self.options)
-        start = min(max(smaller - 3, 0), len(self.options) - LADDER)
-        return type(self)(*self._settings, options=self.options[start : start + LADDER])
 
     def group_options(
         self, shapes: Sequence[Shape], names: Iterable[str], modules: Sequence[str] = ()
@@ -145,6 +133,10 @@ class Target(ABC):
 
     @abstractmethod
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]: ...
+
+    def _default_options(self, runs_on: RunsOn) -> tuple[str, ...]:
+        """The options of a run that names none."""
+        return self.default_options
 
     def _embedding_options(self) -> tuple[str, ...]:
         return self.options

@@ -8,7 +8,7 @@ from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Target
 from qpruner_core.targets.bitsandbytes import BitsAndBytes
 from qpruner_core.targets.compressed_tensors.target import CompressedTensors
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import DEFAULT_RUNS_ON, RunsOn, TargetName
 from qpruner_core.targets.gguf.target import Gguf
 
 TARGETS: dict[TargetName, type[Target]] = {
@@ -19,7 +19,11 @@ TARGETS: dict[TargetName, type[Target]] = {
 
 
 def bind_target(
-    name: TargetName, quantize: QuantizeConfig, allocate: AllocateConfig, finetune: FinetuneConfig = FinetuneConfig()
+    name: TargetName,
+    quantize: QuantizeConfig,
+    allocate: AllocateConfig,
+    finetune: FinetuneConfig = FinetuneConfig(),
+    runs_on: RunsOn = DEFAULT_RUNS_ON,
 ) -> Target:
     """The target ``name`` with the settings of a run."""
-    return TARGETS[name](quantize, allocate, finetune)
+    return TARGETS[name](quantize, allocate, finetune, runs_on)

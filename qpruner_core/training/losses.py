@@ -124,11 +124,15 @@ def _distilled(
 
 
 @torch.no_grad()
-def cross_entropy_sum(model: PreTrainedModel | PeftModel, batch: Batch) -> float:
-    """Summed negative log-likelihood of the targets of ``batch``, in nats."""
+def loss_sum(model: PreTrainedModel | PeftModel, batch: Batch, distillation: Distillation | None = None) -> float:
+    """The loss that :func:`add_gradient` takes the gradient of, summed over the targets of ``batch``, in nats."""
     targets = batch.targets[batch.targets != IGNORED]
     hidden = hidden_states(model, batch)
-    return sum(
-        cross_entropy(logits_of(model, states), wanted, reduction="sum").item()
-        for states, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-    )
+    if distillation is None:
+        return sum(
+            cross_entropy(logits_of(model, states), wanted, reduction="sum").item()
+            for states, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        )
+    expected = hidden_states(distillation.teacher, batch)
+    chunks = zip(hidden.split(CHUNK), expected.split(CHUNK), targets.split(CHUNK), strict=True)
+    return sum(_distilled(model, *chunk, distillation).item() for chunk in chunks)

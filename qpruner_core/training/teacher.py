@@ -19,17 +19,25 @@ from qpruner_core.training.losses import Distillation
 _SHARE_OF_FREE_MEMORY = 0.5  # the rest is for activations
 
 
+LossName = Literal["distillation", "cross_entropy"]
+
+
 class LossChoice(StrictModel):
     """The loss of a recovery, and why it is that one."""
 
-    loss: Literal["distillation", "cross_entropy"]
+    loss: LossName
     reason: str
 
 
-def choose_loss(settings: FinetuneConfig, dense: PretrainedConfig, device: torch.device) -> LossChoice:
-    """The loss asked for; "auto" distils if the dense model of this config fits into what ``device`` has free now."""
+def choose_loss(
+    settings: FinetuneConfig, dense: PretrainedConfig, device: torch.device, *, known: LossName | None = None
+) -> LossChoice:
+    """The loss asked for; "auto" distils if the dense model of this config fits into what ``device`` has free now,
+    unless the choice is ``known``."""
     if settings.loss != "auto":
         return LossChoice(loss=settings.loss, reason="as asked")
+    if known is not None:
+        return LossChoice(loss=known, reason="it did so where the recipe was made")
     needed = sum(parameter.numel() for parameter in empty_model(dense).parameters()) * torch.bfloat16.itemsize
     free = free_memory(device)
     teacher = f"the dense model's {format_bytes(needed)}"

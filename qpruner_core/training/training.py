@@ -42,7 +42,7 @@ def train(
         settings: ``batch_size``, ``packing``, ``loss`` and ``validation_sequences`` are for who makes the arguments.
         on_step: receives the number of finished optimiser steps and the mean loss of the last, in nats per token. What
             it raises ends the training with ``state`` at that step.
-        distillation: the loss in place of cross-entropy.
+        distillation: the loss in place of cross-entropy, in training and in evaluations.
         validation: batches whose loss is taken before the first step, every ``settings.evaluate_every`` steps and
             after the last; the best of these is kept, and training ends after ``settings.patience`` without a better.
         on_validation: receives the step and that loss, in nats per token.
@@ -59,7 +59,7 @@ def train(
         _checkpoint_activations(model)
     while True:
         if validation and _evaluation_is_due(state, settings):
-            _evaluate(model, validation, state, on_validation)
+            _evaluate(model, validation, distillation, state, on_validation)
         out_of_patience = settings.patience and validation and curves.evaluations_since_best >= settings.patience
         if curves.step >= settings.steps or out_of_patience:
             break
@@ -86,10 +86,14 @@ def _evaluation_is_due(state: TrainingState, settings: FinetuneConfig) -> bool:
 
 
 def _evaluate(
-    model: PreTrainedModel | PeftModel, validation: Sequence[Batch], state: TrainingState, on_validation: OnStep
+    model: PreTrainedModel | PeftModel,
+    validation: Sequence[Batch],
+    distillation: Distillation | None,
+    state: TrainingState,
+    on_validation: OnStep,
 ) -> None:
     curves = state.curves
-    loss = validation_loss(model, validation)
+    loss = validation_loss(model, validation, distillation)
     if not math.isfinite(loss):
         raise _not_finite("loss on held-out text", loss, curves.step)
     curves.validation.append((curves.step, loss))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from qpruner_core.data import Example
 from qpruner_core.data.tokenization import IGNORED
 from qpruner_core.training.batches import Batch
-from qpruner_core.training.losses import cross_entropy_sum
+from qpruner_core.training.losses import Distillation, loss_sum
 
 _LARGEST_SHARE = 10  # at most every tenth example
 
@@ -33,14 +33,19 @@ def _content(example: Example) -> bytes:
     return bytes(example.input_ids.numpy().tobytes())
 
 
-def validation_loss(model: PreTrainedModel | PeftModel, validation: Sequence[Batch]) -> float:
-    """Mean negative log-likelihood of a target, in nats; leaves the model in the mode that it was in."""
+def validation_loss(
+    model: PreTrainedModel | PeftModel, validation: Sequence[Batch], distillation: Distillation | None = None
+) -> float:
+    """Mean loss of a target, in nats: what is trained by, so cross-entropy, or with ``distillation`` that.
+
+    Leaves the model in the mode that it was in.
+    """
     training = model.training
     model.eval()
     total, targets = 0.0, 0
     try:
         for batch in validation:
-            total += cross_entropy_sum(model, batch)
+            total += loss_sum(model, batch, distillation)
             targets += int((batch.targets != IGNORED).sum())
     finally:
         model.train(training)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app.main import create_app
 from app.migrate import upgrade
@@ -22,11 +23,12 @@ class Service:
     app: FastAPI
 
 
-def run_service(settings: Settings) -> Iterator[Service]:
-    """Serve ``settings`` on a free port until the generator is closed."""
+def run_service(settings: Settings, around: Callable[[FastAPI], ASGIApp] = lambda app: app) -> Iterator[Service]:
+    """Serve ``settings`` on a free port until the generator is closed; what ``around`` makes of the application, if
+    it is given."""
     upgrade(settings.resolved_database_url)
     app = create_app(settings)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(around(app), host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -172,6 +172,7 @@ def add_finished_job(
         ],
         stage_seconds=dict.fromkeys(STAGES, 10.0), warnings=[], files=[],
     ).model_dump(mode="json")  # fmt: skip
+    job.dense_bytes, job.final_bytes = rows[0][2], rows[-1][2]
     key = f"jobs/{job.id}/artifacts/mixed.tar"
     session.add(
         Artifact(

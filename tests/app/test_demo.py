@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,18 +15,16 @@ import psutil
 import pytest
 from rich.console import Console
 
-from app.demo import BUDGET, JOB, _follow, _running_service, _write_prose
-from app.demo_client import DemoError, JobClient
+from app.demo import BUDGET, JOB, _cancel_unfinished, _running_service, _show_event, _write_prose
 from app.jobs.history import append_event
-from app.jobs.models import Job
 from app.settings import Settings
+from qpruner_client import Client
 from qpruner_core.config import CompressionConfig
+from qpruner_core.terminal import Progress
 from tests.app import seeded_jobs
 from tests.app.live_service import Service, run_service
 
 pytestmark = pytest.mark.service
-
-CONTENT = b"weights " * 50_000
 
 
 @pytest.fixture
@@ -38,18 +33,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def client(service: Service) -> Iterator[JobClient]:
-    client = JobClient(service.url)
-    yield client
-    client.close()
-
-
-def add_artifact(service: Service, folder: Path, sha256: str) -> str:
-    (folder / "mixed.tar").write_bytes(CONTENT)
-    with service.app.state.session_factory.begin() as session:
-        job_id = seeded_jobs.add_finished_job(session, service.app.state.store, CONTENT, sha256).id
-    service.app.state.store.put_file(f"jobs/{job_id}/artifacts/mixed.tar", folder / "mixed.tar")
-    return job_id
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.url) as client:
+        yield client
 
 
 def run_demo(*arguments: str, data_dir: Path, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -76,43 +62,8 @@ def test_the_prose_is_plenty_the_same_each_time_and_has_no_tables(tmp_path: Path
     assert len(passages) == len(set(passages))
 
 
-def test_a_download_is_checked_against_the_manifest(service: Service, client: JobClient, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    job_id = add_artifact(service, tmp_path, hashlib.sha256(CONTENT).hexdigest())
-    client.download(job_id, "mixed.tar", tmp_path / "got.tar", lambda done, total: seen.append((done, total)))
-    assert (tmp_path / "got.tar").read_bytes() == CONTENT
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
-
-
-def test_a_download_that_is_not_what_the_manifest_says_fails(
-    service: Service, client: JobClient, tmp_path: Path
-) -> None:
-    job_id = add_artifact(service, tmp_path, hashlib.sha256(b"something else").hexdigest())
-    with pytest.raises(DemoError, match="not what the manifest says"):
-        client.download(job_id, "mixed.tar", tmp_path / "got.tar", lambda done, total: None)
-
-
-def test_every_event_is_told_once_until_the_job_has_ended(service: Service, client: JobClient) -> None:
-    sessions = service.app.state.session_factory
-    with sessions.begin() as session:
-        job_id = seeded_jobs.add_running_job(session).id
-
-    def end() -> None:
-        time.sleep(0.5)
-        with sessions.begin() as session:
-            session.get_one(Job, job_id).status = "cancelled"
-            append_event(session, job_id, "cancelled")
-
-    ending = threading.Thread(target=end)
-    ending.start()
-    events = list(client.follow(job_id))
-    ending.join()
-    assert [event["type"] for event in events][-2:] == ["stage_progress", "cancelled"]
-    assert len({event["id"] for event in events}) == len(events)
-
-
 def test_a_log_of_the_demo_has_a_line_for_each_stage_that_begins_and_ends(
-    service: Service, client: JobClient, monkeypatch: pytest.MonkeyPatch
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions = service.app.state.session_factory
     with sessions.begin() as session:
@@ -124,25 +75,19 @@ def test_a_log_of_the_demo_has_a_line_for_each_stage_that_begins_and_ends(
         append_event(session, job_id, "cancelled")
     log = io.StringIO()
     monkeypatch.setattr("app.demo.console", Console(file=log))
-    _follow(client, job_id)
+    with Progress(Console(file=log)) as show:
+        client.jobs.get(job_id).wait(progress=lambda event: _show_event(event, show), check=False)
     assert [line.partition("] ")[2] or line for line in log.getvalue().splitlines()] == [
         "prune: started", "prune: finished in 4.2 s", "score: started", "score: finished in 17 s", "allocate: started",
         "quantize: started, expected to take 20 s, 1:30 min left in all", "warning: The store is away.",
     ]  # fmt: skip
 
 
-def test_an_error_of_the_service_is_told_with_field_and_remedy(client: JobClient) -> None:
-    with pytest.raises(DemoError, match=r"memory_budget: .*positive.* Give .*\(budget_invalid\)"):
-        client.submit(
-            {"model": "demo:smollm2-135m-instruct", "dataset": "x.txt", "target": "bitsandbytes", "memory_budget": -1}
-        )
-
-
-def test_what_an_earlier_demo_was_stopped_in_is_cancelled(service: Service, client: JobClient) -> None:
+def test_what_an_earlier_demo_was_stopped_in_is_cancelled(service: Service, client: Client) -> None:
     with service.app.state.session_factory.begin() as session:
         job_id = seeded_jobs.add_job(session, "queued").id
-    client.cancel_unfinished()
-    assert client.job(job_id)["status"] == "cancelled"
+    _cancel_unfinished(client)
+    assert client.jobs.get(job_id).status == "cancelled"
 
 
 def test_the_service_of_the_demo_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ from app.settings import Settings
 app = create_app(Settings(data_dir=Path(sys.argv[1]), broker_url="redis://127.0.0.1:1"))
 assert "torch" not in sys.modules
 with TestClient(app):
-    while sys.argv[2] == "all" and not hasattr(sys.modules.get("qpruner_core.planning"), "estimate"):
+    while sys.argv[2] == "all" and app.state.warm_up.state == "cold":
         time.sleep(0.05)
 print("transformers" in sys.modules)
 """
@@ -127,7 +127,19 @@ def test_what_cannot_be_loaded_is_logged_and_the_service_lives(
     warm_up.start()
     warm_up._thread.join()
     warm_up.stop()
-    assert "no_such_module cannot be imported" in caplog.text
+    assert warm_up.state == "broken"
+    assert "no_such_module cannot be used" in caplog.text
+
+
+def test_a_process_is_ready_once_it_has_loaded_what_it_looks_at_models_with(
+    application: FastAPI, client: TestClient
+) -> None:
+    cold = client.get("/readyz")
+    assert (cold.status_code, cold.json()["parts"]["models"]) == (503, {"ready": False, "detail": "is loading"})
+    application.state.readiness = ReadinessProbe(lambda: health.check_service(application.state))
+    application.state.warm_up.start()
+    application.state.warm_up.stop()
+    assert client.get("/readyz").json()["parts"]["models"] == {"ready": True, "detail": "ready"}
 
 
 def test_requests_and_the_warm_up_may_load_the_core_at_the_same_time() -> None:

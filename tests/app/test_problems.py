@@ -21,6 +21,7 @@ from tests.server_processes import free_port
 
 MEMBERS = {
     "type", "title", "status", "detail", "code", "field", "remedy", "instance", "request_id", "errors",
+    "more_errors",
 }  # fmt: skip
 JSON = {"Content-Type": "application/json"}
 SECRET = SecretStr("a secret for tests, long enough to be one")

@@ -62,7 +62,7 @@ def _fitted(model: PreTrainedModel, key: str = "") -> FittedLayers:
     target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     bank = PrecisionBank(
         model, precision_groups(model, family_of(model), target), kinds=target.precisions, capacity=2**30,
-        on_group=lambda done, total: None, value=lambda name, weight, precision: weight.roll(4, dims=0),
+        value=lambda name, weight, precision: weight.roll(4, dims=0),
     )  # fmt: skip
     return FittedLayers(CompressionConfig(model="m", dataset="d", memory_budget=1), model, bank, key)
 

@@ -63,10 +63,12 @@ def log_probabilities(
     dtype: str = "bfloat16",
     own_code: bool = False,
     adapter: Path | None = None,
+    model_impl: str | None = None,
 ) -> list[list[float]]:
     """What vLLM gives each token of each of ``prompts`` but the first, as natural logarithms of probabilities.
 
-    ``own_code``: the checkpoint's modeling file is trusted, and vLLM's transformers backend builds the model.
+    ``own_code``: the checkpoint's modeling file is trusted, and vLLM's transformers backend builds the model, unless
+    ``model_impl`` says otherwise.
     ``adapter``: directory of a LoRA adapter of rank 8 at most, which is put on the model.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -74,7 +76,7 @@ def log_probabilities(
         settings: dict[str, object] = {
             "dtype": dtype,
             "trust_remote_code": own_code,
-            "model_impl": "transformers" if own_code else "auto",
+            "model_impl": model_impl or ("transformers" if own_code else "auto"),
         }
         settings |= {} if adapter is None else {"enable_lora": True, "max_lora_rank": 8, "adapter": str(adapter)}
         request.write_text(json.dumps({"model": str(checkpoint), "prompts": list(map(list, prompts)), **settings}))

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,17 @@ def test_the_list_of_dependencies_is_that_of_the_project() -> None:
     script = [sys.executable, ROOT / "docker" / "list_dependencies.py", ROOT / "pyproject.toml"]
     lines = subprocess.run(script, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
     assert any(line.startswith("torch>=") for line in lines)
-    assert not any("pytest" in line for line in lines)
+    assert not any("pytest" in line or "qpruner-client" in line for line in lines)
+
+
+def test_the_service_has_all_that_its_client_depends_on() -> None:
+    """Images install the client without dependencies."""
+    projects = [
+        tomllib.loads((ROOT / path).read_text())["project"] for path in ("pyproject.toml", "client/pyproject.toml")
+    ]
+    service, client = ({re.split(r"[<>=\[]", one)[0] for one in project["dependencies"]} for project in projects)
+    assert client <= service
+    assert not client & {"torch", "qpruner"}
 
 
 def test_the_wheel_that_an_image_installs_carries_what_the_service_reads(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class Installation:
         self.valkey = valkey
         self.engine = create_database_engine(settings.resolved_database_url)
         self.sessions = create_session_factory(self.engine)
-        self.store: ArtifactStore = open_store(settings)
+        self.store: ArtifactStore = open_store(settings, self.engine)
+        self.store.check()
         self._processes = processes
         self._workers = 0
 

@@ -1,7 +1,8 @@
 """The real child process around a pipeline that a test directs through files in a folder.
 
-``<stage>.hold``: the stage waits until the file is gone. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it
-raises the error named in the file. ``<stage>.told``: written once the stage has begun. Imports no torch.
+``<stage>.hold``: the stage waits until the file is gone. ``<stage>.eat``: it takes as many bytes of memory and sleeps.
+``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in the file. ``<stage>.told``:
+written once the stage has begun. Imports no torch.
 """
 
 from __future__ import annotations
@@ -118,6 +119,10 @@ def _obey(stage: StageName) -> None:
     if (DIRECTIONS / f"{stage}.crash").exists():
         print("Killed by the test", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
+    if (eating := DIRECTIONS / f"{stage}.eat").exists():
+        eaten = bytearray(int(eating.read_text()))
+        eaten[:: 2**12] = bytes(1) * len(eaten[:: 2**12])  # every page is touched
+        time.sleep(30)
     if (raising := DIRECTIONS / f"{stage}.raise").exists():
         raise getattr(errors, raising.read_text())("It cannot be done.", field="dataset", remedy="Do another.")
 

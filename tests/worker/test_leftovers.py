@@ -25,7 +25,7 @@ class SlowStore(LocalStore):
     """The local store, in which putting a file of one name takes until the test lets it go on."""
 
     def __init__(self, store: LocalStore, slow: str) -> None:
-        super().__init__(store.root, store.signer)
+        super().__init__(store.root, store.signer, store.identity)
         self.slow = slow
         self.reached, self.go_on = threading.Event(), threading.Event()
         self.put: list[str] = []

@@ -139,7 +139,7 @@ def test_a_job_deleted_while_its_files_are_copied_is_no_failure(bench: Bench) ->
             if "/prune/" in key and first in key:
                 delete(bench, first)
 
-    second = run(bench, OTHER, store=Vanishing(store.root, store.signer))
+    second = run(bench, OTHER, store=Vanishing(store.root, store.signer, store.identity))
     assert bench.installation.reused(second) == {}
     assert bench.installation.stages_started(second) == list(STAGES)
 

@@ -52,8 +52,10 @@ function bits(precision) {
   return Number(/\d+/.exec(precision)?.[0] ?? 16);
 }
 
-/** What a name has behind its bits: "K" of "q4_k", "XS" of "iq4_xs", "G64" of "int4_g64"; nothing of "nf4" and "bf16". */
+/** What a name has behind its bits: "K" of "q4_k", "XS" of "iq4_xs", "G64" of "int4_g64"; nothing of "nf4" and "bf16".
+ *  Of a group whose modules are stored in several, as "iq4_nl + q5_0", "MIX" is behind those of the smallest. */
 function kind(precision) {
+  if (precision.includes(" + ")) return "MIX";
   const rest = /^[a-z]+\d+_(.+)$/.exec(precision)?.[1].toUpperCase() ?? "";
   return rest === "CHANNEL" ? "CH" : rest;
 }

@@ -70,10 +70,9 @@ function jobRow(job) {
 function summary(job) {
   if (job.status === "running") return `${job.stage ?? "starting"} · ${percent(job.progress)}`;
   if (job.status === "failed") return job.error?.message ?? "failed";
-  const rows = job.result?.measurements ?? [];
-  const dense = rows.find((row) => row.variant === "dense");
-  const final = rows.find((row) => row.variant === "final");
-  if (dense && final) return `${bytes(dense.bytes)} → ${bytes(final.bytes)} (${change(final.bytes, dense.bytes)})`;
+  if (job.dense_bytes && job.final_bytes) {
+    return `${bytes(job.dense_bytes)} → ${bytes(job.final_bytes)} (${change(job.final_bytes, job.dense_bytes)})`;
+  }
   return `budget ${bytes(job.memory_budget)}`;
 }
 

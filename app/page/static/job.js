@@ -6,6 +6,7 @@ import { confirmed, copyButton, el, notify, replace } from "./dom.js";
 import { bytes, clock, duration, percent, shortName } from "./format.js";
 import { heatMap } from "./heat_map.js";
 import { badge } from "./home.js";
+import { logCard } from "./job_log.js";
 import { artifactsCard, headline, measurementsCard } from "./job_result.js";
 import { stageTimeline } from "./timeline.js";
 
@@ -20,13 +21,14 @@ class JobPage {
     Object.assign(this, { main, id, signal, job: null, trials: null, metrics: null, artifacts: [], events: [], connection: "" });
     this.progress = {}; // by stage: {fraction, message}
     this.timers = {};
-    this.parts = Object.fromEntries(["head", "now", "result", "charts", "files", "history"].map((name) => [name, el("div", { class: `part-${name}` })]));
+    this.parts = Object.fromEntries(["head", "now", "result", "charts", "files", "log", "history"].map((name) => [name, el("div", { class: `part-${name}` })]));
     signal.addEventListener("abort", () => Object.values(this.timers).forEach(clearTimeout));
   }
 
   async start() {
     if (!(await this.loadJob())) return;
     replace(this.main, el("div", { class: "job" }, Object.values(this.parts)));
+    replace(this.parts.log, logCard(this.id, this.signal));
     await Promise.all([this.loadTrials(), this.loadMetrics(), this.loadArtifacts()]);
     const tick = setInterval(() => this.job.status === "running" && this.renderNow(), 1000);
     this.signal.addEventListener("abort", () => clearInterval(tick));
@@ -120,6 +122,7 @@ class JobPage {
         el("div", { class: "actions" }, retry, cancel, erase)),
       el("dl", { class: "facts" },
         job.config.target && fact("Target", job.config.target),
+        job.config.runs_on && fact("Runs on", job.config.runs_on),
         fact("Budget", bytes(job.memory_budget)), fact("Dataset", job.dataset), fact("Created", clock(job.created_at)),
         fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
         el("div", {}, el("dt", {}, "Id"), el("dd", {}, el("code", {}, job.id)))));
@@ -181,7 +184,8 @@ class JobPage {
   renderCharts() {
     const { job, trials, metrics } = this;
     const best = trials?.trials.filter((one) => !one.stopped_early && one.bytes <= job.memory_budget).sort((a, b) => a.loss - b.loss)[0];
-    const precisions = job.result?.precisions ?? best?.precisions;
+    const stored = job.result?.stored?.length > 0 && job.result.stored.map((names) => names.join(" + "));
+    const precisions = stored || (job.result?.precisions ?? best?.precisions);
     const groups = job.result?.groups ?? trials?.groups;
     replace(this.parts.charts,
       precisions && heatMap(groups, precisions, job.result ? "" : ", best so far", job.result?.widths),

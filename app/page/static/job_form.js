@@ -11,9 +11,15 @@ const TARGET = ["target", "Target", "Where the result will run; it decides the f
   options: ["gguf", "compressed-tensors", "bitsandbytes"],
   says: {
     gguf: "llama.cpp and Ollama: one file, on a CPU or a GPU",
-    "compressed-tensors": "vLLM, SGLang and transformers, on a GPU",
+    "compressed-tensors": "vLLM, SGLang and transformers",
     bitsandbytes: "transformers with PEFT and this package; the paper's methods",
   },
+}];
+
+/** What the engine computes on. */
+const RUNS_ON = ["runs_on", "Runs on", "For compressed-tensors the precisions are those that vLLM has kernels for there. Default gpu", {
+  options: ["gpu", "gpu+humming", "cpu"],
+  says: { gpu: "any that the engine knows", "gpu+humming": "NVIDIA from sm75 with the package Humming, for vLLM", cpu: "in vLLM 4 bits need AVX-512" },
 }];
 
 /** Settings under "More settings": path in the request, label, hint, attributes of the input or its options. */
@@ -25,8 +31,8 @@ const MORE = [
     { options: ["taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"] }],
   ["prune.layout", "Prune layout", "where it is removed; stock needs no code to load",
     { options: ["same_ratio", "global", "stock", "depth"] }],
-  ["allocate.trials", "Search trials", "default 40", { ...NUMBER, step: 1, min: 1 }],
-  ["allocate.granularity", "Granularity", "unit that gets its own precision; default block", { options: ["layer", "block", "module"] }],
+  ["allocate.trials", "Search trials", "default 1: the exact knapsack alone", { ...NUMBER, step: 1, min: 1 }],
+  ["allocate.granularity", "Granularity", "unit that gets its own precision; default module", { options: ["layer", "block", "module"] }],
   ["finetune.steps", "Recovery steps", "default 200; 0 skips training", { ...NUMBER, step: 1, min: 0 }],
   ["finetune.loss", "Recovery loss", "what is learned; auto distils where memory allows",
     { options: ["auto", "distillation", "cross_entropy"] }],
@@ -41,7 +47,6 @@ const FIT = [
   ["fit.context", "Context", "tokens of the longest sequence; default 4096", { ...NUMBER, step: 1, min: 1 }],
   ["fit.sequences", "Sequences", "served at the same time; default 1", { ...NUMBER, step: 1, min: 1 }],
   ["fit.cache_type", "Type of the KV cache", "default f16", { options: ["f16", "bf16", "q8_0", "fp8"] }],
-  ["fit.device", "Runs on", "default gpu", { options: ["gpu", "cpu"] }],
 ];
 
 function field(path, label, hint, { options, says, ...attributes }) {
@@ -69,6 +74,7 @@ export function jobForm(signal) {
     dataset.node,
     field("memory_budget", "Memory budget", "Bytes of the loaded model's weights, such as 130MB or 6GiB; or give a device below", { type: "text", placeholder: "130MB" }),
     field(...TARGET),
+    field(...RUNS_ON),
     el("details", {}, el("summary", {}, "Fit a device"), el("div", { class: "grid" }, FIT.map((one) => field(...one)))),
     el("details", {}, el("summary", {}, "More settings"), el("div", { class: "grid" }, MORE.map((one) => field(...one)))),
     problem,
@@ -103,7 +109,7 @@ export function jobForm(signal) {
 async function requestBody(form, dataset) {
   const body = { model: form.elements.model.value.trim(), dataset: await dataset.value() };
   const budget = form.elements.memory_budget.value.trim();
-  for (const [path, , , { options, type }] of [TARGET, ...FIT, ...MORE]) {
+  for (const [path, , , { options, type }] of [TARGET, RUNS_ON, ...FIT, ...MORE]) {
     const text = form.elements[path].value.trim();
     if (text === "") continue;
     const [group, name] = path.split(".");

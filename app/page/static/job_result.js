@@ -26,7 +26,8 @@ export function measurementsCard(report) {
   const engines = rows.some((row) => row.speed_engine && row.speed_engine !== "torch");
   const prefill = rows.find((row) => row.prefill_tokens_per_second);
   const compared = rows.find((row) => row.compared_tokens);
-  const heads = ["", "Bytes", "Perplexity", compared && "KL to dense", compared && "Same top-1", accuracy && "Accuracy", "Tokens/s", engines && "In", "Parameters"].filter((head) => typeof head === "string");
+  const written = rows.some((row) => row.file_bytes);
+  const heads = ["", "Bytes", written && "On disk", "Perplexity", compared && "KL to dense", compared && "Same top-1", accuracy && "Accuracy", "Tokens/s", engines && "In", "Parameters"].filter((head) => typeof head === "string");
   return el("section", { class: "card" },
     el("h2", {}, "Before and after"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of before and after" }, el("table", {},
@@ -34,6 +35,7 @@ export function measurementsCard(report) {
       el("tbody", {}, rows.map((row) => el("tr", { class: row.variant },
         el("th", { scope: "row" }, row.label),
         el("td", {}, bytes(row.bytes), against(row, "bytes")),
+        written && el("td", {}, row.file_bytes ? bytes(row.file_bytes) : "–"),
         el("td", {}, decimal(row.perplexity), against(row, "perplexity")),
         compared && el("td", {}, row.divergence === null ? "–" : small(row.divergence)),
         compared && el("td", {}, row.top1_agreement === null ? "–" : `${decimal(100 * row.top1_agreement, 1)} %`),

@@ -26,6 +26,10 @@ class Cut:
     axis: Axis
 
 
+DECI = "DeciLMForCausalLM"
+"""vLLM's own class of Llamas with MLPs of different widths. A config of ours that has ``block_configs`` is of it."""
+
+
 class Family(StrictModel):
     """A model family. All paths are relative to a decoder layer, except ``layers``.
 

@@ -3,6 +3,7 @@
 Travels with the checkpoint and needs nothing but torch and transformers (5.15 or later).
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -31,6 +32,21 @@ class QPrunerLlamaConfig(LlamaConfig):
 
     def validate_architecture(self) -> None:
         """Accept any number of heads: ``head_dim`` is given explicitly."""
+
+    @property
+    def block_configs(self) -> list[SimpleNamespace] | None:
+        """The layers as vLLM's ``DeciLMForCausalLM`` reads them: a Llama with an MLP width of each layer's own.
+
+        ``None`` where that would be another model.
+        """
+        heads = (self.num_attention_heads, self.num_key_value_heads)
+        layers = [self.per_layer_config[index] for index in range(self.num_hidden_layers)]
+        alike = all((one.num_attention_heads, one.num_key_value_heads) == heads for one in layers)
+        if not alike or self.hidden_act != "silu" or getattr(self, "output_bias", False):
+            return None
+        attention = SimpleNamespace(no_op=False, n_heads_in_group=heads[0] // heads[1])
+        widths = [SimpleNamespace(no_op=False, intermediate_size=one.intermediate_size) for one in layers]
+        return [SimpleNamespace(attention=attention, ffn=width) for width in widths]
 
 
 class UnevenLayers(PreTrainedModel):

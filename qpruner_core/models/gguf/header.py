@@ -71,10 +71,17 @@ class Header:
     tensors: dict[str, StoredTensor]
 
 
-def read_header(path: Path) -> Header:
+class HeaderIncompleteError(Exception):
+    """The header goes on behind what is there of the file."""
+
+
+def read_header(path: Path, *, present: int | None = None) -> Header:
     """The metadata and the table of tensors of the file ``path``, without its weights.
 
+    ``present``: bytes from its beginning that are there, if not all are; what is behind them has no meaning.
+
     Raises:
+        HeaderIncompleteError: more bytes need to be there.
         CorruptModelError: not a GGUF file, truncated, or with counts that no model has.
         UnsupportedArchitectureError: a tensor is stored in a format that the installed ``gguf`` does not know.
     """
@@ -84,9 +91,15 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(path, data)
         try:
-            return reader.header()
+            header = reader.header()
+        except (CorruptModelError, UnsupportedArchitectureError):
+            reader.require(present)
+            raise
         except (struct.error, UnicodeDecodeError) as error:
+            reader.require(present)
             raise corrupt(path, "it ends within its header, or its header is damaged") from error
+        reader.require(present)
+        return header
 
 
 def read_array(array: LongArray) -> list[Scalar]:
@@ -128,6 +141,11 @@ class _Reader:
                 raise corrupt(self.path, f"its header has {key!r} twice")
             metadata[key] = self.value()
         return Header(self.path, metadata, self.tensors(tensors, metadata))
+
+    def require(self, present: int | None) -> None:
+        """Raise :class:`HeaderIncompleteError` if something behind ``present`` bytes was read."""
+        if present is not None and self.place > present:
+            raise HeaderIncompleteError
 
     def number(self, code: str) -> int:
         (value,) = struct.unpack_from(f"<{code}", self.data, self.place)
@@ -180,6 +198,7 @@ class _Reader:
         for _ in range(count):
             place += 8 + length.unpack_from(self.data, place)[0]
             if place > end:
+                self.place = place
                 raise corrupt(self.path, "it ends within its header: it is truncated")
         self.place = place
 

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from qpruner_core.precisions.base import Grid, Tensors, nonzero
 from qpruner_core.precisions.ggml.block_format import BlockFormat
-from qpruner_core.precisions.ggml.block_weights import BlockWeights, Emphasis
+from qpruner_core.precisions.ggml.block_weights import BlockWeights
 from qpruner_core.precisions.ggml.scale_search import fit_scale, ratio, steps
 from qpruner_core.precisions.ggml.sub_scales import Fields
 
@@ -45,7 +45,6 @@ class CodebookFormat(BlockFormat):
 
     part: int
     unit: float
-    emphasis: Emphasis
     even: bool = False
     reaches: tuple[float, ...] = tuple(steps(1.0, 0.24, 7))
     rounds: int = 1
@@ -72,7 +71,7 @@ class CodebookFormat(BlockFormat):
         """The reverse of :meth:`_pack`."""
 
     def _encode_rows(self, rows: torch.Tensor, importance: torch.Tensor | None, codes: bool) -> Fields:
-        blocks = BlockWeights.of(rows, importance, self.block, self.part, self.emphasis)
+        blocks = BlockWeights.of(rows, importance, self.block, self.part)
         x, w = (each.permute(2, 1, 0).contiguous() for each in (blocks.x, blocks.w))
         signs = self._signs(x, w)
         search = _Search(torch.where(signs, -x, x), w, _table(self.type, rows.device))

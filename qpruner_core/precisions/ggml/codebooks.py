@@ -8,7 +8,6 @@ import torch
 from gguf import GGMLQuantizationType
 
 from qpruner_core.precisions.ggml.bit_fields import BitField
-from qpruner_core.precisions.ggml.block_weights import Emphasis
 from qpruner_core.precisions.ggml.codebook_format import CodebookFormat, Codes
 from qpruner_core.precisions.ggml.sub_scales import Fields
 
@@ -92,17 +91,17 @@ def _words(packed: torch.Tensor, size: int) -> torch.Tensor:
 
 IQ2_XS = SignsAboveEntries(
     "iq2_xs", GGMLQuantizationType.IQ2_XS, (("d", 2), ("qs", 64), ("scales", 8)), ("d",),
-    part=16, unit=0.125, emphasis=Emphasis.BLOCK, even=True,
+    part=16, unit=0.125, even=True,
 )  # fmt: skip
 IQ2_S = SignBytes(
     "iq2_s", GGMLQuantizationType.IQ2_S, (("d", 2), ("qs", 32), ("signs", 32), ("qh", 8), ("scales", 8)), ("d",),
-    part=16, unit=0.125, emphasis=Emphasis.TWICE_BLOCK, high=BitField("qh", 2, 1),
+    part=16, unit=0.125, high=BitField("qh", 2, 1),
 )  # fmt: skip
 IQ3_XXS = SignsBelowScale(
     "iq3_xxs", GGMLQuantizationType.IQ3_XXS, (("d", 2), ("qs", 64), ("scales", 32)), ("d",),
-    part=32, unit=0.25, emphasis=Emphasis.TWICE_BLOCK, even=True,
+    part=32, unit=0.25, even=True,
 )  # fmt: skip
 IQ3_S = SignBytes(
     "iq3_s", GGMLQuantizationType.IQ3_S, (("d", 2), ("qs", 64), ("qh", 8), ("signs", 32), ("scales", 4)), ("d",),
-    part=32, unit=1.0, emphasis=Emphasis.TWICE_BLOCK, high=BitField("qh", 1, 1),
+    part=32, unit=1.0, high=BitField("qh", 1, 1),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType
 
 from qpruner_core.precisions.base import Tensors
 from qpruner_core.precisions.ggml.bit_fields import BitField
-from qpruner_core.precisions.ggml.block_weights import BlockWeights, Emphasis
+from qpruner_core.precisions.ggml.block_weights import BlockWeights
 from qpruner_core.precisions.ggml.scalar_format import ScalarFormat
 from qpruner_core.precisions.ggml.scale_search import WeightedValues, fit_affine, fit_scale, steps
 from qpruner_core.precisions.ggml.sub_scales import Fields
@@ -53,27 +53,27 @@ class AffineBlocks(ScalarFormat):
 
 Q4_0 = ScaledBlocks(
     "q4_0", GGMLQuantizationType.Q4_0, (("d", 2), ("qs", 16)), ("d",),
-    part=32, codes=_FOUR, lowest=-8, highest=7, emphasis=Emphasis.ROW, reaches=tuple(steps(-8, 0.9, 10)),
+    part=32, codes=_FOUR, lowest=-8, highest=7, reaches=tuple(steps(-8, 0.9, 10)),
 )  # fmt: skip
 Q5_0 = ScaledBlocks(
     "q5_0", GGMLQuantizationType.Q5_0, (("d", 2), ("qh", 4), ("qs", 16)), ("d",),
-    part=32, codes=_FIVE, lowest=-16, highest=15, emphasis=Emphasis.ROW, reaches=tuple(steps(-16, 0.9, 10)),
+    part=32, codes=_FIVE, lowest=-16, highest=15, reaches=tuple(steps(-16, 0.9, 10)),
 )  # fmt: skip
 Q8_0 = ScaledBlocks(
     "q8_0", GGMLQuantizationType.Q8_0, (("d", 2), ("qs", 32)), ("d",),
-    part=32, codes=(BitField("qs", 8, 1),), lowest=-128, highest=127, flipped=128, emphasis=Emphasis.NONE,
+    part=32, codes=(BitField("qs", 8, 1),), lowest=-128, highest=127, flipped=128,
     reaches=(127.0,), refinements=1,
 )  # fmt: skip
 IQ4_NL = ScaledBlocks(
     "iq4_nl", GGMLQuantizationType.IQ4_NL, (("d", 2), ("qs", 16)), ("d",),
-    part=32, codes=_FOUR, lowest=-127, highest=113, uneven=IQ4_LEVELS, emphasis=Emphasis.TWICE_BLOCK,
+    part=32, codes=_FOUR, lowest=-127, highest=113, uneven=IQ4_LEVELS,
     reaches=(*steps(-127, 8, 9), 113.0, 120.0),
 )  # fmt: skip
 Q4_1 = AffineBlocks(
     "q4_1", GGMLQuantizationType.Q4_1, (("d", 2), ("m", 2), ("qs", 16)), ("d", "m"),
-    part=32, codes=_FOUR, lowest=0, highest=15, emphasis=Emphasis.ROW, reaches=tuple(steps(15, 0.9, 10)),
+    part=32, codes=_FOUR, lowest=0, highest=15, reaches=tuple(steps(15, 0.9, 10)),
 )  # fmt: skip
 Q5_1 = AffineBlocks(
     "q5_1", GGMLQuantizationType.Q5_1, (("d", 2), ("m", 2), ("qh", 4), ("qs", 16)), ("d", "m"),
-    part=32, codes=_FIVE, lowest=0, highest=31, emphasis=Emphasis.ROW, reaches=tuple(steps(31, 0.9, 10)),
+    part=32, codes=_FIVE, lowest=0, highest=31, reaches=tuple(steps(31, 0.9, 10)),
 )  # fmt: skip

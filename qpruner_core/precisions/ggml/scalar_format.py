@@ -11,7 +11,7 @@ import torch
 from qpruner_core.precisions.base import Grid, SteppedGrid, Tensors, nonzero
 from qpruner_core.precisions.ggml.bit_fields import BitField, pack_fields, unpack_fields
 from qpruner_core.precisions.ggml.block_format import BlockFormat, as_float
-from qpruner_core.precisions.ggml.block_weights import BlockWeights, Emphasis
+from qpruner_core.precisions.ggml.block_weights import BlockWeights
 from qpruner_core.precisions.ggml.sub_scales import Fields
 
 
@@ -20,14 +20,13 @@ class ScalarFormat(BlockFormat):
     """``part`` weights that follow each other have the same scale; their codes, from 0, lie in the fields ``codes``.
 
     ``lowest`` and ``highest`` are the levels of the first and the last code, whole numbers between them unless
-    ``uneven`` lists all. ``emphasis`` says what large weights count while scales are chosen.
+    ``uneven`` lists all.
     """
 
     part: int
     codes: tuple[BitField, ...]
     lowest: int
     highest: int
-    emphasis: Emphasis
     uneven: tuple[int, ...] = ()
     flipped: int = 0
     """Bits of the codes that are stored the other way round."""
@@ -69,7 +68,7 @@ class ScalarFormat(BlockFormat):
         return grid.at(grid.nearest(values.flatten())).view(values.shape)
 
     def _encode_rows(self, rows: torch.Tensor, importance: torch.Tensor | None, codes: bool) -> Fields:
-        blocks = BlockWeights.of(rows, importance, self.block, self.part, self.emphasis)
+        blocks = BlockWeights.of(rows, importance, self.block, self.part)
         fields = {name: field[: blocks.count] for name, field in self._fit(blocks).items()}
         if codes:
             scale, offset = self._placing(fields, {name: as_float(fields[name]) for name in self.floats})

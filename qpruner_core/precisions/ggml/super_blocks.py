@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType
 
 from qpruner_core.precisions.base import Tensors, nonzero
 from qpruner_core.precisions.ggml.bit_fields import BitField
-from qpruner_core.precisions.ggml.block_weights import BlockWeights, Emphasis
+from qpruner_core.precisions.ggml.block_weights import BlockWeights
 from qpruner_core.precisions.ggml.plain_blocks import IQ4_LEVELS
 from qpruner_core.precisions.ggml.scalar_format import ScalarFormat
 from qpruner_core.precisions.ggml.scale_search import (
@@ -151,33 +151,33 @@ def _both(sums: Sums, scales: torch.Tensor, minima: torch.Tensor) -> tuple[torch
 
 Q2_K = AffineSuperBlocks(
     "q2_k", GGMLQuantizationType.Q2_K, (("scales", 16), ("qs", 64), ("d", 2), ("dmin", 2)), ("d", "dmin"),
-    part=16, codes=(BitField("qs", 2, 32),), lowest=0, highest=3, emphasis=Emphasis.BLOCK,
+    part=16, codes=(BitField("qs", 2, 32),), lowest=0, highest=3,
     sub_scales=Nibbles(), reaches=tuple(steps(3, 0.9, 13)), refinements=2, rounds=3,
 )  # fmt: skip
 Q3_K = ScaledSuperBlocks(
     "q3_k", GGMLQuantizationType.Q3_K, (("hmask", 32), ("qs", 64), ("scales", 8), ("high", 4), ("d", 2)), ("d",),
     part=16, codes=(BitField("qs", 2, 32), BitField("hmask", 1, 32)), lowest=-4, highest=3,
-    emphasis=Emphasis.TWICE_BLOCK, sub_scales=Split(-32, 31, BitField("scales", 4, 8), BitField("high", 2, 4)),
+    sub_scales=Split(-32, 31, BitField("scales", 4, 8), BitField("high", 2, 4)),
     reaches=tuple(steps(-4, 0.9, 13)), refinements=2,
 )  # fmt: skip
 Q4_K = AffineSuperBlocks(
     "q4_k", GGMLQuantizationType.Q4_K, (("d", 2), ("dmin", 2), ("scales", 12), ("qs", 128)), ("d", "dmin"),
-    part=32, codes=(BitField("qs", 4, 32),), lowest=0, highest=15, emphasis=Emphasis.TWICE_BLOCK,
+    part=32, codes=(BitField("qs", 4, 32),), lowest=0, highest=15,
     sub_scales=SixBits(), reaches=tuple(steps(15, 0.9, 10)),
 )  # fmt: skip
 Q5_K = AffineSuperBlocks(
     "q5_k", GGMLQuantizationType.Q5_K, (("d", 2), ("dmin", 2), ("scales", 12), ("qh", 32), ("qs", 128)), ("d", "dmin"),
     part=32, codes=(BitField("qs", 4, 32), BitField("qh", 1, 32)), lowest=0, highest=31,
-    emphasis=Emphasis.TWICE_BLOCK, sub_scales=SixBits(), reaches=tuple(steps(31, 0.9, 10)),
+    sub_scales=SixBits(), reaches=tuple(steps(31, 0.9, 10)),
 )  # fmt: skip
 Q6_K = ScaledSuperBlocks(
     "q6_k", GGMLQuantizationType.Q6_K, (("ql", 128), ("qh", 64), ("scales", 16), ("d", 2)), ("d",),
     part=16, codes=(BitField("ql", 4, 64), BitField("qh", 2, 32)), lowest=-32, highest=31,
-    emphasis=Emphasis.NONE, sub_scales=Bytes(), reaches=tuple(steps(-32, 0.9, 10)),
+    sub_scales=Bytes(), reaches=tuple(steps(-32, 0.9, 10)),
 )  # fmt: skip
 IQ4_XS = ScaledSuperBlocks(
     "iq4_xs", GGMLQuantizationType.IQ4_XS, (("d", 2), ("high", 2), ("scales", 4), ("qs", 128)), ("d",),
     part=32, codes=(BitField("qs", 4, 16),), lowest=-127, highest=113, uneven=IQ4_LEVELS,
-    emphasis=Emphasis.TWICE_BLOCK, sub_scales=Split(-32, 31, BitField("scales", 4, 1), BitField("high", 2, 1)),
+    sub_scales=Split(-32, 31, BitField("scales", 4, 1), BitField("high", 2, 1)),
     reaches=(*steps(-127, 8, 9), 113.0, 120.0),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.targets.base import Shape, Target
 from qpruner_core.targets.compressed_tensors.support import fitting, fused_paths, fused_with, supports
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import RunsOn, TargetName, has_kernel
 
 
 class CompressedTensors(Target):
@@ -27,6 +27,7 @@ class CompressedTensors(Target):
 
     name: ClassVar[TargetName] = "compressed-tensors"
     default_options: ClassVar[tuple[str, ...]] = ("int4_g128", "int4_g64", "int4_g32", "int8_channel", "bf16")
+    _with_humming: ClassVar[tuple[str, ...]] = ("int3_g64", "int5_g64", "int6_g64")
     default_recovery: ClassVar[Recovery] = "scales"
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
@@ -59,6 +60,16 @@ class CompressedTensors(Target):
 
     def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
         return {**QUANTIZED, UNQUANTIZED: precisions(quantize)[UNQUANTIZED]}
+
+    def _default_options(self, runs_on: RunsOn) -> tuple[str, ...]:
+        """Those that vLLM has kernels for there: on a CPU its 8 bits round the inputs as well, and are not for the base
+        of an adapter, which vLLM cannot put on them there."""
+        options = self.default_options
+        if runs_on == "gpu+humming":
+            options += self._with_humming
+        if runs_on == "cpu" and not self.adapter_rank:
+            options += ("int8_w8a8",)
+        return tuple(name for name in options if has_kernel(self.name, runs_on, name))
 
     def _embedding_options(self) -> tuple[str, ...]:
         return (UNQUANTIZED,)

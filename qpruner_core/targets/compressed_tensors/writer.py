@@ -17,7 +17,7 @@ from qpruner_core.models.checkpoint import INDEX_FILE
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import Family, linear_shape, linear_weight
 from qpruner_core.models.model_config import CONFIG_FILE
-from qpruner_core.models.reshape import copy_modeling_file, shapes_only, without_strange_code
+from qpruner_core.models.reshape import copy_modeling_file, own_architectures, shapes_only, without_strange_code
 from qpruner_core.precisions import Tensors
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.targets.compressed_tensors.quantization_config import quantization_config
@@ -51,7 +51,8 @@ def write_compressed_tensors(
     values = json.loads(config.to_json_string())
     pruned = config.model_type == family.pruned_model_type
     # vLLM chooses its own class by this name
-    values["architectures"] = [family.model_class if pruned else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family.model_type]]
+    stock = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family.model_type]]
+    values["architectures"] = own_architectures(config, family) if pruned else stock
     values["dtype"] = "bfloat16"
     if any(name != UNQUANTIZED for name in precision.values()):
         every = {name: precision.get(name, UNQUANTIZED) for name in _linear_names(model, family)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from qpruner_core.models.gguf.rope import FREQUENCIES, LONG, SHORT
 
 _KNOWN = ("default", "linear", "yarn", "llama3", "longrope")
-_YARN = {"attention_factor": "yarn_attn_factor", "beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
+_YARN = {"beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
 
 
 def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def unknown_rope(config: PretrainedConfig) -> str | None:
     windowed = (getattr(config, "rope_parameters", None) or {}).get("sliding_attention")
     if windowed is not None and windowed.get("rope_type", "default") != "default":
         return str(windowed["rope_type"])
+    if rope_parameters(config).get("truncate") is False:  # llama.cpp rounds the range that YaRN blends in
+        kinds.append("yarn with truncate: false")
     return next((str(kind) for kind in kinds if kind not in _KNOWN), None)
 
 
@@ -53,8 +56,12 @@ def rope_keys(config: PretrainedConfig, head_dim: int) -> dict[str, Any]:
     if kind in ("yarn", "longrope"):
         keys["rope.scaling.original_context_length"] = int(_original_length(config))
     if kind == "longrope":
-        _, magnitude = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"))
-        keys |= {"rope.scaling.type": kind, "rope.scaling.attn_factor": float(magnitude)}
+        keys |= {"rope.scaling.type": kind, "rope.scaling.attn_factor": _magnitude(config, kind)}
+    if kind == "yarn":
+        # llama.cpp takes the magnitude that follows from the factor times this one, and no notice of yarn_attn_factor
+        own = _magnitude(config, kind) / (1 + 0.1 * math.log(max(float(rope["factor"]), 1.0)))
+        if not math.isclose(own, 1.0, rel_tol=1e-6):
+            keys["rope.scaling.attn_factor"] = own
     for name, key in _YARN.items():
         if kind == "yarn" and rope.get(name) is not None:
             keys[f"rope.scaling.{key}"] = float(rope[name])
@@ -74,6 +81,13 @@ def factor_tensors(config: PretrainedConfig) -> dict[str, torch.Tensor]:
         plain = 1.0 / rope["rope_theta"] ** (torch.arange(0, dims, 2, dtype=torch.float32) / dims)
         return {FREQUENCIES: plain / scaled}
     return {}
+
+
+def _magnitude(config: PretrainedConfig, kind: str) -> float:
+    """What cosine and sine are multiplied with."""
+    layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
+    _, magnitude = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), **layers)
+    return float(magnitude)
 
 
 def _original_length(config: PretrainedConfig) -> int:

@@ -40,7 +40,9 @@ class Gguf(Target):
 
     name: ClassVar[TargetName] = "gguf"
     default_recovery: ClassVar[Recovery] = "scales"
-    default_options: ClassVar[tuple[str, ...]] = ("q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0", "bf16")
+    default_options: ClassVar[tuple[str, ...]] = (
+        "iq2_xs", "iq2_s", "q2_k", "iq3_xxs", "iq3_s", "q3_k", "iq4_xs", "q4_k", "q4_1", "q5_k", "q6_k", "q8_0", "bf16",
+    )  # fmt: skip
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
         """``name``, or a format of shorter blocks, or 16 bits where rows are no multiple of 32."""

@@ -22,6 +22,7 @@ from app.keys.service import create_key
 from app.secrets import load_signing_key
 from app.settings import Settings
 from app.store import LocalStore
+from app.store.identity import MARKER
 from qpruner_core.dataset_forms import ACCEPTED_COLUMNS, FILE_REMEDY, SUFFIXES
 
 PROSE = b'{"text": "The quick brown fox."}\n{"text": "Jumps over the lazy dog."}\n'
@@ -41,7 +42,8 @@ def _upload(client: TestClient, content: bytes, name: str = "prose.jsonl", **hea
 
 
 def _nothing_is_left(client: TestClient, settings: Settings) -> bool:
-    files = [path for path in settings.data_dir.rglob("*") if path.is_file() and path.name != "signing.key"]
+    kept = ("signing.key", MARKER)
+    files = [path for path in settings.data_dir.rglob("*") if path.is_file() and path.name not in kept]
     return client.get("/datasets").json()["datasets"] == [] and files == []
 
 
@@ -123,7 +125,7 @@ def test_a_path_in_the_file_name_is_cut_off(client: TestClient, store_folder: Pa
     dataset = _upload(client, PROSE, name="../../../escape.jsonl")
     assert dataset["filename"] == "escape.jsonl"
     stored = [path.relative_to(store_folder).as_posix() for path in store_folder.rglob("*") if path.is_file()]
-    assert stored == [f"datasets/{dataset['id']}/escape.jsonl"]
+    assert sorted(stored) == [MARKER, f"datasets/{dataset['id']}/escape.jsonl"]
 
 
 BAD_FILES = {
@@ -218,6 +220,7 @@ def test_a_file_of_just_the_limit_is_taken(client: TestClient, small_limit: int)
 def test_a_store_that_is_away_is_told_and_nothing_is_left(
     client: TestClient, settings: Settings, store_folder: Path, tmp_path: Path
 ) -> None:
+    client.app.state.store.check()  # type: ignore[attr-defined]
     store_folder.rename(tmp_path / "away")
     response = client.post("/datasets", files={"file": ("prose.jsonl", PROSE)})
     assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
@@ -229,7 +232,8 @@ def test_a_store_that_is_away_is_told_and_nothing_is_left(
 def test_a_full_store_is_told_and_nothing_is_left(
     client: TestClient, application: FastAPI, settings: Settings, small_disk: Path
 ) -> None:
-    application.state.store = LocalStore(small_disk, application.state.store.signer)
+    store = application.state.store
+    application.state.store = LocalStore(small_disk, store.signer, store.identity)
     response = client.post("/datasets", files={"file": ("large.txt", b"word " * 300_000)})
     assert (response.status_code, response.json()["code"]) == (507, "disk_full")
     assert list(small_disk.rglob("*.txt")) == []

@@ -7,14 +7,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import utc_now
@@ -22,6 +23,7 @@ from app.jobs import lease, stream
 from app.jobs.history import append_event
 from app.jobs.models import Job, JobEvent
 from tests.app.jobs.conftest import MakeJob
+from tests.server_processes import wait_until
 
 ACCEPT = {"Accept": "text/event-stream"}
 
@@ -174,6 +176,76 @@ def test_a_long_history_is_told_whole_and_in_order(
         pages += [event["data"].get("n") for event in page["events"]]
         after = page["next_after"]
     assert pages == told
+
+
+def test_streams_of_one_key_are_limited_and_closing_one_makes_room(
+    server: httpx.Client, application: FastAPI, make_job: MakeJob, authorize: Callable[..., dict[str, str]]
+) -> None:
+    application.state.streams._most = 2
+    job_id = make_job("queued", tenant="us")
+    ours, others = authorize("us", "read"), authorize("us", "read")
+    path = f"/jobs/{job_id}/events"
+
+    def status(headers: dict[str, str]) -> int:
+        with server.stream("GET", path, headers=headers | ACCEPT) as response:
+            return response.status_code
+
+    with server.stream("GET", path, headers=ours | ACCEPT) as first:
+        assert next(events_of(first)).event == "queued"
+        with server.stream("GET", path, headers=ours | ACCEPT) as second:
+            assert next(events_of(second)).event == "queued"
+            refused = server.get(path, headers=ours | ACCEPT)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+            assert int(refused.headers["retry-after"]) > 0
+            assert server.get(path, headers=ours).status_code == 200  # the history as JSON is no stream
+            assert status(others) == 200
+    assert wait_until(lambda: status(ours) == 200)
+
+
+def test_many_streams_are_fed_by_one_look_and_each_is_told_once(
+    server: httpx.Client, application: FastAPI, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    jobs = [make_job("queued") for _ in range(3)]
+    told: list[list[str]] = []
+
+    def follow(job_id: str) -> None:
+        path = f"{server.base_url}/jobs/{job_id}/events"
+        with httpx.stream("GET", path, headers=ACCEPT, timeout=30) as response:
+            told.append([message.id for message in events_of(response)])
+
+    threads = [threading.Thread(target=follow, args=(job_id,)) for job_id in jobs * 10]
+    for thread in threads:
+        thread.start()
+    feed = application.state.streams.feed
+    assert wait_until(lambda: sum(len(one) for one in feed._followed.values()) == 30)
+    looks: list[int] = []
+    read = feed._read
+    feed._read = lambda jobs, *rest: looks.append(len(jobs)) or read(jobs, *rest)
+    for job_id in jobs:
+        with sessions.begin() as session:
+            append_event(session, job_id, "warning", {"message": "all hear this"})
+    for job_id in jobs:
+        server.post(f"/jobs/{job_id}/cancel")
+    for thread in threads:
+        thread.join(30)
+    assert len(told) == 30
+    assert all(len(ids) == len(set(ids)) == 3 for ids in told)
+    assert max(looks) <= 3  # jobs, not streams
+    assert wait_until(lambda: not feed._followed)
+
+
+def test_whoever_reads_keeps_no_writer_waiting_and_cannot_write(
+    application: FastAPI, make_job: MakeJob, sessions: sessionmaker[Session]
+) -> None:
+    job_id = make_job("queued")
+    with application.state.read_sessions() as reading:
+        assert reading.get(Job, job_id).priority == 0
+        with sessions.begin() as session:
+            session.get_one(Job, job_id).priority = 9
+        with pytest.raises(DBAPIError):
+            reading.execute(update(Job).values(priority=1))
+    with sessions() as session:
+        assert session.get_one(Job, job_id).priority == 9
 
 
 # SQLite has one writer at a time by itself.

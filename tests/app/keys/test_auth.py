@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from app.database import create_database_engine, create_session_factory, utc_now
+from app.database import create_database_engine, create_read_session_factory, utc_now
 from app.keys.api_key import generate_api_key
 from app.keys.auth import Admin, CurrentPrincipal, Reader, Submitter
 from app.keys.service import create_key, list_keys, revoke_key
@@ -29,7 +29,7 @@ class Service:
         self.app = _application(
             Settings(_env_file=None, data_dir=data_dir, host=host, database_url=database_url, signing_key=SECRET)
         )
-        self.app.state.session_factory = create_session_factory(self.engine)
+        self.app.state.read_sessions = create_read_session_factory(self.engine)
         self.client = TestClient(self.app)
 
     def key(self, *scopes: str, tenant: str = "acme", expired: bool = False, revoked: bool = False) -> str:
@@ -141,7 +141,7 @@ def test_another_scheme_than_bearer_is_unauthenticated(public: Service) -> None:
 
 def test_on_loopback_no_key_is_needed(loopback: Service) -> None:
     response = loopback.client.get("/whoami")
-    assert response.json() == {"tenant": "default", "scopes": ["admin", "read", "submit"]}
+    assert response.json() == {"tenant": "default", "scopes": ["admin", "metrics", "read", "submit"]}
 
 
 def test_on_loopback_a_key_still_counts(loopback: Service) -> None:

@@ -165,7 +165,8 @@ def test_precisions_of_the_same_bits_are_told_apart_by_a_second_line_and_a_shade
     with service.app.state.session_factory.begin() as session:
         job = seed.add_finished_job(session, service.app.state.store, b"x", "0" * 64)
         precisions = [kinds[index % len(kinds)] for index in range(len(seed.GROUPS))]
-        job.result = {**(job.result or {}), "precisions": precisions}
+        stored = [[one] for one in precisions[:-1]] + [["iq4_nl", "q5_0"]]
+        job.result = {**(job.result or {}), "precisions": precisions, "stored": stored}
         job.config = {**job.config, "target": "gguf"}
         job_id = job.id
     open_job(page, service, job_id)
@@ -174,6 +175,7 @@ def test_precisions_of_the_same_bits_are_told_apart_by_a_second_line_and_a_shade
     expect(cells.nth(0)).to_have_text("3K")
     expect(cells.nth(1)).to_have_text("4XS")
     expect(cells.nth(2)).to_have_text("4K")
+    expect(page.locator(".legend")).to_contain_text("iq4_nl + q5_0")
     backgrounds = [cells.nth(index).evaluate("node => getComputedStyle(node).backgroundColor") for index in range(5)]
     assert len(set(backgrounds)) == 5
     dots = page.locator(".legend .dot[class*='bits-']").all()

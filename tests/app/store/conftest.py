@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from app.store import ArtifactStore, open_store
+from app.store import ArtifactStore
+from tests.known_store import open_known_store
 from tests.s3 import S3Server
 
 
@@ -41,5 +42,7 @@ def store_settings(request: pytest.FixtureRequest) -> Settings:
 
 @pytest.fixture
 def store(store_settings: Settings) -> ArtifactStore:
-    """Each store in turn."""
-    return open_store(store_settings)
+    """Each store in turn, marked."""
+    made = open_known_store(store_settings)
+    made.check()
+    return made

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from app.store import InvalidStoreUrlError, LocalStore, StoreUnavailableError, open_store
+from app.store import InvalidStoreUrlError, LocalStore, StoreUnavailableError
+from app.store.identity import MARKER
 from qpruner_core.errors import DiskFullError
+from tests.known_store import open_known_store
 
 
 @pytest.fixture
@@ -21,17 +23,20 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def local_store(folder: Path, tmp_path: Path) -> LocalStore:
     """A store in a folder of its own."""
-    return _open(folder, tmp_path)
+    store = _open(folder, tmp_path)
+    store.check()
+    return store
 
 
 def _open(folder: Path, tmp_path: Path) -> LocalStore:
-    store = open_store(Settings(_env_file=None, data_dir=tmp_path / "data", store_url=folder.as_uri()))
+    store = open_known_store(Settings(_env_file=None, data_dir=tmp_path / "data", store_url=folder.as_uri()))
     assert isinstance(store, LocalStore)
     return store
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(name for name in files if name != MARKER)
 
 
 def test_a_symlink_out_of_the_folder_is_not_followed(local_store: LocalStore, folder: Path, tmp_path: Path) -> None:
@@ -132,7 +137,7 @@ def test_a_store_may_lie_behind_a_symlink(tmp_path: Path) -> None:
 def test_a_url_that_names_no_store_is_refused_with_the_remedy(url: str, tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data_dir=tmp_path, store_url=url or "x")
     with pytest.raises(InvalidStoreUrlError) as caught:
-        open_store(settings)
+        open_known_store(settings)
     assert (caught.value.field, caught.value.code) == ("store_url", "invalid_store_url")
     assert "QPRUNER_STORE_URL" in caught.value.remedy
 
@@ -140,4 +145,4 @@ def test_a_url_that_names_no_store_is_refused_with_the_remedy(url: str, tmp_path
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(StoreUnavailableError):
-        _open(tmp_path / "file" / "store", tmp_path)
+        _open(tmp_path / "file" / "store", tmp_path).check()

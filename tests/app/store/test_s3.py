@@ -13,9 +13,11 @@ from boto3.s3.transfer import TransferConfig
 
 import app.store.s3
 from app.settings import Settings
-from app.store import StoreUnavailableError, open_store
+from app.store import StoreUnavailableError
+from app.store.identity import MARKER
 from app.store.s3 import S3Store
 from qpruner_core.errors import DiskFullError
+from tests.known_store import open_known_store
 from tests.s3 import S3Server
 
 KEY = "jobs/job_1/artifacts/mixed.tar"
@@ -31,7 +33,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def s3_store(s3_settings: Settings) -> S3Store:
     """A store in a bucket of its own."""
-    store = open_store(s3_settings)
+    store = open_known_store(s3_settings)
     assert isinstance(store, S3Store)
     return store
 
@@ -69,14 +71,14 @@ def test_objects_lie_below_the_prefix_of_the_url(s3_store: S3Store, tmp_path: Pa
     (tmp_path / "file").write_bytes(b"x")
     s3_store.put_file(KEY, tmp_path / "file")
     listing = s3_store._control.list_objects_v2(Bucket=s3_store.bucket)
-    assert [entry["Key"] for entry in listing["Contents"]] == [f"below/here/{KEY}"]
+    assert {entry["Key"] for entry in listing["Contents"]} == {f"below/here/{KEY}", f"below/here/{MARKER}"}
 
 
 @pytest.mark.service
 def test_signed_urls_name_the_public_endpoint(s3_settings: Settings, tmp_path: Path) -> None:
     assert s3_settings.s3_endpoint_url is not None
     public = s3_settings.s3_endpoint_url.replace("127.0.0.1", "localhost")
-    store = open_store(s3_settings.model_copy(update={"s3_public_endpoint_url": public}))
+    store = open_known_store(s3_settings.model_copy(update={"s3_public_endpoint_url": public}))
     (tmp_path / "file").write_bytes(b"content")
     store.put_file(KEY, tmp_path / "file")
     url = store.signed_url(KEY, expires_in=60, filename="mixed.tar", base_url="http://not.used")
@@ -97,7 +99,7 @@ def test_a_download_to_a_full_disk_is_told_and_leaves_nothing(
 
 @pytest.mark.service
 def test_a_bucket_that_does_not_exist_is_unavailable(s3_settings: Settings, tmp_path: Path) -> None:
-    store = open_store(s3_settings.model_copy(update={"store_url": "s3://no-such-bucket"}))
+    store = open_known_store(s3_settings.model_copy(update={"store_url": "s3://no-such-bucket"}))
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(StoreUnavailableError, match="no-such-bucket"):
         store.check()
@@ -113,7 +115,7 @@ def test_wrong_credentials_are_unavailable(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key + "x")
     with pytest.raises(StoreUnavailableError) as caught:
-        open_store(s3_settings).check()
+        open_known_store(s3_settings).check()
     assert "credentials" in caught.value.remedy
 
 
@@ -127,7 +129,7 @@ def _store_at(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3S
         s3_endpoint_url=f"http://127.0.0.1:{port}",
         signing_key="0123456789abcdef" * 2,
     )
-    store = open_store(settings)
+    store = open_known_store(settings)
     assert isinstance(store, S3Store)
     return store
 

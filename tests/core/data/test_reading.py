@@ -87,6 +87,15 @@ def test_empty_lines_and_empty_records_are_passed_over(tmp_path: Path) -> None:
     assert inspect_dataset(str(path), SourcePolicy()).records == 2
 
 
+def test_conversations_and_answers_without_words_are_counted(tmp_path: Path) -> None:
+    message = {"role": "user", "content": "q"}
+    silent = [{"messages": []}, {"messages": [message, {"role": "assistant", "content": " "}]}]
+    path = write_jsonl(tmp_path / "data.jsonl", MESSAGES, *silent, MESSAGES)
+    described = inspect_dataset(str(path), SourcePolicy())
+    assert described.records == 2
+    assert any(warning.startswith("2 records are not used") for warning in described.warnings)
+
+
 def test_an_upload_is_read_by_its_id_without_any_allowed_root(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "upload.jsonl", TEXT)
     policy = SourcePolicy(allowed_roots=(), uploads={"ds_abc": path})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from qpruner_core.planner import Planner
 from qpruner_core.planning import make_plan
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.report import DeviceMemory
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import RunsOn, TargetName
 from qpruner_core.targets.registry import bind_target
 from tests.core.models.families.shapes import uneven_shape
 from tests.core.small_models import small_config
@@ -35,8 +35,8 @@ uses = st.builds(
     memory=st.integers(10**9, 10**14),
     context=st.integers(1, 100_000),
     sequences=st.integers(1, 200),
-    device=st.sampled_from(["cpu", "gpu"]),
 )
+processors = st.sampled_from(get_args(RunsOn))
 
 
 def parts_of(memory: DeviceMemory) -> list[int]:
@@ -46,26 +46,28 @@ def parts_of(memory: DeviceMemory) -> list[int]:
 def config_of(fit: dict[str, Any] | FitConfig, target: TargetName = "bitsandbytes", **prune: Any) -> CompressionConfig:
     given = fit if isinstance(fit, dict) else fit.model_dump()
     return parse_config(
-        {"model": "m", "dataset": "d", "target": target, "fit": given, "sequence_length": 16, "prune": PRUNE | prune,
-         "evaluate": {"generated_tokens": 2}}
+        {"model": "m", "dataset": "d", "target": target, "runs_on": "cpu", "fit": given, "sequence_length": 16,
+         "prune": PRUNE | prune, "evaluate": {"generated_tokens": 2}}
     )  # fmt: skip
 
 
 def memory_for(weights: int, dense: PretrainedConfig, target: TargetName, **use: Any) -> int:
     """The memory that leaves ``weights`` bytes beside all else of the dense model."""
-    budget = DeviceBudget(FitConfig(memory=1, **use), target, dense, find_family(dense.model_type))
+    budget = DeviceBudget(FitConfig(memory=1, **use), target, "cpu", dense, find_family(dense.model_type))
     return budget.smallest_memory(dense, weights)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=25, deadline=None)
-@given(fit=uses, model_type=st.sampled_from(family_names()), dense=st.booleans(), bound=st.booleans())
+@given(
+    fit=uses, model_type=st.sampled_from(family_names()), dense=st.booleans(), bound=st.booleans(), runs_on=processors
+)
 def test_the_parts_add_up_to_the_memory(
-    target: TargetName, fit: FitConfig, model_type: str, dense: bool, bound: bool
+    target: TargetName, fit: FitConfig, model_type: str, dense: bool, bound: bool, runs_on: RunsOn
 ) -> None:
     family, config = find_family(model_type), small_config(model_type)
     pruned = config if dense else config_with_shape(config, family, uneven_shape(family, config))
-    memory = DeviceBudget(fit, target, config, family).memory(None if bound else pruned)
+    memory = DeviceBudget(fit, target, runs_on, config, family).memory(None if bound else pruned)
     assert sum(parts_of(memory)) == memory.memory == fit.memory
     assert min(memory.kv_cache, memory.activations, memory.engine) > 0 or fit.context == 1
 
@@ -74,16 +76,17 @@ def test_the_parts_add_up_to_the_memory(
 @settings(max_examples=25, deadline=None)
 @given(
     fit=uses, model_type=st.sampled_from(family_names()), longer=st.integers(0, 5000), more=st.integers(0, 50),
-    larger=st.integers(0, 10**12), bound=st.booleans(),
+    larger=st.integers(0, 10**12), bound=st.booleans(), runs_on=processors,
 )  # fmt: skip
 def test_more_use_never_leaves_more_bytes_for_weights_and_more_memory_never_fewer(
-    target: TargetName, fit: FitConfig, model_type: str, longer: int, more: int, larger: int, bound: bool
-) -> None:
+    target: TargetName, fit: FitConfig, model_type: str, longer: int, more: int, larger: int, bound: bool,
+    runs_on: RunsOn,
+) -> None:  # fmt: skip
     family, config = find_family(model_type), small_config(model_type)
     pruned = None if bound else config
 
     def weights(**changed: int) -> int:
-        return DeviceBudget(fit.model_copy(update=changed), target, config, family).weights(pruned)
+        return DeviceBudget(fit.model_copy(update=changed), target, runs_on, config, family).weights(pruned)
 
     assert weights(context=fit.context + longer) <= weights()
     assert weights(sequences=fit.sequences + more) <= weights()
@@ -92,13 +95,13 @@ def test_more_use_never_leaves_more_bytes_for_weights_and_more_memory_never_fewe
 
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=25, deadline=None)
-@given(fit=uses, model_type=st.sampled_from(family_names()))
+@given(fit=uses, model_type=st.sampled_from(family_names()), runs_on=processors)
 def test_a_pruned_model_never_leaves_less_for_weights_than_the_bound(
-    target: TargetName, fit: FitConfig, model_type: str
+    target: TargetName, fit: FitConfig, model_type: str, runs_on: RunsOn
 ) -> None:
     family, config = find_family(model_type), small_config(model_type)
     pruned = config_with_shape(config, family, uneven_shape(family, config))
-    budget = DeviceBudget(fit, target, config, family)
+    budget = DeviceBudget(fit, target, runs_on, config, family)
     assert budget.weights(pruned) >= budget.weights(None)
 
 
@@ -106,7 +109,7 @@ def test_a_pruned_model_never_leaves_less_for_weights_than_the_bound(
 @pytest.mark.parametrize("layout", ["same_ratio", "global", "depth"])
 def test_the_plan_fits_and_no_smaller_ratio_does(layout: str, target: TargetName) -> None:
     dense, family = small_config("llama", num_hidden_layers=8), find_family("llama")
-    use = {"context": 64, "sequences": 8, "device": "cpu"}
+    use = {"context": 64, "sequences": 8}
     config = config_of({"memory": 1, **use}, target, layout=layout)
     smallest = Planner(config, dense, family).smallest(0.0).total
     memory = memory_for(smallest - 8000, dense, target, **use)
@@ -120,13 +123,13 @@ def test_the_plan_fits_and_no_smaller_ratio_does(layout: str, target: TargetName
     if plan.shape is not None:
         pruned = config_with_shape(dense, family, plan.shape)
         assert planner.config.fit is not None
-        assert plan.device == DeviceBudget(planner.config.fit, target, dense, family).memory(pruned)
+        assert plan.device == DeviceBudget(planner.config.fit, target, "cpu", dense, family).memory(pruned)
     assert make_plan(planner.config, dense) == plan
 
 
 def test_a_pruned_cache_leaves_more_for_weights() -> None:
     dense, family = small_config("llama"), find_family("llama")
-    use = {"context": 64, "sequences": 4096, "device": "cpu"}  # a cache that is large beside the weights
+    use = {"context": 64, "sequences": 4096}  # a cache that is large beside the weights
     memory = memory_for(120_000, dense, "bitsandbytes", **use)
     planner = Planner(config_of({"memory": memory, **use}), dense, family)
     assert planner.budget(0.4) > planner.budget(0.0)
@@ -135,9 +138,9 @@ def test_a_pruned_cache_leaves_more_for_weights() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_device_without_room_is_refused_with_what_would_fit(target: TargetName) -> None:
     dense, family = small_config("llama"), find_family("llama")
-    use = {"context": 64, "sequences": 40, "device": "cpu"}
+    use = {"context": 64, "sequences": 40}
     smallest = Planner(config_of({"memory": 1, **use}, target), dense, family).smallest(0.5).total
-    memory = memory_for(smallest, dense, target, context=40, sequences=20, device="cpu")
+    memory = memory_for(smallest, dense, target, context=40, sequences=20)
     with pytest.raises(BudgetInfeasibleError) as caught:
         make_plan(config_of({"memory": memory, **use}, target), dense)
     assert caught.value.field == "fit.memory"

@@ -74,6 +74,21 @@ def test_where_no_inputs_go_together_weights_are_rounded_to_the_nearest(weight: 
         assert same > 0.99  # where two levels are as near, either may be taken
 
 
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_the_more_damping_the_nearer_is_the_result_to_the_nearest_levels(
+    weight: torch.Tensor, inputs: torch.Tensor, precision: str
+) -> None:
+    kind = precisions(QuantizeConfig())[precision]
+    nearest = kind.decode(kind.encode(weight)).float()
+    sums = inputs.T @ inputs
+    distances = [
+        (kind.decode(feed(weight, kind, InputMoments(sums, len(inputs), damping))).float() - nearest).norm()
+        for damping in (0.01, 0.1, 1.0, 1e6)
+    ]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.2 * distances[0]
+
+
 def test_inputs_that_are_always_zero_or_always_alike_are_borne(weight: torch.Tensor, inputs: torch.Tensor) -> None:
     inputs[:, :30] = 0
     inputs[:, 40:50] = inputs[:, 50:60]
@@ -147,7 +162,7 @@ def test_weights_of_other_precisions_and_sizes_do_not_change_what_one_becomes(
 
 
 def test_moments_tell_the_scale_and_the_factors_of_their_inputs(inputs: torch.Tensor) -> None:
-    moments = moments_of(inputs.double())
+    moments = InputMoments(inputs.double().T @ inputs.double(), len(inputs), damping=0.01)
     torch.testing.assert_close(moments.scale, inputs.square().mean(dim=0).sqrt())
     damped = moments.sums + 0.01 * moments.sums.diagonal().mean() * torch.eye(72)
     ordered = damped[moments.order][:, moments.order]

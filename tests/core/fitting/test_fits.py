@@ -39,6 +39,7 @@ def test_modules_are_fitted_once_for_all_stages(undisturbed: Run, tmp_path: Path
     shutil.copytree(output.with_name("out.work"), tmp_path / "out.work")
     fits = modified(tmp_path / "out.work" / DIRECTORY)
     assert fits
+    assert any("embed_tokens" in path.name for path in fits)
     compress(config.model_copy(update={"memory_budget": 340_000}), tmp_path / "out")
     after = modified(tmp_path / "out.work" / DIRECTORY)
     assert {path: after[path] for path in fits} == fits

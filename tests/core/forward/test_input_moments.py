@@ -7,6 +7,7 @@ import torch
 
 from qpruner_core.forward import input_moments as input_moments_module
 from qpruner_core.forward.input_moments import input_moments
+from qpruner_core.forward.passes import hooked
 from qpruner_core.forward.second_moments import second_moments
 from qpruner_core.models.families import family_names, family_of
 from tests.core.small_models import small_model
@@ -45,3 +46,28 @@ def test_every_layer_runs_at_most_once_for_each_part_in_it_and_moments_are_those
     for index, layer in enumerate(layers):
         parts = len(family.linears_of(layer)) if allowance == ONE_MODULE else 2
         assert 1 <= times[index] / len(IDS) <= parts
+
+
+@pytest.mark.parametrize("name", family_names())
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_moments_of_the_module_with_the_heads_weights_are_those_of_what_the_head_multiplies(
+    name: str, alone: bool
+) -> None:
+    model = small_model(name, dtype=torch.bfloat16)
+    family = family_of(model)
+    modules = {module: model_name for model_name, module in model.named_modules()}
+    head = model.get_output_embeddings()
+    holder = next(module for module in modules if getattr(module, "weight", None) is head.weight)
+    sums = torch.zeros(head.weight.shape[1], head.weight.shape[1])
+    with hooked([head.register_forward_pre_hook(lambda _, args: _add(sums, args[0]))]), torch.no_grad():
+        for sequence in IDS:
+            model(input_ids=sequence.unsqueeze(0), use_cache=False)
+    linears = [] if alone else [modules[linear] for linear in family.linears_of(family.decoder_layers(model)[-1])]
+    *_, (last, moments) = input_moments(model, family, [modules[holder], *linears], IDS, _ignore)
+    assert last == [modules[holder]]
+    torch.testing.assert_close(moments.sums, sums)
+
+
+def _add(sums: torch.Tensor, inputs: torch.Tensor) -> None:
+    states = inputs.flatten(0, -2).float()
+    sums.addmm_(states.T, states)

@@ -24,7 +24,7 @@ OUTSIDE = 2  # embeddings and head
 def bank(model: torch.nn.Module, capacity: int) -> PrecisionBank:
     target = bind_target("bitsandbytes", QuantizeConfig(), AllocateConfig(granularity="layer"))
     groups = precision_groups(model, find_family("llama"), target)
-    return PrecisionBank(model, groups, kinds=target.precisions, capacity=capacity, on_group=lambda *_: None)
+    return PrecisionBank(model, groups, kinds=target.precisions, capacity=capacity)
 
 
 @pytest.mark.parametrize("option", ["nf4", "int8"])

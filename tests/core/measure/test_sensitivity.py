@@ -22,7 +22,7 @@ def parts(granularity: str = "layer") -> tuple[PrecisionBank, Divergence]:
     settings = AllocateConfig.model_validate({"granularity": granularity})
     target = bind_target("bitsandbytes", QuantizeConfig(), settings)
     groups = precision_groups(model, family, target)
-    bank = PrecisionBank(model, groups, kinds=target.precisions, capacity=10**9, on_group=lambda *_: None)
+    bank = PrecisionBank(model, groups, kinds=target.precisions, capacity=10**9)
     return bank, Divergence(model, family, IDS, capacity=10**8)
 
 

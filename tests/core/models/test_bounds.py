@@ -115,6 +115,7 @@ def _longrope(factors: list[float]) -> dict[str, Any]:
         ("llama", {"rope_parameters": _longrope([1.0])}),
         ("llama", {"rope_parameters": _longrope([0.0] * 4)}),
         ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 0}}}),
+        ("llama", {"rope_parameters": {"rope_type": "bent", "rope_theta": 1e4, "factor": 2.0}}),
         ("llama", {"rms_norm_eps": -1.0}),
         ("gpt2", {"layer_norm_epsilon": -1.0}),
         ("mistral", {"sliding_window": 0}),

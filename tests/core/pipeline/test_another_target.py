@@ -61,6 +61,20 @@ def test_the_file_is_of_the_new_target_and_within_the_budget_in_its_bytes(
     assert report.exported[0].path == "model.gguf"
 
 
+def test_report_recipe_and_card_name_what_modules_are_stored_in_where_their_shapes_do_not_fit_the_option(
+    exported: tuple[Path, CompressionReport, list[Event]],
+) -> None:
+    output, report, _ = exported
+    in_file = [tensor.tensor_type.name.lower() for tensor in GGUFReader(output / "model.gguf").tensors]
+    recipe = json.loads((output / "recipe.json").read_text())
+    assert recipe["precisions"] == dict(zip(report.groups, report.precisions, strict=True))
+    stored = {name for names in report.stored for name in names}
+    assert stored == set(recipe["stored"].values()) == set(in_file) - {"f32"}
+    assert stored != set(report.precisions)  # rows of 32 to 96 weights, and blocks of 256
+    card = (output / "README.md").read_text()
+    assert all(f" in {' and '.join(names)}" in card for names in report.stored)
+
+
 def test_it_has_the_shape_of_the_run_and_what_that_had_learned(
     exported: tuple[Path, CompressionReport, list[Event]], finished_run: FinishedRun
 ) -> None:

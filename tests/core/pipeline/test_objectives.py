@@ -123,7 +123,7 @@ def test_the_bank_has_the_weights_of_the_written_model_with_its_adapter(
 ) -> None:
     model = load_model(context.finished("prune") / "model")
     groups = precision_groups(model, context.plan.family, context.plan.target)
-    bank = fitted_bank(context, model, groups, lambda done: None)
+    bank = fitted_bank(context, model, groups)
     written = load_mixed_model(context.finished("quantize") / MODEL, dequantize=True)
     adapter = load_file(context.finished("quantize") / ADAPTER / WEIGHTS)
     scaling = context.config.quantize.lora_alpha / context.config.quantize.lora_rank

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from qpruner_core import CancelToken, CompressionConfig, check, compress
@@ -85,6 +86,7 @@ def test_the_recipe_has_what_it_takes_to_run_again(finished_run: FinishedRun) ->
     recipe = json.loads((finished_run.output / "recipe.json").read_text())
     assert CompressionConfig.model_validate(recipe["config"]) == finished_run.config
     assert recipe["precisions"] == dict(zip(finished_run.report.groups, finished_run.report.precisions, strict=True))
+    assert {name for names in finished_run.report.stored for name in names} == set(recipe["stored"].values())
     assert {"torch", "transformers", "bitsandbytes", "peft", "qpruner"} <= set(recipe["versions"])
     for file in recipe["files"]:
         assert file_sha256(finished_run.output / file["path"]) == file["sha256"]
@@ -94,6 +96,14 @@ def test_the_model_card_tells_the_measured_bytes(finished_run: FinishedRun) -> N
     card = (finished_run.output / "mixed" / "README.md").read_text()
     assert f"| {finished_run.report.measurement('final').bytes} |" in card
     assert "load_compressed" in card
+
+
+def test_the_model_card_has_a_head_that_hubs_read_and_names_no_folder(finished_run: FinishedRun) -> None:
+    card = ModelCard.load(finished_run.output / "README.md")
+    [result] = card.data.eval_results
+    assert result.metric_value == pytest.approx(finished_run.report.measurements[-1].perplexity, abs=1e-4)
+    assert card.data.library_name == "peft"
+    assert str(Path(finished_run.config.model).parent) not in card.content
 
 
 def test_no_text_that_is_evaluated_on_was_trained_on(finished_run: FinishedRun, tiny_llama: Path) -> None:

@@ -158,7 +158,7 @@ def test_what_screening_will_probably_end_is_tried_before_what_promises_a_little
     low, other = space.smallest, ("int8", *space.smallest[1:])
     monkeypatch.setattr(search_module, "Process", Foretold)
     monkeypatch.setattr(search_module, "candidates", lambda *of: [other, low])
-    settings = AllocateConfig(calibration_sequences=8, screening_sequences=screening_sequences)
+    settings = AllocateConfig(trials=40, calibration_sequences=8, screening_sequences=screening_sequences)
     search = AllocationSearch(space, scores_of(space), settings, seed=0)
     trials = search.run(partial(map, measured_by(lambda allocation: 1.0)), lambda trial: None)
     chosen = [trial.precisions for trial in trials if trial.origin == "bayesian"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from qpruner_core.compute.choice import choose_compute
+from qpruner_core.precision_names import PRECISIONS
 from qpruner_core.resources import best_device
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 from qpruner_core.speed import measure
@@ -88,6 +89,8 @@ def test_measuring_a_machine_gives_positive_figures_and_leaves_random_numbers_al
     assert small.weights < large.weights
     for cost in (*small.passes.values(), *large.passes.values()):
         assert cost.call + 256 * cost.per_token > 0
+    assert set(speed.rounding) == set(PRECISIONS)
+    assert speed.rounding["iq3_s"] > 3 * speed.rounding["q4_0"] > 0 <= speed.rounding["bf16"]
     assert min(speed.product, speed.logits.divergence, speed.fit.nearest, speed.files.write_byte, speed.proposal) > 0
 
 

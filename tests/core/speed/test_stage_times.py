@@ -66,7 +66,7 @@ def test_more_trials_take_longer_unless_one_allocation_is_all_that_is_tried() ->
         ("score", {}, {"fisher_samples": 32}),
         ("allocate", {}, {"finalists": 8}),
         ("allocate", {}, {"front_points": 40}),
-        ("allocate", {}, {"granularity": "module"}),
+        ("allocate", {"trials": 40}, {"trials": 40, "granularity": "module"}),
         ("evaluate", {"generated_tokens": 8}, {"generated_tokens": 800}),
         ("evaluate", {"max_tokens": 4096}, {"max_tokens": 65536}),
         ("export", {"formats": ["mixed"]}, {"formats": ["mixed", "merged"]}),
@@ -74,6 +74,23 @@ def test_more_trials_take_longer_unless_one_allocation_is_all_that_is_tried() ->
 )
 def test_settings_that_ask_for_more_work_take_longer(stage: str, less: dict[str, Any], more: dict[str, Any]) -> None:
     assert seconds(stage, **more) > seconds(stage, **less)
+
+
+PACKED = {
+    "gguf": ("q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0"),
+    "compressed-tensors": ("int4_g32", "int4_g64", "int4_g128", "int8_channel"),
+}
+
+
+@pytest.mark.parametrize("target", PACKED)
+def test_formats_that_are_slow_to_pack_take_longer_in_the_stages_that_pack_them(target: str) -> None:
+    fast = made_up_speed()
+    slow = fast.model_copy(update={"rounding": fast.rounding | dict.fromkeys(PACKED[target], 2e-6)})
+    quick, slower = (times({"target": target}, record=SpeedRecord(speed=speed)) for speed in (fast, slow))
+    added = {stage: slower[stage] - quick[stage] for stage in STAGES}
+    assert added["score"] > 3 * added["quantize"] > 0  # a sample at each format, and the error of one
+    assert added["allocate"] > 4 * added["quantize"]  # whole modules are fitted
+    assert {stage for stage in STAGES if added[stage] > 0} == {"score", "allocate", "quantize"}
 
 
 def test_a_slower_machine_takes_longer_in_proportion() -> None:

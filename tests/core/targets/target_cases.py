@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from qpruner_core.models.reshape import config_with_shape, empty_model
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.search.space import SearchSpace
 from qpruner_core.targets.base import Target
-from qpruner_core.targets.config import PRECISIONS, TargetName
+from qpruner_core.targets.config import PRECISIONS, RunsOn, TargetName
 from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import BIASED, small_config
 from tests.gguf_target import AS_LLAMA_CPP, DECI
@@ -100,8 +100,8 @@ def target_cases(draw: st.DrawFn, name: TargetName) -> TargetCase:
         embeddings=draw(st.booleans()),
         precisions=tuple(named),
     )
-    quantize = QuantizeConfig(double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 4)), humming_kernels=True)
-    target = bind_target(name, quantize, allocate).around(draw(st.floats(2, 12)))
+    quantize = QuantizeConfig(double_quant=draw(st.booleans()), lora_rank=draw(st.integers(1, 4)))
+    target = bind_target(name, quantize, allocate, runs_on=draw(st.sampled_from(get_args(RunsOn))))
     return TargetCase(config, find_family(config.model_type), target)
 
 

@@ -16,13 +16,12 @@ from qpruner_core.errors import InvalidConfigError
 from qpruner_core.precision_names import BITS_PER_WEIGHT, size_order
 from qpruner_core.precisions import Precision, precisions
 from qpruner_core.quantize.config import QuantizeConfig
-from qpruner_core.targets.base import LADDER, Shape, Target
+from qpruner_core.targets.base import Shape, Target
 from qpruner_core.targets.bitsandbytes import BitsAndBytes
 from qpruner_core.targets.config import PRECISIONS, TargetName
 from qpruner_core.targets.registry import TARGETS, bind_target
 
 RUN = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000}
-RUNGS = {f"q{bits}": float(bits) for bits in range(2, 9)}
 
 
 class Blocks(Target):
@@ -38,22 +37,6 @@ class Blocks(Target):
         if any(rows == 1 for rows, _ in shapes):
             return "bf16"
         return "int8" if name == "nf4" and any(columns % 64 for _, columns in shapes) else name
-
-
-class Rungs(Target):
-    """More precisions than a run works with; none of them is ever used."""
-
-    name: ClassVar[TargetName] = "gguf"
-    default_options: ClassVar[tuple[str, ...]] = (*RUNGS, "bf16")
-
-    def _precisions(self, quantize: QuantizeConfig) -> Mapping[str, Precision]:
-        return {}
-
-
-@pytest.fixture
-def rungs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, bits in RUNGS.items():
-        monkeypatch.setitem(BITS_PER_WEIGHT, name, bits)
 
 
 def bound(kind: type[Target], **settings: object) -> Target:
@@ -84,32 +67,6 @@ def test_every_option_asked_for_is_among_those_of_the_group(shapes: list[Shape],
     assert len(set(options.values())) == len(options)
     assert list(options) == sorted(options, key=size_order)
     assert all(set(each) != {other} or name == other for name, each in options.items() for other in each)
-
-
-@pytest.mark.parametrize(
-    ("mean", "expected"),
-    [
-        (1.0, ("q2", "q3", "q4", "q5", "q6")),
-        (4.5, ("q2", "q3", "q4", "q5", "q6")),
-        (5.0, ("q3", "q4", "q5", "q6", "q7")),
-        (16.0, ("q5", "q6", "q7", "q8", "bf16")),
-    ],
-)
-@pytest.mark.usefixtures("rungs")
-def test_a_ladder_is_around_the_budget_and_never_shorter(mean: float, expected: tuple[str, ...]) -> None:
-    target = bound(Rungs).around(mean)
-    assert len(target.options) == LADDER
-    assert target.options == expected
-    assert target.around(9.0) is target  # chosen once
-
-
-@pytest.mark.usefixtures("rungs")
-def test_options_that_are_named_and_few_options_stay_as_they_are() -> None:
-    six = ("q2", "q3", "q4", "q5", "q6", "q8")
-    named = Rungs(QuantizeConfig(), AllocateConfig.model_validate({"precisions": six}))
-    assert named.around(3.0).options == six
-    few = bound(BitsAndBytes)
-    assert few.around(3.0) is few
 
 
 def test_options_of_a_run_are_by_size_whatever_their_alphabet() -> None:

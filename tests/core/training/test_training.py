@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import kl_div, log_softmax
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
@@ -96,6 +97,22 @@ def test_the_best_evaluation_is_kept_and_training_ends_when_none_is_better(adapt
     assert state.curves.step == best_step + 2 * 2 < 60
     assert validation_loss(model, validation) == pytest.approx(best_loss, rel=1e-6)
     assert told[-1][1] > best_loss
+
+
+def test_a_distilled_model_is_kept_where_it_is_nearest_to_its_teacher(adapter: Path) -> None:
+    settings = FinetuneConfig(steps=6, learning_rate=0.03, warmup_steps=0, schedule="constant", evaluate_every=2)
+    model, held_out = adapted_model(adapter), in_batches([example(12, first=40)], 1, CPU)
+    teacher = Distillation(small_model("llama", dtype=torch.bfloat16, seed=1), temperature=2.0)
+    softened = [
+        log_softmax(one(held_out[0].input_ids).logits[0, :-1].float() / 2, -1) for one in (model, teacher.teacher)
+    ]
+    state = train(
+        model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None,
+        distillation=teacher, validation=held_out,
+    )  # fmt: skip
+    expected = 4 * kl_div(*softened, reduction="sum", log_target=True).item() / len(softened[0])
+    assert state.curves.validation[0][1] == pytest.approx(expected, rel=0.02)
+    assert validation_loss(model, held_out, teacher) == pytest.approx(state.curves.best[1], rel=1e-6)
 
 
 def test_a_model_that_predicts_nan_is_not_blamed_on_the_learning_rate(adapter: Path) -> None:

@@ -66,6 +66,16 @@ def uneven_model(model_type: str) -> tuple[PreTrainedModel, Family]:
     return pruned(model, family, shape), family
 
 
+def uneven_mlps(model_type: str, **overrides: object) -> tuple[PreTrainedModel, Family]:
+    """The same with MLPs alone of different widths."""
+    model, family = uniform_model(model_type, **overrides)
+    shape: Shape = [
+        widths.model_copy(update={"intermediate_size": widths.intermediate_size - 64 * (index % 2)})
+        for index, widths in enumerate(family.widths(model.config))
+    ]
+    return pruned(model, family, shape), family
+
+
 def units(model: PreTrainedModel, family: Family) -> list[tuple[str, ...]]:
     """The modules of the layers, those together that share a precision."""
     found: list[tuple[str, ...]] = []

@@ -21,6 +21,7 @@ from tests.gguf_target import AS_LLAMA_CPP, DECI, DIFFERENT, config_of, pruned_c
 from tests.tiny_model import build_tokenizer
 
 _IDS = [index % 90 + 3 for index in range(60)]
+YARN = {"rope_type": "yarn", "original_max_position_embeddings": 16}
 _LARGEST = 1e-4
 """Nats; float16 leaves 1e-6 and less, and the tanh that stands for GPT-NeoX's exact GELU no more than that."""
 
@@ -46,6 +47,33 @@ def _compare_file(path: Path, largest: float, margin: float) -> None:
 @pytest.mark.parametrize("family", AS_LLAMA_CPP)
 def test_the_engine_predicts_what_the_file_read_back_predicts(family: str, tmp_path: Path) -> None:
     _compare(config_of(family), tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope_type": "linear"},
+        YARN,
+        YARN | {"attention_factor": 1.4},
+        YARN | {"mscale": 2.0, "mscale_all_dim": 0.5},
+        YARN | {"beta_fast": 8.0, "beta_slow": 2.0},
+        {
+            "rope_type": "llama3",
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    ],
+    ids=str,
+)
+def test_stretched_positions_are_those_of_the_source(scaling: dict[str, Any], tmp_path: Path) -> None:
+    config = config_of("llama", rope_parameters={"factor": 4.0, "rope_theta": 10000.0, **scaling})
+    model, path = random_model(config), tmp_path / "model.gguf"
+    write(model, path)
+    with torch.no_grad():
+        source = model(torch.tensor([_IDS])).logits[0]
+    assert llama_cpp.divergence(source, llama_cpp.logits(path, _IDS)) < _LARGEST
+    _compare_file(path, _LARGEST, margin=0.01)
 
 
 @pytest.mark.parametrize("output_bias", [False, True])

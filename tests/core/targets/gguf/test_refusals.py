@@ -74,6 +74,11 @@ def test_a_bias_without_a_place_is_refused_with_other_compensations(family: str)
     [
         ("llama", {"hidden_act": "relu"}, "relu"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "truncate": False}},
+            "truncate",
+        ),
         ("qwen3", {"attention_bias": True}, "o_proj.bias"),
         ("gemma2", {"query_pre_attn_scalar": 24}, "24"),
         ("gemma2", {"tie_word_embeddings": False}, "head"),

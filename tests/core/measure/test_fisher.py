@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.measure.fisher import _Predictions, fisher_sensitivity
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of
 from qpruner_core.quantize.config import Int8Kind, QuantizeConfig
-from qpruner_core.score.fisher import _Predictions, fisher_sensitivity
 from qpruner_core.targets.registry import bind_target
 from tests.core.small_models import small_model
 
@@ -26,7 +26,7 @@ def float64_model(name: str, **overrides: bool) -> PreTrainedModel:
 def bank_of(model: PreTrainedModel, settings: AllocateConfig, int8: Int8Kind = "weight_only") -> PrecisionBank:
     target = bind_target("bitsandbytes", QuantizeConfig(int8=int8), settings)
     groups = precision_groups(model, family_of(model), target)
-    return PrecisionBank(model, groups, kinds=target.precisions, capacity=10**9, on_group=lambda *_: None)
+    return PrecisionBank(model, groups, kinds=target.precisions, capacity=10**9)
 
 
 def sensitivity(model: PreTrainedModel, bank: PrecisionBank, samples: int, seed: int = 0) -> list[dict[str, float]]:

@@ -19,9 +19,9 @@ with the measured divergence, 12 samples in all, is 0.98 at 4 bits and 0.84 at 8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import nn
@@ -29,7 +29,8 @@ from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
-from qpruner_core.fitting.precision_bank import PrecisionBank
+from qpruner_core.fitting.sampled_bank import Sample
+from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED, size_order
 from qpruner_core.precisions import Precision
@@ -45,9 +46,24 @@ _Option = tuple[int, str]
 """A group's index and one of its options."""
 
 
+class RoundedGroups(Protocol):
+    """The weights of ``groups`` at each of their precisions: all rows of them, or a sample."""
+
+    @property
+    def groups(self) -> Sequence[PrecisionGroup]: ...
+    def values(self, index: int, option: str) -> list[torch.Tensor]:
+        """Weights ``[rows, in]`` of the modules of group ``index``, in order."""
+
+    def kind(self, index: int, number: int, option: str) -> Precision:
+        """The precision of module ``number`` of group ``index``."""
+
+    def sample(self, index: int, number: int) -> Sample | None:
+        """The outputs that the rows of module ``number`` of group ``index`` are; ``None``: all, in order."""
+
+
 def fisher_sensitivity(
     model: PreTrainedModel,
-    bank: PrecisionBank,
+    bank: RoundedGroups,
     calibration: torch.Tensor,
     *,
     samples: int,
@@ -60,7 +76,7 @@ def fisher_sensitivity(
     tokens; each takes one forward and ``samples`` backward passes, in each of which new labels are drawn. Parameters
     get no gradients. Beside the model and the graph of one piece, memory holds Δy in bfloat16: ``2 · PIECE ·
     outputs`` bytes for every module and option. ``bank``: that of ``model``, which must be unquantized
-    everywhere.
+    everywhere. Where it has a sample of outputs, those stand for all, as if outputs erred each in its own way.
 
     Raises:
         NotFiniteError: the model predicts NaN.
@@ -81,7 +97,7 @@ def fisher_sensitivity(
 
 def _products(
     model: PreTrainedModel,
-    bank: PrecisionBank,
+    bank: RoundedGroups,
     calibration: torch.Tensor,
     samples: int,
     seed: int,
@@ -142,7 +158,7 @@ def _require_finite(probabilities: torch.Tensor) -> None:
 class _Effects:
     """Δy of every module of every group at every precision, and its product with the gradients that arrive."""
 
-    def __init__(self, model: PreTrainedModel, bank: PrecisionBank) -> None:
+    def __init__(self, model: PreTrainedModel, bank: RoundedGroups) -> None:
         self._model, self._bank = model, bank
         self._places: dict[nn.Module, tuple[int, int]] = {}  # module -> (its group, its number in the group)
         head = model.get_output_embeddings()
@@ -184,18 +200,24 @@ class _Effects:
 
     def _record(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         index, number = self._places[module]
+        # An embedding has all of its outputs, of the rows that are looked up
+        sample = None if isinstance(module, nn.Embedding) else self._bank.sample(index, number)
         changes = {
             (index, option): _effect(
                 module,
                 self._bank.values(index, option)[number],
                 self._bank.kind(index, number, option),
                 args[0].detach(),
+                self._bank.sample(index, number),
             )
             for option in self._bank.groups[index].options
             if option != UNQUANTIZED
         }
+        weights = None if sample is None else sample.counts.sqrt().to(output.device)
 
         def multiply(gradient: torch.Tensor) -> None:
+            if sample is not None and weights is not None:
+                gradient = gradient.index_select(-1, sample.rows.to(gradient.device)) * weights.to(gradient.dtype)
             for option, change in changes.items():
                 product = (gradient * change.to(gradient.dtype)).sum(dim=-1, dtype=torch.float32)[0]
                 self._products[option] = self._products[option] + product if option in self._products else product
@@ -204,13 +226,19 @@ class _Effects:
 
 
 @torch.no_grad()
-def _effect(module: nn.Module, quantized: torch.Tensor, kind: Precision, inputs: torch.Tensor) -> torch.Tensor:
-    """What ``quantized [out, in]`` in place of its weight would add to the output of ``module``, in bfloat16."""
+def _effect(
+    module: nn.Module, quantized: torch.Tensor, kind: Precision, inputs: torch.Tensor, sample: Sample | None
+) -> torch.Tensor:
+    """What ``quantized [rows, in]`` in place of these rows of its weight would add to the output of ``module``, in
+    bfloat16."""
     weight = linear_weight(module)
+    rows = None if sample is None else sample.rows.to(weight.device)
     if isinstance(module, nn.Embedding):  # only the rows that are looked up: the table is the largest weight
-        change = embedding(inputs, quantized).to(weight.dtype) - embedding(inputs, weight)
+        places = inputs if rows is None else torch.searchsorted(rows, inputs)
+        change = embedding(places, quantized).to(weight.dtype) - embedding(inputs, weight)
         change = change * cast(float, getattr(module, "embed_scale", 1.0))
     else:
+        weight = weight if rows is None else weight[rows]
         parts = zip(weight.split(_OUTPUTS), quantized.split(_OUTPUTS), strict=True)
         change = torch.cat([linear(inputs, new.to(weight.dtype) - old) for old, new in parts], dim=-1)
         rounded = kind.round_input(inputs)

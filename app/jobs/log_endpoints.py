@@ -1,0 +1,44 @@
+"""Requests about what the processes of a job printed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.dependencies import SessionDep
+from app.jobs import service
+from app.jobs.logs import list_logs
+from app.keys.auth import Reader
+from app.problems import problem_responses
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
+
+
+class LogView(BaseModel):
+    """The output of an attempt."""
+
+    model_config = ConfigDict(from_attributes=True)
+    attempt: int = Field(description="Number of the attempt, from 1.", examples=[1])
+    text: str = Field(description="What its process printed, at most the last 64 KiB.", examples=["Loading …\n"])
+    omitted_bytes: int = Field(description="Bytes before it that are not kept.", examples=[0])
+    updated_at: datetime = Field(description="When it was last written.", examples=["2026-11-28T12:00:00Z"])
+
+
+class LogList(BaseModel):
+    """The output of every attempt, the first attempt first."""
+
+    logs: list[LogView] = Field(description="One entry per attempt; none before the first has printed anything.")
+
+
+@router.get("/{job_id}/logs", summary="Read a job's output", responses=problem_responses("404 job_not_found"))
+def get_logs(
+    job_id: Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the job.")],
+    principal: Reader,
+    session: SessionDep,
+) -> LogList:
+    """What the processes of the job printed: warnings of libraries, and the traceback of a failure."""
+    service.require_job(session, principal.tenant, job_id)
+    return LogList(logs=[LogView.model_validate(row) for row in list_logs(session, job_id)])

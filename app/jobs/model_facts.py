@@ -1,0 +1,44 @@
+"""What models are, kept in the database: looked at by one process, known to all, and after a restart."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import ValidationError
+from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.database import read_only, utc_now
+from app.jobs.models import KnownModel
+from qpruner_core.models.facts import ModelFacts
+
+_KEPT_DAYS = 30
+
+
+class StoredFacts:
+    """A :class:`qpruner_core.known_models.FactsStore` in the table ``known_models``."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self._sessions = sessions
+        self._reading = read_only(sessions)
+
+    def find(self, identity: str) -> ModelFacts | None:
+        """The facts of the model of that identity; ``None`` if they are not known, or another release kept them."""
+        with self._reading() as session:
+            row = session.get(KnownModel, identity)
+        try:
+            return None if row is None else ModelFacts.model_validate(row.facts)
+        except ValidationError:
+            return None
+
+    def keep(self, identity: str, facts: ModelFacts) -> None:
+        """Remember the facts of a model for a month; then it is looked at again."""
+        now = utc_now()
+        row = KnownModel(identity=identity, facts=facts.model_dump(mode="json"), created_at=now)
+        try:
+            with self._sessions.begin() as session:
+                session.execute(delete(KnownModel).where(KnownModel.created_at < now - timedelta(days=_KEPT_DAYS)))
+                session.merge(row)
+        except IntegrityError:  # another process was first, with the same facts
+            return

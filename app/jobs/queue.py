@@ -1,0 +1,145 @@
+"""The order in which workers take jobs: in turns between tenants, by priority within one, and a lost job first.
+
+Turns follow start-time fair queueing (Goyal, Vin and Cheng, 1996), with a job as the unit of work. A tenant's next job
+has as its start the finish of the tenant's job before, or the clock if that is later, and as its finish 1/weight more.
+The job with the smallest start is taken, and the clock is the start of the job taken last: whoever was away for a while
+saves up nothing, and a tenant of weight 2 has two turns for each of a tenant of weight 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.jobs.models import Job, TenantTurn
+from app.settings import Settings
+
+_LOCK = 0x7175_6575_65  # "queue": of PostgreSQL's advisory locks
+IN_ORDER = (Job.was_lost.desc(), Job.priority.desc(), Job.queued_at, Job.id)
+"""The order of one tenant's jobs."""
+
+
+@dataclass(frozen=True)
+class QueuePolicy:
+    """What the operator decided: weights of tenants (1 for others), most running jobs of a tenant and of a key."""
+
+    weights: Mapping[str, float]
+    most_of_tenant: int | None
+    most_of_key: int | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> QueuePolicy:
+        """The policy that ``settings`` hold."""
+        return cls(settings.tenant_weights, settings.max_running_jobs, settings.max_running_jobs_per_key)
+
+    def weight(self, tenant: str) -> float:
+        """Turns of ``tenant`` for each of a tenant of weight 1."""
+        return self.weights.get(tenant, 1.0)
+
+
+@dataclass(frozen=True)
+class WaitingTenant:
+    """A tenant with queued jobs: how many, how many of them were lost, since when the first waits, its next start."""
+
+    tenant: str
+    jobs: int
+    lost: int
+    since: datetime
+    start: float
+
+
+def waiting_tenants(session: Session) -> list[WaitingTenant]:
+    """Tenants with queued jobs, in the order of their turns."""
+    turns = {turn.tenant: turn for turn in session.scalars(select(TenantTurn))}
+    clock = max((turn.start for turn in turns.values()), default=0.0)
+    lost = func.sum(case((Job.was_lost, 1), else_=0))
+    query = select(Job.tenant, func.count(), lost, func.min(Job.queued_at)).where(Job.status == "queued")
+    found = [
+        WaitingTenant(tenant, jobs, int(lost), since, max(clock, turns[tenant].finish if tenant in turns else 0.0))
+        for tenant, jobs, lost, since in session.execute(query.group_by(Job.tenant))
+    ]
+    return sorted(found, key=lambda one: (one.start, one.since, one.tenant))
+
+
+def next_job(session: Session, policy: QueuePolicy) -> str | None:
+    """The id of the job whose turn it is, and that the limits let run; ``None`` if there is none.
+
+    Until the transaction ends, nobody else is given one.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    waiting = waiting_tenants(session)
+    running = _running(session)
+    by_tenant = Counter({tenant: sum(keys.values()) for tenant, keys in running.items()})
+    for lost in (True, False):
+        for one in waiting:
+            if (lost and not one.lost) or _is_full(by_tenant[one.tenant], policy.most_of_tenant):
+                continue
+            keys = running.get(one.tenant, Counter())
+            full = [key for key, count in keys.items() if key is not None and _is_full(count, policy.most_of_key)]
+            job_id = session.scalar(_first(one.tenant, full, lost))
+            if job_id is not None:
+                if not lost:
+                    _count_turn(session, one, policy)
+                return job_id
+    return None
+
+
+def jobs_before(session: Session, job: Job, policy: QueuePolicy) -> int:
+    """How many queued jobs will be taken before the queued ``job`` as it stands; limits are not counted on."""
+    waiting = waiting_tenants(session)
+    mine = select(Job.id).where(Job.status == "queued", Job.tenant == job.tenant).order_by(*IN_ORDER).subquery()
+    rank = next((place for place, job_id in enumerate(session.scalars(select(mine.c.id))) if job_id == job.id), 0)
+    own = next((one for one in waiting if one.tenant == job.tenant), None)
+    if own is None:
+        return 0
+    lost = sum(one.lost for one in waiting if one.tenant != job.tenant)
+    if job.was_lost:
+        return rank + sum(one.lost for one in waiting[: waiting.index(own)])
+    turns = rank - own.lost
+    start = own.start + turns / policy.weight(own.tenant)
+    return rank + lost + sum(_turns_before(one, start, own, policy) for one in waiting if one.tenant != job.tenant)
+
+
+def _turns_before(other: WaitingTenant, start: float, own: WaitingTenant, policy: QueuePolicy) -> int:
+    """How many jobs of another tenant that were not lost have their turn before one that starts at ``start``."""
+    weight, first = policy.weight(other.tenant), (other.since, other.tenant) < (own.since, own.tenant)
+    count, most = max(0, int((start - other.start) * weight) - 1), other.jobs - other.lost
+    while count < most:
+        begin = other.start + count / weight
+        if begin > start or (begin == start and not first):
+            break
+        count += 1
+    return min(count, most)
+
+
+def _is_full(running: int, most: int | None) -> bool:
+    return most is not None and running >= most
+
+
+def _running(session: Session) -> dict[str, Counter[str | None]]:
+    query = select(Job.tenant, Job.key_id, func.count()).where(Job.status == "running")
+    running: dict[str, Counter[str | None]] = {}
+    for tenant, key_id, count in session.execute(query.group_by(Job.tenant, Job.key_id)):
+        running.setdefault(tenant, Counter())[key_id] = count
+    return running
+
+
+def _first(tenant: str, full_keys: Sequence[str], lost: bool) -> Select[str]:
+    query = select(Job.id).where(Job.status == "queued", Job.tenant == tenant)
+    if lost:
+        query = query.where(Job.was_lost)
+    if full_keys:
+        query = query.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full_keys)))
+    return query.order_by(*IN_ORDER).limit(1)
+
+
+def _count_turn(session: Session, one: WaitingTenant, policy: QueuePolicy) -> None:
+    finish = one.start + 1 / policy.weight(one.tenant)
+    session.merge(TenantTurn(tenant=one.tenant, start=one.start, finish=finish))
+    session.flush()

@@ -1,0 +1,66 @@
+"""Who may see the figures: everybody, holders of a key with the scope ``metrics``, or whoever reaches another port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, start_http_server
+
+from app.keys.auth import Principal, require_scope, unauthenticated
+from app.keys.binding import key_required
+from app.problems import problem_responses
+from app.settings import Settings
+
+
+def metrics_router(settings: Settings) -> APIRouter:
+    """``GET /metrics`` as ``settings`` allow it; without routes if the figures have a port of their own."""
+    router = APIRouter(tags=["operation"])
+    if settings.metrics_port is not None:
+        return router
+    access = settings.metrics_access or ("key" if key_required(settings) else "open")
+    guarded = access == "key"
+    router.add_api_route(
+        "/metrics",
+        metrics,
+        summary="Figures for Prometheus",
+        response_class=Response,
+        dependencies=[Depends(_require_key)] if guarded else [],
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **(problem_responses("401 unauthenticated", "403 forbidden") if guarded else {}),
+        },
+    )
+    return router
+
+
+def metrics(request: Request) -> Response:
+    """Requests of this process since it started; jobs, queue and stages as the database knows them."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _require_key(principal: Annotated[Principal, Depends(require_scope("metrics"))]) -> None:
+    """Also where the service asks for no key."""
+    if principal.key_id is None:
+        raise unauthenticated("The metrics need an API key.")
+
+
+@contextmanager
+def serving_metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve the figures of ``registry`` at the port that ``settings`` name for them, if they name one.
+
+    Raises:
+        OSError: another program listens there.
+    """
+    if settings.metrics_port is None:
+        yield
+        return
+    server, thread = start_http_server(settings.metrics_port, addr=settings.host, registry=registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

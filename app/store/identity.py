@@ -1,0 +1,188 @@
+"""Whether a store is ours: its marker has the id that the database knows.
+
+A disk that is not mounted leaves an empty folder in its place, and a setting may name another bucket. Neither is an
+empty store of ours: what the database names would seem lost, and new files would lie where nobody looks for them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.datasets.models import Dataset
+from app.ids import new_id
+from app.jobs.models import Artifact, StageResult
+from app.store.errors import StoreAwayError
+from app.store.models import KnownStore
+
+MARKER = ".qpruner-store.json"
+"""Key of the marker, a JSON object with the ``id``."""
+
+_FRESH_SECONDS = 30.0  # how long a process may overlook that an operator has adopted another store
+_SAMPLE = 10
+_QUERY = "SELECT id, location, marked FROM known_store WHERE slot = 1"
+_ADOPT = (
+    "Mount or restore the store that QPRUNER_STORE_URL named before; or, if another is to take its place, run "
+    "`qpruner store adopt`."
+)
+
+
+class MarkedPlace(Protocol):
+    """What a store offers to be recognised by. Every method raises :class:`StoreUnavailableError`."""
+
+    def read_marker(self) -> str | None:
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+
+    def write_marker(self, store_id: str) -> None:
+        """Write the marker; makes the store's folder if there is none."""
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an object at ``key``, whatever the marker says."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the database knows of its store."""
+
+    id: str
+    location: str
+    marked: bool
+
+
+class StoreIdentity:
+    """The database's side of the recognition. Safe to share between threads."""
+
+    def __init__(self, engine: Engine, location: str) -> None:
+        self.location = location
+        self._engine = engine
+        self._known: str | None = None
+        self._known_until = self._seen_at = float("-inf")
+
+    def require(self, place: MarkedPlace, *, max_age: float = 0.0) -> None:
+        """Return if ``place`` is ours. The first time that an empty database meets an empty store, both get an id.
+
+        With ``max_age``, a look that is at most so many seconds old counts.
+
+        Raises:
+            StoreAwayError: it has no marker, or another's.
+            StoreUnavailableError: it does not answer.
+            SQLAlchemyError: the id is not known yet, and the database does not answer.
+        """
+        if time.monotonic() - self._seen_at < max_age:
+            return
+        found = place.read_marker()
+        if self._known is None or time.monotonic() >= self._known_until or found != self._known:
+            self._known = self._refreshed(place, found)
+            self._known_until = time.monotonic() + _FRESH_SECONDS
+            found = place.read_marker() if found is None else found
+        if found != self._known:
+            raise _away(place, found)
+        self._seen_at = time.monotonic()
+
+    def known(self) -> Known | None:
+        """What the database knows by now; takes no lock, so that it may be asked within another transaction."""
+        with self._engine.connect() as connection:
+            cursor = connection.connection.cursor()  # without the BEGIN IMMEDIATE of SQLite's transactions
+            try:
+                cursor.execute(_QUERY)
+                row = cursor.fetchone()
+            except self._engine.dialect.loaded_dbapi.Error as error:
+                raise OperationalError(_QUERY, {}, error) from error
+            finally:
+                cursor.close()
+        return None if row is None else Known(row[0], row[1], bool(row[2]))
+
+    def recorded_keys(self) -> list[str]:
+        """Some of the newest keys that the database says are in the store."""
+        with Session(self._engine) as session:
+            return list(_recorded(session))
+
+    def adopt(self, place: MarkedPlace) -> str:
+        """Take ``place`` for ours from now on, whatever it was; the id, which is that of its marker if it has one."""
+        found = place.read_marker()
+        store_id = found or new_id("store")
+        with Session(self._engine) as session, session.begin():
+            session.merge(KnownStore(slot=1, id=store_id, location=self.location, marked=True, adopted_at=utc_now()))
+            if not found:
+                place.write_marker(store_id)  # should it fail, the database still knows the store from before
+        self._known, self._known_until = store_id, time.monotonic() + _FRESH_SECONDS
+        return store_id
+
+    def _refreshed(self, place: MarkedPlace, found: str | None) -> str:
+        """The id by the database; made if this is the first meeting, or if an older release has had no ids."""
+        try:
+            known = self.known()
+        except SQLAlchemyError:
+            if self._known is None:
+                raise
+            return self._known
+        if known is not None and known.marked:
+            return known.id
+        self._require_plausible(place, known, found)
+        if known is None:
+            known = self._choose(found or new_id("store"))
+        if found is None:
+            place.write_marker(known.id)
+        if found in (None, known.id):
+            self._confirm(known.id)
+        return known.id
+
+    def _require_plausible(self, place: MarkedPlace, known: Known | None, found: str | None) -> None:
+        recorded = self.recorded_keys()
+        if recorded and not any(place.holds(key) for key in recorded):
+            raise _away(place, found, "holds none of the files that the database names")
+        if known is None and found is not None and not recorded:
+            raise _away(place, found)
+
+    def _choose(self, store_id: str) -> Known:
+        row = KnownStore(slot=1, id=store_id, location=self.location, marked=False, adopted_at=utc_now())
+        try:
+            with Session(self._engine) as session, session.begin():
+                session.add(row)
+        except IntegrityError:  # another process was first
+            chosen = self.known()
+            if chosen is None:
+                raise
+            return chosen
+        return Known(store_id, self.location, False)
+
+    def _confirm(self, store_id: str) -> None:
+        with Session(self._engine) as session, session.begin():
+            row = session.get(KnownStore, 1)
+            if row is not None and row.id == store_id:
+                row.marked = True
+
+
+def marker_content(store_id: str) -> bytes:
+    """The bytes of a marker."""
+    about = "This folder or prefix is a store of QPruner. Without this file it is not used."
+    return json.dumps({"id": store_id, "about": about}, indent=1).encode() + b"\n"
+
+
+def parse_marker(content: bytes) -> str:
+    """The id in a marker; ``""`` if it has none."""
+    try:
+        return str(json.loads(content)["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _recorded(session: Session) -> Iterator[str]:
+    yield from session.scalars(select(Dataset.key).order_by(Dataset.id.desc()).limit(_SAMPLE))
+    yield from session.scalars(select(Artifact.key).order_by(Artifact.job_id.desc()).limit(_SAMPLE))
+    stored = select(StageResult.store_prefix).where(StageResult.store_prefix != "")
+    for prefix in session.scalars(stored.order_by(StageResult.job_id.desc()).limit(_SAMPLE)):
+        yield f"{prefix}stage.json"
+
+
+def _away(place: MarkedPlace, found: str | None, why: str = "") -> StoreAwayError:
+    why = why or (f"has no marker {MARKER}" if found is None else "has the marker of another installation's store")
+    return StoreAwayError(f"The store {place} {why}.", remedy=_ADOPT)

@@ -1,0 +1,188 @@
+"""Every request that the client makes, as data: the synchronous and the asynchronous client send the same."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+
+from qpruner_client.errors import UnexpectedResponseError
+from qpruner_client.models import (
+    AllocationView,
+    ArtifactList,
+    DatasetPage,
+    DatasetView,
+    Estimate,
+    JobMetricsView,
+    JobPage,
+    JobView,
+    LogList,
+    Readiness,
+    TrialList,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request.
+
+    ``result``: reads the body of a response. ``repeatable``: doing it twice does no more than doing it once. ``file``:
+    opens what is sent as the body, anew for each attempt. ``accepted``: statuses above 399 whose body is a result all
+    the same.
+    """
+
+    method: str
+    path: str
+    result: Callable[[bytes], T]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    file: Callable[[], BinaryIO] | None = None
+    repeatable: bool = True
+    accepted: tuple[int, ...] = ()
+
+    def parse(self, response: httpx.Response) -> T:
+        """The result. Raises :class:`UnexpectedResponseError`."""
+        try:
+            return self.result(response.content)
+        except ValidationError as error:
+            raise UnexpectedResponseError(
+                f"The server answered {self.method} {response.request.url} with something else than this API does: "
+                f"{error.errors(include_url=False)[0]['msg']}.",
+                remedy="Check the address of the server; a newer service may need a newer qpruner_client.",
+            ) from error
+
+
+def _nothing(body: bytes) -> None:
+    """The result of what has none."""
+
+
+def create_job(body: Mapping[str, Any], idempotency_key: str | None) -> Call[JobView]:
+    """``POST /jobs``; with a key of its own if none is given, so that sending it again makes one job."""
+    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+    return Call("POST", "/jobs", JobView.model_validate_json, json=_sendable(body), headers=headers)
+
+
+def estimate_job(body: Mapping[str, Any]) -> Call[Estimate]:
+    """``POST /jobs/estimate``."""
+    return Call("POST", "/jobs/estimate", Estimate.model_validate_json, json=_sendable(body))
+
+
+def get_job(job_id: str) -> Call[JobView]:
+    """``GET /jobs/{id}``."""
+    return Call("GET", job_path(job_id), JobView.model_validate_json)
+
+
+def list_jobs(filters: Mapping[str, Any], cursor: str | None) -> Call[JobPage]:
+    """``GET /jobs``."""
+    params = {name: _as_query(value) for name, value in filters.items() if value is not None}
+    return Call("GET", "/jobs", JobPage.model_validate_json, params=params | ({"cursor": cursor} if cursor else {}))
+
+
+def cancel_job(job_id: str) -> Call[JobView]:
+    """``POST /jobs/{id}/cancel``."""
+    return Call("POST", job_path(job_id, "cancel"), JobView.model_validate_json)
+
+
+def retry_job(job_id: str) -> Call[JobView]:
+    """``POST /jobs/{id}/retry``. The second of two is refused: it is not sent again after a lost response."""
+    return Call("POST", job_path(job_id, "retry"), JobView.model_validate_json, repeatable=False)
+
+
+def delete_job(job_id: str) -> Call[None]:
+    """``DELETE /jobs/{id}``."""
+    return Call("DELETE", job_path(job_id), _nothing)
+
+
+def list_trials(job_id: str) -> Call[TrialList]:
+    """``GET /jobs/{id}/trials``."""
+    return Call("GET", job_path(job_id, "trials"), TrialList.model_validate_json)
+
+
+def get_metrics(job_id: str) -> Call[JobMetricsView]:
+    """``GET /jobs/{id}/metrics``."""
+    return Call("GET", job_path(job_id, "metrics"), JobMetricsView.model_validate_json)
+
+
+def get_logs(job_id: str) -> Call[LogList]:
+    """``GET /jobs/{id}/logs``."""
+    return Call("GET", job_path(job_id, "logs"), LogList.model_validate_json)
+
+
+def get_allocation(job_id: str, memory_budget: int | str) -> Call[AllocationView]:
+    """``GET /jobs/{id}/allocation``."""
+    return Call(
+        "GET",
+        job_path(job_id, "allocation"),
+        AllocationView.model_validate_json,
+        params={"memory_budget": str(memory_budget)},
+    )
+
+
+def list_artifacts(job_id: str) -> Call[ArtifactList]:
+    """``GET /jobs/{id}/artifacts``."""
+    return Call("GET", job_path(job_id, "artifacts"), ArtifactList.model_validate_json)
+
+
+def upload_dataset(filename: str, file: Callable[[], BinaryIO]) -> Call[DatasetView]:
+    """``POST /datasets`` with the file as the bare body, which is never held in memory."""
+    headers = {"Content-Type": "application/octet-stream"}
+    return Call(
+        "POST",
+        "/datasets",
+        DatasetView.model_validate_json,
+        params={"filename": filename},
+        headers=headers,
+        file=file,
+        repeatable=False,
+    )
+
+
+def list_datasets(cursor: str | None, limit: int) -> Call[DatasetPage]:
+    """``GET /datasets``."""
+    return Call(
+        "GET",
+        "/datasets",
+        DatasetPage.model_validate_json,
+        params={"limit": limit} | ({"cursor": cursor} if cursor else {}),
+    )
+
+
+def get_dataset(dataset_id: str) -> Call[DatasetView]:
+    """``GET /datasets/{id}``."""
+    return Call("GET", f"/datasets/{quote(dataset_id, safe='')}", DatasetView.model_validate_json)
+
+
+def delete_dataset(dataset_id: str) -> Call[None]:
+    """``DELETE /datasets/{id}``."""
+    return Call("DELETE", f"/datasets/{quote(dataset_id, safe='')}", _nothing)
+
+
+def readiness() -> Call[Readiness]:
+    """``GET /readyz``, which answers 503 while a part is not ready."""
+    return Call("GET", "/readyz", Readiness.model_validate_json, accepted=(503,))
+
+
+def job_path(job_id: str, part: str = "") -> str:
+    """The path of a job, or of a part of it."""
+    return f"/jobs/{quote(job_id, safe='')}" + (f"/{part}" if part else "")
+
+
+def _as_query(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [f"{key}:{one}" for key, one in value.items()]
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _sendable(body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` as JSON knows it: dates as text."""
+    sendable: dict[str, Any] = to_jsonable_python(dict(body))
+    return sendable

@@ -1,0 +1,168 @@
+"""Errors of the client: types with a stable ``code``, the ``field`` at fault and the ``remedy``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from qpruner_client.models import JobErrorView, ProblemDocument
+
+
+class ClientError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        code: stable identifier of the kind of error, in snake case.
+        message: the fault, in one sentence.
+        field: dotted path of the setting at fault (``"prune.ratio"``), or ``None``.
+        remedy: what to do about it; may be empty.
+    """
+
+    code = "client_error"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None, remedy: str = "") -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+        self.message = message
+        self.field = field
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{where}{self.message}{' ' if self.remedy else ''}{self.remedy} ({self.code})"
+
+
+class ConnectionFailedError(ClientError):
+    """The service cannot be reached, or the connection broke off again and again."""
+
+    code = "connection_failed"
+
+
+class UnexpectedResponseError(ClientError):
+    """The response is none of this API; the address may be that of another server."""
+
+    code = "unexpected_response"
+
+
+class WaitTimeoutError(ClientError, TimeoutError):
+    """The job has not ended within the time that the caller gave it; it goes on."""
+
+    code = "wait_timeout"
+
+
+class DownloadError(ClientError):
+    """A file could not be downloaded, or is not the one that the service has listed."""
+
+    code = "download_failed"
+
+
+class SettingsError(ClientError):
+    """An argument or a profile of this package is wrong."""
+
+    code = "invalid_settings"
+
+
+class ApiError(ClientError):
+    """The service refused a request or failed.
+
+    Attributes:
+        status: HTTP status.
+        request_id: names the request in the log of the service.
+        problem: the whole problem document (RFC 9457), with every fault in ``errors``.
+    """
+
+    def __init__(self, status: int, problem: ProblemDocument) -> None:
+        super().__init__(problem.detail, code=problem.code, field=problem.field, remedy=problem.remedy)
+        self.status = status
+        self.request_id = problem.request_id
+        self.problem = problem
+
+
+class InvalidRequestError(ApiError):
+    """The request cannot be done as it was made: statuses 400, 413, 415 and 422."""
+
+
+class BudgetInfeasibleError(InvalidRequestError):
+    """No allowed pruning and precision meets the budget; ``smallest_feasible_bytes`` is the smallest that can be."""
+
+    @property
+    def smallest_feasible_bytes(self) -> int | None:
+        """The smallest budget that can be met with the other settings as they are."""
+        return (self.problem.model_extra or {}).get("smallest_feasible_bytes")
+
+
+class AuthenticationError(ApiError):
+    """The API key is missing, mistyped, expired or revoked."""
+
+
+class PermissionDeniedError(ApiError):
+    """The API key lacks a scope."""
+
+
+class NotFoundError(ApiError):
+    """There is no such thing, or it is another tenant's."""
+
+
+class ConflictError(ApiError):
+    """The state of the job or dataset does not allow the request."""
+
+
+class TooManyRequestsError(ApiError):
+    """A limit is reached; the client has waited and tried again already."""
+
+
+class ServiceUnavailableError(ApiError):
+    """A part of the service is away; the client has waited and tried again already."""
+
+
+class ServiceFaultError(ApiError):
+    """The service failed; ``request_id`` helps its operator."""
+
+
+class JobEndedError(ClientError):
+    """A job did not succeed. ``job_id`` names it."""
+
+    def __init__(self, job_id: str, message: str, **named: Any) -> None:
+        super().__init__(message, **named)
+        self.job_id = job_id
+
+
+class JobFailedError(JobEndedError):
+    """The job failed. ``user``: whether the request is at fault and must be changed; else a retry may help."""
+
+    def __init__(self, job_id: str, error: JobErrorView | None) -> None:
+        error = error or JobErrorView(code="job_failed", message=f"The job {job_id} failed.", user=False)
+        super().__init__(job_id, error.message, code=error.code, field=error.field, remedy=error.remedy)
+        self.user = error.user
+
+
+class JobCancelledError(JobEndedError):
+    """The job was cancelled."""
+
+    code = "job_cancelled"
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: InvalidRequestError, 401: AuthenticationError, 403: PermissionDeniedError, 404: NotFoundError,
+    409: ConflictError, 413: InvalidRequestError, 415: InvalidRequestError, 422: InvalidRequestError,
+    429: TooManyRequestsError, 503: ServiceUnavailableError,
+}  # fmt: skip
+_BY_CODE: Mapping[str, type[ApiError]] = {"budget_infeasible": BudgetInfeasibleError}
+
+
+def error_of(response: httpx.Response) -> ClientError:
+    """The error that a response with a status of 400 or more stands for; its body has been read."""
+    try:
+        problem = ProblemDocument.model_validate_json(response.content)
+    except ValidationError:
+        return UnexpectedResponseError(
+            f"The server answered {response.request.method} {response.request.url} with status {response.status_code} "
+            "and no problem document.",
+            remedy="Check the address of the server, and proxies in front of it.",
+        )
+    status = response.status_code
+    kind = _BY_CODE.get(problem.code) or _BY_STATUS.get(status) or (ServiceFaultError if status >= 500 else ApiError)
+    return kind(status, problem)

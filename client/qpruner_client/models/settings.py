@@ -1,0 +1,97 @@
+"""Bodies of requests. Generated from the OpenAPI description by ``generate_models.py``; not edited by hand."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Literal, TypedDict
+
+from qpruner_client.models.stage_settings import (
+    AllocateConfig,
+    EvaluateConfig,
+    ExportConfig,
+    FinetuneConfig,
+    FitConfig,
+    PruneConfig,
+    QuantizeConfig,
+    ScoreConfig,
+)
+
+
+class Expected(TypedDict, total=False):
+    """What a recipe fixes beyond settings."""
+
+    model_digest: str | None
+    """Digest of the model's files; a run of others is refused."""
+
+    dataset_sha256: str | None
+    """SHA-256 of the dataset; a run of another is refused."""
+
+    recovery_loss: Literal["distillation", "cross_entropy"] | None
+    """Choice of `finetune.loss` at `auto`, which else depends on free memory."""
+
+
+class JobRequest(TypedDict, total=False):
+    """A run to do: its settings, or a recipe; and labels to find it by. Without a recipe, `model` and `dataset` are
+    required.
+    """
+
+    recipe: dict[str, Any]
+    """The content of a `recipe.json`, whose files are to be made again; it stands for `model`, `dataset` and every
+    other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A model or
+    dataset of other content is refused.
+    """
+
+    model: str
+    """A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct"."""
+
+    dataset: str
+    """A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), a hub dataset id
+    ("org/name@revision"), or the id of an upload ("ds_…").
+    """
+
+    fit: FitConfig | None
+    """Device that the model has to fit into together with its KV cache, activations and engine; the memory budget
+    follows from it. Give exactly one of fit and memory_budget.
+    """
+
+    memory_budget: int | str | None
+    """Bytes of the weights of the loaded model, as a number or as "130MB" or "6GiB". Give exactly one of memory_budget
+    and fit.
+    """
+
+    seed: int
+    """Random seed."""
+
+    sequence_length: int
+    """Tokens per sequence, in every stage."""
+
+    template_date: date | str
+    """Date that is passed to chat templates that print today's date."""
+
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """Type of matrix products. auto: on a CPU the faster one of bfloat16 and float32, measured once per machine; on a
+    GPU bfloat16, or float16 on a card without bfloat16. Weights stay in 16 bits in memory.
+    """
+
+    target: Literal["gguf", "compressed-tensors", "bitsandbytes"]
+    """Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and Ollama;
+    compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT and this package.
+    """
+
+    preset: Literal["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"]
+    """Starting values; anything set by name overrides them. llm-pruner and qpruner1 to qpruner3 are the papers'
+    settings, best is ours.
+    """
+
+    expected: Expected
+    """What a recipe fixes beyond settings, so that its files come out again: digests of model and dataset."""
+
+    prune: PruneConfig
+    score: ScoreConfig
+    allocate: AllocateConfig
+    quantize: QuantizeConfig
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig
+    export: ExportConfig
+    labels: dict[str, Any]
+    """Names and values of your own; `GET /jobs` filters by them."""

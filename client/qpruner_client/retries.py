@@ -1,0 +1,78 @@
+"""When a request is sent again, and after how long."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+_REFUSED = (429, 503)  # the service says that it did nothing
+_UNKNOWN = (502, 504)  # a proxy lost the response: only what may be done twice is sent again
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How patient a client is.
+
+    Args:
+        attempts: of one request, the first included.
+        first_delay: seconds before the second attempt; each further delay is twice as long, less up to a half by
+            chance, so that many clients do not come back at once.
+        longest_delay: seconds.
+        patience: seconds that all delays of a request may take together. ``Retry-After`` is honoured within it.
+    """
+
+    attempts: int = 6
+    first_delay: float = 0.5
+    longest_delay: float = 30.0
+    patience: float = 120.0
+
+    def delay(self, attempt: int, retry_after: float | None = None) -> float:
+        """Seconds to wait after the failed ``attempt`` (from 1)."""
+        backed_off = min(self.longest_delay, self.first_delay * 2.0 ** min(attempt - 1, 30))
+        spread = backed_off * random.uniform(0.5, 1.0)  # noqa: S311 - nothing is secret about it
+        return max(spread, retry_after or 0.0)
+
+
+class Attempts:
+    """The attempts of one request."""
+
+    def __init__(self, retries: Retries, *, repeatable: bool) -> None:
+        self._retries = retries
+        self._repeatable = repeatable
+        self._made = 0
+        self._waited = 0.0
+
+    def after_response(self, response: httpx.Response) -> float | None:
+        """Seconds until the request is sent again; ``None``: the response is final."""
+        status = response.status_code
+        if status in _REFUSED or (status in _UNKNOWN and self._repeatable):
+            return self._next(retry_after(response))
+        return None
+
+    def after_error(self, error: httpx.TransportError) -> float | None:
+        """Seconds until the request is sent again; ``None``: the error is final."""
+        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        return self._next(None) if unsent or self._repeatable else None
+
+    def _next(self, asked: float | None) -> float | None:
+        self._made += 1
+        delay = self._retries.delay(self._made, asked)
+        if self._made >= self._retries.attempts or self._waited + delay > self._retries.patience:
+            return None
+        self._waited += delay
+        return delay
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that ``Retry-After`` asks for, as a number or a date (RFC 9110); ``None`` without a valid one."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

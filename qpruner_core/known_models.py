@@ -1,0 +1,207 @@
+"""Models and datasets that were looked at, and plans of them: kept for as long as they stay what they are.
+
+Looking at a model reads its headers and builds it without its weights, and so does planning; both take a large part of
+a second. What they find follows from the model's identity and the settings, so each is done once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from transformers import PretrainedConfig
+
+from qpruner_core.config import CompressionConfig
+from qpruner_core.data import DatasetDescription, inspect_dataset, inspect_dataset_here
+from qpruner_core.hub import HubRepository, parse_hub_id
+from qpruner_core.local_paths import is_local_reference, resolve_local_path, unreadable_as_error
+from qpruner_core.models.facts import ModelFacts, config_of_facts, facts_of, model_identity, tokenizer_directory
+from qpruner_core.models.families import find_family
+from qpruner_core.models.inspect import inspect_found
+from qpruner_core.models.source import LocalModel, locate_model
+from qpruner_core.planner import PLANNED_BY, Planner
+from qpruner_core.source_policy import SourcePolicy
+
+_MOST_MODELS = 64
+_MOST_PLANNERS = 256
+_MOST_DATASETS = 256
+_HUB_SECONDS = 60.0
+"""How long a hub's word on the commit of a branch is taken; a run asks again before it fetches."""
+_Value = TypeVar("_Value")
+
+
+class FactsStore(Protocol):
+    """Where facts outlive the process."""
+
+    def find(self, identity: str) -> ModelFacts | None:
+        """The facts of the model of that identity, if they are known."""
+
+    def keep(self, identity: str, facts: ModelFacts) -> None:
+        """Remember the facts of a model."""
+
+
+class KnownModel(NamedTuple):
+    """A model that may be planned for. ``directory``: where its tokenizer lies, if it is here."""
+
+    identity: str
+    config: PretrainedConfig
+    directory: Path | None
+
+
+class KnownModels:
+    """Remembers what was found; may be shared between threads, of which one works out what several want at once.
+
+    Whether a path may be read is looked at each time, under the policy at hand. ``slowly``: what is entered for as long
+    as something is worked out that is not known, which takes a while, or is asked of a hub.
+    """
+
+    def __init__(
+        self, store: FactsStore | None = None, slowly: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self._store = store
+        self._slowly = slowly
+        self._located: _Remembered[tuple[HubRepository, float]] = _Remembered(_MOST_MODELS)
+        self._configs: _Remembered[PretrainedConfig] = _Remembered(_MOST_MODELS)
+        self._planners: _Remembered[Planner] = _Remembered(_MOST_PLANNERS)
+        self._datasets: _Remembered[DatasetDescription] = _Remembered(_MOST_DATASETS)
+
+    @unreadable_as_error("model")
+    def model(self, reference: str, policy: SourcePolicy) -> KnownModel:
+        """The model of ``reference``. Raises as :func:`qpruner_core.models.inspect_model` does."""
+        found = self._locate(reference, policy)
+        identity = model_identity(found)
+        config = self._work_out(self._configs, identity, lambda: self._look(identity, reference, found, policy))
+        return KnownModel(identity, config, tokenizer_directory(found))
+
+    def planner(self, config: CompressionConfig, model: KnownModel) -> Planner:
+        """What each ratio would take for a run of ``config`` on ``model``."""
+        key = (model.identity, model.directory, _planned_by(config))
+        planner = self._work_out(
+            self._planners,
+            key,
+            lambda: _planned(Planner(config, model.config, find_family(model.config.model_type), model.directory)),
+        )
+        return planner.for_run(config)
+
+    @unreadable_as_error("dataset")
+    def dataset(self, reference: str, policy: SourcePolicy) -> DatasetDescription | None:
+        """The dataset of ``reference``; ``None`` for a hub's that is still to be fetched, of which the run does that.
+
+        Raises as :func:`qpruner_core.data.inspect_dataset` does.
+        """
+        key = _local_dataset(reference, policy)
+        if key is None:
+            with self._slowly():
+                return inspect_dataset_here(reference, policy)
+        return self._work_out(self._datasets, key, lambda: inspect_dataset(reference, policy))
+
+    def _work_out(self, values: _Remembered[_Value], key: Hashable, work_out: Callable[[], _Value]) -> _Value:
+        known = values.peek(key)
+        if known is not None:
+            return known
+        with self._slowly():
+            return values.get(key, work_out)
+
+    def _locate(self, reference: str, policy: SourcePolicy) -> LocalModel | HubRepository:
+        found = self._remembered_location(reference, policy)
+        if found is None:
+            with self._slowly():
+                found = locate_model(reference, policy)
+            if isinstance(found, HubRepository):
+                until = time.monotonic() + _HUB_SECONDS
+                self._located.put(_hub_key(reference, policy), (found, until))
+        return found
+
+    def _remembered_location(self, reference: str, policy: SourcePolicy) -> LocalModel | HubRepository | None:
+        """What ``reference`` means, without asking a hub; ``None`` where that would have to be asked."""
+        is_hub_id = not is_local_reference(reference, policy) and parse_hub_id(reference) is not None
+        if not is_hub_id or not policy.allow_hub:
+            return locate_model(reference, policy)
+        known = self._located.peek(_hub_key(reference, policy))
+        return known[0] if known is not None and time.monotonic() < known[1] else None
+
+    def _look(
+        self, identity: str, reference: str, found: LocalModel | HubRepository, policy: SourcePolicy
+    ) -> PretrainedConfig:
+        stored = None if self._store is None else self._store.find(identity)
+        if stored is not None:
+            return config_of_facts(stored)
+        description = inspect_found(reference, found, policy)
+        if self._store is not None:
+            self._store.keep(identity, facts_of(description))
+        return description.config
+
+
+def _planned(planner: Planner) -> Planner:
+    """``planner``, once it has worked out what a run asks for first."""
+    planner.smallest(planner.largest_ratio())
+    return planner
+
+
+def _planned_by(config: CompressionConfig) -> str:
+    return config.model_dump_json(include=set(PLANNED_BY))
+
+
+def _hub_key(reference: str, policy: SourcePolicy) -> Hashable:
+    return reference, policy.hub_endpoint, policy.hub_token, policy.implicit_login, policy.cache_dir
+
+
+def _local_dataset(reference: str, policy: SourcePolicy) -> Hashable | None:
+    """What tells a local dataset of now from the same file later; ``None`` for others, and where no file is."""
+    if reference in policy.uploads or not is_local_reference(reference, policy):
+        return None
+    path = resolve_local_path(reference, policy, "dataset")
+    if not path.is_file():
+        return None
+    state = path.stat()
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return path, policy.max_dataset_bytes, state.st_dev, state.st_ino, state.st_size, *times
+
+
+class _Remembered(Generic[_Value]):
+    """The values that were used last, each worked out by one thread; an error is not remembered."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._values: OrderedDict[Hashable, _Value] = OrderedDict()
+        self._at_work: dict[Hashable, threading.Lock] = {}
+
+    def peek(self, key: Hashable) -> _Value | None:
+        """The value of ``key``, if there is one."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: Hashable, value: _Value) -> None:
+        """Remember ``value``, and forget the one that was not used for longest."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            if len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+    def get(self, key: Hashable, work_out: Callable[[], _Value]) -> _Value:
+        """The value of ``key``, worked out if it is not known."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+            at_work = self._at_work.setdefault(key, threading.Lock())
+        with at_work:
+            with self._lock:
+                if key in self._values:
+                    return self._values[key]
+            try:
+                value = work_out()
+                self.put(key, value)
+            finally:
+                with self._lock:
+                    self._at_work.pop(key, None)
+        return value

@@ -1,0 +1,99 @@
+"""What a model is, as far as planning needs it: worked out once per identity, and small enough to be kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from qpruner_core.hub import HubRepository
+from qpruner_core.models.families import find_family
+from qpruner_core.models.gguf import shard_names
+from qpruner_core.models.inspect import ModelDescription
+from qpruner_core.models.model_config import without_implementations
+from qpruner_core.models.source import LocalModel, fetched_directory
+from qpruner_core.strict import StrictModel
+
+
+class ModelFacts(StrictModel):
+    """A model that passed every check of :func:`qpruner_core.models.inspect_model`.
+
+    ``config``: its config as values of JSON, from which :func:`config_of_facts` makes the same config again.
+    ``weight_bytes``: bytes of all tensors as stored. ``revision``: commit of the hub.
+    """
+
+    config: dict[str, Any]
+    weight_bytes: int
+    revision: str | None
+
+
+def facts_of(description: ModelDescription) -> ModelFacts:
+    """What is to be kept of ``description``."""
+    return ModelFacts(
+        config=description.config.to_dict(), weight_bytes=description.weight_bytes, revision=description.revision
+    )
+
+
+def config_of_facts(facts: ModelFacts) -> PretrainedConfig:
+    """The config that ``facts`` were taken of."""
+    find_family(facts.config["model_type"])  # whose classes it registers
+    return CONFIG_MAPPING[facts.config["model_type"]].from_dict(without_implementations(facts.config))
+
+
+def model_identity(found: LocalModel | HubRepository) -> str:
+    """A digest (SHA-256, hex) that another model, another content of its files, or another release of the code that
+    looks at it does not share.
+
+    Of a local model: path, inode, size and times of every file that loading may read. The time of the last change of a
+    file's state (``ctime``) cannot be set by whoever may write it, so that content cannot be exchanged unseen. Of a
+    hub's model: endpoint, repository, commit and file, and whether its weights are here, as more of it is checked then.
+    """
+    digest = hashlib.sha256(_release().encode())
+    for part in _hub_parts(found) if isinstance(found, HubRepository) else _local_parts(found):
+        digest.update(f"{part}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _release() -> str:
+    return f"{version('qpruner')}\0{version('transformers')}\n"
+
+
+def tokenizer_directory(found: LocalModel | HubRepository) -> Path | None:
+    """Where the model's tokenizer lies; ``None`` where it is still to be fetched or converted."""
+    if isinstance(found, HubRepository):
+        return fetched_directory(found)
+    return None if found.is_gguf else found.path
+
+
+def _hub_parts(repository: HubRepository) -> Iterable[str]:
+    yield f"hub\0{repository.api.endpoint}\0{repository.id.repository}\0{repository.commit}\0{repository.id.file or ''}"
+    yield f"fetched\0{fetched_directory(repository) is not None}"
+
+
+def _local_parts(model: LocalModel) -> Iterable[str]:
+    if model.is_gguf:
+        paths = [model.path.with_name(name) for name in shard_names(model.path.name)]
+    else:
+        paths = sorted(_files(model.path))
+    for path in paths:
+        state = path.stat()
+        yield f"{path}\0{state.st_dev}\0{state.st_ino}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
+
+
+def _files(directory: Path) -> Iterable[Path]:
+    """Files of a model's directory, and of the folders directly in it: chat templates lie in one."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir():
+                yield from (inner for inner in path.iterdir() if inner.is_file())
+            else:
+                yield path

@@ -1,0 +1,102 @@
+"""The settings of a run from the command line: a file, named options, and ``--set``, each over those before it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qpruner_core.errors import InvalidConfigError
+from qpruner_core.recipe_settings import is_recipe, merged, settings_of_recipe
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="A YAML or JSON file of settings, or a recipe.json, whose files are made again. Options win."
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
+]
+PruneRatio = Annotated[float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")]
+Trials = Annotated[int | None, typer.Option(help="Allocations to try.")]
+FinetuneSteps = Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed; 0 by default.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Starting values: llm-pruner, qpruner1, qpruner2, qpruner3 (the papers') or best (ours)."),
+]
+OtherSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting, as path=value: --set allocate.trials=80 (JSON values)."),
+]
+
+
+def run_settings(file: Path | None, given: Mapping[str, Any], settings: Iterable[str] | None) -> dict[str, Any]:
+    """What a run is to be made of, still to be validated.
+
+    ``given``: values of options by their dotted paths; ``None`` is not given. ``settings``: texts ``path=value``.
+
+    Raises:
+        InvalidConfigError: the file cannot be read, a setting is malformed, or model or dataset is named nowhere.
+    """
+    values = {} if file is None else read_settings(file)
+    named: dict[str, Any] = {}
+    pairs = [(path, value) for path, value in given.items() if value is not None]
+    pairs += [_setting(text) for text in settings or []]
+    for path, value in pairs:
+        *parents, name = path.split(".")
+        target = named
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
+        target[name] = value
+    values = merged(values, named)
+    for name, remedy in (("model", "Name it as the argument MODEL."), ("dataset", "Name it with --dataset.")):
+        if values.get(name) is None:
+            remedy += " A file of --config may, too."
+            raise InvalidConfigError(f"No {name} is given.", field=name, remedy=remedy)
+    return values
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The settings in a YAML or JSON file, or those of the run whose ``recipe.json`` it is.
+
+    Raises:
+        InvalidConfigError: it cannot be read, or holds no settings.
+    """
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        # JSON first: it is what recipes are, and some of it, such as 1e-4, means text in YAML
+        values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except OSError as error:
+        raise _bad_file(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise _bad_file(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise _bad_file(f"{file} holds no settings.")
+    return settings_of_recipe(values) if is_recipe(values) else values
+
+
+def _bad_file(message: str) -> InvalidConfigError:
+    remedy = "Give a file with lines such as `memory_budget: 130MB`, or a recipe.json."
+    return InvalidConfigError(message, field="--config", remedy=remedy)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidConfigError(
+            f"{text!r} is not path=value.", field="--set", remedy="Write --set allocate.trials=80."
+        )
+    try:
+        return path, json.loads(value)
+    except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
+        return path, value
