@@ -35,13 +35,23 @@ class ArtifactView(Model):
     """A file to download, and what to do with it."""
 
     name: str
+    """Name of the file, as it is downloaded."""
+
     bytes: int
+    """Size in bytes."""
+
     sha256: str
+    """SHA-256 of the content, in hex."""
+
     format: str
+    """Kind of file: gguf, tar, json or md."""
+
     url: str
     """Needs no key; good for GET with Range until `expires_at`."""
 
     expires_at: datetime
+    """When the signed URL expires."""
+
     title: str
     """What it is."""
 
@@ -56,22 +66,34 @@ class ArtifactList(Model):
     """Every file of a job, the one to take first."""
 
     artifacts: list[ArtifactView]
+    """The files."""
 
 
 class CurvePoint(Model):
     """One point of a curve."""
 
     step: int
+    """Step of the optimiser."""
+
     value: float
+    """Value at that step."""
 
 
 class JobErrorView(Model):
     """Why a job failed. `code` is stable."""
 
     code: str
+    """Stable identifier of the reason."""
+
     message: str
+    """The reason, in a sentence."""
+
     field: str | None = None
+    """Dotted path of the setting at fault."""
+
     remedy: str = ""
+    """What to do about it."""
+
     user: bool
     """Whether the request is at fault, and must be changed; else the service is, and a retry may help."""
 
@@ -80,10 +102,19 @@ class JobLinks(Model):
     """Paths of what else there is to see of the job."""
 
     self: str
+    """The job."""
+
     events: str
+    """Its history."""
+
     trials: str
+    """Its search."""
+
     metrics: str
+    """Its curves."""
+
     artifacts: str
+    """Its files."""
 
 
 class JobMetricsView(Model):
@@ -100,7 +131,11 @@ class JobSummary(Model):
     """A job in a list. `GET /jobs/{id}` has its settings, stages and result."""
 
     id: str
+    """Id of the job."""
+
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | str
+    """State of the job."""
+
     stage: str | None
     """The stage at work; null before the first."""
 
@@ -111,21 +146,35 @@ class JobSummary(Model):
     """Attempts so far. A job that loses its worker gets another."""
 
     max_attempts: int
+    """Attempts before the job fails."""
+
     cancel_requested: bool
     """The job was asked to stop, and its worker has yet to obey."""
 
     model: str
+    """The model as it was named."""
+
     dataset: str
+    """The dataset as it was named."""
+
     memory_budget: int
     """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
 
     labels: dict[str, str]
+    """Names and values of yours."""
+
     priority: int
     """Order among your own jobs that wait: the highest first."""
 
     created_at: datetime
+    """When it was made."""
+
     started_at: datetime | None
+    """When its first attempt began."""
+
     finished_at: datetime | None
+    """When it ended."""
+
     dense_bytes: int | None
     """Bytes of the loaded model before; null until the job succeeds."""
 
@@ -136,12 +185,15 @@ class JobSummary(Model):
     """Why the job failed."""
 
     links: JobLinks
+    """Paths of the job's parts."""
 
 
 class JobPage(Model):
     """A page of jobs, the newest first."""
 
     jobs: list[JobSummary]
+    """The jobs."""
+
     next_cursor: str | None
     """Give it as `cursor` to see older jobs; null on the last page."""
 
@@ -150,8 +202,14 @@ class StageView(Model):
     """One of the seven stages. `seconds` is what the attempt that finished it took, also if that was another job's."""
 
     name: str
+    """Name of the stage."""
+
     status: Literal["pending", "running", "finished", "failed", "cancelled"] | str
+    """State of the stage."""
+
     seconds: float | None = None
+    """Seconds it took; null until it has finished."""
+
     expected_seconds: float | None = None
     """What its worker expects it to take; null before the job has begun, and on machines that could not be measured.
     """
@@ -171,7 +229,11 @@ class JobView(Model):
     """A job, and how far it is."""
 
     id: str
+    """Id of the job."""
+
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | str
+    """State of the job."""
+
     stage: str | None
     """The stage at work; null before the first."""
 
@@ -182,21 +244,35 @@ class JobView(Model):
     """Attempts so far. A job that loses its worker gets another."""
 
     max_attempts: int
+    """Attempts before the job fails."""
+
     cancel_requested: bool
     """The job was asked to stop, and its worker has yet to obey."""
 
     model: str
+    """The model as it was named."""
+
     dataset: str
+    """The dataset as it was named."""
+
     memory_budget: int
     """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
 
     labels: dict[str, str]
+    """Names and values of yours."""
+
     priority: int
     """Order among your own jobs that wait: the highest first."""
 
     created_at: datetime
+    """When it was made."""
+
     started_at: datetime | None
+    """When its first attempt began."""
+
     finished_at: datetime | None
+    """When it ended."""
+
     dense_bytes: int | None
     """Bytes of the loaded model before; null until the job succeeds."""
 
@@ -207,6 +283,8 @@ class JobView(Model):
     """Why the job failed."""
 
     links: JobLinks
+    """Paths of the job's parts."""
+
     config: dict[str, Any]
     """Every setting of the run, defaults included."""
 
@@ -217,6 +295,8 @@ class JobView(Model):
     """When that time is over; null before the first start."""
 
     stages: list[StageView]
+    """The seven stages, in order."""
+
     queue: QueueView | None
     """Its place in the queue; null unless the job waits, and in the answer to its submission."""
 
@@ -285,6 +365,8 @@ class TrialView(Model):
     """One allocation that the search tried."""
 
     index: int
+    """Number of the trial, from 0."""
+
     origin: str
     """What proposed it."""
 
@@ -310,6 +392,8 @@ class TrialList(Model):
     """
 
     trials: list[TrialView]
+    """The trials, in order."""
+
     pareto_front: list[int]
     """Indices of those trials, by bytes."""
 

@@ -13,18 +13,32 @@ class Snippet(Model):
     """The few lines that run a checkpoint with ``tool``."""
 
     tool: str
+    """The tool that runs it."""
+
     language: Literal["python", "shell"] | str
+    """Of the text."""
+
     text: str
+    """The lines."""
 
 
 class BytesByPart(Model):
     """Bytes of the loaded model, by part; their sum is the prediction that the budget is held against."""
 
     embeddings: int
+    """Of embeddings and head."""
+
     layers: int
+    """Of the layers' weights."""
+
     quantization_constants: int
+    """Of scales and other constants of quantized weights."""
+
     norms: int
+    """Of norms and biases."""
+
     adapters: int
+    """Of adapters."""
 
 
 class DeviceMemory(Model):
@@ -36,14 +50,31 @@ class DeviceMemory(Model):
     """
 
     memory: int
+    """Memory of the device that the engine may use."""
+
     weights: int
+    """Bytes that are left for weights."""
+
     kv_cache: int
+    """Bytes of keys and values."""
+
     activations: int
+    """Bytes of hidden states, buffers and logits."""
+
     engine: int
+    """Bytes of the engine itself and of what it leaves to others."""
+
     context: int
+    """Tokens of the longest sequence."""
+
     sequences: int
+    """Sequences served at the same time."""
+
     cache_type: Literal["f16", "bf16", "q8_0", "fp8"] | str
+    """Type of keys and values."""
+
     target: Literal["gguf", "compressed-tensors", "bitsandbytes"] | str
+    """The engine's target."""
 
 
 class Compute(Model):
@@ -54,9 +85,16 @@ class Compute(Model):
     """
 
     products: Literal["bfloat16", "float16", "float32"] | str
+    """Type of matrix products."""
+
     reason: str
+    """Why that type, in a sentence."""
+
     processor: str
+    """Model of the CPU or GPU."""
+
     threads: int
+    """CPU threads."""
 
 
 class RatioTrial(Model):
@@ -66,10 +104,19 @@ class RatioTrial(Model):
     """
 
     ratio: float
+    """The ratio."""
+
     removed_fraction: float
+    """Fraction removed."""
+
     bits: float
+    """Bits of a weight, on average."""
+
     bytes: int
+    """Size in bytes."""
+
     loss: float
+    """Nats per token; less is better."""
 
 
 class Pruning(Model):
@@ -84,21 +131,52 @@ class Pruning(Model):
     """
 
     ratio: float
+    """Fraction of the layers' parameters that was to be removed."""
+
     removed_fraction: float
+    """Fraction removed."""
+
     criterion: str
+    """Importance of a unit."""
+
     layout: str
+    """Where units were removed."""
+
     compensation: str
+    """What makes up for removed units."""
+
     width_multiple: int | None = None
+    """Multiple that widths were rounded to."""
+
     removed_layers: list[int]
+    """Whole layers removed, by their place in the dense model."""
+
     parameters_before: int
+    """Parameters of the dense model."""
+
     parameters_after: int
+    """Parameters of the pruned model."""
+
     block_parameters_before: int
+    """Parameters of its layers."""
+
     block_parameters_after: int
+    """Parameters of the pruned model's layers."""
+
     bytes_before: int
+    """Bytes of the dense model in 16 bits."""
+
     bytes_after: int
+    """Bytes of the pruned model in 16 bits."""
+
     widths: list[dict[str, int]]
+    """Widths of each layer."""
+
     ratio_reason: str = ""
+    """How the ratio came about."""
+
     ratio_trials: list[RatioTrial] = Field(default_factory=list)
+    """Ratios that were measured."""
 
 
 class Measurement(Model):
@@ -118,19 +196,46 @@ class Measurement(Model):
     """
 
     variant: str
+    """Identifier of the row."""
+
     label: str = ""
+    """Name of the row."""
+
     parameters: int
+    """Parameters of the model."""
+
     bytes: int
+    """Size in bytes."""
+
     file_bytes: int | None = None
+    """Bytes of its files; null for what was not exported."""
+
     perplexity: float
+    """Exponential of the mean loss per held-out token."""
+
     divergence: float | None = None
+    """Mean KL divergence from the dense model, nats per token."""
+
     top1_agreement: float | None = None
+    """Share of tokens for which both predict the same one first."""
+
     compared_tokens: int | None = None
+    """Held-out tokens that these two are measured on."""
+
     accuracy: float | None = None
+    """Share of multiple-choice examples answered right; null without such examples."""
+
     accuracy_stderr: float | None = None
+    """Its standard error."""
+
     tokens_per_second: float
+    """Greedy generation at batch 1."""
+
     prefill_tokens_per_second: float | None = None
+    """Speed of reading a prompt; null in torch."""
+
     speed_engine: str | None = None
+    """Engine that speeds were measured in."""
 
 
 class ExportedFormat(Model):
@@ -139,19 +244,35 @@ class ExportedFormat(Model):
     """
 
     name: str
+    """Name of the format."""
+
     title: str
+    """What it is."""
+
     path: str
+    """Its place in the output of a run."""
+
     artifact: str
+    """Name of the file that the job hands out."""
+
     bytes: int
+    """Size in bytes."""
+
     snippets: list[Snippet]
+    """The lines that run it."""
 
 
 class FileRecord(Model):
     """One file of a stage or an export: path relative to its directory (POSIX), size in bytes, SHA-256 in hex."""
 
     path: str
+    """Path relative to the folder of the checkpoints."""
+
     bytes: int
+    """Size in bytes."""
+
     sha256: str
+    """SHA-256 of the content, in hex."""
 
 
 class CompressionReport(Model):
@@ -166,24 +287,61 @@ class CompressionReport(Model):
     """
 
     model: str
+    """The model as it was named."""
+
     revision: str | None
+    """Commit of the hub; null for other models."""
+
     dataset: str
+    """The dataset as it was named."""
+
     memory_budget: int
+    """Bytes of the loaded model's weights."""
+
     device: DeviceMemory | None = None
+    """The device of `fit`, where one was given."""
+
     seed: int
+    """Random seed."""
+
     compute: Compute | None = None
+    """Type of matrix products and processor; null in old reports."""
+
     prune_ratio: float
+    """Fraction of the layers' parameters that was to be removed."""
+
     pruning: Pruning | None = None
+    """What pruning removed."""
+
     groups: list[str]
+    """Units with a precision of their own."""
+
     precisions: list[str]
+    """Precision of each of `groups`, in their order."""
+
     stored: list[list[str]] | None = None
+    """Formats that modules are stored in."""
+
     widths: list[dict[str, int]]
+    """Widths of each layer after pruning."""
+
     predicted_bytes: int
+    """Bytes that were predicted."""
+
     measurements: list[Measurement]
+    """The table of before and after."""
+
     exported: list[ExportedFormat] | None = None
+    """The checkpoints, the one to take first."""
+
     stage_seconds: dict[str, float]
+    """Seconds of each stage."""
+
     warnings: list[str]
+    """What to know of the run."""
+
     files: list[FileRecord]
+    """Files of the checkpoints."""
 
 
 class Estimate(Model):
@@ -196,13 +354,34 @@ class Estimate(Model):
     """
 
     feasible: bool
+    """Whether the budget can be met."""
+
     memory_budget: int
+    """Bytes of the loaded model's weights."""
+
     device: DeviceMemory | None = None
+    """The device of `fit`, where one was given."""
+
     smallest_feasible_memory: int | None = None
+    """Smallest memory of such a device that would do."""
+
     dense_bytes: int
+    """Bytes of the model as it is."""
+
     smallest_feasible_bytes: int
+    """Smallest budget that can be met."""
+
     prune_ratio: float
+    """Fraction of the layers' parameters to remove."""
+
     predicted_bytes: BytesByPart
+    """Bytes by part, at the lowest precision everywhere."""
+
     predicted_total_bytes: int
+    """Sum of all parts."""
+
     stage_seconds: dict[str, float]
+    """Expected seconds of each stage; empty while no machine's speed is known."""
+
     notes: list[str] = Field(default_factory=list)
+    """What bytes and times rest on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 from qpruner_client.models.stage_settings import (
     AllocateConfig,
@@ -28,6 +28,30 @@ class Expected(TypedDict, total=False):
 
     recovery_loss: Literal["distillation", "cross_entropy"] | None
     """Choice of `finetune.loss` at `auto`, which else depends on free memory."""
+
+
+class JobWebhook(TypedDict, total=False):
+    """A webhook for the events of one job."""
+
+    url: Required[str]
+    """Where events are sent to, by POST."""
+
+    events: list[
+        Literal[
+            "job.queued",
+            "job.started",
+            "job.stage_started",
+            "job.stage_finished",
+            "job.warning",
+            "job.attempt_lost",
+            "job.cancel_requested",
+            "job.cancelled",
+            "job.failed",
+            "job.succeeded",
+            "job.retried",
+        ]
+    ]
+    """Events to send. Default: those that end a job."""
 
 
 class JobRequest(TypedDict, total=False):
@@ -94,12 +118,26 @@ class JobRequest(TypedDict, total=False):
     """What a recipe fixes beyond settings: digests of model and dataset, choices."""
 
     prune: PruneConfig
+    """Settings of pruning."""
+
     score: ScoreConfig
+    """Settings of scoring."""
+
     allocate: AllocateConfig
+    """Settings of the search."""
+
     quantize: QuantizeConfig
+    """Settings of quantization."""
+
     finetune: FinetuneConfig
+    """Settings of recovery."""
+
     evaluate: EvaluateConfig
+    """Settings of measuring."""
+
     export: ExportConfig
+    """Settings of the checkpoints."""
+
     labels: dict[str, Any]
     """Names and values of your own; `GET /jobs` filters by them."""
 
@@ -110,3 +148,70 @@ class JobRequest(TypedDict, total=False):
     """Time that the job may take from its first start to its end, in seconds or such as `90m` or `1d 12h`. Default and
     maximum are the operator's.
     """
+
+    webhooks: list[JobWebhook]
+    """Addresses that hear of this job, as if added by `POST /webhooks`."""
+
+
+class RotationRequest(TypedDict, total=False):
+    """How a secret is replaced."""
+
+    keep_seconds: int
+    """How long messages are signed by the old secret, too."""
+
+
+class WebhookChange(TypedDict, total=False):
+    """What to change of a webhook; what is left out stays."""
+
+    url: str | None
+    """Where events are sent to."""
+
+    events: (
+        list[
+            Literal[
+                "job.queued",
+                "job.started",
+                "job.stage_started",
+                "job.stage_finished",
+                "job.warning",
+                "job.attempt_lost",
+                "job.cancel_requested",
+                "job.cancelled",
+                "job.failed",
+                "job.succeeded",
+                "job.retried",
+            ]
+        ]
+        | None
+    )
+    """Events to send."""
+
+    enabled: bool | None
+    """Whether events are sent to it."""
+
+
+class WebhookRequest(TypedDict, total=False):
+    """A webhook for the events of all jobs, or of one."""
+
+    url: Required[str]
+    """Where events are sent to, by POST."""
+
+    events: list[
+        Literal[
+            "job.queued",
+            "job.started",
+            "job.stage_started",
+            "job.stage_finished",
+            "job.warning",
+            "job.attempt_lost",
+            "job.cancel_requested",
+            "job.cancelled",
+            "job.failed",
+            "job.succeeded",
+            "job.retried",
+        ]
+    ]
+    """Events to send. Default: those that end a job."""
+
+    job_id: str | None
+    """Only of this job; null: of all jobs."""

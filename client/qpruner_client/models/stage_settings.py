@@ -183,11 +183,11 @@ class PruneConfig(TypedDict, total=False):
     ratio: float | None
     """Fraction of the layers' parameters to remove; null chooses it by ratio_choice."""
 
-    ratio_choice: Literal["enough_bits", "smallest", "measured"]
+    ratio_choice: Literal["smallest", "enough_bits", "measured"]
     """How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at the lowest
-    precision; enough_bits: more than that where it leaves the remaining weights about three bits each, which is
-    nearer to the dense model; measured: of several ratios, the one whose pruned and quantized model is expected to
-    be nearest (takes minutes more).
+    precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; measured: of several
+    ratios, the one whose pruned and quantized model is expected to be nearest to the dense one (takes minutes
+    more).
     """
 
     criterion: Literal[
