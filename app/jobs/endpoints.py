@@ -111,7 +111,12 @@ def submit_job(
     response: Response,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Makes sending it again safe."),
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Lets you retry safely: the same key returns the same job.",
+        ),
     ] = None,
 ) -> JobView:
     """Queue a run. A run that is known beforehand to fail is refused, and nothing is queued.
@@ -206,7 +211,7 @@ def list_events(
     streams: StreamsDep,
     accept: Annotated[str, Header(description="`text/event-stream` for a live stream.")] = "",
     last_event_id: Annotated[
-        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Goes before `after`.")
+        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Overrides `after`.")
     ] = None,
     after: EventId = 0,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,

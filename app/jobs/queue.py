@@ -2,8 +2,8 @@
 
 Turns follow start-time fair queueing (Goyal, Vin and Cheng, 1996), with a job as the unit of work. A tenant's next job
 has as its start the finish of the tenant's job before, or the clock if that is later, and as its finish 1/weight more.
-The job with the smallest start is taken, and the clock is the start of the job taken last: whoever was away for a while
-saves up nothing, and a tenant of weight 2 has two turns for each of a tenant of weight 1.
+The job with the smallest start is taken, and the clock is the start of the job taken last: whoever was idle for
+a while saves up nothing, and a tenant of weight 2 has two turns for each of a tenant of weight 1.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ class Retention:
         """Delete what is to go now; of how many jobs.
 
         Raises:
-            StoreUnavailableError: the store is away; nothing was deleted from the database that still lies there.
+            StoreUnavailableError: the store is unavailable; nothing was deleted from the database that still lies
+            there.
         """
         settings = self._settings
         self._store.check()  # before any row is locked

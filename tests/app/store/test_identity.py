@@ -1,4 +1,4 @@
-"""A store that is away is not a store that is empty."""
+"""A store that is unavailable is not a store that is empty."""
 
 from __future__ import annotations
 
