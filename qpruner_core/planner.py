@@ -17,7 +17,14 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape, config_with_shape
 from qpruner_core.prune.blocks import Blocks
-from qpruner_core.prune.layouts import layers_to_remove, one_of, plan_shape, remove_layers, ways_to_prune_more
+from qpruner_core.prune.layouts import (
+    layers_to_remove,
+    one_of,
+    plan_shape,
+    refuse_conflicts,
+    remove_layers,
+    ways_to_prune_more,
+)
 from qpruner_core.report import BytesByPart, DeviceMemory
 from qpruner_core.sizes import format_bytes
 from qpruner_core.targets.registry import bind_target
@@ -54,6 +61,11 @@ class Planner:
         self.family = family
         self.target = bind_target(config.target, config.quantize, config.allocate, config.finetune, config.runs_on)
         self.prune, self.notes = self.target.adapted(config.prune, dense, family)
+        try:
+            refuse_conflicts(self.prune)
+        except InvalidConfigError as error:  # perhaps with what the target made of the settings
+            error.message = " ".join([error.message, *self.notes])
+            raise
         self.blocks = Blocks.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
         self._device = (

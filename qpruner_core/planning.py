@@ -9,13 +9,11 @@ from transformers import PretrainedConfig
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import refuse_too_few_bytes
-from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import StageName
 from qpruner_core.known_models import KnownModels
 from qpruner_core.models.families import find_family
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.planner import Planner
-from qpruner_core.prune.layouts import refuse_conflicts
 from qpruner_core.report import Estimate
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
@@ -148,11 +146,6 @@ def check(
 
 
 def _refuse_what_the_model_cannot(planner: Planner) -> None:
-    try:
-        refuse_conflicts(planner.prune)
-    except InvalidConfigError as error:  # perhaps with what the target made of the settings
-        error.message = " ".join([error.message, *planner.notes])
-        raise
     refuse_too_much_work(planner.config)
     length, generated = planner.config.sequence_length, planner.config.evaluate.generated_tokens
     refuse_beyond_positions(planner.dense, length, "sequence_length", what=f"Sequences of {length} tokens")

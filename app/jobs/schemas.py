@@ -47,6 +47,7 @@ _RECIPE: dict[str, Any] = {
     "and every other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A "
     "model or dataset of other content is refused.",
     "additionalProperties": True,
+    "maxProperties": 100,
 }
 
 

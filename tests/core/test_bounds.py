@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from app.jobs.schemas import JobRequest
 from app.settings import Settings
 from qpruner_core import CompressionConfig, parse_config
-from qpruner_core.cli import _setting
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.presets import PRESETS
+from qpruner_core.run_settings import _setting
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.workload import MOST_TOKENS_OF_A_STAGE, refuse_too_much_work
 

@@ -13,11 +13,13 @@ from app.jobs import service
 from app.jobs.models import JobMetric, JobTrial
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
-from tests.worker.bench import CONFIG, Bench, run_bench
+from tests.worker.bench import CONFIG as ONE_TRIAL
+from tests.worker.bench import Bench, run_bench
 from tests.worker.installation import Installation
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
+CONFIG = ONE_TRIAL | {"allocate": {"trials": 40}}
 OTHER = CONFIG | {"memory_budget": 900}
 SHARED = ("prune", "score")
 
@@ -182,5 +184,5 @@ def test_an_allocation_that_was_measured_is_not_measured_again(bench: Bench) -> 
     with bench.installation.sessions() as session:
         trials = session.scalars(select(JobTrial).where(JobTrial.job_id == second).order_by(JobTrial.index)).all()
     assert [trial.loss for trial in trials] == [1 / 3, 2 / 3, 1.0, 4 / 3]
-    run(bench, CONFIG | {"memory_budget": 800, "allocate": {"calibration_sequences": 4}})
+    run(bench, CONFIG | {"memory_budget": 800, "allocate": {"trials": 40, "calibration_sequences": 4}})
     assert (bench.directions / "measured.800").read_text() == "[0, 1, 2, 3]", "measured in another way"

@@ -17,6 +17,8 @@ from app.datasets.service import delete_dataset
 from app.jobs import service
 from app.jobs.models import Job
 from app.jobs.schemas import JobRequest
+from app.keys.auth import Principal
+from app.keys.scopes import SCOPES
 from app.settings import Settings
 from qpruner_core.report import Estimate
 
@@ -60,7 +62,8 @@ def test_a_dataset_is_kept_that_a_job_is_being_queued_with(
     client: TestClient, body: dict[str, Any], sessions: sessionmaker[Session], settings: Settings
 ) -> None:
     with sessions() as session:
-        service.submit_job(session, settings, "default", JobRequest.model_validate(body), None)
+        us = Principal("default", frozenset(SCOPES), None)
+        service.submit_job(session, settings, us, JobRequest.model_validate(body), 300_000, None)
         deleting = Later(client, "DELETE", f"/datasets/{body['dataset']}")
         assert deleting.waits(0.5)
         session.commit()
@@ -85,14 +88,14 @@ def test_no_job_is_queued_with_a_dataset_that_is_being_deleted(
 def test_no_job_is_queued_with_a_dataset_that_was_deleted_while_its_model_was_looked_at(
     client: TestClient, body: dict[str, Any], sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = service.check_run
+    look = service.check_job
 
     def look_slowly(*given: Any, **options: Any) -> Estimate:
         seen = look(*given, **options)
         assert client.delete(f"/datasets/{body['dataset']}").status_code == 204
         return seen
 
-    monkeypatch.setattr(service, "check_run", look_slowly)
+    monkeypatch.setattr(service, "check_job", look_slowly)
     answer = client.post("/jobs", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "dataset_not_found")
     assert count_jobs(sessions) == 0

@@ -57,7 +57,7 @@ def test_what_is_chosen_is_what_the_job_runs_with_and_nothing_chosen_is_the_defa
     chosen = {
         "prune.criterion": "wanda",
         "prune.layout": "stock",
-        "allocate.granularity": "module",
+        "allocate.granularity": "layer",
         "finetune.loss": "cross_entropy",
     }
     by_default = submitted(page, service, model, dataset, {})

@@ -115,6 +115,7 @@ def test_a_finished_job_shows_its_table_and_its_file_can_be_downloaded(
     sha256 = hashlib.sha256(content).hexdigest()
     (tmp_path / "mixed.tar").write_bytes(content)
     store = service.app.state.store
+    store.check()  # database and store get to know each other before there are files
     with service.app.state.session_factory.begin() as session:
         job_id = seed.add_finished_job(session, store, content, sha256).id
     store.put_file(f"jobs/{job_id}/artifacts/mixed.tar", tmp_path / "mixed.tar")
