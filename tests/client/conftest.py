@@ -80,7 +80,9 @@ def service(tmp_path: Path, sources: Path, refusals: Refusals) -> Iterator[Servi
         data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", poll_seconds=0.05, allow_hub=False,
         allowed_roots=(sources,), _env_file=None,
     )  # fmt: skip
-    yield from run_service(settings, refusals.around)
+    for service in run_service(settings, refusals.around):
+        service.app.state.store.check()  # database and store get to know each other before there are files
+        yield service
 
 
 @pytest.fixture
@@ -94,7 +96,6 @@ def finished_job(service: Service, tmp_path: Path) -> Callable[..., str]:
     """A function that writes a job that has succeeded and left ``mixed.tar``; gives its id."""
 
     def make(content: bytes = CONTENT, sha256: str | None = None) -> str:
-        service.app.state.store.check()  # database and store get to know each other before there are files
         path = tmp_path / "stored.tar"
         path.write_bytes(content)
         digest = sha256 or hashlib.sha256(content).hexdigest()
