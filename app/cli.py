@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.audit_command import audit
 from app.command_line import errors_as_exit_codes, load_settings, settings_to_write_with
 from app.commands import datasets, jobs, servers
 from app.commands.download import download
@@ -42,6 +43,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(servers.app, name="servers")
 app.add_typer(store_app, name="store")
 app.command()(doctor)
+app.command()(audit)
 # A file or a pipe has no width to fit into: an id broken over two lines is no use there
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 _errors = Console(stderr=True, highlight=False)
@@ -108,6 +110,7 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it once: only its hash is kept."""
+    from app.audit.entries import record_operator
     from app.database import utc_now
     from app.keys import service
     from app.secrets import load_signing_key
@@ -117,6 +120,7 @@ def create_key(
         row, text = service.create_key(
             session, load_signing_key(settings), tenant or service.DEFAULT_TENANT, name, scope or ["submit"], expires_at
         )
+        record_operator(session, "key.create", row.id, row.tenant)
         session.commit()
     if as_json:
         _out.print_json(json.dumps(_key_fields(row) | {"key": text}))
@@ -147,10 +151,12 @@ def list_keys(
 @keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as `qpruner keys list` shows it.")]) -> None:
     """Revoke a key, effective from the next request."""
+    from app.audit.entries import record_operator
     from app.keys import service
 
     with _key_session() as (session, _):
         row = service.revoke_key(session, key_id)
+        record_operator(session, "key.revoke", row.id, row.tenant)
         session.commit()
     _out.print(f"{row.id} is revoked.")
 

@@ -56,7 +56,7 @@ class _NotReadyError(Exception):
 
 @router.get("/healthz", summary="Is the process alive?")
 def healthz() -> Alive:
-    """Asks no other part, so that one that is away does not get this process restarted."""
+    """Asks no other part, so that one that is unavailable does not get this process restarted."""
     return Alive()
 
 
@@ -143,7 +143,7 @@ def _state(part: str, future: Future[None]) -> PartState:
         return PartState(ready=True, detail="ready")
     logger.warning("readiness: %s: %s", part, error)
     if isinstance(error, StoreAwayError):
-        return PartState(ready=False, detail="is away: what is there is not the store that the database knows")
+        return PartState(ready=False, detail="is unavailable: what is there is not the store that the database knows")
     return PartState(ready=False, detail=str(error) if isinstance(error, _NotReadyError) else "does not answer")
 
 

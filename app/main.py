@@ -30,6 +30,8 @@ from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
 from app.settings import Settings, get_settings
+from app.storage.endpoints import router as storage_router
+from app.storage.retention import Retention
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
 from app.webhooks.endpoints import router as webhooks_router
@@ -55,9 +57,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
-    for router in (jobs_router, logs_router, datasets_router, webhooks_router):
-        app.include_router(router)
-    for router in (health.router, metrics_router(settings), page_router):
+    routers = (
+        jobs_router, logs_router, datasets_router, storage_router, webhooks_router, health.router,
+        metrics_router(settings), page_router,
+    )  # fmt: skip
+    for router in routers:
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
         app.include_router(store_router)
@@ -95,11 +99,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     sender.start()
     state.readiness.current()  # a first look, with which database and store get to know each other
     state.warm_up.start()
+    retention = Retention(state.session_factory, state.store, state.settings)
+    retention.start()
     try:
         yield
     finally:
         state.warm_up.stop()
         dispatcher.stop()
+        retention.stop()
         sender.stop()
         state.streams.feed.stop()
         state.broker.close()

@@ -51,7 +51,7 @@ class JobCollector(Collector):
         self._factory = factory
 
     def collect(self) -> Iterator[Metric]:
-        """The figures; only ``qpruner_database_up 0`` while the database is away."""
+        """The figures; only ``qpruner_database_up 0`` while the database is unavailable."""
         try:
             with self._factory() as session:
                 families = [_jobs(session), _oldest_queued(session), _stage_seconds(session), _reused(session)]

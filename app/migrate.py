@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, text
 
 import migrations
+from app.audit import models as _audit
 from app.database import Base, create_database_engine
 from app.database_errors import SchemaMismatchError
 from app.datasets import models as _datasets
@@ -24,7 +25,7 @@ from app.webhooks import models as _webhooks
 from qpruner_core.errors import UserError
 
 METADATA = Base.metadata
-TABLE_MODULES = (_datasets, _jobs, _keys, _store, _webhooks)  # imported so that METADATA knows every table
+TABLE_MODULES = (_audit, _datasets, _jobs, _keys, _store, _webhooks)  # imported so that METADATA knows every table
 
 _ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": any number that no other user of the database takes
 

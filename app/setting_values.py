@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 if TYPE_CHECKING:
@@ -97,6 +97,16 @@ def _known_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name.lower() for name in names)
 
 
+def _days(value: Any) -> Any:
+    """Days of all tenants, and of those that are named: ``30 research=90``."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.rpartition("=") for part in value.replace(",", " ").split()]
+    if not all(days.isascii() and days.isdigit() and (tenant or not equals) for tenant, equals, days in pairs):
+        raise ValueError('They are no days. Give them for all tenants and for some, such as "30 research=90".')
+    return {tenant: int(days) for tenant, _, days in pairs}
+
+
 def _log_level(value: str) -> str:
     known = logging.getLevelNamesMapping()
     if value.upper() not in known:
@@ -117,5 +127,7 @@ Roots = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_roots)]
 """Folders; in an environment variable as ``/one:/two`` or as a JSON list."""
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names), AfterValidator(_known_names)]
 """Names of hosts, without a port."""
+DaysOfTenants = Annotated[dict[str, Annotated[int, Field(ge=0, le=36_500)]], NoDecode, BeforeValidator(_days)]
+"""Days by tenant; those of the tenant ``""`` are for all others."""
 LogLevel = Annotated[str, AfterValidator(_log_level)]
 """The name of a level of :mod:`logging`, in upper case."""

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.durations import Duration
-from app.setting_values import BrokerUrl, DatabaseUrl, HostNames, HttpUrl, LogLevel, Roots, StoreUrl
+from app.setting_values import BrokerUrl, DatabaseUrl, DaysOfTenants, HostNames, HttpUrl, LogLevel, Roots, StoreUrl
 from qpruner_core.sizes import ByteSize
 from qpruner_core.source_policy import SourcePolicy, default_cache_dir
 
@@ -153,6 +153,20 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, le=1000, description="Attempts per job if its worker is lost.")
     keep_pruned: bool = Field(
         default=True, description="Keep the pruned model of a finished job for jobs that differ only in the budget."
+    )
+    keep_artifacts_days: DaysOfTenants = Field(
+        default={},
+        description='Days that files of ended jobs are kept, such as "30 research=90" for all tenants and for one; '
+        "default: for ever.",
+    )
+    keep_stages_days: DaysOfTenants = Field(
+        default={}, description="Days that stages of ended jobs are kept, likewise; default: for ever."
+    )
+    keep_events_days: DaysOfTenants = Field(
+        default={}, description="Days that the history of ended jobs is kept, likewise; default: for ever."
+    )
+    max_storage_bytes: ByteSize | None = Field(
+        default=None, description="Bytes per tenant in the store; more are refused with status 403. Default: no limit."
     )
     worker_threads: int = Field(
         default=0,

@@ -41,13 +41,15 @@ def adopt(
     To be used when the store from before is lost, or was copied without its marker. Finished jobs whose files are not
     in it can be seen but not downloaded, and a job that goes on computes again the stages that it lacks.
     """
+    from app.audit.entries import record_operator
+
     with _store() as store:
         before = _facts(store)
         if before["is_the_same"]:
             typer.echo(f"{store} is the store that the database knows already.")
             return
         _require_place(store, create)
-        store_id = store.identity.adopt(store)
+        store_id = store.identity.adopt(store, lambda session, found: record_operator(session, "store.adopt", found))
         facts = _facts(store)
     if as_json:
         typer.echo(json.dumps(facts))

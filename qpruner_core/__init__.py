@@ -1,8 +1,9 @@
-"""Compress a language model into a number of bytes; usable alone, without the service around it."""
+"""Compress a language model to a memory budget; usable alone, without the service around it."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from qpruner_core.config import CompressionConfig, parse_config
@@ -15,9 +16,12 @@ from qpruner_core.source_policy import SourcePolicy
 if TYPE_CHECKING:
     from qpruner_core.another_target import export_run
     from qpruner_core.checkpoint import load_compressed
+    from qpruner_core.functions import evaluate, front, generate
     from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
     from qpruner_core.planning import check, estimate
+
+__version__ = version("qpruner")
 
 __all__ = [
     "CancelToken",
@@ -30,7 +34,10 @@ __all__ = [
     "check",
     "compress",
     "estimate",
+    "evaluate",
     "export_run",
+    "front",
+    "generate",
     "load_compressed",
     "parse_config",
     "register_families",
@@ -41,7 +48,10 @@ _LOADED_WHEN_USED = {
     "check": "qpruner_core.planning",
     "compress": "qpruner_core.pipeline",
     "estimate": "qpruner_core.planning",
+    "evaluate": "qpruner_core.functions",
     "export_run": "qpruner_core.another_target",
+    "front": "qpruner_core.functions",
+    "generate": "qpruner_core.functions",
     "load_compressed": "qpruner_core.checkpoint",
     "register_families": "qpruner_core.models.families",
 }

@@ -37,10 +37,10 @@ _ONE_TRIAL: dict[str, Any] = {
 
 
 def export_run(
-    directory: Path,
+    directory: str | Path,
     *,
     target: TargetName,
-    output: Path | None = None,
+    output: str | Path | None = None,
     memory_budget: int | None = None,
     runs_on: RunsOn | None = None,
     policy: SourcePolicy | None = None,
@@ -71,8 +71,8 @@ def export_run(
         DatasetNotFoundError, DatasetInvalidError: the dataset is gone, or another than it was.
         BudgetInfeasibleError, and what :func:`qpruner_core.compress` raises.
     """
-    directory = directory.resolve()
-    output = (output or directory.with_name(f"{directory.name}-{target}")).resolve()
+    directory = Path(directory).resolve()
+    output = Path(output or directory.with_name(f"{directory.name}-{target}")).resolve()
     if output == directory:
         raise OutputInvalidError(
             "The output is that of the run itself.", field="output", remedy="Choose a directory of its own."

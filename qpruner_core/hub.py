@@ -101,7 +101,7 @@ class HubRepository:
         self.commit, self.sizes = self._look()
 
     def _look(self) -> tuple[str, dict[str, int]]:
-        """The commit, and the bytes of every file by its path; remembered for when the hub is away."""
+        """The commit, and the bytes of every file by its path; remembered for when the hub is unavailable."""
         revision = self.id.revision
         try:
             with self.errors():

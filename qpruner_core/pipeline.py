@@ -60,9 +60,9 @@ def load_stage(stage: StageName) -> StageRun:
 
 def compress(
     config: CompressionConfig,
-    output: Path,
+    output: str | Path,
     *,
-    work_dir: Path | None = None,
+    work_dir: str | Path | None = None,
     policy: SourcePolicy | None = None,
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
@@ -88,8 +88,9 @@ def compress(
 
     A process computes one run at a time: called from several threads, one waits for another.
     """
+    work = None if work_dir is None else Path(work_dir)
     return run_stages(
-        config, output, work_dir=work_dir, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage
+        config, Path(output), work_dir=work, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage
     )
 
 

@@ -46,7 +46,7 @@ def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *,
         store.delete_prefix(f"jobs/{job_id}/", keep=keep)
         done = (StageResult.job_id == job_id, StageResult.stage.in_(stages))
         with sessions.begin() as session:
-            session.execute(update(StageResult).where(*done).values(store_prefix="", files=[]))
+            session.execute(update(StageResult).where(*done).values(store_prefix="", files=[], bytes=0))
 
 
 def _superfluous_stages(session: Session, keep_pruned: bool) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Trying again while the database or the store is away."""
+"""Trying again while the database or the store is unavailable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def persist(
     action: Callable[[], _Result], what: str, stop: threading.Event, seconds: float | None = None,
     on_outage: Callable[[Exception], bool] | None = None,
 ) -> _Result:  # fmt: skip
-    """The result of ``action``, tried again with growing pauses for as long as database or store are away.
+    """The result of ``action``, tried again with growing pauses for as long as database or store are unavailable.
 
     After five seconds of that, ``on_outage`` is given every error until it returns true.
 

@@ -46,7 +46,7 @@ class StageWanted(_Line):
     """The child is about to compute a stage, and asks whether its files are to be had for this key.
 
     It asked at ``asked`` (seconds since the epoch), and computes the stage itself if nobody has begun to look for it
-    after ``patience`` seconds: its supervisor may be waiting for a database or a store that is away.
+    after ``patience`` seconds: its supervisor may be waiting for a database or a store that is unavailable.
     """
 
     type: Literal["stage_wanted"] = "stage_wanted"

@@ -47,12 +47,15 @@ class Supervisor:
         self._stopping.set()
 
     def run(self, woken_for: str) -> None:
-        """Work on the jobs whose turn it is, one after the other, until there is none to be had.
+        """Work on the jobs whose turn it is, one after the other, until there is none to be had, or one did not end:
+        there is a wake-up owed for that.
 
         ``woken_for``: the job that the wake-up named, which need not be the first; it is if its holder fell silent.
         """
-        while (lease := self._claim(woken_for)) is not None:
+        lease = self._claim(woken_for)
+        while lease is not None:
             self._work(lease)
+            lease = self._claim(None) if self._has_ended(lease.job_id) else None
 
     def _work(self, lease: Lease) -> None:
         job_id = lease.job_id
@@ -99,7 +102,13 @@ class Supervisor:
             alive = session.scalars(select(Job.id).where(Job.id.in_(here), Job.status.not_in(TERMINAL)))
             return set(here).difference(alive)
 
-    def _claim(self, woken_for: str) -> Lease | None:
+    def _has_ended(self, job_id: str) -> bool:
+        with suppress(SQLAlchemyError), self._reading() as session:
+            status = session.scalar(select(Job.status).where(Job.id == job_id))
+            return status is None or status in TERMINAL
+        return False
+
+    def _claim(self, woken_for: str | None) -> Lease | None:
         settings = self._parts.settings
 
         def attempt() -> Lease | None:

@@ -68,7 +68,7 @@ def connected(server: str | None, as_json: bool = False) -> Iterator[Client]:
 
 @contextmanager
 def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
-    """2: the request cannot be done as made; 3: the service is away; 130: cancelled; 1: anything else."""
+    """2: the request cannot be done as made; 3: the service is unavailable; 130: cancelled; 1: anything else."""
     try:
         yield
     except (ClientError, QPrunerError) as error:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
+from app.audit import entries as audit
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
 from app.datasets.upload import receive_upload, upload_directory
@@ -16,6 +17,7 @@ from app.ids import is_id
 from app.keys.auth import Reader, Submitter
 from app.problems import Problem, problem_responses
 from app.query_values import require_digits
+from app.storage.usage import require_storage
 from qpruner_core.dataset_forms import ACCEPTED_COLUMNS, FILE_REMEDY
 
 NOT_FOUND = "404 dataset_not_found"
@@ -36,7 +38,8 @@ _FORM = {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
     description="A file as the part `file` of a form, or as the bare body. "
     f"{FILE_REMEDY} It is read and checked before it is accepted. Except in `.txt`, a record has {ACCEPTED_COLUMNS}",
     responses=problem_responses(
-        "400 file_missing", "400 invalid_form", "413 dataset_too_large", "422 dataset_invalid", "503 store_unavailable",
+        "400 file_missing", "400 invalid_form", "403 storage_full",
+        "413 dataset_too_large", "422 dataset_invalid", "503 store_unavailable",
         "507 disk_full",
     ),
     openapi_extra={
@@ -57,9 +60,9 @@ async def upload_dataset(
 ) -> DatasetView:
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
-        row = await run_in_threadpool(
-            service.create_dataset, session, store, settings.source_policy, principal.tenant, path
-        )
+        await run_in_threadpool(require_storage, session, settings, principal.tenant, path.stat().st_size)
+        await run_in_threadpool(session.rollback)
+        row = await run_in_threadpool(service.create_dataset, session, store, settings.source_policy, principal, path)
     response.headers["Location"] = f"/datasets/{row.id}"
     return DatasetView.model_validate(row)
 
@@ -99,6 +102,10 @@ def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDe
     summary="Delete a dataset",
     responses=problem_responses(NOT_FOUND, "409 dataset_in_use", "503 store_unavailable"),
 )
-def delete_dataset(dataset_id: DatasetId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
-    """Its file, for good; refused while an unfinished job uses it."""
-    service.delete_dataset(session, store, principal.tenant, dataset_id)
+def delete_dataset(
+    dataset_id: DatasetId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
+) -> None:
+    """Its file, for good; refused while an unfinished job uses it. The header `X-Freed-Bytes` says its bytes."""
+    freed = service.delete_dataset(session, store, principal.tenant, dataset_id)
+    response.headers["X-Freed-Bytes"] = str(freed)
+    audit.record(session, principal, "dataset.delete", dataset_id)

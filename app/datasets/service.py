@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from app.audit import entries as audit
 from app.database import utc_now
 from app.datasets.models import Dataset
 from app.ids import is_id, new_id
 from app.jobs.models import TERMINAL, Job
 from app.jobs.warm_up import load_core
+from app.keys.auth import Principal
 from app.problems import Problem
 from app.store import ArtifactStore, StoreUnavailableError
 from qpruner_core.errors import UserError
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from qpruner_core.data import DatasetDescription
 
 
-def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy, tenant: str, path: Path) -> Dataset:
+def create_dataset(
+    session: Session, store: ArtifactStore, policy: SourcePolicy, principal: Principal, path: Path
+) -> Dataset:
     """Check the file, put it into the store, and commit its row; after a failure neither is there.
 
     Raises:
@@ -35,7 +39,7 @@ def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy,
     dataset_id = new_id("ds")
     row = Dataset(
         id=dataset_id,
-        tenant=tenant,
+        tenant=principal.tenant,
         filename=path.name,
         key=f"{_prefix(dataset_id)}{path.name}",
         bytes=description.bytes,
@@ -47,6 +51,7 @@ def create_dataset(session: Session, store: ArtifactStore, policy: SourcePolicy,
     try:
         store.put_file(row.key, path)
         session.add(row)
+        audit.record(session, principal, "dataset.upload", row.id)
         session.commit()
     except BaseException:
         session.rollback()
@@ -70,8 +75,10 @@ def list_datasets(session: Session, tenant: str, *, before: str | None, limit: i
     return session.scalars(query if before is None else query.where(Dataset.id < before)).all()
 
 
-def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> None:
-    """Delete row and file. The caller commits: should the store fail, the row stays and it can be tried again.
+def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> int:
+    """Delete row and file; its bytes.
+
+    The caller commits: should the store fail, the row stays and it can be tried again.
 
     Raises:
         Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
@@ -94,6 +101,7 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
     session.delete(row)
     session.flush()
     store.delete_prefix(_prefix(dataset_id))
+    return row.bytes
 
 
 def _owned(tenant: str, dataset_id: str) -> Select[Dataset]:

@@ -132,7 +132,7 @@ class Dispatcher:
                 self.send_due()
                 self._back_again()
             except SQLAlchemyError as error:
-                # Holders could not renew either while the database was away: give them a lease's time to come back.
+                # Holders could not renew either while the database was down: give them a lease's time to come back.
                 self._reap_from = time.monotonic() + self._settings.lease_seconds
                 self._away("The database", error)
             except BrokerUnavailableError as error:
@@ -146,7 +146,7 @@ class Dispatcher:
 
     def _away(self, what: str, error: Exception) -> None:
         if self._failures == 0:
-            _LOG.warning("%s is away; jobs wait until it is back: %s", what, error)
+            _LOG.warning("%s is unavailable; jobs wait until it is back: %s", what, error)
         self._failures += 1
 
     def _back_again(self) -> None:

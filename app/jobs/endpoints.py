@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from sqlalchemy.orm import Session
 
+from app.audit import entries as audit
 from app.database import as_utc, utc_now
 from app.dependencies import (
     BaseUrlDep,
@@ -93,6 +94,7 @@ RunBody = Annotated[
             "409 idempotency_conflict",
             "422 webhook_url_refused",
             "422 budget_infeasible",
+            "403 storage_full",
             "429 queue_full",
             "503 store_unavailable",
         ),
@@ -109,7 +111,12 @@ def submit_job(
     response: Response,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Makes sending it again safe."),
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Lets you retry safely: the same key returns the same job.",
+        ),
     ] = None,
 ) -> JobView:
     """Queue a run. A run that is known beforehand to fail is refused, and nothing is queued.
@@ -124,6 +131,8 @@ def submit_job(
             job, replayed = service.submit_job(
                 session, settings, principal, body, checked.memory_budget, idempotency_key
             )  # fmt: skip
+            if not replayed:
+                audit.record(session, principal, "job.submit", job.id)
             session.commit()
     response.headers["Location"] = f"/jobs/{job.id}"
     if replayed:
@@ -202,7 +211,7 @@ def list_events(
     streams: StreamsDep,
     accept: Annotated[str, Header(description="`text/event-stream` for a live stream.")] = "",
     last_event_id: Annotated[
-        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Goes before `after`.")
+        int | None, BeforeValidator(require_digits), Header(ge=0, lt=2**63, description="Overrides `after`.")
     ] = None,
     after: EventId = 0,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,
@@ -299,6 +308,7 @@ def cancel_job(
 ) -> JobView:
     """At once if no worker holds it; else 202, and its worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
+    audit.record(session, principal, "job.cancel", job.id)
     response.status_code = 200 if job.status == "cancelled" else 202
     return _view(session, settings, job)
 
@@ -311,7 +321,9 @@ def cancel_job(
 )
 def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
     """Queue a failed or cancelled job again. It goes on from its last finished stage."""
-    return _view(session, settings, service.retry_job(session, settings, principal.tenant, job_id))
+    job = service.retry_job(session, settings, principal.tenant, job_id)
+    audit.record(session, principal, "job.retry", job.id)
+    return _view(session, settings, job)
 
 
 @router.delete(
@@ -320,9 +332,13 @@ def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings
     summary="Delete a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
-def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep) -> None:
-    """The job, its history and its files, for good. An unfinished job must be cancelled first."""
-    service.delete_job(session, store, principal.tenant, job_id)
+def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
+    """The job, its history and its files, for good. An unfinished job must be cancelled first.
+
+    The header `X-Freed-Bytes` says how many bytes of the store that frees.
+    """
+    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
+    audit.record(session, principal, "job.delete", job_id)
 
 
 @router.get(

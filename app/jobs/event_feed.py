@@ -102,7 +102,7 @@ class EventFeed:
                 failures = 0
             except (SQLAlchemyError, psycopg.Error) as error:  # clients need not know: they miss nothing
                 if failures == 0:
-                    _LOG.warning("event feed: the database is away: %s", error)
+                    _LOG.warning("event feed: the database is unavailable: %s", error)
                 failures += 1
                 self._pause(failures)
             except Exception:  # noqa: BLE001 - no stream would hear of anything again

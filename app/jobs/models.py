@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from app.database import Base, UtcDateTime, utc_now
 
@@ -131,8 +131,14 @@ class StageResult(Base):
     reused_from: Mapped[str | None] = mapped_column(String(40))
     store_prefix: Mapped[str] = mapped_column(String(255))
     files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     summary: Mapped[dict[str, Any]] = mapped_column(JSON)
     finished_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @validates("files")
+    def _count_bytes(self, _: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self.bytes = sum(file["bytes"] for file in files)
+        return files
 
 
 class JobEvent(Base):

@@ -2,8 +2,8 @@
 
 Turns follow start-time fair queueing (Goyal, Vin and Cheng, 1996), with a job as the unit of work. A tenant's next job
 has as its start the finish of the tenant's job before, or the clock if that is later, and as its finish 1/weight more.
-The job with the smallest start is taken, and the clock is the start of the job taken last: whoever was away for a while
-saves up nothing, and a tenant of weight 2 has two turns for each of a tenant of weight 1.
+The job with the smallest start is taken, and the clock is the start of the job taken last: whoever was idle for
+a while saves up nothing, and a tenant of weight 2 has two turns for each of a tenant of weight 1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.jobs.models import Job, TenantTurn
@@ -22,6 +21,8 @@ from app.settings import Settings
 _LOCK = 0x7175_6575_65  # "queue": of PostgreSQL's advisory locks
 IN_ORDER = (Job.was_lost.desc(), Job.priority.desc(), Job.queued_at, Job.id)
 """The order of one tenant's jobs."""
+_LOST_IN_ORDER = (Job.queued_at, Job.id)
+"""The order of lost jobs, of all tenants together."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,11 @@ class QueuePolicy:
 
 @dataclass(frozen=True)
 class WaitingTenant:
-    """A tenant with queued jobs: how many, how many of them were lost, since when the first waits, its next start."""
+    """A tenant with queued jobs: how many, how many of them were lost, and the start of its next one."""
 
     tenant: str
     jobs: int
     lost: int
-    since: datetime
     start: float
 
 
@@ -58,12 +58,17 @@ def waiting_tenants(session: Session) -> list[WaitingTenant]:
     turns = {turn.tenant: turn for turn in session.scalars(select(TenantTurn))}
     clock = max((turn.start for turn in turns.values()), default=0.0)
     lost = func.sum(case((Job.was_lost, 1), else_=0))
-    query = select(Job.tenant, func.count(), lost, func.min(Job.queued_at)).where(Job.status == "queued")
+    query = select(Job.tenant, func.count(), lost).where(Job.status == "queued")
     found = [
-        WaitingTenant(tenant, jobs, int(lost), since, max(clock, turns[tenant].finish if tenant in turns else 0.0))
-        for tenant, jobs, lost, since in session.execute(query.group_by(Job.tenant))
+        WaitingTenant(tenant, jobs, int(lost), max(clock, turns[tenant].finish if tenant in turns else 0.0))
+        for tenant, jobs, lost in session.execute(query.group_by(Job.tenant))
     ]
-    return sorted(found, key=lambda one: (one.start, one.since, one.tenant))
+    return sorted(found, key=lambda one: _turn(one.start, one.tenant))
+
+
+def _turn(start: float, tenant: str) -> tuple[float, str]:
+    """What turns are ordered by; sums of thirds are equal to the whole."""
+    return round(start, 6), tenant
 
 
 def next_job(session: Session, policy: QueuePolicy) -> str | None:
@@ -76,44 +81,45 @@ def next_job(session: Session, policy: QueuePolicy) -> str | None:
     waiting = waiting_tenants(session)
     running = _running(session)
     by_tenant = Counter({tenant: sum(keys.values()) for tenant, keys in running.items()})
-    for lost in (True, False):
-        for one in waiting:
-            if (lost and not one.lost) or _is_full(by_tenant[one.tenant], policy.most_of_tenant):
-                continue
-            keys = running.get(one.tenant, Counter())
-            full = [key for key, count in keys.items() if key is not None and _is_full(count, policy.most_of_key)]
-            job_id = session.scalar(_first(one.tenant, full, lost))
-            if job_id is not None:
-                if not lost:
-                    _count_turn(session, one, policy)
-                return job_id
+    open_to_more = [one for one in waiting if not _is_full(by_tenant[one.tenant], policy.most_of_tenant)]
+    counts = [item for keys in running.values() for item in keys.items()]
+    full = [key for key, count in counts if key is not None and _is_full(count, policy.most_of_key)]
+    lost = session.scalar(_lost([one.tenant for one in open_to_more if one.lost], full))
+    if lost is not None:  # it had its turn
+        return lost
+    for one in open_to_more:
+        job_id = session.scalar(_first(one.tenant, full))
+        if job_id is not None:
+            _count_turn(session, one, policy)
+            return job_id
     return None
 
 
 def jobs_before(session: Session, job: Job, policy: QueuePolicy) -> int:
     """How many queued jobs will be taken before the queued ``job`` as it stands; limits are not counted on."""
+    older = or_(Job.queued_at < job.queued_at, and_(Job.queued_at == job.queued_at, Job.id < job.id))
+    if job.was_lost:
+        return _count(session, Job.was_lost.is_(True), older)
     waiting = waiting_tenants(session)
-    mine = select(Job.id).where(Job.status == "queued", Job.tenant == job.tenant).order_by(*IN_ORDER).subquery()
-    rank = next((place for place, job_id in enumerate(session.scalars(select(mine.c.id))) if job_id == job.id), 0)
     own = next((one for one in waiting if one.tenant == job.tenant), None)
     if own is None:
         return 0
-    lost = sum(one.lost for one in waiting if one.tenant != job.tenant)
-    if job.was_lost:
-        return rank + sum(one.lost for one in waiting[: waiting.index(own)])
-    turns = rank - own.lost
+    sooner = or_(Job.priority > job.priority, and_(Job.priority == job.priority, older))
+    turns = _count(session, Job.tenant == job.tenant, ~Job.was_lost, sooner)
+    lost = sum(one.lost for one in waiting)
     start = own.start + turns / policy.weight(own.tenant)
-    return rank + lost + sum(_turns_before(one, start, own, policy) for one in waiting if one.tenant != job.tenant)
+    return turns + lost + sum(_turns_before(one, start, own, policy) for one in waiting if one.tenant != job.tenant)
+
+
+def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).where(Job.status == "queued", *conditions)) or 0
 
 
 def _turns_before(other: WaitingTenant, start: float, own: WaitingTenant, policy: QueuePolicy) -> int:
     """How many jobs of another tenant that were not lost have their turn before one that starts at ``start``."""
-    weight, first = policy.weight(other.tenant), (other.since, other.tenant) < (own.since, own.tenant)
+    weight, mine = policy.weight(other.tenant), _turn(start, own.tenant)
     count, most = max(0, int((start - other.start) * weight) - 1), other.jobs - other.lost
-    while count < most:
-        begin = other.start + count / weight
-        if begin > start or (begin == start and not first):
-            break
+    while count < most and _turn(other.start + count / weight, other.tenant) < mine:
         count += 1
     return min(count, most)
 
@@ -130,13 +136,18 @@ def _running(session: Session) -> dict[str, Counter[str | None]]:
     return running
 
 
-def _first(tenant: str, full_keys: Sequence[str], lost: bool) -> Select[str]:
+def _first(tenant: str, full_keys: Sequence[str]) -> Select[str]:
     query = select(Job.id).where(Job.status == "queued", Job.tenant == tenant)
-    if lost:
-        query = query.where(Job.was_lost)
-    if full_keys:
-        query = query.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full_keys)))
-    return query.order_by(*IN_ORDER).limit(1)
+    return _outside(query, full_keys).order_by(*IN_ORDER).limit(1)
+
+
+def _lost(tenants: Sequence[str], full_keys: Sequence[str]) -> Select[str]:
+    query = select(Job.id).where(Job.status == "queued", Job.was_lost, Job.tenant.in_(tenants))
+    return _outside(query, full_keys).order_by(*_LOST_IN_ORDER).limit(1)
+
+
+def _outside(query: Select[str], full_keys: Sequence[str]) -> Select[str]:
+    return query.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full_keys))) if full_keys else query
 
 
 def _count_turn(session: Session, one: WaitingTenant, policy: QueuePolicy) -> None:

@@ -58,7 +58,7 @@ _UPLOAD = select(Dataset.filename, Dataset.bytes, Dataset.sha256).where(
     Dataset.id == bindparam("dataset_id"), Dataset.tenant == bindparam("tenant")
 )
 _UPLOAD_HELD = _UPLOAD.with_for_update(read=True)
-_UNFINISHED = select(func.count(Job.id)).where(
+_UNFINISHED = select(func.count()).where(
     Job.tenant == bindparam("tenant"), Job.status.in_(("queued", "running"))
 )  # fmt: skip
 _ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (insert(cast(Table, one.__table__)) for one in (Job, Dispatch, JobEvent))

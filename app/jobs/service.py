@@ -19,6 +19,7 @@ from app.jobs.warm_up import load_core
 from app.keys.auth import Principal
 from app.problems import Problem
 from app.settings import Settings
+from app.storage.usage import require_storage, usage_of_job
 from app.store.base import ArtifactStore
 from app.webhooks.outbox import owe_first_deliveries
 from app.webhooks.service import add_webhook
@@ -31,6 +32,8 @@ from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
 
 _QUEUE_RETRY_SECONDS = 30
+_AT_ONCE = 40
+"""Submits that a process may have under way: a tenant that is further from its limit need not count in turn."""
 
 
 def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = False) -> Job:
@@ -93,12 +96,16 @@ def submit_job(
         Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
     """
     tenant = principal.tenant
-    repository.lock_queue(session, tenant)
-    if earlier := earlier_job(session, tenant, request, idempotency_key):
-        return earlier, True
     if is_upload(request.dataset):  # from here on, its deletion waits until the job says that it is in use
         _require_upload(session, tenant, request.dataset, hold=True)
-    _require_room(session, settings, tenant)
+    near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
+    if near_limit:
+        repository.lock_queue(session, tenant)
+    if earlier := earlier_job(session, tenant, request, idempotency_key):
+        return earlier, True
+    if near_limit:
+        _require_room(session, settings, tenant)
+    require_storage(session, settings, tenant)
     job = _new_job(principal, request, memory_budget, idempotency_key, settings)
     try:
         repository.add_job(session, job)
@@ -194,8 +201,8 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) ->
     return job
 
 
-def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> None:
-    """Delete a finished job, its rows and its files.
+def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> int:
+    """Delete a finished job, its rows and its files; how many bytes of the store that frees.
 
     Raises:
         Problem: 404; 409 ``job_not_finished``.
@@ -205,7 +212,9 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
     if job.status not in TERMINAL:
         raise Problem(409, "job_not_finished", f"The job is {job.status}.", remedy="Cancel it first.")
     store.delete_prefix(f"jobs/{job.id}/")  # files first: rows without files can be deleted again, the reverse leaks
+    freed = usage_of_job(session, job_id)
     repository.delete_job(session, job)
+    return freed
 
 
 def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:

@@ -83,7 +83,7 @@ class Streams:
         while True:  # what has been
             try:
                 look = await run_in_threadpool(_look, self._sessions, job_id, after)
-            except SQLAlchemyError as error:  # the database is away; the client need not know, it misses nothing
+            except SQLAlchemyError as error:  # the database is unavailable; the client need not know, it misses nothing
                 logger.warning("stream of %s: %s", job_id, error)
                 await asyncio.sleep(self._retry)
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends
@@ -36,6 +36,8 @@ class Principal:
     tenant: str
     scopes: frozenset[Scope]
     key_id: str | None = None
+    request_id: str | None = field(default=None, compare=False)
+    address: str | None = field(default=None, compare=False)
 
 
 async def current_principal(
@@ -51,7 +53,7 @@ async def current_principal(
     if credentials is None:
         if key_required(settings) or "authorization" in request.headers:
             raise unauthenticated("This service needs an API key.")
-        return Principal(DEFAULT_TENANT, frozenset(SCOPES))
+        return Principal(DEFAULT_TENANT, frozenset(SCOPES), None, *_origin(request))
     row = await run_in_threadpool(_find, request.app.state.read_sessions, settings, credentials.credentials)
     if row is None:
         raise unauthenticated("The API key is mistyped or unknown.")
@@ -59,7 +61,13 @@ async def current_principal(
         raise unauthenticated("The API key was revoked.")
     if row.expires_at is not None and row.expires_at <= utc_now():
         raise unauthenticated("The API key has expired.")
-    return Principal(row.tenant, implied_scopes(row.scopes), row.id)
+    return Principal(row.tenant, implied_scopes(row.scopes), row.id, *_origin(request))
+
+
+def _origin(request: Request) -> tuple[str | None, str | None]:
+    """Id of the request, and the address that it came from."""
+    client = request.client
+    return getattr(request.state, "request_id", None), None if client is None else client.host[:64]
 
 
 def _find(sessions: sessionmaker[Session], settings: Settings, text: str) -> ApiKey | None:

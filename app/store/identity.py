@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,12 +105,16 @@ class StoreIdentity:
         with Session(self._engine) as session:
             return list(_recorded(session))
 
-    def adopt(self, place: MarkedPlace) -> str:
-        """Take ``place`` for ours from now on, whatever it was; the id, which is that of its marker if it has one."""
+    def adopt(self, place: MarkedPlace, note: Callable[[Session, str], None]) -> str:
+        """Take ``place`` for ours from now on, whatever it was; the id, which is that of its marker if it has one.
+
+        ``note`` is called with it in the transaction that changes the database.
+        """
         found = place.read_marker()
         store_id = found or new_id("store")
         with Session(self._engine) as session, session.begin():
             session.merge(KnownStore(slot=1, id=store_id, location=self.location, marked=True, adopted_at=utc_now()))
+            note(session, store_id)
             if not found:
                 place.write_marker(store_id)  # should it fail, the database still knows the store from before
         self._known, self._known_until = store_id, time.monotonic() + _FRESH_SECONDS

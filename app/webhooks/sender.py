@@ -157,7 +157,7 @@ class WebhookSender:
                 self._failures = 0
             except SQLAlchemyError as error:
                 if not self._failures:
-                    _LOG.warning("The database is away; webhooks wait until it is back: %s", error)
+                    _LOG.warning("The database is unavailable; webhooks wait until it is back: %s", error)
                 self._failures += 1
             except Exception:  # noqa: BLE001 - messages would wait for ever on a dead thread
                 _LOG.exception("The sender of webhooks met a fault of its own and goes on")

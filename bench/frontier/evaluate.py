@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +16,11 @@ from torch import nn
 from bench.frontier.predictions import compare
 from bench.frontier.rows import Figures, Kind, Measured
 from bench.frontier.workplace import Workplace
+from qpruner_core.errors import CorruptModelError
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint import read_checkpoint, tensor_bytes
 from qpruner_core.models.gguf.split import read_model
+from qpruner_core.targets.compressed_tensors import read_compressed_tensors
 from qpruner_core.targets.gguf import read_gguf
 
 
@@ -52,7 +55,10 @@ def _compared(model: nn.Module, place: Workplace) -> dict[str, Figures]:
 
 
 def _unpacked(checkpoint: Path) -> nn.Module:
-    """As transformers reads it, weights unpacked once rather than at every window."""
+    """Of plain 16-bit weights: by our reader what is ours, else as transformers reads it."""
+    with suppress(CorruptModelError):
+        own: nn.Module = read_compressed_tensors(checkpoint)
+        return own
     from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
     model: nn.Module = AutoModelForCausalLM.from_pretrained(

@@ -39,7 +39,9 @@ class ModelRun:
         self._measure(claimed(self._setting, quick=self._options.quick))
 
     def others(self) -> None:
-        """Measure the rest."""
+        """Measure the rest, if it is wanted."""
+        if self._options.claims_only:
+            return
         self._measure(others(self._setting, quick=self._options.quick))
 
     def report_into(self, report: FrontierReport) -> None:

@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from bench.frontier.amounts import Amounts
 from bench.frontier.predictions import Windows, keep_predictions
 from bench.frontier.rows import FrontierRow, SourceRow
-from bench.gemma3 import fetch
 from bench.off_grid import q4_error, write_off_grid
 from bench.row_folder import RowFolder
 from bench.texts import Texts, calibration_windows, evaluated_windows
@@ -116,6 +115,8 @@ def _off_grid(place: Workplace, gemma: Path | None) -> SourceRow:
     if place.model == SMOLLM2:
         reference, said = "demo:smollm2-135m-instruct", "a Q4_1 file"
     else:
+        from bench.gemma3 import fetch  # brings the demo's client along, which evaluation needs not
+
         reference, said = str(gemma or fetch(place.folder)), "a Q4_K_M file"
     source = resolve_model(reference, SourcePolicy(cache_dir=place.folder / "cache")).directory
     write_off_grid(source, place.dense)

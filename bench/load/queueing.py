@@ -63,7 +63,7 @@ def measure_queueing(service: Served, samples: int, flood: int) -> QueueFigures:
 
 
 def _round_trips(broker: str, samples: int) -> list[float]:
-    celery, answers = create_echo(broker), redis.Redis.from_url(redis_url(broker))
+    celery, answers = create_echo(broker), redis.Redis.from_url(redis_url(broker), socket_timeout=90)
     found = []
     for number in range(samples + 1):  # the first waits for the worker
         begin = time.perf_counter()

@@ -67,7 +67,7 @@ class Call(Generic[T]):
 
 
 def _nothing(body: bytes) -> None:
-    """The result of what has none."""
+    """The result of a request without a body."""
 
 
 def create_job(body: Mapping[str, Any], idempotency_key: str | None) -> Call[JobView]:

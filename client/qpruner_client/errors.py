@@ -115,7 +115,7 @@ class TooManyRequestsError(ApiError):
 
 
 class ServiceUnavailableError(ApiError):
-    """A part of the service is away; the client has waited and tried again already."""
+    """A part of the service is unavailable; the client has waited and tried again already."""
 
 
 class ServiceFaultError(ApiError):

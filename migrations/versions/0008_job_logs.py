@@ -1,7 +1,7 @@
 """The output of a job's processes.
 
-Revision: job_logs
-Revises: 0004
+Revision: 0008
+Revises: 0007
 """
 
 from __future__ import annotations

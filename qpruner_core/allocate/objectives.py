@@ -28,7 +28,7 @@ from qpruner_core.training.training import train
 from qpruner_core.training.validation import keep_back, validation_loss
 
 HOPELESS = 1000.0
-"""Loss, in nats per token, of what has none: far above that of guessing among all words."""
+"""Loss recorded when it is not finite, in nats per token: far above that of guessing among all words."""
 
 Objective = Callable[[Proposal], Measurement]
 MeasureAll = Callable[[Sequence[Proposal]], Iterable[Measurement]]

@@ -14,7 +14,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 TINY = torch.finfo(torch.float32).tiny
-"""What a scale of zero counts as."""
+"""Lower clamp of scales that avoids division by zero."""
 _AT_ONCE = 4096
 _AT_ONCE_ON_GPU = 2**22
 """Values that are compared with all levels at once: what fits a processor's cache, and what keeps a GPU busy."""
@@ -33,7 +33,7 @@ class Grid:
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers of the levels that ``values [n]``, counted in scales from the offset, are nearest to; float32, as
         they are."""
-        # Counted, because a search would guess each step wrong half of the time, and a processor pays for that; in
+        # Counted, because binary search mispredicts half of its branches, which a processor pays for; in
         # float32, because booleans take four times as long
         above = values.new_empty(len(self._middles), len(values))
         return torch.gt(values, self._middles, out=above).sum(dim=0)

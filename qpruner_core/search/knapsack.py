@@ -40,7 +40,7 @@ def solve(space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> Allocati
 
 
 class _Table:
-    """The options worth a thought, one row each, by group and rising bytes: its group, its loss above the group's least
+    """The non-dominated options, one row each, by group and rising bytes: its group, its loss above the group's least
     (with what its bytes cost), its bytes above the group's smallest. Choices are vectors of 0 and 1, one a row."""
 
     def __init__(self, space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> None:

@@ -1,4 +1,4 @@
-"""A search that is over, as it can be asked again: scores, trials and sizes, without a model and without torch.
+"""A finished search, queryable for other budgets: scores, trials and sizes, without a model and without torch.
 
 It is kept in the summaries of the score and allocate stages, and so both in a run's directory and in the database.
 """

@@ -48,6 +48,7 @@ def settings(database_url: str, tmp_path: Path, sources: Path) -> Settings:
 def application(settings: Settings) -> Iterator[FastAPI]:
     """The application; its dispatcher does not run."""
     app = create_app(settings)
+    app.state.store.check()  # as at a start: database and store know each other before any row names a file
     yield app
     app.state.broker.close()
     app.state.engine.dispose()

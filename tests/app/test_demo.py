@@ -71,7 +71,7 @@ def test_a_log_of_the_demo_has_a_line_for_each_stage_that_begins_and_ends(
         job_id, job.status = job.id, "cancelled"
         expected = {"stage": "quantize", "attempt": 1, "expected_seconds": 20.0, "expected_later_seconds": 70.0}
         append_event(session, job_id, "stage_started", expected)
-        append_event(session, job_id, "warning", {"stage": None, "message": "The store is away."})
+        append_event(session, job_id, "warning", {"stage": None, "message": "The store is unavailable."})
         append_event(session, job_id, "cancelled")
     log = io.StringIO()
     monkeypatch.setattr("app.demo.console", Console(file=log))
@@ -79,7 +79,7 @@ def test_a_log_of_the_demo_has_a_line_for_each_stage_that_begins_and_ends(
         client.jobs.get(job_id).wait(progress=lambda event: _show_event(event, show), check=False)
     assert [line.partition("] ")[2] or line for line in log.getvalue().splitlines()] == [
         "prune: started", "prune: finished in 4.2 s", "score: started", "score: finished in 17 s", "allocate: started",
-        "quantize: started, expected to take 20 s, 1:30 min left in all", "warning: The store is away.",
+        "quantize: started, expected to take 20 s, 1:30 min left in all", "warning: The store is unavailable.",
     ]  # fmt: skip
 
 

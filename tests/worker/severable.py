@@ -1,4 +1,4 @@
-"""A TCP proxy whose cable can be pulled: the server behind it is away, and comes back as it was."""
+"""A TCP proxy whose cable can be pulled: the server behind it is unavailable, and comes back as it was."""
 
 from __future__ import annotations
 

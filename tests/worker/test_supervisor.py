@@ -372,3 +372,15 @@ def test_a_child_that_outlives_its_supervisor_is_gone_before_the_next_one_starts
     hold.unlink()
     bench.join()
     assert installation.job(job_id).status == "succeeded"
+
+
+def test_one_wake_up_is_enough_for_all_jobs_and_tenants_take_turns(bench: Bench) -> None:
+    installation = bench.installation
+    loud = [installation.submit(CONFIG | {"seed": seed}, tenant="loud") for seed in range(3)]
+    quiet = installation.submit(CONFIG, tenant="quiet")
+    bench.start(loud[0])
+    bench.join()
+    jobs = [installation.job(job_id) for job_id in (*loud, quiet)]
+    assert {job.status for job in jobs} == {"succeeded"}
+    began = sorted(jobs, key=lambda job: job.started_at or job.created_at)
+    assert [job.tenant for job in began] == ["loud", "quiet", "loud", "loud"]

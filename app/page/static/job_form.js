@@ -7,7 +7,7 @@ import { estimateView } from "./estimate.js";
 const NUMBER = { type: "number", step: "any", inputmode: "decimal" };
 
 /** Engines that a result can be for; each brings the formats that weights may have. */
-const TARGET = ["target", "Target", "Where the result will run; it decides the formats that weights may have. Default compressed-tensors, bitsandbytes with a preset of the paper", {
+const TARGET = ["target", "Target", "Engine that will run the result; it decides the precisions. Default: compressed-tensors, or bitsandbytes with a preset of the paper", {
   options: ["gguf", "compressed-tensors", "bitsandbytes"],
   says: {
     gguf: "llama.cpp and Ollama: one file, on a CPU or a GPU",
@@ -24,7 +24,7 @@ const RUNS_ON = ["runs_on", "Runs on", "For compressed-tensors the precisions ar
 
 /** Settings under "More settings": path in the request, label, hint, attributes of the input or its options. */
 const MORE = [
-  ["preset", "Preset", "settings to go by where none is chosen below; default best",
+  ["preset", "Preset", "starting values; anything set below overrides them; default best",
     { options: ["llm-pruner", "qpruner1", "qpruner2", "qpruner3", "best"] }],
   ["prune.ratio", "Prune ratio", "0 to 0.9; empty finds the smallest that fits", { ...NUMBER, min: 0, max: 0.9 }],
   ["prune.criterion", "Prune criterion", "how a unit's importance is measured",

@@ -12,7 +12,15 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "llm-compressor": (_TORCH, "llmcompressor==0.14.0.1"),
     "auto-round": (_TORCH, "auto-round==0.16.1", "gguf", "sentencepiece", "protobuf"),
     "hqq": (_TORCH, "hqq==0.2.8.post1", "transformers==5.23.0", "accelerate"),
-    "gptqmodel": (_TORCH, "setuptools", "wheel", "--no-build-isolation", "gptqmodel==7.0.0"),
+    "gptqmodel": (
+        _TORCH,
+        "setuptools",
+        "wheel",
+        "--no-build-isolation",
+        "gptqmodel==7.0.0",
+        "transformers==5.4.0",
+        "requests",
+    ),
 }
 """What pip is given, each in an environment of its own."""
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 
 def main() -> None:
     """Write the checkpoint that the settings ask for, and ``stored_bytes.txt`` beside it."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     import torch
+
+    _without_torchvision()
     from gptqmodel import GPTQModel, QuantizeConfig
 
     torch.set_num_threads(1)
@@ -24,11 +28,22 @@ def main() -> None:
     packed = output.with_suffix(".packed")
     shutil.rmtree(packed, ignore_errors=True)
     config = QuantizeConfig(bits=settings["bits"], group_size=settings["group"], device="cpu")
-    model = GPTQModel.load(settings["model"], config, device="cpu")
+    model = GPTQModel.load(settings["model"], config)
     model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in sequences], batch_size=1)
     model.save(str(packed))
     total = write_unpacked(Path(settings["model"]), packed, output, settings)
     (output / "stored_bytes.txt").write_text(f"{total}\n", encoding="utf-8")
+
+
+def _without_torchvision() -> None:
+    """Let GPTQModel import torchvision, which it names for vision models alone and whose wheels want CUDA's torch."""
+    import transformers.utils  # decides first that there is none
+
+    transformers.utils.is_torchvision_available()
+    for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+        module = MagicMock(name=name)
+        module.__spec__, module.__path__ = ModuleSpec(name, None), []
+        sys.modules[name] = module
 
 
 def write_unpacked(dense: Path, packed: Path, output: Path, settings: dict[str, Any]) -> int:

@@ -20,6 +20,8 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
+    if not torch.accelerator.is_available():  # AWQ pins what it caches, whether or not there is a GPU to copy it to
+        torch.Tensor.pin_memory = lambda self, *_, **__: self  # type: ignore[method-assign]
     sequences = json.loads(Path(settings["sequences"]).read_text(encoding="utf-8"))
     data = Dataset.from_dict({"input_ids": sequences, "attention_mask": [[1] * len(row) for row in sequences]})
     model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.bfloat16)

@@ -44,6 +44,7 @@ from qpruner_client.models.jobs import (
     LogView,
     QueueView,
     StageView,
+    StorageView,
     TrialList,
     TrialView,
 )
@@ -150,6 +151,7 @@ __all__ = [
     "StageView",
     "StartedData",
     "StartedEvent",
+    "StorageView",
     "SucceededEvent",
     "TrialList",
     "TrialView",

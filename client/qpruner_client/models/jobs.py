@@ -333,6 +333,34 @@ class LogList(Model):
     """One entry per attempt; none before the first has printed anything."""
 
 
+class StorageView(Model):
+    """Bytes in the store, and how long they are kept after a job has ended."""
+
+    datasets_bytes: int
+    """Bytes of uploaded datasets."""
+
+    artifacts_bytes: int
+    """Bytes of files to download."""
+
+    stages_bytes: int
+    """Bytes of stages that later jobs or attempts go on from."""
+
+    total_bytes: int
+    """Bytes of all of these."""
+
+    limit_bytes: int | None
+    """Bytes that there may be; null: no limit."""
+
+    keep_artifacts_days: int | None
+    """Days that files to download are kept; null: for ever."""
+
+    keep_stages_days: int | None
+    """Days that stages are kept; null: for ever."""
+
+    keep_events_days: int | None
+    """Days that the history of a job is kept; null: for ever."""
+
+
 class TrialView(Model):
     """One allocation that the search tried."""
 

@@ -113,7 +113,7 @@ def test_a_wake_up_outlives_a_broker_that_is_away(
     with caplog.at_level(logging.WARNING, "app.jobs.dispatcher"):
         dispatcher.start()
         assert wait_until(lambda: dispatcher._failures >= 3)
-        assert [record.message.split(";")[0] for record in caplog.records] == ["The broker is away"]
+        assert [record.message.split(";")[0] for record in caplog.records] == ["The broker is unavailable"]
         valkey.start()
         assert wait_until(lambda: _backlog(broker) == 1)
         assert wait_until(lambda: caplog.records[-1].message == "Database and broker answer again")

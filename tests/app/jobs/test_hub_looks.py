@@ -36,9 +36,9 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def settings(settings: Settings, hub: HubServer) -> Settings:
-    """Those of a service that reads from ``hub``, and looks for a second."""
+    """Those of a service that reads from ``hub``."""
     return settings.model_copy(
-        update={"allow_hub": True, "hub_endpoint": hub.url, "look_seconds": 1.0, "max_looks": 2}
+        update={"allow_hub": True, "hub_endpoint": hub.url, "max_looks": 2}
     )  # fmt: skip
 
 
@@ -60,13 +60,15 @@ def test_a_look_at_a_hub_that_trickles_ends_at_its_deadline_and_gives_its_place_
     client: TestClient, application: FastAPI, hub: HubServer, sources: Path, part: Any
 ) -> None:
     hub.add_model("acme/tiny", sources / "model")
+    inspector: Inspector = application.state.inspector
+    inspector._seconds, usual = 1.0, inspector._seconds
     hub.trickling = part
     for path in ("/jobs", "/jobs/estimate"):
         answer = client.post(path, json=run_on("acme/tiny", sources))
         assert (answer.status_code, answer.json()["code"]) == (503, "hub_unavailable"), answer.text
         assert int(answer.headers["retry-after"]) > 0
-    assert application.state.inspector.looks == 0
-    hub.trickling = ""
+    assert inspector.looks == 0
+    inspector._seconds, hub.trickling = usual, ""
     assert client.post("/jobs", json=run_on("acme/tiny", sources)).status_code == 202
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -103,7 +103,7 @@ def test_a_job_whose_holder_fell_silent_is_taken_by_the_wake_up_that_names_it(
 Tenants = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-2, 2), st.booleans()), min_size=1, max_size=9)
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(Tenants, st.dictionaries(st.sampled_from("abc"), st.sampled_from([0.5, 1.0, 2.0, 3.0])), st.integers(0, 3))
 def test_a_job_is_taken_after_as_many_as_it_was_told(
     make_job: MakeJob, sessions: sessionmaker[Session], jobs: list[tuple[str, int, bool]],
@@ -140,8 +140,6 @@ def test_a_job_says_its_place_and_when_it_is_expected_to_start_and_to_end(
         return found
 
     def seconds(moment: str) -> float:
-        from datetime import datetime
-
         return (datetime.fromisoformat(moment) - now).total_seconds()
 
     job = seen(running, "them")

@@ -14,7 +14,7 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.presets import PresetName
 from qpruner_core.prune.config import CriterionName, LayoutName, PruneConfig
-from qpruner_core.targets.config import TargetName
+from qpruner_core.targets.config import RunsOn, TargetName
 from tests.app.live_service import Service
 from tests.tiny_model import build_tiny_llama, write_text_dataset
 
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.service
     ("setting", "allowed"),
     [
         ("target", TargetName),
+        ("runs_on", RunsOn),
         ("preset", PresetName),
         ("prune.criterion", CriterionName),
         ("prune.layout", LayoutName),

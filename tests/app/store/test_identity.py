@@ -1,4 +1,4 @@
-"""A store that is away is not a store that is empty."""
+"""A store that is unavailable is not a store that is empty."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_an_operator_adopts_another_store_and_running_processes_follow(
     (local_settings.data_dir / "store").mkdir()
     _refuses(running, payload)
     operators = open_store(local_settings, migrated_engine(local_settings))
-    store_id = operators.identity.adopt(operators)
+    store_id = operators.identity.adopt(operators, lambda session, _: None)
     assert operators.read_marker() == store_id
     running.put_file("jobs/a/b", payload)
     (local_settings.data_dir / "store").rename(tmp_path / "new")

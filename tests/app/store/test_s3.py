@@ -1,4 +1,4 @@
-"""What is particular to a bucket: parts, other endpoints, servers that are away or refuse us."""
+"""What is particular to a bucket: parts, other endpoints, servers that are unavailable or refuse us."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qpruner store``, and what the API says of a store that is away."""
+"""``qpruner store``, and what the API says of a store that is unavailable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_readiness_says_that_the_store_is_away_and_requests_wait_for_it(client: 
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["parts"]["store"] == {
-        "ready": False, "detail": "is away: what is there is not the store that the database knows"
+        "ready": False, "detail": "is unavailable: what is there is not the store that the database knows"
     }  # fmt: skip
     for refused in (
         client.post("/datasets", files={"file": ("b.txt", b"Some words. " * 400)}),

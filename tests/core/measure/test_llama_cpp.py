@@ -1,4 +1,4 @@
-"""The speed of a GGUF file in llama.cpp, and what happens where it is away or broken."""
+"""The speed of a GGUF file in llama.cpp, and what happens where it is unavailable or broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speed of a checkpoint in vLLM: what happens where it is away or broken. With vLLM itself:
+"""The speed of a checkpoint in vLLM: what happens where it is unavailable or broken. With vLLM itself:
 ``tests/core/targets/compressed_tensors/test_vllm.py``."""
 
 from __future__ import annotations

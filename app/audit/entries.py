@@ -1,0 +1,61 @@
+"""Writes entries in the transaction of the change that they tell of, and reads them. Callers commit."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from app.audit.models import AuditEntry
+from app.database import utc_now
+
+if TYPE_CHECKING:
+    from app.keys.auth import Principal
+
+Action = Literal[
+    "job.submit", "job.cancel", "job.retry", "job.delete", "dataset.upload", "dataset.delete",
+    "key.create", "key.revoke", "store.adopt",
+]  # fmt: skip
+_BATCH = 500
+
+
+def record(session: Session, principal: Principal, action: Action, target: str) -> None:
+    """Write that ``principal`` did ``action`` to ``target``; undone with the change if that fails."""
+    _write(
+        session, tenant=principal.tenant, actor=principal.key_id or "local", action=action, target=target,
+        request_id=principal.request_id, address=principal.address,
+    )  # fmt: skip
+
+
+def record_operator(session: Session, action: Action, target: str, tenant: str = "") -> None:
+    """Write that whoever runs this command did ``action``; ``tenant`` is whose matter it is, if it is one's."""
+    _write(session, tenant=tenant, actor=f"operator:{_system_user()}", action=action, target=target)
+
+
+def entries(
+    session: Session, *, tenant: str | None = None, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[AuditEntry]:
+    """Entries in the order in which they were written, of ``since`` <= time < ``until``."""
+    query = select(AuditEntry).order_by(AuditEntry.id)
+    if tenant is not None:
+        query = query.where(AuditEntry.tenant == tenant)
+    if since is not None:
+        query = query.where(AuditEntry.at >= since)
+    if until is not None:
+        query = query.where(AuditEntry.at < until)
+    yield from session.scalars(query.execution_options(yield_per=_BATCH))
+
+
+def _write(session: Session, **columns: str | None) -> None:
+    session.execute(insert(AuditEntry), {"at": utc_now(), "request_id": None, "address": None, **columns})
+
+
+def _system_user() -> str:
+    try:
+        return getpass.getuser()[:100]
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
