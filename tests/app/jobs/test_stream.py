@@ -187,14 +187,16 @@ def test_streams_of_one_key_are_limited_and_closing_one_makes_room(
     path = f"/jobs/{job_id}/events"
 
     def status(headers: dict[str, str]) -> int:
-        with server.stream("GET", path, headers=headers | ACCEPT) as response:
+        with server.stream("GET", path, headers=headers | ACCEPT, timeout=5) as response:
             return response.status_code
 
     with server.stream("GET", path, headers=ours | ACCEPT) as first:
-        assert next(events_of(first)).event == "queued"
+        heard = events_of(first)  # kept: a reader that is collected closes its stream
+        assert next(heard).event == "queued"
         with server.stream("GET", path, headers=ours | ACCEPT) as second:
-            assert next(events_of(second)).event == "queued"
-            refused = server.get(path, headers=ours | ACCEPT)
+            heard_too = events_of(second)
+            assert next(heard_too).event == "queued"
+            refused = server.get(path, headers=ours | ACCEPT, timeout=5)
             assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
             assert int(refused.headers["retry-after"]) > 0
             assert server.get(path, headers=ours).status_code == 200  # the history as JSON is no stream
