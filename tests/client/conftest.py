@@ -80,9 +80,7 @@ def service(tmp_path: Path, sources: Path, refusals: Refusals) -> Iterator[Servi
         data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", poll_seconds=0.05, allow_hub=False,
         allowed_roots=(sources,), _env_file=None,
     )  # fmt: skip
-    for service in run_service(settings, refusals.around):
-        service.app.state.store.check()  # database and store get to know each other before there are files
-        yield service
+    yield from run_service(settings, refusals.around)
 
 
 @pytest.fixture
