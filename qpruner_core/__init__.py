@@ -16,7 +16,7 @@ from qpruner_core.source_policy import SourcePolicy
 if TYPE_CHECKING:
     from qpruner_core.another_target import export_run
     from qpruner_core.checkpoint import load_compressed
-    from qpruner_core.functions import evaluate, front, generate
+    from qpruner_core.functions import evaluate_checkpoint, front, generate
     from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
     from qpruner_core.planning import check, estimate
@@ -34,7 +34,7 @@ __all__ = [
     "check",
     "compress",
     "estimate",
-    "evaluate",
+    "evaluate_checkpoint",
     "export_run",
     "front",
     "generate",
@@ -48,7 +48,7 @@ _LOADED_WHEN_USED = {
     "check": "qpruner_core.planning",
     "compress": "qpruner_core.pipeline",
     "estimate": "qpruner_core.planning",
-    "evaluate": "qpruner_core.functions",
+    "evaluate_checkpoint": "qpruner_core.functions",
     "export_run": "qpruner_core.another_target",
     "front": "qpruner_core.functions",
     "generate": "qpruner_core.functions",

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
-from qpruner_core.evaluate.checkpoint import evaluate_checkpoint, load_checkpoint
+from qpruner_core.evaluate.checkpoint import evaluate_checkpoint as measured
+from qpruner_core.evaluate.checkpoint import load_checkpoint
 from qpruner_core.measure.generation import continue_text
 from qpruner_core.search.stored_search import StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
 
 
-def evaluate(
+def evaluate_checkpoint(
     checkpoint: str | Path,
     text: str | Path,
     *,
@@ -38,7 +39,7 @@ def evaluate(
         InvalidConfigError: the model does not read ``sequence_length`` tokens.
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
-    return evaluate_checkpoint(
+    return measured(
         Path(checkpoint), Path(text), [Path(task) for task in tasks], length=sequence_length, max_tokens=max_tokens,
         max_choices=max_choices, compute_dtype=compute_dtype, on_warning=on_warning,
     )  # fmt: skip

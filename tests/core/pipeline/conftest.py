@@ -24,7 +24,13 @@ QUICK: dict[str, Any] = {
     "sequence_length": 64,
     "prune": {"ratio": 0.25, "protect_first": 1, "protect_last": 1, "width_multiple": 8, "calibration_sequences": 4},
     "score": {"calibration_sequences": 2, "clusters": 8},
-    "allocate": {"trials": 8, "random_seeds": 2, "candidates": 50, "calibration_sequences": 2},
+    "allocate": {
+        "trials": 8,
+        "random_seeds": 2,
+        "candidates": 50,
+        "calibration_sequences": 2,
+        "granularity": "block",
+    },
     "finetune": {"steps": 12, "batch_size": 4, "learning_rate": 0.002},
     "evaluate": {"max_tokens": 1024, "generated_tokens": 2},
 }

@@ -24,7 +24,8 @@ def test_a_run_hands_out_the_adapter_and_counts_it(
 ) -> None:
     config = quick_config(
         tiny_llama, text_dataset, target=target, memory_budget=budget,
-        finetune={"recovery": "adapter", "steps": 6, "batch_size": 4, "learning_rate": 0.002},
+        finetune={"recovery": "adapter", "steps": 6, "batch_size": 4, "learning_rate": 0.002,
+                  "validation_sequences": 0},
         allocate={"objective": "divergence", "calibration_sequences": 2},
         quantize={"lora_rank": 4, "rank_allocation": "uniform"},
     )  # fmt: skip

@@ -13,7 +13,9 @@ from tests.core.pipeline.conftest import FinishedRun
 def test_a_checkpoint_is_measured_and_continued_by_its_path_as_text(finished_run: FinishedRun, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat and looked at the dog. " * 200)
-    measured = qpruner_core.evaluate(str(finished_run.output / "mixed"), str(text), sequence_length=64, max_tokens=512)
+    measured = qpruner_core.evaluate_checkpoint(
+        str(finished_run.output / "mixed"), str(text), sequence_length=64, max_tokens=512
+    )
     assert measured["bytes"] == finished_run.report.measurement("final").bytes
     assert float(measured["perplexity"]) > 1
     one, again = (
