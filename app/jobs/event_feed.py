@@ -96,7 +96,9 @@ class EventFeed:
             try:
                 told = self._news.wait(self._poll_seconds, lambda: self._stopping or bool(self._new))
                 due = time.monotonic() >= gone_at
-                self._look(told, everything_gone=due)
+                # Now and then all jobs are looked at: SQLite gives ids of deleted events to new ones, which no poll for
+                # greater ids finds.
+                self._look(None if due else told, everything_gone=due)
                 if due:
                     gone_at = time.monotonic() + _GONE_SECONDS
                 failures = 0

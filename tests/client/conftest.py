@@ -94,7 +94,6 @@ def finished_job(service: Service, tmp_path: Path) -> Callable[..., str]:
     """A function that writes a job that has succeeded and left ``mixed.tar``; gives its id."""
 
     def make(content: bytes = CONTENT, sha256: str | None = None) -> str:
-        service.app.state.store.check()  # database and store get to know each other before there are files
         path = tmp_path / "stored.tar"
         path.write_bytes(content)
         digest = sha256 or hashlib.sha256(content).hexdigest()

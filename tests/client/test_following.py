@@ -79,6 +79,22 @@ def test_a_connection_that_breaks_again_and_again_costs_no_event_and_doubles_non
     assert events[-1].type == "cancelled"
 
 
+def test_an_event_with_the_id_of_one_that_was_deleted_is_not_missed(service: Service, client: Client) -> None:
+    job = client.jobs.get(running_job(service))
+    with service.app.state.session_factory.begin() as session:
+        other = seeded_jobs.add_job(session, "queued").id
+
+    def reuse_an_id() -> None:
+        end(service, other)
+        time.sleep(0.5)  # the stream's feed has seen the id
+        client.jobs.get(other).delete()
+        end(service, job.id)
+
+    timer = in_a_while(reuse_an_id)
+    assert list(job.events(timeout=20))[-1].type == "cancelled"
+    timer.join()
+
+
 def test_a_service_that_refuses_streams_for_a_while_is_asked_again(
     service: Service, client: Client, refusals: Refusals
 ) -> None:

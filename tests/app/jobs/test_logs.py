@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +16,13 @@ from tests.app.jobs.conftest import MakeJob
 
 
 def test_the_end_of_each_attempts_output_is_kept_and_a_retried_job_begins_anew(
-    client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session], authorize: Callable[..., dict[str, str]]
+    application: FastAPI,
+    client: TestClient,
+    make_job: MakeJob,
+    sessions: sessionmaker[Session],
+    authorize: Callable[..., dict[str, str]],
 ) -> None:
+    application.state.store.check()  # it must be known before files are deleted from it
     job_id = make_job("running")
     assert client.get(f"/jobs/{job_id}/logs").json() == {"logs": []}
     for attempt, output in ((1, b"first"), (2, b"x" * 100_000), (2, b"y" * 100_000)):
