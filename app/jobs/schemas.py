@@ -22,6 +22,7 @@ from qpruner_core.report import CompressionReport, Measurement, Snippet
 from qpruner_core.strict import fault_at
 
 MAX_LABELS = 16
+_MOST_OF_RECIPE = 100
 EXAMPLE_REQUEST: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "dataset": "ds_THE_ID_FROM_POST_DATASETS",
@@ -47,7 +48,7 @@ _RECIPE: dict[str, Any] = {
     "and every other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A "
     "model or dataset of other content is refused.",
     "additionalProperties": True,
-    "maxProperties": 100,
+    "maxProperties": _MOST_OF_RECIPE,
 }
 
 
@@ -84,6 +85,9 @@ class JobRequest(CompressionConfig):
     @model_validator(mode="before")
     @classmethod
     def _of_recipe(cls, values: Any) -> Any:
+        recipe = values.get("recipe") if isinstance(values, dict) else None
+        if isinstance(recipe, dict) and len(recipe) > _MOST_OF_RECIPE:
+            raise fault_at("recipe", f"A recipe has at most {_MOST_OF_RECIPE} entries.", None)
         try:
             return with_recipe(values) if isinstance(values, dict) else values
         except InvalidConfigError as error:

@@ -66,7 +66,7 @@ def test_more_trials_take_longer_unless_one_allocation_is_all_that_is_tried() ->
         ("score", {}, {"fisher_samples": 32}),
         ("allocate", {}, {"finalists": 8}),
         ("allocate", {}, {"front_points": 40}),
-        ("allocate", {"trials": 40}, {"trials": 40, "granularity": "module"}),
+        ("allocate", {"trials": 40, "granularity": "layer"}, {"trials": 40, "granularity": "module"}),
         ("evaluate", {"generated_tokens": 8}, {"generated_tokens": 800}),
         ("evaluate", {"max_tokens": 4096}, {"max_tokens": 65536}),
         ("export", {"formats": ["mixed"]}, {"formats": ["mixed", "merged"]}),
