@@ -15,7 +15,9 @@ from tests.worker.installation import Installation
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 
-CONFIG: dict[str, Any] = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000}
+CONFIG: dict[str, Any] = {
+    "model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000, "allocate": {"trials": 40},
+}  # fmt: skip
 SCRIPT = str(Path(__file__).with_name("scripted_child.py"))
 
 

@@ -13,13 +13,11 @@ from app.jobs import service
 from app.jobs.models import JobMetric, JobTrial
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
-from tests.worker.bench import CONFIG as ONE_TRIAL
-from tests.worker.bench import Bench, run_bench
+from tests.worker.bench import CONFIG, Bench, run_bench
 from tests.worker.installation import Installation
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
-CONFIG = ONE_TRIAL | {"allocate": {"trials": 40}}
 OTHER = CONFIG | {"memory_budget": 900}
 SHARED = ("prune", "score")
 
