@@ -50,7 +50,6 @@ JOB: dict[str, Any] = {
     "sequence_length": 128,
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
-    "allocate": {"trials": 16, "calibration_sequences": 4},
     "finetune": {"steps": 30, "batch_size": 4, "loss": "cross_entropy"},
     "evaluate": {"max_tokens": 3072, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
