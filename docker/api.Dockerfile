@@ -21,6 +21,13 @@ COPY qpruner_core qpruner_core
 COPY app app
 COPY worker worker
 COPY migrations migrations
+# The guide, which the API serves at /guide.
+COPY docs docs
+COPY zensical.toml ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/docs \
+    && /opt/docs/bin/pip install -c constraints.txt zensical \
+    && /opt/docs/bin/zensical build --strict
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps -c constraints.txt ./client .
 
 FROM ${PYTHON_IMAGE}
