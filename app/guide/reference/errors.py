@@ -6,6 +6,8 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import app
@@ -36,8 +38,11 @@ class Entry:
 
 def render() -> str:
     """The page in Markdown."""
+    _load_kinds()
     entries: dict[str, Entry] = defaultdict(Entry)
     for kind in _kinds(QPrunerError):
+        if "code" not in vars(kind):
+            continue  # its parent has the entry
         meaning = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
         entries[kind.code] = Entry(meaning, _status(kind), kind.exit_code)
     for call in _calls():
@@ -64,11 +69,38 @@ def _status(kind: type[QPrunerError]) -> int:
 
 
 def _calls() -> Iterator[ast.Call]:
+    for tree in _trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                yield node
+
+
+def _load_kinds() -> None:
+    """Import every module that gives an error a code, so that the page does not depend on what was imported before."""
+    for name, tree in _trees().items():
+        classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name.endswith("Error"))
+        if any(_has_code(one) for one in classes):
+            import_module(name)
+
+
+def _has_code(node: ast.ClassDef) -> bool:
+    return any(
+        isinstance(line, ast.Assign) and isinstance(target, ast.Name) and target.id == "code"
+        for line in node.body
+        for target in getattr(line, "targets", ())
+    )
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    """Every module of ours by its name, parsed."""
+    found = {}
     for package in (qpruner_core, app, worker):
-        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    yield node
+        root = Path(package.__path__[0])
+        for path in sorted(root.rglob("*.py")):
+            name = ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
+            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _add(entries: dict[str, Entry], call: ast.Call) -> None:
