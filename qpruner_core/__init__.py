@@ -15,8 +15,8 @@ from qpruner_core.source_policy import SourcePolicy
 
 if TYPE_CHECKING:
     from qpruner_core.another_target import export_run
-    from qpruner_core.checkpoint import load_compressed
     from qpruner_core.functions import evaluate_checkpoint, front, generate
+    from qpruner_core.loading import load_compressed
     from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
     from qpruner_core.planning import check, estimate
@@ -52,7 +52,7 @@ _LOADED_WHEN_USED = {
     "export_run": "qpruner_core.another_target",
     "front": "qpruner_core.functions",
     "generate": "qpruner_core.functions",
-    "load_compressed": "qpruner_core.checkpoint",
+    "load_compressed": "qpruner_core.loading",
     "register_families": "qpruner_core.models.families",
 }
 

@@ -213,7 +213,7 @@ def evaluate(
     """Measure a checkpoint: bytes of its weights, perplexity, accuracy on choices, speed."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
-            from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+            from qpruner_core.evaluate.evaluate_checkpoint import evaluate_checkpoint
 
         result = evaluate_checkpoint(
             directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices,
@@ -272,9 +272,9 @@ def generate(
     """Load a checkpoint, say how many bytes its weights take, and generate greedily."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
-            from qpruner_core.checkpoint import held_bytes
             from qpruner_core.compute.choice import computing
-            from qpruner_core.evaluate.checkpoint import load_checkpoint
+            from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
+            from qpruner_core.loading import held_bytes
             from qpruner_core.measure.generation import continue_text
 
         model, tokenizer = load_checkpoint(directory)

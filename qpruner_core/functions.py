@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
-from qpruner_core.evaluate.checkpoint import evaluate_checkpoint as measured
-from qpruner_core.evaluate.checkpoint import load_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import evaluate_checkpoint as measured
+from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
 from qpruner_core.measure.generation import continue_text
 from qpruner_core.search.stored_search import StoredSearch
 from qpruner_core.search.trial import MeasuredTrial

@@ -16,7 +16,7 @@ from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, Inval
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import (
     layers_to_remove,
     one_of,
@@ -66,7 +66,7 @@ class Planner:
         except InvalidConfigError as error:  # perhaps with what the target made of the settings
             error.message = " ".join([error.message, *self.notes])
             raise
-        self.blocks = Blocks.of(dense, family)
+        self.layer_sizes = LayerSizes.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
         self._device = (
             None if config.fit is None else DeviceBudget(config.fit, config.target, config.runs_on, dense, family)
@@ -115,7 +115,7 @@ class Planner:
 
     def shape(self, ratio: float) -> Shape:
         """The shape at ``ratio``."""
-        return plan_shape(self.blocks, self.prune, ratio)
+        return plan_shape(self.layer_sizes, self.prune, ratio)
 
     def _smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with everything at the lowest precision."""
@@ -191,19 +191,19 @@ class Planner:
         """The ratio given, or that of the whole layers that are to go in any case."""
         if self.prune.ratio is not None:
             return self.prune.ratio
-        count = layers_to_remove(self.blocks, self.prune)
+        count = layers_to_remove(self.layer_sizes, self.prune)
         if count == 0:
             return 0.0
-        without = remove_layers(self.blocks, self.prune, count, None)
-        return math.ceil(self.blocks.removed_fraction(without) * _STEPS) / _STEPS
+        without = remove_layers(self.layer_sizes, self.prune, count, None)
+        return math.ceil(self.layer_sizes.removed_fraction(without) * _STEPS) / _STEPS
 
     def can_prune_more(self) -> bool:
         """Whether a ratio above :meth:`largest_ratio` removes more."""
         ratio = self.largest_ratio()
-        removed = self.blocks.removed_fraction(self.shape(ratio))
+        removed = self.layer_sizes.removed_fraction(self.shape(ratio))
         for step in range(math.floor(ratio * _STEPS) + 1, int(_LARGEST_RATIO * _STEPS) + 1):
             try:
-                if self.blocks.removed_fraction(self.shape(step / _STEPS)) > removed:
+                if self.layer_sizes.removed_fraction(self.shape(step / _STEPS)) > removed:
                     return True
             except InvalidConfigError:
                 continue
@@ -242,7 +242,11 @@ def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 def _remedy(planner: Planner, smallest: int) -> str:
     settings = planner.prune
-    more = ["choose a larger prune.ratio"] if planner.can_prune_more() else ways_to_prune_more(planner.blocks, settings)
+    more = (
+        ["choose a larger prune.ratio"]
+        if planner.can_prune_more()
+        else ways_to_prune_more(planner.layer_sizes, settings)
+    )
     if planner.target.adapter_rank > 1:
         more.append("choose a smaller quantize.lora_rank")
     ways = one_of(f"ask for at least {smallest} bytes", *more)

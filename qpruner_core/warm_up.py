@@ -8,8 +8,8 @@ from transformers import LlamaConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import require_fit
 from qpruner_core.models.model_config import expected_tensors
+from qpruner_core.models.tensor_checks import require_fit
 from qpruner_core.planner import Planner
 from qpruner_core.targets.config import TargetName
 

@@ -10,7 +10,7 @@ from qpruner_core.bounds import MOST_CANDIDATES, MOST_SEQUENCES
 from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_names, size_order
 from qpruner_core.strict import StrictModel
 
-Objective = Literal["divergence", "recovered"]
+ObjectiveName = Literal["divergence", "recovered"]
 """What a trial's loss is."""
 
 
@@ -27,7 +27,7 @@ class AllocateConfig(StrictModel):
         default="additive",
         description="Prior mean of Bayesian optimisation. additive: the scores; none: no prior, as in the paper.",
     )
-    objective: Objective = Field(
+    objective: ObjectiveName = Field(
         default="divergence",
         description="Objective of a trial. divergence: KL divergence from the pruned model, before recovery; "
         "recovered: the loss after a brief recovery, as in the paper (slow, and without a prior).",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qpruner_core.allocate.objectives import FitsOfTrials, MeasureAll, RecoveredLoss, make_objective, remembered
-from qpruner_core.allocate.parallel import TrialWorkers
+from qpruner_core.allocate.trial_workers import TrialWorkers
 from qpruner_core.events import TrialRecorded
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.mixed.memory_model import MemoryModel

@@ -10,6 +10,6 @@ from qpruner_core.quiet import quieten_libraries
 def begin(connection: Connection) -> None:
     """Measure the proposals that come through ``connection``, with libraries silent: nobody reads what they say."""
     quieten_libraries()
-    from qpruner_core.allocate.parallel import answer_proposals  # and bitsandbytes with it
+    from qpruner_core.allocate.trial_workers import answer_proposals  # and bitsandbytes with it
 
     answer_proposals(connection)

@@ -14,12 +14,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.adapters import require_acting_adapter
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.formats.base import ExportFormat
 from qpruner_core.formats.declarations import FINAL, label_of
 from qpruner_core.formats.registry import load_format
 from qpruner_core.garbage import free_garbage
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.agreement import Comparison, DensePredictions
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.memory import loaded_bytes

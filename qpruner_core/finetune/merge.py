@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.finetune.phase import Phase, train_phase, validation_batches
-from qpruner_core.fitting.fit import module_seed, untrained_factors
+from qpruner_core.fitting.fitted_linear import module_seed, untrained_factors
 from qpruner_core.fitting.rounding_again import rounded_again
 from qpruner_core.garbage import free_garbage
 from qpruner_core.mixed.groups import linear_names

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fits import Fits
+from qpruner_core.fitting.fit_files import FitFiles
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight, set_linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
@@ -119,7 +119,7 @@ def fitted_bank(
         groups,
         kinds=context.plan.target.precisions,
         capacity=free_memory(model.device) // (2 * processes),
-        value=Fits(context, model).value,
+        value=FitFiles(context, model).value,
     )
 
 

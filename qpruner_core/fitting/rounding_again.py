@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from qpruner_core.fitting.error_feedback import encode_with_feedback
-from qpruner_core.fitting.fits import with_moments
+from qpruner_core.fitting.fit_files import with_moments
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models.families import linear_weight

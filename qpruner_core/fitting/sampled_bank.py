@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import module_seed
-from qpruner_core.fitting.fits import fit, scales_of, with_moments
+from qpruner_core.fitting.fit_files import fit, scales_of, with_moments
+from qpruner_core.fitting.fitted_linear import module_seed
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision

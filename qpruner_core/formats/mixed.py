@@ -9,8 +9,8 @@ from peft import PeftModel
 from torch import nn
 
 from qpruner_core.adapters import require_acting_adapter
-from qpruner_core.checkpoint import ADAPTER, load_mixed_checkpoint
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.loading import ADAPTER, load_mixed_checkpoint
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.shards import copy_weights, link_tree

@@ -9,13 +9,13 @@ from qpruner_core.measure.divergence import Divergence
 from qpruner_core.precision_names import UNQUANTIZED, size_order
 from qpruner_core.score.config import SensitivityContext
 
-Sensitivity = list[dict[str, float]]
+SensitivityTable = list[dict[str, float]]
 """For each group: option -> nats per token; 0 at ``bf16``."""
 
 
 def divergence_sensitivity(
     bank: PrecisionBank, divergence: Divergence, context: SensitivityContext, on_group: Callable[[int, int], None]
-) -> Sensitivity:
+) -> SensitivityTable:
     """KL divergence that each precision of each group causes. Leaves the model unquantized.
 
     ``highest``: all other groups are unquantized. ``lowest``: they have their lowest precision, so that what only shows
@@ -33,7 +33,7 @@ def divergence_sensitivity(
     return found
 
 
-def lowest_context(bank: PrecisionBank, alone: Sensitivity) -> list[str]:
+def lowest_context(bank: PrecisionBank, alone: SensitivityTable) -> list[str]:
     """The smallest option of every group, but ``bf16`` where that alone does more harm than all others together."""
     lowest = [next(iter(group.options)) for group in bank.groups]
     harm = [losses[option] for losses, option in zip(alone, lowest, strict=True)]
@@ -42,10 +42,10 @@ def lowest_context(bank: PrecisionBank, alone: Sensitivity) -> list[str]:
 
 def each_alone(
     bank: PrecisionBank, divergence: Divergence, others: Sequence[str], on_group: Callable[[int], None]
-) -> Sensitivity:
+) -> SensitivityTable:
     """What is lost at every precision of each group against its 16-bit weights, the other groups having ``others``."""
     known: dict[tuple[str, ...], float] = {(UNQUANTIZED,) * len(others): 0.0}
-    found: Sensitivity = [{} for _ in others]
+    found: SensitivityTable = [{} for _ in others]
     for done, index in enumerate(reversed(range(len(others)))):  # the last first: layers before it need not run again
         for option in sorted({*bank.groups[index].options, UNQUANTIZED}, key=size_order, reverse=True):
             allocation = (*others[:index], option, *others[index + 1 :])
@@ -58,7 +58,7 @@ def each_alone(
     return found
 
 
-def mean_of(first: Sensitivity, second: Sensitivity) -> Sensitivity:
+def mean_of(first: SensitivityTable, second: SensitivityTable) -> SensitivityTable:
     """The average of two."""
     return [
         {option: (one[option] + other[option]) / 2 for option in one} for one, other in zip(first, second, strict=True)

@@ -30,7 +30,6 @@ from qpruner_core.models.checkpoint import (
     read_checkpoint,
 )
 from qpruner_core.models.families import Family, linear_shape, linear_weight
-from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     LARGEST_CONFIG,
@@ -41,6 +40,7 @@ from qpruner_core.models.model_config import (
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.models.stored_parameters import damaged, set_parameter
+from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_name, size_order
 from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
 from qpruner_core.precisions.bf16 import Bf16

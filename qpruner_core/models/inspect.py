@@ -11,11 +11,11 @@ from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.fit import require_fit
 from qpruner_core.models.gguf import read_gguf_config
 from qpruner_core.models.hub_headers import hub_gguf, hub_tensors
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
+from qpruner_core.models.tensor_checks import require_fit
 from qpruner_core.models.tokenizer_files import require_small_files, require_tokenizer_files
 from qpruner_core.models.weight_values import has_own_head
 from qpruner_core.source_policy import SourcePolicy

@@ -19,9 +19,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from qpruner_core.errors import CorruptModelError, QPrunerError
 from qpruner_core.models.checkpoint import weight_files
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import is_layer_tensor
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.models.reshape import PATCHING
+from qpruner_core.models.tensor_checks import is_layer_tensor
 from qpruner_core.models.tokenizer_files import (
     require_small_files,
     require_tokenizer_files,

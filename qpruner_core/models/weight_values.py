@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import Checkpoint, TensorShapes, read_header, tensor_bytes
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import is_constant, is_layer_tensor
+from qpruner_core.models.tensor_checks import is_constant, is_layer_tensor
 
 _PIECE = 4 * 2**20  # bytes
 _SAMPLED_ROWS, _LAST_ROWS = 16, 64

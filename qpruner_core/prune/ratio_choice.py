@@ -15,7 +15,7 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
-from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
+from qpruner_core.prune.pruning import MeetsBudget, OnProgress, PruningOptions, prune_to_ratio
 from qpruner_core.report import RatioTrial
 from qpruner_core.search.knapsack import solve
 from qpruner_core.search.learned_losses import additive_loss
@@ -52,7 +52,7 @@ def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
 
 
 def choose_ratio(
-    context: StageContext, load: Callable[[], PreTrainedModel], fits: Fits, on_progress: OnProgress
+    context: StageContext, load: Callable[[], PreTrainedModel], meets_budget: MeetsBudget, on_progress: OnProgress
 ) -> list[RatioTrial]:
     """What each candidate ratio would give within the budget, by rising ratio.
 
@@ -77,10 +77,7 @@ def choose_ratio(
                 context.plan.prune,
                 ratio,
                 context.data().calibration[: context.plan.prune.calibration_sequences],
-                _part(tell, 0.0, 0.5),
-                fits,
-                consume=True,
-                importance=importance,
+                PruningOptions(_part(tell, 0.0, 0.5), meets_budget, consume=True, importance=importance),
             )
         except InvalidConfigError:
             if not trials:

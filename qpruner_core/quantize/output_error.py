@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import FittedLinear, module_seed
+from qpruner_core.fitting.fitted_linear import FittedLinear, module_seed
 from qpruner_core.fitting.sampled_bank import Sample
 from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import linear_weight

@@ -11,8 +11,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from qpruner_core.adapters import adapter_name, write_adapter
-from qpruner_core.fitting.fit import FittedLinear, module_seed
-from qpruner_core.fitting.fits import Fits, fit, scales_of, with_moments
+from qpruner_core.fitting.fit_files import FitFiles, fit, scales_of, with_moments
+from qpruner_core.fitting.fitted_linear import FittedLinear, module_seed
 from qpruner_core.fitting.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.forward.input_scales import InputScales
 from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
@@ -44,7 +44,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     kinds = precision_by_module(precision_groups(model, family, target), result.best.precisions)
     outside = {name: kinds.pop(name) for name in embedding_names(model).values() if name in kinds}
     outside = {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
-    fits = Fits(context, model)
+    fits = FitFiles(context, model)
     fitted = _fit(context, model, fits, kinds, outside)
     errors = _measure(context, model, kinds, fitted)
     tensors, adapter = _tensors(fitted | {name: fits.read(name, kind) for name, kind in outside.items()}), Tensors()
@@ -71,7 +71,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 
 def _fit(
-    context: StageContext, model: PreTrainedModel, fits: Fits, kinds: Mapping[str, str], outside: Mapping[str, str]
+    context: StageContext, model: PreTrainedModel, fits: FitFiles, kinds: Mapping[str, str], outside: Mapping[str, str]
 ) -> dict[str, FittedLinear]:
     """Every linear module of the layers, fitted; those of the search are read where their rank is the same. Tables
     ``outside`` the layers then have their fits, too."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.config import ObjectiveName
 from qpruner_core.search import knapsack
 from qpruner_core.search.learned_losses import Losses, learned_losses
 from qpruner_core.search.scores import Scores
@@ -14,7 +14,7 @@ from qpruner_core.search.trial import MeasuredTrial
 
 
 def answer(
-    scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace, objective: Objective = "divergence"
+    scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace, objective: ObjectiveName = "divergence"
 ) -> tuple[Allocation, float]:
     """The allocation for ``space``'s budget by stored ``scores`` and ``trials`` of any budgets, and its expected loss;
     the trials' losses are of ``objective``.

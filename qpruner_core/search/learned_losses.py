@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.config import ObjectiveName
 from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.search.space import Allocation
 
@@ -47,7 +47,7 @@ def learned_losses(
     scores: Sequence[Mapping[str, float]],
     allocations: Sequence[Allocation],
     losses: Sequence[float],
-    objective: Objective = "divergence",
+    objective: ObjectiveName = "divergence",
 ) -> LearnedLosses:
     """What ``scores`` of groups and the ``losses`` of whole allocations say together.
 

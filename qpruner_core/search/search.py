@@ -23,14 +23,14 @@ from skopt.acquisition import gaussian_ei
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.search import knapsack
 from qpruner_core.search.candidates import candidates
+from qpruner_core.search.gaussian_process import Floats, GaussianProcess, logarithm
 from qpruner_core.search.learned_losses import LearnedLosses, learned_losses
 from qpruner_core.search.neighbourhood import near
-from qpruner_core.search.process import Floats, Process, logarithm
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.screening import Screening
 from qpruner_core.search.seeds import at_random, by_mutual_information, uniform
 from qpruner_core.search.space import Allocation, SearchSpace
-from qpruner_core.search.trial import Measurement, Proposal, Trial
+from qpruner_core.search.trial import Proposal, Trial, TrialMeasurement
 
 FRONT = "front"
 """Origin of trials under other budgets."""
@@ -67,7 +67,7 @@ class AllocationSearch:
             found.append(self._propose(*chosen))
         return found
 
-    def tell(self, proposal: Proposal, measured: Measurement) -> Trial:
+    def tell(self, proposal: Proposal, measured: TrialMeasurement) -> Trial:
         """Record what ``proposal`` gave."""
         del self._pending[proposal.index]
         trial = Trial(
@@ -86,7 +86,7 @@ class AllocationSearch:
 
     def run(
         self,
-        measure: Callable[[Sequence[Proposal]], Iterable[Measurement]],
+        measure: Callable[[Sequence[Proposal]], Iterable[TrialMeasurement]],
         on_trial: Callable[[Trial], None],
     ) -> list[Trial]:
         """Ask, ``measure`` (many at once, with answers in their order) and tell until search and front are done."""
@@ -236,13 +236,15 @@ class AllocationSearch:
             self._settings.objective,
         )
 
-    def _fitted(self, learned: LearnedLosses) -> Process:
+    def _fitted(self, learned: LearnedLosses) -> GaussianProcess:
         """The process on all trials; proposals still out count as if they gave what is expected of them, so that the
         next one looks elsewhere."""
         if self._settings.prior == "none":
-            process = Process(self._space, lambda allocation: 0.0, self._seed)
+            process = GaussianProcess(self._space, lambda allocation: 0.0, self._seed)
         else:
-            process = Process(self._space, lambda allocation: logarithm(learned.expected(allocation)), self._seed)
+            process = GaussianProcess(
+                self._space, lambda allocation: logarithm(learned.expected(allocation)), self._seed
+            )
         screening = self._screening()
         allocations = [trial.precisions for trial in self.trials]
         values = [self._value(screening.in_full(trial)) for trial in self.trials]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 
-from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.config import ObjectiveName
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
 from qpruner_core.precision_names import precision_names
 from qpruner_core.search.scores import Scores
@@ -78,7 +78,7 @@ class StoredSearch(StrictModel):
     scores: Scores
     space: StoredSpace
     trials: list[MeasuredTrial]
-    objective: Objective = "divergence"
+    objective: ObjectiveName = "divergence"
 
     @classmethod
     def read(cls, work_dir: Path) -> StoredSearch:

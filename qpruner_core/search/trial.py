@@ -32,7 +32,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class TrialMeasurement:
     """The loss on the first ``sequences`` of the text, that on the screening part of it, and the seconds it took."""
 
     loss: float

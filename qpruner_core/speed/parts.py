@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
+from qpruner_core.fitting.fitted_linear import UnfittedLinear, fit_linears
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.measure.divergence import Reference
 from qpruner_core.models import load_model
@@ -25,7 +25,7 @@ from qpruner_core.score.information import ESTIMATORS
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.search import AllocationSearch
 from qpruner_core.search.space import SearchSpace
-from qpruner_core.search.trial import Measurement
+from qpruner_core.search.trial import TrialMeasurement
 from qpruner_core.speed.layers import small_llama
 from qpruner_core.speed.machine_speed import FileCost, FitCost, Kernel, LogitCost, QuantizedCost, fit_products
 from qpruner_core.speed.timing import seconds_of
@@ -183,5 +183,5 @@ def measure_proposal() -> float:
     search = AllocationSearch(space, scores, settings, seed=0)
     for index in range(settings.trials - 1):
         [proposal] = search.ask()
-        search.tell(proposal, Measurement(1.0 + index, 1.0 + index, proposal.sequences, 0.0))
+        search.tell(proposal, TrialMeasurement(1.0 + index, 1.0 + index, proposal.sequences, 0.0))
     return seconds_of(search._acquire, torch.device("cpu"))

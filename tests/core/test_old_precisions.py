@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpruner_core.checkpoint import load_compressed
 from qpruner_core.config import CompressionConfig
+from qpruner_core.loading import load_compressed
 from qpruner_core.mixed.mixed_model import MixedPrecision
 from qpruner_core.precision_names import precision_name, precision_names
 from qpruner_core.report import CompressionReport

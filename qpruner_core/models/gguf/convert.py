@@ -19,7 +19,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from qpruner_core.models.checkpoint import INDEX_FILE, read_checkpoint, tensor_bytes
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.gguf.architectures import Architecture, find_architecture
 from qpruner_core.models.gguf.header import corrupt
 from qpruner_core.models.gguf.keys import ArchitectureKeys
@@ -27,6 +26,7 @@ from qpruner_core.models.gguf.split import GgufModel, read_model
 from qpruner_core.models.gguf.tensors import account_for_tensors, read_parameter
 from qpruner_core.models.gguf.tokenizer import build_tokenizer, check_tokenizer, end_ids, special_ids
 from qpruner_core.models.model_config import check_sizes, expected_tensors
+from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
 from qpruner_core.writable import cache_errors
 

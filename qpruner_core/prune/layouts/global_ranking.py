@@ -10,9 +10,9 @@ import torch
 
 from qpruner_core.models.families import Unit
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts.ladder import Ladder, attention_ladder, mlp_ladder, with_rungs
 from qpruner_core.prune.layouts.layout import prunable_layers, refuse_ratio
 from qpruner_core.prune.layouts.same_ratio import same_ratio
@@ -20,7 +20,7 @@ from qpruner_core.prune.normalize import Normalization, normalize
 
 
 def global_ranking(
-    blocks: Blocks,
+    layer_sizes: LayerSizes,
     settings: PruneConfig,
     ratio: float,
     importance: Sequence[LayerImportance] | None,
@@ -32,11 +32,11 @@ def global_ranking(
     channels in blocks of ``width_multiple``, those of a layer in ascending order. No layer loses its last group,
     block of channels, or the experts that each token is sent to.
     """
-    shape: Shape = list(blocks.widths)
-    amount = blocks.parameters_to_remove(ratio)
+    shape: Shape = list(layer_sizes.widths)
+    amount = layer_sizes.parameters_to_remove(ratio)
     if importance is None or amount <= 0:
-        return same_ratio(blocks, settings, ratio, importance, influence)
-    removals = sorted(_removals(blocks, settings, importance), key=lambda removal: removal.density)
+        return same_ratio(layer_sizes, settings, ratio, importance, influence)
+    removals = sorted(_removals(layer_sizes, settings, importance), key=lambda removal: removal.density)
     rungs: dict[tuple[int, bool], dict[str, int]] = {}
     for removal in removals:
         if abs(amount - removal.parameters) >= abs(amount):
@@ -44,7 +44,7 @@ def global_ranking(
         amount -= removal.parameters
         rungs[removal.layer, removal.of_attention] = removal.widths
     if amount > max((removal.parameters for removal in removals), default=0):
-        raise refuse_ratio(blocks, settings, ratio, sum(removal.parameters for removal in removals))
+        raise refuse_ratio(layer_sizes, settings, ratio, sum(removal.parameters for removal in removals))
     for (layer, _), widths in rungs.items():
         now = shape[layer]
         assert now is not None
@@ -72,19 +72,21 @@ def normalization_of(criterion: str) -> Normalization:
     return "none" if criterion.startswith("taylor") else "standardize"
 
 
-def _removals(blocks: Blocks, settings: PruneConfig, importance: Sequence[LayerImportance]) -> Iterator[_Removal]:
+def _removals(
+    layer_sizes: LayerSizes, settings: PruneConfig, importance: Sequence[LayerImportance]
+) -> Iterator[_Removal]:
     """Every group that may go; those of one part of a layer in the order in which they must."""
     how = normalization_of(settings.criterion)
     scores = {unit: normalize(importance, unit, how) for unit in Unit}
-    for layer in prunable_layers(blocks, settings):
-        sizes = blocks.unit_parameters[layer]
+    for layer in prunable_layers(layer_sizes, settings):
+        sizes = layer_sizes.unit_parameters[layer]
         attention = scores[Unit.KEY_VALUE_HEAD][layer]
         if settings.attention_unit == "query_head":
-            heads = scores[Unit.QUERY_HEAD][layer].view(blocks.widths[layer].num_key_value_heads, -1)
+            heads = scores[Unit.QUERY_HEAD][layer].view(layer_sizes.widths[layer].num_key_value_heads, -1)
             attention = heads.sort(dim=1).values.sum(dim=0)
         mlp = scores[Unit.EXPERT if Unit.EXPERT in sizes else Unit.CHANNEL][layer]
-        yield from _of_ladder(layer, True, attention_ladder(blocks, layer, settings), attention.sort().values, how)
-        yield from _of_ladder(layer, False, mlp_ladder(blocks, layer, settings), mlp.sort().values, how)
+        yield from _of_ladder(layer, True, attention_ladder(layer_sizes, layer, settings), attention.sort().values, how)
+        yield from _of_ladder(layer, False, mlp_ladder(layer_sizes, layer, settings), mlp.sort().values, how)
 
 
 def _of_ladder(

@@ -12,7 +12,6 @@ from transformers import PretrainedConfig, PreTrainedModel
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import read_checkpoint
 from qpruner_core.models.families import linear_shape
-from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     CONFIG_FILE,
@@ -24,6 +23,7 @@ from qpruner_core.models.model_config import (
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.models.stored_parameters import damaged, set_parameter
+from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.targets.compressed_tensors.quantization_config import read_precisions
 

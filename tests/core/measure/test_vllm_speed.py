@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qpruner_core.checkpoint import engine_speed
 from qpruner_core.errors import CancelledError
 from qpruner_core.events import CancelToken
+from qpruner_core.loading import engine_speed
 from qpruner_core.measure.speed import EngineFailedError, Speed
 from qpruner_core.measure.vllm import vllm_speed
 from qpruner_core.measure.vllm_python import PYTHON, vllm_python

@@ -33,7 +33,7 @@ from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.models import ModelSource
 from qpruner_core.randomness import seed_everything
 from qpruner_core.resources import best_device
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import StageStore
 from qpruner_core.threads import starting_processes
@@ -103,7 +103,7 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         for connection in self._workers:
             self._send(connection, run)
 
-    def measure(self, proposals: Sequence[Proposal]) -> Iterator[Measurement]:
+    def measure(self, proposals: Sequence[Proposal]) -> Iterator[TrialMeasurement]:
         """What each of ``proposals`` gives, in their order.
 
         Raises:
@@ -111,7 +111,7 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         """
         waiting = deque(enumerate(proposals))
         busy: dict[Connection, int] = {}
-        done: dict[int, Measurement] = {}
+        done: dict[int, TrialMeasurement] = {}
         for position in range(len(proposals)):
             while position not in done:
                 for connection in self._workers:
@@ -138,14 +138,14 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         except OSError as error:
             raise self._death(connection) from error
 
-    def _receive(self, connection: Connection) -> Measurement:
+    def _receive(self, connection: Connection) -> TrialMeasurement:
         try:
             answer = connection.recv()
         except (EOFError, OSError) as error:
             raise self._death(connection) from error
         if isinstance(answer, BaseException):
             raise answer
-        assert isinstance(answer, Measurement)
+        assert isinstance(answer, TrialMeasurement)
         return answer
 
     def _death(self, connection: Connection) -> QPrunerError:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import FittedLinear, UnfittedLinear, fit_linears, module_seed
+from qpruner_core.fitting.fitted_linear import FittedLinear, UnfittedLinear, fit_linears, module_seed
 from qpruner_core.fitting.tables import encode_table
 from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
@@ -33,7 +33,7 @@ DIRECTORY = "fits"
 _STORED = "stored."
 
 
-class Fits:
+class FitFiles:
     """The fitted modules of the pruned ``model`` of a run: linear ones, every adapter of rank ``quantize.lora_rank``,
     and the tables of embeddings and head, which have none."""
 

@@ -12,7 +12,7 @@ from qpruner_core.models.reshape import empty_model
 
 
 @dataclass(frozen=True)
-class Blocks:
+class LayerSizes:
     """The decoder layers of a model in numbers: for each layer its widths, all its parameters, and those of one unit
     of each kind.
 
@@ -31,7 +31,7 @@ class Blocks:
     first_total: int
 
     @classmethod
-    def of(cls, config: PretrainedConfig, family: Family) -> Blocks:
+    def of(cls, config: PretrainedConfig, family: Family) -> LayerSizes:
         """The layers of a model with ``config``, dense or pruned; takes no memory for weights."""
         layers = family.decoder_layers(empty_model(config))
         widths = family.widths(config)
@@ -83,7 +83,7 @@ class Blocks:
         """The layers that are not among the ``first`` and ``last`` ones of the first model."""
         return [layer for layer, index in enumerate(self.indices) if first <= index < self.first_layers - last]
 
-    def after(self, shape: Sequence[LayerWidths | None]) -> Blocks:
+    def after(self, shape: Sequence[LayerWidths | None]) -> LayerSizes:
         """The layers once they have ``shape``."""
         kept = [(layer, widths) for layer, widths in enumerate(shape) if widths is not None]
         return replace(

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.checkpoint import ADAPTER, engine_speed, held_bytes, is_gguf, load_compressed
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
 from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
+from qpruner_core.loading import ADAPTER, engine_speed, held_bytes, is_gguf, load_compressed
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second

@@ -20,7 +20,7 @@ _MOST = 200
 Floats = NDArray[np.float64]
 
 
-class Process:
+class GaussianProcess:
     """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken
     out.
 
