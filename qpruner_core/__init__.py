@@ -15,7 +15,7 @@ from qpruner_core.source_policy import SourcePolicy
 
 if TYPE_CHECKING:
     from qpruner_core.another_target import export_run
-    from qpruner_core.functions import evaluate_checkpoint, front, generate
+    from qpruner_core.functions import best_allocation, evaluate_checkpoint, front, generate
     from qpruner_core.loading import load_compressed
     from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
@@ -31,6 +31,7 @@ __all__ = [
     "QPrunerError",
     "SourcePolicy",
     "UserError",
+    "best_allocation",
     "check",
     "compress",
     "estimate",
@@ -43,8 +44,9 @@ __all__ = [
     "register_families",
 ]
 
-# These import torch, which takes seconds: a worker's supervisor never loads it, the API after it has started.
+# These import torch, which takes seconds. A worker's supervisor never loads it; the API loads it after it has started.
 _LOADED_WHEN_USED = {
+    "best_allocation": "qpruner_core.functions",
     "check": "qpruner_core.planning",
     "compress": "qpruner_core.pipeline",
     "estimate": "qpruner_core.planning",

@@ -19,7 +19,7 @@ from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
-from qpruner_core.pipeline import run_stages
+from qpruner_core.pipeline import RunOptions, run_stages
 from qpruner_core.planner import Planner
 from qpruner_core.report import CompressionReport, Pruning
 from qpruner_core.run_paths import WORK_SUFFIX
@@ -90,10 +90,15 @@ def export_run(
             store.commit(stage, key, partial, run.pruning.model_dump(mode="json"), 0.0)
         return True
 
-    return run_stages(
-        config, output, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage, plan=run.plan,
+    options = RunOptions(
+        policy=policy or SourcePolicy(),
+        on_event=on_event,
+        cancel=cancel or CancelToken(),
+        find_stage=find_stage,
+        plan=run.plan,
         origin=[run.key],
-    )  # fmt: skip
+    )
+    return run_stages(config, output, options)
 
 
 class _FinishedRun:

@@ -180,11 +180,9 @@ def estimate(
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "model": model, "dataset": "-", "target": target, "runs_on": runs_on, "preset": preset,
-            "prune.ratio": prune_ratio,
+            "model": model, "target": target, "runs_on": runs_on, "preset": preset, "prune.ratio": prune_ratio,
         }  # fmt: skip
-        config = _config(run_settings(None, given, settings))
-        result = run(config, check_dataset=False)
+        result = run(run_settings(None, given, settings, needed=["model"]))
         if as_json:
             _out.print_json(result.model_dump_json())
         else:
@@ -276,10 +274,11 @@ def generate(
             from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
             from qpruner_core.loading import held_bytes
             from qpruner_core.measure.generation import continue_text
+            from qpruner_core.resources import best_device
 
         model, tokenizer = load_checkpoint(directory)
         size = held_bytes(directory, model)
-        with computing(compute_dtype):
+        with computing(compute_dtype, best_device()):
             text = continue_text(model, tokenizer, prompt, max_new_tokens)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))

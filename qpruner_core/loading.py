@@ -1,4 +1,4 @@
-"""Loading what a run exported, and GGUF files of others."""
+"""Loading of the checkpoints that a run exports, and of any GGUF file of a supported family."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.gguf.tokenizer import build_tokenizer
 from qpruner_core.models.json_files import read_json_object, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
+from qpruner_core.resources import best_device
 from qpruner_core.targets.compressed_tensors import read_compressed_tensors
 from qpruner_core.targets.gguf import read_gguf, read_with_adapter
 
@@ -39,24 +40,27 @@ def load_mixed_checkpoint(
 
 
 def load_compressed(
-    path: Path | str, *, device: str | torch.device = "cpu"
+    path: Path | str, *, device: str | torch.device = "auto"
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """Load what a run exported for an engine, or ``mixed`` or ``merged_quantized``: the model, ready to generate, and
-    its tokenizer.
+    """Load an exported checkpoint in torch: the model in eval mode, and its tokenizer.
 
-    ``path``: a directory, or a GGUF file, which may be any of a family that is supported. An adapter in the
-    directory is put on, and the ``adapter.gguf`` of a run beside its ``model.gguf``. Weights of GGUF and
-    compressed-tensors are unpacked to bfloat16: the model computes what the engine computes, in more memory.
+    Weights of GGUF and compressed-tensors are unpacked to bfloat16: the model computes the same as the engine, in more
+    memory. Load the ``merged`` checkpoint with ``AutoModelForCausalLM.from_pretrained`` instead, with
+    ``trust_remote_code=True`` if its layers differ in width.
 
-    The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
-    layers differ in width.
+    Args:
+        path: directory of a ``compressed-tensors``, ``mixed`` or ``merged_quantized`` checkpoint, or a GGUF file of a
+            supported family. An adapter in the directory is attached, and so is the ``adapter.gguf`` beside the
+            ``model.gguf`` of a run.
+        device: device of the model. ``"auto"``: the GPU if there is one, otherwise the CPU.
 
     Raises:
-        CorruptModelError: it is no such checkpoint, or a tensor is missing.
-        ModelNotFoundError: no such file is there.
-        UnsupportedArchitectureError: a GGUF file of a model or a tokenizer that is not known here.
+        CorruptModelError: the path is no such checkpoint, or a tensor is missing.
+        ModelNotFoundError: the file does not exist.
+        UnsupportedArchitectureError: the model or tokenizer of a GGUF file is not supported.
     """
     path = Path(path)
+    device = best_device() if device == "auto" else device
     if is_gguf(path):
         return _load_gguf(path, device)
     if _is_compressed_tensors(path):

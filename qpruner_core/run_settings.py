@@ -1,9 +1,9 @@
-"""The settings of a run from the command line: a file, named options, and ``--set``, each over those before it."""
+"""The settings of a run on the command line. Named options override the file, and ``--set`` overrides both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,10 +36,23 @@ OtherSettings = Annotated[
 ]
 
 
-def run_settings(file: Path | None, given: Mapping[str, Any], settings: Iterable[str] | None) -> dict[str, Any]:
-    """What a run is to be made of, still to be validated.
+_PLACES = {"model": "as the argument MODEL", "dataset": "with --dataset"}
 
-    ``given``: values of options by their dotted paths; ``None`` is not given. ``settings``: texts ``path=value``.
+
+def run_settings(
+    file: Path | None,
+    given: Mapping[str, Any],
+    settings: Iterable[str] | None,
+    *,
+    needed: Sequence[str] = ("model", "dataset"),
+) -> dict[str, Any]:
+    """The settings of a run, not yet validated.
+
+    Args:
+        file: YAML or JSON file of settings, or a recipe.
+        given: values of options by their dotted paths; ``None`` means not given.
+        settings: texts ``path=value``.
+        needed: names that must have a value.
 
     Raises:
         InvalidConfigError: the file cannot be read, a setting is malformed, or model or dataset is named nowhere.
@@ -57,9 +70,9 @@ def run_settings(file: Path | None, given: Mapping[str, Any], settings: Iterable
                 raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
         target[name] = value
     values = merged(values, named)
-    for name, remedy in (("model", "Name it as the argument MODEL."), ("dataset", "Name it with --dataset.")):
+    for name in needed:
         if values.get(name) is None:
-            remedy += " A file of --config may, too."
+            remedy = f"Give it {_PLACES[name]}, or in the file of --config."
             raise InvalidConfigError(f"No {name} is given.", field=name, remedy=remedy)
     return values
 

@@ -50,7 +50,7 @@ def evaluate_checkpoint(
         InvalidConfigError: the model does not read ``length`` tokens.
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
-    with computing(compute_dtype):
+    with computing(compute_dtype, best_device()):
         return _evaluate(directory, text, tasks, length, max_tokens, max_choices, on_warning)
 
 
@@ -86,7 +86,8 @@ def _evaluate(
 
 
 def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """A checkpoint of ours, or any 16-bit one or GGUF file of a supported family."""
+    """Load an exported checkpoint, or any 16-bit checkpoint or GGUF file of a supported family, onto the GPU if there
+    is one, otherwise the CPU."""
     if is_gguf(directory):
         return load_compressed(directory)
     config = directory / CONFIG_FILE
@@ -101,7 +102,7 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
     if quantized or (directory / ADAPTER).is_dir():
         return load_compressed(directory)
     inspect_model(str(directory.resolve()), SourcePolicy(allow_hub=False))
-    return load_model(directory), load_tokenizer(directory)
+    return load_model(directory).to(best_device()), load_tokenizer(directory)
 
 
 def _speed(

@@ -19,7 +19,7 @@ from qpruner_core.stage_store import STAGE_FILE
 from qpruner_core.training.batches import Batch, batches, in_batches
 from qpruner_core.training.packing import keeps_examples_apart
 from qpruner_core.training.teacher import LossChoice, choose_loss, load_teacher
-from qpruner_core.training.training import train
+from qpruner_core.training.training import Validation, train
 from qpruner_core.training.training_state import Curves, TrainingState
 from qpruner_core.training.validation import keep_back
 
@@ -90,8 +90,7 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
         settings,
         on_step,
         distillation=load_teacher(context.source.directory, settings, device) if distils else None,
-        validation=in_batches(kept_back, settings.batch_size, device),
-        on_validation=on_validation,
+        validation=Validation(in_batches(kept_back, settings.batch_size, device), on_validation),
         state=state,
         seed=context.config.seed,
     )

@@ -110,7 +110,7 @@ _ROWS = {
     "dense": "dense",
     "pruned": "pruned",
     "pruned_nf4": "pruned, uniform NF4",
-    "mixed": "pruned, mixed, no training",
+    "mixed": "mixed precision, before recovery",
     FINAL: "final",
 }
 """Variants that are measured whatever is exported."""
