@@ -1,4 +1,4 @@
-"""Compress a language model to a memory budget; usable alone, without the service around it."""
+"""Compress a language model to a memory budget. Usable alone, without the service around it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ADAPTER = "adapter"
 def load_mixed_checkpoint(
     model: Path, adapter: Path | None, *, device: str | torch.device = "cpu"
 ) -> PreTrainedModel | PeftModel:
-    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, if any, in eval mode."""
+    """The mixed-precision model of ``model`` with the adapter of ``adapter`` attached, if any, in eval mode."""
     if adapter is None:
         return load_mixed_model(model, device=device)
     return attach_adapter(load_mixed_model(model, device=device), adapter)
@@ -73,18 +73,18 @@ def load_compressed(
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether ``path`` is to be read as a GGUF file: any file is, and what is named so."""
+    """Whether ``path`` is read as a GGUF file: any file is, and any path with that suffix."""
     return path.suffix == ".gguf" or path.is_file()
 
 
 def engine_speed(path: Path, new_tokens: int, *, gpu: bool) -> Speed | None:
-    """How fast the engine that the checkpoint of ``path`` is for generates ``new_tokens`` from it: llama.cpp, or vLLM;
-    ``None`` where it is not installed, or is not known to.
+    """Speed of the checkpoint's engine, llama.cpp or vLLM, for ``new_tokens``; ``None`` if it is not installed or not
+    known.
 
     Raises:
-        EngineFailedError: the engine is installed, and could not be measured.
+        EngineFailedError: the engine is installed, but the measurement failed.
     """
-    if is_gguf(path):  # llama-bench would time a base alone
+    if is_gguf(path):  # llama-bench would time the base alone
         return None if _adapters_beside(path) else llama_cpp_speed(path, new_tokens, gpu=gpu)
     if not _is_compressed_tensors(path):
         return None
@@ -94,7 +94,7 @@ def engine_speed(path: Path, new_tokens: int, *, gpu: bool) -> Speed | None:
 
 
 def held_bytes(path: Path, model: nn.Module) -> int:
-    """Bytes of the weights of ``model``, which was loaded from ``path``, where its engine holds them."""
+    """Bytes of the weights of ``model``, which was loaded from ``path``, as its engine holds them."""
     if is_gguf(path):
         files = [path, *_adapters_beside(path)]
         return sum(tensor.size for file in files for tensor in read_model(file).tensors.values())
@@ -118,14 +118,14 @@ def _load_gguf(path: Path, device: str | torch.device) -> tuple[PreTrainedModel 
 
 
 def _adapters_beside(path: Path) -> list[Path]:
-    """The adapter that a run wrote beside the file of its model, if it did."""
+    """The adapter that a run wrote beside its model file, if any."""
     adapter = path.with_name(declared("gguf_adapter").place)
     return [adapter] if path.name == declared("gguf").place and adapter.is_file() else []
 
 
 def _is_compressed_tensors(directory: Path) -> bool:
-    """Whether a checkpoint of compressed-tensors is there. One in 16 bits throughout says nothing of quantization, and
-    is told from any other by the adapter in it."""
+    """Whether the directory is a checkpoint of compressed-tensors. One in 16 bits throughout has no quantization
+    settings and is recognised by its adapter."""
     config = directory / CONFIG_FILE
     if not config.is_file():
         return False

@@ -119,7 +119,9 @@ class RunOptions:
 
 def run_stages(config: CompressionConfig, output: Path, options: RunOptions) -> CompressionReport:
     """:func:`compress` with ``options``, which may replace the plan of the run."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # otherwise matrix products on a GPU differ from run to run
     with alone(options.cancel):
         return _run_stages(config, output, options)
 
@@ -128,7 +130,7 @@ def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) ->
     policy, on_event = options.policy, options.on_event
     paths = check_run_paths(output, options.work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
-    plan = options.plan(config, inspected)  # before anything large is fetched
+    plan = options.plan(config, inspected)  # before any large download
     dataset = read_dataset(config.dataset, policy)
     refuse_another_dataset(config, dataset.sha256)
     source = resolve_model(config.model, policy)
@@ -185,7 +187,7 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
-        free_garbage()  # the models of the stage before
+        free_garbage()  # models of the previous stage
         run = load_stage(context.stage)
         context.emit(_started(context.stage, expected))
         seed_everything(context.config.seed, context.stage)
@@ -220,7 +222,7 @@ def _started(stage: StageName, expected: Mapping[StageName, float]) -> StageStar
 
 def _finish(output: OutputDirectory, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
     """Put the result into ``output``."""
-    from qpruner_core.result.handing_out import hand_out  # imported as a stage is
+    from qpruner_core.result.handing_out import hand_out  # imported late, like a stage
 
     with disk_full_as_error(output.root), output.replacing() as partial:
         report = hand_out(context, records, partial)

@@ -167,6 +167,6 @@ def _refuse_what_the_model_cannot(planner: Planner) -> None:
     length, generated = planner.config.sequence_length, planner.config.evaluate.generated_tokens
     refuse_beyond_positions(planner.dense, length, "sequence_length", what=f"Sequences of {length} tokens")
     refuse_beyond_positions(
-        planner.dense, generated + 1, "evaluate.generated_tokens", what=f"{generated} tokens behind a prompt"
+        planner.dense, generated + 1, "evaluate.generated_tokens", what=f"{generated} tokens after a prompt"
     )
     planner.refuse_what_fits()

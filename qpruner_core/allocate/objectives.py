@@ -1,4 +1,4 @@
-"""What a trial is measured by: the divergence of its predictions, or its loss after a brief recovery."""
+"""Objectives of a trial: divergence of the predictions, or loss after a brief recovery."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ HOPELESS = 1000.0
 
 Objective = Callable[[Proposal], TrialMeasurement]
 MeasureAll = Callable[[Sequence[Proposal]], Iterable[TrialMeasurement]]
-"""Of proposals that need not wait for each other; answers come in their order."""
+"""Measures proposals that are independent of each other; results are in the order of the proposals."""
 OnProgress = Callable[[float], None]
 
 
 def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
-    """What the settings of the run judge trials by, with a model of its own."""
+    """The objective that the settings of the run name, with its own copy of the model."""
     model = load_model(context.finished("prune") / "model").to(best_device())
     groups = precision_groups(model, context.plan.family, context.plan.target)
     if context.config.allocate.objective == "recovered":
@@ -46,7 +46,7 @@ def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
 
 
 def surviving(measure: Objective) -> Objective:
-    """``measure``, but an allocation under which the model predicts no numbers is a hopeless one, not the run's end."""
+    """Wrap ``measure``: an allocation with non-finite predictions becomes a hopeless trial instead of a failed run."""
 
     def measured(proposal: Proposal) -> TrialMeasurement:
         started = time.perf_counter()
@@ -62,7 +62,7 @@ def surviving(measure: Objective) -> Objective:
 
 
 class FitsOfTrials:
-    """Fits the modules of proposals before an objective reads them, so that it has nothing to write."""
+    """Fits the modules of proposals before an objective reads them, so that the objective only reads."""
 
     def __init__(self, context: StageContext, groups: Sequence[PrecisionGroup], on_progress: OnProgress) -> None:
         self._context = context
@@ -71,18 +71,18 @@ class FitsOfTrials:
         self._made: set[tuple[str, str]] = set()
 
     def make(self, options: Sequence[Iterable[str]]) -> None:
-        """Fit every module at the precisions that it has under these ``options`` of each group, unless it is."""
+        """Fit every module at its precisions under these ``options`` of each group, unless that is already done."""
         recovered = self._context.config.allocate.objective == "recovered"  # trains adapters of 16-bit modules too
         wanted = fitted_pairs(self._groups, options, unquantized=recovered)
         missing = [pair for pair in wanted if pair not in self._made]
         if missing:
-            # A model of its own: that of an objective has the weights of some trial
+            # its own model, because the model of an objective has the weights of some trial
             model = load_model(self._context.finished("prune") / "model").to(best_device())
             FitFiles(self._context, model).make(missing, lambda done, total: self._on_progress(done / total))
             self._made.update(missing)
 
     def before(self, measure: MeasureAll) -> MeasureAll:
-        """``measure``, with what its proposals need."""
+        """Wrap ``measure`` to fit the modules of its proposals first."""
 
         def measured(proposals: Sequence[Proposal]) -> Iterable[TrialMeasurement]:
             if proposals:
@@ -93,9 +93,9 @@ class FitsOfTrials:
 
 
 def divergence_objective(context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup]) -> Objective:
-    """KL divergence (nats per token) of the quantized model with its first adapters from the pruned ``model``.
+    """KL divergence (nats per token) of the quantized model with its initial adapters from the pruned ``model``.
 
-    A trial runs only the layers from the first changed one on, on a little text first; see :class:`Proposal`.
+    A trial runs only the layers from the first changed one on, and starts with a little text; see :class:`Proposal`.
     """
     settings = context.config.allocate
     bank = fitted_bank(context, model, groups, processes=settings.workers)
@@ -117,8 +117,8 @@ def divergence_objective(context: StageContext, model: PreTrainedModel, groups: 
 
 
 class RecoveredLoss:
-    """The loss (nats per token) on text kept back from training, after ``allocate.recovery_steps`` steps of recovery
-    on the text itself, from the adapters that the allocation begins with."""
+    """Loss (nats per token) on held-back training text after ``allocate.recovery_steps`` steps of recovery on the rest,
+    starting from the initial adapters of the allocation."""
 
     def __init__(self, context: StageContext, groups: Sequence[PrecisionGroup], on_progress: OnProgress) -> None:
         self._context = context
@@ -153,7 +153,7 @@ class RecoveredLoss:
         self._kept_back = in_batches(kept_back or self._train[:1], self._settings.batch_size, self._model.device)
 
     def __call__(self, allocation: Allocation) -> float:
-        """The loss of ``allocation``; the same for the same one, whatever was measured before."""
+        """The loss of ``allocation``; it does not depend on earlier measurements."""
         self._bank.apply(allocation)
         factors = self._factors(precision_by_module(self._groups, allocation))
         for name, parameter in adapter_parameters(self._model).items():
@@ -178,7 +178,7 @@ class RecoveredLoss:
 
 
 def recovered_objective(loss: RecoveredLoss) -> Objective:
-    """The paper's objective: how good an allocation is after a brief recovery. No trial is stopped early."""
+    """The paper's objective: loss after a brief recovery. No trial is stopped early."""
 
     def measure(proposal: Proposal) -> TrialMeasurement:
         started = time.perf_counter()
@@ -189,7 +189,7 @@ def recovered_objective(loss: RecoveredLoss) -> Objective:
 
 
 def remembered(measure: MeasureAll, known: KnownTrials) -> MeasureAll:
-    """``measure``, but for what is known; the search cannot tell the difference."""
+    """Wrap ``measure`` to return known trials from memory; the search cannot tell the difference."""
 
     def recall(proposals: Sequence[Proposal]) -> Iterator[TrialMeasurement]:
         found = [known.find(proposal.precisions) for proposal in proposals]

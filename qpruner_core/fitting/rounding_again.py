@@ -1,4 +1,4 @@
-"""Weights that have changed since they were quantized, quantized again in the same precisions."""
+"""Quantize changed weights again in the same precisions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from qpruner_core.stage import StageContext
 def rounded_again(context: StageContext, model: PreTrainedModel, directory: Path) -> Tensors:
     """Tensors of the mixed checkpoint of ``directory`` with the weights of ``model``, which is in 16 bits.
 
-    Every linear module of the layers keeps its precision and so its bytes, and is rounded as ``quantize.rounding``
-    says, by the inputs that it has in ``model``; all other tensors are as they were.
+    Every linear module of the layers keeps its precision and therefore its bytes. It is rounded by
+    ``quantize.rounding`` with the inputs that it has in ``model``. All other tensors are unchanged.
     """
     _, precision, family = read_mixed_config(directory)
     kinds = precisions(precision)

@@ -1,4 +1,4 @@
-"""How much every decoder layer changes what flows through it (ShortGPT, arXiv 2403.03853, equation 1)."""
+"""Influence of every decoder layer on the hidden states ("block influence" in ShortGPT, arXiv 2403.03853, equation 1)."""
 
 from __future__ import annotations
 
