@@ -78,7 +78,7 @@ class Planner:
         self._tokenizer_refusal = cache(lambda: self._refusal_of(tokenizer))
 
     def for_run(self, config: CompressionConfig) -> Planner:
-        """The planner of another run of this model, whose settings differ in none of :data:`PLANNED_BY`."""
+        """The planner of another run of this model, with equal :data:`PLANNED_BY` settings."""
         other = copy.copy(self)
         other.config = config
         return other
@@ -104,7 +104,8 @@ class Planner:
 
     @property
     def shape_is_known(self) -> bool:
-        """Whether the shape follows from the ratio; else the data decides, and ours has about as many parameters."""
+        """Whether the shape follows from the ratio. Otherwise the data decides; the planner's shape has about as many
+        parameters."""
         prune = self.prune
         return self.ratio_is_known and prune.layout in ("same_ratio", "stock") and prune.remove_layers == 0
 

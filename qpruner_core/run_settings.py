@@ -15,14 +15,16 @@ from qpruner_core.recipe_settings import is_recipe, merged, settings_of_recipe
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="A YAML or JSON file of settings, or a recipe.json, whose files are made again. Options win."
+        "--config", help="A YAML or JSON file of settings, or a recipe.json to reproduce. Options take precedence."
     ),
 ]
 Dataset = Annotated[
     str | None,
     typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
 ]
-PruneRatio = Annotated[float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")]
+PruneRatio = Annotated[
+    float | None, typer.Option(help=("Fraction to prune; default: the smallest that the budget allows."))
+]
 Trials = Annotated[int | None, typer.Option(help="Allocations to try.")]
 FinetuneSteps = Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; 0 by default.")]
@@ -55,7 +57,7 @@ def run_settings(
         needed: names that must have a value.
 
     Raises:
-        InvalidConfigError: the file cannot be read, a setting is malformed, or model or dataset is named nowhere.
+        InvalidConfigError: the file cannot be read, a setting is malformed, or a needed one is missing.
     """
     values = {} if file is None else read_settings(file)
     named: dict[str, Any] = {}
@@ -87,14 +89,14 @@ def read_settings(file: Path) -> dict[str, Any]:
 
     try:
         text = file.read_text(encoding="utf-8")
-        # JSON first: it is what recipes are, and some of it, such as 1e-4, means text in YAML
+        # JSON first, the format of recipes: some of it, such as 1e-4, is text in YAML
         values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except OSError as error:
         raise _bad_file(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _bad_file(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise _bad_file(f"{file} holds no settings.")
+        raise _bad_file(f"{file} contains no settings.")
     return settings_of_recipe(values) if is_recipe(values) else values
 
 
@@ -111,5 +113,5 @@ def _setting(text: str) -> tuple[str, Any]:
         )
     try:
         return path, json.loads(value)
-    except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
+    except (ValueError, RecursionError):  # also a number of thousands of digits, which validation rejects by name
         return path, value

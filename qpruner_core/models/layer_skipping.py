@@ -32,7 +32,7 @@ class LayerSkipping:
 
     @contextmanager
     def starting_at(self, first: int, hidden: torch.Tensor | None) -> Iterator[None]:
-        """Context manager in which the layers before number ``first`` only return ``hidden``, the input of that layer."""
+        """Context manager in which the layers before number ``first`` only return ``hidden``, that layer's input."""
         skipped = self._layers[:first]
         hooks = [self._layers[index].register_forward_hook(self._noting(index)) for index in self._unknown(first)]
         try:

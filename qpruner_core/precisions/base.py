@@ -133,7 +133,7 @@ class Precision(Protocol):
         """``tensors`` with the levels of these numbers (``[out, in]``, whole) in place of their own, if any."""
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The ``inputs [..., in]`` that the module of :meth:`build` actually multiplies with; gradients pass unchanged."""
+        """The ``inputs [..., in]`` that the module of :meth:`build` multiplies with; gradients pass unchanged."""
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A module that computes with ``tensors`` without changes."""

@@ -1,4 +1,4 @@
-"""Influence of every decoder layer on the hidden states ("block influence" in ShortGPT, arXiv 2403.03853, equation 1)."""
+"""Influence of every decoder layer on the hidden states (ShortGPT's block influence, arXiv 2403.03853, equation 1)."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from qpruner_core.prune.layouts import layers_to_remove, plan_shape, refuse_conf
 from qpruner_core.prune.surgery import prune_model
 
 RATIO_STEP = 0.005
-"""By how much the ratio is raised while the pruned model is larger than the budget allows."""
+"""Step of the ratio while the pruned model exceeds the budget."""
 
 OnProgress = Callable[[float, str], None]
-"""Called with the share that is done, in [0, 1], and what is being measured."""
+"""Called with the finished share, in [0, 1], and the present measurement."""
 MeetsBudget = Callable[[PretrainedConfig], bool]
 """Whether a model of this config can meet the budget."""
 
@@ -156,7 +156,7 @@ class _Pruning:
 
 
 def compensates(settings: PruneConfig) -> bool:
-    """Whether anything makes up for what is removed; where whole layers go, no unit of the others does."""
+    """Whether removed units are compensated; with whole layers removed, no unit of the others is."""
     return settings.compensation != "none" and settings.layout != "depth"
 
 
@@ -171,8 +171,8 @@ def shape_of_step(
 ) -> Shape:
     """The shape of ``now`` after a step to the ratio ``aim``, on the way from ``start`` to the ratio ``last``.
 
-    Where the layout asks for no measurement, the way ends in the widths that one step would have given: no step goes
-    below them, however widths are rounded on the way.
+    If the layout needs no measurement, the last step reaches the widths of a single step: no step goes below them,
+    whatever the rounding on the way.
     """
     if settings.layout in ("global", "depth"):
         return plan_shape(now, settings, aim, importance, influence)
@@ -194,7 +194,7 @@ def _between(least: LayerWidths, planned: LayerWidths, most: LayerWidths) -> Lay
 
 
 def _all_equal(layer_sizes: LayerSizes) -> list[LayerImportance]:
-    """An importance for surgery that takes whole layers and no unit of those that stay."""
+    """An importance for removing whole layers and no units of the others."""
     return [
         {unit: torch.zeros(widths.count(unit), dtype=torch.float64) for unit in sizes}
         for widths, sizes in zip(layer_sizes.widths, layer_sizes.unit_parameters, strict=True)
@@ -202,7 +202,7 @@ def _all_equal(layer_sizes: LayerSizes) -> list[LayerImportance]:
 
 
 class _Passes:
-    """How far pruning is, counted in passes over the calibration text."""
+    """Progress of pruning, counted in passes over the calibration text."""
 
     def __init__(self, settings: PruneConfig, whole_layers: bool, on_progress: OnProgress) -> None:
         self.whole_layers = whole_layers
@@ -213,7 +213,7 @@ class _Passes:
         self._on_progress = on_progress
 
     def next(self, message: str) -> OnBatch:
-        """What to call with (done, total) during the next pass."""
+        """The callback (done, total) of the next pass."""
         before = self._done
         self._done += 1
         step = max(before - self.whole_layers, 0) // self._passes_per_step + 1

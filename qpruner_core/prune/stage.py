@@ -27,7 +27,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write the pruned checkpoint to ``output/model``; the summary is a :class:`qpruner_core.report.Pruning`.
 
     Raises:
-        BudgetInfeasibleError: the layers that the data says should go do not leave room enough.
+        BudgetInfeasibleError: after removal of the layers that the data selects, too little room is left.
     """
     plan, settings = context.plan, context.plan.prune
     context.progress(0.0, "loading the model")
@@ -112,20 +112,21 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
         if smallest <= context.plan.memory_budget:
             raise
         raise BudgetInfeasibleError(
-            f"With the layers that the calibration text says should go, no model below {smallest} bytes is possible.",
+            f"With the layers that the calibration text selects, no model below {smallest} bytes is possible.",
             smallest_feasible_bytes=smallest,
-            remedy="Ask for that budget, or for another prune.layout.",
+            remedy="Use that budget, or another prune.layout.",
         ) from error
     if more_had_to_go and settings.ratio is not None:
         context.warn(
-            f"prune.ratio asks for {settings.ratio:.2%} of the layers' parameters, but {after.removed_fraction():.2%} "
-            "were removed: with less gone, the model would not have met memory_budget."
+            f"prune.ratio is {settings.ratio:.2%} of the layers' parameters, but "
+            f"{after.removed_fraction():.2%} were removed: otherwise the model would not have met "
+            "memory_budget."
         )
     return pruned, after
 
 
 def _warn_if_attention_has_none(context: StageContext, layer_sizes: LayerSizes) -> None:
-    """Tell of a ``prune.attention_unit`` that no layer of the model can lose any of."""
+    """Warn if ``prune.attention_unit`` cannot be removed from any layer of the model."""
     settings = context.plan.prune
     if settings.layout == "depth" or settings.attention_unit == "none":
         return

@@ -34,7 +34,7 @@ class ScoreConfig(StrictModel):
         default=64,
         ge=2,
         le=4096,
-        description="Most frequent predicted tokens that are kept apart; all others count as one class.",
+        description="Most frequent predicted tokens that are kept separate; all others count as one class.",
     )
     sensitivity: SensitivityMeasure = Field(
         default="fisher",

@@ -1,4 +1,4 @@
-"""Stage 2: the importance of each layer, and what each precision of each group would do."""
+"""Stage 2: importance of each layer, and sensitivity to each precision of each group."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _sensitivity(
         context.progress(0.6 + 0.4 * done / total, "sensitivity")
 
     if settings.sensitivity == "fisher":
-        # An adapter makes up for more of a few outputs than of all
+        # An adapter compensates for more of a few outputs than of all
         bank: RoundedGroups
         if context.plan.target.adapter_rank:
             bank = _fitted(context, model, groups, on_fits)
@@ -82,7 +82,7 @@ def _fitted(
     groups: Sequence[PrecisionGroup],
     on_progress: Callable[[float], None],
 ) -> PrecisionBank:
-    """Every group at every precision, fitted as the quantize stage will."""
+    """Every group at every precision, fitted as in the quantize stage."""
     wanted = fitted_pairs(groups, [group.options for group in groups])
     FitFiles(context, model).make(wanted, lambda done, total: on_progress(done / total))
     return fitted_bank(context, model, groups)

@@ -86,7 +86,9 @@ def train(
 def _checkpoint_activations(model: PreTrainedModel | PeftModel) -> None:
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-    enable({"use_reentrant": False})  # the older kind wants inputs with gradients, which frozen embeddings have not
+    enable(
+        {"use_reentrant": False}
+    )  # the older kind requires inputs with gradients, which frozen embeddings do not have
 
 
 def _validation_is_due(state: TrainingState, settings: FinetuneConfig) -> bool:
@@ -127,7 +129,7 @@ def _step(
         raise _not_finite("gradient", norm, state.curves.step)
     state.set_learning_rate(learning_rate(settings, state.curves.step))
     state.optimizer.step()
-    state.optimizer.zero_grad()  # frees them: they are as large as the masters, and activations are still to come
+    state.optimizer.zero_grad()  # free them: they are as large as the masters, and activations are still to come
     state.masters_to_factors()
     return loss
 
@@ -137,7 +139,7 @@ def _not_finite(what: str, value: float, steps: int) -> NotFiniteError | Trainin
         return NotFiniteError(
             f"The {what} is {value} before the first step, so it is the model and not the learning rate.",
             field="model",
-            remedy="Look for NaN or infinite weights in it, or prune less.",
+            remedy="Check its weights for NaN or infinity, or prune less.",
         )
     return TrainingDivergedError(
         f"The {what} became {value} after {steps} steps.",

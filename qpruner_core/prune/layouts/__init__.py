@@ -1,4 +1,4 @@
-"""Layouts, one file each: where in the model what is pruned is taken from."""
+"""Layouts, one file each: how removal is spread over the model."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def plan_shape(
     importance: Sequence[LayerImportance] | None = None,
     influence: Sequence[float] | None = None,
 ) -> Shape:
-    """The shape of ``layer_sizes`` at ``ratio``: whole layers first if ``remove_layers`` says so, then by the layout.
+    """The shape of ``layer_sizes`` at ``ratio``: whole layers first if ``remove_layers`` is set, then by the layout.
 
-    The arguments and errors are those of :class:`Layout`; layers that are already gone count.
+    The arguments and errors are those of :class:`Layout`; layers already removed count.
     """
     refuse_conflicts(settings)
     count = layers_to_remove(layer_sizes, settings)
@@ -61,26 +61,26 @@ def plan_shape(
 
 
 def layers_to_remove(layer_sizes: LayerSizes, settings: PruneConfig) -> int:
-    """How many whole layers are still to go before any width does."""
+    """Number of whole layers to remove before any width."""
     return max(settings.remove_layers - (layer_sizes.first_layers - len(layer_sizes.widths)), 0)
 
 
 def refuse_conflicts(settings: PruneConfig) -> None:
-    """Refuse settings that contradict each other.
+    """Reject contradictory settings.
 
     Raises:
-        InvalidConfigError: with the setting at fault.
+        InvalidConfigError: with the invalid setting.
     """
     if settings.layout == "depth" and settings.remove_layers:
         raise InvalidConfigError(
-            "The layout depth removes as many whole layers as the ratio asks for.",
+            "The layout depth removes as many whole layers as the ratio requires.",
             field="prune.remove_layers",
             remedy='Leave it at 0, or choose another layout than "depth".',
         )
     if settings.layout in ("stock", "depth") and settings.compensation == "bias":
         why = {
-            "stock": "keeps to what a stock config can say, which are no biases of ours",
-            "depth": "removes whole layers, whose contribution no bias stands for",
+            "stock": "must be expressible by a stock config, which has no additional biases",
+            "depth": "removes whole layers, whose contribution no bias can replace",
         }
         raise InvalidConfigError(
             f"The layout {settings.layout} {why[settings.layout]}.",

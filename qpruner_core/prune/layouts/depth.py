@@ -45,13 +45,13 @@ def remove_layers(
     """The shape of ``layer_sizes`` without the ``count`` unprotected layers of least influence.
 
     Raises:
-        InvalidConfigError: there are not so many.
+        InvalidConfigError: there are fewer.
     """
     order = _least_influence_first(layer_sizes, settings, influence)
     removable = order[: len(layer_sizes.widths) - 1]
     if count > len(removable):
         raise InvalidConfigError(
-            f"{count} layers cannot be removed: {len(removable)} of {layer_sizes.first_layers} may go.",
+            f"{count} layers cannot be removed: only {len(removable)} of {layer_sizes.first_layers} are unprotected.",
             field="prune.remove_layers",
             remedy="Remove fewer layers, or protect fewer.",
         )

@@ -1,4 +1,4 @@
-"""Adaptive widths: the least important units of all unprotected layers go, wherever they are."""
+"""Adaptive widths: the least important units of all unprotected layers are removed, wherever they are."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def global_ranking(
 ) -> Shape:
     """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs the importance.
 
-    Units go in the order of importance a parameter: key-value groups (or a query head of every group), experts, and
-    channels in blocks of ``width_multiple``, those of a layer in ascending order. No layer loses its last group,
-    block of channels, or the experts that each token is sent to.
+    Units are removed in the order of importance per parameter: key-value groups (or a query head of every group),
+    experts, and channels in sets of ``width_multiple``, those of a layer in ascending order. No layer loses its last
+    group, its last set of channels, or the experts needed per token.
     """
     shape: Shape = list(layer_sizes.widths)
     amount = layer_sizes.parameters_to_remove(ratio)
@@ -54,7 +54,7 @@ def global_ranking(
 
 @dataclass(frozen=True)
 class _Removal:
-    """The next group of a part of a layer to go, its importance a parameter, and the widths that it leaves."""
+    """The next removable group of a part of a layer, its importance per parameter, and the remaining widths."""
 
     density: float
     layer: int
@@ -66,8 +66,8 @@ class _Removal:
 def normalization_of(criterion: str) -> Normalization:
     """The scale on which ``criterion`` is comparable between layers.
 
-    Taylor criteria estimate one thing everywhere, the change of the loss. Weights and activations differ in scale
-    from layer to layer, so they are standardised, as FLAP does (arXiv 2312.11983).
+    Taylor criteria estimate the same quantity everywhere, the change of the loss. Weights and activations differ in
+    scale from layer to layer, so they are standardised, as in FLAP (arXiv 2312.11983).
     """
     return "none" if criterion.startswith("taylor") else "standardize"
 
@@ -75,7 +75,7 @@ def normalization_of(criterion: str) -> Normalization:
 def _removals(
     layer_sizes: LayerSizes, settings: PruneConfig, importance: Sequence[LayerImportance]
 ) -> Iterator[_Removal]:
-    """Every group that may go; those of one part of a layer in the order in which they must."""
+    """Every removable group; those of one part of a layer in their fixed order."""
     how = normalization_of(settings.criterion)
     scores = {unit: normalize(importance, unit, how) for unit in Unit}
     for layer in prunable_layers(layer_sizes, settings):
@@ -92,7 +92,7 @@ def _removals(
 def _of_ladder(
     layer: int, of_attention: bool, ladder: Ladder, ascending: torch.Tensor, how: Normalization
 ) -> Iterator[_Removal]:
-    """One removal a rung; ``ascending``: importance of the units of this part, the first to go first."""
+    """One removal per rung; ``ascending``: importance of the units of this part, the first to remove first."""
     density = -math.inf
     for rung in range(1, len(ladder.widths)):
         parameters = ladder.removed[rung] - ladder.removed[rung - 1]

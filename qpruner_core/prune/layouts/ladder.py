@@ -1,4 +1,4 @@
-"""The widths that one part of a layer may have, from what it has down to the narrowest."""
+"""Possible widths of one part of a layer, from the present one down to the narrowest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qpruner_core.prune.layer_sizes import LayerSizes
 class Ladder:
     """A part of a layer (its attention or its MLP), rung by rung.
 
-    ``widths``: fields of :class:`LayerWidths` on each rung; the first is the width that the layer has. ``removed``:
-    parameters gone on each rung, ascending from 0. ``units``: key-value groups, query heads of every group, experts
-    or channels that are gone, likewise.
+    ``widths``: fields of :class:`LayerWidths` on each rung; the first is the present width. ``removed``: parameters
+    removed on each rung, ascending from 0. ``units``: key-value groups, query heads of every group, experts or channels
+    removed on each rung.
     """
 
     widths: list[dict[str, int]]
@@ -24,14 +24,14 @@ class Ladder:
     units: list[int]
 
     def nearest(self, parameters: float) -> int:
-        """The rung that removes the number nearest to ``parameters``, the wider one of two."""
+        """The rung that removes the number nearest to ``parameters``; the wider one in a tie."""
         above = bisect_left(self.removed, parameters)
         rungs = [rung for rung in (above - 1, above) if 0 <= rung < len(self.removed)]
         return min(rungs, key=lambda rung: abs(self.removed[rung] - parameters))
 
 
 def attention_ladder(layer_sizes: LayerSizes, layer: int, settings: PruneConfig) -> Ladder:
-    """What the attention of ``layer`` may have: fewer key-value groups, or fewer query heads in each of them."""
+    """Ladder of the attention of ``layer``: fewer key-value groups, or fewer query heads in each of them."""
     now = layer_sizes.widths[layer]
     groups, per_group = now.num_key_value_heads, now.num_attention_heads // now.num_key_value_heads
     kinds = [(groups, per_group)]
@@ -45,7 +45,7 @@ def attention_ladder(layer_sizes: LayerSizes, layer: int, settings: PruneConfig)
 
 
 def mlp_ladder(layer_sizes: LayerSizes, layer: int, settings: PruneConfig) -> Ladder:
-    """What the MLP of ``layer`` may have: fewer experts, or channels in multiples of ``width_multiple``."""
+    """Ladder of the MLP of ``layer``: fewer experts, or channels in multiples of ``width_multiple``."""
     now, sizes = layer_sizes.widths[layer], layer_sizes.unit_parameters[layer]
     field, counts = "intermediate_size", [now.intermediate_size]
     if Unit.EXPERT in sizes:

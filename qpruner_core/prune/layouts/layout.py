@@ -14,7 +14,7 @@ from qpruner_core.prune.layer_sizes import LayerSizes
 
 
 class Layout(Protocol):
-    """A way to spread what is removed over the layers, so that ``ratio`` of all their parameters is gone."""
+    """Spreads removal over the layers, so that ``ratio`` of all their parameters is removed."""
 
     def __call__(
         self,
@@ -24,7 +24,7 @@ class Layout(Protocol):
         importance: Sequence[LayerImportance] | None,
         influence: Sequence[float] | None,
     ) -> Shape:
-        """The shape of ``layer_sizes`` with ``ratio`` of the first model's layer parameters gone, within one group.
+        """The shape with ``ratio`` of the first model's layer parameters removed, to within one group.
 
         Args:
             importance: importance of every unit. ``None`` before it is measured: a layout that needs it then returns a
@@ -38,10 +38,10 @@ class Layout(Protocol):
 
 
 def prunable_layers(layer_sizes: LayerSizes, settings: PruneConfig) -> list[int]:
-    """The layers that are not protected.
+    """The unprotected layers.
 
     Raises:
-        InvalidConfigError: all of them are.
+        InvalidConfigError: all layers are protected.
     """
     layers = layer_sizes.unprotected(settings.protect_first, settings.protect_last)
     if not layers:
@@ -57,14 +57,14 @@ def refuse_ratio(layer_sizes: LayerSizes, settings: PruneConfig, ratio: float, m
     """The error for a ``ratio`` that cannot be reached. ``most``: number of parameters that can be removed."""
     possible = layer_sizes.removed_fraction() + most / layer_sizes.first_total
     return InvalidConfigError(
-        f"Removing {ratio:.1%} of the layers' parameters is not possible: at most {possible:.1%} can go.",
+        f"Removing {ratio:.1%} of the layers' parameters is not possible: at most {possible:.1%} can be removed.",
         field="prune.ratio",
         remedy=f"{one_of('choose a smaller ratio', *ways_to_prune_more(layer_sizes, settings)).capitalize()}.",
     )
 
 
 def ways_to_prune_more(layer_sizes: LayerSizes, settings: PruneConfig) -> list[str]:
-    """What the user may do so that more of ``layer_sizes`` can be removed, as phrases in the imperative."""
+    """Changes of the settings that let more be removed, as phrases in the imperative."""
     protects = settings.layout != "stock" and settings.protect_first + settings.protect_last > 0
     ways = ["protect fewer layers (prune.protect_first, prune.protect_last)"] if protects else []
     if settings.layout == "depth":
@@ -88,6 +88,6 @@ def ways_to_prune_more(layer_sizes: LayerSizes, settings: PruneConfig) -> list[s
 
 
 def one_of(*ways: str) -> str:
-    """These ways as alternatives in a sentence."""
+    """The alternatives joined into one phrase."""
     *first, last = ways
     return f"{', '.join(first)}{',' if len(first) > 1 else ''} or {last}" if first else last

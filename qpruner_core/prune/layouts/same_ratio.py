@@ -1,4 +1,4 @@
-"""The same ratio in every unprotected layer, as LLM-Pruner does (arXiv 2305.11627)."""
+"""The same ratio in every unprotected layer, as in LLM-Pruner (arXiv 2305.11627)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def same_ratio(
 ) -> Shape:
     """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs neither importance nor influence.
 
-    Attention and MLP each lose the same share. What rounding leaves over in one layer is carried to the next, so
-    that all of them together meet the ratio within one group.
+    Attention and MLP each lose the same share. The rounding error of one layer is carried to the next, so that all of
+    them together meet the ratio to within one group.
     """
     shape: Shape = list(layer_sizes.widths)
     amount = layer_sizes.parameters_to_remove(ratio)
@@ -57,7 +57,7 @@ def same_ratio(
 def _diffused(
     layer_sizes: LayerSizes, layers: list[int], ladders: dict[_Part, Ladder], share: float
 ) -> dict[_Part, int]:
-    """A rung for each part, such that at each layer as much is gone as ``share`` of all layers so far, nearly."""
+    """A rung for each part, so that up to each layer about ``share`` of all layers so far is removed."""
     rungs: dict[_Part, int] = {}
     due = attention_due = 0.0
     for layer in layers:
@@ -78,7 +78,7 @@ def _attention_parameters(layer_sizes: LayerSizes, layer: int) -> int:
 
 
 def _make_up(layer_sizes: LayerSizes, ladders: dict[_Part, Ladder], rungs: dict[_Part, int], amount: float) -> None:
-    """Where parts ended at their narrowest, take the rest from the MLPs that lost the least, then from attention."""
+    """If parts ended at their narrowest, take the rest from the MLPs that lost the least, then from attention."""
     missing = amount - sum(ladders[part].removed[rung] for part, rung in rungs.items())
     while True:
         costs = {

@@ -1,4 +1,4 @@
-"""One width for all layers, such that a stock config says it and the checkpoint loads with no code of ours."""
+"""One width for all layers, so that a stock config describes it and the checkpoint loads without our code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def stock(
 ) -> Shape:
     """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs neither importance nor influence.
 
-    No layer is protected, and a group is the same unit in every layer. Attention loses at most its share, as far as
-    the stock config accepts the number of heads; the MLP makes up the rest.
+    No layer is protected, and a group is the same unit in every layer. Attention loses at most its share, as far as the
+    stock config accepts the number of heads; the MLP provides the rest.
     """
     now = layer_sizes.widths[0]
     if any(widths != now for widths in layer_sizes.widths):
@@ -35,10 +35,10 @@ def stock(
     attention, mlp = attention_ladder(layer_sizes, 0, settings), mlp_ladder(layer_sizes, 0, settings)
     accepted = [rung for rung, fields in enumerate(attention.widths) if is_stock(layer_sizes, with_rungs(now, fields))]
     if not accepted:
-        raise _no_stock_config(f"This model's layers are not those of a stock {layer_sizes.family.model_type}")
+        raise _no_stock_config(f"This model's layers differ from those of a stock {layer_sizes.family.model_type}")
     if settings.attention_unit == "query_head" and len(attention.widths) > 1 and accepted == [0]:
         raise InvalidConfigError(
-            f"No stock {layer_sizes.family.model_type} config has fewer query heads in each group of this model.",
+            f"No stock {layer_sizes.family.model_type} config allows fewer query heads in each group of this model.",
             field="prune.attention_unit",
             remedy='Choose "none", or another layout.',
         )
@@ -52,14 +52,14 @@ def stock(
 
 
 def is_stock(layer_sizes: LayerSizes, widths: LayerWidths) -> bool:
-    """Whether a stock config can say that every layer has ``widths``."""
+    """Whether a stock config can give every layer ``widths``."""
     config = config_with_shape(layer_sizes.config, layer_sizes.family, [widths] * layer_sizes.first_layers)
     return bool(config.model_type == layer_sizes.family.model_type)
 
 
 def _no_stock_config(why: str) -> InvalidConfigError:
     return InvalidConfigError(
-        f"{why}, so no stock config can describe it pruned.",
+        f"{why}, so no stock config can describe the pruned model.",
         field="prune.layout",
         remedy='Choose the layout "same_ratio" or "global".',
     )
