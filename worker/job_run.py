@@ -1,6 +1,6 @@
-"""One attempt at a job, from its scratch folder to its last row; it goes on until told to stop.
+"""One attempt at a job, from its scratch folder to its last row; it continues until it is told to stop.
 
-It runs in a thread beside the one that keeps the lease, so that no upload, however long, lets the lease run out.
+It runs in a thread beside the one that keeps the lease, so that a long upload never lets the lease expire.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from worker.uploads import fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
-_LOG_SECONDS = 2.0  # between two looks at what the child printed
+_LOG_SECONDS = 2.0  # between two reads of the child's output
 _BATCH = 500
 _Result = TypeVar("_Result")
-_WAITING = RunWarning(message="The store does not answer; the run waits for it.")
+_WAITING = RunWarning(message="The store is unreachable; the run waits for it.")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with."""
+    """Dependencies of a run."""
 
     settings: Settings
     sessions: sessionmaker[Session]
@@ -62,10 +62,10 @@ class Parts:
 
 
 class JobRun:
-    """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
+    """The attempt of ``lease``. ``settled`` is set once everything is decided.
 
-    ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
-    ``quiet_since`` is since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so.
+    ``touched``: prefixes of the store below which there may be files that no row names at the end. ``quiet_since``:
+    time (``time.monotonic()``) since which the run only waits for the child's next line, if it does.
     """
 
     def __init__(self, lease: Lease, parts: Parts) -> None:
@@ -88,19 +88,20 @@ class JobRun:
             return None if self._child is None or self._child.has_ended else self._child.pid
 
     def run(self) -> None:
-        """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
+        """Run the whole attempt. Every outcome is written to the job, unless the attempt was stopped or lost the
+        job."""
         try:
             self._attempt()
         except (Stopped, LeaseLost) as error:
             _LOG.info("%s: left off: %s", self._lease.job_id, error)
         except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
-            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
+            _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
         finally:
             self.stop()
             self.settled.set()
 
     def stop(self) -> None:
-        """End the attempt: kill the child, and try nothing again. Nothing is written to the job any more."""
+        """End the attempt: kill the child, and retry nothing. Nothing more is written to the job."""
         self._stop.set()
         with self._child_lock:
             child = self._child
@@ -118,8 +119,8 @@ class JobRun:
         except (Stopped, LeaseLost):
             raise
         except Exception:  # noqa: BLE001 - the job is told, and the log says more
-            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
-            reason = f"The worker met a fault of its own; see {_log_now()}."
+            _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
+            reason = f"Unexpected error in the worker; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
 
     def _work(self, scratch: Scratch) -> None:
@@ -141,7 +142,7 @@ class JobRun:
             if fetch_stage(result, scratch.stages / result.stage, self._get):
                 self._stored.add(result.stage)
             else:
-                self.touched.add(result.store_prefix)  # its row will name where it is put when it is done again
+                self.touched.add(result.store_prefix)  # its row names the place when the upload is repeated
 
     def _stage_results(self, session: Session) -> list[StageResult]:
         hold(session, self._lease)
@@ -161,7 +162,7 @@ class JobRun:
         environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
         if settings.llama_cpp is not None:
             environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
-        if settings.vllm_python is not None:  # its link is what tells Python of its environment
+        if settings.vllm_python is not None:  # its link tells Python about its environment
             environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
         with self._child_lock:
             if self._stop.is_set():
@@ -172,7 +173,8 @@ class JobRun:
         return self._child
 
     def _follow(self, child: ChildProcess, scratch: Scratch) -> RunResult | RunError | None:
-        """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
+        """Record the child's events, and bring the stages it wants, until its last line; ``None`` if it ended without
+        one."""
         while True:
             told: list[Event] = []
             for line in self._lines_so_far(child.lines):
@@ -196,15 +198,15 @@ class JobRun:
             self._keep_log(child, after_seconds=_LOG_SECONDS)
 
     def _lines_so_far(self, lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
-        """The next line, waited for, and those that are there already, so that one transaction holds them all; none if
-        there is none for a while."""
+        """The next line, and all lines that are available, so that one transaction holds them; none if there is none
+        for a while."""
         if self.quiet_since is None:
             self.quiet_since = time.monotonic()
         try:
             first = lines.get(timeout=_LOG_SECONDS)
         except queue.Empty:
             return
-        self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
+        self.quiet_since = None  # until its events are recorded, the run does not wait for the child
         yield first
         for _ in range(_BATCH):
             try:
@@ -217,7 +219,7 @@ class JobRun:
             self._write(lambda session: record_events(session, self._lease, events))
 
     def _keep_log(self, child: ChildProcess, *, after_seconds: float) -> None:
-        """Write what the child printed, if it printed more and the last time was so long ago."""
+        """Write the child's output, if there is more and the last write is long enough ago."""
         output, printed = child.output()
         now = time.monotonic()
         if printed == self._logged or now - self._logged_at < after_seconds:
@@ -231,7 +233,7 @@ class JobRun:
         self._write(write)
 
     def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
-        """Whether the stage that the child wants lies in its work folder now, taken from another job."""
+        """Whether the stage that the child wants is in its work folder now, copied from another job."""
         self.touched |= {attempt_prefix(self._lease), stage_prefix(self._lease, wanted.stage)}
         found = ReusedStages(self._lease, scratch.stages, self._write, self._get, self._put).bring(wanted)
         if found:
@@ -295,7 +297,7 @@ class JobRun:
         return persist(action, f"{self._lease.job_id}: {what}", self._stop, on_outage=self._tell_of_outage)
 
     def _tell_of_outage(self, error: Exception) -> bool:
-        """Tell the job that it waits for the store. One that waits for the database cannot be told so."""
+        """Record that the job waits for the store. Waiting for the database cannot be recorded."""
         if not isinstance(error, StoreUnavailableError):
             return False
         try:
