@@ -43,5 +43,5 @@ def fault_at(path: str, message: str, value: Any) -> ValidationError:
 
 def fault_as_sentence(message: str) -> str:
     """What Pydantic says of a value, as a sentence."""
-    said = message.removeprefix("Value error, ")
+    said = message.removeprefix("Value error, ").replace("a valid tuple", "a valid list")
     return said if said.endswith((".", "?", "!")) else f"{said}."
