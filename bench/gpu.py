@@ -24,10 +24,10 @@ from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
 from qpruner_core.pipeline import compress
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.surgery import prune_model
 from qpruner_core.resources import best_device
@@ -60,7 +60,7 @@ def prune_phases(checkpoint: Path, output: Path, options: argparse.Namespace) ->
     ids = torch.randint(3, model.config.vocab_size, (options.sequences, options.length))
     with measured("prune: score", peaks):
         importance = CRITERIA[settings.criterion](model, family, ids, lambda done, total: None)
-    shape = plan_shape(Blocks.of(model.config, family), settings, options.ratio)
+    shape = plan_shape(LayerSizes.of(model.config, family), settings, options.ratio)
     with measured("prune: refit", peaks):
         compensate = COMPENSATIONS[settings.compensation]
         weights = compensate(model, family, shape, importance, ids, lambda done, total: None, consume=True)

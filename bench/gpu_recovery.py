@@ -36,10 +36,10 @@ from bench.paper.run import folder_of
 from bench.paper.stages import FinishedStages, StageRunner
 from bench.random_checkpoint import SHAPES, write_random_model
 from bench.texts import read_texts
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import STAGES
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.precision_names import UNQUANTIZED

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance, sum_units
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.layouts.layout import prunable_layers
 
@@ -66,15 +66,15 @@ def llm_pruner_settings(layers: int) -> PruneConfig:
     )
 
 
-def rounded_down_shape(blocks: Blocks, settings: PruneConfig, ratio: float) -> Shape:
+def rounded_down_shape(sizes: LayerSizes, settings: PruneConfig, ratio: float) -> Shape:
     """The shape at ``ratio`` with key-value groups rounded down in each layer; the MLPs make up the rest."""
-    layers = prunable_layers(blocks, settings)
-    share = blocks.parameters_to_remove(ratio) / sum(blocks.layer_parameters[layer] for layer in layers)
-    without_groups = list(blocks.widths)
+    layers = prunable_layers(sizes, settings)
+    share = sizes.parameters_to_remove(ratio) / sum(sizes.layer_parameters[layer] for layer in layers)
+    without_groups = list(sizes.widths)
     for layer in layers:
-        now = blocks.widths[layer]
+        now = sizes.widths[layer]
         groups = now.num_key_value_heads - int(share * now.num_key_value_heads)
         heads = now.num_attention_heads // now.num_key_value_heads * groups
         without_groups[layer] = now.model_copy(update={"num_key_value_heads": groups, "num_attention_heads": heads})
     mlp_only = settings.model_copy(update={"attention_unit": "none"})
-    return plan_shape(blocks.after(without_groups), mlp_only, ratio)
+    return plan_shape(sizes.after(without_groups), mlp_only, ratio)

@@ -17,12 +17,12 @@ from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import Family, family_of, find_family
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.gradients import CutSums, add_entries, cuts_by_parameter, units_of
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.surgery import prune_model
 
@@ -50,7 +50,7 @@ def _calibration(task: Task, model: PreTrainedModel) -> torch.Tensor:
 
 
 def _shape(task: Task, model: PreTrainedModel, family: Family) -> Shape:
-    return list(plan_shape(Blocks.of(model.config, family), PruneConfig(), task.ratio))
+    return list(plan_shape(LayerSizes.of(model.config, family), PruneConfig(), task.ratio))
 
 
 def _ours(task: Task, meter: MemoryMeter) -> None:

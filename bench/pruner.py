@@ -17,11 +17,11 @@ from bench.recipes import Recipe
 from bench.resident_memory import MemoryMeter
 from qpruner_core.forward.second_moments import second_moments
 from qpruner_core.models.families import Family, Unit
-from qpruner_core.prune.block_influence import block_influence
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.compensation import COMPENSATIONS
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_influence import layer_influence
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import plan_shape
 from qpruner_core.prune.pruning import prune_to_ratio
 from qpruner_core.prune.refit import refitted_weights
@@ -65,7 +65,7 @@ class Pruner:
 
     def __init__(self, model: PreTrainedModel, family: Family, calibration: Calibration, cache: Path) -> None:
         self._model, self._family, self._calibration, self._cache = model, family, calibration, cache
-        self._blocks = Blocks.of(model.config, family)
+        self._layer_sizes = LayerSizes.of(model.config, family)
         self._measured: dict[str, _Measured] = {}
         self._moments: dict[nn.Module, torch.Tensor] | None = None
 
@@ -87,13 +87,13 @@ class Pruner:
         if settings.remove_layers:
             influence = self._measure(_INFLUENCE).influence
         shape = (
-            rounded_down_shape(self._blocks, settings, ratio)
+            rounded_down_shape(self._layer_sizes, settings, ratio)
             if recipe.rounded_down
-            else plan_shape(self._blocks, settings, ratio, scores.importance, influence)
+            else plan_shape(self._layer_sizes, settings, ratio, scores.importance, influence)
         )
         importance = scores.importance or [
             {unit: torch.zeros(widths.count(unit)) for unit in sizes}  # whole layers go: no unit is chosen
-            for widths, sizes in zip(self._blocks.widths, self._blocks.unit_parameters, strict=True)
+            for widths, sizes in zip(self._layer_sizes.widths, self._layer_sizes.unit_parameters, strict=True)
         ]
         compensate = COMPENSATIONS[settings.compensation]
         if settings.compensation == "refit":
@@ -109,7 +109,7 @@ class Pruner:
             replacements=replacements,
             output_bias=settings.compensation == "bias",
         )
-        return model, self._blocks.removed_fraction(shape)
+        return model, self._layer_sizes.removed_fraction(shape)
 
     def _second_moments(self) -> dict[nn.Module, torch.Tensor]:
         """Those of the dense model, which all recipes in one step share; measured once, in the first row's time."""
@@ -144,7 +144,7 @@ class Pruner:
         meter = MemoryMeter()
         with meter.phase(name):
             if name == _INFLUENCE:
-                found.influence = self._by(block_influence)
+                found.influence = self._by(layer_influence)
             elif name == "llm_pruner":
                 found.importance = llm_pruner_importance(self._model, self._family, self._calibration.llm_pruner)
             else:

@@ -29,11 +29,11 @@ from bench.off_grid import write_off_grid
 from bench.own_files import require_own_page
 from bench.resident_memory import MemoryMeter
 from bench.texts import evaluated_windows, read_texts
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import BudgetInfeasibleError, CancelledError
 from qpruner_core.events import CancelToken, Event, StageFinished, StageName, StageStarted
 from qpruner_core.finetune.config import Recovery
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.agreement import Comparison, DensePredictions
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.models import load_model, load_tokenizer, resolve_model

@@ -1,4 +1,4 @@
-"""The base of every settings model: unknown keys are refused, values do not change."""
+"""Base class of settings models: unknown keys are rejected, values are immutable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 class StrictModel(BaseModel):
-    """A frozen Pydantic model that refuses unknown keys and NaN."""
+    """A frozen Pydantic model that rejects unknown keys and NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -34,14 +34,14 @@ def _types_within(annotation: Any) -> Iterator[Any]:
 
 
 def fault_at(path: str, message: str, value: Any) -> ValidationError:
-    """What a validator of a whole model raises of the setting at the dotted ``path``, whose ``value`` does not go with
-    others; in place of ``ValueError``, which names no setting."""
+    """The error that a model validator raises for the setting at the dotted ``path``, whose ``value`` conflicts with
+    others; used instead of ``ValueError``, which names no setting."""
     kind = PydanticCustomError("value_error", "{message}", {"message": message})
     loc = tuple(path.split("."))
     return ValidationError.from_exception_data("settings", [InitErrorDetails(type=kind, loc=loc, input=value)])
 
 
 def fault_as_sentence(message: str) -> str:
-    """What Pydantic says of a value, as a sentence."""
+    """Pydantic's message about a value, as a sentence."""
     said = message.removeprefix("Value error, ").replace("a valid tuple", "a valid list")
     return said if said.endswith((".", "?", "!")) else f"{said}."

@@ -19,7 +19,7 @@ from bench.paper.progress import Progress, duration
 from bench.paper.rows import MemoryRow, PaperRow, SearchRow, SpeedRow
 from bench.paper.run import Cell, PaperRun
 from bench.paper.search_comparison import SearchComparison
-from qpruner_core.allocate.parallel import end_with_parent
+from qpruner_core.allocate.trial_workers import end_with_parent
 
 
 class CellFigures(BaseModel):

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 from bench.peers.peer import Calibration, Quantized
 from bench.peers.stored_bytes import stored_bytes
 from qpruner_core.adapters import attach_adapter
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import BudgetInfeasibleError, CancelledError
 from qpruner_core.events import CancelToken, Event, StageFinished
-from qpruner_core.fitting.fits import DIRECTORY
+from qpruner_core.fitting.fit_files import DIRECTORY
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.models import load_model

@@ -1,4 +1,4 @@
-"""One training of the stage: its share of the steps, and where it goes on from."""
+"""One training phase of the stage: its share of the steps, and its resumption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qpruner_core.stage_store import STAGE_FILE
 from qpruner_core.training.batches import Batch, batches, in_batches
 from qpruner_core.training.packing import keeps_examples_apart
 from qpruner_core.training.teacher import LossChoice, choose_loss, load_teacher
-from qpruner_core.training.training import train
+from qpruner_core.training.training import Validation, train
 from qpruner_core.training.training_state import Curves, TrainingState
 from qpruner_core.training.validation import keep_back
 
@@ -28,8 +28,11 @@ _CHOICE = "choice.json"
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a recovery. ``settings``: with its own steps and learning rate. ``before``: steps that the parts before
-    it took; ``planned_before``, ``planned``: those that they were to take, and all of them."""
+    """A part of a recovery.
+
+    ``settings``: with its own steps and learning rate. ``before``: steps taken by earlier parts; ``planned_before``,
+    ``planned``: steps planned for earlier parts, and for all.
+    """
 
     part: RecoveryPart
     settings: FinetuneConfig
@@ -39,7 +42,8 @@ class Phase:
 
 
 def phases(settings: FinetuneConfig, parts: tuple[RecoveryPart, ...]) -> list[Phase]:
-    """The ``parts`` with the steps divided among them, the first ones getting what is left over; none of no steps."""
+    """The ``parts`` with the steps divided among them; the first ones get the remainder. Parts without steps are
+    dropped."""
     found, planned_before = [], 0
     for index, part in enumerate(parts):
         left = settings.steps - planned_before
@@ -52,15 +56,15 @@ def phases(settings: FinetuneConfig, parts: tuple[RecoveryPart, ...]) -> list[Ph
 
 
 def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase: Phase) -> dict[str, Any]:
-    """Train ``model`` with the stream, teacher and state that the settings ask for; goes on where a killed run was.
+    """Train ``model`` with stream, teacher and state from the settings; resumes a killed run.
 
-    Steps are told as those of the whole recovery.
+    Steps are counted over the whole recovery.
     """
     settings, device = phase.settings, model.device
     progress, key = context.store.progress_directory("finetune"), recovery_key(context)
     choice = _choose_once(context, progress, key, device)
     if settings.loss == "auto" and choice.loss == "cross_entropy":
-        context.warn(f"Recovery learns from the text and not from the dense model: {choice.reason}.")
+        context.warn(f"Recovery trains on the text instead of the dense model's predictions: {choice.reason}.")
     examples, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     state = TrainingState(model, settings, relative=phase.part == "scales")
     state.load(progress, f"{key} {phase.part}")
@@ -90,8 +94,7 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
         settings,
         on_step,
         distillation=load_teacher(context.source.directory, settings, device) if distils else None,
-        validation=in_batches(kept_back, settings.batch_size, device),
-        on_validation=on_validation,
+        validation=Validation(in_batches(kept_back, settings.batch_size, device), on_validation),
         state=state,
         seed=context.config.seed,
     )
@@ -99,21 +102,21 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
 
 
 def validation_batches(context: StageContext, device: torch.device) -> list[Batch]:
-    """What :func:`train_phase` takes its loss on to choose the best step."""
+    """Held-back batches by which :func:`train_phase` chooses the best step."""
     settings = context.config.finetune
     _, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     return in_batches(kept_back, settings.batch_size, device)
 
 
 def together(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The summary of a recovery whose parts have these ``summaries``, which count the steps of all of them."""
+    """Summary of a whole recovery from the ``summaries`` of its parts, which count the steps of all of them."""
     first, last = summaries[0], summaries[-1]
     curve = [point for summary in summaries for point in summary["validation"]]
     return last | {"first_loss": first["first_loss"], "validation": curve}
 
 
 def recovery_key(context: StageContext) -> str:
-    """Digest of what the training follows from: the stages before it, which know of the data, and its settings."""
+    """Digest of the inputs of training: the previous stages, which cover the data, and its settings."""
     quantized = json.loads((context.finished("quantize") / STAGE_FILE).read_text())["key"]
     recovery = "+".join(context.plan.target.recovery)
     settings = context.config.finetune.model_dump_json()
@@ -121,7 +124,7 @@ def recovery_key(context: StageContext) -> str:
 
 
 def _choose_once(context: StageContext, progress: Path, key: str, device: torch.device) -> LossChoice:
-    """The loss of this training; a run that goes on keeps to that of the one before, whatever is free now."""
+    """The loss of this training. A resumed run keeps the first choice, whatever memory is free now."""
     file = progress / f"{key}.{_CHOICE}"
     if file.is_file():
         return LossChoice.model_validate_json(file.read_bytes())
@@ -139,7 +142,9 @@ def _packed_length(context: StageContext, model: PreTrainedModel | PeftModel) ->
     if not context.config.finetune.packing:
         return None
     if not keeps_examples_apart(model):
-        context.warn("Examples are not packed in recovery: this model's attention would mix those of one sequence.")
+        context.warn(
+            "Examples are not packed in recovery: this model's attention would mix the examples of one sequence."
+        )
         return None
     return context.config.sequence_length
 

@@ -1,4 +1,4 @@
-"""The dense 16-bit model as the teacher, where it fits."""
+"""The dense 16-bit model as the teacher, if it fits into memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LossName = Literal["distillation", "cross_entropy"]
 
 
 class LossChoice(StrictModel):
-    """The loss of a recovery, and why it is that one."""
+    """The loss of a recovery, and the reason for it."""
 
     loss: LossName
     reason: str
@@ -32,12 +32,12 @@ class LossChoice(StrictModel):
 def choose_loss(
     settings: FinetuneConfig, dense: PretrainedConfig, device: torch.device, *, known: LossName | None = None
 ) -> LossChoice:
-    """The loss asked for; "auto" distils if the dense model of this config fits into what ``device`` has free now,
+    """The configured loss; "auto" distils if the dense model of this config fits into the free memory of ``device``,
     unless the choice is ``known``."""
     if settings.loss != "auto":
-        return LossChoice(loss=settings.loss, reason="as asked")
+        return LossChoice(loss=settings.loss, reason="as configured")
     if known is not None:
-        return LossChoice(loss=known, reason="it did so where the recipe was made")
+        return LossChoice(loss=known, reason="it did so when the recipe was made")
     needed = sum(parameter.numel() for parameter in empty_model(dense).parameters()) * torch.bfloat16.itemsize
     free = free_memory(device)
     teacher = f"the dense model's {format_bytes(needed)}"
@@ -48,6 +48,6 @@ def choose_loss(
 
 
 def load_teacher(directory: Path, settings: FinetuneConfig, device: torch.device) -> Distillation:
-    """The model of ``directory``, on ``device``, as the loss of ``settings``."""
+    """The model of ``directory``, on ``device``, as the teacher of ``settings``."""
     teacher: PreTrainedModel = load_model(directory).to(device)
     return Distillation(teacher.requires_grad_(False), settings.temperature)

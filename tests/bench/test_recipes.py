@@ -5,7 +5,7 @@ import pytest
 from bench.llm_pruner import rounded_down_shape
 from bench.recipes import CRITERIA, LAYOUTS, baselines, default_name, recipes
 from qpruner_core.models.families import find_family
-from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import plan_shape
 from tests.core.small_models import small_config
 
@@ -30,7 +30,7 @@ def test_the_baseline_removes_as_much_as_ours(ratio: float) -> None:
     family = find_family("llama")
     config = small_config("llama", num_hidden_layers=30, intermediate_size=1536, hidden_size=576, head_dim=64,
                           num_attention_heads=9, num_key_value_heads=3)  # fmt: skip
-    blocks = Blocks.of(config, family)
+    blocks = LayerSizes.of(config, family)
     group = 64 * 576 * 8  # three query heads and their output columns, a key and a value
 
     for recipe in baselines(30):
