@@ -28,7 +28,7 @@ def recovery_parts(recovery: Recovery) -> tuple[RecoveryPart, ...]:
 class FinetuneConfig(StrictModel):
     """Recovery: fine-tuning of the quantized model."""
 
-    recovery: Literal["auto"] | Recovery = Field(
+    recovery: Literal["auto", Recovery] = Field(
         default="auto",
         description="Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its "
         "bytes; merge: a LoRA that is merged into the weights, which are then rounded again; scales: "

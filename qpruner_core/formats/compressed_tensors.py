@@ -74,17 +74,17 @@ class CompressedTensorsCheckpoint(ExportFormat):
         if facts.own_code and (facts.adapter_rank or not facts.deci):
             flags += " --model-impl transformers"
         options = ", trust_remote_code=True" if facts.own_code else ""
-        classes, imports, attach = ["AutoModelForCausalLM", "AutoTokenizer"], "", ""
+        imports, attach = "", ""
         room = next((rank for rank in LORA_RANKS if rank >= facts.adapter_rank), None)
         if facts.adapter_rank:
             flags += f" --enable-lora --max-lora-rank {room} --lora-modules recovered={place}/{ADAPTER}"
-            classes.append("CompressedTensorsConfig")
             imports = "from peft import PeftModel\n"
-            # PEFT requires modules with a weight, and would convert the factors to 32 bits
-            options += ", quantization_config=CompressedTensorsConfig(dequantize=True)"
-            attach = f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}", autocast_adapter_dtype=False)\n'
+            # PEFT needs modules with a plain weight, and would store the factors in 32 bits. transformers' own
+            # CompressedTensorsConfig(dequantize=True) reads every module by the scheme of the first group: wrong here
+            attach = "model.hf_quantizer.compressor.decompress_model(model)  # to 16 bits\n"
+            attach += f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}", autocast_adapter_dtype=False)\n'
         load = (
-            f"{imports}from transformers import {', '.join(classes)}\n\n"
+            f"{imports}from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             f'model = AutoModelForCausalLM.from_pretrained("{place}"{options})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
