@@ -72,7 +72,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "FileRecord": {"path": "Path relative to the folder of the checkpoints."},
     "JobErrorView": {
         "code": "Stable identifier of the error.", "message": "The error, in one sentence.",
-        "field": "Dotted path of the invalid setting.", "remedy": "What the user can do about it.",
+        "field": "Dotted path of the invalid setting.", "remedy": "Suggested remedy.",
     },
     "JobLinks": {
         "self": "The job.", "events": "Its history.", "trials": "Its search.", "metrics": "Its curves.",

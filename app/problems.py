@@ -55,7 +55,7 @@ class ProblemDocument(BaseModel):
     detail: str
     code: str = Field(description="Stable identifier of the kind of error.", examples=["budget_invalid"])
     field: str | None = Field(default=None, description="Dotted path of the invalid value.")
-    remedy: str = Field(default="", description="What the user can do about it.")
+    remedy: str = Field(default="", description="Suggested remedy.")
     instance: str = Field(description="Path of the request.")
     request_id: str = Field(description="The value of the header X-Request-Id; identifies the request in the log.")
     errors: list[Fault] = Field(

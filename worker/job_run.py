@@ -1,4 +1,4 @@
-"""One attempt at a job, from its scratch folder to its last row; it continues until it is told to stop.
+"""One attempt at a job, from its scratch folder to its last row; it continues until it is stopped.
 
 It runs in a thread beside the one that keeps the lease, so that a long upload never lets the lease expire.
 """

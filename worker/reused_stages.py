@@ -77,7 +77,7 @@ class ReusedStages:
 
 
 def donors(session: Session, lease: Lease, wanted: StageWanted) -> Sequence[StageResult]:
-    """Finished stages of the tenant's other jobs that have the key and their files, the newest first."""
+    """Finished stages of the tenant's other jobs that have the key and their files, newest first."""
     query = (
         select(StageResult)
         .join(Job, Job.id == StageResult.job_id)

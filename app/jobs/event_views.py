@@ -87,7 +87,7 @@ class FailedData(_Data):
     code: str = Field(description="Stable identifier of the reason.", examples=["training_diverged"])
     message: str = Field(description="The reason, in a sentence.", examples=["The loss became NaN at step 31."])
     field: str | None = Field(default=None, description="Dotted path of the setting at fault.")
-    remedy: str = Field(default="", description="What the user can do about it.")
+    remedy: str = Field(default="", description="Suggested remedy.")
     user: bool = Field(default=False, description="Whether the request is at fault; otherwise the service is.")
 
 

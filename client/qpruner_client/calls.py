@@ -40,7 +40,7 @@ class Call(Generic[T]):
     """One request.
 
     ``result``: parses the body of a response. ``repeatable``: repeating it has no further effect. ``file``: opens the
-    body, anew for each attempt. ``accepted``: statuses above 399 whose body is a result.
+    body, again for each attempt. ``accepted``: statuses above 399 whose body is a result.
     """
 
     method: str
