@@ -32,7 +32,7 @@ PATTERNS = {
     ),
     r"\bthe (?:newest|oldest) first\b": "Jobs, the newest first.",
     r"\bthe one to take\b": "the checkpoints, the one to take first",
-    r"\b(?:one|bytes|number|seconds|scale|maximum|entry|object) an? (?:line|row|layer|token|sequence|kind|unit|job)\b": (
+    r"\b(?:one|bytes|number|seconds|maximum|entry|object) an? (?:line|row|layer|token|sequence|kind|unit|job)\b": (
         "one JSON object a line"
     ),
     r"\ba thought\b(?!,)(?=\W*$)": "options worth a thought",
