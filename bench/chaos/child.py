@@ -28,5 +28,5 @@ def compress(config: CompressionConfig, output: str | Path, **given: Any) -> Com
 
 
 if __name__ == "__main__":
-    qpruner_core.compress = compress  # type: ignore[assignment]
+    qpruner_core.compress = compress
     sys.exit(worker.child.main())
