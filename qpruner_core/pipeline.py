@@ -43,6 +43,7 @@ from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_keys import stage_keys
 from qpruner_core.stage_store import StageFinder, StageRecord, StageStore, disk_full_as_error
+from qpruner_core.training.loss_choice import loss_of_run
 from qpruner_core.versions import recorded_versions
 
 StageRun = Callable[[StageContext, Path], dict[str, Any]]
@@ -149,15 +150,18 @@ def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) ->
         on_event(RunWarning(message=warning))
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
-    keys = stage_keys(
-        config, plan, data().digests,
+    keys_with = functools.partial(
+        stage_keys, config, plan, data().digests,
         model=[source.digest, source.origin, *options.origin], versions=recorded_versions(), products=compute.products,
     )  # fmt: skip
+    keys = keys_with()
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
             context = StageContext(
                 stage, config, source, dataset.sha256, plan, data, store, times, options.cancel, compute, warnings
             )
+            if stage == "finetune":
+                keys = keys_with(loss=loss_of_run(context, lambda loss: keys_with(loss=loss)["finetune"]))
             records[stage] = _run_stage(context, keys[stage], times.expected)
     return _finish(paths.output, context, records)
 

@@ -18,17 +18,22 @@ from qpruner_core.stage import RunPlan
 
 
 def stage_keys(
-    config: CompressionConfig, plan: RunPlan, data: DataDigests, *, model: Any, versions: Any, products: str
-) -> dict[StageName, str]:
+    config: CompressionConfig, plan: RunPlan, data: DataDigests, *, model: Any, versions: Any, products: str,
+    loss: str | None = None,
+) -> dict[StageName, str]:  # fmt: skip
     """The key of every stage.
 
-    ``model``: identity of the dense model; ``versions``: of the software; ``products``: the type of matrix products.
-    All as JSON values. The calibration text is a sample of the training text by seed and length.
+    ``model``: what tells the dense model; ``versions``: of the software; ``products``: the type of matrix products. All
+    as JSON values. ``loss``: that of recovery, if it trains; "auto" leaves it open until the quantize stage is
+    finished, whose key and those before do not depend on it. The text to calibrate on is a sample of the training text
+    by seed and length.
     """
     key = _digest(versions, model, data.train, config.seed, config.sequence_length, plan.ratio, products)
     keys: dict[StageName, str] = {}
     for stage in STAGES:
         own = (plan.prune if stage == "prune" else getattr(config, stage)).model_dump(mode="json")
+        if stage == "finetune":
+            own["loss"] = loss
         key = keys[stage] = _digest(key, stage, own, list(_read_besides(stage, config, plan, data)))
     return keys
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import and_, exists, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
+from app.database import read_only
 from app.jobs.models import Artifact, Job, StageResult
 from app.store import ArtifactStore
 
@@ -20,7 +21,7 @@ def delete_unrecorded(
 
     Call it once the attempts of these places write no more rows.
     """
-    with sessions() as session:
+    with read_only(sessions)() as session:
         recorded = [
             *session.scalars(select(StageResult.store_prefix).where(StageResult.job_id == job_id)),
             *session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)),
@@ -35,10 +36,11 @@ def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *,
 
     Of the pruned models with one key the newest job's is kept, if ``keep_pruned``: another budget starts from it.
     """
-    with sessions() as session:
+    reading = read_only(sessions)
+    with reading() as session:
         superfluous = _superfluous_stages(session, keep_pruned)
     for job_id, stages in superfluous.items():
-        with sessions() as session:  # rows of a succeeded job only change when it is deleted
+        with reading() as session:  # rows of a succeeded job only change on deletion
             results = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
             keep = [result.store_prefix for result in results if result.stage not in stages and result.store_prefix]
             keep += session.scalars(select(Artifact.key).where(Artifact.job_id == job_id))

@@ -66,7 +66,7 @@ class Supervisor:
             verdict = self._keep(lease, run)
             if verdict != "settled":
                 run.stop()
-                self._conclude(lease, verdict)
+                self._conclude(lease, verdict, run)
         finally:
             run.stop()  # in any case: no child of a job whose lease nobody renews
             thread.join()
@@ -159,14 +159,15 @@ class Supervisor:
         with self._reading() as session:
             return leases.look(session, lease)
 
-    def _conclude(self, lease: Lease, verdict: Verdict) -> None:
-        """Record how a stopped run ended; a lost job belongs to its next holder."""
+    def _conclude(self, lease: Lease, verdict: Verdict, run: JobRun) -> None:
+        """Record how a stopped run ended, with its output; a lost job belongs to its next holder."""
         if verdict == "lost":
             _LOG.warning("%s: no longer ours", lease.job_id)
             return
 
         def transaction() -> None:
             with self._parts.sessions.begin() as session:
+                run.write_log(session)
                 _write_verdict(session, lease, verdict)
 
         with suppress(LeaseLost, Stopped):  # then the lease expires, and the dispatcher does the same

@@ -16,7 +16,15 @@ from app.store.signing import SignatureExpiredError, SignatureInvalidError
 
 router = APIRouter(tags=["store"])
 
+_PIECE = 2**18
+"""Bytes read at a time: smaller pieces cost more thread switches than reading, and each download holds a few of them."""
 _FRESH_URL = "Request the artifact again: every response has a fresh URL."
+
+
+class StoredFile(FileResponse):
+    """A file of the store."""
+
+    chunk_size = _PIECE
 
 
 async def _local_store(store: StoreDep) -> LocalStore:
@@ -44,7 +52,7 @@ def download(
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
     filename: Annotated[str, Query(description="Name to save the file under.")] = "",
     signature: str = "",
-) -> FileResponse:
+) -> StoredFile:
     """The file, or the part requested by `Range`. The service issues the URL; it cannot be forged."""
     try:
         store.signer.verify("GET", key, filename, expires, signature, now=time.time())  # HEAD reveals less than GET
@@ -57,7 +65,7 @@ def download(
     path = store.find(key)  # a key that was signed is well-formed
     if path is None:
         raise Problem(404, "not_found", "The file no longer exists.", remedy="Its job or dataset was deleted.")
-    return FileResponse(
+    return StoredFile(
         path,
         stat_result=path.stat(),
         media_type="application/octet-stream",

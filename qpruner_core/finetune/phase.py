@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +12,13 @@ from transformers import PreTrainedModel
 from qpruner_core.events import MetricRecorded
 from qpruner_core.finetune.config import FinetuneConfig, RecoveryPart
 from qpruner_core.stage import StageContext
-from qpruner_core.stage_store import STAGE_FILE
 from qpruner_core.training.batches import Batch, batches, in_batches
+from qpruner_core.training.loss_choice import LossChoice, kept_choice, recovery_key
 from qpruner_core.training.packing import keeps_examples_apart
-from qpruner_core.training.teacher import LossChoice, choose_loss, load_teacher
+from qpruner_core.training.teacher import load_teacher
 from qpruner_core.training.training import Validation, train
 from qpruner_core.training.training_state import Curves, TrainingState
 from qpruner_core.training.validation import keep_back
-
-_CHOICE = "choice.json"
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
     """
     settings, device = phase.settings, model.device
     progress, key = context.store.progress_directory("finetune"), recovery_key(context)
-    choice = _choose_once(context, progress, key, device)
+    choice = kept_choice(context)
     if settings.loss == "auto" and choice.loss == "cross_entropy":
         context.warn(f"Recovery trains on the text instead of the dense model's predictions: {choice.reason}.")
     examples, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
@@ -113,29 +108,6 @@ def together(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     first, last = summaries[0], summaries[-1]
     curve = [point for summary in summaries for point in summary["validation"]]
     return last | {"first_loss": first["first_loss"], "validation": curve}
-
-
-def recovery_key(context: StageContext) -> str:
-    """Digest of the inputs of training: the previous stages, which cover the data, and its settings."""
-    quantized = json.loads((context.finished("quantize") / STAGE_FILE).read_text())["key"]
-    recovery = "+".join(context.plan.target.recovery)
-    settings = context.config.finetune.model_dump_json()
-    return hashlib.sha256(f"{quantized} {recovery} {settings}".encode()).hexdigest()
-
-
-def _choose_once(context: StageContext, progress: Path, key: str, device: torch.device) -> LossChoice:
-    """The loss of this training. A resumed run keeps the first choice, whatever memory is free now."""
-    file = progress / f"{key}.{_CHOICE}"
-    if file.is_file():
-        return LossChoice.model_validate_json(file.read_bytes())
-    choice = choose_loss(
-        context.config.finetune, context.plan.dense_config, device, known=context.config.expected.recovery_loss
-    )
-    progress.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(choice.model_dump_json())
-    partial.replace(file)
-    return choice
 
 
 def _packed_length(context: StageContext, model: PreTrainedModel | PeftModel) -> int | None:

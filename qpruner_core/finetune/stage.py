@@ -12,12 +12,13 @@ from typing import Any
 from qpruner_core.finetune.adapter import recover_by_adapter
 from qpruner_core.finetune.config import RecoveryPart
 from qpruner_core.finetune.merge import recover_by_merging
-from qpruner_core.finetune.phase import Phase, phases, recovery_key, together
+from qpruner_core.finetune.phase import Phase, phases, together
 from qpruner_core.finetune.scales import recover_by_scales
 from qpruner_core.mixed.recovered import MODEL, quantized_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.shards import link_tree
 from qpruner_core.stage import StageContext
+from qpruner_core.training.loss_choice import recovery_key
 
 _SUMMARY = "summary.json"
 
