@@ -179,7 +179,7 @@ class JobRun:
         return self._child
 
     def _follow(self, child: ChildProcess, log: AttemptLog, scratch: Scratch) -> RunResult | RunError | None:
-        """Record the child's events, and bring the stages it wants, until its last line; ``None`` if it ended without."""
+        """Record the child's events, and bring its stages, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
             for line in self._told.so_far(child.lines, _LOG_SECONDS):

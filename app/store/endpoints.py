@@ -17,7 +17,7 @@ from app.store.signing import SignatureExpiredError, SignatureInvalidError
 router = APIRouter(tags=["store"])
 
 _PIECE = 2**18
-"""Bytes read at a time: smaller pieces cost more thread switches than reading, and each download holds a few of them."""
+"""Bytes read at a time: smaller pieces cost more thread switches than reading; each download holds a few of them."""
 _FRESH_URL = "Request the artifact again: every response has a fresh URL."
 
 

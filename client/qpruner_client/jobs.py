@@ -160,7 +160,8 @@ class Job(JobState):
         return self._connection.send(calls.get_logs(self.id)).logs
 
     def follow_logs(self, interval: float = INTERVAL) -> Iterator[str]:
-        """What its processes print, from the last attempt on, until it has ended; looks every ``interval`` seconds."""
+        """Yield output of its processes from the last attempt on until it has ended; reads every ``interval``
+        seconds."""
         tail, ended = LogTail(), False
         while not ended:
             ended = self.refresh().ended  # before the output: so nothing comes after it
