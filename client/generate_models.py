@@ -225,7 +225,7 @@ def _docstring(schema: Schema) -> str:
 
 
 def _package(schemas: dict[str, Schema], homes: dict[str, str]) -> str:
-    lines = ['"""What the service sends and takes, as types. Generated; see ``generate_models.py``."""', ""]
+    lines = ['"""Types of the bodies that the service sends and accepts. Generated; see ``generate_models.py``."""', ""]
     others = [f"Other{name.removesuffix('View')}" for name, schema in schemas.items() if "oneOf" in schema]
     exported = {module: sorted(name for name in schemas if homes[name] == module) for module in homes.values()}
     for name in others:

@@ -1,4 +1,4 @@
-"""Brings the uploaded dataset that a job names to where its process can read it."""
+"""Downloads the uploaded dataset of a job to where its process can read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qpruner_core.errors import DatasetNotFoundError
 def fetch_uploads(
     sessions: sessionmaker[Session], store: ArtifactStore, lease: Lease, config: CompressionConfig, directory: Path
 ) -> dict[str, Path]:
-    """The local file of each upload that ``config`` names, fetched into ``directory``.
+    """The local file of each upload that ``config`` names, downloaded into ``directory``.
 
     Raises:
         DatasetNotFoundError: the tenant has no such upload, or the store has lost it.
@@ -40,5 +40,5 @@ def fetch_uploads(
 
 def _gone(dataset_id: str) -> DatasetNotFoundError:
     return DatasetNotFoundError(
-        f"The upload {dataset_id} is gone.", field="dataset", remedy="Upload it again, and submit a new job."
+        f"The upload {dataset_id} no longer exists.", field="dataset", remedy="Upload it again, and submit a new job."
     )

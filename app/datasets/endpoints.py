@@ -35,8 +35,10 @@ _FORM = {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
     "",
     status_code=201,
     summary="Upload a dataset",
-    description="A file as the part `file` of a form, or as the bare body. "
-    f"{FILE_REMEDY} It is read and checked before it is accepted. Except in `.txt`, a record has {ACCEPTED_COLUMNS}",
+    description=(
+        f"A file as the part `file` of a form, or as the bare body. {FILE_REMEDY} It is read and checked "
+        f"before it is accepted. Except in `.txt`, a record has {ACCEPTED_COLUMNS}"
+    ),
     responses=problem_responses(
         "400 file_missing", "400 invalid_form", "403 storage_full",
         "413 dataset_too_large", "422 dataset_invalid", "503 store_unavailable",
@@ -56,7 +58,9 @@ async def upload_dataset(
     session: SessionDep,
     settings: SettingsDep,
     store: StoreDep,
-    filename: Annotated[str, Query(max_length=1024, description="Name of the file, if it is the bare body.")] = "",
+    filename: Annotated[
+        str, Query(max_length=1024, description=("Name of the file, if it is sent as the bare body."))
+    ] = "",
 ) -> DatasetView:
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
@@ -71,17 +75,17 @@ async def upload_dataset(
 def list_datasets(
     principal: Reader,
     session: ReadSessionDep,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> DatasetPage:
-    """The newest first."""
+    """Newest first."""
     if cursor is not None and not is_id(cursor, "ds"):
         raise Problem(
             422,
             "invalid_cursor",
             "The cursor does not come from a page of datasets.",
             field="cursor",
-            remedy="Give next_cursor of the page before, or none for the first page.",
+            remedy="Use next_cursor of the previous page, or none for the first page.",
         )
     rows = service.list_datasets(session, principal.tenant, before=cursor, limit=limit + 1)
     return DatasetPage(
@@ -105,7 +109,8 @@ def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDe
 def delete_dataset(
     dataset_id: DatasetId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
 ) -> None:
-    """Its file, for good; refused while an unfinished job uses it. The header `X-Freed-Bytes` says its bytes."""
+    """Deletes the file permanently; refused while an unfinished job uses it. The header `X-Freed-Bytes` has its
+    bytes."""
     freed = service.delete_dataset(session, store, principal.tenant, dataset_id)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "dataset.delete", dataset_id)

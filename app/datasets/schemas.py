@@ -1,4 +1,4 @@
-"""What requests about datasets answer."""
+"""Responses of requests about datasets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class DatasetView(BaseModel):
-    """An uploaded dataset. Name its `id` as the `dataset` of a job."""
+    """An uploaded dataset. Use its `id` as the `dataset` of a job."""
 
     model_config = ConfigDict(from_attributes=True)
     id: str = Field(examples=["ds_01k9t4ae5xfz3v2s6q0m8y1d7c"])
     filename: str
-    kind: str = Field(description="`text`, `instruction`, `messages` or `choices`: what its records are.")
+    kind: str = Field(description="Kind of its records: `text`, `instruction`, `messages` or `choices`.")
     records: int
     bytes: int
     sha256: str
@@ -21,7 +21,7 @@ class DatasetView(BaseModel):
 
 
 class DatasetPage(BaseModel):
-    """A page of datasets, the newest first."""
+    """A page of datasets, newest first."""
 
     datasets: list[DatasetView]
-    next_cursor: str | None = Field(description="Give it as `cursor` to see older datasets; null on the last page.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for older datasets; null on the last page.")

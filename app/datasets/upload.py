@@ -1,4 +1,4 @@
-"""Reads an uploaded file from a request to disk, no further than the limit."""
+"""Reads an uploaded file from a request to disk, up to the limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.()+-]+")
 
 @contextmanager
 def upload_directory(data_dir: Path) -> Iterator[Path]:
-    """A directory for one upload, gone afterwards with all that is in it."""
+    """A temporary directory for one upload."""
     uploads = data_dir / "uploads"
     with disk_full_as_error(data_dir):
         uploads.mkdir(parents=True, exist_ok=True)
@@ -37,13 +37,13 @@ def upload_directory(data_dir: Path) -> Iterator[Path]:
 
 
 async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
-    """Write the request's file into ``directory`` under the name it was sent with, made safe.
+    """Write the request's file into ``directory`` under its sanitised name.
 
     The file is the part ``file`` of a form, or the whole body with its name in the query.
 
     Raises:
         DatasetTooLargeError: it has more than ``limit`` bytes; no more than that is read.
-        Problem: 400, if there is no file, or the request breaks off.
+        Problem: 400, if there is no file, or the request is interrupted.
     """
     is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
     allowance = limit + (_FORM_BYTES if is_form else 0)
@@ -56,11 +56,11 @@ async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
                 _receive_form(request, body, directory) if is_form else _receive_body(request, body, directory)
             )
     except ClientDisconnect as error:
-        raise Problem(400, "upload_broken_off", "The upload ended before it was whole.") from error
+        raise Problem(400, "upload_broken_off", "The upload ended early.") from error
 
 
 def safe_filename(name: str) -> str:
-    """``name`` without folders, control characters and whatever a shell, a URL or a bucket could misread."""
+    """``name`` without folders, control characters and characters with a meaning in shells, URLs or buckets."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
     clean = _NOT_IN_NAMES.sub("_", last).lstrip(".").rstrip("._") or "dataset"
     stem, dot, suffix = clean.rpartition(".")
@@ -116,9 +116,9 @@ def _shortened(text: str, size: int) -> str:
 
 def _too_large(limit: int) -> DatasetTooLargeError:
     return DatasetTooLargeError(
-        f"The file is larger than {format_bytes(limit)}, the most that this installation takes.",
+        f"The file is larger than {format_bytes(limit)}, the limit of this installation.",
         field="file",
-        remedy="Send a part of it: some megabytes of typical text are enough to calibrate and recover.",
+        remedy="Send a part of it: a few megabytes of typical text are enough to calibrate and recover.",
     )
 
 
@@ -128,5 +128,5 @@ def _no_file() -> Problem:
         "file_missing",
         "The request has no file.",
         field="file",
-        remedy="Send a form with the part `file` (curl -F file=@text.jsonl), or the file alone with ?filename=…",
+        remedy="Send a form with the part `file` (curl -F file=@text.jsonl), or the bare file with ?filename=…",
     )

@@ -1,4 +1,4 @@
-"""What models are, kept in the database: looked at by one process, known to all, and after a restart."""
+"""Facts about models in the database: shared by all processes, and kept over restarts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StoredFacts:
         self._reading = read_only(sessions)
 
     def find(self, identity: str) -> ModelFacts | None:
-        """The facts of the model of that identity; ``None`` if they are not known, or another release kept them."""
+        """Stored facts of the model of that identity; ``None`` if there are none, or another release stored them."""
         with self._reading() as session:
             row = session.get(KnownModel, identity)
         try:
@@ -33,7 +33,7 @@ class StoredFacts:
             return None
 
     def keep(self, identity: str, facts: ModelFacts) -> None:
-        """Remember the facts of a model for a month; then it is looked at again."""
+        """Store the facts of a model for a month; then it is inspected again."""
         now = utc_now()
         row = KnownModel(identity=identity, facts=facts.model_dump(mode="json"), created_at=now)
         try:

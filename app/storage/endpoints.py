@@ -1,4 +1,4 @@
-"""What a tenant has in the store."""
+"""Usage of the store by a tenant."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class StorageView(BaseModel):
 
     datasets_bytes: int = Field(description="Bytes of uploaded datasets.")
     artifacts_bytes: int = Field(description="Bytes of files to download.")
-    stages_bytes: int = Field(description="Bytes of stages that later jobs or attempts go on from.")
-    total_bytes: int = Field(description="Bytes of all of these.")
-    limit_bytes: int | None = Field(description="Bytes that there may be; null: no limit.")
-    keep_artifacts_days: int | None = Field(description="Days that files to download are kept; null: for ever.")
-    keep_stages_days: int | None = Field(description="Days that stages are kept; null: for ever.")
-    keep_events_days: int | None = Field(description="Days that the history of a job is kept; null: for ever.")
+    stages_bytes: int = Field(description="Bytes of stages that later jobs or attempts reuse.")
+    total_bytes: int = Field(description="Sum of all of these.")
+    limit_bytes: int | None = Field(description="Limit of the sum; null: no limit.")
+    keep_artifacts_days: int | None = Field(description="Days that files to download are kept; null: forever.")
+    keep_stages_days: int | None = Field(description="Days that stages are kept; null: forever.")
+    keep_events_days: int | None = Field(description="Days that the history of a job is kept; null: forever.")
 
 
-@router.get("/storage", summary="See what is stored")
+@router.get("/storage", summary="See storage usage")
 def get_storage(principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> StorageView:
-    """What you have in the store, how much you may have, and how long it is kept."""
+    """Your bytes in the store, their limit, and how long they are kept."""
     used = usage_of(session, principal.tenant)
     return StorageView(
         datasets_bytes=used.datasets,

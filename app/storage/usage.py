@@ -1,4 +1,4 @@
-"""Bytes of a tenant in the store, as the database knows them. Nothing here commits."""
+"""Bytes of a tenant in the store, from the database. Nothing here commits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qpruner_core.sizes import format_bytes
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of uploaded datasets, of artifacts, and of stages that later jobs or attempts go on from."""
+    """Bytes of uploaded datasets, of artifacts, and of stages that later jobs or attempts reuse."""
 
     datasets: int
     artifacts: int
@@ -24,12 +24,12 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all."""
         return self.datasets + self.artifacts + self.stages
 
 
 def usage_of(session: Session, tenant: str) -> Usage:
-    """What ``tenant`` has."""
+    """Usage of ``tenant``."""
     datasets = select(func.sum(Dataset.bytes)).where(Dataset.tenant == tenant)
     artifacts = select(func.sum(Artifact.bytes)).join(Job, Job.id == Artifact.job_id).where(Job.tenant == tenant)
     stages = select(func.sum(StageResult.bytes)).join(Job, Job.id == StageResult.job_id).where(Job.tenant == tenant)
@@ -56,6 +56,6 @@ def require_storage(session: Session, settings: Settings, tenant: str, more: int
     if used + more > limit or used >= limit:
         raise Problem(
             403, "storage_full",
-            f"You have {format_bytes(used)} in the store, of the {format_bytes(limit)} that you may have.",
-            remedy="Delete jobs or datasets; GET /storage shows what takes the room.",
+            f"You have {format_bytes(used)} in the store; your limit is {format_bytes(limit)}.",
+            remedy="Delete jobs or datasets; GET /storage shows the usage.",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A folder as a store; the service itself answers its signed URLs (see :mod:`app.store.endpoints`)."""
+"""A folder as a store; the service itself serves its signed URLs (see :mod:`app.store.endpoints`)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PARTIAL = ".partial"
 
 
 class LocalStore:
-    """Objects are files below ``root``, which must hold the marker of ``identity``: a disk that is not mounted is no
-    empty store."""
+    """Objects are files below ``root``, which must hold the marker of ``identity``: an unmounted disk is not an empty
+    store."""
 
     def __init__(self, root: Path, signer: UrlSigner, identity: StoreIdentity) -> None:
         self.root = root.resolve()
@@ -35,7 +35,7 @@ class LocalStore:
         return str(self.root)
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file at ``key``, whole or not at all. Raises ``DiskFullError`` when there is no room."""
+        """Store the file at ``key`` atomically. Raises ``DiskFullError`` when there is no room."""
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
         with self._failures_as_unavailable():
@@ -45,7 +45,7 @@ class LocalStore:
             _copy_whole(path, target)
 
     def get_file(self, key: str, path: Path) -> None:
-        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        """Write the object to ``path`` atomically. Raises ``FileNotFoundError`` if there is none."""
         source = self.find(key)
         if source is None:
             raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key)
@@ -53,11 +53,11 @@ class LocalStore:
             try:
                 _copy_whole(source, path)
             except FileNotFoundError:
-                self.identity.require(self)  # it may have gone away meanwhile
+                self.identity.require(self)  # it may have been unmounted meanwhile
                 raise
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
-        """Delete every object whose key begins with ``prefix``, but for those of ``keep``; none is fine."""
+        """Delete every object whose key begins with ``prefix``, except those of ``keep``; none is fine."""
         folder, _, start = check_prefix(prefix).rpartition("/")
         kept = tuple(keep)
         with self._failures_as_unavailable():
@@ -70,10 +70,10 @@ class LocalStore:
                     for entry in list(parent.iterdir()):
                         if entry.name.startswith(start):
                             self._delete(entry, kept)
-            self.identity.require(self)  # in a store that went away meanwhile, nothing was found to be deleted
+            self.identity.require(self)  # in a store that was unmounted meanwhile, nothing was found
 
     def _delete(self, path: Path, kept: tuple[str, ...]) -> None:
-        """Delete ``path`` and all below it but what is ``kept``. Another process may be deleting the same."""
+        """Delete ``path`` and everything below it except ``kept``. Another process may be deleting the same."""
         is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(self.root).as_posix() + ("/" if is_folder else "")
         if name.startswith(kept):
@@ -101,7 +101,7 @@ class LocalStore:
             try:
                 probe.write_bytes(b"probe")
                 if probe.read_bytes() != b"probe":
-                    raise OSError(errno.EIO, "What was written is not what is read")
+                    raise OSError(errno.EIO, "Written and read content differ")
             finally:
                 probe.unlink(missing_ok=True)
 
@@ -112,18 +112,18 @@ class LocalStore:
             path = self.path_of(key)
             if path.is_file():
                 return path
-            self.identity.require(self)  # it may have gone away meanwhile
+            self.identity.require(self)  # it may have been unmounted meanwhile
             return None
 
     def path_of(self, key: str) -> Path:
-        """Where ``key`` lies. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""
+        """Path of ``key``. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""
         path = self.root.joinpath(*check_key(key).split("/"))
         if not path.resolve().is_relative_to(self.root):
             raise ValueError("The key leads out of the store.")
         return path
 
     def read_marker(self) -> str | None:
-        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it is unreadable."""
         with self._failures_as_unavailable():
             try:
                 return parse_marker((self.root / MARKER).read_bytes())
@@ -131,18 +131,18 @@ class LocalStore:
                 return None
 
     def write_marker(self, store_id: str) -> None:
-        """Write the marker; makes the folder if there is none."""
+        """Write the marker; creates the folder if there is none."""
         with self._failures_as_unavailable():
             self.root.mkdir(parents=True, exist_ok=True)
             _write_whole(self.root / MARKER, io.BytesIO(marker_content(store_id)))
 
     def holds(self, key: str) -> bool:
-        """Whether there is an object at ``key``, whatever the marker says."""
+        """Whether there is an object at ``key``, whatever the marker."""
         with self._failures_as_unavailable():
             return self.path_of(key).is_file()
 
     def _make_folders(self, folder: Path) -> None:
-        """Make ``folder``, but never the root."""
+        """Create ``folder``, but never the root."""
         for parent in (*reversed(folder.relative_to(self.root).parents), folder.relative_to(self.root)):
             if parent.parts:
                 (self.root / parent).mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 
 def _write_whole(target: Path, reader: BinaryIO) -> None:
-    """Write by a temporary file next to ``target``, synced before it takes the name."""
+    """Write through a temporary file beside ``target``, synced before the rename."""
     partial = target.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with partial.open("xb") as writer:

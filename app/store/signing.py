@@ -15,18 +15,20 @@ class SignatureInvalidError(ValueError):
 
 
 class SignatureExpiredError(ValueError):
-    """The signature is ours, and its time is over."""
+    """The signature is ours, but has expired."""
 
 
 @dataclass(frozen=True)
 class UrlSigner:
-    """Signs and verifies with a secret of its own, see :func:`app.secrets.derive_key`."""
+    """Signs and verifies with its own secret, see :func:`app.secrets.derive_key`."""
 
     secret: bytes
 
     def signature(self, method: str, key: str, filename: str, expires: int) -> str:
         """URL-safe base64 without padding, 43 characters; ``expires`` in seconds since 1970."""
-        signed = json.dumps(["v1", method, key, filename, expires]).encode()  # JSON, so that no two mean the same bytes
+        signed = json.dumps(
+            ["v1", method, key, filename, expires]
+        ).encode()  # JSON, so that no two inputs have the same bytes
         return base64.urlsafe_b64encode(hmac.digest(self.secret, signed, hashlib.sha256)).rstrip(b"=").decode()
 
     def path(self, key: str, filename: str, expires: int) -> str:
@@ -38,7 +40,7 @@ class UrlSigner:
         """Return if ``signature`` lets its holder ``method`` the object at ``key`` at ``now``.
 
         Raises:
-            SignatureInvalidError: anything differs from what was signed.
+            SignatureInvalidError: anything differs from the signed values.
             SignatureExpiredError: nothing differs, but ``now`` is past ``expires``.
         """
         if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):

@@ -21,10 +21,10 @@ class AsyncClient:
     :class:`qpruner_client.Client`.
 
     Args:
-        server: address of the service; by default ``QPRUNER_SERVER``, else http://127.0.0.1:8000.
-        api_key: by default ``QPRUNER_API_KEY``; needed on any address but loopback.
-        timeout: seconds that the service may take for the next part of a response.
-        retries: how requests are sent again that were refused for a while, or whose connection broke.
+        server: address of the service; default ``QPRUNER_SERVER``, else http://127.0.0.1:8000.
+        api_key: default ``QPRUNER_API_KEY``; needed on any address but loopback.
+        timeout: seconds for the next part of a response.
+        retries: policy for repeating requests that were temporarily refused, or whose connection broke.
     """
 
     def __init__(

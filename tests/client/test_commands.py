@@ -161,7 +161,7 @@ def test_servers_have_names_and_one_is_the_default(service: Service, monkeypatch
     printed("jobs", "list", "--server", service.url)
     printed("servers", "remove", "away")
     unknown = qpruner("jobs", "list", "--server", "away")
-    assert (unknown.exit_code, "Those in" in unknown.stderr) == (2, True)
+    assert (unknown.exit_code, "Known names in" in unknown.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ def test_a_store_that_is_away_holds_a_job_up_and_fails_nothing(bench: Bench) -> 
     bench.join()
     assert installation.job(job_id).status == "succeeded"
     (warning,) = installation.events(job_id, "warning")
-    assert warning.data["message"] == "The store does not answer; the run waits for it."
+    assert warning.data["message"] == "The store is unreachable; the run waits for it."
 
 
 def test_a_job_is_cancelled_within_five_seconds_while_the_store_is_away(bench: Bench) -> None:

@@ -132,7 +132,7 @@ def test_a_wake_up_outlives_a_broker_that_is_away(
         assert [record.message.split(";")[0] for record in caplog.records] == ["The broker is unavailable"]
         valkey.start()
         assert wait_until(lambda: _backlog(broker) == 1)
-        assert wait_until(lambda: caplog.records[-1].message == "Database and broker answer again")
+        assert wait_until(lambda: caplog.records[-1].message == "Database and broker are available again")
 
 
 def test_a_silent_worker_loses_its_job_and_the_job_is_owed_a_wake_up(

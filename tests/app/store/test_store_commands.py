@@ -47,7 +47,7 @@ def test_a_new_store_is_adopted_in_place_of_a_lost_one(data_dir: Path) -> None:
     adopted = json.loads(RUN.invoke(app, ["store", "adopt", "--json"]).output)
     assert adopted["is_the_same"] is True
     assert adopted["known_id"] != first["known_id"]
-    assert "knows already" in RUN.invoke(app, ["store", "adopt"]).output
+    assert "is already the store" in RUN.invoke(app, ["store", "adopt"]).output
 
 
 def test_readiness_says_that_the_store_is_away_and_requests_wait_for_it(client: TestClient, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_readiness_says_that_the_store_is_away_and_requests_wait_for_it(client: 
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["parts"]["store"] == {
-        "ready": False, "detail": "is unavailable: what is there is not the store that the database knows"
+        "ready": False, "detail": "is unavailable: it is not the store that the database knows"
     }  # fmt: skip
     for refused in (
         client.post("/datasets", files={"file": ("b.txt", b"Some words. " * 400)}),

@@ -156,7 +156,7 @@ def test_what_screening_will_probably_end_is_tried_before_what_promises_a_little
 ) -> None:
     space = space_of(share=0.5, embeddings=False)
     low, other = space.smallest, ("int8", *space.smallest[1:])
-    monkeypatch.setattr(search_module, "Process", Foretold)
+    monkeypatch.setattr(search_module, "GaussianProcess", Foretold)
     monkeypatch.setattr(search_module, "candidates", lambda *of: [other, low])
     settings = AllocateConfig(trials=40, calibration_sequences=8, screening_sequences=screening_sequences)
     search = AllocationSearch(space, scores_of(space), settings, seed=0)
