@@ -1,8 +1,8 @@
 """The real child process around a pipeline that a test directs through files in a folder.
 
 ``<stage>.hold``: the stage waits until the file is gone. ``<stage>.eat``: it takes as many bytes of memory and sleeps.
-``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in the file. ``<stage>.told``:
-written once the stage has begun. Imports no torch.
+``<stage>.fill``: its file has so many bytes more. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises
+the error named in the file. ``<stage>.told``: written once the stage has begun. Imports no torch.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_ev
         if stage == "allocate":
             _search(store, config, on_event)
         with store.begin(stage) as partial:
-            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000)
+            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000 + _filling(stage))
             record = store.commit(stage, _key(stage, config), partial, {"stage": stage}, 0.1)
     on_event(
         StageFinished(
@@ -111,6 +111,11 @@ def _key(stage: StageName, config: CompressionConfig) -> str:
     if stage in ("prune", "score"):
         config = config.model_copy(update={"memory_budget": 1, "allocate": AllocateConfig()})
     return hashlib.sha256(f"{stage} {config.digest()}".encode()).hexdigest()
+
+
+def _filling(stage: StageName) -> bytes:
+    filling = DIRECTIONS / f"{stage}.fill"
+    return bytes(int(filling.read_text())) if filling.exists() else b""
 
 
 def _obey(stage: StageName) -> None:
