@@ -31,8 +31,9 @@ INSTALLED_TEST := $(VENV)/.installed-test
 GUIDE := app/guide/site/index.html
 INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
+INSTALLED_FUZZ := $(VENV)/.installed-fuzz
 
-.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-paper bench-targets bench-frontier bench-recovery load lint client-models format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-paper bench-targets bench-frontier bench-recovery load chaos soak fuzz-api lint client-models format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -82,6 +83,15 @@ bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes int
 load: $(INSTALLED_TEST) ## Measure the service under load beside the least that does the same (ARGS, see bench/load/__main__.py)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.load $(ARGS)
 
+chaos: $(INSTALLED_TEST) ## Kill every part of the service while jobs run: nothing lost, doubled, failed or left over (ARGS="--minutes 60 --jobs 200 --kills 50" is the full size)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos $(ARGS)
+
+soak: $(INSTALLED_TEST) ## Use the service for an hour, and fail if memory or descriptors keep growing (ARGS="--minutes 10")
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.soak $(ARGS)
+
+fuzz-api: $(INSTALLED_FUZZ) ## Send 5,000 generated requests to the API: no status 500, nothing undocumented (ARGS="--cases N --seed N")
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.fuzz_api $(ARGS)
+
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -120,6 +130,10 @@ $(INSTALLED_DOCS): $(INSTALLED)
 
 $(GUIDE): $(INSTALLED_DOCS) zensical.toml $(shell find docs -type f)
 	$(BIN)/zensical build --strict --clean
+	@touch $@
+
+$(INSTALLED_FUZZ): $(INSTALLED_TEST)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

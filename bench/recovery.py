@@ -31,11 +31,11 @@ from bench.study.memory import StageMeter
 from bench.study.stages import run_until
 from bench.study.tables import markdown_table
 from bench.study.texts import evaluated_windows, read_texts
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig, parse_config
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.events import StageName
 from qpruner_core.finetune.config import Recovery
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.agreement import MOST_BYTES
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.checkpoint import read_header, tensor_bytes
@@ -159,10 +159,9 @@ def _rows(config: CompressionConfig, ways: Sequence[Recovery], folder: Path, met
         except BudgetInfeasibleError as error:
             print(f"{way}: {error.message}", file=sys.stderr, flush=True)
             continue
+        places = [work / "finetune" / "model"]
         if way == "adapter":
-            places = (work / "quantize" / "model", work / "finetune" / "adapter")
-        else:
-            places = (work / "finetune" / "model",)
+            places = [work / "quantize" / "model", work / "finetune" / "adapter"]
         rows.append(_measured(way, trained, meter, *places))
         print(rows[-1].model_dump_json(), file=sys.stderr, flush=True)
     return rows

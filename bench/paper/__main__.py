@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,7 +80,8 @@ def _take_over(file: Path, run: PaperRun) -> None:
         raise InvalidConfigError(
             f"{file} was measured with other amounts.", field="take-over", remedy=f"Name the same: {kept}."
         )
-    for row in (report.dense, *report.rows, *report.tuning, *report.searches, *report.memory):
+    rows: list[Any] = [report.dense, *report.rows, *report.tuning, *report.searches, *report.memory]
+    for row in rows:
         run.rows.take_over(row.name, row)
 
 

@@ -17,7 +17,7 @@ from bench.paper.methods import Setup
 from bench.paper.rows import MemoryRow, PaperRow, SearchRow
 from bench.paper.run import Cell, PaperRun
 from bench.paper.search_comparison import SearchComparison
-from qpruner_core.allocate.parallel import end_with_parent
+from qpruner_core.allocate.trial_workers import end_with_parent
 
 
 class CellFigures(BaseModel):

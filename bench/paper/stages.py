@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from bench.study.stages import run_until
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, StageStarted
-from qpruner_core.fitting.fits import DIRECTORY
+from qpruner_core.fitting.fit_files import DIRECTORY
 from qpruner_core.models.shards import link_tree
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.search.known_trials import KNOWN_TRIALS

@@ -1,4 +1,4 @@
-"""A weight at its precision, with the adapter that makes up for what quantization took."""
+"""A weight at its precision, with the adapter that compensates for quantization."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from qpruner_core.quantize.config import QuantizeConfig
 
 @dataclass(frozen=True)
 class FittedLinear:
-    """What a quantized module stores, and its adapter: ``a [rank, in]`` and ``b [out, rank]``, float32 on the CPU."""
+    """Stored tensors of a quantized module, and its adapter: ``a [rank, in]`` and ``b [out, rank]``, float32 on the
+    CPU."""
 
     tensors: Tensors
     a: torch.Tensor
@@ -28,11 +29,11 @@ class FittedLinear:
 
     @property
     def adapts(self) -> bool:
-        """Whether the adapter does anything."""
+        """Whether the adapter has any effect."""
         return bool(self.b.any())
 
     def weight(self, precision: Precision) -> torch.Tensor:
-        """The float32 weight ``[out, in]`` that module and adapter, as they are loaded, together multiply with."""
+        """The float32 weight ``[out, in]`` that module and adapter, as loaded, multiply with together."""
         decoded = precision.decode(self.tensors).float()
         if not self.adapts:
             return decoded
@@ -42,7 +43,7 @@ class FittedLinear:
 
 @dataclass(frozen=True)
 class UnfittedLinear:
-    """A ``weight [out, in]`` (bfloat16), the precision that it is to have, and its seed; see :func:`module_seed`."""
+    """A ``weight [out, in]`` (bfloat16), its target precision, and its seed; see :func:`module_seed`."""
 
     weight: torch.Tensor
     precision: Precision
@@ -57,17 +58,17 @@ def fit_linears(
     input_scale: torch.Tensor | None = None,
     moments: InputMoments | None = None,
 ) -> list[FittedLinear]:
-    """Quantize weights that have the same inputs, and begin their adapters.
+    """Quantize weights that share their inputs, and initialise their adapters.
 
-    Alternates ``Q ← quantize(W − s·B·A)`` and ``s·B·A ← what makes up for W − dequantize(Q)``, as LoftQ does
-    (arXiv 2310.08659), where ``s = alpha / rank`` is the scaling that the adapter is applied with, the same at every
-    ``rank``. Unquantized and with 0 iterations there is nothing to make up for: ``B`` is zero and ``A`` random.
+    Alternates ``Q ← quantize(W − s·B·A)`` and ``s·B·A ← approximation of W − dequantize(Q)``, as LoftQ does (arXiv
+    2310.08659). ``s = alpha / rank`` is the scaling of the adapter, the same at every ``rank``. For unquantized weights
+    and with 0 iterations, ``B`` is zero and ``A`` random.
 
     Args:
-        rank: of the adapters; ``None``: that of the settings.
+        rank: rank of the adapters; ``None``: that of the settings.
         input_scale: see :class:`Initialisation`; ``qera`` needs it.
-        moments: of the inputs. With them the last rounding, of what the adapter leaves, is that of
-            :func:`encode_with_feedback`, and ``qera`` begins by them after it; without them all are to the nearest.
+        moments: moments of the inputs. With them, the last rounding is that of :func:`encode_with_feedback`, and
+            ``qera`` initialises from them afterwards. Without them, all roundings are to the nearest.
     """
     rank = rank or settings.lora_rank
     scaling = settings.lora_alpha / settings.lora_rank
@@ -84,9 +85,9 @@ def fit_linears(
 
 
 class _Fit:
-    """A linear module on the way: what it stores, and the factors ``A`` and ``B`` of what its adapter adds to that.
+    """State of one linear module: its stored tensors, and the factors ``A`` and ``B`` of its adapter.
 
-    ``None``: it adds nothing.
+    ``None``: the adapter adds nothing.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class _Fit:
 
     @property
     def rest(self) -> torch.Tensor:
-        """What the adapter leaves of the weight, float32."""
+        """The weight minus the adapter, float32."""
         weight = self.linear.weight.float()
         if self.factors is None:
             return weight
@@ -122,11 +123,11 @@ class _Fit:
 
     @property
     def error(self) -> torch.Tensor:
-        """The weight less what is stored of it, float32."""
+        """The weight minus its stored value, float32."""
         return self.linear.weight.float() - self.linear.precision.decode(self.tensors).float()
 
     def _error_of_nearest(self) -> torch.Tensor:
-        """:attr:`error` if what the adapter leaves were rounded to the nearest and stored."""
+        """:attr:`error` if the rest were rounded to the nearest and stored."""
         rest, precision = self.rest, self.linear.precision
         grid = precision.grid(precision.constants(rest))
         nearest = precision.decode(precision.encode(rest)).float() if grid is None else grid.rounded(rest)
@@ -141,12 +142,12 @@ class _Fit:
 
 
 def module_seed(seed: int, name: str) -> int:
-    """The seed of the module ``name``: it does not depend on which other modules are fitted, and in which order."""
+    """The seed of the module ``name``; independent of the other modules and their order."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
 
 
 def untrained_factors(weight: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``A`` random and ``B`` zero, as LoRA starts (arXiv 2106.09685)."""
+    """``A`` random and ``B`` zero, as in LoRA (arXiv 2106.09685)."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(weight.shape[1])
     a = torch.empty(rank, weight.shape[1]).uniform_(-bound, bound, generator=generator)

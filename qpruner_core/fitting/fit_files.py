@@ -1,7 +1,7 @@
-"""Modules fitted at their precisions, kept in files: the search tries what the quantize stage will write.
+"""Modules fitted at their precisions and kept in files, so that the search tries what the quantize stage will write.
 
-A fit follows from the pruned model, the calibration text and the settings alone, so it is made once a run and read from
-then on, mapped into memory.
+A fit depends only on the pruned model, the calibration text and the settings. It is made once per run and then mapped
+into memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import FittedLinear, UnfittedLinear, fit_linears, module_seed
+from qpruner_core.fitting.fitted_linear import FittedLinear, UnfittedLinear, fit_linears, module_seed
 from qpruner_core.fitting.tables import encode_table
 from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
@@ -33,9 +33,9 @@ DIRECTORY = "fits"
 _STORED = "stored."
 
 
-class Fits:
-    """The fitted modules of the pruned ``model`` of a run: linear ones, every adapter of rank ``quantize.lora_rank``,
-    and the tables of embeddings and head, which have none."""
+class FitFiles:
+    """Fitted modules of the pruned ``model`` of a run: linear modules with adapters of rank ``quantize.lora_rank``, and
+    the tables of embeddings and head without adapters."""
 
     def __init__(self, context: StageContext, model: PreTrainedModel) -> None:
         self._context = context
@@ -49,7 +49,8 @@ class Fits:
         self._directory = context.store.root / DIRECTORY / digest[:16]
 
     def make(self, wanted: Iterable[tuple[str, str]], on_module: Callable[[int, int], None]) -> None:
-        """Fit each (module name, precision) of ``wanted`` without a file; ``on_module`` is told how many are done."""
+        """Fit each (module name, precision) of ``wanted`` that has no file. ``on_module`` is called with the number
+        done and in all."""
         missing: dict[str, list[str]] = {}
         for name, precision in wanted:
             if not _is_whole(self._path(name, precision)):
@@ -69,17 +70,17 @@ class Fits:
             on_module(done, len(missing))
 
     def read(self, name: str, precision: str) -> FittedLinear:
-        """The fit of the module ``name`` at ``precision``, made before; its tensors are mapped from the file."""
+        """The existing fit of the module ``name`` at ``precision``; its tensors are mapped from the file."""
         tensors = load_file(self._path(name, precision), device=str(self._model.device))
         stored = {key.removeprefix(_STORED): value for key, value in tensors.items() if key.startswith(_STORED)}
         return FittedLinear(stored, tensors["a"].cpu(), tensors["b"].cpu(), self._scaling)
 
     def value(self, name: str, weight: torch.Tensor, precision: str) -> torch.Tensor:
-        """What module and adapter multiply with together, in the dtype of ``weight``; see :class:`PrecisionBank`."""
+        """Effective weight of module and adapter together, in the dtype of ``weight``; see :class:`PrecisionBank`."""
         return self.read(name, precision).weight(self._precisions[precision]).to(weight.dtype)
 
     def quantized(self, name: str, weight: torch.Tensor, precision: str) -> torch.Tensor:
-        """What the module multiplies with alone, without its adapter, in the dtype of ``weight``."""
+        """Effective weight of the module without its adapter, in the dtype of ``weight``."""
         return self._precisions[precision].decode(self.read(name, precision).tensors).to(weight.dtype)
 
     def _write(self, name: str, precision: str, fitted: FittedLinear) -> None:
@@ -91,14 +92,14 @@ class Fits:
 
 
 def _save(tensors: Tensors, path: Path) -> None:
-    """All or nothing; of processes that make the same file at the same time, each has a partial one of its own."""
+    """Save atomically; processes that write the same file at the same time have separate partial files."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
     partial.replace(path)
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file of a fit is there, and not cut off by a loss of power."""
+    """Whether a complete fit file exists; it may be cut off by a power loss."""
     try:
         with safe_open(path, framework="pt") as file:
             return bool(file.keys())
@@ -117,9 +118,11 @@ def fit(
     weight_of: Callable[[str], torch.Tensor] | None = None,
     adapters: bool = True,
 ) -> list[FittedLinear]:
-    """Modules of ``model`` with the same inputs, ``each`` (name, precision), fitted as the settings of the run ask;
-    ``scales``: where there are no ``moments``, which tell them too. ``weight_of``: the weight ``[out, in]`` of a module
-    by its name, if not all of it is to be fitted; without ``adapters`` they begin at nothing."""
+    """Fit modules of ``model`` that share their inputs, ``each`` (name, precision), with the settings of the run.
+
+    ``scales``: used without ``moments``, which include them. ``weight_of``: weight ``[out, in]`` of a module by name,
+    to fit only part of it. Without ``adapters``, adapters start at zero.
+    """
     target = context.plan.target
     settings = target.quantize if adapters else target.quantize.model_copy(update=WITHOUT_ADAPTERS)
     if each[0][0] in embedding_names(model).values():
@@ -144,7 +147,7 @@ def _fitted_table(weight: torch.Tensor, precision: Precision, moments: InputMome
 
 
 def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
-    """Scales of the inputs of every linear module, where the settings take them."""
+    """Input scales of every linear module, if the settings need them."""
     if not context.plan.target.quantize.needs_input_scales:
         return {}
     text = context.data().calibration[: context.config.fitting_sequences]
@@ -154,8 +157,8 @@ def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
 def with_moments(
     context: StageContext, model: PreTrainedModel, wanted: Mapping[str, Iterable[str]]
 ) -> Iterator[tuple[list[str], InputMoments | None]]:
-    """The module names of ``wanted``, with the moments of their inputs where rounding takes them: those that share them
-    together. Those of a table that a head multiplies with are the head's."""
+    """Module names of ``wanted`` with the moments of their inputs, if rounding uses them; modules with shared inputs
+    come together. A table that a head multiplies with has the head's moments."""
     if context.plan.target.quantize.rounding == "nearest":
         yield from (([name], None) for name in wanted)
         return

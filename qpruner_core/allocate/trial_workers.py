@@ -1,7 +1,7 @@
-"""Trials measured by several processes at once, each with a model of its own.
+"""Trials measured by several processes in parallel, each with its own model.
 
-What modules are at each precision is fitted once, before they start, and mapped into the memory of each from the same
-files. A proposal depends on no other of its batch, so the search goes the way that it goes with one process.
+Modules are fitted at their precisions once, before the processes start, and every process maps the same files into
+memory. The proposals of a batch are independent, so the search takes the same course as with one process.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from qpruner_core.events import CancelToken, ignore_event
 from qpruner_core.models import ModelSource
 from qpruner_core.randomness import seed_everything
 from qpruner_core.resources import best_device
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_store import StageStore
 from qpruner_core.threads import starting_processes
 
 _LOOK_SECONDS = 0.2
-"""Between looks at whether the run is cancelled."""
+"""Seconds between checks for cancellation."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ class _Run:
 
 
 class TrialWorkers(AbstractContextManager["TrialWorkers"]):
-    """``allocate.workers`` processes that measure proposals of a run; they end with the block, or with this process.
+    """``allocate.workers`` processes that measure proposals of a run. They end with the ``with`` block or with this
+    process.
 
-    Start them from a main module that does nothing on import: the new processes import it.
+    Start them from a main module without side effects on import: the new processes import it.
     """
 
     def __init__(self, context: StageContext) -> None:
@@ -103,15 +104,15 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         for connection in self._workers:
             self._send(connection, run)
 
-    def measure(self, proposals: Sequence[Proposal]) -> Iterator[Measurement]:
-        """What each of ``proposals`` gives, in their order.
+    def measure(self, proposals: Sequence[Proposal]) -> Iterator[TrialMeasurement]:
+        """Measurements of ``proposals``, in order.
 
         Raises:
-            CancelledError, and what a process raised.
+            CancelledError, and any exception of a process.
         """
         waiting = deque(enumerate(proposals))
         busy: dict[Connection, int] = {}
-        done: dict[int, Measurement] = {}
+        done: dict[int, TrialMeasurement] = {}
         for position in range(len(proposals)):
             while position not in done:
                 for connection in self._workers:
@@ -128,7 +129,7 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for connection, process in self._workers.items():
-            process.kill()  # it has nothing to lose
+            process.kill()  # it has no state to lose
             process.join()
             connection.close()
 
@@ -138,30 +139,30 @@ class TrialWorkers(AbstractContextManager["TrialWorkers"]):
         except OSError as error:
             raise self._death(connection) from error
 
-    def _receive(self, connection: Connection) -> Measurement:
+    def _receive(self, connection: Connection) -> TrialMeasurement:
         try:
             answer = connection.recv()
         except (EOFError, OSError) as error:
             raise self._death(connection) from error
         if isinstance(answer, BaseException):
             raise answer
-        assert isinstance(answer, Measurement)
+        assert isinstance(answer, TrialMeasurement)
         return answer
 
     def _death(self, connection: Connection) -> QPrunerError:
         process = self._workers[connection]
         process.join()
         return QPrunerError(
-            f"A process that measures trials ended without a word (exit code {process.exitcode}).",
+            f"A process that measures trials ended unexpectedly (exit code {process.exitcode}).",
             field="allocate.workers",
-            remedy="It may have been out of memory: choose fewer workers.",
+            remedy="It may have run out of memory: choose fewer workers.",
         )
 
 
 def answer_proposals(connection: Connection) -> None:
-    """The life of a worker: build the objective, then measure what comes until nobody asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-    os.dup2(2, 1)  # what is printed here must not get between the lines of the parent's output
+    """Main loop of a worker: build the objective, then measure proposals until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends this process
+    os.dup2(2, 1)  # keep prints of libraries out of the parent's output
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         context = connection.recv().context()
@@ -177,7 +178,7 @@ def answer_proposals(connection: Connection) -> None:
 
 
 def end_with_parent() -> None:
-    """Wait for the parent of this worker process to end, and end this one then."""
+    """Wait for the parent of this worker process to end, then exit."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -185,7 +186,7 @@ def end_with_parent() -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """``error``, or one that says the same if it cannot be made again from its arguments, as pickle does."""
+    """``error``, or an equivalent that can be pickled."""
     try:
         copied = copy.copy(error)
     except Exception:  # noqa: BLE001 - an __init__ may raise anything

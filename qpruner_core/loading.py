@@ -1,4 +1,4 @@
-"""Loading what a run exported, and GGUF files of others."""
+"""Loading of the checkpoints that a run exports, and of any GGUF file of a supported family."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from qpruner_core.models.gguf.split import read_model
 from qpruner_core.models.gguf.tokenizer import build_tokenizer
 from qpruner_core.models.json_files import read_json_object, require_regular
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
+from qpruner_core.resources import best_device
 from qpruner_core.targets.compressed_tensors import read_compressed_tensors
 from qpruner_core.targets.gguf import read_gguf, read_with_adapter
 
@@ -32,31 +33,34 @@ ADAPTER = "adapter"
 def load_mixed_checkpoint(
     model: Path, adapter: Path | None, *, device: str | torch.device = "cpu"
 ) -> PreTrainedModel | PeftModel:
-    """The mixed-precision model of ``model`` with the adapter of ``adapter`` on it, if any, in eval mode."""
+    """The mixed-precision model of ``model`` with the adapter of ``adapter`` attached, if any, in eval mode."""
     if adapter is None:
         return load_mixed_model(model, device=device)
     return attach_adapter(load_mixed_model(model, device=device), adapter)
 
 
 def load_compressed(
-    path: Path | str, *, device: str | torch.device = "cpu"
+    path: Path | str, *, device: str | torch.device = "auto"
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """Load what a run exported for an engine, or ``mixed`` or ``merged_quantized``: the model, ready to generate, and
-    its tokenizer.
+    """Load an exported checkpoint in torch: the model in eval mode, and its tokenizer.
 
-    ``path``: a directory, or a GGUF file, which may be any of a family that is supported. An adapter in the
-    directory is put on, and the ``adapter.gguf`` of a run beside its ``model.gguf``. Weights of GGUF and
-    compressed-tensors are unpacked to bfloat16: the model computes what the engine computes, in more memory.
+    Weights of GGUF and compressed-tensors are unpacked to bfloat16: the model computes the same as the engine, in more
+    memory. Load the ``merged`` checkpoint with ``AutoModelForCausalLM.from_pretrained`` instead, with
+    ``trust_remote_code=True`` if its layers differ in width.
 
-    The ``merged`` checkpoint is for ``AutoModelForCausalLM.from_pretrained``, with ``trust_remote_code=True`` where its
-    layers differ in width.
+    Args:
+        path: directory of a ``compressed-tensors``, ``mixed`` or ``merged_quantized`` checkpoint, or a GGUF file of a
+            supported family. An adapter in the directory is attached, and so is the ``adapter.gguf`` beside the
+            ``model.gguf`` of a run.
+        device: device of the model. ``"auto"``: the GPU if there is one, otherwise the CPU.
 
     Raises:
-        CorruptModelError: it is no such checkpoint, or a tensor is missing.
-        ModelNotFoundError: no such file is there.
-        UnsupportedArchitectureError: a GGUF file of a model or a tokenizer that is not known here.
+        CorruptModelError: the path is no such checkpoint, or a tensor is missing.
+        ModelNotFoundError: the file does not exist.
+        UnsupportedArchitectureError: the model or tokenizer of a GGUF file is not supported.
     """
     path = Path(path)
+    device = best_device() if device == "auto" else device
     if is_gguf(path):
         return _load_gguf(path, device)
     if _is_compressed_tensors(path):
@@ -69,18 +73,18 @@ def load_compressed(
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether ``path`` is to be read as a GGUF file: any file is, and what is named so."""
+    """Whether ``path`` is read as a GGUF file: any file is, and any path with that suffix."""
     return path.suffix == ".gguf" or path.is_file()
 
 
 def engine_speed(path: Path, new_tokens: int, *, gpu: bool) -> Speed | None:
-    """How fast the engine that the checkpoint of ``path`` is for generates ``new_tokens`` from it: llama.cpp, or vLLM;
-    ``None`` where it is not installed, or is not known to.
+    """Speed of the checkpoint's engine, llama.cpp or vLLM, for ``new_tokens``; ``None`` if it is not installed or not
+    known.
 
     Raises:
-        EngineFailedError: the engine is installed, and could not be measured.
+        EngineFailedError: the engine is installed, but the measurement failed.
     """
-    if is_gguf(path):  # llama-bench would time a base alone
+    if is_gguf(path):  # llama-bench would time the base alone
         return None if _adapters_beside(path) else llama_cpp_speed(path, new_tokens, gpu=gpu)
     if not _is_compressed_tensors(path):
         return None
@@ -90,7 +94,7 @@ def engine_speed(path: Path, new_tokens: int, *, gpu: bool) -> Speed | None:
 
 
 def held_bytes(path: Path, model: nn.Module) -> int:
-    """Bytes of the weights of ``model``, which was loaded from ``path``, where its engine holds them."""
+    """Bytes of the weights of ``model``, which was loaded from ``path``, as its engine holds them."""
     if is_gguf(path):
         files = [path, *_adapters_beside(path)]
         return sum(tensor.size for file in files for tensor in read_model(file).tensors.values())
@@ -114,14 +118,14 @@ def _load_gguf(path: Path, device: str | torch.device) -> tuple[PreTrainedModel 
 
 
 def _adapters_beside(path: Path) -> list[Path]:
-    """The adapter that a run wrote beside the file of its model, if it did."""
+    """The adapter that a run wrote beside its model file, if any."""
     adapter = path.with_name(declared("gguf_adapter").place)
     return [adapter] if path.name == declared("gguf").place and adapter.is_file() else []
 
 
 def _is_compressed_tensors(directory: Path) -> bool:
-    """Whether a checkpoint of compressed-tensors is there. One in 16 bits throughout says nothing of quantization, and
-    is told from any other by the adapter in it."""
+    """Whether the directory is a checkpoint of compressed-tensors. One in 16 bits throughout has no quantization
+    settings and is recognised by its adapter."""
     config = directory / CONFIG_FILE
     if not config.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Measuring a checkpoint on files of the user's choice."""
+"""Measure a checkpoint on files of the user."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from qpruner_core.checkpoint import ADAPTER, engine_speed, held_bytes, is_gguf, load_compressed
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.data import TextDataset, read_dataset, require_known_tokens, tokens_of_choices
 from qpruner_core.data.records import ChoicesRecord, TextRecord, running_text
 from qpruner_core.data.tokenization import encode_choices, encode_stream, start_ids, windows
 from qpruner_core.errors import DatasetInvalidError, DatasetTooShortError, ModelNotFoundError, UserError
+from qpruner_core.loading import ADAPTER, engine_speed, held_bytes, is_gguf, load_compressed
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import EngineFailedError, Speed, tokens_per_second
@@ -41,16 +41,18 @@ def evaluate_checkpoint(
     compute_dtype: ComputeDtype = "auto",
     on_warning: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float | int | str]:
-    """Bytes of the model where its engine holds it, perplexity on windows of ``length`` tokens of ``text``, accuracy
-    and its standard error for each file of ``tasks`` (and the number of examples left out, of which a choice is longer
-    than ``length``), tokens generated per second, and by what. ``compute_dtype``: type of matrix products.
-    ``on_warning`` is called with what of the files is not used.
+    """Measure a checkpoint.
+
+    The result has: bytes of the model as its engine holds it; perplexity on windows of ``length`` tokens of ``text``;
+    accuracy and standard error for each file of ``tasks``, and the number of examples left out because a choice exceeds
+    ``length``; tokens generated per second, and the engine that generated them. ``compute_dtype``: type of matrix
+    products. ``on_warning`` is called with a message about unused parts of the files.
 
     Raises:
-        InvalidConfigError: the model does not read ``length`` tokens.
-        ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
+        InvalidConfigError: ``length`` exceeds the model's context. ModelNotFoundError, CorruptModelError,
+            DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
-    with computing(compute_dtype):
+    with computing(compute_dtype, best_device()):
         return _evaluate(directory, text, tasks, length, max_tokens, max_choices, on_warning)
 
 
@@ -86,7 +88,8 @@ def _evaluate(
 
 
 def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """A checkpoint of ours, or any 16-bit one or GGUF file of a supported family."""
+    """Load an exported checkpoint, or any 16-bit checkpoint or GGUF file of a supported family, onto the GPU if there
+    is one, otherwise the CPU."""
     if is_gguf(directory):
         return load_compressed(directory)
     config = directory / CONFIG_FILE
@@ -101,13 +104,13 @@ def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase
     if quantized or (directory / ADAPTER).is_dir():
         return load_compressed(directory)
     inspect_model(str(directory.resolve()), SourcePolicy(allow_hub=False))
-    return load_model(directory), load_tokenizer(directory)
+    return load_model(directory).to(best_device()), load_tokenizer(directory)
 
 
 def _speed(
     path: Path, model: nn.Module, prompt: torch.Tensor, on_warning: Callable[[str], None]
 ) -> dict[str, float | int | str]:
-    """Tokens generated per second: in the engine that the checkpoint is for, if it is installed."""
+    """Tokens generated per second in the checkpoint's engine if it is installed, else in torch."""
     found = None
     try:
         found = engine_speed(path, _GENERATED_TOKENS, gpu=best_device().type != "cpu")
@@ -118,7 +121,7 @@ def _speed(
 
 
 def input_rows(model: nn.Module) -> int:
-    """How many tokens a loaded checkpoint has embeddings for."""
+    """Number of tokens that a loaded checkpoint has embeddings for."""
     return int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
 
@@ -126,7 +129,7 @@ def _read(path: Path, field: str, on_warning: Callable[[str], None]) -> TextData
     try:
         dataset = read_dataset(str(path), SourcePolicy())
     except UserError as error:
-        error.field = field  # of this function's, and the file's name with it: there may be several
+        error.field = field  # the field of this function, and the file's name, because there may be several
         if str(path) not in error.message:
             error.message = f"{path}: {error.message}"
         raise
@@ -157,4 +160,4 @@ def _windows(
 
 
 def _ignore(done: int, total: int) -> None:
-    """Nobody watches."""
+    """Ignore progress."""

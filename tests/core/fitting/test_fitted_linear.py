@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from qpruner_core.fitting.fit import FittedLinear, UnfittedLinear, fit_linears, module_seed
+from qpruner_core.fitting.fitted_linear import FittedLinear, UnfittedLinear, fit_linears, module_seed
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import precisions
 from qpruner_core.quantize.config import QuantizeConfig

@@ -1,4 +1,4 @@
-"""How many parameters a model's layers have, and how many go with each unit."""
+"""Number of parameters of a model's layers, and of each unit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from qpruner_core.models.reshape import empty_model
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """The decoder layers of a model in numbers: for each layer its widths, all its parameters, and those of one unit
-    of each kind.
+class LayerSizes:
+    """The decoder layers of a model in numbers: the widths of each layer, its parameters, and the parameters of one
+    unit of each kind.
 
-    ``indices``: place of each layer in the model that pruning began with, which had ``first_layers`` layers of
-    ``first_total`` parameters; so ratios and protected layers mean the same after some layers are gone.
-    ``config`` and ``family`` are those of that model.
+    ``indices``: position of each layer in the model at the start of pruning, which had ``first_layers`` layers of
+    ``first_total`` parameters; so ratios and protected layers keep their meaning after layers are removed. ``config``
+    and ``family`` are those of that model.
     """
 
     config: PretrainedConfig
@@ -31,7 +31,7 @@ class Blocks:
     first_total: int
 
     @classmethod
-    def of(cls, config: PretrainedConfig, family: Family) -> Blocks:
+    def of(cls, config: PretrainedConfig, family: Family) -> LayerSizes:
         """The layers of a model with ``config``, dense or pruned; takes no memory for weights."""
         layers = family.decoder_layers(empty_model(config))
         widths = family.widths(config)
@@ -57,11 +57,11 @@ class Blocks:
 
     @property
     def fewest_experts(self) -> int:
-        """Experts that a layer needs at least: as many as it asks for each token."""
+        """Least number of experts of a layer: the number of experts per token."""
         return int(getattr(self.config, "num_experts_per_tok", None) or 1)
 
     def parameters_of(self, layer: int, widths: LayerWidths | None) -> int:
-        """Parameters of ``layer`` once it has ``widths``; ``None``: once it is gone."""
+        """Parameters of ``layer`` with ``widths``; ``None``: the layer is removed."""
         if widths is None:
             return 0
         removed = (
@@ -71,20 +71,20 @@ class Blocks:
         return self.layer_parameters[layer] - sum(removed)
 
     def removed_fraction(self, shape: Sequence[LayerWidths | None] | None = None) -> float:
-        """The fraction of the first model's layer parameters that is gone, after ``shape`` or as it is now."""
+        """Removed fraction of the first model's layer parameters, after ``shape`` or now."""
         left = self.total if shape is None else sum(map(self.parameters_of, range(len(shape)), shape))
         return 1 - left / self.first_total
 
     def parameters_to_remove(self, ratio: float) -> float:
-        """How many more parameters must go, so that ``ratio`` of the first model's are gone; may be negative."""
+        """Parameters still to remove, so that ``ratio`` of the first model's are removed; may be negative."""
         return self.total - (1 - ratio) * self.first_total
 
     def unprotected(self, first: int, last: int) -> list[int]:
         """The layers that are not among the ``first`` and ``last`` ones of the first model."""
         return [layer for layer, index in enumerate(self.indices) if first <= index < self.first_layers - last]
 
-    def after(self, shape: Sequence[LayerWidths | None]) -> Blocks:
-        """The layers once they have ``shape``."""
+    def after(self, shape: Sequence[LayerWidths | None]) -> LayerSizes:
+        """The layers with ``shape``."""
         kept = [(layer, widths) for layer, widths in enumerate(shape) if widths is not None]
         return replace(
             self,

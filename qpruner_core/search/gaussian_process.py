@@ -1,4 +1,4 @@
-"""Gaussian processes over allocations: what a trial is expected to give, and how sure that is."""
+"""Gaussian processes over allocations: expected result of a trial, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.search.space import Allocation, SearchSpace
 
 _MOST = 200
-"""Observations that a process is fitted to: its time grows with the cube of them."""
+"""Observations that a process is fitted to: its time grows with their cube."""
 
 Floats = NDArray[np.float64]
 
 
-class Process:
-    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, with ``mean(allocation)`` taken
-    out.
+class GaussianProcess:
+    """A Matérn 5/2 process over the groups' precisions on ``value(allocation, loss)``, after subtracting
+    ``mean(allocation)``.
 
     Observations are the allocations, their values, and the variance of the noise in each.
     """
@@ -34,7 +34,7 @@ class Process:
         self._process: GaussianProcessRegressor | None = None
 
     def fit(self, allocations: Sequence[Allocation], values: Sequence[float], noise: Sequence[float]) -> None:
-        """Learn from observations, the last and the best of them where there are many."""
+        """Fit to observations; if there are many, to the last and the best of them."""
         best = sorted(range(len(allocations)), key=lambda index: (values[index], index))[: _MOST // 2]
         kept = sorted({*best, *range(max(0, len(allocations) - _MOST // 2), len(allocations))})
         residuals = np.array([values[index] - self._mean(allocations[index]) for index in kept])
@@ -47,7 +47,7 @@ class Process:
             random_state=self._seed,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bounds reached while few trials are known
+            warnings.simplefilter("ignore")  # bounds reached while there are few trials
             self._process.fit(
                 self._features([allocations[index] for index in kept]), (residuals - self._centre) / self._scale
             )
@@ -55,7 +55,7 @@ class Process:
     def predict(self, allocations: Sequence[Allocation]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the value of each allocation."""
         if self._process is None:
-            raise RuntimeError("fit comes first")
+            raise RuntimeError("call fit first")
         mean, deviation = self._process.predict(self._features(allocations), return_std=True)
         prior = np.array([self._mean(one) for one in allocations])
         return prior + self._centre + self._scale * mean, self._scale * deviation

@@ -1,7 +1,7 @@
-"""Whether a checkpoint's tensors are those of its architecture, found out by loading them without their contents.
+"""Check that a checkpoint's tensors are those of its architecture, by loading them without their contents.
 
-transformers itself renames and joins what hubs hold under other names (GPT-2 without "transformer.", one tensor an
-expert), so its own loading decides, on tensors of the meta device, which have shapes but no memory.
+transformers itself renames and joins tensors with other names (GPT-2 without "transformer.", one tensor per expert), so
+its own loading decides, on tensors of the meta device, which have shapes but no memory.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _CONSTANTS = (
     "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "position_ids",
     "decoder.version",
 )  # fmt: skip
-"""Endings of the names of constants that old checkpoints carry and nobody reads."""
+"""Endings of the names of constants in old checkpoints that nothing reads."""
 _WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")
-_MOST_PARAMETERS_PER_BYTE = 2  # those of 4 bits
+_MOST_PARAMETERS_PER_BYTE = 2  # with 4 bits each
 _LARGEST_BUFFERS = 2**22
-"""The most elements of what a model computes for itself, such as rotary tables; a few hundred in all families."""
+"""Most elements of a model's computed buffers, such as rotary tables; a few hundred in all families."""
 
 
 def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
-    """Refuse weights that lack a tensor of the architecture, have one of another shape, or one that has no place in it.
+    """Reject weights that lack a tensor of the architecture, or have an unknown one or one of another shape.
 
-    Returns whether they hold a head where ``config`` ties it to the embeddings: both are there, so their values decide.
+    Returns whether they hold a head although ``config`` ties it to the embeddings: their values then decide.
 
     Raises:
-        CorruptModelError: they do not fit, or no model can be built from ``config``.
-        UnsupportedArchitectureError: they are of a model with another head, or quantized.
+        CorruptModelError: they do not match, or no model can be built from ``config``.
+        UnsupportedArchitectureError: they belong to a model with another head, or are quantized.
     """
     family = find_family(config.model_type)
     _require_plain_weights(tensors)
     if config.num_hidden_layers > len(tensors):
-        raise _unfit(f"it has {config.num_hidden_layers} layers, and the weights have {len(tensors)} tensors")
+        raise _unfit(f"it has {config.num_hidden_layers} layers, but the weights have {len(tensors)} tensors")
     require_bounded(config, sum(tensor_bytes(*tensor) for tensor in tensors.values()))
     try:
         empty = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, (shape, _) in tensors.items()}
@@ -62,9 +62,9 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
         raise _unfit(f"no model can be built from it ({one_line(error)})") from error
     surplus = sorted(name for name in info["unexpected_keys"] if not is_constant(name))
     for name in (name for name in surplus if is_layer_tensor(name, family)):
-        raise _unfit(f"it has no place for {name!r}")
+        raise _unfit(f"it does not describe {name!r}")
     for name, found, wanted in sorted(info["mismatched_keys"]):
-        raise _unfit(f"{name!r} has the shape {tuple(found)}, where its config asks for {tuple(wanted)}")
+        raise _unfit(f"{name!r} has the shape {tuple(found)}, but its config requires {tuple(wanted)}")
     _require_complete(sorted(info["missing_keys"]), config)
     if surplus:
         raise UnsupportedArchitectureError(
@@ -80,12 +80,12 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
 def require_bounded(
     config: PretrainedConfig, weight_bytes: int, *, parameters_per_byte: int = _MOST_PARAMETERS_PER_BYTE
 ) -> None:
-    """Refuse a config of a far larger model than files of ``weight_bytes`` can hold.
+    """Reject a config of a far larger model than files of ``weight_bytes`` can hold.
 
-    It takes memory for neither weights nor buffers, so that nothing large is made from a wrong number in a config.
+    Takes no memory for weights or buffers, so that a wrong number in a config allocates nothing large.
 
     Raises:
-        CorruptModelError: it is of such a model, or none can be built from it.
+        CorruptModelError: the model is too large, or cannot be built.
     """
     try:
         model = shapes_only(config)
@@ -93,18 +93,18 @@ def require_bounded(
         raise _unfit(f"no model can be built from it ({one_line(error)})") from error
     parameters = sum(tensor.numel() for tensor in model.parameters())
     if parameters > parameters_per_byte * weight_bytes:
-        raise _unfit(f"it has {parameters} parameters, and the weights have {weight_bytes} bytes")
+        raise _unfit(f"it has {parameters} parameters, but the weights have {weight_bytes} bytes")
     if sum(tensor.numel() for tensor in model.buffers()) > _LARGEST_BUFFERS:
-        raise _unfit("the tables of its position embeddings are larger than those of any model")
+        raise _unfit("the tables of its position embeddings are too large")
 
 
 def _require_plain_weights(tensors: TensorShapes) -> None:
     for name, (_, dtype) in tensors.items():
         if dtype not in _WEIGHT_DTYPES and not is_constant(name):
             raise UnsupportedArchitectureError(
-                f"The model's tensor {name!r} has the type {dtype}: it is quantized, or no weight.",
+                f"The model's tensor {name!r} has the type {dtype}: it is quantized, or not a weight.",
                 field="model",
-                remedy="Give the 16-bit model that it was made from.",
+                remedy="Give the original 16-bit model.",
             )
 
 
@@ -123,13 +123,13 @@ def _require_complete(missing: list[str], config: PretrainedConfig) -> None:
 
 
 def is_layer_tensor(name: str, family: Family) -> bool:
-    """Whether a tensor is a weight of a decoder layer, which a model must not leave unused."""
+    """Whether a tensor is a weight of a decoder layer, which a model must use."""
     layers = re.escape(family.layers.rpartition(".")[2])
     return re.search(rf"(^|\.){layers}\.\d+\.", name) is not None and not is_constant(name)
 
 
 def is_constant(name: str) -> bool:
-    """Whether a tensor is a constant that old checkpoints carry and nobody reads."""
+    """Whether a tensor is a constant of old checkpoints that nothing reads."""
     return name.endswith(_CONSTANTS) and not name.endswith("c_attn.bias")
 
 
@@ -143,7 +143,7 @@ def _unfit(what: str) -> CorruptModelError:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without transformers' table of what does not fit, and its progress bar."""
+    """Without transformers' table of mismatches and its progress bar."""
     logger = logging.getLogger("transformers.modeling_utils")
     level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How much every decoder layer changes what flows through it (ShortGPT, arXiv 2403.03853, equation 1)."""
+"""Influence of every decoder layer on the hidden states (ShortGPT's block influence, arXiv 2403.03853, equation 1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import Family
 
 
-def block_influence(
+def layer_influence(
     model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
 ) -> list[float]:
     """One minus the mean cosine similarity of a layer's input and output hidden states, for every layer.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qpruner_core import CompressionConfig, compress
-from qpruner_core.fitting.fits import DIRECTORY
+from qpruner_core.fitting.fit_files import DIRECTORY
 from tests.core.pipeline.conftest import checkpoint_hashes, quick_config
 
 Run = tuple[CompressionConfig, Path]
