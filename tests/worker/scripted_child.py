@@ -2,8 +2,8 @@
 
 ``<stage>.hold``: the stage waits until the file is gone. ``<stage>.sleep``: it takes so many seconds. ``<stage>.eat``:
 it takes as many bytes of memory and sleeps. ``<stage>.fill``: its file has so many bytes more. ``<stage>.print``: it
-prints the text of the file. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in the
-file. ``<stage>.told``: written as it begins. Imports no torch.
+prints the text of the file. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in
+the file. ``<stage>.told``: written as it begins. Imports no torch.
 """
 
 from __future__ import annotations
