@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("data_dir")
+
 RUN = CliRunner()
 SECRET = "s3cr3t-pa55word"
 
@@ -40,13 +42,6 @@ BAD = [
     ("ALLOW_HUB", "perhaps", "QPRUNER_ALLOW_HUB"),
     ("SIGNING_KEY", "short", "signing_key"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def refused(*arguments: str, exit_code: int = 2) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -13,13 +12,6 @@ from app.cli import app
 from app.store.identity import MARKER
 
 RUN = CliRunner()
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def _shown() -> dict[str, object]:
