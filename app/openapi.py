@@ -24,6 +24,7 @@ LICENSE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
+    {"name": "models", "description": "Upload models of yours to compress."},
     {"name": "storage", "description": "What there is of yours in the store."},
     {"name": "webhooks", "description": "Hear of jobs without asking."},
     {"name": "store", "description": "Where signed URLs of the local store lead."},

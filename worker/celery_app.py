@@ -27,6 +27,7 @@ from qpruner_core.writable import require_writable
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 from worker.tasks import register_run_job
+from worker.upload_checks import UploadChecks
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 15.0
@@ -64,8 +65,10 @@ def run_worker(settings: Settings) -> int:
     engine = create_database_engine(settings.resolved_database_url)
     with suppress(OperationalError):  # one that does not answer yet is waited for
         require_current_schema(engine)
-    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings, engine)))
+    parts = Parts(settings, create_session_factory(engine), open_store(settings, engine))
+    supervisor, checks = Supervisor(parts), UploadChecks(parts.settings, parts.sessions, parts.store)
     supervisor.sweep()
+    checks.start()
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept
 
@@ -74,6 +77,7 @@ def run_worker(settings: Settings) -> int:
     def shut_down(**_: Any) -> None:
         told_to_stop.set()
         supervisor.stop()
+        checks.stop()
         _exit_later()
 
     worker_shutting_down.connect(shut_down, weak=False)

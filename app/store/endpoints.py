@@ -25,6 +25,9 @@ async def _local_store(store: StoreDep) -> LocalStore:
     return store
 
 
+LocalStoreDep = Annotated[LocalStore, Depends(_local_store)]
+
+
 @router.head("/store/{key:path}", include_in_schema=False)
 @router.get(
     "/store/{key:path}",
@@ -40,7 +43,7 @@ async def _local_store(store: StoreDep) -> LocalStore:
 def download(
     request: Request,
     key: str,
-    store: Annotated[LocalStore, Depends(_local_store)],
+    store: LocalStoreDep,
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
     filename: Annotated[str, Query(description="What the file is saved as.")] = "",
     signature: str = "",
