@@ -57,3 +57,9 @@ def upload(client: TestClient, contents: Mapping[str, bytes], **headers: str) ->
 def checks_of(application: FastAPI, settings: Settings) -> UploadChecks:
     """A worker's checks on the application's parts; ``check_next`` does one."""
     return UploadChecks(settings, application.state.session_factory, application.state.store)
+
+
+def peak_of(pid: int | str) -> int:
+    """Bytes of memory that a process has had at most."""
+    fields = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return next(1024 * int(value.split()[0]) for name, _, value in fields if name == "VmHWM")
