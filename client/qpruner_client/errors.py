@@ -66,12 +66,13 @@ class UploadError(ClientError):
 
 
 class UploadFailedError(ClientError):
-    """The service found an upload to be of no use. ``upload_id`` names it."""
+    """The service found an upload to be of no use. ``upload_id`` names it; ``user``: whether its files are at fault."""
 
     def __init__(self, view: ModelView) -> None:
         error = view.error or JobErrorView(code="upload_failed", message="The upload failed.", user=False)
         super().__init__(error.message, code=error.code, field=error.field, remedy=error.remedy)
         self.upload_id = view.id
+        self.user = error.user
 
 
 class SettingsError(ClientError):
