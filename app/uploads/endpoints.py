@@ -112,7 +112,7 @@ def list_model_parts(
 ) -> PartsView:
     """Where an upload goes on after it broke off: the missing parts, each with a fresh signed URL."""
     upload, files = _require(session, principal.tenant, model_id), service.files_of(session, model_id)
-    session.rollback()
+    session.commit()  # nothing; a store takes its time
     access = Access(store, base_url, settings.signed_url_seconds)
     return service.parts_of(upload, files, access, limit)
 

@@ -154,7 +154,7 @@ def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str
     """
     upload = require(session, tenant, upload_id)
     files = files_of(session, upload_id)
-    session.rollback()  # a store takes its time, and on SQLite every writer would wait for it
+    session.commit()  # nothing yet; a store takes its time, and on SQLite every writer would wait for it
     if upload.status == "failed":
         raise Problem(409, "not_uploading", "The upload has failed.", remedy="Begin another one.")
     if upload.status != "uploading":

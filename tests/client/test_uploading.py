@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from app.keys.service import create_key
+from app.secrets import load_signing_key
 from app.settings import Settings
 from app.uploads.models import Upload
 from qpruner_client import AsyncClient, Client, NotFoundError, UploadError, UploadFailedError, WaitTimeoutError
@@ -99,12 +101,16 @@ def test_an_upload_that_was_stopped_goes_on_where_it_ended(
 def test_refusals_and_lost_responses_are_waited_out_and_no_key_goes_to_the_store(
     service: Service, folder: Path, refusals: Refusals
 ) -> None:
-    with Client(service.url, "qp_secret", retries=QUICK) as client:
+    settings = service.app.state.settings
+    with service.app.state.session_factory.begin() as session:
+        _, key = create_key(session, load_signing_key(settings), "team", "test", ["submit"])
+    with Client(service.url, key, retries=QUICK) as client:
         refusals.next = [(503, {}), (503, {"Retry-After": "0"})]
         model = client.models.upload(folder, wait=False)
     assert model.status == "checking"
     puts = [headers for method, _, headers in refusals.seen if method == "PUT"]
     assert puts
+    assert any("authorization" in headers for _, _, headers in refusals.seen)
     assert not any("authorization" in headers for headers in puts)
 
 
