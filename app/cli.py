@@ -1,5 +1,5 @@
 """``qpruner``: the commands of the core; ``serve``, ``worker``, ``migrate`` and ``keys`` of the service; and ``jobs``,
-``datasets`` and ``servers`` for services anywhere."""
+``datasets``, ``models`` and ``servers`` for services anywhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from app.audit_command import audit
 from app.command_line import errors_as_exit_codes, load_settings, settings_to_write_with
-from app.commands import datasets, jobs, servers
+from app.commands import datasets, jobs, models, servers
 from app.commands.download import download
 from app.doctor_command import doctor
 from app.settings import Settings
@@ -40,6 +40,7 @@ app.add_typer(keys_app, name="keys")
 jobs.app.command()(download)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
 app.add_typer(servers.app, name="servers")
 app.add_typer(store_app, name="store")
 app.command()(doctor)

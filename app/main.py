@@ -34,6 +34,8 @@ from app.storage.endpoints import router as storage_router
 from app.storage.retention import Retention
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
+from app.uploads.endpoints import router as models_router
+from app.uploads.part_endpoint import router as parts_router
 from app.webhooks.endpoints import router as webhooks_router
 from app.webhooks.sender import WebhookSender
 
@@ -58,13 +60,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     _open_parts(app, settings)
     routers = (
-        jobs_router, logs_router, datasets_router, storage_router, webhooks_router, health.router,
+        jobs_router, logs_router, datasets_router, models_router, storage_router, webhooks_router, health.router,
         metrics_router(settings), page_router,
     )  # fmt: skip
     for router in routers:
         app.include_router(router)
     if isinstance(app.state.store, LocalStore):  # a bucket serves its own signed URLs
         app.include_router(store_router)
+        app.include_router(parts_router)
     app.mount("/guide", GuideFiles(), name="guide")
     install_problem_handlers(app)
     describe_problems(app)

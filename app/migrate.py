@@ -21,11 +21,20 @@ from app.jobs import models as _jobs
 from app.keys import models as _keys
 from app.settings import get_settings
 from app.store import models as _store
+from app.uploads import models as _uploads
 from app.webhooks import models as _webhooks
 from qpruner_core.errors import UserError
 
 METADATA = Base.metadata
-TABLE_MODULES = (_audit, _datasets, _jobs, _keys, _store, _webhooks)  # imported so that METADATA knows every table
+TABLE_MODULES = (
+    _audit,
+    _datasets,
+    _jobs,
+    _keys,
+    _store,
+    _uploads,
+    _webhooks,
+)  # imported so that METADATA knows every table
 
 _ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": an arbitrary number that no other user of the database takes
 

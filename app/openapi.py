@@ -23,6 +23,7 @@ LICENSE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 TAGS = [
     {"name": "jobs", "description": "Compress models, follow the jobs, download the results."},
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
+    {"name": "models", "description": "Upload your own models."},
     {"name": "storage", "description": "Usage of the store."},
     {"name": "webhooks", "description": "Receive events of jobs by HTTP."},
     {"name": "store", "description": "Signed URLs of the local store."},

@@ -70,7 +70,7 @@ class RequestContext:
         if _CONTROL.search(scope["path"]):  # neither files nor databases can have such a name
             await problem_response(request, _no_such_path())(scope, receive, send)
             return
-        if request.url.path == "/datasets":  # app.datasets.upload counts the file itself
+        if _counts_itself(request):
             await self.app(scope, receive, send)
             return
         limit = self.settings.max_body_bytes
@@ -107,6 +107,20 @@ def _relative(header: tuple[bytes, bytes], request: Request) -> tuple[bytes, byt
     return (name, path) if path[:1] == b"/" and path[1:2] not in (b"/", b"\\") else header
 
 
+def _counts_itself(request: Request) -> bool:
+    """Whether the request sends a file: :mod:`app.datasets.upload` and :mod:`app.uploads.part_endpoint` know better how
+    large that may be."""
+    if request.url.path == "/datasets":
+        return not is_json(request)
+    return request.method == "PUT" and request.url.path.startswith("/store/")
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is a JSON document for us, and not a file: that has its name in the query."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" and "filename" not in request.query_params
+
+
 def _no_such_path() -> Problem:
     return Problem(
         404, "not_found", ("Paths must not contain control characters."), remedy="See /docs for the available requests."
@@ -118,7 +132,7 @@ def _body_too_complex() -> Problem:
         413,
         "body_too_complex",
         f"The body has more than {_MOST_VALUES} values.",
-        remedy="Send the settings of one job; files go to POST /datasets.",
+        remedy="Send the settings of one job; files go to POST /datasets and POST /models.",
     )
 
 
@@ -127,5 +141,5 @@ def _body_too_large(limit: int) -> Problem:
         413,
         "body_too_large",
         f"The body is larger than {format_bytes(limit)}.",
-        remedy="Send less; files go to POST /datasets.",
+        remedy="Send less; files go to POST /datasets and POST /models.",
     )

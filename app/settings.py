@@ -78,7 +78,21 @@ class Settings(BaseSettings):
     hub_endpoint: HttpUrl = Field(default=None, description="Base URL of the model hub; default: the public one.")
     hub_token: SecretStr | None = Field(default=None, description="Token for gated models of the hub.")
     max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
-    max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is downloaded, in bytes.")
+    max_model_bytes: ByteSize = Field(
+        default=200 * 2**30, description="Largest model that is downloaded or uploaded, in bytes."
+    )
+    upload_part_bytes: ByteSize = Field(
+        default=64 * 2**20,
+        ge=5 * 2**20,
+        le=5 * 2**30,
+        description="Bytes of a part of an upload; S3 wants 5 MiB or more.",
+    )
+    upload_lifetime: Duration = Field(
+        default=86_400, description='Time after which an unfinished or failed upload is deleted, in seconds or "12h".'
+    )
+    max_unfinished_uploads: int = Field(
+        default=20, ge=1, le=100_000, description="Unfinished uploads per tenant; more are refused with status 429."
+    )
     max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
     max_queued_jobs: int = Field(
         default=100,
@@ -173,6 +187,9 @@ class Settings(BaseSettings):
     )
     keep_events_days: DaysOfTenants = Field(
         default={}, description="Days that the history of ended jobs is kept, in the same form; default: forever."
+    )
+    keep_models_days: DaysOfTenants = Field(
+        default={}, description="Days that uploaded models are kept without being used, likewise; default: for ever."
     )
     max_storage_bytes: ByteSize | None = Field(
         default=None, description="Bytes per tenant in the store; more are refused with status 403. Default: no limit."

@@ -26,7 +26,7 @@ MODULES = {
         "ExportConfig",
         "FitConfig",
     ),
-    "settings": ("JobRequest", "WebhookRequest", "WebhookChange", "RotationRequest"),
+    "settings": ("JobRequest", "WebhookRequest", "WebhookChange", "RotationRequest", "ModelRequest"),
     "reports": ("CompressionReport", "Estimate"),
     "event_data": (
         "NoData",
@@ -44,6 +44,7 @@ MODULES = {
     "webhooks": ("WebhookPage", "WebhookSecret", "DeliveryPage"),
     "service": ("Readiness", "Alive"),
     "datasets": ("DatasetPage",),
+    "uploads": ("ModelPage", "ModelView"),
 }
 """Files, and the schemas that they hold with all that these refer to; what is in none of them is in ``jobs``."""
 REQUESTS = ("stage_settings", "settings")

@@ -29,6 +29,7 @@ from worker.child_process import CHILD_COMMAND
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 from worker.tasks import register_run_job
+from worker.upload_checks import UploadChecks
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 15.0
@@ -69,8 +70,9 @@ def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> in
     with suppress(OperationalError):  # the worker waits for an unreachable database
         require_current_schema(engine)
     parts = Parts(settings, create_session_factory(engine), open_store(settings, engine), command)
-    supervisor = Supervisor(parts)
+    supervisor, checks = Supervisor(parts), UploadChecks(parts.settings, parts.sessions, parts.store)
     supervisor.sweep()
+    checks.start()
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings(
         "ignore", category=SecurityWarning
@@ -81,6 +83,7 @@ def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> in
     def shut_down(**_: Any) -> None:
         told_to_stop.set()
         supervisor.stop()
+        checks.stop()
         _exit_later()
 
     worker_shutting_down.connect(shut_down, weak=False)

@@ -32,6 +32,7 @@ from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.attempt_log import AttemptLog
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
+from worker.model_files import ModelFiles
 from worker.patience import Stopped, is_away, persist
 from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 from worker.recording import ProgressThrottle, record_events
@@ -40,7 +41,7 @@ from worker.scratch import Scratch, locked_scratch
 from worker.stage_files import fetch_stage, upload_stage
 from worker.store_keys import artifact_key, attempt_prefix, stage_prefix
 from worker.told_lines import ToldLines
-from worker.uploads import fetch_uploads
+from worker.uploads import fetch_model, fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
@@ -161,6 +162,11 @@ class JobRun:
         uploads = self._persist(
             lambda: fetch_uploads(self._parts.sessions, self._parts.store, self._lease, config, scratch.uploads),
             "fetching the dataset",
+        )
+        files = ModelFiles(self._parts.settings, self._parts.store)
+        uploads |= self._persist(
+            lambda: fetch_model(self._parts.sessions, files, self._lease, config, scratch.uploads, self._check_stop),
+            "fetching the model",
         )
         policy = self._parts.settings.source_policy.model_copy(update={"uploads": uploads})
         return ChildRequest(config=config, policy=policy, output=scratch.output, work_dir=scratch.stages)

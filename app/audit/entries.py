@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Action = Literal[
     "job.submit", "job.cancel", "job.retry", "job.delete", "dataset.upload", "dataset.delete",
+    "model.upload", "model.delete",
     "key.create", "key.revoke", "store.adopt",
 ]  # fmt: skip
 _BATCH = 500

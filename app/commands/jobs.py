@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import typer
 
 from app.commands.job_tables import show_job, show_jobs, show_result
+from app.commands.models import upload_with_progress
 from app.commands.session import AsJson, Server, connected, errors, out, print_json
-from qpruner_client import Client, Job, ProgressBar
+from qpruner_client import ApiError, Client, Job, ProgressBar
 from qpruner_client.jobs import Status
 from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, FitMemory, Sequences, budget_settings
 from qpruner_core.errors import InvalidConfigError
@@ -30,7 +32,11 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids of jobs.")]
 Model = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help=("As for `compress`, resolved by the service; --config may also name it.")),
+    typer.Argument(
+        metavar="MODEL",
+        help="As for `compress`; a folder or GGUF file that the service cannot read is uploaded; or the id of an "
+        "upload (md_…). --config may name it, too.",
+    ),
 ]
 Dataset = Annotated[
     str | None,
@@ -41,6 +47,7 @@ Dataset = Annotated[
 Labels = Annotated[list[str] | None, typer.Option("--label", help="name=value, for finding the job; repeatable.")]
 Key = Annotated[str | None, typer.Option(help="Your own name for the job: submitting it again returns the same job.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")]
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 @app.command()
@@ -80,7 +87,7 @@ def submit(
         if label:
             body["labels"] = {**body.get("labels", {}), **_labels(label)}
         _upload_what_lies_here(client, body)
-        job = client.jobs.create(idempotency_key=idempotency_key, **cast(Any, body))
+        job = _create(client, body, idempotency_key)
         if watch_it:
             errors.print(f"Submitted {job.id}.")
             _follow(job, as_json)
@@ -213,6 +220,23 @@ def _upload_what_lies_here(client: Client, body: dict[str, Any]) -> None:
         uploaded = client.datasets.upload(Path(dataset).expanduser())
         errors.print(f"Uploaded {dataset} as {uploaded.id}.", markup=False, soft_wrap=True)
         body["dataset"] = uploaded.id
+
+
+def _create(client: Client, body: dict[str, Any], key: str | None) -> Job:
+    """Submit the run; a model that lies here and that the service cannot read is uploaded before."""
+    model = body.get("model")
+    here = Path(model).expanduser() if isinstance(model, str) else None
+    if here is None or not here.exists():
+        return client.jobs.create(idempotency_key=key, **cast(Any, body))
+    if urlsplit(client.server).hostname in _THIS_MACHINE:
+        try:
+            return client.jobs.create(idempotency_key=key, **cast(Any, body | {"model": str(here.resolve())}))
+        except ApiError as error:
+            if error.code != "path_not_allowed" or error.field != "model":
+                raise
+    sent = upload_with_progress(client, here)
+    errors.print(f"Uploaded {model} as {sent.id}.", markup=False, soft_wrap=True)
+    return client.jobs.create(idempotency_key=key, **cast(Any, body | {"model": sent.id}))
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

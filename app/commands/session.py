@@ -22,6 +22,7 @@ from qpruner_client import (
     ServiceUnavailableError,
     SettingsError,
     TooManyRequestsError,
+    UploadFailedError,
     profiles,
 )
 from qpruner_core.errors import QPrunerError
@@ -94,7 +95,7 @@ def _exit_code(error: ClientError | QPrunerError) -> int:
             return error.exit_code
         case JobCancelledError():
             return 130
-        case JobFailedError():
+        case JobFailedError() | UploadFailedError():
             return 2 if error.user else 1
         case ConnectionFailedError() | ServiceUnavailableError() | TooManyRequestsError():
             return 3

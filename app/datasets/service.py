@@ -63,10 +63,15 @@ def create_dataset(
 
 def require_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset:
     """The tenant's dataset. Raises a 404 problem ``dataset_not_found``, also for another tenant's."""
-    row = session.scalar(_owned(tenant, dataset_id)) if is_id(dataset_id, "ds") else None
+    row = find_dataset(session, tenant, dataset_id)
     if row is None:
         raise _not_found(dataset_id)
     return row
+
+
+def find_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset | None:
+    """The tenant's dataset that is ready; ``None`` if there is none."""
+    return session.scalar(_owned(tenant, dataset_id)) if is_id(dataset_id, "ds") else None
 
 
 def list_datasets(session: Session, tenant: str, *, before: str | None, limit: int) -> Sequence[Dataset]:

@@ -49,7 +49,7 @@ async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
     allowance = limit + (_FORM_BYTES if is_form else 0)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > allowance:
-        raise _too_large(limit)
+        raise too_large(limit)
     try:
         async with aclosing(_limited(request, allowance, limit)) as body:
             return await (
@@ -76,7 +76,7 @@ async def _limited(request: Request, allowance: int, limit: int) -> AsyncGenerat
     async for chunk in request.stream():
         read += len(chunk)
         if read > allowance:
-            raise _too_large(limit)
+            raise too_large(limit)
         yield chunk
 
 
@@ -114,7 +114,8 @@ def _shortened(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
 
 
-def _too_large(limit: int) -> DatasetTooLargeError:
+def too_large(limit: int) -> DatasetTooLargeError:
+    """The error of a file of more than ``limit`` bytes."""
     return DatasetTooLargeError(
         f"The file is larger than {format_bytes(limit)}, the limit of this installation.",
         field="file",

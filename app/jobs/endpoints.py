@@ -61,7 +61,7 @@ BAD_RUN = (
     "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
     "422 dataset_too_short", "422 deadline_too_long", "413 dataset_too_large", "413 body_too_complex",
     "503 hub_unavailable", "503 database_unavailable", "503 busy",
-    "500 cache_unusable",
+    "500 cache_unusable", "409 upload_not_ready",
 )  # fmt: skip
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
@@ -121,7 +121,8 @@ def submit_job(
 ) -> JobView:
     """Queue a run. A run that is certain to fail is rejected, and nothing is queued.
 
-    `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset.
+    `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a hub
+    id, an id from `POST /models`, or a folder below one of the roots.
     """
     job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None

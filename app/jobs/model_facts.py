@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pydantic import ValidationError
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import read_only, utc_now
 from app.jobs.models import KnownModel
+from app.uploads.models import Upload
 from qpruner_core.models.facts import ModelFacts
 
 _KEPT_DAYS = 30
@@ -42,3 +43,9 @@ class StoredFacts:
                 session.merge(row)
         except IntegrityError:  # another process was first, with the same facts
             return
+
+    def of_upload(self, model_id: str) -> ModelFacts | None:
+        """The facts that a worker took of an uploaded model. Whose it is was looked at before."""
+        with self._reading() as session:
+            facts = session.scalar(select(Upload.facts).where(Upload.id == model_id, Upload.status == "ready"))
+        return None if facts is None else ModelFacts.model_validate(facts)

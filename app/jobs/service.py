@@ -21,15 +21,18 @@ from app.problems import Problem
 from app.settings import Settings
 from app.storage.usage import require_storage, usage_of_job
 from app.store.base import ArtifactStore
+from app.uploads import service as uploads
+from app.uploads.models import Upload
 from app.webhooks.outbox import owe_first_deliveries
 from app.webhooks.service import add_webhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
-from qpruner_core.errors import DatasetNotFoundError
+from qpruner_core.errors import DatasetNotFoundError, ModelNotFoundError
 from qpruner_core.expected_inputs import refuse_another_dataset
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
+from qpruner_core.source_policy import is_uploaded_model
 
 _QUEUE_RETRY_SECONDS = 30
 _AT_ONCE = 40
@@ -96,6 +99,8 @@ def submit_job(
         Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
     """
     tenant = principal.tenant
+    if is_uploaded_model(request.model):
+        _require_model(session, tenant, request.model, hold=True).used_at = utc_now()
     if is_upload(request.dataset):  # from here on, its deletion waits until the job has recorded its use
         _require_upload(session, tenant, request.dataset, hold=True)
     near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
@@ -222,6 +227,8 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
 
     Ends the transaction: inspecting a model takes a second, and SQLite would block every writer meanwhile.
     """
+    if is_uploaded_model(config.model):
+        _require_model(session, tenant, config.model)
     dataset = config.dataset
     uploaded = is_upload(dataset)
     if uploaded:
@@ -244,9 +251,23 @@ def is_upload(dataset: str) -> bool:
 def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
     upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
+        if unfinished := uploads.find(session, tenant, dataset_id):
+            raise uploads.not_ready(unfinished, "dataset")
         raise DatasetNotFoundError(
             f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
         )
+    return upload
+
+
+def _require_model(session: Session, tenant: str, model_id: str, *, hold: bool = False) -> Upload:
+    """The tenant's model, once it is ready; with ``hold`` it cannot be deleted in the transaction."""
+    upload = uploads.find(session, tenant, model_id, hold=hold)
+    if upload is None:
+        raise ModelNotFoundError(
+            f"There is no model {model_id!r}.", field="model", remedy="Upload one with POST /models."
+        )
+    if upload.status != "ready":
+        raise uploads.not_ready(upload, "model")
     return upload
 
 

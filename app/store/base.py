@@ -25,6 +25,27 @@ class ArtifactStore(MarkedPlace, Protocol):
     def get_file(self, key: str, path: Path) -> None:
         """Write the object to ``path`` atomically. Raises ``FileNotFoundError`` if there is none."""
 
+    def link_file(self, key: str, path: Path) -> None:
+        """As :meth:`get_file`; but where the store can, ``path`` is the object itself, which nobody may change."""
+
+    def begin_upload(self, key: str, *, parts: int) -> str:
+        """Expect an object that comes in ``parts`` parts; the store's name of it while it is unfinished."""
+
+    def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
+        """A URL that lets its holder PUT the part ``number`` (from 1), of ``size`` bytes, for ``expires_in`` seconds.
+
+        ``token`` is what :meth:`begin_upload` returned, and ``base_url`` as in :meth:`signed_url`.
+        """
+
+    def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
+        """Bytes of every part that is there, by its number."""
+
+    def finish_upload(self, key: str, token: str) -> None:
+        """Make the object of its parts, in the order of their numbers. What is finished already stays as it is.
+
+        Raises ``FileNotFoundError`` if there is neither the object nor a part of it.
+        """
+
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         """Delete every object whose key begins with ``prefix``, except those that begin with one of ``keep``; none is
         fine."""

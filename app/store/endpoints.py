@@ -33,6 +33,9 @@ async def _local_store(store: StoreDep) -> LocalStore:
     return store
 
 
+LocalStoreDep = Annotated[LocalStore, Depends(_local_store)]
+
+
 @router.head("/store/{key:path}", include_in_schema=False)
 @router.get(
     "/store/{key:path}",
@@ -48,7 +51,7 @@ async def _local_store(store: StoreDep) -> LocalStore:
 def download(
     request: Request,
     key: str,
-    store: Annotated[LocalStore, Depends(_local_store)],
+    store: LocalStoreDep,
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
     filename: Annotated[str, Query(description="Name to save the file under.")] = "",
     signature: str = "",

@@ -22,6 +22,7 @@ from app.ids import new_id
 from app.jobs.models import Artifact, StageResult
 from app.store.errors import StoreAwayError
 from app.store.models import KnownStore
+from app.uploads.models import Upload, UploadFile
 
 MARKER = ".qpruner-store.json"
 """Key of the marker, a JSON object with the ``id``."""
@@ -179,6 +180,8 @@ def parse_marker(content: bytes) -> str:
 def _recorded(session: Session) -> Iterator[str]:
     yield from session.scalars(select(Dataset.key).order_by(Dataset.id.desc()).limit(_SAMPLE))
     yield from session.scalars(select(Artifact.key).order_by(Artifact.job_id.desc()).limit(_SAMPLE))
+    whole = select(UploadFile.key).join(Upload, Upload.id == UploadFile.upload_id).where(Upload.status == "ready")
+    yield from session.scalars(whole.order_by(Upload.id.desc()).limit(_SAMPLE))
     stored = select(StageResult.store_prefix).where(StageResult.store_prefix != "")
     for prefix in session.scalars(stored.order_by(StageResult.job_id.desc()).limit(_SAMPLE)):
         yield f"{prefix}stage.json"

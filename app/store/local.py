@@ -20,6 +20,8 @@ from app.store.signing import UrlSigner
 from qpruner_core.stage_store import disk_full_as_error
 
 _PARTIAL = ".partial"
+_PARTS = ".parts"
+_PIECE = 2**20
 
 
 class LocalStore:
@@ -55,6 +57,63 @@ class LocalStore:
             except FileNotFoundError:
                 self.identity.require(self)  # it may have been unmounted meanwhile
                 raise
+
+    def link_file(self, key: str, path: Path) -> None:
+        """As :meth:`get_file`, without another copy of the bytes where both lie in one file system."""
+        source = self.find(key)
+        if source is not None:
+            with suppress(OSError):
+                os.link(source, path)
+                return
+        self.get_file(key, path)
+
+    def begin_upload(self, key: str, *, parts: int) -> str:
+        """Nothing is to be done: parts lie in a folder beside ``key``."""
+        self.identity.require(self)
+        check_key(key)
+        return ""
+
+    def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
+        """A URL below ``base_url``; how large a part is, the service knows when it comes."""
+        expires = int(time.time()) + expires_in
+        return base_url.rstrip("/") + self.signer.part_path(check_key(key), number, expires)
+
+    @contextmanager
+    def part_writer(self, key: str, number: int) -> Iterator[BinaryIO]:
+        """A file that becomes the part ``number`` of ``key`` when the block ends well, and else leaves nothing."""
+        with self._failures_as_unavailable():
+            self.identity.require(self)
+            folder = self._parts_folder(key)
+            self._make_folders(folder)
+            with _whole_file(folder / f"{number:05}") as writer:
+                yield writer
+
+    def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
+        """Bytes of every part that is there, by its number."""
+        with self._failures_as_unavailable():
+            self.identity.require(self)
+            return {int(path.name): path.stat().st_size for path in self._parts(key)}
+
+    def finish_upload(self, key: str, token: str) -> None:
+        """Put the parts together, and delete them once the whole is on the disk."""
+        with self._failures_as_unavailable():
+            self.identity.require(self)
+            target, parts = self.path_of(key), self._parts(key)
+            if not target.is_file():
+                if not parts:
+                    raise FileNotFoundError(errno.ENOENT, "No part of the object is in the store", key)
+                with _whole_file(target) as writer:
+                    for part in parts:
+                        with part.open("rb") as reader:
+                            shutil.copyfileobj(reader, writer, _PIECE)
+            shutil.rmtree(self._parts_folder(key), ignore_errors=True)
+
+    def _parts_folder(self, key: str) -> Path:
+        return self.path_of(f"{key}{_PARTS}")
+
+    def _parts(self, key: str) -> list[Path]:
+        folder = self._parts_folder(key)
+        return sorted(path for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         """Delete every object whose key begins with ``prefix``, except those of ``keep``; none is fine."""
@@ -167,11 +226,17 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 
 def _write_whole(target: Path, reader: BinaryIO) -> None:
-    """Write through a temporary file beside ``target``, synced before the rename."""
+    with _whole_file(target) as writer:
+        shutil.copyfileobj(reader, writer, _PIECE)
+
+
+@contextmanager
+def _whole_file(target: Path) -> Iterator[BinaryIO]:
+    """Write by a temporary file next to ``target``, synced before it takes the name."""
     partial = target.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with partial.open("xb") as writer:
-            shutil.copyfileobj(reader, writer, 2**20)
+            yield writer
             writer.flush()
             os.fsync(writer.fileno())
         partial.replace(target)

@@ -25,6 +25,7 @@ from qpruner_core.stage_store import disk_full_as_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import PartTypeDef
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 3.0  # for requests that move no data
@@ -77,6 +78,71 @@ class S3Store:
             raise
         finally:
             partial.unlink(missing_ok=True)
+
+    def link_file(self, key: str, path: Path) -> None:
+        """As :meth:`get_file`."""
+        self.get_file(key, path)
+
+    def begin_upload(self, key: str, *, parts: int) -> str:
+        """Begin a multipart upload, whose id is the token; one part alone is put as the object itself."""
+        self.identity.require(self)
+        with self._failures_as_unavailable():
+            if parts == 1:
+                return ""
+            return self._control.create_multipart_upload(Bucket=self.bucket, Key=self._name(key))["UploadId"]
+
+    def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
+        """The server's own presigned URL, which is good for exactly ``size`` bytes."""
+        self.identity.require(self, max_age=_READ_AGE)
+        named = {"Bucket": self.bucket, "Key": self._name(key), "ContentLength": size}
+        part = {"UploadId": token, "PartNumber": number} if token else {}
+        with self._failures_as_unavailable():
+            return self._public.generate_presigned_url(
+                "upload_part" if token else "put_object", Params={**named, **part}, ExpiresIn=expires_in
+            )
+
+    def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
+        """Bytes of every part that is there, by its number."""
+        self.identity.require(self, max_age=_READ_AGE)
+        if not token:
+            size = self._size(key)
+            return {} if size is None else {1: size}
+        return {part["PartNumber"]: part["Size"] for part in self._parts(key, token)}
+
+    def finish_upload(self, key: str, token: str) -> None:
+        """Complete the multipart upload; the server puts the object together."""
+        self.identity.require(self)
+        if token and (parts := self._parts(key, token)):
+            named = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+            with self._failures_as_unavailable():
+                self._transfer.complete_multipart_upload(
+                    Bucket=self.bucket, Key=self._name(key), UploadId=token,
+                    MultipartUpload={"Parts": named},  # type: ignore[typeddict-item]
+                )  # fmt: skip
+        elif self._size(key) is None:
+            raise FileNotFoundError(errno.ENOENT, "No part of the object is in the store", key)
+
+    def _parts(self, key: str, token: str) -> list[PartTypeDef]:
+        """All parts of an upload; none if it is finished or was aborted."""
+        pages = self._control.get_paginator("list_parts").paginate(
+            Bucket=self.bucket, Key=self._name(key), UploadId=token
+        )
+        with self._failures_as_unavailable():
+            try:
+                return [part for page in pages for part in page.get("Parts", [])]
+            except ClientError as error:
+                if _code(error) in _MISSING | {"NoSuchUpload"}:
+                    return []
+                raise
+
+    def _size(self, key: str) -> int | None:
+        with self._failures_as_unavailable():
+            try:
+                return self._control.head_object(Bucket=self.bucket, Key=self._name(key))["ContentLength"]
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         """Delete every object whose key begins with ``prefix``, except those of ``keep``, and every unfinished upload;
@@ -146,15 +212,8 @@ class S3Store:
             self._control.put_object(Bucket=self.bucket, Key=self.prefix + MARKER, Body=marker_content(store_id))
 
     def holds(self, key: str) -> bool:
-        """Whether there is an object at ``key``, whatever the marker."""
-        with self._failures_as_unavailable():
-            try:
-                self._control.head_object(Bucket=self.bucket, Key=self._name(key))
-            except ClientError as error:
-                if _code(error) in _MISSING:
-                    return False
-                raise
-        return True
+        """Whether there is an object at ``key``, whatever the marker says."""
+        return self._size(key) is not None
 
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)

@@ -1,4 +1,4 @@
-"""Signatures of the local store's download URLs: HMAC-SHA256 over method, key, file name and expiry."""
+"""Signatures of the local store's URLs: HMAC-SHA256 over method, key, file name or number of a part, and expiry."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ class UrlSigner:
         """Path and query of a URL that GETs ``key``."""
         query = {"expires": expires, "filename": filename, "signature": self.signature("GET", key, filename, expires)}
         return f"/store/{quote(key)}?{urlencode(query)}"
+
+    def part_path(self, key: str, number: int, expires: int) -> str:
+        """Path and query of a URL that PUTs the part ``number`` of what will be ``key``."""
+        signature = self.signature("PUT", key, str(number), expires)
+        return f"/store/{quote(key)}?{urlencode({'part': number, 'expires': expires, 'signature': signature})}"
 
     def verify(self, method: str, key: str, filename: str, expires: str, signature: str, *, now: float) -> None:
         """Return if ``signature`` lets its holder ``method`` the object at ``key`` at ``now``.

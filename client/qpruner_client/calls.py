@@ -25,6 +25,9 @@ from qpruner_client.models import (
     JobPage,
     JobView,
     LogList,
+    ModelPage,
+    ModelView,
+    PartsView,
     Readiness,
     TrialList,
     WebhookPage,
@@ -179,6 +182,40 @@ def get_dataset(dataset_id: str) -> Call[DatasetView]:
 def delete_dataset(dataset_id: str) -> Call[None]:
     """``DELETE /datasets/{id}``."""
     return _deletion(f"/datasets/{quote(dataset_id, safe='')}")
+
+
+def create_model(body: Mapping[str, Any]) -> Call[ModelView]:
+    """``POST /models``; not sent again after a lost response, which might reserve the bytes twice."""
+    return Call("POST", "/models", ModelView.model_validate_json, json=_sendable(body), repeatable=False)
+
+
+def list_models(cursor: str | None, limit: int) -> Call[ModelPage]:
+    """``GET /models``."""
+    return Call("GET", "/models", ModelPage.model_validate_json, params=_given(limit=limit, cursor=cursor))
+
+
+def get_model(model_id: str) -> Call[ModelView]:
+    """``GET /models/{id}``."""
+    return Call("GET", _model_path(model_id), ModelView.model_validate_json)
+
+
+def list_model_parts(model_id: str) -> Call[PartsView]:
+    """``GET /models/{id}/parts``."""
+    return Call("GET", f"{_model_path(model_id)}/parts", PartsView.model_validate_json)
+
+
+def complete_model(model_id: str) -> Call[ModelView]:
+    """``POST /models/{id}/complete``."""
+    return Call("POST", f"{_model_path(model_id)}/complete", ModelView.model_validate_json)
+
+
+def delete_model(model_id: str) -> Call[None]:
+    """``DELETE /models/{id}``."""
+    return _deletion(_model_path(model_id))
+
+
+def _model_path(model_id: str) -> str:
+    return f"/models/{quote(model_id, safe='')}"
 
 
 def create_webhook(body: Mapping[str, Any]) -> Call[WebhookView]:

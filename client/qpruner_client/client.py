@@ -11,11 +11,12 @@ from qpruner_client.datasets import Datasets
 from qpruner_client.jobs import Jobs
 from qpruner_client.models import Readiness
 from qpruner_client.retries import Retries
+from qpruner_client.uploaded_models import Models
 from qpruner_client.webhooks import Webhooks
 
 
 class Client:
-    """A QPruner service: ``client.jobs``, ``client.datasets`` and ``client.webhooks``.
+    """A QPruner service: ``client.jobs``, ``client.datasets``, ``client.models`` and ``client.webhooks``.
 
     Thread-safe. Close it, or use it in a ``with`` statement.
 
@@ -37,6 +38,7 @@ class Client:
         self._connection = Connection(Server.of(server, api_key, timeout, retries or Retries()))
         self.jobs = Jobs(self._connection)
         self.datasets = Datasets(self._connection)
+        self.models = Models(self._connection)
         self.webhooks = Webhooks(self._connection)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from qpruner_client.models import JobErrorView, ProblemDocument
+from qpruner_client.models import JobErrorView, ModelView, ProblemDocument
 
 
 class ClientError(Exception):
@@ -57,6 +57,22 @@ class DownloadError(ClientError):
     """A file could not be downloaded, or differs from the one listed by the service."""
 
     code = "download_failed"
+
+
+class UploadError(ClientError):
+    """Files could not be uploaded, or are none that a service reads."""
+
+    code = "upload_failed"
+
+
+class UploadFailedError(ClientError):
+    """The service found an upload to be of no use. ``upload_id`` names it; ``user``: whether its files are at fault."""
+
+    def __init__(self, view: ModelView) -> None:
+        error = view.error or JobErrorView(code="upload_failed", message="The upload failed.", user=False)
+        super().__init__(error.message, code=error.code, field=error.field, remedy=error.remedy)
+        self.upload_id = view.id
+        self.user = error.user
 
 
 class SettingsError(ClientError):

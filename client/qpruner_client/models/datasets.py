@@ -3,12 +3,70 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from qpruner_client.models.base import Model
 
 
+class JobErrorView(Model):
+    """Why a job failed. `code` is stable."""
+
+    code: str
+    """Stable identifier of the reason."""
+
+    message: str
+    """The reason, in a sentence."""
+
+    field: str | None = None
+    """Dotted path of the setting at fault."""
+
+    remedy: str = ""
+    """What to do about it."""
+
+    user: bool
+    """Whether the request is at fault, and must be changed; else the service is, and a retry may help."""
+
+
+class PartView(Model):
+    """A part that is missing. PUT exactly these bytes of the file to `url`, without an API key."""
+
+    file: str
+    """Name of the file."""
+
+    number: int
+    """Number of the part, from 1."""
+
+    offset: int
+    """Where in the file the part begins."""
+
+    bytes: int
+    """Size of the part in bytes."""
+
+    url: str
+    """Signed URL for the PUT; relative where the service does not know its own address."""
+
+
+class PartsView(Model):
+    """What is there of an upload, and what is missing."""
+
+    part_bytes: int
+    """Bytes of each part but the last of a file."""
+
+    uploaded_bytes: int
+    """Bytes of the parts that are there."""
+
+    missing_parts: int
+    """How many parts are missing."""
+
+    parts: list[PartView]
+    """The first of the missing parts, each with a signed URL."""
+
+    urls_expire_at: datetime
+    """When the signed URLs expire; ask for the parts again then."""
+
+
 class DatasetView(Model):
-    """An uploaded dataset. Name its `id` as the `dataset` of a job."""
+    """An uploaded dataset. Name its `id` as the `dataset` of a job once it is `ready`."""
 
     id: str
     """Id of the dataset."""
@@ -16,11 +74,14 @@ class DatasetView(Model):
     filename: str
     """Name of the file, made safe."""
 
-    kind: str
-    """`text`, `instruction`, `messages` or `choices`: what its records are."""
+    status: Literal["uploading", "checking", "ready", "failed"] | str = "ready"
+    """`uploading`, `checking`, `ready` or `failed`."""
 
-    records: int
-    """Records that were read."""
+    kind: str | None
+    """`text`, `instruction`, `messages` or `choices`: what its records are; null until it is ready."""
+
+    records: int | None
+    """Records that were read; null until it is ready."""
 
     bytes: int
     """Size in bytes."""
@@ -30,6 +91,15 @@ class DatasetView(Model):
 
     created_at: datetime
     """When it was made."""
+
+    expires_at: datetime | None = None
+    """When it is deleted unless it gets ready; null once it is."""
+
+    error: JobErrorView | None = None
+    """Why it failed; null unless it did."""
+
+    upload: PartsView | None = None
+    """The parts to send; only in the response to a POST that named a file."""
 
 
 class DatasetPage(Model):

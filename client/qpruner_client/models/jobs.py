@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from qpruner_client.models.base import Model
+from qpruner_client.models.datasets import JobErrorView
 from qpruner_client.models.reports import CompressionReport, Measurement, Snippet
 
 
@@ -77,25 +78,6 @@ class CurvePoint(Model):
 
     value: float
     """Value at that step."""
-
-
-class JobErrorView(Model):
-    """Why a job failed. `code` is stable."""
-
-    code: str
-    """Stable identifier of the reason."""
-
-    message: str
-    """The reason, in a sentence."""
-
-    field: str | None = None
-    """Dotted path of the setting at fault."""
-
-    remedy: str = ""
-    """What to do about it."""
-
-    user: bool
-    """Whether the request is at fault, and must be changed; else the service is, and a retry may help."""
 
 
 class JobLinks(Model):
@@ -334,10 +316,13 @@ class LogList(Model):
 
 
 class StorageView(Model):
-    """Bytes in the store, and how long they are kept after a job has ended."""
+    """Bytes in the store, and how long they are kept."""
 
     datasets_bytes: int
     """Bytes of uploaded datasets."""
+
+    models_bytes: int
+    """Bytes of uploaded models, and of uploads that are unfinished."""
 
     artifacts_bytes: int
     """Bytes of files to download."""
@@ -356,6 +341,9 @@ class StorageView(Model):
 
     keep_stages_days: int | None
     """Days that stages are kept; null: for ever."""
+
+    keep_models_days: int | None
+    """Days that uploaded models are kept without being used; null: for ever."""
 
     keep_events_days: int | None
     """Days that the history of a job is kept; null: for ever."""

@@ -30,6 +30,19 @@ class Expected(TypedDict, total=False):
     """Choice of `finetune.loss` at `auto`, which else depends on free memory."""
 
 
+class FileRequest(TypedDict, total=False):
+    """A file that is going to be sent."""
+
+    name: Required[str]
+    """Name of the file."""
+
+    bytes: Required[int]
+    """Size in bytes."""
+
+    sha256: Required[str]
+    """SHA-256 of the content, in lower-case hex."""
+
+
 class JobWebhook(TypedDict, total=False):
     """A webhook for the events of one job."""
 
@@ -151,6 +164,16 @@ class JobRequest(TypedDict, total=False):
 
     webhooks: list[JobWebhook]
     """Addresses that hear of this job, as if added by `POST /webhooks`."""
+
+
+class ModelRequest(TypedDict, total=False):
+    """A model that is going to be sent: config.json, tokenizer and safetensors, or one GGUF model."""
+
+    name: str
+    """Name of the model, which its compressed files carry."""
+
+    files: Required[list[FileRequest]]
+    """All files of the model; the names tell what each is."""
 
 
 class RotationRequest(TypedDict, total=False):
