@@ -26,6 +26,7 @@ TAGS = [
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
     {"name": "storage", "description": "What there is of yours in the store."},
     {"name": "webhooks", "description": "Hear of jobs without asking."},
+    {"name": "keys", "description": "Who may use the service, and who changed what."},
     {"name": "store", "description": "Where signed URLs of the local store lead."},
     {"name": "operation", "description": "For whoever runs the service."},
 ]

@@ -26,7 +26,14 @@ MODULES = {
         "ExportConfig",
         "FitConfig",
     ),
-    "settings": ("JobRequest", "WebhookRequest", "WebhookChange", "RotationRequest"),
+    "settings": (
+        "JobRequest",
+        "EstimateRequest",
+        "WebhookRequest",
+        "WebhookChange",
+        "RotationRequest",
+        "KeyRequest",
+    ),
     "reports": ("CompressionReport", "Estimate"),
     "event_data": (
         "NoData",
@@ -44,6 +51,7 @@ MODULES = {
     "webhooks": ("WebhookPage", "WebhookSecret", "DeliveryPage"),
     "service": ("Readiness", "Alive"),
     "datasets": ("DatasetPage",),
+    "keys": ("KeyList", "NewKeyView", "AuditPage"),
 }
 """Files, and the schemas that they hold with all that these refer to; what is in none of them is in ``jobs``."""
 REQUESTS = ("stage_settings", "settings")

@@ -15,6 +15,7 @@ class QPrunerError(Exception):
         field: dotted path of the setting at fault (``"memory_budget"``, ``"prune.ratio"``), or ``None``.
         remedy: what the user can do about it.
         exit_code: what the command line exits with.
+        others: what else is wrong with the same request, where that was found as well.
     """
 
     code = "internal"
@@ -25,6 +26,7 @@ class QPrunerError(Exception):
         self.message = message
         self.field = field
         self.remedy = remedy
+        self.others: tuple[QPrunerError, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As it is: an __init__ may ask for more than the message, and errors travel between processes

@@ -8,9 +8,10 @@ from transformers import PretrainedConfig
 
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.config import CompressionConfig
-from qpruner_core.data import refuse_too_few_bytes
+from qpruner_core.data import DatasetDescription, refuse_too_few_bytes
+from qpruner_core.errors import UserError
 from qpruner_core.events import StageName
-from qpruner_core.known_models import KnownModels
+from qpruner_core.known_models import KnownModel, KnownModels
 from qpruner_core.models.families import find_family
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.planner import Planner
@@ -29,7 +30,7 @@ SpeedSource = Callable[[SourcePolicy, ComputeDtype], SpeedRecord | None]
 """Where the speed comes from that times are worked out from; ``None``: it is not known."""
 
 _MEASURED_RATIO = (
-    "prune_ratio is the smallest that meets the budget; the run measures it and larger ones, and takes the best."
+    "The prune ratio is the smallest that meets the budget; the run measures it and larger ones, and takes the best."
 )
 
 
@@ -73,10 +74,9 @@ def estimate(
     ``known``: what was found before, and need not be looked at again.
     """
     policy, known = policy or SourcePolicy(), known or KnownModels()
-    model = known.model(config.model, policy)
+    model, dataset = _look_at(config, policy, known, check_dataset)
     text_bytes = None
     dataset_warnings: tuple[str, ...] = ()
-    dataset = known.dataset(config.dataset, policy) if check_dataset else None
     if dataset is not None:
         text_bytes, dataset_warnings = dataset.text_bytes, dataset.warnings
         refuse_too_few_bytes(text_bytes, config.sequence_length)
@@ -103,7 +103,7 @@ def estimate(
         predicted_total_bytes=parts.total,
         stage_seconds=seconds,
         notes=(
-            "predicted_bytes is at the lowest precision everywhere; the search spends what is left of the budget.",
+            "The predicted bytes are at the lowest precision everywhere; the search spends what is left of the budget.",
             *(() if planner.shape_is_known or ratio == 0 else (_STAND_IN,)),
             *(() if planner.ratio_is_known else (_MEASURED_RATIO,)),
             *planner.notes,
@@ -111,6 +111,22 @@ def estimate(
             *dataset_warnings,
         ),
     )
+
+
+def _look_at(
+    config: CompressionConfig, policy: SourcePolicy, known: KnownModels, check_dataset: bool
+) -> tuple[KnownModel, DatasetDescription | None]:
+    """Model and dataset; where neither can be used, the error is the model's, with the dataset's in ``others``."""
+    try:
+        model = known.model(config.model, policy)
+    except UserError as error:
+        if check_dataset:
+            try:
+                known.dataset(config.dataset, policy)
+            except UserError as other:
+                error.others = (other,)
+        raise
+    return model, known.dataset(config.dataset, policy) if check_dataset else None
 
 
 def _times(
