@@ -28,6 +28,8 @@ from app.keys.endpoints import router as keys_router
 from app.keys.same_origin import SameOriginMiddleware
 from app.metrics_endpoint import metrics_router
 from app.openapi import DESCRIPTION, LICENSE, TAGS, TITLE, describe_problems
+from app.page.documentation import STATIC_URL
+from app.page.documentation import router as documentation_router
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
@@ -48,7 +50,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or get_settings()
     app: FastAPI = FastAPIOffline(
+        docs_url=None,  # ours: app/page/documentation.py
         redoc_url=None,
+        static_url=STATIC_URL,
         title=TITLE,
         description=DESCRIPTION,
         version=version("qpruner"),
@@ -61,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _open_parts(app, settings)
     routers = (
         jobs_router, logs_router, datasets_router, storage_router, webhooks_router, keys_router, audit_router,
-        health.router, metrics_router(settings), page_router,
+        health.router, metrics_router(settings), page_router, documentation_router,
     )  # fmt: skip
     for router in routers:
         app.include_router(router)

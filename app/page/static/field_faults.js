@@ -10,7 +10,7 @@ export function showFaults(form, problem, faults) {
   }
   problem.textContent = general.join(" ");
   problem.hidden = general.length === 0;
-  form.querySelector("[aria-invalid]:not([type=radio])")?.focus();
+  [...form.querySelectorAll("[aria-invalid]:not([type=radio])")].find((input) => input.offsetParent !== null)?.focus();
 }
 
 /** Take all marks away. */

@@ -17,7 +17,7 @@ export function jobForm(signal, copyOf) {
   const result = el("div", { id: "estimate", "aria-live": "polite" });
   const estimate = el("button", { type: "submit", class: "quiet", value: "estimate" }, "Estimate");
   const submit = el("button", { type: "submit", class: "primary", value: "submit" }, "Compress");
-  const form = el("form", { id: "job-form", novalidate: true }, fields(dataset), problem,
+  const form = el("form", { id: "job-form", novalidate: true }, fields(dataset, signal), problem,
     el("div", { class: "actions" }, estimate, submit), result);
   if (copyOf) copy(form, dataset, problem, copyOf, signal);
   let idempotencyKey = newKey();
@@ -46,11 +46,15 @@ export function jobForm(signal, copyOf) {
   return form;
 }
 
-function fields(dataset) {
+function fields(dataset, signal) {
+  const models = el("datalist", { id: "models" }, el("option", { value: "demo:smollm2-135m-instruct" }));
+  getJson("/models?limit=100", signal)
+    .then((page) => models.append(...page.models.filter((one) => one.status === "ready").map((one) => el("option", { value: one.id }, one.name))))
+    .catch(() => {}); // only a help for typing
   const grid = (all) => el("div", { class: "grid" }, all.map((one) => field(...one)));
   return [
     field("model", "Model", "A local directory, a hub id (org/name@revision), or the demo model", { type: "text", list: "models", required: true, placeholder: "org/name@revision" }),
-    el("datalist", { id: "models" }, el("option", { value: "demo:smollm2-135m-instruct" })),
+    models,
     dataset.node,
     field("memory_budget", "Memory budget", "Bytes of the loaded model's weights, such as 130MB or 6GiB; or give a device below", { type: "text", placeholder: "130MB" }),
     field(...TARGET),
@@ -83,7 +87,7 @@ async function checkedBody(form, dataset, submitting) {
   }
   if (faults.length === 0) return body;
   const known = new Set(faults.map((fault) => fault.field));
-  throw { faults: [...faults, ...(await refusals(body)).filter((fault) => !known.has(fault.field) && !known.has("other"))] };
+  throw { faults: [...faults, ...(await refusals(body)).filter((fault) => !known.has(fault.field))] };
 }
 
 /** What a request answers. Throws {faults} with everything that is wrong, where the service refuses how it is written. */

@@ -48,6 +48,7 @@ from qpruner_client.models.jobs import (
     TrialList,
     TrialView,
 )
+from qpruner_client.models.keys import AuditEntryView, AuditPage, KeyList, KeyView, NewKeyView
 from qpruner_client.models.problems import Fault, ProblemDocument
 from qpruner_client.models.reports import (
     BytesByPart,
@@ -64,9 +65,11 @@ from qpruner_client.models.reports import (
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
 from qpruner_client.models.settings import (
+    EstimateRequest,
     Expected,
     JobRequest,
     JobWebhook,
+    KeyRequest,
     RotationRequest,
     WebhookChange,
     WebhookRequest,
@@ -91,6 +94,8 @@ __all__ = [
     "ArtifactView",
     "AttemptLostData",
     "AttemptLostEvent",
+    "AuditEntryView",
+    "AuditPage",
     "BytesByPart",
     "CancelRequestedEvent",
     "CancelledData",
@@ -104,6 +109,7 @@ __all__ = [
     "DeliveryView",
     "DeviceMemory",
     "Estimate",
+    "EstimateRequest",
     "EvaluateConfig",
     "EventPage",
     "EventView",
@@ -124,9 +130,13 @@ __all__ = [
     "JobSummary",
     "JobView",
     "JobWebhook",
+    "KeyList",
+    "KeyRequest",
+    "KeyView",
     "LogList",
     "LogView",
     "Measurement",
+    "NewKeyView",
     "NoData",
     "OtherEvent",
     "PartState",

@@ -70,97 +70,6 @@ class AllocateConfig(TypedDict, total=False):
     """Quantize the embeddings and the head as well, where that is the better use of bytes."""
 
 
-class EvaluateConfig(TypedDict, total=False):
-    """What the before/after table is measured on."""
-
-    max_tokens: int
-    """Held-out tokens for perplexity."""
-
-    max_choices: int
-    """Multiple-choice examples to score, if the dataset has any."""
-
-    generated_tokens: int
-    """Tokens to generate for measuring speed."""
-
-
-class ExportConfig(TypedDict, total=False):
-    """Which checkpoints are written."""
-
-    formats: list[Literal["gguf", "gguf_adapter", "compressed_tensors", "mixed", "merged", "merged_quantized"]]
-    """"gguf": one file for llama.cpp and Ollama; "gguf_adapter": the adapter that goes with the GGUF file, for
-    llama.cpp; "compressed_tensors": for vLLM, SGLang and transformers; "mixed": every part at its precision, with
-    adapters; "merged": one 16-bit model for any tool; "merged_quantized": mixed with the adapters merged in and
-    quantized again, at a loss that is measured. Default: that of the target.
-    """
-
-    max_shard_size: int | str
-    """Size of the largest weight file of a checkpoint, as a number of bytes or as "5GB"."""
-
-
-class FinetuneConfig(TypedDict, total=False):
-    """Recovery by training on the quantized model."""
-
-    recovery: Literal["auto"] | Literal["adapter", "merge", "scales", "merge+scales"]
-    """Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its bytes; merge: a LoRA
-    that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the
-    format stores them, with unchanged codes; merge+scales: both in turn; auto: adapter for bitsandbytes, scales for
-    gguf and compressed-tensors.
-    """
-
-    steps: int
-    """Optimiser steps (merge+scales: half for each); 0 skips recovery."""
-
-    batch_size: int
-    """Sequences per forward pass."""
-
-    gradient_accumulation: int
-    """Forward passes per optimiser step."""
-
-    loss: Literal["auto", "distillation", "cross_entropy"]
-    """Training loss. cross_entropy: on the text; distillation: towards the dense model's predictions; auto:
-    distillation if the dense model fits into free memory.
-    """
-
-    temperature: float
-    """Temperature of both distributions in distillation."""
-
-    learning_rate: float
-    """Peak learning rate of AdamW for LoRA."""
-
-    scale_learning_rate: float
-    """Peak learning rate for scales, norms and biases, relative to their size."""
-
-    schedule: Literal["cosine", "linear", "constant"]
-    """Learning rate schedule after warm-up."""
-
-    warmup_steps: int
-    """Steps of linear warm-up, at most half of all steps."""
-
-    dropout: float
-    """LoRA dropout."""
-
-    max_gradient_norm: float
-    """Norm that gradients are clipped to."""
-
-    packing: bool
-    """Pack several short examples into one sequence; they do not attend to each other."""
-
-    activation_checkpointing: bool
-    """Recompute activations in the backward pass: less memory, a third more time."""
-
-    validation_sequences: int
-    """Training examples held back to choose the best step by its loss; 0 takes the last step."""
-
-    evaluate_every: int
-    """Steps between evaluations on the examples held back."""
-
-    patience: int
-    """Evaluations without improvement after which training stops; 0 never stops early."""
-
-    checkpoint_every: int
-    """Steps between checkpoints, from which an interrupted run resumes."""
-
-
 class FitConfig(TypedDict, total=False):
     """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
 
@@ -305,3 +214,94 @@ class QuantizeConfig(TypedDict, total=False):
     """Distribution of adapter ranks. uniform: lora_rank everywhere; error: more rank where it removes more error, in
     the same total bytes.
     """
+
+
+class FinetuneConfig(TypedDict, total=False):
+    """Recovery by training on the quantized model."""
+
+    recovery: Literal["auto"] | Literal["adapter", "merge", "scales", "merge+scales"]
+    """Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its bytes; merge: a LoRA
+    that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the
+    format stores them, with unchanged codes; merge+scales: both in turn; auto: adapter for bitsandbytes, scales for
+    gguf and compressed-tensors.
+    """
+
+    steps: int
+    """Optimiser steps (merge+scales: half for each); 0 skips recovery."""
+
+    batch_size: int
+    """Sequences per forward pass."""
+
+    gradient_accumulation: int
+    """Forward passes per optimiser step."""
+
+    loss: Literal["auto", "distillation", "cross_entropy"]
+    """Training loss. cross_entropy: on the text; distillation: towards the dense model's predictions; auto:
+    distillation if the dense model fits into free memory.
+    """
+
+    temperature: float
+    """Temperature of both distributions in distillation."""
+
+    learning_rate: float
+    """Peak learning rate of AdamW for LoRA."""
+
+    scale_learning_rate: float
+    """Peak learning rate for scales, norms and biases, relative to their size."""
+
+    schedule: Literal["cosine", "linear", "constant"]
+    """Learning rate schedule after warm-up."""
+
+    warmup_steps: int
+    """Steps of linear warm-up, at most half of all steps."""
+
+    dropout: float
+    """LoRA dropout."""
+
+    max_gradient_norm: float
+    """Norm that gradients are clipped to."""
+
+    packing: bool
+    """Pack several short examples into one sequence; they do not attend to each other."""
+
+    activation_checkpointing: bool
+    """Recompute activations in the backward pass: less memory, a third more time."""
+
+    validation_sequences: int
+    """Training examples held back to choose the best step by its loss; 0 takes the last step."""
+
+    evaluate_every: int
+    """Steps between evaluations on the examples held back."""
+
+    patience: int
+    """Evaluations without improvement after which training stops; 0 never stops early."""
+
+    checkpoint_every: int
+    """Steps between checkpoints, from which an interrupted run resumes."""
+
+
+class EvaluateConfig(TypedDict, total=False):
+    """What the before/after table is measured on."""
+
+    max_tokens: int
+    """Held-out tokens for perplexity."""
+
+    max_choices: int
+    """Multiple-choice examples to score, if the dataset has any."""
+
+    generated_tokens: int
+    """Tokens to generate for measuring speed."""
+
+
+class ExportConfig(TypedDict, total=False):
+    """Which checkpoints are written."""
+
+    formats: list[Literal["gguf", "gguf_adapter", "compressed_tensors", "mixed", "merged", "merged_quantized"]]
+    """"gguf": one file for llama.cpp and Ollama; "gguf_adapter": the adapter that goes with the GGUF file, for
+    llama.cpp; "compressed_tensors": for vLLM, SGLang and transformers; "mixed": every part at its precision, with
+    adapters; "merged": one 16-bit model for any tool; "merged_quantized": mixed with the adapters merged in and
+    quantized again, at a loss that is measured. Default: that of the target.
+    """
+
+    max_shard_size: int | str
+    """Size of the largest weight file of a checkpoint, as a number of bytes or as "5GB"."""
