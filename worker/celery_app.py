@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.migrate import require_current_schema
 from app.settings import Settings
 from app.store import open_store
 from qpruner_core.writable import require_writable
+from worker.child_process import CHILD_COMMAND
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 from worker.tasks import register_run_job
@@ -52,8 +54,10 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
     return celery
 
 
-def run_worker(settings: Settings) -> int:
+def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> int:
     """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code.
+
+    ``command``: starts the process of a job.
 
     Raises:
         OutputInvalidError, DiskFullError: the data folder, where jobs have their scratch space, cannot be written.
@@ -64,7 +68,8 @@ def run_worker(settings: Settings) -> int:
     engine = create_database_engine(settings.resolved_database_url)
     with suppress(OperationalError):  # one that does not answer yet is waited for
         require_current_schema(engine)
-    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings, engine)))
+    parts = Parts(settings, create_session_factory(engine), open_store(settings, engine), command)
+    supervisor = Supervisor(parts)
     supervisor.sweep()
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept
