@@ -144,7 +144,7 @@ class JobPage {
         job.config.target && fact("Target", job.config.target),
         job.config.runs_on && fact("Runs on", job.config.runs_on),
         fact("Budget", bytes(job.memory_budget)), fact("Dataset", job.dataset), fact("Created", clock(job.created_at)),
-        fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
+        job.attempt > 0 && fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
         Object.entries(job.labels).map(([key, value]) => el("div", {}, el("dt", {}, "Label"), el("dd", {}, el("a", { href: `#/?q=${encodeURIComponent(`${key}:${value}`)}` }, `${key}:${value}`)))),
         el("div", {}, el("dt", {}, "Id"), el("dd", {}, el("code", {}, job.id)))));
   }
