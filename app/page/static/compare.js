@@ -45,8 +45,8 @@ function comparison(jobs) {
     el("div", { class: "pair" }, jobs.map(card)),
     table("What came out", results(jobs), "Change"),
     table("Settings that differ", settings(jobs)),
-    table("Seconds of each stage", stages(jobs)),
-    jobs.map((job, index) => job.result && map(job, NAMES[index])));
+    table("Time of each stage", stages(jobs)),
+    el("div", { class: "part-charts" }, jobs.map((job, index) => job.result && map(job, NAMES[index]))));
 }
 
 function card(job, index) {
@@ -64,7 +64,7 @@ function results(jobs) {
     const both = values.every((value) => value !== null);
     return [name, ...values.map((value) => (value === null ? null : show(value))), both ? compared(values[1], values[0]) : ""];
   };
-  const points = (now, before) => `${now < before ? "−" : "+"}${decimal(100 * Math.abs(now - before), 1)} points`;
+  const points = (now, before) => (Math.abs(now - before) < 0.0005 ? "±0 points" : `${now < before ? "−" : "+"}${decimal(100 * Math.abs(now - before), 1)} points`);
   return [
     row("Memory budget", (_, job) => job.memory_budget, bytes),
     row("Memory when loaded", (final) => final.bytes, bytes),

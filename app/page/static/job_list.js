@@ -53,7 +53,7 @@ function searchForm(query) {
   const date = (name, label) => el("label", { class: "inline" }, label, " ", el("input", { type: "date", name }));
   return el("form", { class: "search", role: "search", "aria-label": "Jobs" },
     el("div", { class: "row" },
-      el("input", { type: "search", name: "q", "aria-label": "Search jobs", placeholder: "Model, label, dataset or id", autocomplete: "off", spellcheck: "false" }),
+      el("input", { type: "search", name: "q", "aria-label": "Search jobs", placeholder: "Model, label or id", autocomplete: "off", spellcheck: "false" }),
       el("select", { name: "status", id: "status-filter", "aria-label": "Show jobs of this status" },
         el("option", { value: "" }, "all"), ["queued", "running", "succeeded", "failed", "cancelled"].map((name) => el("option", { value: name }, name)))),
     el("details", { class: "small", open: dates }, el("summary", {}, "Dates"), el("div", { class: "row wrap" }, date("from", "From"), date("to", "to"))));

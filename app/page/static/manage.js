@@ -44,21 +44,24 @@ function storageView(used) {
   const parts = PARTS.filter(([name]) => used[name] !== undefined);
   const says = limit ? `${bytes(total)} of ${bytes(limit)}` : `${bytes(total)}, without a limit`;
   const bar = el("div", { class: "stack", role: "img", "aria-label": `Stored: ${says}` });
-  for (const [name, , colour] of parts) {
+  for (const [name, , colour] of parts.filter(([one]) => used[one] > 0)) {
     const piece = el("span", { class: `part ${colour}` });
     piece.style.flexGrow = String(used[name]);
     bar.append(piece);
   }
-  const free = el("span", { class: "part free" });
-  free.style.flexGrow = String(limit ? Math.max(0, limit - total) : total ? 0 : 1);
-  bar.append(free);
-  const kept = KEPT.map(([name, label]) => `${label} ${used[name] === null ? "for ever" : `for ${count(used[name])} days`}`);
+  if (limit || !total) {
+    const free = el("span", { class: "part free" });
+    free.style.flexGrow = String(limit ? Math.max(0, limit - total) : 1);
+    bar.append(free);
+  }
+  const kept = KEPT.map(([name, label]) => `${label} ${used[name] === null ? "until they are deleted" : `for ${count(used[name])} days`}`);
+  const limited = KEPT.some(([name]) => used[name] !== null);
   return [
     el("p", {}, el("strong", {}, says)),
     bar,
     el("dl", { class: "parts" }, parts.map(([name, label, colour]) =>
       el("div", {}, el("dt", {}, el("i", { class: `dot ${colour}` }), label), el("dd", {}, bytes(used[name]))))),
-    el("p", { class: "muted small" }, `Kept after a job has ended: ${kept.join(", ")}.`),
+    el("p", { class: "muted small" }, limited ? `Kept after a job has ended: ${kept.join(", ")}.` : "All of it is kept until it is deleted."),
   ];
 }
 
