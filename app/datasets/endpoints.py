@@ -172,8 +172,8 @@ def complete_dataset(
 def delete_dataset(
     dataset_id: DatasetId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
 ) -> None:
-    """Deletes the file permanently, or abandons an unfinished upload; refused while an unfinished job uses it. The header
-    `X-Freed-Bytes` has its bytes."""
+    """Deletes the file permanently, or abandons an unfinished upload; refused while an unfinished job uses it. The
+    header `X-Freed-Bytes` has its bytes."""
     unfinished = uploads.find(session, principal.tenant, dataset_id) is not None
     delete = uploads.delete if unfinished else service.delete_dataset
     freed = delete(session, store, principal.tenant, dataset_id)
