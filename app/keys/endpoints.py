@@ -39,7 +39,7 @@ def create_key(
     audit.record(session, principal, "key.create", row.id)
     response.headers["Location"] = f"/keys/{row.id}"
     response.headers["Cache-Control"] = "no-store"
-    return NewKeyView(**NewKeyView.values(row), key=text)  # type: ignore[arg-type]
+    return NewKeyView(**NewKeyView.values(row), key=text)
 
 
 @router.get("", summary="List API keys")
