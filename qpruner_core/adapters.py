@@ -123,7 +123,7 @@ def attach_adapter(
 def require_acting_adapter(model: PeftModel) -> None:
     """Check that the adapter on ``model`` affects its predictions, unless every ``B`` is zero.
 
-    A few steps at a small learning rate from ``B = 0`` may vanish in the rounding of the logits, which is no fault. If
+    A few steps at a small learning rate from ``B = 0`` may vanish in the rounding of the logits, which is harmless. If
     no effect is visible, the check is repeated with an enlarged ``B``.
 
     Raises:

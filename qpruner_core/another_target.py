@@ -47,7 +47,7 @@ def export_run(
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
 ) -> CompressionReport:
-    """Make the checkpoint of another ``target`` from a finished run, without pruning or training again.
+    """Make the checkpoint of another ``target`` from a finished run, without another pruning or recovery.
 
     Reused are the recipe's settings, the pruned shape, and the recovered weights, which replace the pruned model
     (weights of quantized modules are de-quantized and include the recovery). The stages then run again: they measure
@@ -162,7 +162,7 @@ class _FinishedRun:
         if not planner.meets(ratio):
             raise planner.infeasible()
         note = (
-            f"Made from the recovered weights of {self._name}: nothing was pruned or trained again. The row of "
+            f"Made from the recovered weights of {self._name}: nothing was pruned or recovered again. The row of "
             "the pruned model shows the recovered model in 16 bits."
         )
         return RunPlan(

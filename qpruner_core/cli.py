@@ -144,7 +144,7 @@ def export(
     runs_on: RunsOnOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make another target's checkpoint from a finished run, without pruning or training again."""
+    """Make another target's checkpoint from a finished run, without another pruning or recovery."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.another_target import export_run

@@ -22,7 +22,7 @@ ACCEPTED_COLUMNS = (
     '"text"; or "instruction", "input" (optional) and "output"; or "prompt" and "completion"; or "question" and '
     '"answer"; or "messages" (a list of {"role", "content"}) or "conversations" (of {"from", "value"}); or "context", '
     '"choices" (a list) and "label" (the index of the right one); or "prompt", "chosen" and "rejected". "system", '
-    '"history" and "tools" are used where there are any.'
+    '"history" and "tools" are used if present.'
 )
 """The column sets that form a record, in words."""
 

@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import DatasetDescription, inspect_dataset, inspect_dataset_here
+from qpruner_core.errors import ModelNotFoundError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import is_local_reference, resolve_local_path, unreadable_as_error
 from qpruner_core.models.facts import ModelFacts, config_of_facts, facts_of, model_identity, tokenizer_directory
@@ -25,7 +26,7 @@ from qpruner_core.models.families import find_family
 from qpruner_core.models.inspect import inspect_found
 from qpruner_core.models.source import LocalModel, locate_model
 from qpruner_core.planner import PLANNED_BY, Planner
-from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.source_policy import SourcePolicy, is_uploaded_model
 
 _MOST_MODELS = 64
 _MOST_PLANNERS = 256
@@ -43,6 +44,9 @@ class FactsStore(Protocol):
 
     def keep(self, identity: str, facts: ModelFacts) -> None:
         """Store the facts of a model."""
+
+    def of_upload(self, model_id: str) -> ModelFacts | None:
+        """The facts of an uploaded model, which were taken when it was checked."""
 
 
 class KnownModel(NamedTuple):
@@ -73,6 +77,8 @@ class KnownModels:
     @unreadable_as_error("model")
     def model(self, reference: str, policy: SourcePolicy) -> KnownModel:
         """The model of ``reference``. Raises as :func:`qpruner_core.models.inspect_model` does."""
+        if is_uploaded_model(reference) and reference not in policy.uploads and self._store is not None:
+            return self._uploaded(reference, self._store)
         found = self._locate(reference, policy)
         identity = model_identity(found)
         config = self._work_out(self._configs, identity, lambda: self._look(identity, reference, found, policy))
@@ -124,6 +130,18 @@ class KnownModels:
             return locate_model(reference, policy)
         known = self._located.peek(_hub_key(reference, policy))
         return known[0] if known is not None and time.monotonic() < known[1] else None
+
+    def _uploaded(self, model_id: str, store: FactsStore) -> KnownModel:
+        """An upload, by what is kept of it: its files are not here. An id stands for the same files for ever."""
+        config = self._configs.peek(model_id)
+        if config is None:
+            facts = store.of_upload(model_id)
+            if facts is None:
+                raise ModelNotFoundError(
+                    f"There is no model {model_id!r}.", field="model", remedy="Upload it with POST /models."
+                )
+            config = self._work_out(self._configs, model_id, lambda: config_of_facts(facts))
+        return KnownModel(model_id, config, None)
 
     def _look(
         self, identity: str, reference: str, found: LocalModel | HubRepository, policy: SourcePolicy

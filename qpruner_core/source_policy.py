@@ -56,5 +56,12 @@ class SourcePolicy(StrictModel):
         default=None, ge=1, le=LARGEST_SIZE, description="Limit of a model download from the hub."
     )
     uploads: dict[str, Path] = Field(
-        default_factory=dict, description='Local files of uploaded datasets by id ("ds_…"); these need no allowed root.'
+        default_factory=dict,
+        description='Local files of uploaded datasets ("ds_…") and folders of uploaded models ("md_…") by id; these '
+        "need no allowed root. Checkpoints call such a model by the name of its folder.",
     )
+
+
+def is_uploaded_model(reference: str) -> bool:
+    """Whether ``reference`` is written as the id of a model that was uploaded to the service."""
+    return reference.startswith("md_") and "/" not in reference

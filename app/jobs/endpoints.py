@@ -63,7 +63,7 @@ BAD_RUN = (
     "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
     "422 dataset_too_short", "422 deadline_too_long", "413 dataset_too_large", "413 body_too_complex",
     "503 hub_unavailable", "503 database_unavailable", "503 busy",
-    "500 cache_unusable",
+    "500 cache_unusable", "409 upload_not_ready",
 )  # fmt: skip
 
 _MOST_WORDS = 8
@@ -103,7 +103,7 @@ EstimateBody = Annotated[
     status_code=202,
     summary="Compress a model",
     responses={
-        200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has made this job."},
+        200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has created this job."},
         **problem_responses(
             *BAD_RUN,
             "409 idempotency_conflict",
@@ -134,15 +134,16 @@ def submit_job(
         ),
     ] = None,
 ) -> JobView:
-    """Queue a run. A run that is known beforehand to fail is refused, and nothing is queued.
+    """Queue a run. A run that is certain to fail is rejected, and nothing is queued.
 
-    `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
+    `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a
+    hub id, an id from `POST /models`, or a folder below one of the roots.
     """
     job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None
     if job is None:
         checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
-        with sessions() as session:  # its locks keep other submits waiting: it ends here, and not with the request
+        with sessions() as session:  # its locks block other submits: it ends here, not with the request
             job, replayed = service.submit_job(
                 session, settings, principal, body, checked.memory_budget, idempotency_key
             )  # fmt: skip
@@ -161,10 +162,10 @@ def estimate_job(
     body: EstimateBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
     left: ClientLeftDep,
 ) -> Estimate:  # fmt: skip
-    """What a run would come to, without running or queueing anything. `dataset` may be left out.
+    """Predict a run, without running or queueing anything. `dataset` may be left out.
 
-    Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`. A device of `fit`
-    that has no room for any weights is refused with `budget_infeasible`.
+    Rejects everything that `POST /jobs` rejects, except an infeasible budget, which is `feasible: false`. A device of
+    `fit` without room for any weights is rejected with `budget_infeasible`.
     """
     deadline_of(body.deadline, settings)
     asker = Asker(principal.tenant, left.is_set)
@@ -201,10 +202,10 @@ def list_jobs(
     principal: Reader,
     session: ReadSessionDep,
     wanted: Annotated[repository.JobFilter, Depends(_filter)],
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> JobPage:
-    """The newest first. A job that is submitted while you read on does not shift the pages."""
+    """Newest first. Jobs submitted while you read do not shift the pages."""
     before = decode_cursor(cursor) if cursor is not None else None
     jobs = repository.list_jobs(session, principal.tenant, wanted, before=before, limit=limit + 1)
     page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
@@ -242,7 +243,11 @@ def get_request(job_id: JobId, principal: Reader, session: ReadSessionDep, setti
     response_model=EventPage,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        204: {"description": "The job has ended and `Last-Event-ID` was its last: an EventSource stops asking."},
+        204: {
+            "description": (
+                "The job has ended and `Last-Event-ID` was its last event: an EventSource stops reconnecting."
+            )
+        },
         **problem_responses(NOT_FOUND, "422 invalid_request", "429 too_many_streams"),
     },
 )
@@ -258,10 +263,10 @@ def list_events(
     after: EventId = 0,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,
 ) -> Any:
-    """A job's history as JSON, or live as Server-Sent Events when `Accept` asks for `text/event-stream`.
+    """A job's history as JSON, or live as Server-Sent Events if `Accept` is `text/event-stream`.
 
-    The stream sends each event with its id, so that a client that reconnects with `Last-Event-ID` misses none and gets
-    none twice, and ends when the job has ended.
+    The stream sends each event with its id, so that a client that reconnects with `Last-Event-ID` gets every event
+    exactly once. It ends when the job has ended.
     """
     job = service.require_job(session, principal.tenant, job_id)
     after = after if last_event_id is None else last_event_id
@@ -302,7 +307,7 @@ def list_trials(job_id: JobId, principal: Reader, session: ReadSessionDep) -> Tr
 
 @router.get(
     "/{job_id}/allocation",
-    summary="Ask for another budget",
+    summary="Query another budget",
     responses=problem_responses(
         NOT_FOUND, "409 search_not_finished", "422 budget_infeasible", "422 budget_invalid", "422 invalid_request"
     ),
@@ -316,10 +321,10 @@ def get_allocation(
                    examples=["120MB"])
     ],
 ) -> AllocationView:  # fmt: skip
-    """The best allocation known for another budget, at once and without a model.
+    """The best known allocation for another budget, at once and without a model.
 
-    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job: scores
-    and losses only if both search the same precisions, as `allocate.precisions` can name them.
+    `POST /jobs` with that budget and a `prune.ratio` reuses pruning, scores and measured losses of this job: scores and
+    losses only if both search the same precisions, which `allocate.precisions` can fix.
     """
     answer = service.answer_budget(session, principal.tenant, job_id, parse_bytes(memory_budget))
     return AllocationView.model_validate(answer.model_dump())
@@ -341,14 +346,14 @@ def get_metrics(job_id: JobId, principal: Reader, session: ReadSessionDep) -> Jo
     status_code=202,
     summary="Cancel a job",
     responses={
-        200: {"model": JobView, "description": "It is cancelled."},
+        200: {"model": JobView, "description": "The job is cancelled."},
         **problem_responses(NOT_FOUND, "409 job_finished"),
     },
 )
 def cancel_job(
     job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep, response: Response
 ) -> JobView:
-    """At once if no worker holds it; else 202, and its worker stops within seconds."""
+    """At once if no worker holds it; otherwise 202, and its worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
     audit.record(session, principal, "job.cancel", job.id)
     response.status_code = 200 if job.status == "cancelled" else 202
@@ -362,7 +367,7 @@ def cancel_job(
     responses=problem_responses(NOT_FOUND, "409 job_not_retryable", "429 queue_full"),
 )
 def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
-    """Queue a failed or cancelled job again. It goes on from its last finished stage."""
+    """Queue a failed or cancelled job again. It resumes after its last finished stage."""
     job = service.retry_job(session, settings, principal.tenant, job_id)
     audit.record(session, principal, "job.retry", job.id)
     return _view(session, settings, job)
@@ -375,9 +380,9 @@ def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
 def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
-    """The job, its history and its files, for good. An unfinished job must be cancelled first.
+    """Deletes the job, its history and its files permanently. An unfinished job must be cancelled first.
 
-    The header `X-Freed-Bytes` says how many bytes of the store that frees.
+    The header `X-Freed-Bytes` has the freed bytes of the store.
     """
     response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
     audit.record(session, principal, "job.delete", job_id)
@@ -396,7 +401,8 @@ def list_artifacts(
     settings: SettingsDep,
     base_url: BaseUrlDep,
 ) -> ArtifactList:
-    """Every file with its name, size, SHA-256, signed URL, and the lines that run it. The one to take comes first."""
+    """Every file with its name, size, SHA-256, signed URL, and the commands that run it. The recommended one comes
+    first."""
     job = service.require_job(session, principal.tenant, job_id)
     expires_at = utc_now() + timedelta(seconds=settings.signed_url_seconds)
     views = []
@@ -413,7 +419,7 @@ def list_artifacts(
     summary="Download a file",
     responses={
         200: {
-            "description": "The file, once the redirect was followed.",
+            "description": "The file, after following the redirect.",
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         },
         **problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
@@ -428,7 +434,7 @@ def get_artifact(
     settings: SettingsDep,
     base_url: BaseUrlDep,
 ) -> RedirectResponse:
-    """Redirects to a signed URL, which takes Range requests. With curl: `-L`."""
+    """Redirects to a signed URL, which supports Range requests. With curl: `-L`."""
     artifact = service.require_artifact(session, principal.tenant, job_id, name)
     url = _signed_url(store, settings, artifact, base_url)
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})

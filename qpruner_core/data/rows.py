@@ -82,7 +82,7 @@ def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) 
         except csv.Error as error:
             if "end of data" in str(error):  # it has swallowed every line since
                 raise invalid(f"line {began} opens a quote that nothing closes", "Close the quote.") from error
-            yield f"line {began}", BadRecordError(f"it is no row of a table ({error})")
+            yield f"line {began}", BadRecordError(f"it is not a row of a table ({error})")
             continue
         if cells is None:
             return

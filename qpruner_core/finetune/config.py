@@ -1,4 +1,4 @@
-"""Settings of the fine-tune stage."""
+"""Settings of the finetune stage, which recovers the loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def recovery_parts(recovery: Recovery) -> tuple[RecoveryPart, ...]:
 
 
 class FinetuneConfig(StrictModel):
-    """Recovery: fine-tuning of the quantized model."""
+    """Recovery: training of the quantized model to reduce the loss from compression."""
 
     recovery: Literal["auto", Recovery] = Field(
         default="auto",

@@ -25,7 +25,7 @@ from qpruner_core.stage import StageContext
 
 _DESCRIPTION = """\
 `merged_quantized` has the precisions of `mixed` and no adapters: they were merged into the weights, which were then
-quantized again. What that cost is the difference between its row of the table and the one before it."""
+quantized again. The cost is the difference between its row of the table and the previous one."""
 
 
 class MergedQuantized(ExportFormat):

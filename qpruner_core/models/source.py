@@ -103,8 +103,9 @@ def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
     directory = convert_gguf(found.path, policy.cache_dir) if found.is_gguf else found.path
     config, checkpoint = read_config(directory / CONFIG_FILE), read_checkpoint(directory)
     digest = _digest(directory, checkpoint.files)
+    named = policy.uploads[reference].name if reference in policy.uploads else reference
     return ModelSource(
-        reference=reference, directory=directory, revision=revision, digest=digest,
+        reference=named, directory=directory, revision=revision, digest=digest,
         own_head=has_own_head(directory, config, checkpoint),
     )  # fmt: skip
 
@@ -113,8 +114,11 @@ def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubReposi
     """The source of ``reference``. Raises as :func:`resolve_model` does."""
     if reference.startswith(DEMO_PREFIX):
         return LocalModel(demo_file(reference.removeprefix(DEMO_PREFIX)))
+    if reference in policy.uploads:
+        folder = policy.uploads[reference].resolve()
+        return LocalModel(_local_model(str(folder), policy.model_copy(update={"allowed_roots": (folder,)}), reference))
     if is_local_reference(reference, policy):
-        return LocalModel(_local_model(reference, policy))
+        return LocalModel(_local_model(reference, policy, reference))
     hub_id = parse_hub_id(reference)
     if hub_id is None:
         raise ModelNotFoundError(
@@ -198,8 +202,9 @@ def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
     return repository.download([*_small_files(repository), *weights])
 
 
-def _local_model(reference: str, policy: SourcePolicy) -> Path:
-    path = resolve_local_path(reference, policy, "model")
+def _local_model(named: str, policy: SourcePolicy, reference: str) -> Path:
+    """What lies at the path ``named``; errors speak of ``reference``."""
+    path = resolve_local_path(named, policy, "model")
     target = path.resolve()
     if target.suffix == ".gguf" and len(shard_names(path.name)) == 1:
         path = target  # a link of any name to a model, which may be the first of several files

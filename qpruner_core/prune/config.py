@@ -18,7 +18,7 @@ CompensationName = Literal["none", "bias", "refit"]
 
 
 class PruneConfig(StrictModel):
-    """What to remove, how its importance is measured, and how the removal is spread over the layers."""
+    """Settings of pruning: the ratio, the importance of units, and the spread of removal over the layers."""
 
     ratio: float | None = Field(
         default=None, ge=0, le=0.9,

@@ -1,6 +1,6 @@
-"""What the service sends and takes, as types. Generated; see ``generate_models.py``."""
+"""Types of the bodies that the service sends and accepts. Generated; see ``generate_models.py``."""
 
-from qpruner_client.models.datasets import DatasetPage, DatasetView
+from qpruner_client.models.datasets import DatasetPage, DatasetView, JobErrorView, PartsView, PartView
 from qpruner_client.models.event_data import (
     AttemptLostData,
     CancelledData,
@@ -34,7 +34,6 @@ from qpruner_client.models.jobs import (
     ArtifactList,
     ArtifactView,
     CurvePoint,
-    JobErrorView,
     JobLinks,
     JobMetricsView,
     JobPage,
@@ -67,9 +66,11 @@ from qpruner_client.models.service import Alive, PartState, Readiness
 from qpruner_client.models.settings import (
     EstimateRequest,
     Expected,
+    FileRequest,
     JobRequest,
     JobWebhook,
     KeyRequest,
+    ModelRequest,
     RotationRequest,
     WebhookChange,
     WebhookRequest,
@@ -84,6 +85,7 @@ from qpruner_client.models.stage_settings import (
     QuantizeConfig,
     ScoreConfig,
 )
+from qpruner_client.models.uploads import FileView, ModelPage, ModelSummary, ModelView
 from qpruner_client.models.webhooks import DeliveryPage, DeliveryView, WebhookPage, WebhookSecret, WebhookView
 
 __all__ = [
@@ -120,6 +122,8 @@ __all__ = [
     "FailedEvent",
     "Fault",
     "FileRecord",
+    "FileRequest",
+    "FileView",
     "FinetuneConfig",
     "FitConfig",
     "JobErrorView",
@@ -136,10 +140,16 @@ __all__ = [
     "LogList",
     "LogView",
     "Measurement",
+    "ModelPage",
+    "ModelRequest",
+    "ModelSummary",
+    "ModelView",
     "NewKeyView",
     "NoData",
     "OtherEvent",
     "PartState",
+    "PartView",
+    "PartsView",
     "ProblemDocument",
     "PruneConfig",
     "Pruning",

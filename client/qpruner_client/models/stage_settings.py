@@ -42,13 +42,13 @@ class AllocateConfig(TypedDict, total=False):
     """Candidates per proposal, all within the budget."""
 
     calibration_sequences: int
-    """Sequences that a trial is measured on."""
+    """Sequences per trial."""
 
     screening_sequences: int
-    """Sequences of the first look at a trial; a hopeless trial ends after them."""
+    """Sequences of the screening at the start of a trial; a hopeless trial stops after them."""
 
     batch: int
-    """Number of allocations proposed at once; those of a batch do not learn from each other."""
+    """Number of allocations proposed at once. Proposals of one batch do not learn from each other."""
 
     workers: int
     """Number of processes that measure the trials of a batch in parallel, at most as many as batch. Each has a model
@@ -56,22 +56,24 @@ class AllocateConfig(TypedDict, total=False):
     """
 
     front_points: int
-    """Number of other budgets, from the smallest to the largest, whose best allocations are measured as well."""
+    """Number of other budgets, from the smallest to the largest, whose best allocations are measured too."""
 
     precisions: list[str]
-    """Precisions that the weights of a layer may have; they must belong to the target. Default: those listed for the
-    target in the guide.
+    """Precisions that the weights of a layer may have. They must belong to the target. Default: the target's list in
+    the guide.
     """
 
     granularity: Literal["layer", "block", "module"]
-    """Unit that gets its own precision: a layer, a block (attention or MLP), or a module."""
+    """Unit that gets its own precision: a decoder layer, a block (attention or MLP), or a module."""
 
     embeddings: bool
-    """Quantize the embeddings and the head as well, where that is the better use of bytes."""
+    """Also quantize the embeddings and the head if that uses the bytes better."""
 
 
 class FitConfig(TypedDict, total=False):
-    """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
+    """Device that runs the finished model. The byte budget of the weights is derived from it, in place of
+    ``memory_budget``.
+    """
 
     memory: Required[int | str]
     """Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB"."""
@@ -87,7 +89,7 @@ class FitConfig(TypedDict, total=False):
 
 
 class PruneConfig(TypedDict, total=False):
-    """What to remove, how its importance is measured, and how the removal is spread over the layers."""
+    """Settings of pruning: the ratio, the importance of units, and the spread of removal over the layers."""
 
     ratio: float | None
     """Fraction of the layers' parameters to remove; null chooses it by ratio_choice."""
@@ -95,8 +97,8 @@ class PruneConfig(TypedDict, total=False):
     ratio_choice: Literal["smallest", "enough_bits", "measured"]
     """How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at the lowest
     precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; measured: of several
-    ratios, the one whose pruned and quantized model is expected to be nearest to the dense one (takes minutes
-    more).
+    ratios, the one whose pruned and quantized model is predicted to be nearest to the dense one (takes minutes
+    longer).
     """
 
     criterion: Literal[
@@ -113,7 +115,7 @@ class PruneConfig(TypedDict, total=False):
     """
 
     remove_layers: int
-    """Whole layers to remove first, chosen by how little they change their input; narrower layers provide the rest.
+    """Number of whole layers to remove first, those that change their input least; narrower layers provide the rest.
     """
 
     compensation: Literal["none", "bias", "refit"]
@@ -161,7 +163,7 @@ class ScoreConfig(TypedDict, total=False):
     """Principal components of a layer's output (knn, gaussian)."""
 
     predictions: int
-    """Most frequent predicted tokens that are kept apart; all others count as one class."""
+    """Most frequent predicted tokens that are kept separate; all others count as one class."""
 
     sensitivity: Literal["divergence", "fisher"]
     """How the harm of a precision is measured. fisher: estimated from gradients; divergence: measured as KL
@@ -179,11 +181,11 @@ class QuantizeConfig(TypedDict, total=False):
     """Quantization constants and the adapters' initialisation."""
 
     double_quant: bool
-    """Quantize the block constants of NF4 to 8 bits as well."""
+    """Also quantize the block constants of NF4 to 8 bits."""
 
     int8: Literal["weight_only", "llm_int8"]
     """Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; llm_int8:
-    LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.
+    LLM.int8(), which also rounds the inputs to 8 bits; same bytes, less exact.
     """
 
     lora_rank: int
@@ -194,12 +196,12 @@ class QuantizeConfig(TypedDict, total=False):
 
     rounding: Literal["nearest", "error_feedback"]
     """Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for the errors of
-    earlier ones on calibration text (GPTQ), which has less error and takes more time.
+    earlier ones on calibration text (GPTQ), with less error in more time.
     """
 
     damping: float
-    """Share of their mean that is added to the mean squares of the inputs for error feedback: the more, the less it
-    relies on how inputs go together on the calibration text.
+    """Damping of error feedback: share of the mean of the inputs' mean squares that is added to them. Higher values
+    rely less on the correlation of inputs on the calibration text.
     """
 
     initialisation: Literal["loftq", "qera", "zero"]
@@ -217,9 +219,9 @@ class QuantizeConfig(TypedDict, total=False):
 
 
 class FinetuneConfig(TypedDict, total=False):
-    """Recovery by training on the quantized model."""
+    """Recovery: training of the quantized model to reduce the loss from compression."""
 
-    recovery: Literal["auto"] | Literal["adapter", "merge", "scales", "merge+scales"]
+    recovery: Literal["auto", "adapter", "merge", "scales", "merge+scales"]
     """Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its bytes; merge: a LoRA
     that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the
     format stores them, with unchanged codes; merge+scales: both in turn; auto: adapter for bitsandbytes, scales for
@@ -268,7 +270,7 @@ class FinetuneConfig(TypedDict, total=False):
     """Recompute activations in the backward pass: less memory, a third more time."""
 
     validation_sequences: int
-    """Training examples held back to choose the best step by its loss; 0 takes the last step."""
+    """Training examples held back for choosing the best step by their loss; 0 takes the last step."""
 
     evaluate_every: int
     """Steps between evaluations on the examples held back."""
@@ -281,7 +283,7 @@ class FinetuneConfig(TypedDict, total=False):
 
 
 class EvaluateConfig(TypedDict, total=False):
-    """What the before/after table is measured on."""
+    """Measurements of the before/after table."""
 
     max_tokens: int
     """Held-out tokens for perplexity."""
@@ -290,17 +292,17 @@ class EvaluateConfig(TypedDict, total=False):
     """Multiple-choice examples to score, if the dataset has any."""
 
     generated_tokens: int
-    """Tokens to generate for measuring speed."""
+    """Tokens to generate when speed is measured."""
 
 
 class ExportConfig(TypedDict, total=False):
-    """Which checkpoints are written."""
+    """Checkpoints to write."""
 
     formats: list[Literal["gguf", "gguf_adapter", "compressed_tensors", "mixed", "merged", "merged_quantized"]]
-    """"gguf": one file for llama.cpp and Ollama; "gguf_adapter": the adapter that goes with the GGUF file, for
-    llama.cpp; "compressed_tensors": for vLLM, SGLang and transformers; "mixed": every part at its precision, with
-    adapters; "merged": one 16-bit model for any tool; "merged_quantized": mixed with the adapters merged in and
-    quantized again, at a loss that is measured. Default: that of the target.
+    """"gguf": one file for llama.cpp and Ollama; "gguf_adapter": the adapter of the GGUF file, for llama.cpp;
+    "compressed_tensors": for vLLM, SGLang and transformers; "mixed": every part at its precision, with adapters;
+    "merged": one 16-bit model for any tool; "merged_quantized": mixed with the adapters merged in and quantized
+    again; the loss is measured. Default: that of the target.
     """
 
     max_shard_size: int | str
