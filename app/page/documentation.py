@@ -22,6 +22,7 @@ def get_documentation(request: Request) -> Response:
         swagger_js_url=f"{root}{STATIC_URL}/swagger-ui-bundle.js",
         swagger_css_url=f"{root}{STATIC_URL}/swagger-ui.css",
         swagger_favicon_url=f"{root}/page/icon.svg",
+        swagger_ui_parameters={"deepLinking": False},  # would put a link into each button that opens an operation
     )
     text = bytes(page.body).decode()
     text = text.replace("<html>", '<html lang="en">', 1)
