@@ -114,12 +114,26 @@ class EstimateRequest(TypedDict, total=False):
     """Digests of model and dataset, and choices, that a recipe fixes in addition to settings."""
 
     prune: PruneConfig
+    """Settings of pruning."""
+
     score: ScoreConfig
+    """Settings of scoring."""
+
     allocate: AllocateConfig
+    """Settings of the search."""
+
     quantize: QuantizeConfig
+    """Settings of quantization."""
+
     finetune: FinetuneConfig
+    """Settings of recovery."""
+
     evaluate: EvaluateConfig
+    """Settings of the evaluation."""
+
     export: ExportConfig
+    """Settings of the export."""
+
     labels: dict[str, Any]
     """Your own names and values; `GET /jobs` filters by them."""
 
