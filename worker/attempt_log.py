@@ -1,4 +1,4 @@
-"""Writes down what a child prints, now and then while it runs and once it has ended."""
+"""Stores the output of a child, periodically while it runs and once after it has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.child_process import ChildProcess
 
 
 class AttemptLog:
-    """The output of ``child`` in the attempt that ``lease`` stands for."""
+    """The output of ``child`` in the attempt of ``lease``."""
 
     def __init__(self, lease: Lease, child: ChildProcess) -> None:
         self._lease = lease
@@ -21,11 +21,11 @@ class AttemptLog:
         self._written_at = float("-inf")
 
     def is_due(self, seconds: float) -> bool:
-        """Whether it printed more since the last time, and that was ``seconds`` ago."""
+        """Whether there is new output, and the last write is at least ``seconds`` ago."""
         return self._child.output()[1] != self._written and time.monotonic() - self._written_at >= seconds
 
     def write(self, session: Session) -> None:
-        """Write what it printed so far. Raises :class:`LeaseLost`."""
+        """Write the output so far. Raises :class:`LeaseLost`."""
         output, printed = self._child.output()
         hold(session, self._lease)
         keep_log(session, self._lease.job_id, self._lease.attempt, output, printed)

@@ -1,6 +1,6 @@
-"""One attempt at a job, from its scratch folder to its last row; it goes on until told to stop.
+"""One attempt at a job, from its scratch folder to its last row; it continues until it is stopped.
 
-It runs in a thread beside the one that keeps the lease, so that no upload, however long, lets the lease run out.
+It runs in a thread beside the one that keeps the lease, so that a long upload never lets the lease expire.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
 from worker.attempt_log import AttemptLog
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
+from worker.model_files import ModelFiles
 from worker.patience import Stopped, is_away, persist
 from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 from worker.recording import ProgressThrottle, record_events
@@ -40,18 +41,18 @@ from worker.scratch import Scratch, locked_scratch
 from worker.stage_files import fetch_stage, upload_stage
 from worker.store_keys import artifact_key, attempt_prefix, stage_prefix
 from worker.told_lines import ToldLines
-from worker.uploads import fetch_uploads
+from worker.uploads import fetch_model, fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
-_LOG_SECONDS = 2.0  # between two looks at what the child printed
+_LOG_SECONDS = 2.0  # between two reads of the child's output
 _Result = TypeVar("_Result")
-_WAITING = RunWarning(message="The store does not answer; the run waits for it.")
+_WAITING = RunWarning(message="The store is unreachable; the run waits for it.")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with."""
+    """Dependencies of a run."""
 
     settings: Settings
     sessions: sessionmaker[Session]
@@ -60,9 +61,9 @@ class Parts:
 
 
 class JobRun:
-    """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
+    """The attempt of ``lease``. ``settled`` is set once everything is decided.
 
-    ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
+    ``touched``: prefixes of the store below which there may be files that no row names at the end.
     """
 
     def __init__(self, lease: Lease, parts: Parts) -> None:
@@ -86,28 +87,29 @@ class JobRun:
 
     @property
     def quiet_since(self) -> float | None:
-        """Since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so."""
+        """Time (``time.monotonic()``) since which the run only waits for the child's next line, if it does."""
         return self._told.quiet_since
 
     def write_log(self, session: Session) -> None:
-        """Write what the child has printed, also after :meth:`stop`. Raises :class:`LeaseLost`."""
+        """Write the child's output, also after :meth:`stop`. Raises :class:`LeaseLost`."""
         if self._log is not None:
             self._log.write(session)
 
     def run(self) -> None:
-        """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
+        """Run the whole attempt. Every outcome is written to the job, unless the attempt was stopped or lost the
+        job."""
         try:
             self._attempt()
         except (Stopped, LeaseLost) as error:
             _LOG.info("%s: left off: %s", self._lease.job_id, error)
         except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
-            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
+            _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
         finally:
             self.stop()
             self.settled.set()
 
     def stop(self) -> None:
-        """End the attempt: kill the child, and try nothing again. Nothing is written to the job any more."""
+        """End the attempt: kill the child, and retry nothing. Nothing more is written to the job."""
         self._stop.set()
         with self._child_lock:
             child = self._child
@@ -125,8 +127,8 @@ class JobRun:
         except (Stopped, LeaseLost):
             raise
         except Exception:  # noqa: BLE001 - the job is told, and the log says more
-            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
-            reason = f"The worker met a fault of its own; see {_log_now()}."
+            _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
+            reason = f"Unexpected error in the worker; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
 
     def _work(self, scratch: Scratch) -> None:
@@ -149,7 +151,7 @@ class JobRun:
             if fetch_stage(result, scratch.stages / result.stage, self._get):
                 self._stored.add(result.stage)
             else:
-                self.touched.add(result.store_prefix)  # its row will name where it is put when it is done again
+                self.touched.add(result.store_prefix)  # its row names the place when the upload is repeated
 
     def _stage_results(self, session: Session) -> list[StageResult]:
         hold(session, self._lease)
@@ -161,6 +163,11 @@ class JobRun:
             lambda: fetch_uploads(self._parts.sessions, self._parts.store, self._lease, config, scratch.uploads),
             "fetching the dataset",
         )
+        files = ModelFiles(self._parts.settings, self._parts.store)
+        uploads |= self._persist(
+            lambda: fetch_model(self._parts.sessions, files, self._lease, config, scratch.uploads, self._check_stop),
+            "fetching the model",
+        )
         policy = self._parts.settings.source_policy.model_copy(update={"uploads": uploads})
         return ChildRequest(config=config, policy=policy, output=scratch.output, work_dir=scratch.stages)
 
@@ -169,7 +176,7 @@ class JobRun:
         environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
         if settings.llama_cpp is not None:
             environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
-        if settings.vllm_python is not None:  # its link is what tells Python of its environment
+        if settings.vllm_python is not None:  # its link tells Python about its environment
             environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
         with self._child_lock:
             if self._stop.is_set():
@@ -178,7 +185,7 @@ class JobRun:
         return self._child
 
     def _follow(self, child: ChildProcess, log: AttemptLog, scratch: Scratch) -> RunResult | RunError | None:
-        """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
+        """Record the child's events, and bring its stages, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
             for line in self._told.so_far(child.lines, _LOG_SECONDS):
@@ -211,7 +218,7 @@ class JobRun:
             self._write(log.write)
 
     def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
-        """Whether the stage that the child wants lies in its work folder now, taken from another job."""
+        """Whether the stage that the child wants is in its work folder now, copied from another job."""
         self.touched |= {attempt_prefix(self._lease), stage_prefix(self._lease, wanted.stage)}
         found = ReusedStages(self._lease, scratch.stages, self._write, self._get, self._put).bring(wanted)
         if found:
@@ -275,7 +282,7 @@ class JobRun:
         return persist(action, f"{self._lease.job_id}: {what}", self._stop, on_outage=self._tell_of_outage)
 
     def _tell_of_outage(self, error: Exception) -> bool:
-        """Tell the job that it waits for the store. One that waits for the database cannot be told so."""
+        """Record that the job waits for the store. Waiting for the database cannot be recorded."""
         if not isinstance(error, StoreUnavailableError):
             return False
         try:

@@ -1,4 +1,4 @@
-"""The lines that a child tells, as they come, and since when nothing but the next one is waited for."""
+"""The lines of a child as they arrive, and the time since which the run only waits for the next one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _BATCH = 500
 
 
 class ToldLines:
-    """``quiet_since``: since when the child has told nothing although it is listened to (``time.monotonic()``), without
-    the time that was taken by other things meanwhile; ``None``: what it told is being worked on."""
+    """``quiet_since``: time (``time.monotonic()``) since which the child has been silent while the run listens,
+    excluding time spent on other work; ``None``: its lines are being processed."""
 
     def __init__(self) -> None:
         self.quiet_since: float | None = None
 
     def so_far(self, lines: queue.SimpleQueue[Line | None], seconds: float) -> Iterator[Line | None]:
-        """The next line, waited for at most ``seconds``, and those that are there already, for one transaction."""
+        """The next line, within ``seconds``, and all lines that are available, for one transaction."""
         if self.quiet_since is None:
             self.quiet_since = time.monotonic()
         try:
             first = lines.get(timeout=seconds)
         except queue.Empty:
             return
-        self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
+        self.quiet_since = None  # until its lines are recorded, the run does not wait for the child
         yield first
         for _ in range(_BATCH):
             try:
@@ -37,7 +37,7 @@ class ToldLines:
 
     @contextmanager
     def not_listening(self) -> Iterator[None]:
-        """Do something else, however long it takes: it is not the child that is quiet meanwhile."""
+        """Context manager for other work, whose time does not count as silence of the child."""
         since, self.quiet_since, begun = self.quiet_since, None, time.monotonic()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Answers the local store's signed URLs. Who holds one needs no API key; a bucket answers its own."""
+"""Serves the local store's signed URLs. Their holders need no API key; a bucket serves its own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from app.store.signing import SignatureExpiredError, SignatureInvalidError
 router = APIRouter(tags=["store"])
 
 _LARGEST_PIECE, _SMALLEST_PIECE = 2**20, 2**16
-"""Bytes that a download reads at a time: of small pieces, the turns of threads cost more than reading does."""
+"""Bytes that a download reads at a time: smaller pieces cost more thread switches than reading."""
 _ALL_PIECES = 16 * 2**20
 """Bytes of one piece of every download together, as long as pieces can be smaller; twice that is held in memory."""
-_FRESH_URL = "Ask for the artifact again: every answer carries a fresh URL."
+_FRESH_URL = "Request the artifact again: every response has a fresh URL."
 
 
 class StoredFile(FileResponse):
@@ -41,8 +41,11 @@ class StoredFile(FileResponse):
 
 async def _local_store(store: StoreDep) -> LocalStore:
     if not isinstance(store, LocalStore):
-        raise Problem(404, "not_found", "This store answers its own URLs.")
+        raise Problem(404, "not_found", "This store serves its own URLs.")
     return store
+
+
+LocalStoreDep = Annotated[LocalStore, Depends(_local_store)]
 
 
 @router.head("/store/{key:path}", include_in_schema=False)
@@ -51,7 +54,7 @@ async def _local_store(store: StoreDep) -> LocalStore:
     response_class=FileResponse,
     summary="Download by a signed URL",
     responses={
-        206: {"description": "The part that `Range` asks for."},
+        206: {"description": "The part requested by `Range`."},
         403: {"model": ProblemDocument, "description": "`signature_invalid` or `signature_expired`."},
         404: {"model": ProblemDocument},
         416: {"description": "The file has no such range."},
@@ -60,14 +63,14 @@ async def _local_store(store: StoreDep) -> LocalStore:
 def download(
     request: Request,
     key: str,
-    store: Annotated[LocalStore, Depends(_local_store)],
+    store: LocalStoreDep,
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
-    filename: Annotated[str, Query(description="What the file is saved as.")] = "",
+    filename: Annotated[str, Query(description="Name to save the file under.")] = "",
     signature: str = "",
 ) -> StoredFile:
-    """The file, or the part of it that `Range` asks for. The URL is given by the service and cannot be made up."""
+    """The file, or the part requested by `Range`. The service issues the URL; it cannot be forged."""
     try:
-        store.signer.verify("GET", key, filename, expires, signature, now=time.time())  # HEAD tells less than GET
+        store.signer.verify("GET", key, filename, expires, signature, now=time.time())  # HEAD reveals less than GET
     except SignatureInvalidError:
         raise Problem(
             403, "signature_invalid", "The URL's signature is not valid for this file.", remedy=_FRESH_URL
@@ -76,14 +79,14 @@ def download(
         raise Problem(403, "signature_expired", "The URL has expired.", remedy=_FRESH_URL) from None
     path = store.find(key)  # a key that was signed is well-formed
     if path is None:
-        raise Problem(404, "not_found", "The file is no longer there.", remedy="Its job or dataset was deleted.")
+        raise Problem(404, "not_found", "The file no longer exists.", remedy="Its job or dataset was deleted.")
     return StoredFile(
         path,
         stat_result=path.stat(),
         media_type="application/octet-stream",
         headers={
             "Content-Disposition": attachment(filename or path.name),
-            "X-Content-Type-Options": "nosniff",  # users' own files: never to be run as a page of this origin
+            "X-Content-Type-Options": "nosniff",  # users' own files: never rendered as a page of this origin
             "Cache-Control": "private, no-transform",
         },
     )

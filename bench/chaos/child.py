@@ -18,10 +18,10 @@ REAL = "model"
 SCRIPTED = "scripted"
 
 
-def compress(config: CompressionConfig, output: Path, **given: Any) -> CompressionReport:
+def compress(config: CompressionConfig, output: str | Path, **given: Any) -> CompressionReport:
     """As :func:`qpruner_core.compress`."""
     if Path(config.model).name == SCRIPTED:
-        return scripted_child.compress(config, output, **given)
+        return scripted_child.compress(config, Path(output), **given)
     from qpruner_core.pipeline import compress as real
 
     return real(config, output, **given)

@@ -1,4 +1,4 @@
-"""What is new of a job's output since it was last looked at."""
+"""New output of a job since the last read."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from collections.abc import Sequence
 from qpruner_client.models import LogView
 
 INTERVAL = 2.0
-"""Seconds between two looks: as often as a worker writes the output down."""
+"""Seconds between two reads: the interval at which a worker writes the output."""
 _PROBE = 64
 
 
 class LogTail:
-    """Follows the output from the last attempt on; further attempts come after one another."""
+    """Follows the output from the last attempt on, including further attempts."""
 
     def __init__(self) -> None:
         self._attempt = 0
         self._shown = ""
 
     def take(self, logs: Sequence[LogView], *, ended: bool) -> str:
-        """What ``logs`` have that was not taken before. A last line without an end is kept back, for a bar of progress
-        may overwrite it, until its attempt is over; ``ended``: the job is."""
+        """The part of ``logs`` that was not returned before.
+
+        An incomplete last line is held back until its attempt is over, because a progress bar may overwrite it.
+        ``ended``: the job has ended.
+        """
         if not logs:
             return ""
-        if self._attempt == 0 or logs[-1].attempt < self._attempt:  # a job that is retried counts attempts anew
+        if self._attempt == 0 or logs[-1].attempt < self._attempt:  # a retried job starts counting attempts again
             self._attempt, self._shown = logs[-1].attempt, ""
         new = ""
         for log in logs:
@@ -39,7 +42,7 @@ class LogTail:
 
 
 def _added(before: str, now: str) -> str:
-    """What ``now`` has after what it shares with ``before``, whose beginning may be kept no more."""
+    """The part of ``now`` after its overlap with ``before``, whose beginning may have been dropped."""
     if now.startswith(before):
         return now[len(before) :]
     start = before.find(now[:_PROBE])

@@ -1,4 +1,4 @@
-"""One training of the stage: its share of the steps, and where it goes on from."""
+"""One training phase of the stage: its share of the steps, and its resumption."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from qpruner_core.training.batches import Batch, batches, in_batches
 from qpruner_core.training.loss_choice import LossChoice, kept_choice, recovery_key
 from qpruner_core.training.packing import keeps_examples_apart
 from qpruner_core.training.teacher import load_teacher
-from qpruner_core.training.training import train
+from qpruner_core.training.training import Validation, train
 from qpruner_core.training.training_state import Curves, TrainingState
 from qpruner_core.training.validation import keep_back
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a recovery. ``settings``: with its own steps and learning rate. ``before``: steps that the parts before
-    it took; ``planned_before``, ``planned``: those that they were to take, and all of them."""
+    """A part of a recovery.
+
+    ``settings``: with its own steps and learning rate. ``before``: steps taken by earlier parts; ``planned_before``,
+    ``planned``: steps planned for earlier parts, and for all.
+    """
 
     part: RecoveryPart
     settings: FinetuneConfig
@@ -34,7 +37,8 @@ class Phase:
 
 
 def phases(settings: FinetuneConfig, parts: tuple[RecoveryPart, ...]) -> list[Phase]:
-    """The ``parts`` with the steps divided among them, the first ones getting what is left over; none of no steps."""
+    """The ``parts`` with the steps divided among them; the first ones get the remainder. Parts without steps are
+    dropped."""
     found, planned_before = [], 0
     for index, part in enumerate(parts):
         left = settings.steps - planned_before
@@ -47,15 +51,15 @@ def phases(settings: FinetuneConfig, parts: tuple[RecoveryPart, ...]) -> list[Ph
 
 
 def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase: Phase) -> dict[str, Any]:
-    """Train ``model`` with the stream, teacher and state that the settings ask for; goes on where a killed run was.
+    """Train ``model`` with stream, teacher and state from the settings; resumes a killed run.
 
-    Steps are told as those of the whole recovery.
+    Steps are counted over the whole recovery.
     """
     settings, device = phase.settings, model.device
     progress, key = context.store.progress_directory("finetune"), recovery_key(context)
     choice = kept_choice(context)
     if settings.loss == "auto" and choice.loss == "cross_entropy":
-        context.warn(f"Recovery learns from the text and not from the dense model: {choice.reason}.")
+        context.warn(f"Recovery trains on the text instead of the dense model's predictions: {choice.reason}.")
     examples, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     state = TrainingState(model, settings, relative=phase.part == "scales")
     state.load(progress, f"{key} {phase.part}")
@@ -85,8 +89,7 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
         settings,
         on_step,
         distillation=load_teacher(context.source.directory, settings, device) if distils else None,
-        validation=in_batches(kept_back, settings.batch_size, device),
-        on_validation=on_validation,
+        validation=Validation(in_batches(kept_back, settings.batch_size, device), on_validation),
         state=state,
         seed=context.config.seed,
     )
@@ -94,14 +97,14 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
 
 
 def validation_batches(context: StageContext, device: torch.device) -> list[Batch]:
-    """What :func:`train_phase` takes its loss on to choose the best step."""
+    """Held-back batches by which :func:`train_phase` chooses the best step."""
     settings = context.config.finetune
     _, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     return in_batches(kept_back, settings.batch_size, device)
 
 
 def together(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The summary of a recovery whose parts have these ``summaries``, which count the steps of all of them."""
+    """Summary of a whole recovery from the ``summaries`` of its parts, which count the steps of all of them."""
     first, last = summaries[0], summaries[-1]
     curve = [point for summary in summaries for point in summary["validation"]]
     return last | {"first_loss": first["first_loss"], "validation": curve}
@@ -111,7 +114,9 @@ def _packed_length(context: StageContext, model: PreTrainedModel | PeftModel) ->
     if not context.config.finetune.packing:
         return None
     if not keeps_examples_apart(model):
-        context.warn("Examples are not packed in recovery: this model's attention would mix those of one sequence.")
+        context.warn(
+            "Examples are not packed in recovery: this model's attention would mix the examples of one sequence."
+        )
         return None
     return context.config.sequence_length
 

@@ -1,4 +1,4 @@
-"""Which loss a recovery trains with, chosen once per run and kept."""
+"""Choice of the loss of a recovery, made once per run and stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LossName = Literal["distillation", "cross_entropy"]
 
 
 class LossChoice(StrictModel):
-    """The loss of a recovery, and why it is that one."""
+    """The loss of a recovery, and the reason for it."""
 
     loss: LossName
     reason: str
@@ -31,12 +31,12 @@ class LossChoice(StrictModel):
 def choose_loss(
     settings: FinetuneConfig, dense: PretrainedConfig, device: torch.device, *, known: LossName | None = None
 ) -> LossChoice:
-    """The loss asked for; "auto" distils if the dense model of this config fits into what ``device`` has free now,
+    """The configured loss; "auto" distils if the dense model of this config fits into the free memory of ``device``,
     unless the choice is ``known``."""
     if settings.loss != "auto":
-        return LossChoice(loss=settings.loss, reason="as asked")
+        return LossChoice(loss=settings.loss, reason="as configured")
     if known is not None:
-        return LossChoice(loss=known, reason="it did so where the recipe was made")
+        return LossChoice(loss=known, reason="it did so when the recipe was made")
     needed = sum(parameter.numel() for parameter in empty_model(dense).parameters()) * torch.bfloat16.itemsize
     free = free_memory(device)
     teacher = f"the dense model's {format_bytes(needed)}"
@@ -49,8 +49,8 @@ def choose_loss(
 def loss_of_run(context: StageContext, key_with: Callable[[LossName], str]) -> LossName | None:
     """The loss that the recovery of this run has trained with or will; ``None`` if it trains nothing.
 
-    Known once the quantize stage is finished. ``key_with``: the key of the finetune stage by the loss. A run that goes
-    on keeps to the loss of the one before, whatever is free now, also where only its finished stages are at hand.
+    Known once the quantize stage is finished. ``key_with``: the key of the finetune stage by the loss. A resumed run
+    keeps the first choice, whatever memory is free now, also if only its finished stages are available.
     """
     if context.config.finetune.steps == 0:
         return None
@@ -64,7 +64,7 @@ def loss_of_run(context: StageContext, key_with: Callable[[LossName], str]) -> L
 
 
 def kept_choice(context: StageContext) -> LossChoice:
-    """The loss of this training, chosen now if it was not before."""
+    """The loss of this training, chosen on first use."""
     progress = context.store.progress_directory("finetune")
     file = progress / f"{recovery_key(context)}.choice.json"
     if file.is_file():
@@ -79,7 +79,7 @@ def kept_choice(context: StageContext) -> LossChoice:
 
 
 def recovery_key(context: StageContext) -> str:
-    """Digest of what the training follows from: the stages before it, which know of the data, and its settings."""
+    """Digest of the inputs of training: the previous stages, which cover the data, and its settings."""
     quantized = context.store.key("quantize")
     recovery = "+".join(context.plan.target.recovery)
     settings = context.config.finetune.model_dump_json()

@@ -1,4 +1,4 @@
-"""The dense 16-bit model as the teacher, where it fits."""
+"""The dense 16-bit model as the teacher, if it fits into memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from qpruner_core.training.losses import Distillation
 
 
 def load_teacher(directory: Path, settings: FinetuneConfig, device: torch.device) -> Distillation:
-    """The model of ``directory``, on ``device``, as the loss of ``settings``."""
+    """The model of ``directory``, on ``device``, as the teacher of ``settings``."""
     teacher: PreTrainedModel = load_model(directory).to(device)
     return Distillation(teacher.requires_grad_(False), settings.temperature)

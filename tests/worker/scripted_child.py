@@ -1,9 +1,9 @@
 """The real child process around a pipeline that a test directs through files in a folder.
 
 ``<stage>.hold``: the stage waits until the file is gone. ``<stage>.sleep``: it takes so many seconds. ``<stage>.eat``:
-it takes as many bytes of memory and sleeps. ``<stage>.print``: it prints the text of the file. ``<stage>.crash``: it
-kills its process. ``<stage>.raise``: it raises the error named in the file. ``<stage>.told``: written as it begins.
-Imports no torch.
+it takes as many bytes of memory and sleeps. ``<stage>.fill``: its file has so many bytes more. ``<stage>.print``: it
+prints the text of the file. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in
+the file. ``<stage>.told``: written as it begins. Imports no torch.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_ev
         if stage == "allocate":
             _search(store, config, on_event)
         with store.begin(stage) as partial:
-            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000)
+            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000 + _filling(stage))
             record = store.commit(stage, _key(stage, config), partial, {"stage": stage}, 0.1)
     on_event(
         StageFinished(
@@ -114,6 +114,11 @@ def _key(stage: StageName, config: CompressionConfig) -> str:
     if stage in ("prune", "score"):
         config = config.model_copy(update={"memory_budget": 1, "allocate": AllocateConfig()})
     return hashlib.sha256(f"{stage} {config.digest()}".encode()).hexdigest()
+
+
+def _filling(stage: StageName) -> bytes:
+    filling = DIRECTIONS / f"{stage}.fill"
+    return bytes(int(filling.read_text())) if filling.exists() else b""
 
 
 def _obey(stage: StageName) -> None:

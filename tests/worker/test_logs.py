@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from app.jobs.logs import list_logs
 from tests.server_processes import wait_until
-from tests.worker.bench import CONFIG, Bench, run_bench
-from tests.worker.installation import Installation
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
+from tests.worker.bench import CONFIG, Bench
 
 
 def text_of(bench: Bench, job_id: str) -> str:

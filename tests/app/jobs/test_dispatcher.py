@@ -19,7 +19,7 @@ from app.jobs.models import Dispatch, Job, JobEvent
 from app.settings import Settings
 from tests.app.jobs.test_lease import Sessions, claim, history, must_claim, owed, queue_job, read
 from tests.server_processes import wait_until
-from tests.valkey import Valkey, run_valkey
+from tests.valkey import Valkey
 
 pytestmark = pytest.mark.service
 
@@ -29,19 +29,6 @@ def sessions(database_url: str) -> Iterator[Sessions]:
     engine = create_database_engine(database_url)
     yield create_session_factory(engine)
     engine.dispose()
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with run_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(valkey: Valkey) -> Iterator[Broker]:
-    made = Broker(valkey.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -132,7 +119,7 @@ def test_a_wake_up_outlives_a_broker_that_is_away(
         assert [record.message.split(";")[0] for record in caplog.records] == ["The broker is unavailable"]
         valkey.start()
         assert wait_until(lambda: _backlog(broker) == 1)
-        assert wait_until(lambda: caplog.records[-1].message == "Database and broker answer again")
+        assert wait_until(lambda: caplog.records[-1].message == "Database and broker are available again")
 
 
 def test_a_silent_worker_loses_its_job_and_the_job_is_owed_a_wake_up(
