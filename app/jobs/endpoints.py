@@ -121,9 +121,8 @@ def submit_job(
 ) -> JobView:
     """Queue a run. A run that is certain to fail is rejected, and nothing is queued.
 
-    `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a hub
-    id, an id from `POST /models`, or a folder below one of the roots.
-    """
+    `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a
+    hub id, an id from `POST /models`, or a folder below one of the roots."""
     job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None
     if job is None:
