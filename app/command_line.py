@@ -11,7 +11,7 @@ from rich.console import Console
 
 from app.settings import Settings
 from qpruner_core.errors import InvalidConfigError, OutputInvalidError, QPrunerError
-from qpruner_core.strict import fault_as_sentence
+from qpruner_core.plain_faults import plain_fault
 from qpruner_core.writable import require_writable
 
 _errors = Console(stderr=True, highlight=False)
@@ -29,7 +29,7 @@ def load_settings() -> Settings:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InvalidConfigError(
-            fault_as_sentence(first["msg"]),
+            plain_fault(first),
             field=f"QPRUNER_{name.upper()}",
             remedy="Correct the environment variable or .env.",
         ) from error

@@ -15,6 +15,11 @@ ANY_SCHEMA: Mapping[str, str] = {
 }
 """By field, for every schema without a better description."""
 
+_STAGE_SETTINGS: Mapping[str, str] = {
+    "prune": "Settings of pruning.", "score": "Settings of scoring.", "allocate": "Settings of the search.",
+    "quantize": "Settings of quantization.", "finetune": "Settings of recovery.",
+    "evaluate": "Settings of the evaluation.", "export": "Settings of the export.",
+}  # fmt: skip
 FIELDS: Mapping[str, Mapping[str, str]] = {
     "Alive": {"status": "Always `alive`."},
     "ArtifactList": {"artifacts": "The files."},
@@ -79,11 +84,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "artifacts": "Its files.",
     },
     "JobPage": {"jobs": "The jobs."},
-    "JobRequest": {
-        "prune": "Settings of pruning.", "score": "Settings of scoring.", "allocate": "Settings of the search.",
-        "quantize": "Settings of quantization.", "finetune": "Settings of recovery.",
-        "evaluate": "Settings of the evaluation.", "export": "Settings of the export.",
-    },
+    "EstimateRequest": _STAGE_SETTINGS,
+    "JobRequest": _STAGE_SETTINGS,
     "JobView": {
         "id": "Id of the job.", "status": "State of the job.", "max_attempts": "Attempts before the job fails.",
         "model": "Model as given in the request.", "dataset": "Dataset as given in the request.",

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from app import health, metrics
+from app.audit.endpoints import router as audit_router
 from app.broker import open_broker
 from app.database import create_database_engine, create_read_session_factory, create_session_factory
 from app.datasets.endpoints import router as datasets_router
@@ -23,9 +24,12 @@ from app.jobs.log_endpoints import router as logs_router
 from app.jobs.stream import Streams
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
+from app.keys.endpoints import router as keys_router
 from app.keys.same_origin import SameOriginMiddleware
 from app.metrics_endpoint import metrics_router
 from app.openapi import DESCRIPTION, LICENSE, TAGS, TITLE, describe_problems
+from app.page.documentation import STATIC_URL
+from app.page.documentation import router as documentation_router
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
@@ -48,7 +52,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or get_settings()
     app: FastAPI = FastAPIOffline(
+        docs_url=None,  # ours: app/page/documentation.py
         redoc_url=None,
+        static_url=STATIC_URL,
         title=TITLE,
         description=DESCRIPTION,
         version=version("qpruner"),
@@ -60,8 +66,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     _open_parts(app, settings)
     routers = (
-        jobs_router, logs_router, datasets_router, models_router, storage_router, webhooks_router, health.router,
-        metrics_router(settings), page_router,
+        jobs_router, logs_router, datasets_router, models_router, storage_router, webhooks_router, keys_router,
+        audit_router, health.router, metrics_router(settings), page_router, documentation_router,
     )  # fmt: skip
     for router in routers:
         app.include_router(router)

@@ -26,6 +26,7 @@ TAGS = [
     {"name": "models", "description": "Upload your own models."},
     {"name": "storage", "description": "Usage of the store."},
     {"name": "webhooks", "description": "Receive events of jobs by HTTP."},
+    {"name": "keys", "description": "API keys, and the log of changes."},
     {"name": "store", "description": "Signed URLs of the local store."},
     {"name": "operation", "description": "For operators of the service."},
 ]

@@ -25,7 +25,7 @@ from qpruner_core.errors import (
     QPrunerError,
     UserError,
 )
-from qpruner_core.strict import fault_as_sentence
+from qpruner_core.plain_faults import plain_fault
 from qpruner_core.unknown_setting import unknown_setting
 
 logger = logging.getLogger(__name__)
@@ -136,9 +136,12 @@ def from_core_error(error: QPrunerError) -> Problem:
             status = 500
     if isinstance(error, BudgetInfeasibleError):
         extra = {"smallest_feasible_bytes": error.smallest_feasible_bytes}
+    several = (error, *error.others) if error.others else ()
+    errors = [Fault(field=one.field, detail=f"{one.message} {one.remedy}".strip()) for one in several]
     return Problem(
-        status, error.code, error.message, field=error.field, remedy=error.remedy, headers=headers, extra=extra
-    )
+        status, error.code, error.message, field=error.field, remedy=error.remedy, headers=headers, errors=errors,
+        extra=extra,
+    )  # fmt: skip
 
 
 def database_problem() -> Problem:
@@ -220,7 +223,7 @@ def _sentence(fault: Mapping[str, Any]) -> str:
         return "Missing." if len(fault["loc"]) > 1 else "The body is missing."
     if fault["type"] == "extra_forbidden":
         return unknown_setting(_dotted(fault["loc"]) or "", CompressionConfig)
-    return fault_as_sentence(str(fault["msg"]))
+    return plain_fault(fault)
 
 
 def _from_database_error(error: Exception) -> Problem:

@@ -26,7 +26,15 @@ MODULES = {
         "ExportConfig",
         "FitConfig",
     ),
-    "settings": ("JobRequest", "WebhookRequest", "WebhookChange", "RotationRequest", "ModelRequest"),
+    "settings": (
+        "JobRequest",
+        "EstimateRequest",
+        "ModelRequest",
+        "WebhookRequest",
+        "WebhookChange",
+        "RotationRequest",
+        "KeyRequest",
+    ),
     "reports": ("CompressionReport", "Estimate"),
     "event_data": (
         "NoData",
@@ -45,6 +53,7 @@ MODULES = {
     "service": ("Readiness", "Alive"),
     "datasets": ("DatasetPage",),
     "uploads": ("ModelPage", "ModelView"),
+    "keys": ("KeyList", "NewKeyView", "AuditPage"),
 }
 """Files, and the schemas that they hold with all that these refer to; what is in none of them is in ``jobs``."""
 REQUESTS = ("stage_settings", "settings")

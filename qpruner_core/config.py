@@ -20,12 +20,13 @@ from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.formats.declarations import declared, offered_by, with_own_format
+from qpruner_core.plain_faults import plain_fault
 from qpruner_core.presets import PresetName, with_preset
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
-from qpruner_core.strict import StrictModel, fault_as_sentence, fault_at
+from qpruner_core.strict import StrictModel, fault_at
 from qpruner_core.targets.config import (
     DEFAULT_RUNS_ON,
     DEFAULT_TARGET,
@@ -221,7 +222,7 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         unknown = first["type"] == "extra_forbidden"
-        said = unknown_setting(field, CompressionConfig) if unknown else fault_as_sentence(first["msg"])
+        said = unknown_setting(field, CompressionConfig) if unknown else plain_fault(first)
         choice = said.endswith(BUDGET_REMEDY)
         raise InvalidConfigError(
             said.removesuffix(BUDGET_REMEDY).rstrip(),

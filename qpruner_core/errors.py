@@ -15,6 +15,7 @@ class QPrunerError(Exception):
         field: dotted path of the invalid setting (``"memory_budget"``, ``"prune.ratio"``), or ``None``.
         remedy: what the user can do about it.
         exit_code: exit code of the command line.
+        others: other errors of the same request, where they were found as well.
     """
 
     code = "internal"
@@ -25,6 +26,7 @@ class QPrunerError(Exception):
         self.message = message
         self.field = field
         self.remedy = remedy
+        self.others: tuple[QPrunerError, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # No custom pickling arguments: an __init__ may take more than the message, and errors travel between processes

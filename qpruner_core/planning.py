@@ -9,9 +9,10 @@ from transformers import PretrainedConfig
 
 from qpruner_core.compute.config import ComputeDtype
 from qpruner_core.config import CompressionConfig, parse_config
-from qpruner_core.data import refuse_too_few_bytes
+from qpruner_core.data import DatasetDescription, refuse_too_few_bytes
+from qpruner_core.errors import UserError
 from qpruner_core.events import StageName
-from qpruner_core.known_models import KnownModels
+from qpruner_core.known_models import KnownModel, KnownModels
 from qpruner_core.models.families import find_family
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.planner import Planner
@@ -33,7 +34,7 @@ SpeedSource = Callable[[SourcePolicy, ComputeDtype], SpeedRecord | None]
 """Returns the machine speed that expected times are computed from; ``None`` if it is unknown."""
 
 _MEASURED_RATIO = (
-    "prune_ratio is the smallest ratio that meets the budget. The run also measures larger ratios and takes the best."
+    "The prune ratio is the smallest that meets the budget. The run also measures larger ratios and takes the best."
 )
 
 
@@ -90,10 +91,9 @@ def estimate(
         check_dataset = check_dataset and config.get("dataset") is not None
         config = parse_config({"dataset": NO_DATASET, **{name: it for name, it in config.items() if it is not None}})
     policy, known = policy or SourcePolicy(), known or KnownModels()
-    model = known.model(config.model, policy)
+    model, dataset = _look_at(config, policy, known, check_dataset)
     text_bytes = None
     dataset_warnings: tuple[str, ...] = ()
-    dataset = known.dataset(config.dataset, policy) if check_dataset else None
     if dataset is not None:
         text_bytes, dataset_warnings = dataset.text_bytes, dataset.warnings
         refuse_too_few_bytes(text_bytes, config.sequence_length)
@@ -120,7 +120,7 @@ def estimate(
         predicted_total_bytes=parts.total,
         stage_seconds=seconds,
         notes=(
-            "predicted_bytes assumes the lowest precision everywhere; the search spends the rest of the budget.",
+            "Predicted bytes assume the lowest precision everywhere; the search spends the rest of the budget.",
             *(() if planner.shape_is_known or ratio == 0 else (_STAND_IN,)),
             *(() if planner.ratio_is_known else (_MEASURED_RATIO,)),
             *planner.notes,
@@ -128,6 +128,22 @@ def estimate(
             *dataset_warnings,
         ),
     )
+
+
+def _look_at(
+    config: CompressionConfig, policy: SourcePolicy, known: KnownModels, check_dataset: bool
+) -> tuple[KnownModel, DatasetDescription | None]:
+    """Model and dataset; where neither can be used, the error is the model's, with the dataset's in ``others``."""
+    try:
+        model = known.model(config.model, policy)
+    except UserError as error:
+        if check_dataset:
+            try:
+                known.dataset(config.dataset, policy)
+            except UserError as other:
+                error.others = (other,)
+        raise
+    return model, known.dataset(config.dataset, policy) if check_dataset else None
 
 
 def _times(

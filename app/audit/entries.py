@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +49,14 @@ def entries(
     if until is not None:
         query = query.where(AuditEntry.at < until)
     yield from session.scalars(query.execution_options(yield_per=_BATCH))
+
+
+def newest(session: Session, tenant: str, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
+    """At most ``limit`` entries of ``tenant`` with ids below ``before``, the newest first."""
+    query = select(AuditEntry).where(AuditEntry.tenant == tenant)
+    if before is not None:
+        query = query.where(AuditEntry.id < before)
+    return session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit)).all()
 
 
 def _write(session: Session, **columns: str | None) -> None:

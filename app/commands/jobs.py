@@ -100,6 +100,7 @@ def submit(
 @app.command("list")
 def list_jobs(
     status: Annotated[list[str] | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only with these words in id, model, dataset or labels.")] = None,
     model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
     label: Labels = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 20,
@@ -109,7 +110,8 @@ def list_jobs(
     """List jobs, newest first."""
     with connected(server, as_json) as client:
         wanted = cast("list[Status] | None", status)
-        found = list(client.jobs.list(status=wanted, model=model, label=_labels(label or []) or None, limit=limit))
+        labels = _labels(label or []) or None
+        found = list(client.jobs.list(q=search, status=wanted, model=model, label=labels, limit=limit))
         if as_json:
             print_json([job.model_dump(mode="json") for job in found])
         else:

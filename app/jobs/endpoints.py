@@ -28,6 +28,7 @@ from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.deadline import deadline_of
 from app.jobs.event_views import EventPage, EventView
+from app.jobs.given_settings import request_of
 from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.outlook import outlook_of
@@ -36,6 +37,7 @@ from app.jobs.schemas import (
     AllocationView,
     ArtifactList,
     CurvePoint,
+    EstimateRequest,
     JobMetricsView,
     JobPage,
     JobRequest,
@@ -64,6 +66,7 @@ BAD_RUN = (
     "500 cache_unusable", "409 upload_not_ready",
 )  # fmt: skip
 
+_MOST_WORDS = 8
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
 
 JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
@@ -77,6 +80,18 @@ RunBody = Annotated[
                 "summary": "On a dataset of yours",
                 "description": "Send your file to `POST /datasets` first: the response has the `id` for `dataset`.",
                 "value": EXAMPLE_REQUEST,
+            }
+        }
+    ),
+]
+EstimateBody = Annotated[
+    EstimateRequest,
+    Body(
+        openapi_examples={
+            "model": {
+                "summary": "Without a dataset",
+                "description": "Whether a budget can be met follows from the model alone.",
+                "value": {key: EXAMPLE_REQUEST[key] for key in ("model", "memory_budget", "target")},
             }
         }
     ),
@@ -122,7 +137,8 @@ def submit_job(
     """Queue a run. A run that is certain to fail is rejected, and nothing is queued.
 
     `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a
-    hub id, an id from `POST /models`, or a folder below one of the roots."""
+    hub id, an id from `POST /models`, or a folder below one of the roots.
+    """
     job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None
     if job is None:
@@ -143,10 +159,10 @@ def submit_job(
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))
 def estimate_job(
-    body: RunBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
+    body: EstimateBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
     left: ClientLeftDep,
 ) -> Estimate:  # fmt: skip
-    """Predict a run, without running or queueing anything.
+    """Predict a run, without running or queueing anything. `dataset` may be left out.
 
     Rejects everything that `POST /jobs` rejects, except an infeasible budget, which is `feasible: false`. A device of
     `fit` without room for any weights is rejected with `budget_infeasible`.
@@ -159,6 +175,16 @@ def estimate_job(
 async def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=r"^[^\x00-\x1f\x7f]*$",
+            description="Words to search for. Each is part of the id, the model, the dataset or a label, capitals or "
+            "not; `key:value` is a label that begins so.",
+            examples=["smollm2 team:search"],
+        ),
+    ] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],
         Query(description="`key:value`; all of these.", max_length=16),
@@ -167,7 +193,8 @@ async def _filter(
     created_before: Moment | None = None,
 ) -> repository.JobFilter:
     labels = tuple((key, value) for key, _, value in (one.partition(":") for one in label))
-    return repository.JobFilter(tuple(status), model, labels, created_after, created_before)
+    words = tuple((q or "").split()[:_MOST_WORDS])
+    return repository.JobFilter(tuple(status), model, words, labels, created_after, created_before)
 
 
 @router.get("", summary="List jobs", responses=problem_responses("422 invalid_cursor", "422 invalid_request"))
@@ -192,6 +219,22 @@ def list_jobs(
 def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> JobView:
     """Status, stage, progress, attempts, timings, place in the queue; the result or the error once it has ended."""
     return _view(session, settings, service.require_job(session, principal.tenant, job_id))
+
+
+@router.get(
+    "/{job_id}/request",
+    summary="See what a job was asked to do",
+    response_description="A body of `POST /jobs`.",
+    responses={
+        200: {"content": {"application/json": {"example": EXAMPLE_REQUEST}}},
+        **problem_responses(NOT_FOUND),
+    },
+)
+def get_request(job_id: JobId, principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> dict[str, Any]:
+    """What to send to `POST /jobs` for the same job, to be changed and submitted: settings that are not the default,
+    labels, priority and deadline."""
+    job = service.require_job(session, principal.tenant, job_id)
+    return request_of(job, deadline_of(None, settings))
 
 
 @router.get(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Select, Table, Text, and_, bindparam, delete, func, insert, or_, select, text
 from sqlalchemy.orm import Session, defer
 
 from app.database import utc_now
@@ -24,16 +26,19 @@ from app.jobs.models import (
     StageResult,
 )
 
+LABEL_KEY = r"[A-Za-z0-9._-]{1,63}"
 OWES_WAKE_UP = "owes_wake_up"
 """In the ``info`` of a session: what it commits owes the workers a wake-up."""
 
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Filter of a list of jobs; empty fields match all."""
+    """Filter of a list of jobs; empty fields match all. Each of ``words`` is in the id, the model, the dataset or a
+    label."""
 
     statuses: tuple[JobStatus, ...] = ()
     model: str | None = None
+    words: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
@@ -120,6 +125,8 @@ def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
         query = query.where(Job.status.in_(wanted.statuses))
     if wanted.model is not None:
         query = query.where(Job.model == wanted.model)
+    for word in wanted.words:
+        query = query.where(or_(*_mentions(word)))
     for key, value in wanted.labels:
         query = query.where(Job.labels[key].as_string() == value)
     if wanted.created_after is not None:
@@ -127,6 +134,18 @@ def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
     if wanted.created_before is not None:
         query = query.where(Job.created_at < wanted.created_before)
     return query
+
+
+def _mentions(word: str) -> list[ColumnElement[bool]]:
+    """Where a job may mention ``word``: as part of a text, or as "key:value" a label that begins so."""
+    columns = Job.id, Job.model, Job.dataset
+    escaped = json.dumps(word)[1:-1]  # as it is written in the JSON of the labels
+    found = [column.icontains(word, autoescape=True) for column in columns]
+    found.append(cast(ColumnElement[str], Job.labels).cast(Text).icontains(escaped, autoescape=True))
+    key, colon, value = word.partition(":")
+    if colon and re.fullmatch(LABEL_KEY, key):
+        found.append(Job.labels[key].as_string().istartswith(value, autoescape=True))
+    return found
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,15 @@ class JobRequest(CompressionConfig):
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
 
+class EstimateRequest(JobRequest):
+    """What `POST /jobs` takes; the dataset may be left out."""
+
+    dataset: str = Field(
+        default="", max_length=1024,
+        description="As for `POST /jobs`. Left out, nothing is said of it, and times are those of enough text.",
+    )  # fmt: skip
+
+
 class StageView(BaseModel):
     """One of the seven stages. `seconds`: time of the attempt that finished it, also if another job's."""
 

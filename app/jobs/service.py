@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -27,7 +29,7 @@ from app.webhooks.outbox import owe_first_deliveries
 from app.webhooks.service import add_webhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
-from qpruner_core.errors import DatasetNotFoundError, ModelNotFoundError
+from qpruner_core.errors import DatasetNotFoundError, ModelNotFoundError, UserError
 from qpruner_core.expected_inputs import refuse_another_dataset
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
@@ -64,10 +66,13 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
 def estimate_job(
     session: Session, settings: Settings, inspector: Inspector, asker: Asker, config: CompressionConfig
 ) -> Estimate:
-    """The estimate of a run. Raises the errors of :func:`submit_job`, except an infeasible budget."""
+    """The estimate of a run; ``config.dataset`` may be empty. Raises the errors of :func:`check_job`, except an
+    infeasible budget."""
     speed = latest_speed(session)
-    uploaded = _release_after_dataset_check(session, asker.tenant, config)
-    return inspector.estimate(config, settings.source_policy, asker, check_dataset=not uploaded, speed=speed)
+    return _looked_at(
+        session, asker.tenant, config,
+        lambda look: inspector.estimate(config, settings.source_policy, asker, check_dataset=look, speed=speed),
+    )  # fmt: skip
 
 
 def check_job(
@@ -76,13 +81,16 @@ def check_job(
     """Reject a run that is certain to fail; returns its estimate. Ends the transaction of ``session``.
 
     Raises:
-        UserError: the model, dataset or budget would make the run fail.
+        UserError: the model, dataset or budget would make the run fail; if two of them would, ``others`` has one.
         DeadlineTooLongError: see :func:`app.jobs.deadline.deadline_of`.
         Problem: 503 ``busy``.
     """
     deadline_of(request.deadline, settings)
-    uploaded = _release_after_dataset_check(session, asker.tenant, request)
-    return inspector.check(request.config(), settings.source_policy, asker, check_dataset=not uploaded)
+    config = request.config()
+    return _looked_at(
+        session, asker.tenant, config,
+        lambda look: inspector.check(config, settings.source_policy, asker, check_dataset=look),
+    )  # fmt: skip
 
 
 def submit_job(
@@ -220,6 +228,24 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
     freed = usage_of_job(session, job_id)
     repository.delete_job(session, job)
     return freed
+
+
+def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
+    """What ``look`` finds, which is told whether to look at the dataset, too. Ends the transaction of ``session``.
+
+    The model is looked at also where the upload cannot be used, so that both faults are named at once.
+    """
+    try:
+        needs_look = not _release_after_dataset_check(session, tenant, config) and bool(config.dataset)
+    except UserError as fault:
+        session.rollback()
+        try:
+            look(False)
+        except UserError as other:
+            other.others = (fault,)
+            raise other from None
+        raise
+    return look(needs_look)
 
 
 def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:

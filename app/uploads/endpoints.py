@@ -15,6 +15,7 @@ from app.problems import Problem, problem_responses
 from app.query_values import require_digits
 from app.settings import Settings
 from app.uploads import service
+from app.uploads.models import Upload
 from app.uploads.names import refuse_bad_names
 from app.uploads.schemas import ModelPage, ModelRequest, ModelSummary, ModelView, PartsView
 from app.uploads.service import Access
@@ -151,7 +152,7 @@ def delete_model(
     audit.record(session, principal, "model.delete", model_id)
 
 
-def _require(session: ReadSessionDep, tenant: str, model_id: str) -> service.Upload:
+def _require(session: ReadSessionDep, tenant: str, model_id: str) -> Upload:
     _refuse_other_ids(model_id)
     return service.require(session, tenant, model_id)
 

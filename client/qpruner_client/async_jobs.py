@@ -190,6 +190,7 @@ class AsyncJobs:
     async def list(
         self,
         *,
+        q: str | None = None,
         status: Status | Sequence[Status] | None = None,
         model: str | None = None,
         label: dict[str, str] | None = None,
@@ -197,9 +198,9 @@ class AsyncJobs:
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Any]:
-        """Jobs, newest first; further pages are requested as needed; at most ``limit``."""
+        """Jobs, newest first; further pages are requested as needed; at most ``limit``. ``q``: words to search for."""
         filters = {
-            "status": status, "model": model, "label": label, "created_after": created_after,
+            "q": q, "status": status, "model": model, "label": label, "created_after": created_after,
             "created_before": created_before, "limit": min(limit or 100, 100),
         }  # fmt: skip
         cursor, left = None, limit

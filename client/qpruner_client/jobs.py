@@ -258,6 +258,7 @@ class Jobs:
     def list(
         self,
         *,
+        q: str | None = None,
         status: Status | Sequence[Status] | None = None,
         model: str | None = None,
         label: dict[str, str] | None = None,
@@ -265,9 +266,9 @@ class Jobs:
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Any]:
-        """Jobs, newest first; further pages are requested as needed; at most ``limit``."""
+        """Jobs, newest first; further pages are requested as needed; at most ``limit``. ``q``: words to search for."""
         filters = {
-            "status": status, "model": model, "label": label, "created_after": created_after,
+            "q": q, "status": status, "model": model, "label": label, "created_after": created_after,
             "created_before": created_before, "limit": min(limit or 100, 100),
         }  # fmt: skip
         cursor, left = None, limit

@@ -73,6 +73,7 @@ def test_a_job_is_submitted_from_a_file_with_a_local_dataset_and_managed(
     assert (job["config"]["seed"], job["labels"], job["config"]["prune"]["ratio"]) == (5, {"team": "search"}, 0.1)
     (dataset,) = json.loads(printed("datasets", "list", "--json"))
     assert job["dataset"] == dataset["id"]
+    assert job_id in printed("jobs", "list", "--search", "team:SEA")
     assert job_id in printed("jobs", "list", "--label", "team=search", "--status", "queued")
     assert job_id not in printed("jobs", "list", "--label", "team=other")
     refused = qpruner("datasets", "delete", dataset["id"])

@@ -56,6 +56,8 @@ def test_a_job_is_submitted_cancelled_retried_and_deleted(client: Client, source
         client.jobs.create(**run_of(sources, seed=1), idempotency_key="mine")
     assert (conflict.value.code, conflict.value.field) == ("idempotency_conflict", "Idempotency-Key")
     assert [one.id for one in client.jobs.list(status="queued", label={"team": "search"})] == [job.id]
+    assert [one.id for one in client.jobs.list(q="team:sea")] == [job.id]
+    assert list(client.jobs.list(q="team:chat")) == []
     with pytest.raises(ConflictError, match="Cancel it first"):
         job.delete()
     assert job.cancel().status == "cancelled"
@@ -70,6 +72,8 @@ def test_an_estimate_says_what_a_run_would_come_to(client: Client, sources: Path
     estimate = client.jobs.estimate(**run_of(sources))
     assert estimate.feasible
     assert estimate.predicted_total_bytes <= 300_000
+    without_dataset = {name: value for name, value in run_of(sources).items() if name != "dataset"}
+    assert client.jobs.estimate(**without_dataset).predicted_bytes == estimate.predicted_bytes
 
 
 def test_a_refusal_names_field_and_remedy(client: Client, sources: Path) -> None:

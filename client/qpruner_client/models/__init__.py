@@ -1,4 +1,4 @@
-"""What the service sends and takes, as types. Generated; see ``generate_models.py``."""
+"""Types of the bodies that the service sends and accepts. Generated; see ``generate_models.py``."""
 
 from qpruner_client.models.datasets import DatasetPage, DatasetView, JobErrorView, PartsView, PartView
 from qpruner_client.models.event_data import (
@@ -47,6 +47,7 @@ from qpruner_client.models.jobs import (
     TrialList,
     TrialView,
 )
+from qpruner_client.models.keys import AuditEntryView, AuditPage, KeyList, KeyView, NewKeyView
 from qpruner_client.models.problems import Fault, ProblemDocument
 from qpruner_client.models.reports import (
     BytesByPart,
@@ -63,10 +64,12 @@ from qpruner_client.models.reports import (
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
 from qpruner_client.models.settings import (
+    EstimateRequest,
     Expected,
     FileRequest,
     JobRequest,
     JobWebhook,
+    KeyRequest,
     ModelRequest,
     RotationRequest,
     WebhookChange,
@@ -93,6 +96,8 @@ __all__ = [
     "ArtifactView",
     "AttemptLostData",
     "AttemptLostEvent",
+    "AuditEntryView",
+    "AuditPage",
     "BytesByPart",
     "CancelRequestedEvent",
     "CancelledData",
@@ -106,6 +111,7 @@ __all__ = [
     "DeliveryView",
     "DeviceMemory",
     "Estimate",
+    "EstimateRequest",
     "EvaluateConfig",
     "EventPage",
     "EventView",
@@ -128,6 +134,9 @@ __all__ = [
     "JobSummary",
     "JobView",
     "JobWebhook",
+    "KeyList",
+    "KeyRequest",
+    "KeyView",
     "LogList",
     "LogView",
     "Measurement",
@@ -135,6 +144,7 @@ __all__ = [
     "ModelRequest",
     "ModelSummary",
     "ModelView",
+    "NewKeyView",
     "NoData",
     "OtherEvent",
     "PartState",

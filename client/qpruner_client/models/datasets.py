@@ -9,22 +9,22 @@ from qpruner_client.models.base import Model
 
 
 class JobErrorView(Model):
-    """Why a job failed. `code` is stable."""
+    """Reason of a failed job. `code` is stable."""
 
     code: str
-    """Stable identifier of the reason."""
+    """Stable identifier of the error."""
 
     message: str
-    """The reason, in a sentence."""
+    """The error, in one sentence."""
 
     field: str | None = None
-    """Dotted path of the setting at fault."""
+    """Dotted path of the invalid setting."""
 
     remedy: str = ""
-    """What to do about it."""
+    """Suggested remedy."""
 
     user: bool
-    """Whether the request is at fault, and must be changed; else the service is, and a retry may help."""
+    """Whether the request is at fault, and must be changed; otherwise the service is, and a retry may help."""
 
 
 class PartView(Model):
@@ -66,19 +66,19 @@ class PartsView(Model):
 
 
 class DatasetView(Model):
-    """An uploaded dataset. Name its `id` as the `dataset` of a job once it is `ready`."""
+    """An uploaded dataset. Use its `id` as the `dataset` of a job once it is `ready`."""
 
     id: str
     """Id of the dataset."""
 
     filename: str
-    """Name of the file, made safe."""
+    """Name of the file, sanitised."""
 
     status: Literal["uploading", "checking", "ready", "failed"] | str = "ready"
     """`uploading`, `checking`, `ready` or `failed`."""
 
     kind: str | None
-    """`text`, `instruction`, `messages` or `choices`: what its records are; null until it is ready."""
+    """Kind of its records: `text`, `instruction`, `messages` or `choices`; null until it is ready."""
 
     records: int | None
     """Records that were read; null until it is ready."""
@@ -90,7 +90,7 @@ class DatasetView(Model):
     """SHA-256 of the content, in hex."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
     expires_at: datetime | None = None
     """When it is deleted unless it gets ready; null once it is."""
@@ -103,10 +103,10 @@ class DatasetView(Model):
 
 
 class DatasetPage(Model):
-    """A page of datasets, the newest first."""
+    """A page of datasets, newest first."""
 
     datasets: list[DatasetView]
     """The datasets."""
 
     next_cursor: str | None
-    """Give it as `cursor` to see older datasets; null on the last page."""
+    """Send it as `cursor` for older datasets; null on the last page."""
