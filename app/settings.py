@@ -189,7 +189,8 @@ class Settings(BaseSettings):
         default={}, description="Days that the history of ended jobs is kept, in the same form; default: forever."
     )
     keep_models_days: DaysOfTenants = Field(
-        default={}, description="Days that uploaded models are kept without being used, likewise; default: for ever."
+        default={},
+        description="Days that uploaded models are kept without being used, in the same form; default: forever.",
     )
     max_storage_bytes: ByteSize | None = Field(
         default=None, description="Bytes per tenant in the store; more are refused with status 403. Default: no limit."

@@ -90,7 +90,7 @@ EstimateBody = Annotated[
         openapi_examples={
             "model": {
                 "summary": "Without a dataset",
-                "description": "Whether a budget can be met follows from the model alone.",
+                "description": "Feasibility of a budget depends only on the model.",
                 "value": {key: EXAMPLE_REQUEST[key] for key in ("model", "memory_budget", "target")},
             }
         }
@@ -223,7 +223,7 @@ def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings:
 
 @router.get(
     "/{job_id}/request",
-    summary="See what a job was asked to do",
+    summary="See the request of a job",
     response_description="A body of `POST /jobs`.",
     responses={
         200: {"content": {"application/json": {"example": EXAMPLE_REQUEST}}},
@@ -231,8 +231,8 @@ def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings:
     },
 )
 def get_request(job_id: JobId, principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> dict[str, Any]:
-    """What to send to `POST /jobs` for the same job, to be changed and submitted: settings that are not the default,
-    labels, priority and deadline."""
+    """A body of `POST /jobs` for the same job, to edit and submit: settings other than defaults, labels, priority and
+    deadline."""
     job = service.require_job(session, principal.tenant, job_id)
     return request_of(job, deadline_of(None, settings))
 

@@ -231,7 +231,7 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
 
 
 def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
-    """What ``look`` finds, which is told whether to look at the dataset, too. Ends the transaction of ``session``.
+    """Result of ``look``, called with whether to inspect the dataset as well. Ends the transaction of ``session``.
 
     The model is looked at also where the upload cannot be used, so that both faults are named at once.
     """
