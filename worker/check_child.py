@@ -27,7 +27,7 @@ class CheckRequest(StrictModel):
 
 
 class CheckResult(StrictModel):
-    """What it is, or why it cannot be used. ``found``: a model's facts, or kind and records of a dataset."""
+    """A description of the upload, or the reason why it cannot be used. ``found``: a model's facts, or kind and records of a dataset."""
 
     found: dict[str, Any] | None = None
     error: RunError | None = None

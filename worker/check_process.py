@@ -31,7 +31,7 @@ class NoResultError(Exception):
 
 
 def look_at(request: CheckRequest, upload_id: str, settings: Settings, check_stop: Callable[[], None]) -> CheckResult:
-    """What the process says of the upload.
+    """The result that the process reports for the upload.
 
     ``check_stop`` is called now and then; the process is ended when it raises.
 

@@ -61,7 +61,7 @@ class UploadChecks:
     def check_next(self) -> str | None:
         """Check the upload that has waited longest; its id, or ``None`` if there is none.
 
-        Raises what a database that does not answer raises.
+        Raises :class:`sqlalchemy.exc.SQLAlchemyError` if the database is unavailable.
         """
         claimed = self._claim()
         if claimed is None:
@@ -103,7 +103,7 @@ class UploadChecks:
             return upload, files_of(session, upload.id), token
 
     def _verdict(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> _Verdict:
-        """What is to be done with the upload's row once it has been looked at."""
+        """The change of the upload's row that follows from the check."""
         try:
             if upload.attempts > _ATTEMPTS:
                 raise CheckFailedError(
@@ -122,7 +122,7 @@ class UploadChecks:
         return lambda session, row: accept(session, row, files, found)
 
     def _look(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> dict[str, Any]:
-        """What the upload is. Raises an error for whatever is wrong with it."""
+        """The description of the upload. Raises an error if it cannot be used."""
         try:
             for file in files:
                 check_stop()
@@ -160,7 +160,7 @@ class UploadChecks:
 
     @contextmanager
     def _leased(self, upload_id: str, token: str) -> Iterator[Callable[[], None]]:
-        """Renew the lease within the block. What it yields raises :class:`Stopped` once the upload is lost."""
+        """Renew the lease within the block. The yielded function raises :class:`Stopped` once the upload is lost."""
         ended, lost = threading.Event(), threading.Event()
 
         def renew() -> None:

@@ -23,7 +23,7 @@ _IN_USE = exists().where(Job.tenant == Upload.tenant, Job.model == Upload.id, Jo
 
 
 class UploadSweep:
-    """What is to go, from the database, from the store and from this host. Several processes may sweep."""
+    """Deletes expired uploads from the database, the store and this host. Several processes may sweep."""
 
     def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: ArtifactStore) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""What becomes of an upload that was looked at. The caller holds its row, and commits."""
+"""The outcomes of a check. The caller holds its row, and commits."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def upload(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a model and print its id, which goes where a model is named. Run again, it goes on where it ended."""
+    """Upload a model and print its id, which goes where a model is named. Run it again to resume an interrupted upload."""
     with connected(server, as_json) as client:
         model = upload_with_progress(client, path, name, connections)
         if as_json:
@@ -39,11 +39,11 @@ def upload(
 
 @app.command("list")
 def list_models(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, the newest first, also those that are not ready."""
+    """List models, newest first, including those that are not ready."""
     with connected(server, as_json) as client:
         found = list(client.models.list(limit=limit))
         if as_json:

@@ -136,7 +136,7 @@ def list_dataset_parts(
     base_url: BaseUrlDep,
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
-    """Where an upload goes on after it broke off: the missing parts, each with a fresh signed URL."""
+    """Resume an interrupted upload: the missing parts, each with a fresh signed URL."""
     _refuse_other_ids(dataset_id)
     upload = uploads.require(session, principal.tenant, dataset_id)
     files = uploads.files_of(session, dataset_id)

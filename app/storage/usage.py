@@ -17,7 +17,7 @@ from qpruner_core.sizes import format_bytes
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of uploaded datasets and models, of artifacts, and of stages that later jobs or attempts go on from. All
+    """Bytes of uploaded datasets and models, of artifacts, and of stages that later jobs or attempts reuse. All
     bytes of an upload count from its beginning."""
 
     datasets: int

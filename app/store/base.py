@@ -41,7 +41,7 @@ class ArtifactStore(MarkedPlace, Protocol):
         """Bytes of every part that is there, by its number."""
 
     def finish_upload(self, key: str, token: str) -> None:
-        """Make the object of its parts, in the order of their numbers. What is finished already stays as it is.
+        """Make the object of its parts, in the order of their numbers. A finished object stays as it is.
 
         Raises ``FileNotFoundError`` if there is neither the object nor a part of it.
         """

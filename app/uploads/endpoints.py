@@ -74,7 +74,7 @@ def list_models(
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> ModelPage:
-    """The uploaded models, the newest first, also those that are not ready."""
+    """The uploaded models, newest first, including those that are not ready."""
     if cursor is not None and not is_id(cursor, service.MODEL):
         raise Problem(
             422,
@@ -111,7 +111,7 @@ def list_model_parts(
     base_url: BaseUrlDep,
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
-    """Where an upload goes on after it broke off: the missing parts, each with a fresh signed URL."""
+    """Resume an interrupted upload: the missing parts, each with a fresh signed URL."""
     upload, files = _require(session, principal.tenant, model_id), service.files_of(session, model_id)
     session.commit()  # nothing; a store takes its time
     access = Access(store, base_url, settings.signed_url_seconds)

@@ -1,4 +1,4 @@
-"""What an upload fails with."""
+"""Errors of uploads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from qpruner_core.errors import QPrunerError, UserError
 
 
 class UploadCorruptError(UserError):
-    """What came is not what was announced: another size, or another SHA-256."""
+    """The received files differ from the announced ones in size or SHA-256."""
 
     code = "upload_corrupt"
 

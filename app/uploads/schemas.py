@@ -1,4 +1,4 @@
-"""What requests about uploads send and answer."""
+"""Bodies of requests and responses about uploads."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PartView(BaseModel):
 
 
 class PartsView(BaseModel):
-    """What is there of an upload, and what is missing."""
+    """The parts of an upload: how much is stored, and which parts are missing."""
 
     part_bytes: int = Field(description="Bytes of each part but the last of a file.")
     uploaded_bytes: int = Field(description="Bytes of the parts that are there.")
@@ -117,7 +117,7 @@ class ModelView(ModelSummary):
 
 
 class ModelPage(BaseModel):
-    """A page of models, the newest first."""
+    """A page of models, newest first."""
 
     models: list[ModelSummary] = Field(description="The models.")
     next_cursor: str | None = Field(description="Give it as `cursor` to see older models; null on the last page.")

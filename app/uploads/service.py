@@ -124,7 +124,7 @@ def missing_parts(
 def parts_of(
     upload: Upload, files: Sequence[UploadFile], access: Access, limit: int, *, new: bool = False
 ) -> PartsView:
-    """What is there and what is missing, with signed URLs. ``new``: nothing is there yet.
+    """The stored and the missing parts, with signed URLs. ``new``: nothing is stored yet.
 
     Raises:
         Problem: 409 ``not_uploading``.
@@ -190,7 +190,7 @@ def files_of(session: Session, upload_id: str) -> list[UploadFile]:
 
 
 def list_models(session: Session, tenant: str, *, before: str | None, limit: int) -> Sequence[Upload]:
-    """The tenant's models, the newest first, beginning after the id ``before``."""
+    """The tenant's models, newest first, beginning after the id ``before``."""
     query: Select[Upload] = select(Upload).where(Upload.tenant == tenant, Upload.id.startswith(f"{MODEL}_"))
     if before is not None:
         query = query.where(Upload.id < before)

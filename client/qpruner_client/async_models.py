@@ -55,7 +55,7 @@ class AsyncModels:
         return look.result(view)
 
     async def list(self, *, limit: int | None = None) -> AsyncIterator[ModelSummary]:
-        """Models, the newest first, page after page as you read on; at most ``limit``."""
+        """Models, newest first, page after page as you read on; at most ``limit``."""
         cursor, left = None, limit
         while left is None or left > 0:
             page = await self._connection.send(calls.list_models(cursor, min(left or 100, 100)))

@@ -110,4 +110,4 @@ def _stopper(stop: threading.Event) -> Callable[[], None]:
 
 
 def _stopped() -> UploadError:
-    return UploadError("The upload was stopped.", remedy="Run it again to go on.")
+    return UploadError("The upload was stopped.", remedy="Run it again to resume.")

@@ -1,6 +1,6 @@
-"""Sends files in parallel parts straight to the store, and goes on where an earlier upload of the same files ended.
+"""Sends files in parallel parts straight to the store, and resumes an earlier upload of the same files.
 
-What was sent is known to the service, which names the parts that are missing: nothing is written on this machine.
+The service names the parts that are missing; nothing is written on this machine.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Upload:
     def check_stop(self) -> None:
         """Raise if the upload is to end."""
         if self._stop.is_set():
-            raise UploadError("The upload was stopped.", remedy="Run it again to go on.")
+            raise UploadError("The upload was stopped.", remedy="Run it again to resume.")
 
 
 class _Counted:
@@ -145,4 +145,4 @@ class _Counted:
 
 
 def _failed(why: str) -> UploadError:
-    return UploadError(f"The upload failed: {why}.", remedy="Run it again: it goes on where it ended.")
+    return UploadError(f"The upload failed: {why}.", remedy="Run it again to resume.")

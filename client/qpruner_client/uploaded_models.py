@@ -31,8 +31,8 @@ class Models:
     ) -> ModelView:
         """Upload a model in parallel parts; name its ``id`` as the ``model`` of a job once it is ready.
 
-        Files of a folder that a service does not read are left out. An upload of the same files that broke off goes on
-        where it ended.
+        Files of a folder that a service does not read are left out. An interrupted upload of the same files is
+        resumed.
 
         Args:
             path: a folder with config.json, tokenizer and safetensors weights, or a GGUF file.
@@ -62,7 +62,7 @@ class Models:
         return look.result(view)
 
     def list(self, *, limit: int | None = None) -> Iterator[ModelSummary]:
-        """Models, the newest first, page after page as you read on; at most ``limit``."""
+        """Models, newest first, page after page as you read on; at most ``limit``."""
         cursor, left = None, limit
         while left is None or left > 0:
             page = self._connection.send(calls.list_models(cursor, min(left or 100, 100)))
