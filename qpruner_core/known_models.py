@@ -132,7 +132,7 @@ class KnownModels:
         return known[0] if known is not None and time.monotonic() < known[1] else None
 
     def _uploaded(self, model_id: str, store: FactsStore) -> KnownModel:
-        """An uploaded model, by its stored facts, as its files are not on this host. The files of an id never change."""
+        """An uploaded model, by its stored facts: its files are not on this host, and never change."""
         config = self._configs.peek(model_id)
         if config is None:
             facts = store.of_upload(model_id)

@@ -27,7 +27,7 @@ class CheckRequest(StrictModel):
 
 
 class CheckResult(StrictModel):
-    """A description of the upload, or the reason why it cannot be used. ``found``: a model's facts, or kind and records of a dataset."""
+    """A description of the upload (a model's facts, or kind and records of a dataset), or why it cannot be used."""
 
     found: dict[str, Any] | None = None
     error: RunError | None = None

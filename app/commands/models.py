@@ -28,7 +28,7 @@ def upload(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a model and print its id, which goes where a model is named. Run it again to resume an interrupted upload."""
+    """Upload a model and print its id, to be given as a job's model. Run it again to resume an interrupted upload."""
     with connected(server, as_json) as client:
         model = upload_with_progress(client, path, name, connections)
         if as_json:
