@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,15 @@ class Broker:
         )
         self._ping_lock = threading.Lock()
 
-    def wake(self, job_id: str) -> None:
-        """Send one wake-up for ``job_id``. Raises :class:`BrokerUnavailableError` if the broker does not answer."""
+    def wake(self, job_id: str, headers: Mapping[str, str] | None = None) -> None:
+        """Send one wake-up for ``job_id``, with ``headers``.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer.
+        """
         self.check()  # without it the publisher's own retries would outlast the caller's patience
         try:
-            self._celery.send_task(RUN_JOB, args=[job_id], ignore_result=True, retry=False)
+            self._celery.send_task(RUN_JOB, args=[job_id], ignore_result=True, retry=False, headers=dict(headers or {}))
         except (redis.RedisError, KombuError, OSError) as error:
             raise BrokerUnavailableError(f"The broker took no wake-up: {error}") from error
 

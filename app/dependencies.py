@@ -59,6 +59,10 @@ async def _streams(request: Request) -> Streams:
     return cast(Streams, request.app.state.streams)
 
 
+async def _traceparent(request: Request) -> str | None:
+    return cast("str | None", request.app.state.traces.current())
+
+
 async def _client_left(request: Request) -> AsyncIterator[Event]:
     """An event that is set once the client has closed its connection."""
     left = Event()
@@ -96,6 +100,8 @@ SessionDep = Annotated[Session, Depends(_session, scope="function")]
 """A session that is committed when the endpoint returns, before its answer is sent, and rolled back when it raises."""
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 """A session that can only read, and makes no writer wait."""
+TraceparentDep = Annotated[str | None, Depends(_traceparent)]
+"""The context of the trace that the request is part of, if traces are kept."""
 StreamsDep = Annotated[Streams, Depends(_streams)]
 InspectorDep = Annotated[Inspector, Depends(_inspector)]
 ClientLeftDep = Annotated[Event, Depends(_client_left, scope="function")]

@@ -62,6 +62,15 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Port that serves /metrics alone, without a key; default: none."
     )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port on which a worker serves its own /metrics; default: none."
+    )
+    traces_endpoint: HttpUrl = Field(
+        default=None,
+        description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as "
+        "http://127.0.0.1:4318; default: no traces. Needs the extra otel.",
+    )
+    traces_share: float = Field(default=1.0, ge=0, le=1, description="Share of requests of which traces are kept.")
     signing_key: SecretStr | None = Field(
         default=None, description="Secret for signed URLs and key hashes; default: generated and kept in data_dir."
     )

@@ -10,19 +10,24 @@ import os
 import socket
 import threading
 import warnings
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
+from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
 from app.broker import create_celery, resolved_broker_url
 from app.database import create_database_engine, create_session_factory
+from app.measured_database import DatabaseMetrics
+from app.metrics_port import serving_metrics
 from app.migrate import require_current_schema
 from app.settings import Settings
 from app.store import open_store
+from app.store.measured import measure_store
+from app.traces import open_traces
 from qpruner_core.writable import require_writable
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
@@ -58,13 +63,26 @@ def run_worker(settings: Settings) -> int:
     Raises:
         OutputInvalidError, DiskFullError: the data folder, where jobs have their scratch space, cannot be written.
         SchemaMismatchError: the database's schema is of another release.
-        InvalidStoreUrlError, SigningKeyError: a setting is of no use.
+        InvalidStoreUrlError, SigningKeyError, ExtraMissingError: a setting is of no use.
+        PortInUseError: another program serves at the port of the worker's metrics.
     """
     require_writable(settings.data_dir.resolve(), "data_dir")
     engine = create_database_engine(settings.resolved_database_url)
     with suppress(OperationalError):  # one that does not answer yet is waited for
         require_current_schema(engine)
-    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings, engine)))
+    registry = CollectorRegistry()
+    DatabaseMetrics(registry).watch(engine)
+    store = open_store(settings, engine)
+    measure_store(store, settings, registry)
+    with (
+        closing(open_traces(settings, "qpruner-worker")) as traces,
+        serving_metrics(settings, registry, "worker_metrics_port"),
+    ):
+        parts = Parts(settings, create_session_factory(engine), store, traces=traces)
+        return _work(settings, Supervisor(parts))
+
+
+def _work(settings: Settings, supervisor: Supervisor) -> int:
     supervisor.sweep()
     celery = create_worker(settings, supervisor)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept

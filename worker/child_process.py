@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -43,13 +43,16 @@ def child_environment(environment: Mapping[str, str], threads: int, temporary: P
 
 
 class ChildProcess:
-    """Starts a child at once. ``lines`` yields what it tells, then ``None`` when its output ends."""
+    """Starts a child at once. ``lines`` yields what it tells, then ``None`` when its output ends; ``on_line`` is called
+    with each line first, in a thread of this class."""
 
     def __init__(
         self, request: ChildRequest, environment: Mapping[str, str], *,
         command: Sequence[str] = CHILD_COMMAND, keep_open: Sequence[int] = (),
+        on_line: Callable[[Line], None] = lambda line: None,
     ) -> None:  # fmt: skip
         self.lines: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+        self._on_line = on_line
         self._tail = bytearray()
         self._printed = 0
         self._tail_lock = threading.Lock()
@@ -137,9 +140,12 @@ class ChildProcess:
             with stream:
                 for raw in stream:
                     try:
-                        self.lines.put(LINE_ADAPTER.validate_json(raw))
+                        line = LINE_ADAPTER.validate_json(raw)
                     except ValidationError:
                         _LOG.warning("The child wrote a line that is no event: %.200r", raw)
+                    else:
+                        self._on_line(line)
+                        self.lines.put(line)
         finally:
             self.lines.put(None)  # however reading ended: somebody waits for it
 

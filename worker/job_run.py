@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from app.jobs.logs import keep_log
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
 from app.store import ArtifactStore, StoreUnavailableError
+from app.traces import Traces
 from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, RunWarning, StageFinished
@@ -59,6 +60,7 @@ class Parts:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     command: Sequence[str] = CHILD_COMMAND
+    traces: Traces = field(default_factory=Traces)
 
 
 class JobRun:
@@ -66,14 +68,16 @@ class JobRun:
 
     ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
     ``quiet_since`` is since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so.
+    ``on_line`` is called with each line of the child as it arrives.
     """
 
-    def __init__(self, lease: Lease, parts: Parts) -> None:
+    def __init__(self, lease: Lease, parts: Parts, on_line: Callable[[Line], None] = lambda line: None) -> None:
         self.settled = threading.Event()
         self.touched: set[str] = set()
         self.quiet_since: float | None = None
         self._lease = lease
         self._parts = parts
+        self._on_line = on_line
         self._stop = threading.Event()
         self._child: ChildProcess | None = None
         self._child_lock = threading.Lock()
@@ -167,7 +171,7 @@ class JobRun:
             if self._stop.is_set():
                 raise Stopped("starting the child")
             self._child = ChildProcess(
-                request, environment, command=self._parts.command, keep_open=(scratch.lock,)
+                request, environment, command=self._parts.command, keep_open=(scratch.lock,), on_line=self._on_line
             )  # fmt: skip
         return self._child
 

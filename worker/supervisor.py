@@ -46,21 +46,24 @@ class Supervisor:
         """Give the job at work back, without counting the attempt, and take no other."""
         self._stopping.set()
 
-    def run(self, woken_for: str) -> None:
+    def run(self, woken_for: str, woken_by: str | None = None) -> None:
         """Work on the jobs whose turn it is, one after the other, until there is none to be had, or one did not end:
         there is a wake-up owed for that.
 
         ``woken_for``: the job that the wake-up named, which need not be the first; it is if its holder fell silent.
+        ``woken_by``: the trace context of the wake-up.
         """
         lease = self._claim(woken_for)
         while lease is not None:
-            self._work(lease)
+            self._work(lease, woken_by)
             lease = self._claim(None) if self._has_ended(lease.job_id) else None
 
-    def _work(self, lease: Lease) -> None:
+    def _work(self, lease: Lease, woken_by: str | None) -> None:
         job_id = lease.job_id
         _LOG.info("%s: attempt %d", job_id, lease.attempt)
-        run = JobRun(lease, self._parts)
+        trace = self._parts.traces.attempt(job_id, lease.attempt, lease.config, lease.traceparent, woken_by)
+        run = JobRun(lease, self._parts, trace.observe)
+        verdict: Verdict | Literal["fault"] = "fault"
         thread = threading.Thread(target=run.run, name=job_id, daemon=True)
         thread.start()
         try:
@@ -71,6 +74,7 @@ class Supervisor:
         finally:
             run.stop()  # whatever happened: no child of a job whose lease nobody renews
             thread.join()
+            trace.end(verdict.code if isinstance(verdict, Breach) else verdict)
         self._drop_unrecorded(job_id, run.touched)
         self.sweep()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from celery import Celery
+from celery import Celery, Task
 
 from app.broker import RUN_JOB
 from app.ids import is_id
@@ -16,9 +16,9 @@ _LOG = logging.getLogger(__name__)
 def register_run_job(celery: Celery, supervisor: Supervisor) -> None:
     """Have ``celery`` obey wake-ups with ``supervisor``."""
 
-    @celery.task(name=RUN_JOB, ignore_result=True)
-    def run_job(job_id: str) -> None:
+    @celery.task(name=RUN_JOB, ignore_result=True, bind=True)
+    def run_job(task: Task, job_id: str) -> None:
         if is_id(job_id, "job"):
-            supervisor.run(job_id)
+            supervisor.run(job_id, (task.request.headers or {}).get("traceparent"))
         else:
             _LOG.warning("A wake-up named no job: %.80r", job_id)

@@ -26,7 +26,8 @@ class Job(Base):
     A queued job waits since ``queued_at`` in the order that :mod:`app.jobs.queue` keeps; ``was_lost``: a worker had it,
     and fell silent or was stopped. ``key_id``: the API key that it was submitted with. ``dense_bytes`` and
     ``final_bytes``: of the loaded model before and after, as the report of a job that succeeded has them.
-    It may take ``deadline`` seconds from its first start, which is until ``deadline_at``.
+    It may take ``deadline`` seconds from its first start, which is until ``deadline_at``. ``waited``: seconds in the
+    queue before its latest start. ``traceparent``: the trace of the request that queued it.
     """
 
     __tablename__ = "jobs"
@@ -73,6 +74,8 @@ class Job(Base):
     dense_bytes: Mapped[int | None] = mapped_column(BigInteger)
     final_bytes: Mapped[int | None] = mapped_column(BigInteger)
     expected_seconds: Mapped[dict[str, float] | None] = mapped_column(JSON)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    waited: Mapped[float | None]
 
 
 class TenantTurn(Base):
