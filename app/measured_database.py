@@ -45,7 +45,10 @@ class DatabaseMetrics:
             self._transactions.labels(access).observe(time.perf_counter() - begun)
 
     def _before(self, connection: Connection, cursor: Any, statement: Any, given: Any, context: Any, many: Any) -> None:
-        context._qpruner_begun = time.perf_counter()
+        if context is not None:
+            context._qpruner_begun = time.perf_counter()
 
     def _after(self, connection: Connection, cursor: Any, statement: Any, given: Any, context: Any, many: Any) -> None:
-        self._queries.observe(time.perf_counter() - context._qpruner_begun)
+        begun = getattr(context, "_qpruner_begun", None)
+        if begun is not None:
+            self._queries.observe(time.perf_counter() - begun)

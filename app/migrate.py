@@ -18,6 +18,7 @@ from app.database import Base, create_database_engine
 from app.database_errors import SchemaMismatchError
 from app.datasets import models as _datasets
 from app.jobs import models as _jobs
+from app.jobs import trial_work as _trial_work
 from app.keys import models as _keys
 from app.settings import get_settings
 from app.store import models as _store
@@ -25,7 +26,15 @@ from app.webhooks import models as _webhooks
 from qpruner_core.errors import UserError
 
 METADATA = Base.metadata
-TABLE_MODULES = (_audit, _datasets, _jobs, _keys, _store, _webhooks)  # imported so that METADATA knows every table
+TABLE_MODULES = (
+    _audit,
+    _datasets,
+    _jobs,
+    _trial_work,
+    _keys,
+    _store,
+    _webhooks,
+)  # imported so that METADATA knows every table
 
 _ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": any number that no other user of the database takes
 

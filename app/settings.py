@@ -183,6 +183,11 @@ class Settings(BaseSettings):
         le=4096,
         description="CPU threads of a job's process; 0 uses every CPU that the process may use.",
     )
+    share_trials: bool = Field(
+        default=False,
+        description="Let idle workers measure trials of a job that another worker runs, where allocate.batch is 2 or "
+        "more.",
+    )
     llama_cpp: Path | None = Field(
         default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."
     )

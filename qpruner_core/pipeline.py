@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import PretrainedConfig
 
@@ -16,6 +16,7 @@ from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset, require_known_tokens, tokens_of
+from qpruner_core.errors import NoHelpError
 from qpruner_core.events import (
     STAGES,
     CancelToken,
@@ -36,6 +37,7 @@ from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.resources import best_device
 from qpruner_core.run_paths import check_run_paths
+from qpruner_core.search.exchange import TrialExchange, TrialHelper
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.run_times import RunTimes
@@ -67,6 +69,7 @@ def compress(
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
     find_stage: StageFinder = lambda stage, key: False,
+    exchange: TrialExchange | None = None,
 ) -> CompressionReport:
     """Compress a model to a memory budget.
 
@@ -81,6 +84,7 @@ def compress(
         cancel: set it from another thread to stop; finished stages stay.
         find_stage: asked, with its key, for each stage that ``work_dir`` lacks, before it is computed; may put the
             files of another run's equal stage there.
+        exchange: where the search offers the trials of a batch to other machines; the result is the same.
 
     Raises:
         UserError: the model, dataset or budget cannot be used as asked; raised before any stage begins.
@@ -90,8 +94,22 @@ def compress(
     """
     work = None if work_dir is None else Path(work_dir)
     return run_stages(
-        config, Path(output), work_dir=work, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage
-    )
+        config, Path(output), work_dir=work, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage,
+        exchange=exchange,
+    )  # fmt: skip
+
+
+def help_search(
+    config: CompressionConfig, output: Path, *, work_dir: Path, policy: SourcePolicy, helper: TrialHelper
+) -> NoReturn:
+    """Measure trials of the run of ``config`` on another machine, whose finished stages before the search are in
+    ``work_dir``, until ``helper`` raises.
+
+    Raises:
+        NoHelpError: this machine would have made other stages.
+    """
+    run_stages(config, output, work_dir=work_dir, policy=policy, helper=helper)
+    raise NoHelpError("The search is over.")
 
 
 def run_stages(
@@ -105,19 +123,23 @@ def run_stages(
     find_stage: StageFinder = lambda stage, key: False,
     plan: Callable[[CompressionConfig, PretrainedConfig], RunPlan] = make_plan,
     origin: Sequence[str] = (),
+    exchange: TrialExchange | None = None,
+    helper: TrialHelper | None = None,
 ) -> CompressionReport:
     """As :func:`compress`, by another ``plan`` than that of the config and the dense model's shapes; ``origin``:
     digests of whatever else the stages that ``find_stage`` provides follow from."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
     policy, cancel = policy or SourcePolicy(), cancel or CancelToken()
     with alone(cancel):
-        return _run_stages(config, output, work_dir, policy, on_event, cancel, find_stage, plan, origin)
+        return _run_stages(
+            config, output, work_dir, policy, on_event, cancel, find_stage, plan, origin, exchange, helper
+        )
 
 
 def _run_stages(
     config: CompressionConfig, output: Path, work_dir: Path | None, policy: SourcePolicy, on_event: EventCallback,
     cancel: CancelToken, find_stage: StageFinder, plan_of: Callable[[CompressionConfig, PretrainedConfig], RunPlan],
-    origin: Sequence[str],
+    origin: Sequence[str], exchange: TrialExchange | None, helper: TrialHelper | None,
 ) -> CompressionReport:  # fmt: skip
     paths = check_run_paths(output, work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
@@ -147,8 +169,9 @@ def _run_stages(
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
             context = StageContext(
-                stage, config, source, dataset.sha256, plan, data, store, times, cancel, compute, warnings
-            )
+                stage, config, source, dataset.sha256, plan, data, store, times, cancel, compute, warnings, exchange,
+                helper,
+            )  # fmt: skip
             records[stage] = _run_stage(context, keys[stage], times.expected)
     return _finish(paths.output, context, records)
 
@@ -177,6 +200,8 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
     context.cancel.raise_if_cancelled()
     record = context.store.load(context.stage, key)
     resumed = record is not None
+    if record is None and context.helper is not None and context.stage != "allocate":
+        raise NoHelpError(f"The stage {context.stage} is not there as this machine would make it.")
     if record is None:
         free_garbage()  # the models of the stage before
         run = load_stage(context.stage)

@@ -17,6 +17,7 @@ from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.report import DeviceMemory
+from qpruner_core.search.exchange import TrialExchange, TrialHelper
 from qpruner_core.stage_store import StageStore
 from qpruner_core.targets.base import Target
 
@@ -44,7 +45,11 @@ class RunPlan:
 
 @dataclass
 class StageContext:
-    """The run as one stage sees it: settings, sources, finished stages before it, and ears to speak to."""
+    """The run as one stage sees it: settings, sources, finished stages before it, and ears to speak to.
+
+    ``exchange``: where the search offers trials to other machines. ``helper``: the run is there for another's search
+    alone, whose trials it measures.
+    """
 
     stage: StageName
     config: CompressionConfig
@@ -57,6 +62,8 @@ class StageContext:
     cancel: CancelToken
     compute: Compute
     warnings: list[str] = field(default_factory=list)
+    exchange: TrialExchange | None = None
+    helper: TrialHelper | None = None
 
     def finished(self, stage: StageName) -> Path:
         """The directory of a stage that is finished."""

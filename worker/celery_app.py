@@ -16,10 +16,11 @@ from typing import Any
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
+from kombu import Queue
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
-from app.broker import create_celery, resolved_broker_url
+from app.broker import QUEUE, TRIALS_QUEUE, create_celery, open_broker, resolved_broker_url
 from app.database import create_database_engine, create_session_factory
 from app.measured_database import DatabaseMetrics
 from app.metrics_port import serving_metrics
@@ -31,7 +32,7 @@ from app.traces import open_traces
 from qpruner_core.writable import require_writable
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
-from worker.tasks import register_run_job
+from worker.tasks import register_measure_trials, register_run_job
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 15.0
@@ -54,6 +55,9 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
         worker_hijack_root_logger=False,
     )
     register_run_job(celery, supervisor)
+    if settings.share_trials:
+        register_measure_trials(celery, supervisor)
+        celery.conf.task_queues = [Queue(QUEUE), Queue(TRIALS_QUEUE)]
     return celery
 
 
@@ -78,7 +82,8 @@ def run_worker(settings: Settings) -> int:
         closing(open_traces(settings, "qpruner-worker")) as traces,
         serving_metrics(settings, registry, "worker_metrics_port"),
     ):
-        parts = Parts(settings, create_session_factory(engine), store, traces=traces)
+        broker = open_broker(settings) if settings.share_trials else None
+        parts = Parts(settings, create_session_factory(engine), store, traces=traces, broker=broker)
         return _work(settings, Supervisor(parts))
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.jobs.logs import KEPT_BYTES
 from qpruner_core.threads import thread_settings
-from worker.protocol import LINE_ADAPTER, ChildRequest, Line, StageAnswer
+from worker.protocol import LINE_ADAPTER, Answer, ChildRequest, Line
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 _LOG = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ class ChildProcess:
         """Whether it has; its id may then be another process's."""
         return self._ended.is_set() or self._process.poll() is not None
 
-    def answer(self, answer: StageAnswer) -> None:
-        """Tell it what came of the stage that it wants."""
+    def answer(self, answer: Answer) -> None:
+        """Tell it what came of the stage, or of the trial, that it wants."""
         self._say(answer)
 
     def finish(self, seconds: float) -> int:

@@ -20,6 +20,7 @@ from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
 from app.jobs.queue import QueuePolicy
 from app.store import StoreUnavailableError
+from worker.help_run import HelpRun
 from worker.job_run import JobRun, Parts
 from worker.leftovers import delete_superfluous, delete_unrecorded
 from worker.patience import Stopped, persist
@@ -57,6 +58,18 @@ class Supervisor:
         while lease is not None:
             self._work(lease, woken_by)
             lease = self._claim(None) if self._has_ended(lease.job_id) else None
+
+    def help(self, job_id: str) -> None:
+        """Measure trials of a job that another worker runs, until there is none, or a job waits to be run here.
+
+        What fails is no more than help that does not come.
+        """
+        try:
+            HelpRun(self._parts, job_id, self._owner, self._stopping).run()
+        except (SQLAlchemyError, StoreUnavailableError) as error:
+            _LOG.info("%s: no help with its trials: %s", job_id, error)
+        except Exception:  # noqa: BLE001 - see above
+            _LOG.exception("%s: no help with its trials", job_id)
 
     def _work(self, lease: Lease, woken_by: str | None) -> None:
         job_id = lease.job_id

@@ -17,7 +17,6 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -31,6 +30,7 @@ from app.jobs.lease import worker_name
 from app.settings import Settings
 from app.traces import AttemptTrace, Traces
 from app.traces.attempt_spans import AttemptSpans
+from app.traces.query_spans import QuerySpans
 
 _EXPORT_SECONDS = 5
 _UNTRACED = ("/store/", "/healthz", "/readyz", "/metrics", "/guide/")
@@ -67,7 +67,7 @@ class OpenTelemetryTraces(Traces):
 
     def watch(self, engine: Engine) -> None:
         """Make a span of each query and each request to a hub that belongs to a trace."""
-        SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=self._provider)
+        QuerySpans(self._tracer).watch(engine)
         HTTPXClientInstrumentor().instrument(tracer_provider=self._provider, request_hook=_name_host_alone)
 
     def current(self) -> str | None:
@@ -109,7 +109,7 @@ class OpenTelemetryTraces(Traces):
 
 
 class _WithoutPolling(Sampler):
-    """Begins traces with a share of requests and jobs, and with no query: threads look at the database all day."""
+    """Begins traces with a share of requests and jobs, and with no request of the service's own, as of a webhook."""
 
     def __init__(self, share: float) -> None:
         self._share = TraceIdRatioBased(share)

@@ -45,14 +45,16 @@ def service(tmp_path: Path, sources: Path, receiver: SpanReceiver) -> Iterator[s
 
 
 @pytest.mark.service
+@pytest.mark.timeout(600)
 def test_one_trace_leads_from_the_request_to_every_stage(service: str, sources: Path, receiver: SpanReceiver) -> None:
     text = (sources / "text.txt").read_text()[:60_000]
     uploaded = httpx.post(f"{service}/datasets", files={"file": ("prose.txt", f"{MARK}\n\n{text}".encode())})
-    body = {"model": str(sources / "model"), "dataset": uploaded.json()["id"], **TINY}
+    brief = {"allocate": {"trials": 1}, "finetune": {"steps": 4, "warmup_steps": 1}}
+    body = {"model": str(sources / "model"), "dataset": uploaded.json()["id"], **TINY, **brief}
     submitted = httpx.post(f"{service}/jobs", json=body, timeout=60)
     assert submitted.status_code == 202, submitted.text
     job = f"{service}{submitted.headers['Location']}"
-    assert wait_until(lambda: httpx.get(job).json()["status"] in ("succeeded", "failed"), 240)
+    assert wait_until(lambda: httpx.get(job).json()["status"] in ("succeeded", "failed"), 400)
     assert httpx.get(job).json()["status"] == "succeeded", httpx.get(job).text
     (file, *_) = httpx.get(f"{job}/artifacts").json()["artifacts"]
     downloaded = httpx.get(f"{job}/artifacts/{file['name']}", follow_redirects=True)
@@ -70,12 +72,13 @@ def test_one_trace_leads_from_the_request_to_every_stage(service: str, sources: 
     for span in stages.values():
         assert span.parent == run.id
         assert span.seconds > 0
-        assert span.attributes["qpruner.stage.bytes"] > 0
+        assert span.attributes["qpruner.stage.bytes"] >= 0  # that of evaluate has its table in its summary
         assert span.attributes["qpruner.model"] == str(sources / "model")
         assert span.attributes["qpruner.target"] == "bitsandbytes"
         assert span.attributes["qpruner.job.id"] == submitted.json()["id"]
+    assert stages["stage prune"].attributes["qpruner.stage.bytes"] > 10_000
     assert run.attributes["qpruner.outcome"] == "settled"
-    assert any(span.attributes.get("db.system") == "sqlite" and span.trace == run.trace for span in receiver.spans)
+    assert any(span.attributes.get("db.system.name") == "sqlite" and span.trace == run.trace for span in receiver.spans)
 
     roots = {span.name for span in receiver.spans if not span.parent}
     assert not any(name.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")) for name in roots), roots
