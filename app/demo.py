@@ -50,8 +50,8 @@ JOB: dict[str, Any] = {
     "sequence_length": 128,
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
-    "finetune": {"steps": 30, "batch_size": 4, "loss": "cross_entropy"},
-    "evaluate": {"max_tokens": 3072, "generated_tokens": 24},
+    "finetune": {"steps": 16, "batch_size": 4, "loss": "cross_entropy", "validation_sequences": 8},
+    "evaluate": {"max_tokens": 2048, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }
 BUDGET = "60MB"

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ from app.store import open_store
 from app.store.measured import measure_store
 from app.traces import open_traces
 from qpruner_core.writable import require_writable
+from worker.child_process import CHILD_COMMAND
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 from worker.tasks import register_measure_trials, register_run_job
@@ -61,8 +63,10 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
     return celery
 
 
-def run_worker(settings: Settings) -> int:
+def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> int:
     """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code.
+
+    ``command``: starts the process of a job.
 
     Raises:
         OutputInvalidError, DiskFullError: the data folder, where jobs have their scratch space, cannot be written.
@@ -83,7 +87,7 @@ def run_worker(settings: Settings) -> int:
         serving_metrics(settings, registry, "worker_metrics_port"),
     ):
         broker = open_broker(settings) if settings.share_trials else None
-        parts = Parts(settings, create_session_factory(engine), store, traces=traces, broker=broker)
+        parts = Parts(settings, create_session_factory(engine), store, command, traces=traces, broker=broker)
         return _work(settings, Supervisor(parts))
 
 

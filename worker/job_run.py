@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +22,6 @@ from app.broker import Broker
 from app.database import utc_now
 from app.jobs.history import append_event
 from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
-from app.jobs.logs import keep_log
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
 from app.store import ArtifactStore, StoreUnavailableError
@@ -35,6 +32,7 @@ from qpruner_core.events import Event, RunWarning, StageFinished
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
 from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
+from worker.attempt_log import AttemptLog
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.patience import Stopped, is_away, persist
 from worker.protocol import ChildRequest, Line, RunError, RunResult, StageAnswer, StageWanted, Trials
@@ -43,13 +41,13 @@ from worker.reused_stages import ReusedStages
 from worker.scratch import Scratch, locked_scratch
 from worker.stage_files import fetch_stage, upload_stage
 from worker.store_keys import artifact_key, attempt_prefix, fits_prefix, stage_prefix
+from worker.told_lines import ToldLines
 from worker.trial_board import TrialBoard
 from worker.uploads import fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
 _LOG_SECONDS = 2.0  # between two looks at what the child printed
-_BATCH = 500
 _Result = TypeVar("_Result")
 _WAITING = RunWarning(message="The store does not answer; the run waits for it.")
 
@@ -85,14 +83,12 @@ class JobRun:
     """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
 
     ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
-    ``quiet_since`` is since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so.
     ``on_line`` is called with each line of the child as it arrives.
     """
 
     def __init__(self, lease: Lease, parts: Parts, on_line: Callable[[Line], None] = lambda line: None) -> None:
         self.settled = threading.Event()
         self.touched: set[str] = set()
-        self.quiet_since: float | None = None
         self._lease = lease
         self._parts = parts
         self._on_line = on_line
@@ -102,13 +98,24 @@ class JobRun:
         self._board: TrialBoard | None = None
         self._stored: set[str] = set()
         self._throttle = ProgressThrottle()
-        self._logged, self._logged_at = 0, float("-inf")
+        self._told = ToldLines()
+        self._log: AttemptLog | None = None
 
     @property
     def child_pid(self) -> int | None:
         """The child's process id while it runs."""
         with self._child_lock:
             return None if self._child is None or self._child.has_ended else self._child.pid
+
+    @property
+    def quiet_since(self) -> float | None:
+        """Since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so."""
+        return self._told.quiet_since
+
+    def write_log(self, session: Session) -> None:
+        """Write what the child has printed, also after :meth:`stop`. Raises :class:`LeaseLost`."""
+        if self._log is not None:
+            self._log.write(session)
 
     def run(self) -> None:
         """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
@@ -151,9 +158,10 @@ class JobRun:
         scratch.prepare()
         self._fetch_stages(scratch)
         child = self._start_child(self._request(scratch), scratch)
-        final = self._follow(child, scratch)
+        log = self._log = AttemptLog(self._lease, child)
+        final = self._follow(child, log, scratch)
         code = child.finish(_EXIT_SECONDS)
-        self._keep_log(child, after_seconds=0)
+        self._keep_log(log, after_seconds=0)
         if isinstance(final, RunResult):
             self._succeed(final, scratch)
         elif isinstance(final, RunError):
@@ -194,11 +202,11 @@ class JobRun:
             )  # fmt: skip
         return self._child
 
-    def _follow(self, child: ChildProcess, scratch: Scratch) -> RunResult | RunError | None:
+    def _follow(self, child: ChildProcess, log: AttemptLog, scratch: Scratch) -> RunResult | RunError | None:
         """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
-            for line in self._lines_so_far(child.lines):
+            for line in self._told.so_far(child.lines, _LOG_SECONDS):
                 if line is None or isinstance(line, (RunResult, RunError)):
                     self._record(told)
                     return line
@@ -219,42 +227,16 @@ class JobRun:
                 if self._throttle.admits(line):
                     told.append(line)
             self._record(told)
-            self._keep_log(child, after_seconds=_LOG_SECONDS)
-
-    def _lines_so_far(self, lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
-        """The next line, waited for, and those that are there already, so that one transaction holds them all; none if
-        there is none for a while."""
-        if self.quiet_since is None:
-            self.quiet_since = time.monotonic()
-        try:
-            first = lines.get(timeout=_LOG_SECONDS)
-        except queue.Empty:
-            return
-        self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
-        yield first
-        for _ in range(_BATCH):
-            try:
-                yield lines.get_nowait()
-            except queue.Empty:
-                return
+            with self._told.not_listening():
+                self._keep_log(log, after_seconds=_LOG_SECONDS)
 
     def _record(self, events: list[Event]) -> None:
         if events:
             self._write(lambda session: record_events(session, self._lease, events))
 
-    def _keep_log(self, child: ChildProcess, *, after_seconds: float) -> None:
-        """Write what the child printed, if it printed more and the last time was so long ago."""
-        output, printed = child.output()
-        now = time.monotonic()
-        if printed == self._logged or now - self._logged_at < after_seconds:
-            return
-        self._logged, self._logged_at = printed, now
-
-        def write(session: Session) -> None:
-            hold(session, self._lease)
-            keep_log(session, self._lease.job_id, self._lease.attempt, output, printed)
-
-        self._write(write)
+    def _keep_log(self, log: AttemptLog, *, after_seconds: float) -> None:
+        if log.is_due(after_seconds):
+            self._write(log.write)
 
     def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
         """Whether the stage that the child wants lies in its work folder now, taken from another job."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import and_, exists, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
+from app.database import read_only
 from app.jobs.models import Artifact, Job, StageResult
 from app.store import ArtifactStore
 
@@ -20,7 +21,7 @@ def delete_unrecorded(
 
     To be called once the attempts that these places belong to write no more rows.
     """
-    with sessions() as session:
+    with read_only(sessions)() as session:
         recorded = [
             *session.scalars(select(StageResult.store_prefix).where(StageResult.job_id == job_id)),
             *session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)),
@@ -36,10 +37,11 @@ def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *,
     Of the pruned models that were made from one key the newest job's stays, if ``keep_pruned``: another budget starts
     from it.
     """
-    with sessions() as session:
+    reading = read_only(sessions)
+    with reading() as session:
         superfluous = _superfluous_stages(session, keep_pruned)
     for job_id, stages in superfluous.items():
-        with sessions() as session:  # nobody changes the rows of a succeeded job but to delete it
+        with reading() as session:  # nobody changes the rows of a succeeded job but to delete it
             results = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
             keep = [result.store_prefix for result in results if result.stage not in stages and result.store_prefix]
             keep += session.scalars(select(Artifact.key).where(Artifact.job_id == job_id))

@@ -83,7 +83,7 @@ class Supervisor:
             verdict = self._keep(lease, run)
             if verdict != "settled":
                 run.stop()
-                self._conclude(lease, verdict)
+                self._conclude(lease, verdict, run)
         finally:
             run.stop()  # whatever happened: no child of a job whose lease nobody renews
             thread.join()
@@ -177,14 +177,15 @@ class Supervisor:
         with self._reading() as session:
             return leases.look(session, lease)
 
-    def _conclude(self, lease: Lease, verdict: Verdict) -> None:
-        """Tell the database how a run that was stopped ended; a lost job is its next holder's."""
+    def _conclude(self, lease: Lease, verdict: Verdict, run: JobRun) -> None:
+        """Tell the database how a run that was stopped ended, and what it printed; a lost job is its next holder's."""
         if verdict == "lost":
             _LOG.warning("%s: no longer ours", lease.job_id)
             return
 
         def transaction() -> None:
             with self._parts.sessions.begin() as session:
+                run.write_log(session)
                 _write_verdict(session, lease, verdict)
 
         with suppress(LeaseLost, Stopped):  # then the lease runs out, and the dispatcher does the same

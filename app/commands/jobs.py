@@ -128,11 +128,21 @@ def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None
 def logs(
     job_id: JobId,
     attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt; by default the last one.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print what comes until the job has ended.")] = False,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what a job's process printed: warnings of libraries, the traceback of a failure."""
     with connected(server, as_json) as client:
+        if follow:
+            if attempt or as_json:
+                raise InvalidConfigError(
+                    "A job is followed as text and from its last attempt on.",
+                    field="--follow", remedy="Leave out --attempt and --json.",
+                )  # fmt: skip
+            for text in client.jobs.get(job_id).follow_logs():
+                typer.echo(text, nl=False)
+            return
         found = client.jobs.get(job_id).logs()
         if as_json:
             print_json([one.model_dump(mode="json") for one in found])

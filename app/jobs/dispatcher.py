@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,12 +18,15 @@ from app.database import read_only, utc_now
 from app.jobs.deadline import exceeded, waiting_too_long
 from app.jobs.lease import end_as_failed, lose_attempt
 from app.jobs.models import Dispatch, Job
+from app.jobs.repository import OWES_WAKE_UP
 from app.settings import Settings
 from app.traces import Traces
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 100
 _LONGEST_PAUSE = 10.0
+_TOGETHER_SECONDS = 0.02
+"""Jobs that are submitted within this time are one look at the outbox."""
 
 
 class Waker(Protocol):
@@ -37,7 +40,10 @@ class Waker(Protocol):
 
 
 class Dispatcher:
-    """A thread that keeps looking at the outbox and at leases until it is stopped."""
+    """A thread that keeps looking at the outbox and at leases until it is stopped.
+
+    It looks every ``poll_seconds``, and as soon as a transaction of this process that owes a wake-up has committed.
+    """
 
     def __init__(
         self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings, traces: Traces | None = None
@@ -51,15 +57,20 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._failures = 0
         self._reap_from = 0.0
+        self._owed = threading.Event()
+        self._crowded = False
 
     def start(self) -> None:
         """Begin."""
+        event.listen(self._sessions, "after_commit", self._after_commit)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop, and return when nothing is under way any more."""
         self._stopping.set()
+        self._owed.set()
         if self._thread.is_alive():
+            event.remove(self._sessions, "after_commit", self._after_commit)
             self._thread.join()
 
     def send_due(self) -> int:
@@ -113,8 +124,10 @@ class Dispatcher:
         """
         now = utc_now()
         if not self._any_due():
+            self._crowded = False
             return []
         backlog = self._broker.backlog()
+        self._crowded = backlog > 0
         if backlog >= _BATCH:  # whoever takes one works until nothing waits, so these wake as many as there may be
             return []
         with self._sessions.begin() as session:
@@ -139,11 +152,12 @@ class Dispatcher:
             session.execute(owed.values(due_at=utc_now(), sends=Dispatch.sends - 1, sent_at=None))
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._pause()):
+        while self._wait():
             try:
                 if time.monotonic() >= self._reap_from:
                     self.reap()
                     self.end_overdue()
+                    self._reap_from = time.monotonic() + self._settings.poll_seconds
                 self.send_due()
                 self._back_again()
             except SQLAlchemyError as error:
@@ -155,6 +169,19 @@ class Dispatcher:
             except Exception:  # noqa: BLE001 - jobs would wait for ever on a dead thread
                 _LOG.exception("The dispatcher met a fault of its own and goes on")
                 self._failures += 1
+
+    def _wait(self) -> bool:
+        """Wait until it is time to look; whether to go on."""
+        if self._failures or self._crowded:  # whichever worker is free next takes what lies there, and then this
+            self._stopping.wait(self._pause())
+        elif self._owed.wait(self._pause()):
+            self._stopping.wait(_TOGETHER_SECONDS)
+        self._owed.clear()
+        return not self._stopping.is_set()
+
+    def _after_commit(self, session: Session) -> None:
+        if session.info.pop(OWES_WAKE_UP, False):
+            self._owed.set()
 
     def _pause(self) -> float:
         return float(min(self._settings.poll_seconds * 2 ** min(self._failures, 6), _LONGEST_PAUSE))

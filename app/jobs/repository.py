@@ -24,6 +24,9 @@ from app.jobs.models import (
     StageResult,
 )
 
+OWES_WAKE_UP = "owes_wake_up"
+"""In the ``info`` of a session: what it commits owes the workers a wake-up."""
+
 
 @dataclass(frozen=True)
 class JobFilter:
@@ -81,6 +84,7 @@ def add_job(session: Session, job: Job) -> None:
     columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
     session.execute(_ADD_JOB, columns)
     session.execute(_ADD_WAKE_UP, {"job_id": job.id, "due_at": now, "sent_at": None, "sends": 0})
+    session.info[OWES_WAKE_UP] = True
     # Nobody else knows the job yet, so its row need not be locked for the event
     session.execute(_ADD_EVENT, {"job_id": job.id, "type": "queued", "data": {}, "created_at": now})
 
@@ -88,6 +92,7 @@ def add_job(session: Session, job: Job) -> None:
 def owe_wake_up(session: Session, job_id: str) -> None:
     """Write to the outbox that the workers are to hear of ``job_id`` now."""
     session.merge(Dispatch(job_id=job_id, due_at=utc_now(), sent_at=None, sends=0))
+    session.info[OWES_WAKE_UP] = True
 
 
 def drop_wake_up(session: Session, job_id: str) -> None:

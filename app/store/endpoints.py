@@ -16,7 +16,16 @@ from app.store.signing import SignatureExpiredError, SignatureInvalidError
 
 router = APIRouter(tags=["store"])
 
+_PIECE = 2**18
+"""Bytes that are read at a time: small ones cost more turns of threads than reading does, and each download holds a few
+of them."""
 _FRESH_URL = "Ask for the artifact again: every answer carries a fresh URL."
+
+
+class StoredFile(FileResponse):
+    """A file of the store."""
+
+    chunk_size = _PIECE
 
 
 async def _local_store(store: StoreDep) -> LocalStore:
@@ -44,7 +53,7 @@ def download(
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
     filename: Annotated[str, Query(description="What the file is saved as.")] = "",
     signature: str = "",
-) -> FileResponse:
+) -> StoredFile:
     """The file, or the part of it that `Range` asks for. The URL is given by the service and cannot be made up."""
     try:
         store.signer.verify("GET", key, filename, expires, signature, now=time.time())  # HEAD tells less than GET
@@ -57,7 +66,7 @@ def download(
     path = store.find(key)  # a key that was signed is well-formed
     if path is None:
         raise Problem(404, "not_found", "The file is no longer there.", remedy="Its job or dataset was deleted.")
-    return FileResponse(
+    return StoredFile(
         path,
         stat_result=path.stat(),
         media_type="application/octet-stream",

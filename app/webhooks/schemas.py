@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.webhooks.outbox import ENDINGS, EVENT_NAMES, EventName
+from qpruner_core.strict import StrictModel
 
 Url = Annotated[str, Field(min_length=1, max_length=2048, description="Where events are sent to, by POST.")]
 Events = Annotated[
@@ -18,28 +19,24 @@ Events = Annotated[
 _EXAMPLE: dict[str, Any] = {"url": "https://tool.example/qpruner", "events": ["job.succeeded", "job.failed"]}
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class JobWebhook(_Request):
+class JobWebhook(StrictModel):
     """A webhook for the events of one job."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
     url: Url
-    events: Events = list(ENDINGS)
+    events: Events = Field(default=list(ENDINGS))
 
 
-class WebhookRequest(_Request):
+class WebhookRequest(StrictModel):
     """A webhook for the events of all jobs, or of one."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
     url: Url
-    events: Events = list(ENDINGS)
+    events: Events = Field(default=list(ENDINGS))
     job_id: str | None = Field(default=None, max_length=40, description="Only of this job; null: of all jobs.")
 
 
-class WebhookChange(_Request):
+class WebhookChange(StrictModel):
     """What to change of a webhook; what is left out stays."""
 
     url: Url | None = Field(default=None, description="Where events are sent to.")
@@ -47,7 +44,7 @@ class WebhookChange(_Request):
     enabled: bool | None = Field(default=None, description="Whether events are sent to it.")
 
 
-class RotationRequest(_Request):
+class RotationRequest(StrictModel):
     """How a secret is replaced."""
 
     keep_seconds: int = Field(

@@ -14,6 +14,7 @@ from qpruner_client.connection import AsyncConnection, Connection
 from qpruner_client.download import CONNECTIONS, OnBytes
 from qpruner_client.events import JobEvent, follow_async
 from qpruner_client.jobs import Artifacts, JobState, Status
+from qpruner_client.log_tail import INTERVAL, LogTail
 from qpruner_client.models import (
     AllocationView,
     ArtifactView,
@@ -105,6 +106,16 @@ class AsyncJob(JobState):
     async def logs(self) -> Sequence[LogView]:
         """What its processes printed, by attempt: the last 64 KiB of each."""
         return (await self._connection.send(calls.get_logs(self.id))).logs
+
+    async def follow_logs(self, interval: float = INTERVAL) -> AsyncIterator[str]:
+        """As :meth:`qpruner_client.jobs.Job.follow_logs`."""
+        tail, ended = LogTail(), False
+        while not ended:
+            ended = (await self.refresh()).ended
+            if text := tail.take(await self.logs(), ended=ended):
+                yield text
+            if not ended:
+                await asyncio.sleep(interval)
 
     async def allocation(self, memory_budget: int | str) -> AllocationView:
         """The best allocation known for another budget, once the search has finished."""

@@ -41,7 +41,7 @@ class Call(Generic[T]):
 
     ``result``: reads the body of a response. ``repeatable``: doing it twice does no more than doing it once. ``file``:
     opens what is sent as the body, anew for each attempt. ``accepted``: statuses above 399 whose body is a result all
-    the same.
+    the same. ``accepted_again``: those that say so after an attempt whose response was lost, as 404 does of a deletion.
     """
 
     method: str
@@ -53,6 +53,12 @@ class Call(Generic[T]):
     file: Callable[[], BinaryIO] | None = None
     repeatable: bool = True
     accepted: tuple[int, ...] = ()
+    accepted_again: tuple[int, ...] = ()
+
+    def is_result(self, response: httpx.Response, *, perhaps_done: bool) -> bool:
+        """Whether ``response`` is a result; ``perhaps_done``: the response to an earlier attempt was lost."""
+        again = perhaps_done and response.status_code in self.accepted_again
+        return again or not response.is_error or response.status_code in self.accepted
 
     def parse(self, response: httpx.Response) -> T:
         """The result. Raises :class:`UnexpectedResponseError`."""
@@ -68,6 +74,10 @@ class Call(Generic[T]):
 
 def _nothing(body: bytes) -> None:
     """The result of a request without a body."""
+
+
+def _deletion(path: str) -> Call[None]:
+    return Call("DELETE", path, _nothing, accepted_again=(404,))
 
 
 def create_job(body: Mapping[str, Any], idempotency_key: str | None) -> Call[JobView]:
@@ -104,7 +114,7 @@ def retry_job(job_id: str) -> Call[JobView]:
 
 def delete_job(job_id: str) -> Call[None]:
     """``DELETE /jobs/{id}``."""
-    return Call("DELETE", job_path(job_id), _nothing)
+    return _deletion(job_path(job_id))
 
 
 def list_trials(job_id: str) -> Call[TrialList]:
@@ -168,7 +178,7 @@ def get_dataset(dataset_id: str) -> Call[DatasetView]:
 
 def delete_dataset(dataset_id: str) -> Call[None]:
     """``DELETE /datasets/{id}``."""
-    return Call("DELETE", f"/datasets/{quote(dataset_id, safe='')}", _nothing)
+    return _deletion(f"/datasets/{quote(dataset_id, safe='')}")
 
 
 def create_webhook(body: Mapping[str, Any]) -> Call[WebhookView]:
@@ -193,7 +203,7 @@ def change_webhook(webhook_id: str, body: Mapping[str, Any]) -> Call[WebhookView
 
 def delete_webhook(webhook_id: str) -> Call[None]:
     """``DELETE /webhooks/{id}``."""
-    return Call("DELETE", _webhook_path(webhook_id), _nothing)
+    return _deletion(_webhook_path(webhook_id))
 
 
 def get_webhook_secret(webhook_id: str) -> Call[WebhookSecret]:

@@ -87,7 +87,7 @@ class Connection:
                 if delay is None:
                     raise self.server.unreachable(error) from error
             else:
-                if not response.is_error or response.status_code in call.accepted:
+                if call.is_result(response, perhaps_done=attempts.perhaps_done):
                     return call.parse(response)
                 delay = attempts.after_response(response)
                 if delay is None:
@@ -134,7 +134,7 @@ class AsyncConnection:
                 if delay is None:
                     raise self.server.unreachable(error) from error
             else:
-                if not response.is_error or response.status_code in call.accepted:
+                if call.is_result(response, perhaps_done=attempts.perhaps_done):
                     return call.parse(response)
                 delay = attempts.after_response(response)
                 if delay is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from qpruner_client.connection import Connection
 from qpruner_client.download import CONNECTIONS, Download, OnBytes, target_of
 from qpruner_client.errors import DownloadError, JobCancelledError, JobFailedError
 from qpruner_client.events import JobEvent, follow
+from qpruner_client.log_tail import INTERVAL, LogTail
 from qpruner_client.models import (
     AllocationView,
     ArtifactView,
@@ -156,6 +158,16 @@ class Job(JobState):
     def logs(self) -> Sequence[LogView]:
         """What its processes printed, by attempt: the last 64 KiB of each."""
         return self._connection.send(calls.get_logs(self.id)).logs
+
+    def follow_logs(self, interval: float = INTERVAL) -> Iterator[str]:
+        """What its processes print, from the last attempt on, until it has ended; looks every ``interval`` seconds."""
+        tail, ended = LogTail(), False
+        while not ended:
+            ended = self.refresh().ended  # before the output: so nothing comes after it
+            if text := tail.take(self.logs(), ended=ended):
+                yield text
+            if not ended:
+                time.sleep(interval)
 
     def allocation(self, memory_budget: int | str) -> AllocationView:
         """The best allocation known for another budget, once the search has finished."""

@@ -38,9 +38,10 @@ class Retries:
 
 
 class Attempts:
-    """The attempts of one request."""
+    """The attempts of one request. ``perhaps_done``: the service may have done it, for a response was lost."""
 
     def __init__(self, retries: Retries, *, repeatable: bool) -> None:
+        self.perhaps_done = False
         self._retries = retries
         self._repeatable = repeatable
         self._made = 0
@@ -49,6 +50,7 @@ class Attempts:
     def after_response(self, response: httpx.Response) -> float | None:
         """Seconds until the request is sent again; ``None``: the response is final."""
         status = response.status_code
+        self.perhaps_done |= status in _UNKNOWN
         if status in _REFUSED or (status in _UNKNOWN and self._repeatable):
             return self._next(retry_after(response))
         return None
@@ -56,6 +58,7 @@ class Attempts:
     def after_error(self, error: httpx.TransportError) -> float | None:
         """Seconds until the request is sent again; ``None``: the error is final."""
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        self.perhaps_done |= not unsent
         return self._next(None) if unsent or self._repeatable else None
 
     def _next(self, asked: float | None) -> float | None:

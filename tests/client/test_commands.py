@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.commands import jobs as jobs_commands
+from app.jobs.logs import keep_log
 from qpruner_client import profiles
 from qpruner_core import cli as core
 from tests.app import seeded_jobs
@@ -107,6 +108,22 @@ def test_watching_ends_with_the_job_and_the_exit_code_says_how(service: Service,
     answer = qpruner("jobs", "watch", failed)
     assert (answer.exit_code, "finetune.learning_rate" in answer.stderr) == (1, True)
     assert "NaN at step 31" in printed("jobs", "show", failed)
+
+
+def test_logs_are_followed_until_the_job_has_ended(service: Service) -> None:
+    job_id = running_job(service)
+
+    def print_and_end() -> None:
+        with service.app.state.session_factory.begin() as session:
+            keep_log(session, job_id, 2, b"first\nlast", 10)
+        end(service, job_id)
+
+    with service.app.state.session_factory.begin() as session:
+        keep_log(session, job_id, 2, b"first\n 10%", 10)
+    threading.Timer(0.3, print_and_end).start()
+    assert printed("jobs", "logs", job_id, "--follow") == "first\nlast"
+    refused = qpruner("jobs", "logs", job_id, "-f", "--attempt", "1")
+    assert (refused.exit_code, "--attempt" in refused.stderr) == (2, True)
 
 
 def test_a_finished_job_is_shown_and_its_files_downloaded(

@@ -106,6 +106,14 @@ def test_a_retry_whose_response_was_lost_is_not_made_twice(client: Client, sourc
     assert [path for method, path, _ in refusals.seen].count(f"/jobs/{job.id}/retry") == 1
 
 
+def test_a_deletion_whose_response_was_lost_is_done(client: Client, sources: Path, refusals: Refusals) -> None:
+    job = client.jobs.create(**run_of(sources)).cancel()
+    refusals.next, refusals.after_the_fact = [(502, {})], True
+    job.delete()
+    with pytest.raises(NotFoundError):
+        job.delete()  # nothing was lost this time
+
+
 def test_a_refusal_that_lasts_is_an_error_of_its_kind(service: Service, refusals: Refusals) -> None:
     refusals.next = [(429, {"Retry-After": "3600"})]
     with Client(service.url, retries=QUICK) as client, pytest.raises(TooManyRequestsError) as refused:

@@ -34,6 +34,20 @@ def test_what_it_prints_is_in_the_log_while_it_runs(bench: Bench) -> None:
     bench.join()
 
 
+def test_what_it_printed_just_before_its_job_was_cancelled_is_kept(bench: Bench) -> None:
+    job_id = bench.installation.submit(CONFIG)
+    hold = bench.direct("prune", "hold")
+    bench.direct("score", "print", "late words")
+    bench.direct("score", "hold")
+    bench.start(job_id)
+    assert wait_until(lambda: "chatter" in text_of(bench, job_id), seconds=30)
+    hold.unlink()
+    bench.begun("score")
+    bench.installation.ask_to_cancel(job_id)
+    bench.join()
+    assert "late words" in text_of(bench, job_id)
+
+
 def test_the_last_words_of_a_process_that_crashes_are_kept(bench: Bench) -> None:
     job_id = bench.installation.submit(CONFIG)
     bench.direct("score", "crash")

@@ -141,7 +141,7 @@ def test_a_dataset_that_is_gone_or_another_is_refused(run: Path, finished_run: F
     recipe["config"]["dataset"] = str(dataset)
     (run / "recipe.json").write_text(json.dumps(recipe))
     dataset.write_text(dataset.read_text() + "\n\nMore text.\n")
-    with pytest.raises(DatasetInvalidError, match="not what it was"):
+    with pytest.raises(DatasetInvalidError, match="has changed since"):
         export_run(run, target="gguf")
     dataset.unlink()
     with pytest.raises(DatasetNotFoundError):

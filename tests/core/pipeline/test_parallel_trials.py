@@ -79,7 +79,7 @@ def test_what_goes_wrong_in_a_process_is_the_error_of_the_run(finished_run: Fini
 
     with pytest.raises((QPrunerError, OSError)) as caught:
         search_again(finished_run, tmp_path / "out", on_event=remove_the_model, **BRIEF, **TWO)
-    assert any("parallel.py" in note for note in caught.value.__notes__)
+    assert any("trial_workers.py" in note for note in caught.value.__notes__)
     assert not workers_of(os.getpid())
 
 

@@ -125,7 +125,7 @@ def test_without_memory_for_the_dense_model_recovery_learns_from_the_text_and_sa
     output = quantized(finished_run, tmp_path)
     _, events = recover(recovery(finished_run), output)
     warnings = [event.message for event in events if isinstance(event, RunWarning)]
-    assert any("learns from the text" in message and "400.0 kB" in message for message in warnings)
+    assert any("trains on the text" in message and "400.0 kB" in message for message in warnings)
     record = json.loads((tmp_path / "out.work" / "finetune" / "stage.json").read_text())
     assert record["summary"]["loss"] == "cross_entropy"
 

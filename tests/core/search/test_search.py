@@ -15,7 +15,7 @@ import qpruner_core.search.search as search_module
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.search.answer import answer
 from qpruner_core.search.candidates import candidates
-from qpruner_core.search.process import Floats
+from qpruner_core.search.gaussian_process import Floats
 from qpruner_core.search.search import FRONT, AllocationSearch
 from qpruner_core.search.seeds import at_random, by_mutual_information, uniform
 from qpruner_core.search.space import Allocation, SearchSpace
