@@ -1,6 +1,6 @@
 """Measures the search of one job by one worker and by two that share its trials, each on one thread.
 
-    python -m bench.shared_trials [--trials 33] [--batch 8] [--steps 150]
+    python -m bench.shared_trials [--trials 33] [--batch 8] [--steps 30]
 
 On the tiny model of the tests, with the paper's objective: a trial is a brief recovery. Prints the seconds of the stage
 allocate, who measured how many trials, and whether the files are the same. Linux only.
@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from app.jobs.models import StageResult
 from app.jobs.trial_work import TrialWork
-from bench.machine import machine, today
+from bench.study.machine import made_by
 from tests.tiny_model import build_tiny_llama, write_text_dataset
 from tests.worker.installation import TINY, Installation, run_installation
 
@@ -30,13 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=33, help="of the search (%(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="proposed at once (%(default)s)")
-    parser.add_argument("--steps", type=int, default=150, help="of each trial's recovery (%(default)s)")
+    parser.add_argument("--steps", type=int, default=30, help="of each trial's recovery (%(default)s)")
     given = parser.parse_args()
     search = {
         "objective": "recovered", "prior": "none", "recovery_steps": given.steps, "trials": given.trials,
         "batch": given.batch, "random_seeds": 1,
     }  # fmt: skip
-    print(f"{today()}, {machine()}; one thread a worker")
+    print(made_by("python -m bench.shared_trials"))
     with tempfile.TemporaryDirectory(prefix="qpruner-shared-") as directory:
         root = Path(directory)
         build_tiny_llama(root / "model", train_steps=20)

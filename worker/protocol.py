@@ -19,7 +19,7 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import QPrunerError, UserError
 from qpruner_core.events import Event, StageName
 from qpruner_core.report import CompressionReport
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.strict import StrictModel
 
@@ -65,7 +65,7 @@ class TrialSpec(StrictModel):
 
 
 class TrialLoss(StrictModel):
-    """A :class:`qpruner_core.search.trial.Measurement`; its numbers are those that were measured, to the last bit."""
+    """A :class:`qpruner_core.search.trial.TrialMeasurement`, whose numbers it has to the last bit."""
 
     loss: float
     screening_loss: float
@@ -73,13 +73,13 @@ class TrialLoss(StrictModel):
     seconds: float
 
     @classmethod
-    def of(cls, measurement: Measurement) -> TrialLoss:
+    def of(cls, measurement: TrialMeasurement) -> TrialLoss:
         """What tells of ``measurement``."""
         return cls(**vars(measurement))
 
-    def measurement(self) -> Measurement:
+    def measurement(self) -> TrialMeasurement:
         """What it tells of."""
-        return Measurement(**self.model_dump())
+        return TrialMeasurement(**self.model_dump())
 
 
 class TrialTurn(StrictModel):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel
 
 from qpruner_core.search.exchange import Turn
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from worker.protocol import HelperReady, TrialLoss, TrialMeasured, TrialsOffered, TrialSpec, TrialTurn, TrialWanted
 
 Tell = Callable[[BaseModel], None]
@@ -19,7 +19,7 @@ class _Lines:
         self._tell = tell
         self._turns = turns
 
-    def tell(self, index: int, measurement: Measurement) -> None:
+    def tell(self, index: int, measurement: TrialMeasurement) -> None:
         """What a proposal that was taken here gave."""
         self._tell(TrialMeasured(index=index, loss=TrialLoss.of(measurement)))
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from qpruner_core.allocate.objectives import MeasureAll, Objective
 from qpruner_core.resources import best_device
 from qpruner_core.search.exchange import TrialExchange, TrialHelper
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from qpruner_core.stage import StageContext
 from qpruner_core.versions import recorded_versions
 
@@ -28,13 +28,13 @@ def shared(measure: Objective, exchange: TrialExchange, context: StageContext) -
     """``measure``, and what others measure through ``exchange`` meanwhile; a single proposal is not worth offering."""
     machine = machine_of(context)
 
-    def measure_all(proposals: Sequence[Proposal]) -> Iterator[Measurement]:
+    def measure_all(proposals: Sequence[Proposal]) -> Iterator[TrialMeasurement]:
         if len(proposals) < 2:
             yield from map(measure, proposals)
             return
         exchange.offer(proposals, machine)
         by_index = {proposal.index: proposal for proposal in proposals}
-        done: dict[int, Measurement] = {}
+        done: dict[int, TrialMeasurement] = {}
         for proposal in proposals:
             while proposal.index not in done:
                 context.cancel.raise_if_cancelled()

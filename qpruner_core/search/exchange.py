@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Turn:
     """What is to be measured here next, by its index, if anything; and what others have measured since."""
 
     measure: int | None
-    measured: Mapping[int, Measurement]
+    measured: Mapping[int, TrialMeasurement]
 
 
 class TrialExchange(Protocol):
@@ -26,7 +26,7 @@ class TrialExchange(Protocol):
     def turn(self) -> Turn:
         """Take one of the proposals that nobody has taken."""
 
-    def tell(self, index: int, measurement: Measurement) -> None:
+    def tell(self, index: int, measurement: TrialMeasurement) -> None:
         """What the proposal that was taken here gave."""
 
 
@@ -39,5 +39,5 @@ class TrialHelper(Protocol):
     def next(self) -> Proposal:
         """The next proposal to measure, which is waited for."""
 
-    def tell(self, index: int, measurement: Measurement) -> None:
+    def tell(self, index: int, measurement: TrialMeasurement) -> None:
         """What it gave."""
