@@ -17,7 +17,6 @@ from typing import Any
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
-from kombu import Queue
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
@@ -59,7 +58,6 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
     register_run_job(celery, supervisor)
     if settings.share_trials:
         register_measure_trials(celery, supervisor)
-        celery.conf.task_queues = [Queue(QUEUE), Queue(TRIALS_QUEUE)]
     return celery
 
 
@@ -107,6 +105,7 @@ def _work(settings: Settings, supervisor: Supervisor) -> int:
     worker = celery.Worker(
         hostname=f"qpruner-{os.getpid()}@{socket.gethostname()}", loglevel=settings.log_level, quiet=True,
         without_mingle=True, without_gossip=True, without_heartbeat=True,
+        queues=[QUEUE, TRIALS_QUEUE] if settings.share_trials else None,
     )  # fmt: skip
     worker.start()
     return 0 if told_to_stop.is_set() else int(worker.exitcode or 0)  # Celery calls a Ctrl-C a failure
