@@ -168,6 +168,6 @@ class RunError(_Line):
 
 Answer = StageAnswer | TrialTurn
 ANSWER_ADAPTER: TypeAdapter[Answer] = TypeAdapter(Answer)
-Trials = TrialsOffered | TrialWanted | TrialMeasured
-Line = Annotated[Event | StageWanted | Trials | HelperReady | RunResult | RunError, Field(discriminator="type")]
+Trials = TrialsOffered | TrialWanted | TrialMeasured | HelperReady
+Line = Annotated[Event | StageWanted | Trials | RunResult | RunError, Field(discriminator="type")]
 LINE_ADAPTER: TypeAdapter[Line] = TypeAdapter(Line)

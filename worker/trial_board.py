@@ -17,7 +17,7 @@ from app.broker import Broker, BrokerUnavailableError
 from app.jobs import trial_work
 from app.jobs.lease import Lease, LeaseLost, hold
 from worker.patience import Stopped
-from worker.protocol import TrialLoss, TrialMeasured, Trials, TrialsOffered, TrialSpec, TrialTurn
+from worker.protocol import TrialLoss, TrialMeasured, Trials, TrialsOffered, TrialSpec, TrialTurn, TrialWanted
 from worker.reused_stages import Write
 from worker.stage_files import Transfer
 from worker.store_keys import fits_prefix
@@ -53,7 +53,7 @@ class TrialBoard:
             self._offer(line)
         elif isinstance(line, TrialMeasured):
             self._measured(line)
-        else:
+        elif isinstance(line, TrialWanted):
             return self._turn()
         return None
 
