@@ -181,7 +181,7 @@ class HelpRun:
     def _may_go_on(self, lease: Lease) -> bool:
         """Whether the job is in the same search, there is or soon may be work, and no job waits to be run here."""
         idle = time.monotonic() - self._idle_since > self._patience
-        if self._stopping.is_set() or (self._taken is None and self._machine is not None and idle):
+        if self._stopping.is_set() or (self._wants and idle):
             return False
         if self._taken is not None and time.monotonic() >= self._renew_at:
             self._renew_at = time.monotonic() + lease.seconds / 3
