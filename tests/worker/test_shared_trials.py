@@ -77,7 +77,7 @@ def test_two_workers_measure_the_trials_of_a_job_and_leave_the_files_of_one(
     assert all(row.loss is not None for row in rows)
     assert len({row.lease_owner for row in rows}) == 2
     assert running in {row.lease_owner for row in rows}
-    assert not any("/fits/" in key for key in shared.stored_files(job_id))
+    eventually(lambda: not any("/fits/" in key for key in shared.stored_files(job_id)), 60)
     eventually(lambda: children_of(shared.settings) == [], 30)
 
 
@@ -117,7 +117,7 @@ def test_cancelling_ends_the_search_and_its_helpers(shared: Installation, config
     shared.start_worker()
     eventually(lambda: bool(helpers_of(shared, job_id)), 300)
     shared.ask_to_cancel(job_id)
-    shared.wait_for(job_id, "cancelled", seconds=10)
+    shared.wait_for(job_id, "cancelled", seconds=30)
     eventually(lambda: children_of(shared.settings) == [], 30)
 
 
@@ -130,7 +130,7 @@ def test_a_helper_leaves_when_a_job_waits_to_be_run(
     worker = shared.start_worker()
     eventually(lambda: bool(helpers_of(shared, job_id)), 300)
     waiting = shared.submit(tiny_config)
-    started = shared.wait_for(waiting, "running", seconds=30)
+    started = shared.wait_for(waiting, "running", seconds=60)
     with shared.sessions() as session:
         assert session.get_one(Job, job_id).stage == "allocate"
     assert (started.lease_owner or "").endswith(f":{worker.pid}")
