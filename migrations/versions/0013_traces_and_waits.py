@@ -18,7 +18,7 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("jobs") as table:
         table.add_column(sa.Column("traceparent", sa.String(length=55), nullable=True))
-        table.add_column(sa.Column("waited", sa.Float(), nullable=True))
+        table.add_column(sa.Column("waited", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:
