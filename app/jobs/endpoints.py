@@ -22,6 +22,7 @@ from app.dependencies import (
     SettingsDep,
     StoreDep,
     StreamsDep,
+    TraceparentDep,
 )
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
@@ -123,6 +124,7 @@ def submit_job(
     settings: SettingsDep,
     inspector: InspectorDep,
     left: ClientLeftDep,
+    traceparent: TraceparentDep,
     response: Response,
     idempotency_key: Annotated[
         str | None,
@@ -145,7 +147,7 @@ def submit_job(
         checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
         with sessions() as session:  # its locks block other submits: it ends here, not with the request
             job, replayed = service.submit_job(
-                session, settings, principal, body, checked.memory_budget, idempotency_key
+                session, settings, principal, body, checked.memory_budget, idempotency_key, traceparent
             )  # fmt: skip
             if not replayed:
                 audit.record(session, principal, "job.submit", job.id)
@@ -366,9 +368,11 @@ def cancel_job(
     summary="Retry a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_retryable", "429 queue_full"),
 )
-def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
+def retry_job(
+    job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep, traceparent: TraceparentDep
+) -> JobView:
     """Queue a failed or cancelled job again. It resumes after its last finished stage."""
-    job = service.retry_job(session, settings, principal.tenant, job_id)
+    job = service.retry_job(session, settings, principal.tenant, job_id, traceparent)
     audit.record(session, principal, "job.retry", job.id)
     return _view(session, settings, job)
 
