@@ -47,7 +47,7 @@ class PartView(Model):
 
 
 class PartsView(Model):
-    """What is there of an upload, and what is missing."""
+    """The parts of an upload: how much is stored, and which parts are missing."""
 
     part_bytes: int
     """Bytes of each part but the last of a file."""

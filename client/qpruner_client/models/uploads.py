@@ -51,7 +51,7 @@ class ModelSummary(Model):
 
 
 class ModelPage(Model):
-    """A page of models, the newest first."""
+    """A page of models, newest first."""
 
     models: list[ModelSummary]
     """The models."""
