@@ -6,7 +6,7 @@ will be in the whole. The rest errs alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.fitting.fit import module_seed
 from qpruner_core.fitting.fits import fit, scales_of, with_moments
+from qpruner_core.fitting.kept_moments import MomentsOfModules
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision
@@ -85,9 +86,11 @@ def sampled_bank(
     groups: Sequence[PrecisionGroup],
     tokens: torch.Tensor,
     on_progress: Callable[[float], None],
+    moments_of: Callable[[Mapping[str, Iterable[str]]], Iterator[MomentsOfModules]] | None = None,
 ) -> SampledBank:
     """The bank of ``model``, unquantized, with its sampled outputs rounded as the settings of the run ask, without
-    adapters; of embeddings and a head also the rows of ``tokens``. ``on_progress``: told the share that is done."""
+    adapters; of embeddings and a head also the rows of ``tokens``. ``on_progress``: told the share that is done;
+    ``moments_of``: as :func:`with_moments` does it, by default that."""
     samples = _samples(context, model, groups, tokens)
     wanted = {
         name: list(dict.fromkeys(each[number] for each in group.options.values()))
@@ -102,7 +105,8 @@ def sampled_bank(
         return weight[samples[name].rows.to(weight.device)]
 
     scales = scales_of(context, model) if context.plan.target.quantize.rounding == "nearest" else {}
-    for names, moments in with_moments(context, model, wanted):
+    found = with_moments(context, model, wanted) if moments_of is None else moments_of(wanted)
+    for names, moments in found:
         each = [(name, kind) for name in names for kind in wanted[name]]
         fitted = fit(context, model, each, scales, moments, weight_of=rows_of, adapters=False)
         for (name, kind), linear in zip(each, fitted, strict=True):
