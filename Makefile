@@ -31,9 +31,9 @@ INSTALLED_TEST := $(VENV)/.installed-test
 GUIDE := app/guide/site/index.html
 INSTALLED_DOCS := $(VENV)/.installed-docs
 INSTALLED_BENCH := $(VENV)/.installed-bench
-INSTALLED_BENCH_PEERS := $(VENV)/.installed-bench-peers
+INSTALLED_FUZZ := $(VENV)/.installed-fuzz
 
-.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-prune bench-information bench-peers bench-sensitivity bench-memory bench-paper bench-targets bench-frontier bench-recovery load lint client-models format clean
+.PHONY: help setup demo serve docs reference test test-fast llama-cpp test-slow bench-paper bench-targets bench-frontier bench-recovery load chaos soak fuzz-api lint client-models format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -65,19 +65,6 @@ llama-cpp: $(INSTALLED_TEST) ## Build llama.cpp for the tests that run it, once;
 test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/pytest -m slow $(ARGS)
 
-bench-prune: $(INSTALLED_BENCH) ## Measure every criterion and layout of pruning into docs/benchmarks (DATA=folder; resumes)
-	OMP_NUM_THREADS=$(CPUS) \
-		$(BIN)/python -m bench.prune $(if $(DATA),--data '$(DATA)') $(ARGS)
-
-bench-information: $(INSTALLED) ## Measure the estimators of mutual information into docs/benchmarks (DATA=folder; resumes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.information $(if $(DATA),--data '$(DATA)') $(ARGS)
-
-bench-peers: $(INSTALLED_BENCH_PEERS) ## Measure ours beside other tools at the same bytes into docs/benchmarks (DATA=folder; resumes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.peers $(if $(DATA),--data '$(DATA)') $(ARGS)
-
-bench-sensitivity: $(INSTALLED) ## Measure what foretells the harm of a precision, and the speed of a trial, into docs/benchmarks (DATA=folder)
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sensitivity $(if $(DATA),--data '$(DATA)') $(ARGS)
-
 bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; an hour and a half on two cores, ARGS=--quick a quarter of an hour)
 	CPUS=$(CPUS) && OMP_NUM_THREADS=$$((CPUS > 1 ? CPUS / 2 : 1)) \
 		$(BIN)/python -m bench.paper --workers 2 $(if $(DATA),--data '$(DATA)') $(ARGS)
@@ -93,11 +80,17 @@ bench-frontier: $(INSTALLED_BENCH) ## Measure KL and perplexity against bytes, o
 bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes into docs/benchmarks/recovery.md (DATA=folder)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.recovery $(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/recovery.md $(ARGS)
 
-bench-memory: $(INSTALLED) ## Measure the peak memory of pruning on the CPU, and write docs/benchmarks/memory.md
-	OMP_NUM_THREADS=$(CPUS) $(BIN)/python -m bench.memory --markdown docs/benchmarks/memory.md $(ARGS)
-
 load: $(INSTALLED_TEST) ## Measure the service under load beside the least that does the same (ARGS, see bench/load/__main__.py)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.load $(ARGS)
+
+chaos: $(INSTALLED_TEST) ## Kill every part of the service while jobs run: nothing lost, doubled, failed or left over (ARGS="--minutes 60 --jobs 200 --kills 50" is the full size)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos $(ARGS)
+
+soak: $(INSTALLED_TEST) ## Use the service for an hour, and fail if memory or descriptors keep growing (ARGS="--minutes 10")
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.soak $(ARGS)
+
+fuzz-api: $(INSTALLED_FUZZ) ## Send 5,000 generated requests to the API: no status 500, nothing undocumented (ARGS="--cases N --seed N")
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.fuzz_api $(ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style, format and types
 	$(BIN)/ruff check
@@ -139,10 +132,10 @@ $(GUIDE): $(INSTALLED_DOCS) zensical.toml $(shell find docs -type f)
 	$(BIN)/zensical build --strict --clean
 	@touch $@
 
-$(INSTALLED_BENCH): $(INSTALLED)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+$(INSTALLED_FUZZ): $(INSTALLED_TEST)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-$(INSTALLED_BENCH_PEERS): $(INSTALLED)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench-peers]'
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@

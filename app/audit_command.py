@@ -21,11 +21,15 @@ _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 def audit(
     tenant: Annotated[str | None, typer.Option(help="Only entries of this tenant.")] = None,
-    since: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="Only entries from then on (UTC).")] = None,
-    until: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="Only entries before then (UTC).")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a JSON object per line.")] = False,
+    since: Annotated[
+        datetime | None, typer.Option(formats=_FORMATS, help=("Only entries from this time on (UTC)."))
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_FORMATS, help=("Only entries before this time (UTC)."))
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of one JSON object per line.")] = False,
 ) -> None:
-    """Export who changed what, the oldest first: a JSON object per line, or CSV."""
+    """Export who changed what, oldest first: one JSON object per line, or CSV."""
     with errors_as_exit_codes():
         from datetime import UTC
 

@@ -22,11 +22,11 @@ _SOCKET_PATH_LIMIT = 100  # a Unix socket's address holds 108 bytes on Linux, 10
 
 
 class BrokerUnavailableError(Exception):
-    """The broker does not answer. Nothing is lost by it: the database owns the jobs."""
+    """The broker is unreachable. Nothing is lost: the database owns the jobs."""
 
 
 class Broker:
-    """Wakes workers and asks after them; safe to share between threads. Every call ends within two seconds."""
+    """Wakes workers and counts them; thread-safe. Every call ends within two seconds."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -37,35 +37,35 @@ class Broker:
         self._ping_lock = threading.Lock()
 
     def wake(self, job_id: str) -> None:
-        """Send one wake-up for ``job_id``. Raises :class:`BrokerUnavailableError` if the broker does not answer."""
-        self.check()  # without it the publisher's own retries would outlast the caller's patience
+        """Send one wake-up for ``job_id``. Raises :class:`BrokerUnavailableError` if the broker is unreachable."""
+        self.check()  # otherwise the publisher's own retries would outlast the caller's patience
         try:
             self._celery.send_task(RUN_JOB, args=[job_id], ignore_result=True, retry=False)
         except (redis.RedisError, KombuError, OSError) as error:
-            raise BrokerUnavailableError(f"The broker took no wake-up: {error}") from error
+            raise BrokerUnavailableError(f"The broker rejected a wake-up: {error}") from error
 
     def check(self) -> None:
-        """Return if the broker answers. Raises :class:`BrokerUnavailableError` otherwise."""
+        """Return if the broker responds. Raises :class:`BrokerUnavailableError` otherwise."""
         try:
             self._redis.ping()
         except (redis.RedisError, OSError) as error:
-            raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+            raise BrokerUnavailableError(f"The broker is unreachable: {error}") from error
 
     def backlog(self) -> int:
         """Wake-ups that no worker has taken yet. Raises :class:`BrokerUnavailableError`."""
         try:
             return int(self._redis.llen(QUEUE))
         except (redis.RedisError, OSError) as error:
-            raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+            raise BrokerUnavailableError(f"The broker is unreachable: {error}") from error
 
     def count_workers(self, timeout: float = 0.5) -> int:
-        """How many workers answer within ``timeout`` seconds. Raises :class:`BrokerUnavailableError`."""
+        """Number of workers that respond within ``timeout`` seconds. Raises :class:`BrokerUnavailableError`."""
         self.check()
-        try:  # with a connection of its own: a pooled one may be older than the broker
+        try:  # on a separate connection: a pooled one may be older than the broker
             with self._ping_lock, self._celery.connection() as connection:
                 return len(self._celery.control.ping(timeout=timeout, connection=connection))
         except (redis.RedisError, KombuError, OSError) as error:
-            raise BrokerUnavailableError(f"The broker does not answer: {error}") from error
+            raise BrokerUnavailableError(f"The broker is unreachable: {error}") from error
 
     def close(self) -> None:
         """Close every connection."""
@@ -74,7 +74,7 @@ class Broker:
 
 
 def open_broker(settings: Settings) -> Broker:
-    """The broker that ``settings`` name."""
+    """The broker of ``settings``."""
     return Broker(resolved_broker_url(settings))
 
 
@@ -93,12 +93,13 @@ def create_celery(url: str, **transport_options: Any) -> Celery:
 
 
 def resolved_broker_url(settings: Settings) -> str:
-    """The broker's URL in force: the configured one, else the socket of the Valkey that ``qpruner serve`` starts."""
+    """The effective URL of the broker: the configured one, else the socket of the Valkey that ``qpruner serve``
+    starts."""
     return settings.broker_url or f"redis+socket://{embedded_socket(settings.data_dir)}"
 
 
 def embedded_socket(data_dir: Path) -> Path:
-    """Where the embedded Valkey of ``data_dir`` listens; in a private temporary folder if the path is too long."""
+    """Socket of the embedded Valkey of ``data_dir``; in a private temporary folder if the path is too long."""
     path = data_dir.resolve() / "run" / "valkey.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
         return path
@@ -107,10 +108,10 @@ def embedded_socket(data_dir: Path) -> Path:
 
 
 def celery_url(url: str) -> str:
-    """``url`` as Celery spells it."""
+    """``url`` in Celery's form."""
     return url.replace("unix://", "redis+socket://", 1) if url.startswith("unix://") else url
 
 
 def redis_url(url: str) -> str:
-    """``url`` as redis-py spells it."""
+    """``url`` in redis-py's form."""
     return url.replace("redis+socket://", "unix://", 1) if url.startswith("redis+socket://") else url

@@ -1,5 +1,5 @@
 """``qpruner``: the commands of the core; ``serve``, ``worker``, ``migrate`` and ``keys`` of the service; and ``jobs``,
-``datasets`` and ``servers`` for services anywhere."""
+``datasets``, ``models`` and ``servers`` for services anywhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from app.audit_command import audit
 from app.command_line import errors_as_exit_codes, load_settings, settings_to_write_with
-from app.commands import datasets, jobs, servers
+from app.commands import datasets, jobs, models, servers
 from app.commands.download import download
 from app.doctor_command import doctor
 from app.settings import Settings
@@ -40,25 +40,26 @@ app.add_typer(keys_app, name="keys")
 jobs.app.command()(download)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
 app.add_typer(servers.app, name="servers")
 app.add_typer(store_app, name="store")
 app.command()(doctor)
 app.command()(audit)
-# A file or a pipe has no width to fit into: an id broken over two lines is no use there
+# A file or a pipe has no width to fit into: an id broken over two lines is useless there
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 _errors = Console(stderr=True, highlight=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback requires API keys.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Database, store and scratch space.")] = None,
-    worker: Annotated[bool, typer.Option(help="Run a worker too.")] = True,
+    worker: Annotated[bool, typer.Option(help="Also run a worker.")] = True,
 ) -> None:
-    """Start the service. Parts that no setting names are embedded. Ctrl-C stops all of it."""
+    """Start the service. Unconfigured parts are embedded. Ctrl-C stops everything."""
     with errors_as_exit_codes():
         from app.embedded import EmbeddedService
 
@@ -149,7 +150,7 @@ def list_keys(
 
 
 @keys_app.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as `qpruner keys list` shows it.")]) -> None:
+def revoke_key(key_id: Annotated[str, typer.Argument(help="Its id, as shown by `qpruner keys list`.")]) -> None:
     """Revoke a key, effective from the next request."""
     from app.audit.entries import record_operator
     from app.keys import service
@@ -177,8 +178,8 @@ def _announce(url: str, settings: Settings, with_worker: bool) -> None:
     rows.add_row("page", url)
     rows.add_row("API", f"{url}/docs")
     rows.add_row("data", str(settings.data_dir.resolve()))
-    rows.add_row("worker", "one, on this machine" if with_worker else "none here: start some with `qpruner worker`")
-    _out.print("[bold]QPruner is ready.[/bold] Ctrl-C stops it.")
+    rows.add_row("worker", "one, on this machine" if with_worker else "none here: start one with `qpruner worker`")
+    _out.print("[bold]QPruner is ready.[/bold] Ctrl-C stops everything.")
     _out.print(rows, soft_wrap=True)
 
 

@@ -14,13 +14,13 @@ from sqlalchemy.types import TypeDecorator
 
 _BUSY_SECONDS = 30
 _TURN = "qpruner_turn_to_write"
-# Connections to PostgreSQL that are kept, and that there are at most beside: as many together as threads that answer
+# Connections to PostgreSQL that are kept, and the most beside them: together as many as threads that serve
 # requests, so that none of them waits for another's.
 _POOL, _OVERFLOW = 10, 30
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC on every database; SQLite would forget the zone."""
+    """An aware datetime in UTC on every database; SQLite would drop the time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -34,7 +34,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give UTC back."""
+        """Return UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -59,7 +59,7 @@ def utc_now() -> datetime:
 
 
 def as_utc(moment: datetime) -> datetime:
-    """An aware ``moment`` in UTC. Raises :class:`ValueError` where that is before the year 1 or after 9999."""
+    """An aware ``moment`` in UTC. Raises :class:`ValueError` if that is before the year 1 or after 9999."""
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
@@ -71,7 +71,7 @@ def create_database_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            with suppress(OSError):  # connecting says it better
+            with suppress(OSError):  # connecting gives a better error
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _configure_sqlite)
@@ -95,15 +95,15 @@ def _configure_sqlite(connection: Any, record: object) -> None:
 class _WritersInTurn:
     """Begins transactions of SQLite, and lets one thread of this process write at a time.
 
-    SQLite itself lets writers try again and again, at ever longer intervals: of many, some would wait for seconds.
+    SQLite itself makes writers retry at growing intervals: with many writers, some would wait for seconds.
     """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
 
     def begin(self, connection: Connection) -> None:
-        """Begin one that only reads, which sees the database as it is now and keeps no writer waiting, or one that may
-        write: it takes the right to that at once, or it would fail where it reads first and writes later."""
+        """Begin a read-only transaction, which sees the present database and blocks no writer, or one that may write:
+        it takes the write lock at once, because reading first and writing later would fail."""
         if connection.get_execution_options().get("read_only", False):
             connection.exec_driver_sql("PRAGMA query_only=ON")
             connection.exec_driver_sql("BEGIN")
@@ -119,7 +119,7 @@ class _WritersInTurn:
         connection.info[_TURN] = held
 
     def end(self, connection: Connection) -> None:
-        """Let the next one write, if this one did."""
+        """Let the next writer in, if this was one."""
         if connection.info.pop(_TURN, False):
             self._turn.release()
 
@@ -130,10 +130,10 @@ def create_session_factory(engine: Engine) -> sessionmaker[Session]:
 
 
 def create_read_session_factory(engine: Engine) -> sessionmaker[Session]:
-    """Sessions on ``engine`` that can only read: they keep no writer waiting, and a write in one is an error."""
+    """Read-only sessions on ``engine``: they block no writer, and a write in one is an error."""
     return sessionmaker(engine.execution_options(read_only=True, postgresql_readonly=True), expire_on_commit=False)
 
 
 def read_only(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
-    """As :func:`create_read_session_factory`, on the engine of ``sessions``."""
+    """:func:`create_read_session_factory` on the engine of ``sessions``."""
     return create_read_session_factory(sessions.kw["bind"])

@@ -1,4 +1,4 @@
-"""What a database says, as one sentence for the operator."""
+"""Database errors, as one sentence for the operator."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
 from qpruner_core.errors import QPrunerError
 
-_LOOK = "Look at QPRUNER_DATABASE_URL."
+_LOOK = "Check QPRUNER_DATABASE_URL."
 _FOR_NOW = ("starting up", "shutting down", "too many clients", "too many connections", "remaining connection slots",
             "recovery mode")  # fmt: skip
 
 
 class DatabaseUnavailableError(QPrunerError):
-    """The database does not answer for now."""
+    """The database is unreachable for now."""
 
     code = "database_unavailable"
     exit_code = 3
 
 
 class DatabaseUnusableError(QPrunerError):
-    """The database is another than it should be, or does not let us in; waiting would not help."""
+    """The database is the wrong one, or rejects the login; waiting would not help."""
 
     code = "database_unusable"
     exit_code = 2
 
 
 class SchemaMismatchError(QPrunerError):
-    """The database's schema is of another release."""
+    """The database's schema belongs to another release."""
 
     code = "schema_mismatch"
     exit_code = 2
 
 
 def explain(error: SQLAlchemyError) -> QPrunerError:
-    """``error`` as an error with a remedy; it carries no password and no statement."""
+    """``error`` as an error with a remedy; without password and statement."""
     if not isinstance(error, DBAPIError):
         return DatabaseUnusableError(_first_line(error), field="database_url", remedy=_LOOK)
     said = _first_line(error.orig or error)
@@ -45,11 +45,11 @@ def explain(error: SQLAlchemyError) -> QPrunerError:
             f"The database refuses: {said}.", field="database_url",
             remedy="Check name, user, password and rights in QPRUNER_DATABASE_URL.",
         )  # fmt: skip
-    return DatabaseUnavailableError(f"The database does not answer: {said}.", field="database_url", remedy=_LOOK)
+    return DatabaseUnavailableError(f"The database is unreachable: {said}.", field="database_url", remedy=_LOOK)
 
 
 def _has_state(error: DBAPIError) -> bool:
-    """Whether the server itself has answered, with another error than that it is about to go."""
+    """Whether the server itself has responded, with an error other than its shutdown."""
     state = getattr(error.orig, "sqlstate", None)
     return state is not None and not str(state).startswith(("08", "53", "57"))
 
@@ -57,15 +57,15 @@ def _has_state(error: DBAPIError) -> bool:
 def _of_sqlite(said: str) -> QPrunerError:
     if "not a database" in said or "malformed" in said:
         return DatabaseUnusableError(
-            "The SQLite file is damaged, or is no database.", field="database_url",
-            remedy="Restore it from a copy, or move it away to begin with an empty one.",
+            "The SQLite file is damaged, or is not a database.", field="database_url",
+            remedy="Restore it from a copy, or move it away to start with an empty one.",
         )  # fmt: skip
     if "unable to open" in said or "readonly" in said:
         return DatabaseUnusableError(
             f"The SQLite file cannot be used: {said}.", field="database_url",
-            remedy="Let its folder exist, and the service's user write to both.",
+            remedy="Its folder must exist, and the service's user must be able to write to both.",
         )  # fmt: skip
-    return DatabaseUnavailableError(f"The database does not answer: {said}.", field="database_url", remedy=_LOOK)
+    return DatabaseUnavailableError(f"The database is unreachable: {said}.", field="database_url", remedy=_LOOK)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,8 @@
-"""``make demo``: the whole service at work on SmolLM2-135M-Instruct, seen from outside.
+"""``make demo``: the whole service on SmolLM2-135M-Instruct, used like a client.
 
-Starts ``qpruner serve`` on its embedded parts, uploads prose, posts a job for the target ``gguf``, which shows most on
-a CPU, follows it, downloads the file through its signed URL and generates with it: in llama.cpp where that is
-installed, and by our reader in a process of its own. Ends with nothing left running, unless asked with ``--keep``.
+Starts ``qpruner serve`` on its embedded parts, uploads prose, submits a job for the target ``gguf``, which suits a CPU,
+follows it, downloads the file through its signed URL and generates with it: in llama.cpp if it is installed, and with
+our reader in a separate process. Leaves nothing running, unless started with ``--keep``.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ JOB: dict[str, Any] = {
     "sequence_length": 128,
     "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
-    "finetune": {"steps": 30, "batch_size": 4, "loss": "cross_entropy"},
-    "evaluate": {"max_tokens": 3072, "generated_tokens": 24},
+    "finetune": {"steps": 16, "batch_size": 4, "loss": "cross_entropy", "validation_sequences": 8},
+    "evaluate": {"max_tokens": 2048, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }
 BUDGET = "60MB"
 FILE = declared("gguf").artifact
 SOURCE_NOTE = (
-    "SmolLM2-135M comes as a file of 98 MB in 4-bit blocks (Q4_1), and is 269 MB in 16 bits. "
-    "To fit fewer bytes than the file, it is pruned as well."
+    "SmolLM2-135M comes as a file of 98 MB in 4-bit blocks (Q4_1), and is 269 MB in 16 bits. To fit fewer "
+    "bytes than the file, it is pruned as well."
 )
 RETRIES = Retries(patience=20.0)
 START_SECONDS = 60.0
@@ -69,11 +69,13 @@ console = Console(highlight=False)
 
 def main(
     budget: Annotated[str, typer.Option(help="Bytes of the loaded model.")] = BUDGET,
-    data_dir: Annotated[Path, typer.Option(help="The service's data, and what is downloaded.")] = Path(".qpruner/demo"),
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
+    data_dir: Annotated[Path, typer.Option(help=("Folder of the service's data and of the downloads."))] = Path(
+        ".qpruner/demo"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service running at the end.")] = False,
 ) -> None:
-    """Compress SmolLM2-135M-Instruct through the service, and show what came out."""
+    """Compress SmolLM2-135M-Instruct through the service, and show the result."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     begun = time.monotonic()
     data_dir = data_dir.resolve()
@@ -88,7 +90,7 @@ def main(
     except (DemoError, ClientError) as error:
         console.print("[red]The demo failed.[/red]", end=" ")
         console.print(str(error), markup=False, soft_wrap=True)
-        console.print(f"The service's log is {data_dir / 'serve.log'}.", soft_wrap=True)
+        console.print(f"Log of the service: {data_dir / 'serve.log'}.", soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         console.print("Stopped; nothing is left running.")
@@ -96,7 +98,7 @@ def main(
 
 
 def _compress(client: Client, data_dir: Path, budget: str, url: str) -> tuple[str, Path]:
-    """Submit, follow, download and load; the job's id and where its files lie."""
+    """Submit, follow, download and load; returns the job's id and the folder of its files."""
     _cancel_unfinished(client)
     dataset = client.datasets.upload(_write_prose(data_dir / "prose.txt"))
     console.print(SOURCE_NOTE, soft_wrap=True)
@@ -107,9 +109,7 @@ def _compress(client: Client, data_dir: Path, budget: str, url: str) -> tuple[st
         with StageProgress(console) as show:
             job.wait(progress=lambda event: _show_event(event, show))
     except BaseException:
-        with suppress(
-            ClientError
-        ):  # the service is gone, or stops now anyway: the next demo cancels what this one leaves
+        with suppress(ClientError):  # the service is gone or stopping: the next demo cancels unfinished jobs
             _cancel_unfinished(client)
         raise
     files = data_dir / "files" / job.id
@@ -119,7 +119,7 @@ def _compress(client: Client, data_dir: Path, budget: str, url: str) -> tuple[st
 
 
 def _cancel_unfinished(client: Client) -> None:
-    """Cancel what an earlier demo was stopped in: this one would wait behind it."""
+    """Cancel unfinished jobs of an interrupted demo: this one would wait behind them."""
     for job in list(client.jobs.list(status=["queued", "running"])):
         client.jobs.get(job.id).cancel()
 
@@ -147,7 +147,7 @@ def _download_and_load(job: Job, files: Path) -> dict[str, Any]:
         path = job.artifacts.download(
             FILE, f"{files}/", on_bytes=lambda done, total: bars.update(task, completed=done, total=total)
         )
-    console.print(f"SHA-256 {job.artifacts.find(FILE).sha256} is as the manifest says.", soft_wrap=True)
+    console.print(f"SHA-256 {job.artifacts.find(FILE).sha256} matches the manifest.", soft_wrap=True)
     command = [sys.executable, "-m", "app.cli", "generate", str(path), "--prompt", PROMPT, "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603 - our own command
     if answer.returncode:
@@ -165,9 +165,9 @@ def _show(report: CompressionReport, loaded: dict[str, Any]) -> None:
     )  # fmt: skip
     for reader, text in (("our reader", loaded["text"]), ("llama.cpp", loaded["engine"])):
         if text is None:
-            console.print(f"llama.cpp is not on PATH, nor named by {LLAMA_CPP}: it was not asked.", soft_wrap=True)
+            console.print(f"llama.cpp is neither on PATH nor named by {LLAMA_CPP}: it was not tried.", soft_wrap=True)
             continue
-        console.print(f"In {reader} it says: ", end="")
+        console.print(f"Generated in {reader}: ", end="")
         console.print(" ".join(f"{loaded['prompt']}{text}".split()), style="italic", markup=False)
     console.print(how_to_run(report.exported[0]), markup=False, soft_wrap=True)
     if not fits:
@@ -185,7 +185,7 @@ def _say_where(url: str, job_id: str, files: Path, data_dir: Path, keep: bool) -
 
 
 def _write_prose(path: Path) -> Path:
-    """The prose of Python's own reference, which every installation carries, a passage a paragraph."""
+    """The prose of Python's own reference, which every installation contains, one passage per paragraph."""
     passages = []
     for name in sorted(topics):
         for block in re.split(r"\n\s*\n", topics[name]):
@@ -199,10 +199,10 @@ def _write_prose(path: Path) -> Path:
 
 @contextmanager
 def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """``qpruner serve`` on embedded parts: its address, and whether it lives. Gone afterwards, unless kept."""
+    """``qpruner serve`` on embedded parts: its address and liveness. Stopped at the end, unless kept."""
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--data-dir", str(data_dir)]
-    if not keep:  # however we end, it ends
+    if not keep:  # in any case, it ends
         wrapper = [die_with_parent.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
         command = [sys.executable, "-S", "-E", *wrapper, *command]
     environment = {name: value for name, value in os.environ.items() if not _is_setting(name)}

@@ -1,4 +1,4 @@
-"""The demo's file in llama.cpp, where that is installed."""
+"""The demo's file in llama.cpp, if it is installed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LOADING_SECONDS = 60.0
 
 
 class DemoError(Exception):
-    """The demo cannot go on; says why, and what to do."""
+    """The demo cannot continue; the message has the reason and the remedy."""
 
 
 def say_in_llama_cpp(path: Path) -> str | None:
-    """What llama.cpp goes on with after the prompt; ``None`` where it is not installed."""
+    """llama.cpp's continuation of the prompt; ``None`` if it is not installed."""
     program = llama_cpp_program("llama-server")
     if program is None:
         return None
@@ -42,7 +42,7 @@ def say_in_llama_cpp(path: Path) -> str | None:
 
 
 def _complete(url: str, prompt: str, new_tokens: int, alive: Callable[[], bool]) -> str:
-    """What the ``llama-server`` at ``url`` goes on with after ``prompt``, greedily, once its model is loaded.
+    """Greedy continuation of ``prompt`` by the ``llama-server`` at ``url``, once its model is loaded.
 
     Raises:
         DemoError: it has ended, or is not ready after a minute.

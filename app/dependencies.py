@@ -1,4 +1,4 @@
-"""What endpoints ask for in their signatures."""
+"""Dependencies in the signatures of endpoints."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from app.settings import Settings
 from app.store.base import ArtifactStore
 
 _PRESENCE_SECONDS = 0.5
-"""How often it is looked whether a client that waits is still there."""
+"""Seconds between checks whether a waiting client is still connected."""
 
 
-# These are coroutines, for a plain function would be called in a thread each time.
+# These are coroutines, because plain functions would each run in a thread.
 async def _settings(request: Request) -> Settings:
     return cast(Settings, request.app.state.settings)
 
@@ -91,11 +91,12 @@ SessionFactoryDep = Annotated["sessionmaker[Session]", Depends(_session_factory)
 """For an endpoint that must end its transaction before it returns."""
 StoreDep = Annotated[ArtifactStore, Depends(_store)]
 BaseUrlDep = Annotated[str, Depends(_base_url)]
-"""Where users reach the service, without a slash at the end; empty if that is not known for sure."""
+"""Base URL for users, without a trailing slash; empty if it is not known for sure."""
 SessionDep = Annotated[Session, Depends(_session, scope="function")]
-"""A session that is committed when the endpoint returns, before its answer is sent, and rolled back when it raises."""
+"""A session that is committed when the endpoint returns, before its response is sent, and rolled back when it raises.
+"""
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
-"""A session that can only read, and makes no writer wait."""
+"""A read-only session, which blocks no writer."""
 StreamsDep = Annotated[Streams, Depends(_streams)]
 InspectorDep = Annotated[Inspector, Depends(_inspector)]
 ClientLeftDep = Annotated[Event, Depends(_client_left, scope="function")]

@@ -12,10 +12,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(signal: str, parent: str, *command: str) -> None:
-    """Become ``command``; it keeps the wish for ``signal``."""
+    """Become ``command``; the request for ``signal`` is kept."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal))
-        if os.getppid() != int(parent):  # it died before we could ask
+        if os.getppid() != int(parent):  # it died before the request
             return
     os.execv(command[0], command)  # noqa: S606 - our own command, and no shell wanted
 

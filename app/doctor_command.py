@@ -25,9 +25,9 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check every part that the settings name, and print a table. Exit code 1 if a part has failed."""
+    """Check every configured part, and print a table. Exit code 1 if a part has failed."""
     with errors_as_exit_codes():
         settings = load_settings()
         logging.basicConfig(level=logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
@@ -40,13 +40,13 @@ def doctor(
     else:
         _show(findings)
     sys.stdout.flush()
-    if any("was not looked at" in finding.detail for finding in findings):
-        os._exit(1)  # the thread that hangs would keep the process
+    if any("not checked" in finding.detail for finding in findings):
+        os._exit(1)  # the hanging thread would keep the process alive
     raise typer.Exit(0 if healthy else 1)
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    table = Table("part", "state", "what was found", box=None, padding=(0, 2, 0, 0))
+    table = Table("part", "state", "finding", box=None, padding=(0, 2, 0, 0))
     for finding in findings:
         style = _STYLES[finding.status]
         detail = escape(finding.detail)

@@ -1,4 +1,4 @@
-"""Times as people write them."""
+"""Durations in human notation."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-_PART = re.compile(r"([0-9]+)\s*(s|min|m|h|d)\s*")  # in one way only: no text of this length takes long to refuse
+_PART = re.compile(r"([0-9]+)\s*(s|min|m|h|d)\s*")  # unambiguous, so that no long text takes long to reject
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
-_REMEDY = 'Give seconds, or a time such as "90m", "12h" or "1d 12h".'
+_REMEDY = 'Give seconds, or a duration such as "90m", "12h" or "1d 12h".'
 _LONGEST_TEXT = 64
 LONGEST = 10 * 365 * 86_400
-"""Seconds; far beyond any use, and within what calendars can add."""
+"""Seconds; far beyond any use, and within the range of dates."""
 
 
 def parse_duration(value: object) -> int:
     """Seconds of ``5400``, ``"5400"``, ``"90m"``, ``"12h"`` or ``"1d 12h"``.
 
     Raises:
-        ValueError: it is no time, or less than a second, or more than ten years.
+        ValueError: not a duration, or not between a second and ten years.
     """
     seconds = _seconds(value)
     if seconds is None:
-        raise ValueError(f"It is no time. {_REMEDY}")
+        raise ValueError(f"Not a duration. {_REMEDY}")
     if not 1 <= seconds <= LONGEST:
-        raise ValueError(f"It is not between a second and ten years. {_REMEDY}")
+        raise ValueError(f"Not between a second and ten years. {_REMEDY}")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""The whole service under one roof: database, Valkey, worker and API, started and stopped together."""
+"""The whole service in one command: database, Valkey, worker and API, started and stopped together."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _DRAIN_SECONDS = 5
 
 
 class PortInUseError(QPrunerError):
-    """Another program listens where the service should."""
+    """Another program listens on the address of the service."""
 
     code = "port_in_use"
     exit_code = 2
 
 
 class AlreadyRunningError(QPrunerError):
-    """Another service works on the same data folder."""
+    """Another service uses the same data folder."""
 
     code = "already_running"
     exit_code = 2
@@ -71,7 +71,7 @@ class EmbeddedService:
         self._serving = False
 
     def run(self) -> int:
-        """Serve; the process's exit code.
+        """Serve; returns the process's exit code.
 
         Raises:
             OutputInvalidError, DiskFullError: the data folder cannot be written.
@@ -87,7 +87,7 @@ class EmbeddedService:
             ensure_safe_binding(settings)
             with_valkey = settings.broker_url is None
             settings = settings.model_copy(update={"broker_url": resolved_broker_url(settings)})
-            app = _create_app(settings)  # before anything is started: it finds what is wrong with the settings
+            app = _create_app(settings)  # before anything is started, to find invalid settings
             parts.enter_context(_metrics_port(settings, app))
             if with_valkey:
                 parts.enter_context(_running_valkey(settings))
@@ -101,7 +101,7 @@ class EmbeddedService:
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )  # fmt: skip
         server = _AnnouncingServer(config, lambda: self._on_ready(base_url(settings)))
-        self._serving = True  # from here on uvicorn takes the signals, and gives them back to us when it has ended
+        self._serving = True  # from here on uvicorn handles the signals, and returns them when it has ended
         server.run(sockets=[listener])
         return 0 if server.started else 3
 
@@ -113,7 +113,7 @@ def _create_app(settings: Settings) -> FastAPI:
 
 
 def base_url(settings: Settings) -> str:
-    """Where users reach the service."""
+    """Base URL for users."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
@@ -121,7 +121,7 @@ def base_url(settings: Settings) -> str:
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """The environment in which another process reads the same settings."""
+    """Environment with which another process reads the same settings."""
 
     def spelled(value: Any) -> str:
         if isinstance(value, SecretStr):
@@ -193,12 +193,12 @@ def _running_worker(settings: Settings) -> Iterator[None]:
         try:
             with Session(engine) as session, session.begin():
                 expire_leases_of(session, worker_name(pid))
-        except SQLAlchemyError as error:  # then the lease runs out by itself
-            _LOG.warning("The leases of worker %d must run out: %s", pid, error)
+        except SQLAlchemyError as error:  # then the lease expires
+            _LOG.warning("The leases of worker %d must expire: %s", pid, error)
         finally:
             engine.dispose()
 
-    # SIGTERM, should we be killed: it then still gives its job back.
+    # SIGTERM, if this process is killed: the worker then still gives its job back.
     worker = KeptProcess(
         "worker", [sys.executable, "-m", "app.cli", "worker"], environment=settings_environment(settings),
         death_signal=signal.SIGTERM, on_end=free_its_job,
@@ -218,8 +218,8 @@ def _only_one(data_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AlreadyRunningError(
-                f"A service is running on {data_dir} already.", field="data_dir",
-                remedy="Use that one, stop it, or set QPRUNER_DATA_DIR to another folder.",
+                f"A service is already running on {data_dir}.", field="data_dir",
+                remedy="Use it, stop it, or set QPRUNER_DATA_DIR to another folder.",
             ) from error  # fmt: skip
         yield
 
@@ -232,7 +232,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
     except OSError as error:
         raise PortInUseError(
             f"The service cannot listen on {host}:{port}: {error.strerror or error}.", field="port",
-            remedy="Stop the program that listens there, or choose another with --port or QPRUNER_PORT.",
+            remedy="Stop the program that listens there, or choose another port with --port or QPRUNER_PORT.",
         ) from error  # fmt: skip
     with listener:
         yield listener
@@ -255,7 +255,7 @@ def _metrics_port(settings: Settings, app: FastAPI) -> Iterator[None]:
 
 @contextmanager
 def _signals_as_exit(ignored: Callable[[], bool]) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into an orderly exit while the parts start; ``ignored`` once the server has them."""
+    """Turn SIGTERM and SIGINT into an orderly exit while the parts start; ``ignored`` once the server handles them."""
 
     def leave(number: int, frame: object) -> None:
         if not ignored():

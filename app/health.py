@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work."""
+"""Liveness and readiness."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _FRESH_SECONDS = 2.0
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["alive"] = "alive"
 
 
 class PartState(BaseModel):
-    """One part that the service stands on. Why it fails is in the log."""
+    """One part that the service depends on. The log has the reason of a failure."""
 
     ready: bool
-    detail: str = Field(examples=["ready", "does not answer", "is not migrated", "no worker answers", "is loading"])
+    detail: str = Field(examples=["ready", "is unreachable", "is not migrated", "no worker answers", "is loading"])
 
 
 class Readiness(BaseModel):
@@ -51,25 +51,25 @@ class Readiness(BaseModel):
 
 
 class _NotReadyError(Exception):
-    """A part answers, but not as it should; the message may be shown."""
+    """A part responds, but is unusable; the message may be shown."""
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", summary="Check liveness")
 def healthz() -> Alive:
-    """Asks no other part, so that one that is unavailable does not get this process restarted."""
+    """Checks no other part, so that an unavailable one does not cause a restart of this process."""
     return Alive()
 
 
 @router.get(
     "/readyz",
-    summary="Can jobs be done?",
-    responses={503: {"model": Readiness, "description": "Some part is not ready."}},
+    summary="Check readiness",
+    responses={503: {"model": Readiness, "description": "A part is not ready."}},
 )
 async def readyz(request: Request, response: Response) -> Readiness:
-    """The database answers and is migrated, broker and store answer, at least one worker is alive, and this process has
-    loaded what it looks at models with.
+    """Ready if the database responds and is migrated, broker and store respond, at least one worker is alive, and this
+    process has loaded the modules that inspect models.
 
-    The answer may be two seconds old.
+    The result may be two seconds old.
     """
     probe: ReadinessProbe = request.app.state.readiness
     readiness = await asyncio.wrap_future(probe.current())
@@ -78,9 +78,9 @@ async def readyz(request: Request, response: Response) -> Readiness:
 
 
 class ReadinessProbe:
-    """Runs ``check`` for all who ask, once at a time and no more often than every two seconds.
+    """Runs ``check`` for all callers, once at a time and at most every two seconds.
 
-    Anyone may ask, and a check writes to the store: many who ask must not become as many checks.
+    The endpoint is public, and a check writes to the store: many callers must not cause many checks.
     """
 
     def __init__(self, check: Callable[[], Readiness]) -> None:
@@ -90,12 +90,12 @@ class ReadinessProbe:
         self._fresh_until = 0.0
 
     def current(self) -> Future[Readiness]:
-        """What the check at work will give, or the latest one gave, or a new one will. Cannot be cancelled."""
+        """The result of the running check, of the latest one, or of a new one. Cannot be cancelled."""
         with self._lock:
             latest = self._latest
             if latest is None or (latest.done() and time.monotonic() >= self._fresh_until):
                 latest = self._latest = Future()
-                latest.set_running_or_notify_cancel()  # so that one who goes away does not take it from the others
+                latest.set_running_or_notify_cancel()  # a disconnected caller must not cancel it for others
                 threading.Thread(target=self._run, args=(latest,), name="readiness", daemon=True).start()
             return latest
 
@@ -110,7 +110,7 @@ class ReadinessProbe:
 
 
 def check_service(state: State) -> Readiness:
-    """Check every part that ``state`` of the application names."""
+    """Check every part of ``state`` of the application."""
     return check_parts(
         {
             "database": lambda: _check_database(state.engine),
@@ -125,7 +125,7 @@ def check_service(state: State) -> Readiness:
 def check_parts(
     checks: dict[PartName, Callable[[], None]],
 ) -> Readiness:
-    """Run all ``checks`` at once; one that raises, or is not done within five seconds, is not ready."""
+    """Run all ``checks`` at once; one that raises, or does not finish within five seconds, is not ready."""
     executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
     futures = {part: executor.submit(check) for part, check in checks.items()}
     wait(futures.values(), timeout=_PATIENCE_SECONDS)
@@ -136,15 +136,15 @@ def check_parts(
 
 def _state(part: str, future: Future[None]) -> PartState:
     if not future.done():
-        logger.warning("readiness: %s gave no answer within %s s", part, _PATIENCE_SECONDS)
-        return PartState(ready=False, detail="does not answer")
+        logger.warning("readiness: %s did not respond within %s s", part, _PATIENCE_SECONDS)
+        return PartState(ready=False, detail="is unreachable")
     error = future.exception()
     if error is None:
         return PartState(ready=True, detail="ready")
     logger.warning("readiness: %s: %s", part, error)
     if isinstance(error, StoreAwayError):
-        return PartState(ready=False, detail="is unavailable: what is there is not the store that the database knows")
-    return PartState(ready=False, detail=str(error) if isinstance(error, _NotReadyError) else "does not answer")
+        return PartState(ready=False, detail="is unavailable: it is not the store that the database knows")
+    return PartState(ready=False, detail=str(error) if isinstance(error, _NotReadyError) else "is unreachable")
 
 
 def _check_database(engine: Engine) -> None:
@@ -156,9 +156,9 @@ def _check_database(engine: Engine) -> None:
 
 def _check_warm(warm_up: WarmUp) -> None:
     if warm_up.state != "warm":
-        raise _NotReadyError("is loading" if warm_up.state == "cold" else "cannot be looked at")
+        raise _NotReadyError("is loading" if warm_up.state == "cold" else "cannot be checked")
 
 
 def _check_workers(count_workers: Callable[[], int]) -> None:
     if count_workers() < 1:
-        raise _NotReadyError("no worker answers")
+        raise _NotReadyError("no worker responds")

@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that says what they name, and 26 characters that sort by the time of their making."""
+"""Identifiers: a prefix for the kind, and 26 characters that sort by creation time."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def new_id(prefix: str) -> str:
 
 
 def is_id(value: str, prefix: str) -> bool:
-    """Whether ``value`` could have come from ``new_id(prefix)``; says nothing about whether it did."""
+    """Whether ``value`` has the form of ``new_id(prefix)``; it need not exist."""
     return value.startswith(f"{prefix}_") and _SUFFIX.fullmatch(value[len(prefix) + 1 :]) is not None

@@ -1,4 +1,4 @@
-"""A process that is started again when it ends, and that ends when we do."""
+"""A process that is restarted when it ends, and that ends with this one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from app import die_with_parent
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE = 10.0
-_SETTLED_SECONDS = 30.0  # having run this long, it is no longer failing at its start
+_SETTLED_SECONDS = 30.0  # after running this long, it is no longer failing at its start
 
 
 class KeptProcess:
-    """``command`` from :meth:`start` to :meth:`stop`, in a session of its own so that a Ctrl-C reaches only us."""
+    """``command`` from :meth:`start` to :meth:`stop`, in its own session so that a Ctrl-C only reaches this process."""
 
     def __init__(
         self, name: str, command: Sequence[str | Path], *,
@@ -51,7 +51,7 @@ class KeptProcess:
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Ask it to end by SIGTERM, force it after ``seconds``, and return when it is gone."""
+        """End it by SIGTERM, by force after ``seconds``, and return when it is gone."""
         with self._lock:
             self._stopping.set()
             process = self._process
@@ -75,11 +75,12 @@ class KeptProcess:
                 return
             failures = 1 if time.monotonic() - since > _SETTLED_SECONDS else failures + 1
             pause = min(0.1 * 2**failures, _LONGEST_PAUSE)
-            _LOG.warning("The %s %s: started again in %.1f s", self.name, how, pause)
+            _LOG.warning("The %s %s: restarted in %.1f s", self.name, how, pause)
             self._stopping.wait(pause)
 
     def _run_once(self) -> str:
-        """Start the process and wait for its end; how it ended, in words. Nothing ends this thread but :meth:`stop`."""
+        """Start the process and wait for its end; returns how it ended, in words. Only :meth:`stop` ends this
+        thread."""
         try:
             process = self._start()
         except OSError as error:  # no memory, no process id, or no room for the log, for now
@@ -90,7 +91,7 @@ class KeptProcess:
         try:
             self._on_end(process.pid)
         except Exception:  # noqa: BLE001 - the process is needed, whatever is made of its end
-            _LOG.exception("The end of the %s was not noted", self.name)
+            _LOG.exception("The end of the %s could not be logged", self.name)
         return f"ended with {code}"
 
     def _start(self) -> subprocess.Popen[bytes] | None:

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from app import health, metrics
+from app.audit.endpoints import router as audit_router
 from app.broker import open_broker
 from app.database import create_database_engine, create_read_session_factory, create_session_factory
 from app.datasets.endpoints import router as datasets_router
@@ -23,9 +24,12 @@ from app.jobs.log_endpoints import router as logs_router
 from app.jobs.stream import Streams
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
+from app.keys.endpoints import router as keys_router
 from app.keys.same_origin import SameOriginMiddleware
 from app.metrics_endpoint import metrics_router
 from app.openapi import DESCRIPTION, LICENSE, TAGS, TITLE, describe_problems
+from app.page.documentation import STATIC_URL
+from app.page.documentation import router as documentation_router
 from app.page.endpoints import router as page_router
 from app.problems import install_problem_handlers
 from app.request_context import RequestContext
@@ -34,37 +38,42 @@ from app.storage.endpoints import router as storage_router
 from app.storage.retention import Retention
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
+from app.uploads.endpoints import router as models_router
+from app.uploads.part_endpoint import router as parts_router
 from app.webhooks.endpoints import router as webhooks_router
 from app.webhooks.sender import WebhookSender
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI application on the parts that ``settings`` name; none of them needs to answer yet.
+    """The service as an ASGI application with the parts of ``settings``; none of them needs to be reachable yet.
 
-    ``app.state`` carries ``settings``, ``engine``, ``session_factory``, ``store``, ``broker``, ``readiness`` and
-    ``registry`` (Prometheus). The database must have been migrated for requests to succeed.
+    ``app.state`` has ``settings``, ``engine``, ``session_factory``, ``store``, ``broker``, ``readiness`` and
+    ``registry`` (Prometheus). The database must be migrated for requests to succeed.
     """
     settings = settings or get_settings()
     app: FastAPI = FastAPIOffline(
+        docs_url=None,  # ours: app/page/documentation.py
         redoc_url=None,
+        static_url=STATIC_URL,
         title=TITLE,
         description=DESCRIPTION,
         version=version("qpruner"),
         openapi_tags=TAGS,
         license_info=LICENSE,
         servers=[{"url": settings.public_url or "/", "description": "This service."}],
-        generate_unique_id_function=lambda route: route.name,  # what generated clients call the method
+        generate_unique_id_function=lambda route: route.name,  # the method name in generated clients
         lifespan=_lifespan,
     )
     _open_parts(app, settings)
     routers = (
-        jobs_router, logs_router, datasets_router, storage_router, webhooks_router, health.router,
-        metrics_router(settings), page_router,
+        jobs_router, logs_router, datasets_router, models_router, storage_router, webhooks_router, keys_router,
+        audit_router, health.router, metrics_router(settings), page_router, documentation_router,
     )  # fmt: skip
     for router in routers:
         app.include_router(router)
-    if isinstance(app.state.store, LocalStore):  # a bucket answers its own signed URLs
+    if isinstance(app.state.store, LocalStore):  # a bucket serves its own signed URLs
         app.include_router(store_router)
+        app.include_router(parts_router)
     app.mount("/guide", GuideFiles(), name="guide")
     install_problem_handlers(app)
     describe_problems(app)
@@ -97,7 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     sender = WebhookSender(state.session_factory, state.settings)
     dispatcher.start()
     sender.start()
-    state.readiness.current()  # a first look, with which database and store get to know each other
+    state.readiness.current()  # a first check, in which database and store identify each other
     state.warm_up.start()
     retention = Retention(state.session_factory, state.store, state.settings)
     retention.start()

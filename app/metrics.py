@@ -1,4 +1,4 @@
-"""Figures for Prometheus: requests of this process, and jobs as the database knows them, of all tenants together."""
+"""Prometheus metrics: requests of this process, and jobs from the database, of all tenants together."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ class HttpMetrics:
     """Requests by method, route template and status; their latency by method and route template."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "qpruner_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
-        )
+        self._requests = Counter("qpruner_http_requests", "Requests.", ("method", "route", "status"), registry=registry)
         self._seconds = Histogram(
-            "qpruner_http_request_seconds", "Seconds until the answer was sent.", ("method", "route"), registry=registry
+            "qpruner_http_request_seconds",
+            ("Seconds until the response was sent."),
+            ("method", "route"),
+            registry=registry,
         )
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count one request; ``status`` 0 means that the connection broke off before an answer."""
+        """Count one request; ``status`` 0 means that the connection closed before a response."""
         route: Any = scope.get("route")
-        # A path that no route matched is not a label: anybody could make as many as they like.
+        # A path without a route is not a label: anyone could create arbitrarily many.
         template = getattr(route, "path_format", None) or getattr(route, "path", None) or "unmatched"
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._requests.labels(method, template, str(status)).inc()
@@ -45,20 +46,20 @@ class HttpMetrics:
 
 
 class JobCollector(Collector):
-    """Reads jobs, queue and stages from the database at each scrape, so that no restart forgets them."""
+    """Reads jobs, queue and stages from the database at each scrape, so that they survive restarts."""
 
     def __init__(self, factory: sessionmaker[Session]) -> None:
         self._factory = factory
 
     def collect(self) -> Iterator[Metric]:
-        """The figures; only ``qpruner_database_up 0`` while the database is unavailable."""
+        """The metrics; only ``qpruner_database_up 0`` while the database is unavailable."""
         try:
             with self._factory() as session:
                 families = [_jobs(session), _oldest_queued(session), _stage_seconds(session), _reused(session)]
         except SQLAlchemyError as error:
             logger.warning("metrics: %s", error)
             families = []
-        yield GaugeMetricFamily("qpruner_database_up", "1 if the database answers.", value=float(bool(families)))
+        yield GaugeMetricFamily("qpruner_database_up", "1 if the database responds.", value=float(bool(families)))
         yield from families
 
 
@@ -81,7 +82,7 @@ def _oldest_queued(session: Session) -> Metric:
     )
     since = session.scalar(select(func.min(queued.c.since)))
     age = max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
-    return GaugeMetricFamily("qpruner_oldest_queued_seconds", "How long the first job in the queue waits.", value=age)
+    return GaugeMetricFamily("qpruner_oldest_queued_seconds", "Waiting time of the first job in the queue.", value=age)
 
 
 def _stage_seconds(session: Session) -> Metric:
@@ -93,7 +94,7 @@ def _stage_seconds(session: Session) -> Metric:
 
 
 def _reused(session: Session) -> Metric:
-    family = GaugeMetricFamily("qpruner_stages_reused", "Stages taken from another job.", labels=("stage",))
+    family = GaugeMetricFamily("qpruner_stages_reused", "Stages reused from another job.", labels=("stage",))
     query = select(StageResult.stage, func.count()).where(StageResult.reused_from.is_not(None))
     for stage, count in session.execute(query.group_by(StageResult.stage)):
         family.add_metric((stage,), count)

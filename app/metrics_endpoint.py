@@ -1,4 +1,4 @@
-"""Who may see the figures: everybody, holders of a key with the scope ``metrics``, or whoever reaches another port."""
+"""Access to the metrics: public, by a key with the scope ``metrics``, or on a separate port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.settings import Settings
 
 
 def metrics_router(settings: Settings) -> APIRouter:
-    """``GET /metrics`` as ``settings`` allow it; without routes if the figures have a port of their own."""
+    """``GET /metrics`` with the access of ``settings``; without routes if the metrics have their own port."""
     router = APIRouter(tags=["operation"])
     if settings.metrics_port is not None:
         return router
@@ -25,7 +25,7 @@ def metrics_router(settings: Settings) -> APIRouter:
     router.add_api_route(
         "/metrics",
         metrics,
-        summary="Figures for Prometheus",
+        summary="Prometheus metrics",
         response_class=Response,
         dependencies=[Depends(_require_key)] if guarded else [],
         responses={
@@ -37,19 +37,19 @@ def metrics_router(settings: Settings) -> APIRouter:
 
 
 def metrics(request: Request) -> Response:
-    """Requests of this process since it started; jobs, queue and stages as the database knows them."""
+    """Requests of this process since its start; jobs, queue and stages from the database."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _require_key(principal: Annotated[Principal, Depends(require_scope("metrics"))]) -> None:
-    """Also where the service asks for no key."""
+    """Also if the service requires no key."""
     if principal.key_id is None:
         raise unauthenticated("The metrics need an API key.")
 
 
 @contextmanager
 def serving_metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve the figures of ``registry`` at the port that ``settings`` name for them, if they name one.
+    """Serve the metrics of ``registry`` on their own port, if ``settings`` name one.
 
     Raises:
         OSError: another program listens there.

@@ -1,4 +1,4 @@
-"""Migrates the database up and down, one process at a time, however many start at once."""
+"""Migrates the database up and down, one process at a time, even if many start at once."""
 
 from __future__ import annotations
 
@@ -21,17 +21,26 @@ from app.jobs import models as _jobs
 from app.keys import models as _keys
 from app.settings import get_settings
 from app.store import models as _store
+from app.uploads import models as _uploads
 from app.webhooks import models as _webhooks
 from qpruner_core.errors import UserError
 
 METADATA = Base.metadata
-TABLE_MODULES = (_audit, _datasets, _jobs, _keys, _store, _webhooks)  # imported so that METADATA knows every table
+TABLE_MODULES = (
+    _audit,
+    _datasets,
+    _jobs,
+    _keys,
+    _store,
+    _uploads,
+    _webhooks,
+)  # imported so that METADATA knows every table
 
-_ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": any number that no other user of the database takes
+_ADVISORY_LOCK = 0x7170_7275_6E65_72  # "qpruner": an arbitrary number that no other user of the database takes
 
 
 class UnknownRevisionError(UserError):
-    """There is no migration of that name."""
+    """There is no migration with that name."""
 
     code = "unknown_revision"
 
@@ -53,12 +62,12 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def head() -> str:
-    """The revision of the schema that this release is written for."""
+    """The schema revision of this release."""
     return str(_scripts().get_current_head())
 
 
 def require_known_revision(connection: Connection) -> str | None:
-    """The revision of the schema, if this release has a migration of that name; ``None`` if it was never migrated.
+    """The revision of the schema, if this release knows it; ``None`` if it was never migrated.
 
     Raises:
         SchemaMismatchError: a later release has migrated it.
@@ -66,9 +75,9 @@ def require_known_revision(connection: Connection) -> str | None:
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is not None and revision not in _revisions():
         raise SchemaMismatchError(
-            f"The database is at revision {revision}, which this release does not know: its newest is {head()}.",
+            f"The database is at revision {revision}, which is unknown to this release: its newest is {head()}.",
             field="database_url",
-            remedy="Start the release that migrated it, or go down with that release: `qpruner migrate --down`.",
+            remedy="Start the release that migrated it, or migrate down with that release: `qpruner migrate --down`.",
         )
     return revision
 
@@ -78,7 +87,7 @@ def require_current_schema(engine: Engine) -> str:
 
     Raises:
         SchemaMismatchError: it is older or newer, or there is none.
-        SQLAlchemyError: the database does not answer.
+        SQLAlchemyError: the database is unreachable.
     """
     with engine.connect() as connection:
         revision = require_known_revision(connection)
@@ -103,7 +112,7 @@ def current(url: str) -> str | None:
 
 @contextmanager
 def migration_connection(config: Config) -> Iterator[Connection]:
-    """The connection that a command was given; for Alembic's own command line, one to the configured database."""
+    """The connection passed to a command; for Alembic's own command line, one to the configured database."""
     connection = config.attributes.get("connection")
     if isinstance(connection, Connection):
         yield connection
@@ -138,7 +147,7 @@ def _config(connection: Connection) -> Config:
 
 @contextmanager
 def _locked_connection(url: str) -> Iterator[Connection]:
-    """One transaction that no other migration runs beside: it commits whole, or changes nothing."""
+    """One transaction without concurrent migrations: it commits as a whole, or changes nothing."""
     engine = create_database_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _ignore_foreign_keys)

@@ -1,4 +1,4 @@
-"""The description of the API at ``/openapi.json``."""
+"""The API description at ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from app.openapi_examples import add_examples
 from app.problems import MEDIA_TYPE, PROBLEM_SCHEMA, Fault, ProblemDocument
 
 TITLE = "QPruner"
-DESCRIPTION = """\
-Compresses a language model to a memory budget: structured pruning, mixed precision, recovery
-by training.
-
-Submit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files from
-`GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as `"130MB"` or `"6GiB"`.
-Every error is an RFC 9457 problem document with a stable `code`, and every response carries `X-Request-Id`.
-"""
+DESCRIPTION = (
+    "Compresses a language model to a memory budget by structured pruning, mixed precision and "
+    "recovery.\n\nSubmit a job with `POST /jobs`, follow it with `GET /jobs/{id}/events`, download its files "
+    "from\n`GET /jobs/{id}/artifacts`. Times are RFC 3339 in UTC. Sizes are bytes, and may be sent as "
+    '`"130MB"` or `"6GiB"`.\nEvery error is an RFC 9457 problem document with a stable `code`, and every '
+    "response has `X-Request-Id`."
+)
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 LICENSE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 TAGS = [
-    {"name": "jobs", "description": "Compress models, follow the work, fetch the results."},
+    {"name": "jobs", "description": "Compress models, follow the jobs, download the results."},
     {"name": "datasets", "description": "Upload text to calibrate, train and evaluate on."},
-    {"name": "storage", "description": "What there is of yours in the store."},
-    {"name": "webhooks", "description": "Hear of jobs without asking."},
-    {"name": "store", "description": "Where signed URLs of the local store lead."},
-    {"name": "operation", "description": "For whoever runs the service."},
+    {"name": "models", "description": "Upload your own models."},
+    {"name": "storage", "description": "Usage of the store."},
+    {"name": "webhooks", "description": "Receive events of jobs by HTTP."},
+    {"name": "keys", "description": "API keys, and the log of changes."},
+    {"name": "store", "description": "Signed URLs of the local store."},
+    {"name": "operation", "description": "For operators of the service."},
 ]
-_FASTAPI_PROBLEMS = "HTTPValidationError", "ValidationError"  # what FastAPI would answer without our handlers
+_FASTAPI_PROBLEMS = "HTTPValidationError", "ValidationError"  # FastAPI's responses without our handlers
 
 
 def describe_problems(app: FastAPI) -> None:
-    """Put the problem document into the schema of ``app``, in the place of FastAPI's own shape of errors."""
+    """Put the problem document into the schema of ``app``, in place of FastAPI's own errors."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -57,7 +58,7 @@ def describe_problems(app: FastAPI) -> None:
 
 
 def _describe_fields(schema: dict[str, Any]) -> None:
-    """Describe every field and parameter that does not describe itself."""
+    """Add a description to every field and parameter without one."""
     for name, component in schema["components"]["schemas"].items():
         for field, described in component.get("properties", {}).items():
             text = FIELDS.get(name, {}).get(field) or ANY_SCHEMA.get(field)
@@ -72,19 +73,19 @@ def _describe_fields(schema: dict[str, Any]) -> None:
 
 
 def _name_bounds(schema: dict[str, Any]) -> None:
-    """Bounds behind a validator of ours come under Pydantic's names, which JSON Schema does not know."""
+    """Bounds after a custom validator have Pydantic's names, which JSON Schema does not know."""
     for name, known in _BOUNDS.items():
         if name in schema:
             schema[known] = schema.pop(name)
 
 
 def _complete_operations(schema: dict[str, Any]) -> None:
-    """Say of each operation whether it wants a key, and how it fails before any of our code sees the request."""
+    """Add to each operation whether it needs a key, and its errors before our code sees the request."""
     for operations in schema["paths"].values():
         for operation in operations.values():
             operation.setdefault("security", [])
             if not any(status.startswith("4") for status in operation["responses"]):
-                operation["responses"]["400"] = {"description": "The request is not HTTP that can be read."}
+                operation["responses"]["400"] = {"description": "The request is not valid HTTP."}
 
 
 def _unify_problems(schema: dict[str, Any]) -> None:
@@ -99,7 +100,7 @@ def _unify_problems(schema: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Write the description of a service on a local store, which has every operation, to standard output."""
+    """Write the API description of a service with a local store, which has every operation, to standard output."""
     import json
     import sys
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Examples of responses, put together from the examples of fields."""
+"""Examples of responses, built from the examples of fields."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _BY_FIELD: Mapping[str, Any] = {
     "filename": "task.txt", "kind": "text", "records": 812, "attempt": 1, "max_attempts": 3, "next_cursor": None,
     "next_after": None, "error": None, "self": "/jobs/job_01k9t4ae5xfz3v2s6q0m8y1d7c", "perplexity": 24.13,
 }  # fmt: skip
-"""Values of fields that recur, where the schema has no example."""
+"""Values of recurring fields without an example in the schema."""
 
 
 def add_examples(schema: dict[str, Any]) -> None:
-    """Give every JSON body of a successful response an example, unless it has one."""
+    """Add an example to every JSON body of a successful response without one."""
     schemas = schema["components"]["schemas"]
     for operations in schema["paths"].values():
         for operation in operations.values():
@@ -30,7 +30,7 @@ def add_examples(schema: dict[str, Any]) -> None:
 
 
 def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], field: str = "") -> Any:
-    """A value that ``schema`` allows. ``field``: the name it has in the object around it."""
+    """A value that ``schema`` allows. ``field``: its name in the enclosing object."""
     if "$ref" in schema:
         return example_of(schemas[schema["$ref"].removeprefix(PREFIX)], schemas, field)
     if examples := schema.get("examples"):

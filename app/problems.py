@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: one shape, stable codes, the field at fault, and what to do."""
+"""Errors as RFC 9457 problem documents: one shape, stable codes, the invalid field, and a remedy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qpruner_core.errors import (
     QPrunerError,
     UserError,
 )
-from qpruner_core.strict import fault_as_sentence
+from qpruner_core.plain_faults import plain_fault
 from qpruner_core.unknown_setting import unknown_setting
 
 logger = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ _NO_SUCH_TABLE_OR_COLUMN = ("42P01", "42703")  # PostgreSQL's; SQLite says Opera
 
 
 class Fault(BaseModel):
-    """One of several faults of a request."""
+    """One of several errors in a request."""
 
-    field: str | None = Field(description="Dotted path of the value at fault.", examples=["prune.ratio"])
+    field: str | None = Field(description="Dotted path of the invalid value.", examples=["prune.ratio"])
     detail: str
 
 
 class ProblemDocument(BaseModel):
-    """What every error answers with (RFC 9457). `code` is stable; `detail` and `remedy` are for people."""
+    """The body of every error (RFC 9457). `code` is stable; `detail` and `remedy` are for people."""
 
     model_config = ConfigDict(extra="allow")
     type: str = Field(description="A URN that ends in the code.", examples=["urn:qpruner:problem:budget_invalid"])
@@ -54,16 +54,16 @@ class ProblemDocument(BaseModel):
     status: int
     detail: str
     code: str = Field(description="Stable identifier of the kind of error.", examples=["budget_invalid"])
-    field: str | None = Field(default=None, description="Dotted path of the value at fault.")
-    remedy: str = Field(default="", description="What to do about it.")
+    field: str | None = Field(default=None, description="Dotted path of the invalid value.")
+    remedy: str = Field(default="", description="Suggested remedy.")
     instance: str = Field(description="Path of the request.")
-    request_id: str = Field(description="The same as the header X-Request-Id; names the request in the log.")
+    request_id: str = Field(description="The value of the header X-Request-Id; identifies the request in the log.")
     errors: list[Fault] = Field(
         default=[],
         max_length=MOST_FAULTS,
-        description=f"Faults found, where there are several: the first {MOST_FAULTS}.",
+        description=f"Errors, if there are several: the first {MOST_FAULTS}.",
     )
-    more_errors: int = Field(default=0, description="How many faults there are beyond those in `errors`.")
+    more_errors: int = Field(default=0, description="Number of errors beyond those in `errors`.")
 
 
 class Problem(HTTPException):
@@ -72,11 +72,11 @@ class Problem(HTTPException):
     Args:
         status: HTTP status.
         code: stable identifier in snake case.
-        detail: what is wrong, in one sentence.
-        field: dotted path of the value at fault.
+        detail: the cause, in one sentence.
+        field: dotted path of the invalid value.
         remedy: what the user can do about it.
-        headers: headers of the answer, such as ``Retry-After``.
-        errors: every fault, where there are several.
+        headers: headers of the response, such as ``Retry-After``.
+        errors: every error, if there are several.
         extra: further members of the document.
     """
 
@@ -101,7 +101,7 @@ class Problem(HTTPException):
 
 
 def problem_response(request: Request, problem: Problem) -> JSONResponse:
-    """``problem`` as the answer to ``request``."""
+    """``problem`` as the response to ``request``."""
     document = ProblemDocument(
         type=f"urn:qpruner:problem:{problem.code}",
         title=problem.code.replace("_", " ").capitalize(),
@@ -136,26 +136,29 @@ def from_core_error(error: QPrunerError) -> Problem:
             status = 500
     if isinstance(error, BudgetInfeasibleError):
         extra = {"smallest_feasible_bytes": error.smallest_feasible_bytes}
+    several = (error, *error.others) if error.others else ()
+    errors = [Fault(field=one.field, detail=f"{one.message} {one.remedy}".strip()) for one in several]
     return Problem(
-        status, error.code, error.message, field=error.field, remedy=error.remedy, headers=headers, extra=extra
-    )
+        status, error.code, error.message, field=error.field, remedy=error.remedy, headers=headers, errors=errors,
+        extra=extra,
+    )  # fmt: skip
 
 
 def database_problem() -> Problem:
-    """The database does not answer."""
+    """The database is unreachable."""
     return Problem(
         503,
         "database_unavailable",
-        "The database does not answer.",
-        remedy="Nothing was changed by this request; try again shortly.",
+        "The database is unreachable.",
+        remedy="This request changed nothing; retry shortly.",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 
 
 def internal_problem() -> Problem:
-    """A fault of the service; what it was stays in the log."""
+    """An internal error; details stay in the log."""
     return Problem(
-        500, "internal", "The service failed.", remedy="Try again; give the operator the request id if it lasts."
+        500, "internal", "Internal error.", remedy="Retry; if it persists, give the operator the request id."
     )
 
 
@@ -164,12 +167,12 @@ def _from_http_exception(request: Request, error: StarletteHTTPException) -> Pro
         return error
     json = "json" in request.headers.get("content-type", "")
     if error.status_code == 400 and json:  # FastAPI cannot read the body: too deep, not UTF-8, too many digits
-        return _invalid_json("The body is not JSON that can be read.")
+        return _invalid_json("The body is not valid JSON.")
     phrase = HTTPStatus(error.status_code).phrase
     code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
         error.status_code, phrase.lower().replace(" ", "_").replace("-", "_")
     )
-    remedy = "See /docs for the requests there are." if error.status_code in (404, 405) else ""
+    remedy = "See /docs for the available requests." if error.status_code in (404, 405) else ""
     return Problem(error.status_code, code, f"{error.detail}.", remedy=remedy, headers=error.headers)
 
 
@@ -211,22 +214,22 @@ def _dotted(location: Sequence[str | int]) -> str | None:
 
 
 def _cut(text: str, longest: int) -> str:
-    """``text`` without its middle where it is longer: what a request says is not said back at any length."""
+    """``text`` without its middle if it is longer: values of a request are not repeated at full length."""
     return text if len(text) <= longest else f"{text[: longest - 20]}…{text[-19:]}"
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
-        return "It is missing." if len(fault["loc"]) > 1 else "The body is missing."
+        return "Missing." if len(fault["loc"]) > 1 else "The body is missing."
     if fault["type"] == "extra_forbidden":
         return unknown_setting(_dotted(fault["loc"]) or "", CompressionConfig)
-    return fault_as_sentence(str(fault["msg"]))
+    return plain_fault(fault)
 
 
 def _from_database_error(error: Exception) -> Problem:
     if isinstance(error, DataError):
         return Problem(
-            422, "invalid_request", "A value is of no use to the database.", remedy="Leave out control characters."
+            422, "invalid_request", "A value cannot be stored in the database.", remedy="Remove control characters."
         )
     lost = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
     unmigrated = getattr(getattr(error, "orig", None), "sqlstate", None) in _NO_SUCH_TABLE_OR_COLUMN
@@ -243,8 +246,8 @@ def _from_store_error(error: StoreUnavailableError) -> Problem:
     return Problem(
         503,
         "store_unavailable",
-        "The store of artifacts does not answer.",
-        remedy="Try again shortly.",
+        "The store of artifacts is unreachable.",
+        remedy="Retry shortly.",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 
@@ -268,9 +271,9 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every known kind of error of ``app`` with a problem document.
+    """Respond to every known kind of error of ``app`` with a problem document.
 
-    What is not known here is answered by :class:`app.request_context.RequestContext`.
+    :class:`app.request_context.RequestContext` handles all others.
     """
     kinds = (
         StarletteHTTPException, RequestValidationError, QPrunerError, StoreUnavailableError,
@@ -281,7 +284,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an endpoint that may answer with these problems, each written ``"404 job_not_found"``."""
+    """The ``responses`` of an endpoint with these problems, each written ``"404 job_not_found"``."""
     responses: dict[int | str, dict[str, Any]] = {}
     for status, _, code in sorted(code.partition(" ") for code in codes):
         known = responses.setdefault(

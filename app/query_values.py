@@ -1,4 +1,4 @@
-"""What values of queries and headers may look like, where Pydantic would take more than the API says."""
+"""Stricter validation of values in queries and headers than Pydantic's."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DIGITS = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
 def require_rfc3339(value: _Value) -> _Value:
-    """Return ``value`` unless it is a text that is no time of RFC 3339; a number would be seconds since 1970."""
+    """Return ``value`` unless it is a text other than an RFC 3339 time; a number would be seconds since 1970."""
     if isinstance(value, str) and not _RFC3339.fullmatch(value):
-        raise ValueError("It is no time. Give one of RFC 3339, such as 2026-11-28T12:00:00Z; write a plus as %2B.")
+        raise ValueError("Not a time. Give one in RFC 3339, such as 2026-11-28T12:00:00Z; write a plus as %2B.")
     return value
 
 
 def require_digits(value: _Value) -> _Value:
-    """Return ``value`` unless it is a text with anything but digits: ``1_0`` and ``5.0`` would be numbers, too."""
+    """Return ``value`` unless it is a text with anything but digits: ``1_0`` and ``5.0`` would also be accepted."""
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        raise ValueError("It is no whole number. Give digits alone.")
+        raise ValueError("Not a whole number. Give digits only.")
     return value

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, the limit on its body, its measurement, and the answer of last resort."""
+"""Context of every request: its id, the limits of its body, its metrics, and the last error handler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qpruner_core.sizes import format_bytes
 logger = logging.getLogger(__name__)
 
 _MOST_VALUES = 10_000
-"""Commas and opening brackets of a JSON body: each value that is wrong costs as much as a small request."""
+"""Commas and opening brackets of a JSON body: each invalid value costs as much as a small request."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -26,9 +26,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestContext:
     """ASGI middleware around the whole application.
 
-    Gives every answer an ``X-Request-Id`` (the client's own where it is well-formed), refuses bodies over the limits of
-    bytes and of values while they are read, counts requests, and answers what nothing else has caught with a 500 that
-    tells no secrets.
+    Adds an ``X-Request-Id`` to every response (the client's own if it is well-formed), rejects bodies beyond the limits
+    of bytes and values while they are read, counts requests, and turns unhandled exceptions into a 500 without secrets.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: HttpMetrics) -> None:
@@ -59,7 +58,7 @@ class RequestContext:
             await self._guarded(request, scope, receive, send_with_id)
         except Exception:
             logger.exception("%s: unhandled error in %s %r", request_id, request.method, request.url.path)
-            if status:  # the answer has begun: all that is left is to break it off
+            if status:  # the response has begun: it can only be cut off
                 raise
             await problem_response(request, internal_problem())(scope, receive, send_with_id)
         finally:
@@ -71,7 +70,7 @@ class RequestContext:
         if _CONTROL.search(scope["path"]):  # neither files nor databases can have such a name
             await problem_response(request, _no_such_path())(scope, receive, send)
             return
-        if request.url.path == "/datasets":  # app.datasets.upload counts the file itself
+        if _counts_itself(request):
             await self.app(scope, receive, send)
             return
         limit = self.settings.max_body_bytes
@@ -98,7 +97,8 @@ class RequestContext:
 
 
 def _relative(header: tuple[bytes, bytes], request: Request) -> tuple[bytes, bytes]:
-    """``header``, if it redirects to this service without its name: the sender of the request may have made that up."""
+    """``header``, if it redirects to this service without its name, which the sender of the request may have made
+    up."""
     name, value = header
     own = f"{request.scope.get('scheme', 'http')}://{request.headers.get('host', '')}".encode("latin-1")
     if name.lower() != b"location" or not value.lower().startswith(own.lower()):
@@ -107,8 +107,24 @@ def _relative(header: tuple[bytes, bytes], request: Request) -> tuple[bytes, byt
     return (name, path) if path[:1] == b"/" and path[1:2] not in (b"/", b"\\") else header
 
 
+def _counts_itself(request: Request) -> bool:
+    """Whether the request sends a file: :mod:`app.datasets.upload` and :mod:`app.uploads.part_endpoint` know better how
+    large that may be."""
+    if request.url.path == "/datasets":
+        return not is_json(request)
+    return request.method == "PUT" and request.url.path.startswith("/store/")
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is a JSON document for us, and not a file: that has its name in the query."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" and "filename" not in request.query_params
+
+
 def _no_such_path() -> Problem:
-    return Problem(404, "not_found", "No path has control characters.", remedy="See /docs for the requests there are.")
+    return Problem(
+        404, "not_found", ("Paths must not contain control characters."), remedy="See /docs for the available requests."
+    )
 
 
 def _body_too_complex() -> Problem:
@@ -116,7 +132,7 @@ def _body_too_complex() -> Problem:
         413,
         "body_too_complex",
         f"The body has more than {_MOST_VALUES} values.",
-        remedy="Send the settings of one job; files go to POST /datasets.",
+        remedy="Send the settings of one job; files go to POST /datasets and POST /models.",
     )
 
 
@@ -125,5 +141,5 @@ def _body_too_large(limit: int) -> Problem:
         413,
         "body_too_large",
         f"The body is larger than {format_bytes(limit)}.",
-        remedy="Send less; files go to POST /datasets.",
+        remedy="Send less; files go to POST /datasets and POST /models.",
     )

@@ -1,4 +1,4 @@
-"""The signing key: from the settings, or made once and kept in the data directory of an embedded installation."""
+"""The signing key: from the settings, or generated and kept in the data directory of an embedded installation."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from app.settings import Settings
 from qpruner_core.errors import QPrunerError
 
 _SHORTEST = 32  # characters; `openssl rand -hex 32` gives 64
-_REMEDY = "Set QPRUNER_SIGNING_KEY to the same secret for the API and every worker: `openssl rand -hex 32` makes one."
+_REMEDY = (
+    "Set QPRUNER_SIGNING_KEY to the same secret for the API and every worker; generate one with `openssl rand -hex 32`."
+)
 
 
 class SigningKeyError(QPrunerError):
-    """There is no signing key that all parts of this installation would share, or it is too short to be one."""
+    """There is no signing key that all parts of this installation share, or it is too short."""
 
     code = "signing_key"
     exit_code = 2
 
 
 def load_signing_key(settings: Settings) -> bytes:
-    """The installation's secret, from which every other is derived.
+    """The installation's secret, from which all others are derived.
 
     Raises:
         SigningKeyError: none is set although database or store are shared with other machines, or it is too short.
@@ -35,7 +37,7 @@ def load_signing_key(settings: Settings) -> bytes:
         return _long_enough(settings.signing_key.get_secret_value(), "The signing key")
     if not _is_embedded(settings):
         raise SigningKeyError(
-            "A signing key is needed where the database or the store is shared between machines.",
+            "A signing key is required if the database or the store is shared between machines.",
             field="signing_key",
             remedy=_REMEDY,
         )
@@ -53,7 +55,7 @@ def load_signing_key(settings: Settings) -> bytes:
 
 
 def derive_key(signing_key: bytes, purpose: str) -> bytes:
-    """A 32-byte secret for one purpose; knowing one tells nothing about another."""
+    """A 32-byte secret for one purpose; each reveals nothing about the others."""
     return hmac.digest(signing_key, f"qpruner/{purpose}".encode(), hashlib.sha256)
 
 
@@ -69,7 +71,7 @@ def _long_enough(secret: str, what: str) -> bytes:
 
 
 def _create(path: Path) -> None:
-    """Write a new key that only the owner can read; if another process is first, its key stays."""
+    """Write a new key that only the owner can read; if another process is first, its key is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".signing.key.")  # mode 0600
     try:

@@ -19,7 +19,7 @@ Weight = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class Settings(BaseSettings):
-    """One class for the API, the workers and the command line; the defaults are the embedded parts."""
+    """Settings of the API, the workers and the command line; the defaults are the embedded parts."""
 
     model_config = SettingsConfigDict(env_prefix="QPRUNER_", env_file=".env", extra="ignore", allow_inf_nan=False)
 
@@ -52,15 +52,19 @@ class Settings(BaseSettings):
     )
     trusted_hosts: HostNames = Field(
         default=(),
-        description="Names in the Host header that are answered, beside loopback's and that of public_url, such as "
-        '"prune.example.org, *.internal"; default: every name where API keys are required.',
+        description=(
+            "Names accepted in the Host header, in addition to loopback's and that of public_url, such as "
+            '"prune.example.org, *.internal"; default: every name if API keys are required.'
+        ),
     )
     metrics_access: Literal["open", "key"] | None = Field(
         default=None,
-        description="Whether /metrics is open or needs a key of scope metrics; default: like all other requests.",
+        description=(
+            "Whether /metrics is public or needs a key with the scope metrics; default: like all other requests."
+        ),
     )
     metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Port that serves /metrics alone, without a key; default: none."
+        default=None, ge=1, le=65535, description="Port that only serves /metrics, without a key; default: none."
     )
     signing_key: SecretStr | None = Field(
         default=None, description="Secret for signed URLs and key hashes; default: generated and kept in data_dir."
@@ -68,19 +72,33 @@ class Settings(BaseSettings):
     signed_url_seconds: int = Field(default=900, ge=1, le=7 * 86400, description="Lifetime of a signed URL in seconds.")
 
     allowed_roots: Roots = Field(
-        default=(), description='Local folders that jobs may name models and datasets in: "/one:/two", or a JSON list.'
+        default=(), description='Local folders for models and datasets of jobs: "/one:/two", or a JSON list.'
     )
     allow_hub: bool = Field(default=True, description="Allow models and datasets from the hub.")
     hub_endpoint: HttpUrl = Field(default=None, description="Base URL of the model hub; default: the public one.")
     hub_token: SecretStr | None = Field(default=None, description="Token for gated models of the hub.")
     max_dataset_bytes: ByteSize = Field(default=256 * 2**20, description="Largest dataset, in bytes.")
-    max_model_bytes: ByteSize = Field(default=200 * 2**30, description="Largest model that is downloaded, in bytes.")
+    max_model_bytes: ByteSize = Field(
+        default=200 * 2**30, description="Largest model that is downloaded or uploaded, in bytes."
+    )
+    upload_part_bytes: ByteSize = Field(
+        default=64 * 2**20,
+        ge=5 * 2**20,
+        le=5 * 2**30,
+        description="Bytes of a part of an upload; S3 wants 5 MiB or more.",
+    )
+    upload_lifetime: Duration = Field(
+        default=86_400, description='Time after which an unfinished or failed upload is deleted, in seconds or "12h".'
+    )
+    max_unfinished_uploads: int = Field(
+        default=20, ge=1, le=100_000, description="Unfinished uploads per tenant; more are refused with status 429."
+    )
     max_body_bytes: ByteSize = Field(default=2**20, description="Largest JSON body of a request, in bytes.")
     max_queued_jobs: int = Field(
         default=100,
         ge=1,
         le=1_000_000,
-        description="Unfinished jobs per tenant; further ones are refused with status 429.",
+        description="Unfinished jobs per tenant; more are refused with status 429.",
     )
 
     max_webhooks: int = Field(default=20, ge=0, le=10_000, description="Webhooks per tenant, without those of jobs.")
@@ -91,29 +109,32 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=1_000_000,
-        description="Running jobs per tenant; more wait. Null: as many as workers take.",
+        description="Running jobs per tenant; more wait. Null: no limit.",
     )
     max_running_jobs_per_key: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
-        description="Running jobs per API key; more wait. Null: as many as its tenant.",
+        description="Running jobs per API key; more wait. Null: the limit of its tenant.",
     )
     tenant_weights: Annotated[dict[str, Weight], NoDecode] = Field(
         default={},
-        description='Turns in the queue per turn of other tenants, such as "research=2 web=0.5"; 1 by default.',
+        description='Turns in the queue per turn of other tenants, such as "research=2 web=0.5"; default 1.',
     )
     max_streams: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Event streams per API key that a process of the API holds open."
+        default=1000, ge=1, le=1_000_000, description="Open event streams per API key and process of the API."
     )
     max_looks: int = Field(
         default=4,
         ge=1,
         le=16,
-        description="Models per tenant that requests look at at the same time; more wait briefly.",
+        description="Concurrent model inspections by requests of one tenant; more wait briefly.",
     )
     look_seconds: float = Field(
-        default=20.0, gt=0, le=600, description="How long a request may look at a model or dataset, on a hub above all."
+        default=20.0,
+        gt=0,
+        le=600,
+        description=("Time limit of a request's inspection of a model or dataset, mainly on a hub, in seconds."),
     )
 
     lease_seconds: float = Field(
@@ -132,13 +153,13 @@ class Settings(BaseSettings):
         default=0.5,
         gt=0,
         le=3600,
-        description="Interval at which dispatcher, supervisor and streams look for changes, in seconds.",
+        description="Interval at which dispatcher, supervisor and streams check for changes, in seconds.",
     )
     default_deadline: Duration = Field(
-        default=86_400, description='Deadline of a job that names none, in seconds or such as "12h" or "1d 12h".'
+        default=86_400, description='Deadline of a job without its own, in seconds or such as "12h" or "1d 12h".'
     )
     max_deadline: Duration = Field(
-        default=7 * 86_400, description='Longest deadline that a job may name, in seconds or such as "7d".'
+        default=7 * 86_400, description='Longest deadline of a job, in seconds or such as "7d".'
     )
     job_memory: ByteSize | None = Field(
         default=None,
@@ -156,14 +177,19 @@ class Settings(BaseSettings):
     )
     keep_artifacts_days: DaysOfTenants = Field(
         default={},
-        description='Days that files of ended jobs are kept, such as "30 research=90" for all tenants and for one; '
-        "default: for ever.",
+        description=(
+            'Days that files of ended jobs are kept, such as "30 research=90" for all tenants and for one; '
+            "default: forever."
+        ),
     )
     keep_stages_days: DaysOfTenants = Field(
-        default={}, description="Days that stages of ended jobs are kept, likewise; default: for ever."
+        default={}, description="Days that stages of ended jobs are kept, in the same form; default: forever."
     )
     keep_events_days: DaysOfTenants = Field(
-        default={}, description="Days that the history of ended jobs is kept, likewise; default: for ever."
+        default={}, description="Days that the history of ended jobs is kept, in the same form; default: forever."
+    )
+    keep_models_days: DaysOfTenants = Field(
+        default={}, description="Days that uploaded models are kept without being used, likewise; default: for ever."
     )
     max_storage_bytes: ByteSize | None = Field(
         default=None, description="Bytes per tenant in the store; more are refused with status 403. Default: no limit."
@@ -172,7 +198,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=4096,
-        description="CPU threads of a job's process; 0 uses every CPU that the process may use.",
+        description="CPU threads of a job's process; 0: every CPU that the process may use.",
     )
     llama_cpp: Path | None = Field(
         default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."
@@ -202,17 +228,17 @@ class Settings(BaseSettings):
 
     @property
     def resolved_database_url(self) -> str:
-        """The SQLAlchemy URL in force."""
+        """The effective SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'qpruner.db'}"
 
     @property
     def resolved_store_url(self) -> str:
-        """The store URL in force."""
+        """The effective store URL."""
         return self.store_url or (self.data_dir.resolve() / "store").as_uri()
 
     @property
     def source_policy(self) -> SourcePolicy:
-        """What jobs may read."""
+        """Allowed sources of jobs."""
         return SourcePolicy(
             allowed_roots=tuple(root.resolve() for root in self.allowed_roots),
             hub_endpoint=self.hub_endpoint,

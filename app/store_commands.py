@@ -1,4 +1,4 @@
-"""``qpruner store``: which store the database knows, and taking another one deliberately."""
+"""``qpruner store``: show the store that the database knows, and adopt another one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from app.command_line import errors_as_exit_codes, settings_to_write_with
 if TYPE_CHECKING:
     from app.store import ArtifactStore
 
-store_app = typer.Typer(no_args_is_help=True, help="See which store the database knows, and adopt another.")
+store_app = typer.Typer(no_args_is_help=True, help="Show the store that the database knows, and adopt another.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @store_app.command("show")
 def show(as_json: AsJson = False) -> None:
-    """Show the store that the settings name, the one that the database knows, and whether they are the same."""
+    """Show the configured store, the one that the database knows, and whether they are the same."""
     with _store() as store:
         facts = _facts(store)
     if as_json:
@@ -34,19 +34,19 @@ def show(as_json: AsJson = False) -> None:
 @store_app.command("adopt")
 def adopt(
     as_json: AsJson = False,
-    create: Annotated[bool, typer.Option("--create", help="Make the folder if there is none.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the folder if there is none.")] = False,
 ) -> None:
-    """Take the store that the settings name for the database's from now on, with whatever it holds.
+    """Adopt the configured store as the database's from now on, with its content.
 
-    To be used when the store from before is lost, or was copied without its marker. Finished jobs whose files are not
-    in it can be seen but not downloaded, and a job that goes on computes again the stages that it lacks.
+    Use it if the previous store is lost, or was copied without its marker. Finished jobs whose files are missing can be
+    seen but not downloaded, and a job that resumes computes missing stages again.
     """
     from app.audit.entries import record_operator
 
     with _store() as store:
         before = _facts(store)
         if before["is_the_same"]:
-            typer.echo(f"{store} is the store that the database knows already.")
+            typer.echo(f"{store} is already the store that the database knows.")
             return
         _require_place(store, create)
         store_id = store.identity.adopt(store, lambda session, found: record_operator(session, "store.adopt", found))
@@ -54,9 +54,9 @@ def adopt(
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    typer.echo(f"{store} is the database's store from now on, by the id {store_id}.")
+    typer.echo(f"{store} is now the database's store, with the id {store_id}.")
     typer.echo(
-        f"Of the {facts['files_looked_for']} newest files that the database names it holds {facts['files_found']}."
+        f"It has {facts['files_found']} of the {facts['files_looked_for']} newest files that the database names."
     )
 
 
@@ -78,7 +78,7 @@ def _require_place(store: ArtifactStore, create: bool) -> None:
 
     if isinstance(store, LocalStore) and not store.root.is_dir() and not create:
         raise StoreUnavailableError(
-            f"There is no folder {store.root}.", field="store_url", remedy="Mount it, or make it with --create."
+            f"There is no folder {store.root}.", field="store_url", remedy="Mount it, or create it with --create."
         )
 
 

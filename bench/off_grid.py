@@ -20,7 +20,10 @@ from transformers import PreTrainedModel
 from qpruner_core.models import load_model, resolve_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import family_of
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.models.shards import StoredTensors
 from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.targets.gguf import write_gguf
 
 DEMO_MODEL = "demo:smollm2-135m-instruct"
 OFF_GRID = "smollm2-135m-instruct-off-grid"
@@ -46,6 +49,16 @@ def write_off_grid(source: Path, directory: Path, *, seed: int = 0) -> None:
     model = load_model(source)
     scale_channels(model.float(), seed)
     write_model(model.to(torch.bfloat16), family_of(model), directory, tokenizer_from=source)
+
+
+def write_dense_gguf(checkpoint: Path, file: Path) -> None:
+    """Write ``checkpoint`` as the GGUF ``file``, whole or not at all."""
+    partial = file.with_suffix(".part")
+    with StoredTensors(checkpoint) as stored:
+        weights = {name: stored.get(name) for name in stored.names()}
+        config = read_config(checkpoint / CONFIG_FILE)
+        write_gguf(partial, config=config, weights=weights, tokenizer_directory=checkpoint)
+    partial.replace(file)
 
 
 @torch.no_grad()

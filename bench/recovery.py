@@ -15,31 +15,31 @@ import multiprocessing
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 
-from bench.machine import machine, today, versions
 from bench.off_grid import write_off_grid
-from bench.own_files import require_own_page
-from bench.resident_memory import MemoryMeter
-from bench.texts import evaluated_windows, read_texts
-from qpruner_core.checkpoint import load_mixed_checkpoint
+from bench.study.command import page_parser, write_page
+from bench.study.comparing import Figures, Meter, parameter_bytes
+from bench.study.machine import made_by
+from bench.study.memory import StageMeter
+from bench.study.stages import run_until
+from bench.study.tables import markdown_table
+from bench.study.texts import evaluated_windows, read_texts
 from qpruner_core.config import CompressionConfig, parse_config
-from qpruner_core.errors import BudgetInfeasibleError, CancelledError
-from qpruner_core.events import CancelToken, Event, StageFinished, StageName, StageStarted
+from qpruner_core.errors import BudgetInfeasibleError
+from qpruner_core.events import StageName
 from qpruner_core.finetune.config import Recovery
-from qpruner_core.measure.agreement import Comparison, DensePredictions
-from qpruner_core.measure.perplexity import perplexity
+from qpruner_core.loading import load_mixed_checkpoint
+from qpruner_core.measure.agreement import MOST_BYTES
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
 from qpruner_core.models.checkpoint import read_header, tensor_bytes
 from qpruner_core.models.demo import DEMO_PREFIX
-from qpruner_core.pipeline import compress
 from qpruner_core.sizes import format_bytes, parse_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import STAGE_FILE
@@ -60,44 +60,40 @@ class Trained(BaseModel):
 
 
 class Row(BaseModel):
-    """``bytes``: of the weights; ``figures``: perplexity, KL to the dense model and share of equal first choices, by
-    text."""
+    """``bytes``: of the weights; ``figures``: by text."""
 
     way: str
     bytes: int
     trained: Trained
-    figures: dict[str, tuple[float, float, float]]
+    figures: dict[str, Figures]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
     options = _parser().parse_args(arguments)
-    if options.markdown is not None:
-        require_own_page(options.markdown, TITLE, "markdown")
+    return write_page(options, TITLE, lambda: _pages(options))
+
+
+def _pages(options: argparse.Namespace) -> Iterator[str]:
+    """The page anew behind each case."""
     with tempfile.TemporaryDirectory(dir=options.work_dir) as name:
         folder = Path(name)
-        source = resolve_model(options.model, SourcePolicy()).directory
         model = folder / "dense"
-        write_off_grid(source, model, seed=options.seed)
+        write_off_grid(resolve_model(options.model, SourcePolicy()).directory, model, seed=options.seed)
         tokenizer = load_tokenizer(model)
         text, evaluated = _texts(options, folder)
         windows = {name: evaluated_windows(tokenizer, words, options.tokens, name) for name, words in evaluated.items()}
         sections: list[str] = []
         for number, case in enumerate(options.case or CASES):
             config = _config(options, case, model, text)
-            rows = _rows(config, options.ways, folder / str(number), windows)
+            rows = _rows(config, options.ways, folder / str(number), Meter(windows, MOST_BYTES))
             sections.append(section(config, rows))
-            page = render(options, sections)
-            if options.markdown is not None:
-                options.markdown.write_text(page, encoding="utf-8")
-    print(page)
-    return 0
+            yield render(options, sections)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = page_parser(__doc__)
     parser.add_argument("--model", default=f"{DEMO_PREFIX}smollm2-135m-instruct", help="a Llama (default %(default)s)")
-    parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
     parser.add_argument("--text", type=Path, help="one text in place of them; its last tenth is measured on")
     parser.add_argument(
         "--case", action="append", help=f"TARGET:BUDGET:RATIO, may be repeated (default: {', '.join(CASES)})"
@@ -107,7 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS), help="some of the ways")
     parser.add_argument("--set", action="append", default=[], help="any other setting, as path=value (JSON)")
-    parser.add_argument("--markdown", type=Path, help="write the page here too")
     parser.add_argument("--work-dir", type=Path, help="where temporary files go")
     return parser
 
@@ -145,48 +140,37 @@ def _config(options: argparse.Namespace, case: str, model: Path, text: Path) -> 
     return parse_config(values)
 
 
-def _rows(
-    config: CompressionConfig, ways: Sequence[Recovery], folder: Path, windows: dict[str, torch.Tensor]
-) -> list[Row]:
+def _rows(config: CompressionConfig, ways: Sequence[Recovery], folder: Path, meter: Meter) -> list[Row]:
     dense = load_model(Path(config.model))
-    kept = {name: DensePredictions() for name in windows}
-    size = sum(tensor.numel() * tensor.element_size() for tensor in dense.parameters())
-    figures = {name: (perplexity(dense, rows, _ignore, kept[name].keep), 0.0, 1.0) for name, rows in windows.items()}
-    rows = [Row(way="dense", bytes=size, trained=Trained(), figures=figures)]
+    rows = [Row(way="dense", bytes=parameter_bytes(dense), trained=Trained(), figures=meter(dense))]
     folder.mkdir()
     quantized = folder / "none.work"
     _in_a_process(_until, config, folder / "none", "quantize")
-
-    def measured(way: str, trained: Trained, checkpoint: Path, adapter: Path | None = None) -> Row:
-        model, found = load_mixed_checkpoint(checkpoint, adapter), {}
-        for name, text in windows.items():
-            comparison = Comparison(kept[name])
-            value = perplexity(model, text, _ignore, comparison.add)
-            agreement = comparison.result()
-            found[name] = value, agreement.divergence, agreement.top1
-        stored = sum(_stored_bytes(place) for place in (checkpoint, adapter) if place is not None)
-        return Row(way=way, bytes=stored, trained=trained, figures=found)
-
-    rows.append(measured("none", Trained(), quantized / "quantize" / "model"))
+    rows.append(_measured("none", Trained(), meter, quantized / "quantize" / "model"))
     for way in ways:
         name = way.replace("+", "-")
         own = config.model_copy(update={"finetune": config.finetune.model_copy(update={"recovery": way})})
+        work = folder / f"{name}.work"
         if way != "adapter":
             for stage in _BEFORE:
-                shutil.copytree(quantized / stage, folder / f"{name}.work" / stage)
+                shutil.copytree(quantized / stage, work / stage)
         try:
             trained = _in_a_process(_until, own, folder / name, "finetune")
         except BudgetInfeasibleError as error:
             print(f"{way}: {error.message}", file=sys.stderr, flush=True)
             continue
-        work = folder / f"{name}.work"
-        adapter = work / "finetune" / "adapter"
+        places = [work / "finetune" / "model"]
         if way == "adapter":
-            rows.append(measured(way, trained, work / "quantize" / "model", adapter))
-        else:
-            rows.append(measured(way, trained, work / "finetune" / "model"))
+            places = [work / "quantize" / "model", work / "finetune" / "adapter"]
+        rows.append(_measured(way, trained, meter, *places))
         print(rows[-1].model_dump_json(), file=sys.stderr, flush=True)
     return rows
+
+
+def _measured(way: str, trained: Trained, meter: Meter, checkpoint: Path, adapter: Path | None = None) -> Row:
+    figures = meter(load_mixed_checkpoint(checkpoint, adapter))
+    stored = sum(_stored_bytes(place) for place in (checkpoint, adapter) if place is not None)
+    return Row(way=way, bytes=stored, trained=trained, figures=figures)
 
 
 def _stored_bytes(directory: Path) -> int:
@@ -202,59 +186,45 @@ def _in_a_process(function: Callable[..., Trained], *arguments: Any) -> Trained:
 
 def _until(config: CompressionConfig, output: Path, last: StageName) -> Trained:
     """Run up to the end of the stage ``last``, whose time and memory are told."""
-    cancel, meter, phases = CancelToken(), MemoryMeter(), []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, StageStarted) and event.stage == last:
-            phases.append(meter.phase(last))
-            phases[-1].__enter__()
-        if isinstance(event, StageFinished) and event.stage == last:
-            phases[-1].__exit__(None, None, None)
-            cancel.cancel()
-
-    with suppress(CancelledError):
-        compress(config, output, on_event=listen, cancel=cancel)
+    meter = StageMeter(last)
+    run_until(last, config, output, on_event=meter)
     record = json.loads((output.with_name(f"{output.name}.work") / last / STAGE_FILE).read_text())
     peak = meter.peaks[-1]
     return Trained(seconds=peak.seconds, peak=peak.anonymous, validation=record["summary"].get("validation", []))
 
 
-def _ignore(done: int, total: int) -> None:
-    """Nobody watches."""
-
-
 def section(config: CompressionConfig, rows: Sequence[Row]) -> str:
     """The part of the page that is about one case."""
-    head = "".join(f" {name}: perplexity | KL to dense | equal first |" for name in rows[0].figures)
-    lines = [
+    what = ("perplexity", "KL to dense", "equal first")
+    head = ["recovery", "bytes", *(f"{one}, {text}" for text in rows[0].figures for one in what), "seconds", "peak"]
+    parts = [
         f"## Target {config.target}, {format_bytes(config.memory_budget or 0)}, {config.prune.ratio:.0%} pruned",
-        "",
         f"{config.finetune.steps} steps of {config.finetune.batch_size} × {config.sequence_length} tokens, of "
         "merge+scales half for each.",
-        "",
-        f"| recovery | bytes |{head} seconds | peak |",
-        "|---|---:|" + "---:|---:|---:|" * len(rows[0].figures) + "---:|---:|",
+        markdown_table(head, [_cells(row) for row in rows]),
     ]
-    for row in rows:
-        figures = "".join(f" {one:.3f} | {two:.4f} | {three:.1%} |" for one, two, three in row.figures.values())
-        took = f" {row.trained.seconds:.0f} | {format_bytes(row.trained.peak)} |" if row.trained.seconds else " | |"
-        lines.append(f"| {row.way} | {format_bytes(row.bytes)} |{figures}{took}")
-    return "\n".join(lines)
+    return "\n\n".join(parts)
+
+
+def _cells(row: Row) -> list[str]:
+    cells = [row.way, format_bytes(row.bytes)]
+    for one in row.figures.values():
+        cells += [f"{one.perplexity:.3f}", *one.agreement_cells()]
+    took = row.trained
+    return [*cells, *([f"{took.seconds:.0f}", format_bytes(took.peak)] if took.seconds else ["–", "–"])]
 
 
 def render(options: argparse.Namespace, sections: Sequence[str]) -> str:
     """The page in markdown."""
-    lines = [
+    parts = [
         TITLE,
-        "",
-        f"Made by `python -m bench.recovery` on {today()}: {machine()}; {versions()}.",
-        "",
+        made_by("python -m bench.recovery"),
         f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid). Perplexity, KL "
         "(nats per token) and the share of equal first choices are on text that nothing was trained or calibrated on. "
         "Bytes are those of the tensors, an adapter's with them; an adapter has an allocation of its own, so that it "
         "fits into the budget too. Seconds and peaks are of the stage alone; peaks are of the process above its start.",
     ]
-    return "\n\n".join(["\n".join(lines), *sections]) + "\n"
+    return "\n\n".join([*parts, *sections]) + "\n"
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.demo import JOB as DEMO
-from bench.machine import machine, today, versions
-from bench.own_files import require_own_page
-from bench.texts import read_texts
+from bench.study.command import page_parser, write_page
+from bench.study.machine import made_by
+from bench.study.tables import markdown_table
+from bench.study.texts import read_texts
 from qpruner_core.config import parse_config
 from qpruner_core.events import STAGES
 from qpruner_core.pipeline import compress
@@ -50,20 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.one is not None:
         print(json.dumps(_one_run(options.one, options.data)))
         return 0
-    if options.markdown is not None:
-        require_own_page(options.markdown, TITLE, "markdown")
-    runs = [_in_a_process(dtype, environment, options.data) for dtype, environment in _cases()]
-    page = render(runs)
-    print(page)
-    if options.markdown is not None:
-        options.markdown.write_text(page, encoding="utf-8")
-    return 0
+
+    def pages() -> Iterator[str]:
+        yield render([_in_a_process(dtype, environment, options.data) for dtype, environment in _cases()])
+
+    return write_page(options, TITLE, pages)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
-    parser.add_argument("--markdown", type=Path, help="write the page here too")
+    parser = page_parser(__doc__)
     parser.add_argument("--one", choices=["auto", "bfloat16"], help=argparse.SUPPRESS)
     return parser
 
@@ -99,26 +95,18 @@ def _one_run(dtype: str, data: Path | None) -> dict[str, Any]:
 def render(runs: Sequence[Mapping[str, Any]]) -> str:
     """The page in markdown; ``runs``: as :func:`_one_run` returns them."""
     heads = [f"{run['processor']}, {run['products']}" for run in runs]
-    rows = [
-        f"| {stage} | " + " | ".join(f"{run['seconds'][stage]:.1f} s" for run in runs) + " |" for stage in STAGES
-    ]  # fmt: skip
-    totals = [sum(run["seconds"].values()) for run in runs]
-    lines = [
+    lines = [[stage, *(f"{run['seconds'][stage]:.1f} s" for run in runs)] for stage in STAGES]
+    lines.append(["**all**", *(f"**{sum(run['seconds'].values()):.0f} s**" for run in runs)])
+    lines.append(["perplexity of the result", *(f"{run['perplexity']:.2f}" for run in runs)])
+    parts = [
         TITLE,
-        "",
-        f"Made by `python -m bench.stage_times` on {today()}: {machine()}; {versions()}.",
-        "",
+        made_by("python -m bench.stage_times"),
         "SmolLM2-135M, 20 % pruned, into 100 MB with few data (4 sequences of 128 tokens to prune with, 6 trials, 4 "
         "steps of recovery, 512 tokens of evaluation). The columns are one processor, restricted to AVX2 where it says "
         "so. The last column is the baseline: bfloat16 products without AVX-512.",
-        "",
-        "| stage | " + " | ".join(heads) + " |",
-        "|---|" + "---:|" * len(runs),
-        *rows,
-        "| **all** | " + " | ".join(f"**{total:.0f} s**" for total in totals) + " |",
-        "| perplexity of the result | " + " | ".join(f"{run['perplexity']:.2f}" for run in runs) + " |",
+        markdown_table(["stage", *heads], lines),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,25 +23,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.machine import machine, today, versions
-from bench.off_grid import off_grid_model
-from bench.own_files import require_own_page
-from bench.texts import Texts, evaluated_windows, read_texts
+from bench.off_grid import off_grid_model, write_dense_gguf
+from bench.study.command import page_parser, work_folder, write_page
+from bench.study.comparing import Figures, Meter, parameter_bytes
+from bench.study.machine import made_by
+from bench.study.tables import markdown_table
+from bench.study.texts import Texts, evaluated_windows, read_texts
 from qpruner_core.config import parse_config
 from qpruner_core.formats.registry import load_format
 from qpruner_core.garbage import free_garbage
-from qpruner_core.measure.agreement import Agreement, Comparison, DensePredictions
-from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import EngineFailedError, tokens_per_second
 from qpruner_core.measure.vllm import vllm_speed
 from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from qpruner_core.models import load_model, load_tokenizer
 from qpruner_core.models.gguf.split import read_model
-from qpruner_core.models.shards import StoredTensors
 from qpruner_core.pipeline import compress
 from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
-from qpruner_core.targets.gguf import read_gguf, write_gguf
+from qpruner_core.targets.gguf import read_gguf
 
 TITLE = "# The targets on SmolLM2-135M"
 RIVAL = "Q4_K_M"
@@ -64,36 +61,11 @@ class Row:
 
     name: str
     bytes: int
-    perplexity: Mapping[str, float]
-    agreement: Mapping[str, Agreement | None]
+    figures: Mapping[str, Figures]
     engine: str
     prefill: float
     decode: float
     seconds: float | None = None
-
-
-class Meter:
-    """Measures models on the texts; the first one is what all others are compared with."""
-
-    def __init__(self, texts: Mapping[str, torch.Tensor]) -> None:
-        self._texts = texts
-        self._dense: dict[str, DensePredictions] = {}
-
-    def __call__(self, model: nn.Module) -> tuple[dict[str, float], dict[str, Agreement | None]]:
-        """Perplexity and agreement with the dense model, by text."""
-        found: dict[str, float] = {}
-        agreements: dict[str, Agreement | None] = {}
-        first = not self._dense
-        for name, windows in self._texts.items():
-            if first:
-                self._dense[name] = DensePredictions(most_bytes=2**31)
-                found[name] = perplexity(model, windows, _ignore, self._dense[name].keep)
-                agreements[name] = None
-            else:
-                comparison = Comparison(self._dense[name])
-                found[name] = perplexity(model, windows, _ignore, comparison.add)
-                agreements[name] = comparison.result()
-        return found, agreements
 
 
 class Llama:
@@ -127,31 +99,25 @@ class Llama:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
     options = _parser().parse_args(arguments)
-    if options.markdown is not None:
-        require_own_page(options.markdown, TITLE, "markdown")
     os.environ.pop(VLLM_PYTHON, None)
     if options.vllm is not None:
         os.environ[VLLM_PYTHON] = str(options.vllm.absolute())
     torch.set_num_threads(1)
-    with ExitStack() as stack:
-        folder = options.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
+    return write_page(options, TITLE, lambda: _pages(options))
+
+
+def _pages(options: argparse.Namespace) -> Iterator[str]:
+    with work_folder(options.work_dir) as folder:
         rows = measure(folder, read_texts(options.data), Llama(options.llama_cpp), options.tokens, options.steps)
-    page = render(rows, options)
-    print(page)
-    if options.markdown is not None:
-        options.markdown.write_text(page, encoding="utf-8")
-    return 0
+    yield render(rows, options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = page_parser(__doc__)
     parser.add_argument("--llama-cpp", type=Path, required=True, help="directory of llama.cpp's programs")
     parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="Python of an environment with vLLM for the CPU")
-    parser.add_argument("--data", type=Path, help="folder of the benchmark's texts (default: Python's own prose)")
     parser.add_argument("--tokens", type=int, default=8192, help="of each text (default %(default)s)")
     parser.add_argument("--steps", type=int, default=0, help="of recovery (default %(default)s)")
-    parser.add_argument("--markdown", type=Path, help="write the page here too")
     parser.add_argument("--work-dir", type=Path, help="keep models and stages here (default: a temporary folder)")
     return parser
 
@@ -164,13 +130,10 @@ def measure(folder: Path, texts: Texts, llama: Llama, tokens: int, steps: int) -
     calibration = folder / "calibration.txt"
     calibration.write_text("\n\n".join(next(iter(texts.calibration.values()))), encoding="utf-8")
     model = load_model(dense)
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    rows = [_in_torch("dense, bfloat16", model, size, meter)]
+    rows = [_in_torch("dense, bfloat16", model, parameter_bytes(model), meter)]
     rows += _in_vllm(rows[0], dense)
     whole = folder / "dense.gguf"
-    with StoredTensors(dense) as stored:
-        weights = {name: stored.get(name) for name in stored.names()}
-        write_gguf(whole, config=model.config, weights=weights, tokenizer_directory=dense)
+    write_dense_gguf(dense, whole)
     rows.append(_in_llama("dense, GGUF BF16", whole, meter, llama))
     rival = llama.quantize(whole, calibration, folder)
     rows.append(_in_llama(f"`llama-quantize` {RIVAL}, imatrix", rival, meter, llama))
@@ -197,14 +160,14 @@ def _ours(values: dict[str, Any], output: Path, meter: Meter, llama: Llama) -> R
 
 
 def _in_torch(name: str, model: nn.Module, size: int, meter: Meter, seconds: float | None = None) -> Row:
-    found, agreements = meter(model)
+    found = meter(model)
     prompt = torch.arange(_PROMPT) + 1000
     started = time.perf_counter()
     with torch.no_grad():
         model(input_ids=prompt.unsqueeze(0), use_cache=True)
     prefill = _PROMPT / (time.perf_counter() - started)
     decode = tokens_per_second(model, prompt[:16], _GENERATED)
-    return Row(name, size, found, agreements, "transformers", prefill, decode, seconds)
+    return Row(name, size, found, "transformers", prefill, decode, seconds)
 
 
 def _in_vllm(row: Row, checkpoint: Path) -> list[Row]:
@@ -220,50 +183,38 @@ def _in_vllm(row: Row, checkpoint: Path) -> list[Row]:
 
 
 def _in_llama(name: str, file: Path, meter: Meter, llama: Llama, seconds: float | None = None) -> Row:
-    found, agreements = meter(read_gguf(file))
+    found = meter(read_gguf(file))
     prefill, decode = llama.speed(file)
     size = sum(tensor.size for tensor in read_model(file).tensors.values())
-    return Row(name, size, found, agreements, "llama.cpp", prefill, decode, seconds)
-
-
-def _ignore(done: int, total: int) -> None:
-    """Nobody watches."""
+    return Row(name, size, found, "llama.cpp", prefill, decode, seconds)
 
 
 def render(rows: Sequence[Row], options: argparse.Namespace) -> str:
     """The page in markdown."""
-    texts = list(rows[0].perplexity)
+    texts = list(rows[0].figures)
     head = ["model", "bytes", *(f"{what}, {name}" for name in texts for what in ("perplexity", "KL", "same top-1"))]
     head += ["engine", "prefill", "decode", "made in"]
-    lines = [
+    parts = [
         TITLE,
-        "",
-        f"Made by `python -m bench.targets` on {today()}: {machine()}; {versions()}. {options.tokens} tokens of each "
+        f"{made_by('python -m bench.targets')} {options.tokens} tokens of each "
         f"text; recovery of {options.steps} steps. SmolLM2-135M-Instruct off the grid (see `bench/off_grid.py`): its "
         "source is a Q4_1 file, which flatters every 4-bit format.",
-        "",
-        f"| {' | '.join(head)} |",
-        "|---|" + "---:|" * (len(head) - 1),
-        *(_line(row, texts) for row in rows),
-        "",
+        markdown_table(head, [_cells(row, texts) for row in rows]),
         "Bytes are those of the tensors that the engine holds. KL is that of the dense model's predictions to the "
         "model's, in nats per token, on texts that no calibration saw; GGUF files are read back into torch for it. "
         f"Prefill ({_PROMPT} tokens) and decode ({_GENERATED} tokens) are tokens per second on one thread. "
         "compressed-tensors keeps the embeddings in 16 bits, so its budget is a tenth larger. Made in: all "
         "stages of the run, on one thread.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
-def _line(row: Row, texts: Sequence[str]) -> str:
+def _cells(row: Row, texts: Sequence[str]) -> list[str]:
     cells = [row.name, format_bytes(row.bytes)]
     for name in texts:
-        agreement = row.agreement[name]
-        cells.append(f"{row.perplexity[name]:.2f}")
-        cells += ["–", "–"] if agreement is None else [f"{agreement.divergence:.4f}", f"{agreement.top1:.1%}"]
+        cells += [f"{row.figures[name].perplexity:.2f}", *row.figures[name].agreement_cells()]
     made = "–" if row.seconds is None else f"{row.seconds / 60:.1f} min"
-    cells += [row.engine, f"{row.prefill:.0f}", f"{row.decode:.1f}", made]
-    return f"| {' | '.join(cells)} |"
+    return [*cells, row.engine, f"{row.prefill:.0f}", f"{row.decode:.1f}", made]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,15 @@ MODULES = {
         "ExportConfig",
         "FitConfig",
     ),
-    "settings": ("JobRequest", "WebhookRequest", "WebhookChange", "RotationRequest"),
+    "settings": (
+        "JobRequest",
+        "EstimateRequest",
+        "ModelRequest",
+        "WebhookRequest",
+        "WebhookChange",
+        "RotationRequest",
+        "KeyRequest",
+    ),
     "reports": ("CompressionReport", "Estimate"),
     "event_data": (
         "NoData",
@@ -44,6 +52,8 @@ MODULES = {
     "webhooks": ("WebhookPage", "WebhookSecret", "DeliveryPage"),
     "service": ("Readiness", "Alive"),
     "datasets": ("DatasetPage",),
+    "uploads": ("ModelPage", "ModelView"),
+    "keys": ("KeyList", "NewKeyView", "AuditPage"),
 }
 """Files, and the schemas that they hold with all that these refer to; what is in none of them is in ``jobs``."""
 REQUESTS = ("stage_settings", "settings")
@@ -225,7 +235,7 @@ def _docstring(schema: Schema) -> str:
 
 
 def _package(schemas: dict[str, Schema], homes: dict[str, str]) -> str:
-    lines = ['"""What the service sends and takes, as types. Generated; see ``generate_models.py``."""', ""]
+    lines = ['"""Types of the bodies that the service sends and accepts. Generated; see ``generate_models.py``."""', ""]
     others = [f"Other{name.removesuffix('View')}" for name, schema in schemas.items() if "oneOf" in schema]
     exported = {module: sorted(name for name in schemas if homes[name] == module) for module in homes.values()}
     for name in others:

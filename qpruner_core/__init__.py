@@ -1,4 +1,4 @@
-"""Compress a language model to a memory budget; usable alone, without the service around it."""
+"""Compress a language model to a memory budget. Usable alone, without the service around it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from qpruner_core.source_policy import SourcePolicy
 
 if TYPE_CHECKING:
     from qpruner_core.another_target import export_run
-    from qpruner_core.checkpoint import load_compressed
-    from qpruner_core.functions import evaluate_checkpoint, front, generate
+    from qpruner_core.functions import best_allocation, evaluate_checkpoint, front, generate
+    from qpruner_core.loading import load_compressed
     from qpruner_core.models.families import register_families
     from qpruner_core.pipeline import compress
     from qpruner_core.planning import check, estimate
@@ -31,6 +31,7 @@ __all__ = [
     "QPrunerError",
     "SourcePolicy",
     "UserError",
+    "best_allocation",
     "check",
     "compress",
     "estimate",
@@ -43,8 +44,9 @@ __all__ = [
     "register_families",
 ]
 
-# These import torch, which takes seconds: a worker's supervisor never loads it, the API after it has started.
+# These import torch, which takes seconds. A worker's supervisor never loads it; the API loads it after it has started.
 _LOADED_WHEN_USED = {
+    "best_allocation": "qpruner_core.functions",
     "check": "qpruner_core.planning",
     "compress": "qpruner_core.pipeline",
     "estimate": "qpruner_core.planning",
@@ -52,7 +54,7 @@ _LOADED_WHEN_USED = {
     "export_run": "qpruner_core.another_target",
     "front": "qpruner_core.functions",
     "generate": "qpruner_core.functions",
-    "load_compressed": "qpruner_core.checkpoint",
+    "load_compressed": "qpruner_core.loading",
     "register_families": "qpruner_core.models.families",
 }
 

@@ -34,7 +34,7 @@ _WITHOUT_EFFECT = ("peft_version", "base_model_name_or_path", "revision", "infer
 
 
 class Factors(NamedTuple):
-    """An adapter: ``alpha / rank`` times ``b`` ``[out, rank]`` times ``a`` ``[rank, in]`` is added to the weight."""
+    """A LoRA adapter, which adds ``alpha / rank · b @ a`` to a weight, with ``a [rank, in]`` and ``b [out, rank]``."""
 
     a: torch.Tensor
     b: torch.Tensor
@@ -42,7 +42,7 @@ class Factors(NamedTuple):
 
 
 class _AdapterSettings(StrictModel):
-    """What :func:`write_adapter` sets of PEFT's settings."""
+    """PEFT settings that :func:`write_adapter` sets."""
 
     r: int = Field(ge=1)
     lora_alpha: float
@@ -59,7 +59,7 @@ def adapter_name(linear: str, factor: str) -> str:
 def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, targets: list[str]) -> None:
     """Write adapter tensors, under PEFT's names, as a directory that ``PeftModel.from_pretrained`` loads.
 
-    Ranks are those of the tensors; where they are not ``settings.lora_rank``, alpha is such that the scaling stays.
+    Ranks are read from the tensors. Where a rank differs from ``settings.lora_rank``, alpha keeps the scaling the same.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ranks = _other_ranks(tensors, settings.lora_rank)
@@ -74,14 +74,14 @@ def write_adapter(directory: Path, tensors: Tensors, settings: QuantizeConfig, t
         task_type="CAUSAL_LM",
         inference_mode=True,
     )
-    # PEFT keeps sets, whose order changes from process to process
+    # PEFT keeps sets, whose order differs between processes
     values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n")
     save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, directory / WEIGHTS)
 
 
 def _other_ranks(tensors: Tensors, usual: int) -> dict[str, int]:
-    """Module name -> rank of those adapters that do not have the usual one."""
+    """Module name -> rank, for adapters whose rank differs from the usual one."""
     suffix = adapter_name("", "A").removeprefix(_PREFIX)
     ranks = {
         name.removeprefix(_PREFIX).removesuffix(suffix): tensor.shape[0]
@@ -99,7 +99,8 @@ def attach_adapter(
     dropout: float = 0.0,
     dtype: torch.dtype = torch.bfloat16,
 ) -> PeftModel:
-    """Put the adapter of ``directory`` on ``model``, its factors in ``dtype``; ``dropout`` is only for training."""
+    """Attach the adapter of ``directory`` to ``model``, with factors in ``dtype``. ``dropout`` applies to training
+    only."""
     _require_adapter_files(directory)
     config = _read_config(directory)
     config.lora_dropout = dropout
@@ -110,7 +111,7 @@ def attach_adapter(
         )
     with safe_open(directory / WEIGHTS, framework="pt") as file:
         stored = set(file.keys())
-    if stored != set(adapter_tensors(peft_model, dtype)):  # PEFT would leave what it lacks at zero, and say little
+    if stored != set(adapter_tensors(peft_model, dtype)):  # PEFT leaves missing tensors at zero and barely warns
         raise _corrupt(directory, "its tensors are not those of the model's linear modules")
     for name, parameter in peft_model.named_parameters():
         if ".lora_" in name:
@@ -120,13 +121,13 @@ def attach_adapter(
 
 @torch.no_grad()
 def require_acting_adapter(model: PeftModel) -> None:
-    """Prove that the adapter on ``model`` takes part in its predictions, unless every ``B`` is zero.
+    """Check that the adapter on ``model`` affects its predictions, unless every ``B`` is zero.
 
-    What a few steps at a small rate made of ``B = 0`` may be lost in the rounding of the logits, and is sound: where
-    nothing shows, it is asked again with ``B`` made large.
+    A few steps at a small learning rate from ``B = 0`` may vanish in the rounding of the logits, which is harmless. If
+    no effect is visible, the check is repeated with an enlarged ``B``.
 
     Raises:
-        CorruptModelError: with the adapter turned off, the logits are the same, however large it is.
+        CorruptModelError: without the adapter the logits are the same, however large it is.
     """
     factors = [tensor for name, tensor in model.named_parameters() if ".lora_B." in name and bool(tensor.any())]
     if not factors:
@@ -140,7 +141,7 @@ def require_acting_adapter(model: PeftModel) -> None:
             logits = model(input_ids=ids, use_cache=False).logits
     if torch.equal(logits, without):
         raise CorruptModelError(
-            "The adapter does nothing: with it and without it the model says the same.",
+            "The adapter has no effect: the model predicts the same with and without it.",
             field="finetune",
             remedy="Report this with the recipe.",
         )
@@ -148,7 +149,7 @@ def require_acting_adapter(model: PeftModel) -> None:
 
 @contextmanager
 def _large(factors: list[nn.Parameter]) -> Iterator[None]:
-    """Let the largest entry of each of ``factors`` be 1 for a while."""
+    """Temporarily scale each of ``factors`` so that its largest entry is 1."""
     kept = [factor.data for factor in factors]
     for factor in factors:
         factor.data = factor.data / factor.data.abs().max()
@@ -161,37 +162,41 @@ def _large(factors: list[nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def names_as_they_are(model: PreTrainedModel) -> Iterator[None]:
-    """Keep PEFT from rewriting the targets of stock mixtures of experts: it knows the dense MLPs' names as those of
-    experts in older checkpoints, and would put their adapters on the experts. It goes by ``model_type``."""
+    """Stop PEFT from rewriting the targets of stock mixture-of-experts models.
+
+    PEFT goes by ``model_type`` and takes the names of dense MLPs for those of experts in older checkpoints; it would
+    put their adapters on the experts.
+    """
     config = model.config
     config.model_type = find_family(config.model_type).pruned_model_type
     try:
         yield
     finally:
-        del config.model_type  # the class says it again
+        del config.model_type  # the class repeats it
 
 
 def _read_config(directory: Path) -> LoraConfig:
-    """The settings of :func:`write_adapter` in ``directory``. Others change what PEFT does, or name code to import."""
+    """Read the settings of :func:`write_adapter` in ``directory``. Other settings change PEFT's behaviour or name code
+    to import, and are rejected."""
     values = read_json_object(directory / CONFIG, most_bytes=LARGEST_CONFIG)
     largest = max((size for shape, _ in read_header(directory / WEIGHTS).values() for size in shape), default=0)
     try:
         own = _AdapterSettings.model_validate({name: values.get(name) for name in _AdapterSettings.model_fields})
         config = LoraConfig(**own.model_dump(), bias="none", task_type="CAUSAL_LM")
     except (ValueError, TypeError) as error:
-        raise _corrupt(directory, f"{CONFIG} is not that of an adapter ({one_line(error)})") from error
+        raise _corrupt(directory, f"{CONFIG} is not an adapter configuration ({one_line(error)})") from error
     if max(own.r, *own.rank_pattern.values(), 0) > largest:
         raise _corrupt(directory, f"{CONFIG} has ranks larger than its tensors")
     usual = config.to_dict()
     others = {name: value for name, value in values.items() if name not in (*own.model_dump(), *_WITHOUT_EFFECT)}
     for name, value in others.items():
         if value not in (usual.get(name), None, False, {}):
-            raise _corrupt(directory, f"{CONFIG} sets {name}, which none of ours does")
+            raise _corrupt(directory, f"{CONFIG} sets {name}, which no adapter of QPruner does")
     return config
 
 
 def _require_adapter_files(directory: Path) -> None:
-    # Without them PEFT would take the path for a hub id, or fall back on pickled weights
+    # Without them PEFT would take the path for a hub id, or fall back to pickled weights
     for name in (CONFIG, WEIGHTS):
         require_regular(directory / name)
         if not (directory / name).is_file():
@@ -205,18 +210,18 @@ def _corrupt(directory: Path, what: str) -> CorruptModelError:
 
 
 def largest_rank(directory: Path) -> int:
-    """The largest rank of the adapter of ``directory``."""
+    """Largest rank of the adapter in ``directory``."""
     tensors = read_header(directory / WEIGHTS)
     return max(shape[0] for name, (shape, _) in tensors.items() if name.endswith(_A))
 
 
 def adapter_bytes(directory: Path) -> int:
-    """Bytes of the factors of the adapter of ``directory``."""
+    """Bytes of the factors of the adapter in ``directory``."""
     return sum(tensor_bytes(*shape) for shape in read_header(directory / WEIGHTS).values())
 
 
 def read_factors(directory: Path) -> tuple[float, dict[str, Factors]]:
-    """Alpha of most modules, and the factors of every module by its name, as :func:`write_adapter` wrote them."""
+    """Alpha of most modules, and the factors of every module by name, as written by :func:`write_adapter`."""
     _require_adapter_files(directory)
     config = _read_config(directory)
     usual = float(config.lora_alpha)
@@ -231,7 +236,7 @@ def read_factors(directory: Path) -> tuple[float, dict[str, Factors]]:
 
 
 def attach_factors(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PeftModel:
-    """Put adapters with these ``factors``, by the names of all modules that have one, on ``model``, in eval mode."""
+    """Attach adapters with these ``factors``, by name of every module that has one, to ``model``, in eval mode."""
     first = next(iter(factors.values()))
     config = LoraConfig(
         r=len(first.a),
@@ -253,12 +258,12 @@ def attach_factors(model: PreTrainedModel, factors: Mapping[str, Factors]) -> Pe
 
 
 def adapter_tensors(model: PeftModel, dtype: torch.dtype) -> Tensors:
-    """The adapter's tensors under PEFT's names on disk, on the CPU."""
+    """Adapter tensors under PEFT's on-disk names, on the CPU."""
     return {name: parameter.detach().to("cpu", dtype) for name, parameter in adapter_parameters(model).items()}
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    """The adapter's parameters by PEFT's names on disk; see :func:`adapter_name`."""
+    """Adapter parameters by PEFT's on-disk names; see :func:`adapter_name`."""
     return {
         name.replace(".default.", "."): parameter for name, parameter in model.named_parameters() if ".lora_" in name
     }

@@ -1,4 +1,4 @@
-"""Another target's checkpoint from a finished run: its recovered weights are rounded anew, and measured."""
+"""A checkpoint for another target from a finished run: its recovered weights are rounded again and measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.checkpoint_writer import write_model
 from qpruner_core.models.families import find_family
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
-from qpruner_core.pipeline import run_stages
+from qpruner_core.pipeline import RunOptions, run_stages
 from qpruner_core.planner import Planner
 from qpruner_core.report import CompressionReport, Pruning
 from qpruner_core.run_paths import WORK_SUFFIX
@@ -33,7 +33,7 @@ _ONE_TRIAL: dict[str, Any] = {
     "search": "knapsack", "objective": "divergence", "prior": "additive", "precisions": [], "finalists": 0,
     "front_points": 0, "batch": 1, "workers": 1,
 }  # fmt: skip
-"""Of the search: the exact knapsack over what each precision costs."""
+"""Settings of the search: the exact knapsack over the cost of each precision."""
 
 
 def export_run(
@@ -47,35 +47,34 @@ def export_run(
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
 ) -> CompressionReport:
-    """Make the checkpoint of another ``target`` from a finished run, without pruning or training again.
+    """Make the checkpoint of another ``target`` from a finished run, without another pruning or recovery.
 
-    Reused: the recipe's settings, the pruned shape, and the recovered weights (of the quantized modules de-quantized,
-    with what recovery added), which take the place of the pruned model. Done anew, by the stages themselves: what each
-    precision of the target costs each group of these weights, the exact knapsack over that within the budget in the
-    target's bytes, rounding with error feedback and importance on the run's calibration text, which is prepared again
-    from its dataset, writing, and measuring what is read back. In the table ``pruned`` is the recovered model in 16
-    bits.
+    Reused are the recipe's settings, the pruned shape, and the recovered weights, which replace the pruned model
+    (weights of quantized modules are de-quantized and include the recovery). The stages then run again: they measure
+    what each of the target's precisions costs each group, solve the exact knapsack within the budget, round with error
+    feedback on the run's calibration text, write the checkpoint, and measure it as read back. The dataset is read and
+    prepared again. In the table, ``pruned`` is the recovered model in 16 bits.
 
     Args:
-        directory: the output of the run, whose work directory is ``<directory>.work``.
-        target: where the new checkpoint will run.
-        output: its directory, ``<directory>-<target>`` if not given; its stages lie in ``<output>.work``, from which a
-            second call goes on.
-        memory_budget: bytes of the new weights; those of the run, or its device's, if not given.
-        runs_on: what the engine computes on; that of the run, if not given.
+        directory: output directory of the run; its work directory is ``<directory>.work``.
+        target: engine of the new checkpoint.
+        output: directory of the new checkpoint; default ``<directory>-<target>``. Its stages are in ``<output>.work``,
+            from which a second call resumes.
+        memory_budget: bytes of the new weights; default: the budget or device of the run.
+        runs_on: hardware of the engine; default: that of the run.
 
     Raises:
-        InvalidConfigError: there is no finished run.
-        OutputInvalidError: the output is that of the run.
+        InvalidConfigError: ``directory`` holds no finished run.
+        OutputInvalidError: the output is the run's own directory.
         UnsupportedByTargetError: the engine cannot run a model of this shape, or its tokenizer.
-        DatasetNotFoundError, DatasetInvalidError: the dataset is gone, or another than it was.
-        BudgetInfeasibleError, and what :func:`qpruner_core.compress` raises.
+        DatasetNotFoundError, DatasetInvalidError: the dataset is missing or has changed.
+        BudgetInfeasibleError, and the errors of :func:`qpruner_core.compress`.
     """
     directory = Path(directory).resolve()
     output = Path(output or directory.with_name(f"{directory.name}-{target}")).resolve()
     if output == directory:
         raise OutputInvalidError(
-            "The output is that of the run itself.", field="output", remedy="Choose a directory of its own."
+            "The output is the run's own directory.", field="output", remedy="Choose another directory."
         )
     run = _FinishedRun(directory)
     config = run.config_for(target, memory_budget, runs_on)
@@ -90,14 +89,19 @@ def export_run(
             store.commit(stage, key, partial, run.pruning.model_dump(mode="json"), 0.0)
         return True
 
-    return run_stages(
-        config, output, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage, plan=run.plan,
+    options = RunOptions(
+        policy=policy or SourcePolicy(),
+        on_event=on_event,
+        cancel=cancel or CancelToken(),
+        find_stage=find_stage,
+        plan=run.plan,
         origin=[run.key],
-    )  # fmt: skip
+    )
+    return run_stages(config, output, options)
 
 
 class _FinishedRun:
-    """A run whose result is in ``directory`` and whose stages are beside it."""
+    """A finished run: its result in ``directory``, its stages in the work directory beside it."""
 
     def __init__(self, directory: Path) -> None:
         self._work = directory.with_name(directory.name + WORK_SUFFIX)
@@ -110,27 +114,25 @@ class _FinishedRun:
             self._config = parse_config(recipe["config"])
             self.pruning = Pruning.model_validate(records["prune"].summary)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._unfinished(
-                f"{getattr(error, 'filename', None) or directory} is missing or not whole"
-            ) from error
+            raise self._unfinished(f"{getattr(error, 'filename', None) or directory} is missing or damaged") from error
         if written != records["export"].files:
-            raise self._unfinished(f"the stages in {self._work} are of another run than {directory}")
+            raise self._unfinished(f"the stages in {self._work} belong to another run than {directory}")
         for stage in ("prune", "quantize", "finetune"):
             if records[stage].files != list_files(self._work / stage):
-                raise self._unfinished(f"files of {self._work / stage} are missing or were changed")
+                raise self._unfinished(f"files of {self._work / stage} are missing or have changed")
         self.key = records["finetune"].key
         self._pruned = read_config(self._work / "prune" / "model" / CONFIG_FILE)
 
     def config_for(
         self, target: TargetName, memory_budget: int | None, runs_on: RunsOn | None = None
     ) -> CompressionConfig:
-        """The settings of the run for another ``target``."""
+        """Settings of the run for another ``target``."""
         values = self._config.model_dump(mode="json")
         values |= {"target": target, "export": {}}
         if runs_on is not None:
             values |= {"runs_on": runs_on}
         elif values["runs_on"] == "gpu+humming":
-            values |= {"runs_on": DEFAULT_RUNS_ON}  # kernels of the target that the run was for
+            values |= {"runs_on": DEFAULT_RUNS_ON}  # kernels of the run's own target
         if memory_budget is not None:
             values |= {"memory_budget": memory_budget, "fit": None}
         values["prune"] |= {"ratio": self.pruning.ratio}
@@ -140,16 +142,16 @@ class _FinishedRun:
         return parse_config(values)
 
     def refuse_another_dataset(self, policy: SourcePolicy) -> None:
-        """Raise unless the dataset is the one that the run learned from: else it would be measured on that."""
+        """Raise if the dataset has changed: the result would be measured on text of another source."""
         if read_dataset(self._config.dataset, policy).sha256 != self._recipe["dataset"]["sha256"]:
             raise DatasetInvalidError(
-                f"{self._config.dataset} is not what it was when {self._name} was made.",
+                f"{self._config.dataset} has changed since {self._name} was made.",
                 field="dataset",
-                remedy="Put back the file that the run learned from, or compress again.",
+                remedy="Restore the original file, or compress again.",
             )
 
     def plan(self, config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
-        """What is to be done with the pruned model as it is.
+        """The plan for the pruned model in its present shape.
 
         Raises:
             BudgetInfeasibleError, UnsupportedByTargetError.
@@ -160,8 +162,8 @@ class _FinishedRun:
         if not planner.meets(ratio):
             raise planner.infeasible()
         note = (
-            f"Made from the recovered weights of {self._name}: nothing was pruned or trained again. The row of the "
-            "pruned model is that of the recovered one in 16 bits."
+            f"Made from the recovered weights of {self._name}: nothing was pruned or recovered again. The row of "
+            "the pruned model shows the recovered model in 16 bits."
         )
         return RunPlan(
             dense_config=dense, family=planner.family, ratio=ratio, prune=planner.prune, shape=None,
@@ -172,7 +174,7 @@ class _FinishedRun:
     def write_recovered(self, directory: Path) -> None:
         """Write the recovered model in 16 bits."""
         source = self._work / "finetune" / "model"
-        if source.is_dir():  # recovered as a whole
+        if source.is_dir():  # recovered as a whole model
             model = load_mixed_model(source, dequantize=True)
         else:
             source = self._work / "quantize" / "model"
@@ -184,18 +186,20 @@ class _FinishedRun:
         try:
             return StageRecord.model_validate_json((self._work / stage / STAGE_FILE).read_bytes())
         except ValidationError as error:
-            raise ValueError(f"{stage} is of another release") from error
+            raise ValueError(f"{stage} was written by another release") from error
 
     def _unfinished(self, why: str) -> InvalidConfigError:
         return InvalidConfigError(
-            f"{self._name} is no finished run to make another target's checkpoint from: {why}.",
+            f"{self._name} is not a finished run that another target's checkpoint can be made from: {why}.",
             field="directory",
-            remedy="Name the output of `qpruner compress`, with its .work directory beside it, or run it again.",
+            remedy=(
+                "Name the output directory of `qpruner compress`, with its .work directory beside it, or run it again."
+            ),
         )
 
 
 class _AsPruned(Planner):
-    """Answers for the pruned model as it is, whatever the settings would make of the dense one."""
+    """Plans for a model that is pruned already, whatever the settings would prune of the dense model."""
 
     def __init__(self, config: CompressionConfig, dense: PretrainedConfig, pruned: PretrainedConfig) -> None:
         super().__init__(config, dense, find_family(dense.model_type))
@@ -204,19 +208,19 @@ class _AsPruned(Planner):
 
     @property
     def shape_is_known(self) -> bool:
-        """It is there."""
+        """Always true: the shape is fixed."""
         return True
 
     def infeasible(self) -> BudgetInfeasibleError:
-        """The error that the pruned model takes more at the lowest precision; it says how much."""
+        """The error that the pruned model exceeds the budget at the lowest precision; it carries the bytes needed."""
         if self.config.fit is not None:
             return super().infeasible()
         smallest, budget = self.smallest(0.0).total, self.budget(0.0)
         return BudgetInfeasibleError(
-            f"{budget} bytes ({format_bytes(budget)}) cannot be met for the target {self.config.target} by what is "
-            f"pruned already: it takes at least {smallest} bytes ({format_bytes(smallest)}).",
+            f"The pruned model cannot meet {budget} bytes ({format_bytes(budget)}) for the target "
+            f"{self.config.target}: it takes at least {smallest} bytes ({format_bytes(smallest)}).",
             smallest_feasible_bytes=smallest,
-            remedy=f"Ask for at least {smallest} bytes, or compress again for that target, which may prune more.",
+            remedy=f"Use at least {smallest} bytes, or compress again for that target, which may prune more.",
         )
 
     def _config_at(self, ratio: float) -> PretrainedConfig:

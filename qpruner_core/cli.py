@@ -1,7 +1,7 @@
 """``qpruner compress``, ``export``, ``estimate``, ``evaluate``, ``front``, ``generate``: the pipeline without a server.
 
-Exit codes: 0 done; 1 a fault of ours; 2 the request cannot be done as made; 3 hub away; 4 disk full; 5 training
-diverged; 130 cancelled. With ``--json`` standard output is one JSON document, also for errors.
+Exit codes: 0 success; 1 internal error; 2 invalid request; 3 hub unreachable; 4 disk full; 5 training diverged; 130
+cancelled. With ``--json``, standard output is one JSON document, also for errors.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ Model = Annotated[
 ]
 ModelOrNone = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="As for `estimate`; not needed where the file of --config names it."),
+    typer.Argument(metavar="MODEL", help="As for `estimate`; not needed if the file of --config names it."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Products = Annotated[
     ComputeDtype, typer.Option("--compute-dtype", help="Type of matrix products; auto: the faster one on this machine.")
 ]
@@ -133,16 +133,18 @@ def compress(
 
 @app.command()
 def export(
-    directory: Annotated[Path, typer.Argument(help="The output of a finished run, its .work directory beside it.")],
+    directory: Annotated[
+        Path, typer.Argument(help=("Output directory of a finished run, with its .work directory beside it."))
+    ],
     target: Annotated[TargetName, typer.Option(help="Engine that will run the new checkpoint.")],
     output: Annotated[
         Path | None, typer.Option(help="Directory of the new checkpoint; default: DIRECTORY-TARGET.")
     ] = None,
-    memory_budget: Annotated[str | None, typer.Option(help="Bytes of its weights; default: those of the run.")] = None,
+    memory_budget: Annotated[str | None, typer.Option(help="Bytes of the weights; default: those of the run.")] = None,
     runs_on: RunsOnOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make another target's checkpoint from a finished run, without pruning or training again."""
+    """Make another target's checkpoint from a finished run, without another pruning or recovery."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.another_target import export_run
@@ -173,23 +175,21 @@ def estimate(
     settings: OtherSettings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether MODEL can fit, and in how many bytes, without doing anything."""
+    """Predict whether MODEL can fit, and its bytes, without running anything."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.planning import estimate as run
 
         given = {
             **budget_settings(memory_budget, fit_memory, context, sequences, cache_type, fit_device),
-            "model": model, "dataset": "-", "target": target, "runs_on": runs_on, "preset": preset,
-            "prune.ratio": prune_ratio,
+            "model": model, "target": target, "runs_on": runs_on, "preset": preset, "prune.ratio": prune_ratio,
         }  # fmt: skip
-        config = _config(run_settings(None, given, settings))
-        result = run(config, check_dataset=False)
+        result = run(run_settings(None, given, settings, needed=["model"]))
         if as_json:
             _out.print_json(result.model_dump_json())
         else:
             _out.print(estimate_table(result))
-            for note in result.notes[1:]:  # the first is of the JSON document's fields
+            for note in result.notes[1:]:  # the first one is about fields of the JSON document
                 _say(note, style="dim")
     if not result.feasible:
         raise typer.Exit(2)
@@ -198,7 +198,7 @@ def estimate(
 @app.command()
 def evaluate(
     directory: Checkpoint,
-    text: Annotated[Path, typer.Option(help="Text to measure perplexity on: .txt, or another form with text.")],
+    text: Annotated[Path, typer.Option(help="Text to measure perplexity on: .txt, or another dataset form with text.")],
     tasks: Annotated[list[Path] | None, typer.Option(help="Multiple-choice files (.jsonl, .json, .csv).")] = None,
     sequence_length: Annotated[
         int, typer.Option(help="Tokens per window.", min=SHORTEST_SEQUENCE, max=LONGEST_SEQUENCE)
@@ -206,14 +206,14 @@ def evaluate(
     max_tokens: Annotated[
         int, typer.Option(help="Tokens of text to measure on.", min=SHORTEST_SEQUENCE, max=MOST_HELD_OUT_TOKENS)
     ] = 16384,
-    max_choices: Annotated[int, typer.Option(help="Examples of each task.", min=1, max=MOST_CHOICES)] = 200,
+    max_choices: Annotated[int, typer.Option(help="Examples per task.", min=1, max=MOST_CHOICES)] = 200,
     compute_dtype: Products = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint: bytes of its weights, perplexity, accuracy on choices, speed."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
-            from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+            from qpruner_core.evaluate.evaluate_checkpoint import evaluate_checkpoint
 
         result = evaluate_checkpoint(
             directory, text, tasks or [], length=sequence_length, max_tokens=max_tokens, max_choices=max_choices,
@@ -231,13 +231,14 @@ def evaluate(
 
 @app.command()
 def front(
-    work_dir: Annotated[Path, typer.Option(help="The .work directory of a run: OUTPUT.work.")],
+    work_dir: Annotated[Path, typer.Option(help="Work directory of a run: OUTPUT.work.")],
     budget: Annotated[
         str | None, typer.Option(help='Show the best allocation for this budget: "130MB", "6GiB", 130000000.')
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best allocations that a run's search found, by bytes, and answer another budget without a model."""
+    """Show the best allocations of a run's search by bytes, and the best one for another budget, without loading a
+    model."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
             from qpruner_core.search.stored_search import StoredSearch
@@ -269,17 +270,18 @@ def generate(
     compute_dtype: Products = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Load a checkpoint, say how many bytes its weights take, and generate greedily."""
+    """Load a checkpoint, print the bytes of its weights, and generate greedily."""
     with _errors_as_exit_codes(as_json):
         with collector_paused(freeze=True):
-            from qpruner_core.checkpoint import held_bytes
             from qpruner_core.compute.choice import computing
-            from qpruner_core.evaluate.checkpoint import load_checkpoint
+            from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
+            from qpruner_core.loading import held_bytes
             from qpruner_core.measure.generation import continue_text
+            from qpruner_core.resources import best_device
 
         model, tokenizer = load_checkpoint(directory)
         size = held_bytes(directory, model)
-        with computing(compute_dtype):
+        with computing(compute_dtype, best_device()):
             text = continue_text(model, tokenizer, prompt, max_new_tokens)
         if as_json:
             _out.print_json(json.dumps({"bytes": size, "prompt": prompt, "text": text}))
@@ -289,7 +291,7 @@ def generate(
 
 
 def _show(report: CompressionReport, output: Path, as_json: bool) -> None:
-    """Print what a run came to."""
+    """Print the result of a run."""
     if as_json:
         _out.print_json(report.model_dump_json())
         return
@@ -310,13 +312,13 @@ def _config(values: dict[str, Any]) -> CompressionConfig:
 
 
 def _say(text: str, *, style: str = "") -> None:
-    """Write ``text`` as it is: a sentence is one line of a log, and is wrapped on a terminal."""
+    """Print ``text`` without markup: one line per sentence in a log, wrapped on a terminal."""
     _out.print(text, style=style, markup=False, soft_wrap=not is_live(_out))
 
 
 def _shown_on(as_json: bool) -> list[Console]:
-    """Where progress is shown: on a terminal if there is one, and in standard output where that is none, so that
-    ``> log`` logs it; of a JSON document it keeps out."""
+    """Consoles that show progress: a terminal if there is one, and standard output if it is not a terminal, so that ``>
+    log`` logs it. Progress stays out of JSON documents."""
     consoles = [_errors] if as_json else [_out, _errors]
     terminals = [console for console in consoles if is_live(console)]
     logs = [console for console in consoles[:1] if not is_live(console)]

@@ -1,4 +1,4 @@
-"""The one typed description of a run: model, dataset, budget, and every setting of every stage."""
+"""The typed description of a run: model, dataset, budget, and the settings of every stage."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from qpruner_core.evaluate.config import EvaluateConfig
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.formats.declarations import declared, offered_by, with_own_format
+from qpruner_core.plain_faults import plain_fault
 from qpruner_core.presets import PresetName, with_preset
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.score.config import ScoreConfig
 from qpruner_core.sizes import ByteSize
-from qpruner_core.strict import StrictModel, fault_as_sentence, fault_at
+from qpruner_core.strict import StrictModel, fault_at
 from qpruner_core.targets.config import (
     DEFAULT_RUNS_ON,
     DEFAULT_TARGET,
@@ -43,26 +44,30 @@ BUDGET_REMEDY = (
 )
 
 
-SETTINGS_REMEDY = "The reference lists every setting with its range: docs/reference/job-settings.md, or /guide."
+SETTINGS_REMEDY = "The reference lists every setting and its range: docs/reference/job-settings.md, or /guide."
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
 class Expected(StrictModel):
-    """What a recipe fixes beyond settings."""
+    """Digests and choices that a recipe fixes in addition to settings."""
 
     model_digest: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="Digest of the model's files; a run of others is refused."
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description=("Digest of the model's files. A run with other files is rejected."),
     )
     dataset_sha256: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the dataset; a run of another is refused."
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description=("SHA-256 of the dataset. A run with another dataset is rejected."),
     )
     recovery_loss: Literal["distillation", "cross_entropy"] | None = Field(
-        default=None, description="Choice of `finetune.loss` at `auto`, which else depends on free memory."
+        default=None, description="Choice of `finetune.loss` when it is `auto`, which otherwise depends on free memory."
     )
 
 
 class CompressionConfig(StrictModel):
-    """A run of the pipeline. Also the body of ``POST /jobs``, and what ``recipe.json`` carries."""
+    """Settings of a run. Also the body of ``POST /jobs``, and part of ``recipe.json``."""
 
     model: str = Field(
         min_length=1, max_length=1024,
@@ -75,8 +80,10 @@ class CompressionConfig(StrictModel):
     )  # fmt: skip
     fit: FitConfig | None = Field(
         default=None,
-        description="Device that the model has to fit into together with its KV cache, activations and engine; the "
-        "memory budget follows from it. Give exactly one of fit and memory_budget.",
+        description=(
+            "Device that the model must fit into together with its KV cache, activations and engine; the "
+            "memory budget is derived from it. Give exactly one of fit and memory_budget."
+        ),
     )
     memory_budget: ByteSize | None = Field(
         default=None,
@@ -98,16 +105,20 @@ class CompressionConfig(StrictModel):
     )
     target: TargetName = Field(
         default=DEFAULT_TARGET,
-        description="Engine that will run the result; it decides the precisions that are allowed. gguf: llama.cpp and"
-        " Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT"
-        " and this package.",
+        description=(
+            "Engine that will run the result. It determines the allowed precisions. gguf: llama.cpp and "
+            "Ollama; compressed-tensors: vLLM, SGLang and transformers; bitsandbytes: transformers with PEFT "
+            "and this package."
+        ),
     )
     runs_on: RunsOn = Field(
         default=DEFAULT_RUNS_ON,
-        description="What its engine computes on. compressed-tensors keeps to the precisions that vLLM has kernels for "
-        "there: gpu; gpu+humming, an NVIDIA GPU from sm75 with the package Humming, for 2, 3, 5, 6 and 7 bits as well; "
-        "or cpu, which has them for 16 bits, fp8, 8 bits in weights and inputs and, with AVX-512, 4 bits. The engine's "
-        "share of fit.memory depends on it, too.",
+        description=(
+            "Hardware that the engine computes on. With compressed-tensors it restricts precisions to those "
+            "that vLLM has kernels for: gpu: any NVIDIA GPU; gpu+humming: an NVIDIA GPU from sm75 with the "
+            "package Humming, which adds 2, 3, 5, 6 and 7 bits; cpu: 16 bits, fp8, 8-bit weights with 8-bit "
+            "inputs and, with AVX-512, 4 bits. The engine's share of fit.memory also depends on it."
+        ),
     )
     preset: PresetName = Field(
         default="best",
@@ -116,7 +127,7 @@ class CompressionConfig(StrictModel):
     )
     expected: Expected = Field(
         default=Expected(),
-        description="What a recipe fixes beyond settings: digests of model and dataset, choices.",
+        description="Digests of model and dataset, and choices, that a recipe fixes in addition to settings.",
     )
     prune: PruneConfig = PruneConfig()
     score: ScoreConfig = ScoreConfig()
@@ -139,9 +150,9 @@ class CompressionConfig(StrictModel):
         offered = [one.name for one in offered_by(self.target, recovery)]
         strange = [name for name in self.export.formats if name not in offered]
         if strange and (needed := declared(strange[0]).recovery) and self.target in declared(strange[0]).targets:
-            raise ValueError(f"export.formats: {strange[0]!r} is only there if finetune.recovery is {needed!r}")
+            raise ValueError(f"export.formats: {strange[0]!r} needs finetune.recovery {needed!r}")
         if strange:
-            said = f"{strange[0]!r} is no format of the target {self.target}, which has {', '.join(offered)}"
+            said = f"{strange[0]!r} is not a format of the target {self.target}; its formats: {', '.join(offered)}"
             raise fault_at("export.formats", said, self.export.formats)
         return self
 
@@ -150,35 +161,38 @@ class CompressionConfig(StrictModel):
         strange = [name for name in self.allocate.precisions if name not in PRECISIONS[self.target]]
         if strange:
             known = ", ".join(PRECISIONS[self.target])
-            said = f"{strange[0]!r} is no precision of the target {self.target}, which has {known}"
+            said = f"{strange[0]!r} is not a precision of the target {self.target}; its precisions: {known}"
             raise fault_at("allocate.precisions", said, self.allocate.precisions)
         lacking = [name for name in self.allocate.precisions if not has_kernel(self.target, self.runs_on, name)]
         if lacking:
             said = without_kernel(self.runs_on, lacking[0])
             raise fault_at("allocate.precisions", said, self.allocate.precisions)
         if self.runs_on == "cpu" and self.finetune.recovery == "adapter" and "int8_w8a8" in self.allocate.precisions:
-            said = "on a CPU vLLM puts no adapter on int8_w8a8: leave it out, or choose another finetune.recovery"
+            said = (
+                "on a CPU, vLLM does not support adapters on int8_w8a8: leave it out, or choose another "
+                "finetune.recovery"
+            )
             raise fault_at("allocate.precisions", said, self.allocate.precisions)
         return self
 
     @model_validator(mode="after")
     def _kernels_of_the_target(self) -> CompressionConfig:
         if self.runs_on == "gpu+humming" and self.target != "compressed-tensors":
-            said = f"'gpu+humming' is of the target compressed-tensors: {self.target} knows 'gpu' and 'cpu'"
+            said = f"'gpu+humming' is only for the target compressed-tensors: use 'gpu' or 'cpu' with {self.target}"
             raise fault_at("runs_on", said, self.runs_on)
         return self
 
     @property
     def fitting_sequences(self) -> int:
-        """Sequences of calibration text that modules are fitted on, in the score stage and all behind it: none of
-        their number depends on a later stage."""
+        """Calibration sequences that modules are fitted on, in the score stage and all later ones. Independent of the
+        settings of later stages."""
         return max(self.prune.calibration_sequences, self.score.calibration_sequences)
 
     @field_validator("template_date", mode="before")
     @classmethod
     def _written_as_a_date(cls, value: object) -> object:
         if not isinstance(value, date) and not (isinstance(value, str) and _DATE.fullmatch(value)):
-            raise ValueError("It is no date. Give one such as 2026-11-28.")  # a number would be seconds since 1970
+            raise ValueError("Not a date. Give one such as 2026-11-28.")  # a number would be seconds since 1970
         return value
 
     @field_validator("memory_budget")
@@ -197,10 +211,10 @@ class CompressionConfig(StrictModel):
 
 
 def parse_config(values: dict[str, Any]) -> CompressionConfig:
-    """Validate ``values`` into a config.
+    """Validate settings into a config.
 
     Raises:
-        InvalidConfigError: with the dotted path of the first setting at fault.
+        InvalidConfigError: with the dotted path of the first invalid setting.
     """
     try:
         return CompressionConfig.model_validate(values)
@@ -208,7 +222,7 @@ def parse_config(values: dict[str, Any]) -> CompressionConfig:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         unknown = first["type"] == "extra_forbidden"
-        said = unknown_setting(field, CompressionConfig) if unknown else fault_as_sentence(first["msg"])
+        said = unknown_setting(field, CompressionConfig) if unknown else plain_fault(first)
         choice = said.endswith(BUDGET_REMEDY)
         raise InvalidConfigError(
             said.removesuffix(BUDGET_REMEDY).rstrip(),

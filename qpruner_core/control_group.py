@@ -1,4 +1,4 @@
-"""The control groups (cgroups) that this process belongs to, through which Linux limits containers and services."""
+"""Linux control groups (cgroups) of this process, which limit containers and services."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROCESS = Path("/proc/self")
 
 @dataclass(frozen=True)
 class _Mount:
-    """A mounted hierarchy: the group at its top, the directory where that group lies, and what limits its groups."""
+    """A mounted hierarchy: the group at its top, the directory of that group, and the controllers of the hierarchy."""
 
     version: int
     top: str
@@ -21,9 +21,10 @@ class _Mount:
 
 
 def cpu_quota(process: Path = PROCESS) -> float | None:
-    """CPUs' worth of time that the process may use, the least of its group's and of those above; ``None``: no limit.
+    """CPU time that the process may use, in CPUs: the least limit of its group and the groups above; ``None``: no
+    limit.
 
-    ``process`` is the process's directory below ``/proc``. Without one, as outside Linux, there is no limit.
+    ``process`` is the process's directory below ``/proc``. If it is missing, as outside Linux, there is no limit.
     """
     quotas = [quota for directory in _groups("cpu", process) if (quota := _quota_of(directory)) is not None]
     return min(quotas, default=None)
@@ -36,21 +37,22 @@ def _quota_of(group: Path) -> float | None:
         else:
             quota, period = (group / "cpu.cfs_quota_us").read_text(), (group / "cpu.cfs_period_us").read_text()
         found = int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # no files, or "max"
+    except (OSError, ValueError, ZeroDivisionError):  # missing files, or "max"
         return None
     return found if found > 0 else None
 
 
 def memory_left(process: Path = PROCESS) -> int | None:
-    """Bytes that the process may still take, the least that its group and those above leave; ``None``: no limit.
+    """Bytes that the process may still allocate: the least that its group and the groups above leave; ``None``: no
+    limit.
 
-    Pages of files that nobody has used lately count as free: the kernel drops them first.
+    File pages that were not used lately count as free: the kernel drops them first.
     """
     return min((left for group in _groups("memory", process) if (left := _left_in(group)) is not None), default=None)
 
 
 def memory_limit(process: Path = PROCESS) -> int | None:
-    """Bytes that the process's group allows all its processes together, or a group above it; ``None``: no limit."""
+    """Memory limit in bytes of the process's group and the groups above; ``None``: no limit."""
     limits = [limit for directory in _groups("memory", process) if (limit := _limit_of(directory)) is not None]
     return min(limits, default=None)
 
@@ -59,7 +61,7 @@ def _limit_of(group: Path) -> int | None:
     name = "memory.max" if (group / "memory.max").is_file() else "memory.limit_in_bytes"
     try:
         return int((group / name).read_text())
-    except (OSError, ValueError):  # no file, or "max"
+    except (OSError, ValueError):  # missing file, or "max"
         return None
 
 
@@ -72,13 +74,13 @@ def _left_in(group: Path) -> int | None:
         for line in (group / "memory.stat").read_text().splitlines():
             name, _, value = line.partition(" ")
             left += int(value) if name == unused_pages else 0
-    except (OSError, ValueError):  # no files, or "max"
+    except (OSError, ValueError):  # missing files, or "max"
         return None
     return max(left, 0)
 
 
 def _groups(controller: str, process: Path) -> Iterator[Path]:
-    """Directories of the process's groups that ``controller`` may limit, each followed by those of the groups above."""
+    """Directories of the process's groups that ``controller`` may limit, each followed by those of its parents."""
     try:
         memberships = [_membership(line) for line in (process / "cgroup").read_text().splitlines()]
         mounts = [_mount(line) for line in (process / "mountinfo").read_text().splitlines()]
@@ -94,7 +96,7 @@ def _groups(controller: str, process: Path) -> Iterator[Path]:
 
 
 def _up(mount: _Mount, path: PurePosixPath) -> Iterator[Path]:
-    """The directory of the group ``path``, then those above it up to the top of ``mount``."""
+    """Directory of the group ``path``, followed by its parents up to the top of ``mount``."""
     top = PurePosixPath(mount.top)
     inside = path.relative_to(top) if path.is_relative_to(top) and ".." not in path.parts else PurePosixPath()
     for part in (inside, *inside.parents):
@@ -102,13 +104,13 @@ def _up(mount: _Mount, path: PurePosixPath) -> Iterator[Path]:
 
 
 def _membership(line: str) -> tuple[str, str]:
-    """Controllers, which version 2 does not name, and group of a line of ``cgroup`` (man 7 cgroups)."""
+    """Controllers (not named in version 2) and group of a line of ``cgroup`` (man 7 cgroups)."""
     _, controllers, path = line.split(":", 2)
     return controllers, path
 
 
 def _mount(line: str) -> _Mount | None:
-    """A line of ``mountinfo`` if it is of control groups (man 5 proc)."""
+    """A line of ``mountinfo`` if it is about control groups (man 5 proc)."""
     before, _, after = line.partition(" - ")
     kind, _, options = [*after.split(" ", 2), "", ""][:3]
     if kind not in ("cgroup", "cgroup2"):

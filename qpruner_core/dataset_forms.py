@@ -1,6 +1,6 @@
-"""What a dataset may look like: files and columns, in words and as the reader has it.
+"""Accepted forms of a dataset: files and columns, for people and for the reader.
 
-The one place that says it, for errors, command line, API and page; it imports nothing that takes time.
+Errors, command line, API and page use these texts. The module imports nothing slow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SUFFIXES = (
     ".jsonl", *(f".jsonl{compression}" for compression in COMPRESSIONS), ".parquet",
     *(f"{suffix}{more}" for suffix in TEXT_FORMATS[1:] for more in ("", *COMPRESSIONS)),
 )  # fmt: skip
-"""How the name of a dataset's file may end, in the order of preference where a repository has several."""
+"""Suffixes of dataset files, in the order of preference if a repository has several."""
 
 FILE_REMEDY = "Give a .jsonl, .json, .csv, .tsv or .txt file (each may be compressed: .gz, .zst), or a .parquet file."
 
@@ -22,16 +22,16 @@ ACCEPTED_COLUMNS = (
     '"text"; or "instruction", "input" (optional) and "output"; or "prompt" and "completion"; or "question" and '
     '"answer"; or "messages" (a list of {"role", "content"}) or "conversations" (of {"from", "value"}); or "context", '
     '"choices" (a list) and "label" (the index of the right one); or "prompt", "chosen" and "rejected". "system", '
-    '"history" and "tools" are used where there are any.'
+    '"history" and "tools" are used if present.'
 )
-"""The columns that make a record, in words; the one place that says it."""
+"""The column sets that form a record, in words."""
 
 TEMPLATE_DATE = date(2024, 7, 26)
-"""What a chat template that asks for today's date is given by default: what Llama's take where there is no clock."""
+"""Default date for chat templates that request today's date: the one that Llama's templates use without a clock."""
 
 
 def file_format(name: str) -> str | None:
-    """The format that ``name`` says, without its compression (``".jsonl"``), or ``None`` if it is not known."""
+    """The format in ``name``, without compression (``".jsonl"``), or ``None`` if unknown."""
     path = PurePath(name.lower())
     suffix = PurePath(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
     if suffix == ".parquet" and path.suffix == ".parquet":
@@ -40,5 +40,5 @@ def file_format(name: str) -> str | None:
 
 
 def is_smaller_than_its_text(name: str) -> bool:
-    """Whether the file's bytes say nothing of how much text it has: it may be compressed."""
+    """Whether the file's size does not tell the amount of its text, because it may be compressed."""
     return PurePath(name.lower()).suffix in (*COMPRESSIONS, ".parquet")

@@ -1,4 +1,4 @@
-"""What a bug report needs to know about an installation."""
+"""Details of an installation for a bug report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 
 def diagnostics() -> dict[str, str]:
-    """Versions, device and arithmetic, by name, in the order in which a person reads them."""
+    """Versions, device and type of products by name, in reading order."""
     import torch
 
     from qpruner_core.compute.choice import choose_compute

@@ -1,4 +1,4 @@
-"""Settings that had another name: recipes, rows of the database and scripts that have it are read as before."""
+"""Renamed settings: recipes, database rows and scripts with the former names are still read."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def with_runs_on(values: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(values)
     humming, device = _taken(merged, "quantize", "humming_kernels"), _taken(merged, "fit", "device")
     meant = device
-    # Of another target the kernels said nothing
+    # For other targets this setting had no meaning
     if humming in (True, "true", "True") and merged.get("target", DEFAULT_TARGET) == DEFAULT_TARGET:
         meant = "gpu+humming" if device in (None, "gpu") else None
     elif device is None:
         return merged
     if meant is None or merged.get("runs_on", meant) != meant:
-        said = "quantize.humming_kernels or fit.device, its earlier names, say something else: give it alone"
+        said = "quantize.humming_kernels or fit.device, its former names, contradict it: give only runs_on"
         raise fault_at("runs_on", said, merged.get("runs_on"))
     return merged | {"runs_on": meant}
 
 
 def _taken(values: dict[str, Any], group: str, name: str) -> Any:
-    """What ``values`` have under the path ``group.name``, taken out; ``None`` if nothing."""
+    """Remove and return the value at ``group.name`` in ``values``; ``None`` if there is none."""
     settings = values.get(group)
     if not isinstance(settings, Mapping) or name not in settings:
         return None

@@ -1,4 +1,4 @@
-"""Errors with a stable code: raised where they are known, translated once at the edge (CLI, HTTP, worker)."""
+"""Errors with a stable code, raised where they are detected and translated once at the edge (CLI, HTTP, worker)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 
 class QPrunerError(Exception):
-    """A failure that names what is wrong and what to do.
+    """A failure with its cause and its remedy.
 
     Attributes:
         code: stable identifier of the kind of error, in snake case; part of the public API.
-        message: what is wrong, in one sentence.
-        field: dotted path of the setting at fault (``"memory_budget"``, ``"prune.ratio"``), or ``None``.
+        message: the cause, in one sentence.
+        field: dotted path of the invalid setting (``"memory_budget"``, ``"prune.ratio"``), or ``None``.
         remedy: what the user can do about it.
-        exit_code: what the command line exits with.
+        exit_code: exit code of the command line.
+        others: other errors of the same request, where they were found as well.
     """
 
     code = "internal"
@@ -25,9 +26,10 @@ class QPrunerError(Exception):
         self.message = message
         self.field = field
         self.remedy = remedy
+        self.others: tuple[QPrunerError, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As it is: an __init__ may ask for more than the message, and errors travel between processes
+        # No custom pickling arguments: an __init__ may take more than the message, and errors travel between processes
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
@@ -35,12 +37,12 @@ class QPrunerError(Exception):
         return f"{where}{self.message}" + (f" {self.remedy}" if self.remedy else "")
 
     def to_dict(self) -> dict[str, str | None]:
-        """The error as the JSON object that the API, ``--json`` and the job's row carry."""
+        """The error as the JSON object of the API, ``--json`` and the job's row."""
         return {"code": self.code, "message": self.message, "field": self.field, "remedy": self.remedy}
 
 
 class UserError(QPrunerError):
-    """The request cannot be done as it was made; trying again without a change is useless."""
+    """The request is invalid; retrying it unchanged fails again."""
 
     code = "invalid_request"
     exit_code = 2
@@ -53,7 +55,7 @@ class InvalidConfigError(UserError):
 
 
 class ModelNotFoundError(UserError):
-    """No model is at that path or hub id."""
+    """There is no model at that path or hub id."""
 
     code = "model_not_found"
 
@@ -65,7 +67,7 @@ class ModelTooLargeError(UserError):
 
 
 class ModelGatedError(UserError):
-    """The hub wants an accepted licence or a token for this model."""
+    """The hub requires an accepted licence or a token for this model."""
 
     code = "model_gated"
 
@@ -77,7 +79,7 @@ class UnsupportedArchitectureError(UserError):
 
 
 class UnsupportedByTargetError(UserError):
-    """What the model is, or was pruned to, cannot be written in the target's format or is not read by its engine."""
+    """The dense or pruned model cannot be written in the target's format, or its engine cannot read it."""
 
     code = "unsupported_by_target"
 
@@ -101,19 +103,19 @@ class PathNotAllowedError(UserError):
 
 
 class OutputInvalidError(UserError):
-    """A directory that a run writes to cannot be written, or holds what QPruner did not write."""
+    """An output directory cannot be written, or holds files that QPruner did not write."""
 
     code = "output_invalid"
 
 
 class DatasetNotFoundError(UserError):
-    """No dataset is at that path or id."""
+    """There is no dataset at that path or id."""
 
     code = "dataset_not_found"
 
 
 class DatasetInvalidError(UserError):
-    """The dataset is empty, binary, of the wrong columns or not parsable."""
+    """The dataset is empty, binary, has unknown columns or cannot be parsed."""
 
     code = "dataset_invalid"
 
@@ -137,9 +139,9 @@ class BudgetInvalidError(UserError):
 
 
 class BudgetInfeasibleError(UserError):
-    """The memory budget is below what any allowed pruning and precision reaches.
+    """The memory budget is below the smallest that the allowed pruning and precisions can reach.
 
-    ``smallest_feasible_bytes`` is the smallest budget that can be met with the other settings as they are.
+    ``smallest_feasible_bytes`` is the smallest feasible budget with the other settings unchanged.
     """
 
     code = "budget_infeasible"
@@ -152,21 +154,21 @@ class BudgetInfeasibleError(UserError):
 
 
 class HubUnavailableError(QPrunerError):
-    """The model hub does not answer; trying again later may help."""
+    """The model hub is unreachable; retrying later may help."""
 
     code = "hub_unavailable"
     exit_code = 3
 
 
 class DiskFullError(QPrunerError):
-    """A stage could not write its result; nothing half-written is left behind."""
+    """A stage could not write its result; no partial result is left behind."""
 
     code = "disk_full"
     exit_code = 4
 
 
 class CacheUnusableError(QPrunerError):
-    """The directory of fetched and converted models cannot be read or written."""
+    """The cache directory of downloaded and converted models cannot be read or written."""
 
     code = "cache_unusable"
     exit_code = 2
@@ -180,14 +182,14 @@ class TrainingDivergedError(QPrunerError):
 
 
 class NotFiniteError(QPrunerError):
-    """A model's predictions are NaN: its weights hold NaN or infinities, or it overflows in 16 bits."""
+    """A model's predictions are NaN: its weights contain NaN or infinity, or it overflows in 16 bits."""
 
     code = "not_finite"
     exit_code = 5
 
 
 class CancelledError(QPrunerError):
-    """The run was cancelled by its cancel token; finished stages stay."""
+    """The run was cancelled by its cancel token; finished stages are kept."""
 
     code = "cancelled"
     exit_code = 130

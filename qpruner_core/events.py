@@ -1,7 +1,7 @@
-"""What a run tells while it runs, and how it is told to stop.
+"""Events of a run, and the token that cancels it.
 
-Every event is a small frozen model with a ``type``; a callback receives them in order, and one JSON line each
-is how the worker's child process speaks to its supervisor.
+Every event is a small frozen model with a ``type``. A callback receives them in order; the worker's child process
+writes each as one JSON line to its supervisor.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class _Event(BaseModel):
 
 
 class TimesExpected(_Event):
-    """Told before the first stage: the ``seconds`` that each stage is expected to take on this machine."""
+    """Sent before the first stage: the expected ``seconds`` of each stage on this machine."""
 
     type: Literal["times_expected"] = "times_expected"
     seconds: dict[StageName, float]
 
 
 class MachineSpeedKnown(_Event):
-    """What is known of the speed of this machine: a :class:`qpruner_core.speed.record.SpeedRecord`. Told before the
-    first stage, and again when a stage has added to it."""
+    """Speed of this machine: a :class:`qpruner_core.speed.record.SpeedRecord`. Sent before the first stage, and again
+    after a stage has added to it."""
 
     type: Literal["machine_speed_known"] = "machine_speed_known"
     record: dict[str, Any]
 
 
 class StageStarted(_Event):
-    """A stage begins. ``expected_seconds``: what it was estimated to take on this machine before the run;
-    ``expected_later_seconds``: what all stages behind it were."""
+    """A stage begins. ``expected_seconds``: its estimate on this machine before the run; ``expected_later_seconds``:
+    that of all later stages together."""
 
     type: Literal["stage_started"] = "stage_started"
     stage: StageName
@@ -57,7 +57,7 @@ class StageStarted(_Event):
 
 
 class StageProgress(_Event):
-    """How far a stage is: ``fraction`` in [0, 1] of this stage."""
+    """Progress of a stage: ``fraction`` in [0, 1]."""
 
     type: Literal["stage_progress"] = "stage_progress"
     stage: StageName
@@ -67,7 +67,7 @@ class StageProgress(_Event):
 
 class StageFinished(_Event):
     """A stage's result is complete on disk in ``directory``; ``resumed`` if an earlier call or another run had finished
-    it. ``key`` digests everything that it follows from: the same key means the same files."""
+    it. ``key`` digests all inputs: the same key means the same files."""
 
     type: Literal["stage_finished"] = "stage_finished"
     stage: StageName
@@ -80,8 +80,8 @@ class StageFinished(_Event):
 
 
 class TrialRecorded(_Event):
-    """One allocation was tried: precisions of the groups, bytes of the loaded model, loss in nats per token;
-    ``screening_loss`` is that on the first part of the text, all that was measured where it was ``stopped_early``."""
+    """One trial of an allocation: precisions of the groups, bytes of the loaded model, loss in nats per token.
+    ``screening_loss``: loss on the first part of the text, the only one measured if ``stopped_early``."""
 
     type: Literal["trial"] = "trial"
     index: int
@@ -103,7 +103,7 @@ class MetricRecorded(_Event):
 
 
 class RunWarning(_Event):
-    """Something the user should know that does not stop the run."""
+    """A warning for the user that does not stop the run."""
 
     type: Literal["warning"] = "warning"
     stage: StageName | None = None
@@ -126,17 +126,17 @@ EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def ignore_event(event: Event) -> None:
-    """The callback of a caller who does not listen."""
+    """Event callback that ignores all events."""
 
 
 class CancelToken:
-    """Asks a run to stop; stages look at it between batches. Safe to set from any thread."""
+    """Cancels a run; stages check it between batches. Safe to set from any thread."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the run to stop at its next look."""
+        """Cancel the run at its next check."""
         self._event.set()
 
     @property
@@ -147,4 +147,6 @@ class CancelToken:
     def raise_if_cancelled(self) -> None:
         """Raise :class:`CancelledError` if :meth:`cancel` was called."""
         if self.cancelled:
-            raise CancelledError("The run was cancelled.", remedy="Run it again to go on from the last finished stage.")
+            raise CancelledError(
+                "The run was cancelled.", remedy=("Run it again to resume after the last finished stage.")
+            )

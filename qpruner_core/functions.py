@@ -7,10 +7,11 @@ from pathlib import Path
 
 from qpruner_core.compute.choice import computing
 from qpruner_core.compute.config import ComputeDtype
-from qpruner_core.evaluate.checkpoint import evaluate_checkpoint as measured
-from qpruner_core.evaluate.checkpoint import load_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import evaluate_checkpoint as measured
+from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
 from qpruner_core.measure.generation import continue_text
-from qpruner_core.search.stored_search import StoredSearch
+from qpruner_core.resources import best_device
+from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
 
 
@@ -29,14 +30,16 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: a checkpoint of a run, any 16-bit model directory, or a GGUF file.
-        text: file with text that perplexity is measured on, in windows of ``sequence_length`` tokens, ``max_tokens`` at
-            most.
-        tasks: multiple-choice files, of which ``max_choices`` examples each are scored.
+        text: text file for perplexity.
+        tasks: multiple-choice files.
+        sequence_length: tokens per window of ``text``.
+        max_tokens: most tokens of ``text`` to use.
+        max_choices: most examples per task to score.
         compute_dtype: type of matrix products.
-        on_warning: called with what of the files is not used.
+        on_warning: called with a message about unused parts of the files.
 
     Raises:
-        InvalidConfigError: the model does not read ``sequence_length`` tokens.
+        InvalidConfigError: ``sequence_length`` exceeds the model's context.
         ModelNotFoundError, CorruptModelError, DatasetNotFoundError, DatasetInvalidError, DatasetTooShortError.
     """
     return measured(
@@ -48,20 +51,37 @@ def evaluate_checkpoint(
 def generate(
     checkpoint: str | Path, prompt: str, *, max_new_tokens: int = 48, compute_dtype: ComputeDtype = "auto"
 ) -> str:
-    """The greedy continuation of ``prompt`` by a checkpoint, without the prompt.
+    """Continue ``prompt`` greedily with a checkpoint; returns the new text without the prompt.
 
     Raises:
         ModelNotFoundError, CorruptModelError, UnsupportedArchitectureError.
     """
     model, tokenizer = load_checkpoint(Path(checkpoint))
-    with computing(compute_dtype):
+    with computing(compute_dtype, best_device()):
         return continue_text(model, tokenizer, prompt, max_new_tokens)
 
 
 def front(work_dir: str | Path) -> list[MeasuredTrial]:
-    """The Pareto front of bytes and loss that a run's search found, by rising bytes. ``work_dir``: ``OUTPUT.work``.
+    """The Pareto front of bytes and loss of a run's search, by rising bytes.
+
+    Args:
+        work_dir: work directory of the run: ``OUTPUT.work``.
 
     Raises:
-        InvalidConfigError: there is no finished search.
+        InvalidConfigError: the directory holds no finished search.
     """
     return StoredSearch.read(Path(work_dir)).front()
+
+
+def best_allocation(work_dir: str | Path, memory_budget: int) -> BudgetAnswer:
+    """The best known allocation of a run's search for another budget, without loading a model.
+
+    Args:
+        work_dir: work directory of the run: ``OUTPUT.work``.
+        memory_budget: bytes of the weights.
+
+    Raises:
+        InvalidConfigError: the directory holds no finished search.
+        BudgetInfeasibleError: the model does not fit at the lowest precisions of the search.
+    """
+    return StoredSearch.read(Path(work_dir)).answer(memory_budget)

@@ -1,8 +1,8 @@
-"""Python's garbage collector, which models need and imports do not.
+"""Control of Python's garbage collector, which models need and imports do not.
 
-A model is in reference cycles with its hooks, so that only the collector frees it. But torch and transformers make a
-million objects as they are imported, which live as long as the process. To look through all of them takes 0.4 s per
-collection: longer than most stages of a small model.
+A model is in reference cycles with its hooks, so only the collector frees it. But torch and transformers create a
+million objects on import, which live as long as the process. Searching all of them takes 0.4 s per collection: longer
+than most stages of a small model.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _survivors_exempt = False
 
 @contextmanager
 def collector_paused(*, freeze: bool = False) -> Iterator[None]:
-    """Within it nothing is collected; meant for imports, a third of whose time the collector would take.
+    """Context manager without collections, for imports, a third of whose time the collector would take.
 
-    With ``freeze`` everything that is there in the end is left out of all collections from then on: for a program that
-    has just started, not for a library in someone else's.
+    With ``freeze``, all objects alive at the end are excluded from later collections. Use it in a program that has just
+    started, not in a library.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -33,7 +33,7 @@ def collector_paused(*, freeze: bool = False) -> Iterator[None]:
 
 
 def free_garbage() -> None:
-    """Free what is unreachable, and on a GPU give back what torch keeps of it."""
+    """Free unreachable objects, and on a GPU return torch's cached memory."""
     import torch  # not before a program that pauses the collector imports it
 
     gc.collect()
@@ -45,10 +45,9 @@ def free_garbage() -> None:
 
 @contextmanager
 def survivors_exempt_from_collection() -> Iterator[None]:
-    """Free what is unreachable now. Whatever survives this or a :func:`free_garbage` in the block is taken for
-    long-lived, and later collections do not look at it until the end of the block.
+    """Context manager: free unreachable objects now, and exempt survivors from collections until the end of the block.
 
-    Where the process has frozen objects already, nothing is exempt but these, and they stay so.
+    If the process has frozen objects already, only new survivors are exempt, and they stay exempt.
     """
     global _survivors_exempt
     if gc.get_freeze_count():

@@ -1,4 +1,4 @@
-"""Reading repositories of a model hub: references, file lists, safe downloads, and what its errors mean."""
+"""Repositories of a model hub: references, file lists, safe downloads, and errors."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ class HubId:
 
 
 def parse_hub_id(reference: str) -> HubId | None:
-    """The parts of ``org/name[@revision][:file]``, or ``None`` if ``reference`` is not of that form."""
+    """The parts of ``org/name[@revision][:file]``, or ``None`` if ``reference`` has another form."""
     match = _HUB_ID.fullmatch(reference)
     return None if match is None else HubId(match["repository"], match["revision"], match["file"])
 
 
 class HubRepository:
-    """One repository at one commit of the hub. Opening it asks the hub once for its commit and its files.
+    """One repository at one commit of the hub. Opening it sends one request for its commit and its files.
 
     Raises:
         ModelNotFoundError, DatasetNotFoundError: no such repository, revision or file.
-        ModelGatedError: the hub wants a licence accepted, or a token.
-        HubUnavailableError: the hub does not answer, and the commit is not in the cache either.
+        ModelGatedError: the hub requires an accepted licence or a token.
+        HubUnavailableError: the hub is unreachable, and the commit is not in the cache.
         PathNotAllowedError: this installation may not read the hub.
         CacheUnusableError: the cache directory cannot be read or written.
     """
@@ -86,7 +86,7 @@ class HubRepository:
     def __init__(self, hub_id: HubId, policy: SourcePolicy, kind: RepositoryKind) -> None:
         if not policy.allow_hub:
             raise PathNotAllowedError(
-                f"This installation does not read from a hub, so {str(hub_id)!r} cannot be fetched.",
+                f"This installation does not read from a hub, so {str(hub_id)!r} cannot be downloaded.",
                 field=kind,
                 remedy="Give a local path, or ask the operator to allow the hub.",
             )
@@ -101,7 +101,7 @@ class HubRepository:
         self.commit, self.sizes = self._look()
 
     def _look(self) -> tuple[str, dict[str, int]]:
-        """The commit, and the bytes of every file by its path; remembered for when the hub is unavailable."""
+        """The commit, and the bytes of every file by path; stored for when the hub is unreachable."""
         revision = self.id.revision
         try:
             with self.errors():
@@ -110,7 +110,7 @@ class HubRepository:
                 )
         except HubUnavailableError:
             listing = self._listing(revision or "")
-            if not _COMMIT.fullmatch(revision or "") or not listing.is_file():  # a branch may have moved on meanwhile
+            if not _COMMIT.fullmatch(revision or "") or not listing.is_file():  # a branch may have moved meanwhile
                 raise
             self._is_away = True
             return listing.stem, json.loads(listing.read_text())
@@ -127,22 +127,22 @@ class HubRepository:
         path = self._listing(commit)
         with disk_full_as_error(self._cache), cache_errors(self._cache):
             if path.is_file():
-                return  # what a commit holds does not change, and a cache that is complete may be read-only
+                return  # a commit never changes, and a complete cache may be read-only
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             partial.write_text(json.dumps(sizes))
             partial.replace(path)
 
     def cached(self, files: Sequence[str]) -> Path | None:
-        """The directory that holds ``files`` if all of them have been fetched before."""
+        """The directory that holds ``files`` if all of them are in the cache."""
         snapshot = self._folder / "snapshots" / self.commit
         with cache_errors(self._cache):
             return snapshot if all((snapshot / name).is_file() for name in files) else None
 
     def download(self, files: Sequence[str]) -> Path:
-        """Fetch ``files`` (exact paths) into the cache and return the directory that holds them.
+        """Download ``files`` (exact paths) into the cache and return the directory that holds them.
 
-        May be called again after an interruption: finished files are kept, and a partly fetched one goes on.
+        May be called again after an interruption: finished files are kept, and a partial one resumes.
         """
         snapshot = self._folder / "snapshots" / self.commit
         with disk_full_as_error(self._cache), cache_errors(self._cache), self.errors():
@@ -153,12 +153,12 @@ class HubRepository:
                     repo_type=self.kind,
                     revision=self.commit,
                     cache_dir=self._cache,
-                    local_files_only=self._is_away,  # the client would try for half a minute
+                    local_files_only=self._is_away,  # the client would retry for half a minute
                 )
         return snapshot
 
     def read(self, name: str, start: int, count: int) -> bytes:
-        """At most ``count`` bytes of the file ``name`` from ``start``, and no others; less where it ends before."""
+        """Up to ``count`` bytes of the file ``name`` from ``start``; fewer at its end."""
         if self._is_away:
             raise self._away()
         url = hf_hub_url(
@@ -170,7 +170,7 @@ class HubRepository:
             if response.status_code == _NO_SUCH_RANGE:
                 return b""
             hf_raise_for_status(response)
-            skipped = start if response.status_code != _PARTIAL else 0  # of a hub that knows no ranges
+            skipped = start if response.status_code != _PARTIAL else 0  # of a hub without range requests
             for piece in response.iter_bytes():
                 data += piece
                 if len(data) >= skipped + count:
@@ -178,7 +178,7 @@ class HubRepository:
         return bytes(data[skipped : skipped + count])
 
     def small(self, name: str, most_bytes: int) -> Path:
-        """The file ``name``, of which at most one byte more than ``most_bytes`` is fetched."""
+        """The file ``name``; at most one byte more than ``most_bytes`` is downloaded."""
         whole = self.cached([name])
         if whole is not None:
             return whole / name
@@ -193,19 +193,19 @@ class HubRepository:
         return path
 
     def header_path(self, name: str) -> Path:
-        """Where the beginning of the file ``name`` is kept, apart from files that were fetched whole."""
+        """Cache path of the beginning of the file ``name``, separate from complete files."""
         return self._folder / "headers" / self.commit / name
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the hub client's errors into ours."""
+        """Translate the hub client's errors into ours."""
         try:
             yield
         except (GatedRepoError, RepositoryNotFoundError) as error:
             raise self._refused() if isinstance(error, GatedRepoError) else self._missing() from error
         except (RevisionNotFoundError, HFValidationError) as error:
             raise self._missing() from error
-        except LocalEntryNotFoundError as error:  # the client's word for "not cached, and the hub does not answer"
+        except LocalEntryNotFoundError as error:  # the client's message for "not cached, and the hub is unreachable"
             raise self._away() from error
         except EntryNotFoundError as error:
             raise self._missing() from error
@@ -220,7 +220,7 @@ class HubRepository:
         return error(
             f"The hub has no {self.kind} {str(self.id)!r}, or it is private.",
             field=self.kind,
-            remedy="Check the spelling and the revision; a private repository needs a token of the hub.",
+            remedy="Check the spelling and the revision; a private repository needs a hub token.",
         )
 
     def _refused(self) -> UserError:
@@ -233,13 +233,13 @@ class HubRepository:
 
     def _away(self) -> HubUnavailableError:
         return HubUnavailableError(
-            f"The hub at {self.api.endpoint} does not answer for {str(self.id)!r}.",
+            f"The hub at {self.api.endpoint} is unreachable ({str(self.id)!r}).",
             field=self.kind,
             remedy="Try again later, or give a local path.",
         )
 
 
 def _stays_inside(name: str) -> bool:
-    """Whether a path that the hub names lies inside the directory that it will be put into."""
+    """Whether a path from the hub lies inside its destination directory."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name

@@ -1,7 +1,7 @@
-"""Models and datasets that were looked at, and plans of them: kept for as long as they stay what they are.
+"""Cache of inspected models and datasets and of their plans, valid while their files do not change.
 
-Looking at a model reads its headers and builds it without its weights, and so does planning; both take a large part of
-a second. What they find follows from the model's identity and the settings, so each is done once.
+Inspecting a model reads its headers and builds it without its weights, and so does planning; both take a large part of
+a second. The results depend on the model's identity and the settings only, so each is computed once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import DatasetDescription, inspect_dataset, inspect_dataset_here
+from qpruner_core.errors import ModelNotFoundError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import is_local_reference, resolve_local_path, unreadable_as_error
 from qpruner_core.models.facts import ModelFacts, config_of_facts, facts_of, model_identity, tokenizer_directory
@@ -25,28 +26,31 @@ from qpruner_core.models.families import find_family
 from qpruner_core.models.inspect import inspect_found
 from qpruner_core.models.source import LocalModel, locate_model
 from qpruner_core.planner import PLANNED_BY, Planner
-from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.source_policy import SourcePolicy, is_uploaded_model
 
 _MOST_MODELS = 64
 _MOST_PLANNERS = 256
 _MOST_DATASETS = 256
 _HUB_SECONDS = 60.0
-"""How long a hub's word on the commit of a branch is taken; a run asks again before it fetches."""
+"""Seconds for which the commit of a hub branch is trusted; a run checks it again before it downloads."""
 _Value = TypeVar("_Value")
 
 
 class FactsStore(Protocol):
-    """Where facts outlive the process."""
+    """Storage of facts beyond the life of the process."""
 
     def find(self, identity: str) -> ModelFacts | None:
-        """The facts of the model of that identity, if they are known."""
+        """Stored facts of the model of that identity, if any."""
 
     def keep(self, identity: str, facts: ModelFacts) -> None:
-        """Remember the facts of a model."""
+        """Store the facts of a model."""
+
+    def of_upload(self, model_id: str) -> ModelFacts | None:
+        """The facts of an uploaded model, which were taken when it was checked."""
 
 
 class KnownModel(NamedTuple):
-    """A model that may be planned for. ``directory``: where its tokenizer lies, if it is here."""
+    """A model that can be planned for. ``directory``: location of its tokenizer, if local."""
 
     identity: str
     config: PretrainedConfig
@@ -54,10 +58,10 @@ class KnownModel(NamedTuple):
 
 
 class KnownModels:
-    """Remembers what was found; may be shared between threads, of which one works out what several want at once.
+    """Thread-safe cache; if several threads need a value at once, one computes it.
 
-    Whether a path may be read is looked at each time, under the policy at hand. ``slowly``: what is entered for as long
-    as something is worked out that is not known, which takes a while, or is asked of a hub.
+    Path permissions are checked on each call with the given policy. ``slowly``: context entered while a value is
+    computed or requested from a hub.
     """
 
     def __init__(
@@ -73,13 +77,15 @@ class KnownModels:
     @unreadable_as_error("model")
     def model(self, reference: str, policy: SourcePolicy) -> KnownModel:
         """The model of ``reference``. Raises as :func:`qpruner_core.models.inspect_model` does."""
+        if is_uploaded_model(reference) and reference not in policy.uploads and self._store is not None:
+            return self._uploaded(reference, self._store)
         found = self._locate(reference, policy)
         identity = model_identity(found)
         config = self._work_out(self._configs, identity, lambda: self._look(identity, reference, found, policy))
         return KnownModel(identity, config, tokenizer_directory(found))
 
     def planner(self, config: CompressionConfig, model: KnownModel) -> Planner:
-        """What each ratio would take for a run of ``config`` on ``model``."""
+        """The planner of a run of ``config`` on ``model``: bytes at each ratio."""
         key = (model.identity, model.directory, _planned_by(config))
         planner = self._work_out(
             self._planners,
@@ -90,7 +96,7 @@ class KnownModels:
 
     @unreadable_as_error("dataset")
     def dataset(self, reference: str, policy: SourcePolicy) -> DatasetDescription | None:
-        """The dataset of ``reference``; ``None`` for a hub's that is still to be fetched, of which the run does that.
+        """The dataset of ``reference``; ``None`` for a hub dataset that is not downloaded yet, which the run does.
 
         Raises as :func:`qpruner_core.data.inspect_dataset` does.
         """
@@ -118,12 +124,24 @@ class KnownModels:
         return found
 
     def _remembered_location(self, reference: str, policy: SourcePolicy) -> LocalModel | HubRepository | None:
-        """What ``reference`` means, without asking a hub; ``None`` where that would have to be asked."""
+        """The source of ``reference`` without hub requests; ``None`` if that needs one."""
         is_hub_id = not is_local_reference(reference, policy) and parse_hub_id(reference) is not None
         if not is_hub_id or not policy.allow_hub:
             return locate_model(reference, policy)
         known = self._located.peek(_hub_key(reference, policy))
         return known[0] if known is not None and time.monotonic() < known[1] else None
+
+    def _uploaded(self, model_id: str, store: FactsStore) -> KnownModel:
+        """An upload, by what is kept of it: its files are not here. An id stands for the same files for ever."""
+        config = self._configs.peek(model_id)
+        if config is None:
+            facts = store.of_upload(model_id)
+            if facts is None:
+                raise ModelNotFoundError(
+                    f"There is no model {model_id!r}.", field="model", remedy="Upload it with POST /models."
+                )
+            config = self._work_out(self._configs, model_id, lambda: config_of_facts(facts))
+        return KnownModel(model_id, config, None)
 
     def _look(
         self, identity: str, reference: str, found: LocalModel | HubRepository, policy: SourcePolicy
@@ -138,7 +156,7 @@ class KnownModels:
 
 
 def _planned(planner: Planner) -> Planner:
-    """``planner``, once it has worked out what a run asks for first."""
+    """``planner`` after it has computed the values that a run needs first."""
     planner.smallest(planner.largest_ratio())
     return planner
 
@@ -152,7 +170,7 @@ def _hub_key(reference: str, policy: SourcePolicy) -> Hashable:
 
 
 def _local_dataset(reference: str, policy: SourcePolicy) -> Hashable | None:
-    """What tells a local dataset of now from the same file later; ``None`` for others, and where no file is."""
+    """Fingerprint of a local dataset file, to detect changes; ``None`` for other references and missing files."""
     if reference in policy.uploads or not is_local_reference(reference, policy):
         return None
     path = resolve_local_path(reference, policy, "dataset")
@@ -164,7 +182,7 @@ def _local_dataset(reference: str, policy: SourcePolicy) -> Hashable | None:
 
 
 class _Remembered(Generic[_Value]):
-    """The values that were used last, each worked out by one thread; an error is not remembered."""
+    """Least-recently-used cache; each value is computed by one thread. Errors are not cached."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -173,14 +191,14 @@ class _Remembered(Generic[_Value]):
         self._at_work: dict[Hashable, threading.Lock] = {}
 
     def peek(self, key: Hashable) -> _Value | None:
-        """The value of ``key``, if there is one."""
+        """The cached value of ``key``, if any."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def put(self, key: Hashable, value: _Value) -> None:
-        """Remember ``value``, and forget the one that was not used for longest."""
+        """Store ``value``, and drop the least recently used one."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
@@ -188,7 +206,7 @@ class _Remembered(Generic[_Value]):
                 self._values.popitem(last=False)
 
     def get(self, key: Hashable, work_out: Callable[[], _Value]) -> _Value:
-        """The value of ``key``, worked out if it is not known."""
+        """The value of ``key``, computed on first use."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Which local paths a run may read."""
+"""Permission check of local paths."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _PATH_PREFIXES = ("/", "./", "../", "~")
 
 
 def is_local_reference(reference: str, policy: SourcePolicy) -> bool:
-    """Whether ``reference`` means a local path rather than a hub id.
+    """Whether ``reference`` is a local path instead of a hub id.
 
-    What merely looks like a hub id is a path only where every path is allowed and it exists: in the service, a
-    directory that happens to lie in the working directory must not shadow ``org/name``.
+    A string in the form of a hub id is a path only if every path is allowed and it exists: in the service, a directory
+    in the working directory must not shadow ``org/name``.
     """
     if reference.startswith(_PATH_PREFIXES) or reference in (".", ".."):
         return True
     try:
         return policy.allowed_roots is None and Path(reference).exists()
-    except (OSError, ValueError):  # too long for a path, or below a directory that may not be searched
+    except (OSError, ValueError):  # too long for a path, or below an unsearchable directory
         return False
 
 
 def resolve_local_path(reference: str, policy: SourcePolicy, field: str) -> Path:
     """The absolute path of ``reference`` with symlinks resolved; it need not exist.
 
-    A link to a file keeps its own name, which says the file's format: caches of hubs link names to digests.
+    A link to a file keeps its own name, which has the file's format: caches of hubs link names to digests.
 
     Raises:
-        PathNotAllowedError: it lies outside the allowed roots. Existence is not looked at first, so that the error
-            tells nothing about paths outside.
+        PathNotAllowedError: it lies outside the allowed roots. Existence is not checked first, so that the error
+            reveals nothing about paths outside.
     """
     try:
         named = Path(reference).expanduser()
@@ -63,14 +63,14 @@ def check_within_roots(path: Path, policy: SourcePolicy, field: str) -> None:
 
 @contextmanager
 def unreadable_as_error(field: str) -> Iterator[None]:
-    """Turn what the system says of a file or directory that cannot be read into :class:`PathNotAllowedError`."""
+    """Translate system errors of an unreadable file or directory into :class:`PathNotAllowedError`."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:  # of no path: a network, or a full disk
+        if error.filename is None:  # without a path: a network or a full disk
             raise
         raise PathNotAllowedError(
             f"{Path(str(error.filename)).name[:100]!r} cannot be read: {error.strerror or type(error).__name__}.",
             field=field,
-            remedy="Give a path that exists and that the user who runs QPruner may read, as all directories above it.",
+            remedy="Give an existing path that the user who runs QPruner may read, including all directories above it.",
         ) from error

@@ -1,4 +1,4 @@
-"""Options of the command line that name a checkpoint, or what it is to run in."""
+"""Command line options for a checkpoint and its target."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ Checkpoint = Annotated[
 Target = Annotated[
     TargetName | None,
     typer.Option(
-        help="Where the result will run. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and "
-        "transformers (the default); bitsandbytes: transformers with PEFT and this package (the default of the paper's "
-        "presets)."
+        help=(
+            "Engine that will run the result. gguf: llama.cpp and Ollama; compressed-tensors: vLLM, SGLang and "
+            "transformers (the default); bitsandbytes: transformers with PEFT and this package (the default of "
+            "the paper's presets)."
+        )
     ),
 ]
 RunsOnOption = Annotated[
     RunsOn | None,
     typer.Option(
         "--runs-on",
-        help="What the engine computes on: a GPU (the default), an NVIDIA GPU with vLLM's Humming kernels, or a CPU. "
-        "For compressed-tensors it decides the precisions.",
+        help=(
+            "Hardware that the engine computes on: a GPU (the default), an NVIDIA GPU with vLLM's Humming "
+            "kernels, or a CPU. For compressed-tensors it determines the precisions."
+        ),
     ),
 ]

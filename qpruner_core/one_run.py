@@ -1,7 +1,7 @@
-"""One run at a time in a process.
+"""One run at a time per process.
 
-A run sets what all of a process shares: random seeds, kernels of matrix products, and, while transformers loads a
-model, torch's default type. Two at once would spoil each other's results.
+A run sets state of the whole process: random seeds, kernels of matrix products, and, while transformers loads a model,
+torch's default type. Two concurrent runs would spoil each other's results.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from qpruner_core.events import CancelToken
 
 _LOOK_SECONDS = 0.2
-"""Between looks at whether a run that waits is cancelled."""
+"""Seconds between checks whether a waiting run is cancelled."""
 _running = threading.RLock()
 
 
 @contextmanager
 def alone(cancel: CancelToken | None = None) -> Iterator[None]:
-    """Wait until no other thread of this process is within such a block, and keep others out until the end of this one.
+    """Context manager: wait until no other thread of this process is inside, and keep others out until the end.
 
     Raises:
         CancelledError: ``cancel`` was set while waiting.
@@ -35,7 +35,7 @@ def alone(cancel: CancelToken | None = None) -> Iterator[None]:
 
 @contextmanager
 def alone_if_free() -> Iterator[bool]:
-    """As :func:`alone`, without waiting: ``False`` if another thread is within such a block."""
+    """:func:`alone` without waiting: ``False`` if another thread is inside."""
     free = _running.acquire(blocking=False)
     try:
         yield free

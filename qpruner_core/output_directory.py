@@ -1,6 +1,7 @@
-"""The directory that a run hands its result out in: replaced as a whole, and never what QPruner did not write.
+"""Output directory of a run: its content is replaced as a whole, and files that QPruner did not write are never
+touched.
 
-What an earlier run wrote is known by the hashes of its ``report.json``. The new files are first put together in
+Files of an earlier run are known by the hashes in its ``report.json``. New files are first collected in
 ``.qpruner.partial`` beside the old ones, with their own report, and then renamed, the report last: whenever a run is
 killed, each file is known by one of the two reports.
 """
@@ -27,13 +28,13 @@ _PARTIAL = ".qpruner.partial"
 _REPLACED: tuple[str, ...] = (*(one.place for one in FORMATS), RECIPE, CARD, REPORT)  # the report last
 _DIRECTORIES = frozenset(one.place for one in FORMATS if one.is_directory)
 LONGEST_CHECKPOINT_FILE = f"{max((one.place for one in FORMATS), key=len)}/additional_chat_templates/{'x' * 64}"
-"""A path as long as any within the directory that formats are written to."""
+"""A path as long as any within the directory of the formats."""
 _LARGEST_REPORT = 64 * 2**20
 _Signature = tuple[int, int, int]
 
 
 class OutputDirectory:
-    """The directory ``root``, whether or not it exists."""
+    """The output directory ``root``, which need not exist."""
 
     longest = f"{_PARTIAL}/{LONGEST_CHECKPOINT_FILE}"
     """A path below it as long as any that is written."""
@@ -43,19 +44,19 @@ class OutputDirectory:
         self._known: dict[Path, tuple[_Signature, str]] = {}
 
     def replaced(self) -> list[Path]:
-        """Every path that a run replaces, with all that lies below it."""
+        """Every path that a run replaces, including its content."""
         return [self.root / name for name in (*_REPLACED, _PARTIAL)]
 
     def refuse_foreign(self) -> None:
-        """Raise :class:`OutputInvalidError` if what a run replaces holds anything that no earlier run wrote, or that
-        was changed since; names the first of these."""
+        """Raise :class:`OutputInvalidError` for the first file in a replaced path that no earlier run wrote, or that
+        has changed since."""
         try:
             self._refuse_foreign()
         except OSError as error:
             raise OutputInvalidError(
                 f"{error.filename or self.root} of an earlier run cannot be replaced: {error.strerror or error}.",
                 field="output",
-                remedy="Mend its permissions, or choose another output.",
+                remedy="Correct its permissions, or choose another output.",
             ) from error
 
     def _refuse_foreign(self) -> None:
@@ -70,10 +71,10 @@ class OutputDirectory:
             if name not in written or path.is_symlink() or not path.is_file():
                 raise _foreign(path, "was not written by an earlier run")
             if self._sha256(path) not in written[name]:
-                raise _foreign(path, "was changed since an earlier run wrote it")
+                raise _foreign(path, "has changed since an earlier run wrote it")
 
     def _files(self) -> Iterator[Path]:
-        """What exists of :attr:`_REPLACED`: files, links and whatever else is no directory of its own."""
+        """Existing paths of :attr:`_REPLACED`: files, links and anything else that is not a real directory."""
         for name in _REPLACED:
             path = self.root / name
             if path.is_dir() and not path.is_symlink() and name in _DIRECTORIES:
@@ -85,7 +86,7 @@ class OutputDirectory:
                 yield path
 
     def _sha256(self, path: Path) -> str:
-        """The file's hash, computed once as long as the file looks the same."""
+        """The file's hash, cached while the file looks the same."""
         status = path.stat()
         signature = (status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._known.get(path)
@@ -95,8 +96,8 @@ class OutputDirectory:
 
     @contextmanager
     def replacing(self) -> Iterator[Path]:
-        """An empty directory to put the new files into, :data:`REPORT` last; they then take the place of what an
-        earlier run wrote. Nothing changes if the block raises.
+        """Context manager: an empty directory for the new files, :data:`REPORT` last, which then replace those of an
+        earlier run. Nothing changes if the block raises.
 
         Raises:
             OutputInvalidError: as :meth:`refuse_foreign`.
@@ -109,7 +110,7 @@ class OutputDirectory:
         partial.mkdir(parents=True)
         try:
             yield partial
-            self.refuse_foreign()  # what was put there meanwhile
+            self.refuse_foreign()  # files that appeared meanwhile
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -117,7 +118,7 @@ class OutputDirectory:
         shutil.rmtree(partial)
 
     def _swap(self, partial: Path) -> None:
-        """Let the new files take the place of the old ones; may be called again after it was cut off."""
+        """Replace the old files by the new ones; can be repeated after an interruption."""
         names = {path.partition("/")[0] for path in _written(partial / REPORT)}
         for name in _REPLACED:
             old, new = self.root / name, partial / name
@@ -132,7 +133,7 @@ class OutputDirectory:
 
 
 def _written(*reports: Path) -> dict[str, set[str]]:
-    """Path -> SHA-256 of the files that the runs of ``reports`` wrote; of the reports themselves none is known."""
+    """Path -> SHA-256 of the files that the runs of ``reports`` wrote; the reports themselves have none."""
     written: dict[str, set[str]] = {}
     for report in reports:
         if report.is_symlink() or not report.is_file() or report.stat().st_size > _LARGEST_REPORT:
@@ -149,7 +150,9 @@ def _foreign(path: Path, what: str) -> OutputInvalidError:
     return OutputInvalidError(
         f"{str(path)!r} is in the way of the result: it {what}.",
         field="output",
-        remedy="Choose another output directory, or move that file away: only what QPruner wrote is ever overwritten.",
+        remedy=(
+            "Choose another output directory, or move that file away: only files that QPruner wrote are overwritten."
+        ),
     )
 
 

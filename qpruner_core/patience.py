@@ -1,7 +1,7 @@
-"""A deadline for what is read over the network: kept also with a server that sends a byte now and then, or none.
+"""Deadlines for network reads, which also hold for servers that send a byte now and then, or none.
 
-A client's own timeout is for the next byte, so a server that trickles is read for ever. Here each read of a connection
-looks at the deadline of the thread that reads, and at whether anybody still waits for the outcome.
+A client's own timeout applies to the next byte, so reading from a trickling server never ends. Here each read of a
+connection checks the deadline of its thread, and whether anyone still waits for the result.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from typing import Any
 
 _LOOK_SECONDS = 0.25
-"""How long a read may block before the deadline is looked at again."""
+"""Seconds that a read may block before the deadline is checked again."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """``deadline`` by :func:`time.monotonic`; ``left``: whether whoever waited is gone."""
+    """``deadline`` by :func:`time.monotonic`; ``left``: whether the waiting client is gone."""
 
     deadline: float
     left: Callable[[], bool]
 
     @property
     def seconds(self) -> float:
-        """What is left of it; 0 or less where there is none."""
+        """Remaining seconds; 0 or less if there are none."""
         return -1.0 if self.left() else self.deadline - time.monotonic()
 
 
@@ -37,8 +37,8 @@ _patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 @contextmanager
 def patience(seconds: float, left: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Let every read that this thread makes through a :func:`make_patient` client fail with the client's own timeout
-    once ``seconds`` are over, or ``left()`` is true."""
+    """Context manager: every read of this thread through a :func:`make_patient` client fails with the client's own
+    timeout after ``seconds``, or when ``left()`` is true."""
     token = _patience.set(Patience(time.monotonic() + seconds, left))
     try:
         yield
@@ -47,17 +47,17 @@ def patience(seconds: float, left: Callable[[], bool] = lambda: False) -> Iterat
 
 
 def out_of_patience() -> bool:
-    """Whether the deadline of this thread is over, or whoever waited is gone."""
+    """Whether the deadline of this thread is over, or the waiting client is gone."""
     current = _patience.get()
     return current is not None and current.seconds <= 0
 
 
 def make_patient(client: Any) -> Any:
-    """Have every connection of ``client``, a synchronous one of httpx (or of its successor that the hub's library
-    brings along), keep the deadline of :func:`patience`; returns it.
+    """Make every connection of ``client``, a synchronous one of httpx (or of its successor in the hub's library), obey
+    the deadline of :func:`patience`; returns it.
 
-    The client offers no place to put a network backend into once its proxies and certificates are set up, so its pools
-    are given one.
+    The client has no parameter for a network backend once its proxies and certificates are set up, so it is set on its
+    connection pools.
     """
     for transport in (client._transport, *client._mounts.values()):
         pool = getattr(transport, "_pool", None)
@@ -83,7 +83,7 @@ class _Backend:
 
 
 class _Stream:
-    """A connection that is read in short turns."""
+    """A connection that is read in short intervals."""
 
     def __init__(self, inner: Any, core: Any) -> None:
         self._inner = inner
@@ -113,7 +113,7 @@ class _Stream:
 
 
 def _within(timeout: float | None, over: type[Exception]) -> float | None:
-    """The shorter of ``timeout`` and what is left of the patience; raises ``over`` where nothing is."""
+    """The shorter of ``timeout`` and the remaining time; raises ``over`` if there is none."""
     current = _patience.get()
     if current is None:
         return timeout
@@ -125,7 +125,7 @@ def _within(timeout: float | None, over: type[Exception]) -> float | None:
 
 @functools.cache
 def patient_hub_client() -> None:
-    """Let the client that ``huggingface_hub`` makes for this process be a patient one."""
+    """Make the client that ``huggingface_hub`` creates for this process obey deadlines."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 

@@ -1,4 +1,4 @@
-"""The pipeline: seven stages in a row, each from the files of those before it to files of its own."""
+"""The pipeline: seven stages in a row. Each reads the files of the stages before it and writes its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,17 @@ from qpruner_core.speed.run_times import RunTimes
 from qpruner_core.stage import RunPlan, StageContext
 from qpruner_core.stage_keys import stage_keys
 from qpruner_core.stage_store import StageFinder, StageRecord, StageStore, disk_full_as_error
+from qpruner_core.training.loss_choice import loss_of_run
 from qpruner_core.versions import recorded_versions
 
 StageRun = Callable[[StageContext, Path], dict[str, Any]]
 
 
 def load_stage(stage: StageName) -> StageRun:
-    """The function ``run`` of a stage, imported as the stage begins.
+    """Import the function ``run`` of a stage.
 
-    Its libraries (PEFT, bitsandbytes, scikit-optimize) take longer to import than torch: a run that has finished the
-    stage before, and one that is refused, do not wait for them.
+    It is imported when the stage begins, because its libraries (PEFT, bitsandbytes, scikit-optimize) take longer to
+    import than torch. A resumed run skips the imports of finished stages, and a rejected run needs none of them.
     """
     with collector_paused():
         run: StageRun = import_module(f"qpruner_core.{stage}.stage").run
@@ -73,64 +75,72 @@ def compress(
     Args:
         config: model, dataset, budget and every setting.
         output: directory for the checkpoints (``mixed/``, ``merged/``), ``recipe.json``, ``report.json`` and the
-            model card; made if missing. What an earlier run wrote of these is replaced, and nothing else ever is.
-        work_dir: directory of finished stages, ``<output>.work`` if not given. A second call with the same goes on
-            after the last finished stage; when all are finished it may be deleted.
-        policy: what may be read, and from where.
+            model card; created if missing. Files of an earlier run are replaced; no other file is touched.
+        work_dir: directory of finished stages; default ``<output>.work``. A second call with the same directory
+            resumes after the last finished stage. It can be deleted once the run is finished.
+        policy: allowed sources of models and datasets.
         on_event: called with every event, in order, from this thread.
-        cancel: set it from another thread to stop; finished stages stay.
-        find_stage: asked, with its key, for each stage that ``work_dir`` lacks, before it is computed; may put the
-            files of another run's equal stage there.
+        cancel: set it from another thread to stop the run; finished stages are kept.
+        find_stage: called with a stage and its key before a stage that ``work_dir`` lacks is computed. It may copy the
+            files of an equal stage of another run there.
 
     Raises:
-        UserError: the model, dataset or budget cannot be used as asked; raised before any stage begins.
+        UserError: the model, dataset or budget is unusable; raised before any stage begins.
         CancelledError, DiskFullError, TrainingDivergedError, HubUnavailableError.
 
-    A process computes one run at a time: called from several threads, one waits for another.
+    A process computes one run at a time; calls from other threads wait.
     """
-    work = None if work_dir is None else Path(work_dir)
-    return run_stages(
-        config, Path(output), work_dir=work, policy=policy, on_event=on_event, cancel=cancel, find_stage=find_stage
+    options = RunOptions(
+        work_dir=None if work_dir is None else Path(work_dir),
+        policy=policy or SourcePolicy(),
+        on_event=on_event,
+        cancel=cancel or CancelToken(),
+        find_stage=find_stage,
     )
+    return run_stages(config, Path(output), options)
 
 
-def run_stages(
-    config: CompressionConfig,
-    output: Path,
-    *,
-    work_dir: Path | None = None,
-    policy: SourcePolicy | None = None,
-    on_event: EventCallback = ignore_event,
-    cancel: CancelToken | None = None,
-    find_stage: StageFinder = lambda stage, key: False,
-    plan: Callable[[CompressionConfig, PretrainedConfig], RunPlan] = make_plan,
-    origin: Sequence[str] = (),
-) -> CompressionReport:
-    """As :func:`compress`, by another ``plan`` than that of the config and the dense model's shapes; ``origin``:
-    digests of whatever else the stages that ``find_stage`` provides follow from."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU differ from run to run
-    policy, cancel = policy or SourcePolicy(), cancel or CancelToken()
-    with alone(cancel):
-        return _run_stages(config, output, work_dir, policy, on_event, cancel, find_stage, plan, origin)
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of :func:`run_stages`; those of :func:`compress` and two more.
+
+    Attributes:
+        plan: makes the plan of the run from its config and the config of the dense model.
+        origin: digests of other inputs of the stages that ``find_stage`` provides.
+    """
+
+    work_dir: Path | None = None
+    policy: SourcePolicy = field(default_factory=SourcePolicy)
+    on_event: EventCallback = ignore_event
+    cancel: CancelToken = field(default_factory=CancelToken)
+    find_stage: StageFinder = lambda stage, key: False
+    plan: Callable[[CompressionConfig, PretrainedConfig], RunPlan] = make_plan
+    origin: Sequence[str] = ()
 
 
-def _run_stages(
-    config: CompressionConfig, output: Path, work_dir: Path | None, policy: SourcePolicy, on_event: EventCallback,
-    cancel: CancelToken, find_stage: StageFinder, plan_of: Callable[[CompressionConfig, PretrainedConfig], RunPlan],
-    origin: Sequence[str],
-) -> CompressionReport:  # fmt: skip
-    paths = check_run_paths(output, work_dir, config, policy)
+def run_stages(config: CompressionConfig, output: Path, options: RunOptions) -> CompressionReport:
+    """:func:`compress` with ``options``, which may replace the plan of the run."""
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # otherwise matrix products on a GPU differ from run to run
+    with alone(options.cancel):
+        return _run_stages(config, output, options)
+
+
+def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) -> CompressionReport:
+    policy, on_event = options.policy, options.on_event
+    paths = check_run_paths(output, options.work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
-    plan = plan_of(config, inspected)  # before anything large is fetched
+    plan = options.plan(config, inspected)  # before any large download
     dataset = read_dataset(config.dataset, policy)
     refuse_another_dataset(config, dataset.sha256)
     source = resolve_model(config.model, policy)
     refuse_another_model(config, source.digest)
     if source.dense_config != inspected:
-        plan = plan_of(config, source.dense_config)
+        plan = options.plan(config, source.dense_config)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
-    store = StageStore(paths.work, find_stage)
+    store = StageStore(paths.work, options.find_stage)
     times = RunTimes(config, plan, DataAmounts.of(data()), policy, store, on_event)
     refusal = plan.target.tokenizer_refusal(source.directory, source.dense_config.vocab_size)
     if refusal is not None:
@@ -140,15 +150,18 @@ def _run_stages(
         on_event(RunWarning(message=warning))
     records: dict[StageName, StageRecord] = {}
     compute = choose_compute(config.compute_dtype, best_device(), policy.cache_dir)
-    keys = stage_keys(
-        config, plan, data().digests,
-        model=[source.digest, source.origin, *origin], versions=recorded_versions(), products=compute.products,
+    keys_with = functools.partial(
+        stage_keys, config, plan, data().digests,
+        model=[source.digest, source.origin, *options.origin], versions=recorded_versions(), products=compute.products,
     )  # fmt: skip
+    keys = keys_with()
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
             context = StageContext(
-                stage, config, source, dataset.sha256, plan, data, store, times, cancel, compute, warnings
+                stage, config, source, dataset.sha256, plan, data, store, times, options.cancel, compute, warnings
             )
+            if stage == "finetune":
+                keys = keys_with(loss=loss_of_run(context, lambda loss: keys_with(loss=loss)["finetune"]))
             records[stage] = _run_stage(context, keys[stage], times.expected)
     return _finish(paths.output, context, records)
 
@@ -178,7 +191,7 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
     record = context.store.load(context.stage, key)
     resumed = record is not None
     if record is None:
-        free_garbage()  # the models of the stage before
+        free_garbage()  # models of the previous stage
         run = load_stage(context.stage)
         context.emit(_started(context.stage, expected))
         seed_everything(context.config.seed, context.stage)
@@ -213,7 +226,7 @@ def _started(stage: StageName, expected: Mapping[StageName, float]) -> StageStar
 
 def _finish(output: OutputDirectory, context: StageContext, records: dict[StageName, StageRecord]) -> CompressionReport:
     """Put the result into ``output``."""
-    from qpruner_core.result.handing_out import hand_out  # imported as a stage is
+    from qpruner_core.result.handing_out import hand_out  # imported late, like a stage
 
     with disk_full_as_error(output.root), output.replacing() as partial:
         report = hand_out(context, records, partial)

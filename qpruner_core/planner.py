@@ -1,4 +1,4 @@
-"""What each ratio of pruning would take, for one model and one set of settings, from shapes alone."""
+"""Bytes at each pruning ratio, for one model and one set of settings, from shapes alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qpruner_core.errors import BudgetInfeasibleError, BudgetInvalidError, Inval
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import (
     layers_to_remove,
     one_of,
@@ -30,23 +30,23 @@ from qpruner_core.sizes import format_bytes
 from qpruner_core.targets.registry import bind_target
 
 LARGEST_FOUND_RATIO = 0.5
-"""The most that is pruned without being asked for by name: beyond it little of the model is left."""
+"""Largest ratio without an explicit request: beyond it little of the model is left."""
 _LARGEST_RATIO = 0.9
-"""The most that ``prune.ratio`` may ask for."""
+"""Largest allowed ``prune.ratio``."""
 _STEPS = 100
 PLANNED_BY = ("target", "runs_on", "prune", "quantize", "allocate", "finetune", "fit")
-"""The settings that what a planner keeps follows from; the budget in bytes is not among them."""
+"""Settings that a planner's cached values depend on; the budget in bytes is not among them."""
 ENOUGH_BITS = 3.0
-"""Bits per weight that has a choice, which ``prune.ratio_choice`` "enough_bits" prunes for. Not measured yet."""
+"""Bits per weight with a choice, for ``prune.ratio_choice`` "enough_bits". Not measured yet."""
 _MOST_FOR_BITS = 20
-"""Hundredths that are pruned for more bits beyond what the budget needs."""
+"""Hundredths that are pruned for more bits beyond the need of the budget."""
 
 
 class Planner:
-    """Answers what each ratio would take, for one model and one set of settings.
+    """Computes bytes at each ratio, for one model and one set of settings.
 
-    ``tokenizer``: the directory of the model's tokenizer, where that is here already. What takes building a model
-    without weights is worked out once per ratio, and shared with :meth:`for_run`.
+    ``tokenizer``: directory of the model's tokenizer, if it is local. Results that need a model without weights are
+    computed once per ratio, and shared with :meth:`for_run`.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Planner:
         self.prune, self.notes = self.target.adapted(config.prune, dense, family)
         try:
             refuse_conflicts(self.prune)
-        except InvalidConfigError as error:  # perhaps with what the target made of the settings
+        except InvalidConfigError as error:  # possibly with the target's changes of the settings
             error.message = " ".join([error.message, *self.notes])
             raise
-        self.blocks = Blocks.of(dense, family)
+        self.layer_sizes = LayerSizes.of(dense, family)
         self.dense_bytes = MemoryModel(dense, family, self.target).dense_bytes
         self._device = (
             None if config.fit is None else DeviceBudget(config.fit, config.target, config.runs_on, dense, family)
@@ -78,15 +78,15 @@ class Planner:
         self._tokenizer_refusal = cache(lambda: self._refusal_of(tokenizer))
 
     def for_run(self, config: CompressionConfig) -> Planner:
-        """The planner of another run of this model, whose settings differ in none of :data:`PLANNED_BY`."""
+        """The planner of another run of this model, with equal :data:`PLANNED_BY` settings."""
         other = copy.copy(self)
         other.config = config
         return other
 
     def device(self, ratio: float) -> DeviceMemory | None:
-        """The memory of the device that the run is to fit, in parts, at ``ratio``; ``None``: bytes are given.
+        """Parts of the device's memory at ``ratio``; ``None`` if the budget is in bytes.
 
-        Where the data decides on the shape, all but the weights is that of the shape which needs the most.
+        If the shape depends on the data, all parts but the weights are those of the shape that needs the most.
         """
         if self._device is None:
             return None
@@ -94,7 +94,7 @@ class Planner:
         return self._device.memory(self._pruned(ratio) if known else None)
 
     def budget(self, ratio: float) -> int:
-        """Bytes that the weights may take at ``ratio``: those given, or what the device leaves for them."""
+        """Bytes that the weights may take at ``ratio``: those given, or those that the device leaves."""
         device = self.device(ratio)
         return self.config.memory_budget or 0 if device is None else device.weights
 
@@ -104,18 +104,20 @@ class Planner:
 
     @property
     def shape_is_known(self) -> bool:
-        """Whether the shape follows from the ratio; else the data decides, and ours has about as many parameters."""
+        """Whether the shape follows from the ratio. Otherwise the data decides; the planner's shape has about as many
+        parameters."""
         prune = self.prune
         return self.ratio_is_known and prune.layout in ("same_ratio", "stock") and prune.remove_layers == 0
 
     @property
     def ratio_is_known(self) -> bool:
-        """Whether the ratio follows from the bytes; else several are measured, of which ours is the smallest."""
+        """Whether the ratio follows from the bytes. Otherwise several are measured, of which the planner has the
+        smallest."""
         return self.prune.ratio is not None or self.prune.ratio_choice != "measured"
 
     def shape(self, ratio: float) -> Shape:
         """The shape at ``ratio``."""
-        return plan_shape(self.blocks, self.prune, ratio)
+        return plan_shape(self.layer_sizes, self.prune, ratio)
 
     def _smallest(self, ratio: float) -> BytesByPart:
         """Bytes at ``ratio`` with everything at the lowest precision."""
@@ -127,7 +129,7 @@ class Planner:
         return config_with_shape(self.dense, self.family, self.shape(ratio), output_bias=bias)
 
     def refuse_what_the_target_cannot(self, ratio: float) -> None:
-        """Raise what the engine has against the dense model, or the pruned one as far as its shape is known."""
+        """Raise the engine's objections to the dense model, and to the pruned one as far as its shape is known."""
         for refusal in self._refusals(ratio):
             raise copy.copy(refusal)
 
@@ -136,7 +138,7 @@ class Planner:
         return [refusal for refusal in found if refusal is not None]
 
     def refuse_tokenizer(self) -> None:
-        """Raise what the engine has against the model's tokenizer, where that is here already."""
+        """Raise the engine's objections to the model's tokenizer, if it is local."""
         if (refusal := self._tokenizer_refusal()) is not None:
             raise copy.copy(refusal)
 
@@ -150,33 +152,32 @@ class Planner:
         if self._device is not None:
             return self._device.too_small(self._pruned(ratio) if self.shape_is_known else None, smallest)
         return BudgetInfeasibleError(
-            f"{budget} bytes ({format_bytes(budget)}) cannot be met: "
-            f"the smallest feasible budget of the target {self.target.name} is {smallest} bytes "
-            f"({format_bytes(smallest)}).",
+            f"{budget} bytes ({format_bytes(budget)}) are not feasible: the smallest feasible budget of the "
+            f"target {self.target.name} is {smallest} bytes ({format_bytes(smallest)}).",
             smallest_feasible_bytes=smallest,
             remedy=_remedy(self, smallest),
         )
 
     def refuse_what_fits(self) -> None:
-        """Refuse a budget that the dense model meets in 16 bits, and a device that cannot be used as asked."""
+        """Reject a budget that the dense model meets in 16 bits, and an unusable device."""
         if self._device is not None:
             self._device.refuse_unusable()
         budget, dense = self.budget(self.least_ratio()), self.dense_bytes
         if budget >= dense:
             device = self._device is not None
             raise BudgetInvalidError(
-                f"The model takes {dense} bytes ({format_bytes(dense)}) in 16 bits, which is within "
-                f"{budget} bytes {'left for weights ' if device else ''}as it is.",
+                f"The model takes {dense} bytes ({format_bytes(dense)}) in 16 bits, which already fits "
+                f"{budget} bytes{(' left for weights' if device else '')}.",
                 field="fit.memory" if device else "memory_budget",
                 remedy=f"Use the model as it is, or {MORE_USE if device else f'ask for fewer than {dense} bytes'}.",
             )
 
     def smallest_memory(self) -> int | None:
-        """The least memory of a device in the same use that the run can fit."""
+        """Least memory of a device in the same use that the run can fit."""
         return None if self._device is None else self.infeasible().smallest_feasible_bytes
 
     def _largest_ratio(self) -> float:
-        """The ratio given, or the largest that may be found."""
+        """The given ratio, or the largest that the search for one may reach."""
         if self.prune.ratio is not None:
             return self.prune.ratio
         for step in range(int(LARGEST_FOUND_RATIO * _STEPS), 0, -1):
@@ -188,32 +189,32 @@ class Planner:
         return self.least_ratio()
 
     def least_ratio(self) -> float:
-        """The ratio given, or that of the whole layers that are to go in any case."""
+        """The given ratio, or that of the whole layers that are removed in any case."""
         if self.prune.ratio is not None:
             return self.prune.ratio
-        count = layers_to_remove(self.blocks, self.prune)
+        count = layers_to_remove(self.layer_sizes, self.prune)
         if count == 0:
             return 0.0
-        without = remove_layers(self.blocks, self.prune, count, None)
-        return math.ceil(self.blocks.removed_fraction(without) * _STEPS) / _STEPS
+        without = remove_layers(self.layer_sizes, self.prune, count, None)
+        return math.ceil(self.layer_sizes.removed_fraction(without) * _STEPS) / _STEPS
 
     def can_prune_more(self) -> bool:
         """Whether a ratio above :meth:`largest_ratio` removes more."""
         ratio = self.largest_ratio()
-        removed = self.blocks.removed_fraction(self.shape(ratio))
+        removed = self.layer_sizes.removed_fraction(self.shape(ratio))
         for step in range(math.floor(ratio * _STEPS) + 1, int(_LARGEST_RATIO * _STEPS) + 1):
             try:
-                if self.blocks.removed_fraction(self.shape(step / _STEPS)) > removed:
+                if self.layer_sizes.removed_fraction(self.shape(step / _STEPS)) > removed:
                     return True
             except InvalidConfigError:
                 continue
         return False
 
     def find_ratio(self) -> float:
-        """The ratio given, or the smallest hundredth at which the budget holds at the lowest precision; if that is the
-        choice asked for, more, until the budget has room for :data:`ENOUGH_BITS`.
+        """The given ratio, or the smallest hundredth at which the budget holds at the lowest precision.
 
-        Pruning costs more quality than those bits do, so no more is pruned.
+        With ``ratio_choice`` "enough_bits" the ratio grows until the budget has room for :data:`ENOUGH_BITS`. No more
+        is pruned, because pruning costs more quality than those bits.
         """
         if self.prune.ratio is not None:
             return self.prune.ratio
@@ -230,7 +231,8 @@ class Planner:
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The smallest number from ``low`` that ``holds``, as all above it do; ``high`` if none below it does."""
+    """Smallest number from ``low`` for which ``holds`` is true, given that it is true from some number on; ``high`` if
+    none below."""
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -242,8 +244,12 @@ def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 def _remedy(planner: Planner, smallest: int) -> str:
     settings = planner.prune
-    more = ["choose a larger prune.ratio"] if planner.can_prune_more() else ways_to_prune_more(planner.blocks, settings)
+    more = (
+        ["choose a larger prune.ratio"]
+        if planner.can_prune_more()
+        else ways_to_prune_more(planner.layer_sizes, settings)
+    )
     if planner.target.adapter_rank > 1:
         more.append("choose a smaller quantize.lora_rank")
-    ways = one_of(f"ask for at least {smallest} bytes", *more)
+    ways = one_of(f"use a budget of at least {smallest} bytes", *more)
     return f"{ways.capitalize()}."

@@ -1,16 +1,18 @@
-"""What a run will do, worked out from shapes before any work: the ratio, the widths, and whether the budget holds."""
+"""The plan of a run, computed from shapes before any work: the ratio, the widths and the feasibility of the budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from transformers import PretrainedConfig
 
 from qpruner_core.compute.config import ComputeDtype
-from qpruner_core.config import CompressionConfig
-from qpruner_core.data import refuse_too_few_bytes
+from qpruner_core.config import CompressionConfig, parse_config
+from qpruner_core.data import DatasetDescription, refuse_too_few_bytes
+from qpruner_core.errors import UserError
 from qpruner_core.events import StageName
-from qpruner_core.known_models import KnownModels
+from qpruner_core.known_models import KnownModel, KnownModels
 from qpruner_core.models.families import find_family
 from qpruner_core.models.positions import refuse_beyond_positions
 from qpruner_core.planner import Planner
@@ -22,25 +24,28 @@ from qpruner_core.speed.stage_times import expected_seconds
 from qpruner_core.stage import RunPlan
 from qpruner_core.workload import refuse_too_much_work
 
-_STAND_IN = "What is removed from which layer depends on the dataset; the bytes are those of an even spread."
+NO_DATASET = "-"
+"""Placeholder for the dataset of a config that is only estimated."""
 
-_NO_TIMES = "The expected time is not known: no machine has measured its speed yet; the first run there does so."
+_STAND_IN = "The bytes assume that removal is spread evenly over layers; the actual spread depends on the dataset."
+
+_NO_TIMES = "The expected time is unknown: no machine has measured its speed yet. The first run measures it."
 SpeedSource = Callable[[SourcePolicy, ComputeDtype], SpeedRecord | None]
-"""Where the speed comes from that times are worked out from; ``None``: it is not known."""
+"""Returns the machine speed that expected times are computed from; ``None`` if it is unknown."""
 
 _MEASURED_RATIO = (
-    "prune_ratio is the smallest that meets the budget; the run measures it and larger ones, and takes the best."
+    "The prune ratio is the smallest that meets the budget. The run also measures larger ratios and takes the best."
 )
 
 
 def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
-    """The ratio of a run, the bytes that weights may take, and the shape where that follows from the ratio.
+    """Compute a run's ratio and byte budget for weights, and the pruned shape if it follows from the ratio.
 
     Raises:
-        BudgetInfeasibleError: no allowed pruning and precision meets the budget; it says the smallest that can.
+        BudgetInfeasibleError: no allowed pruning and precision meets the budget; it carries the smallest feasible one.
         BudgetInvalidError: the model fits already.
-        UnsupportedByTargetError: the engine of the target cannot run the model, dense or as it would be pruned.
-        InvalidConfigError: sequences are longer than the model reads, or nothing can be pruned at the ratio.
+        UnsupportedByTargetError: the target's engine cannot run the dense or the pruned model.
+        InvalidConfigError: sequences exceed the model's context, or nothing can be pruned at the ratio.
     """
     planner = Planner(config, dense, find_family(dense.model_type))
     _refuse_what_the_model_cannot(planner)
@@ -58,25 +63,37 @@ def make_plan(config: CompressionConfig, dense: PretrainedConfig) -> RunPlan:
 
 
 def estimate(
-    config: CompressionConfig,
+    config: CompressionConfig | Mapping[str, Any],
     *,
     policy: SourcePolicy | None = None,
     check_dataset: bool = True,
     speed: SpeedSource = record_of_this_machine,
     known: KnownModels | None = None,
 ) -> Estimate:
-    """What :func:`qpruner_core.compress` would do, without doing it; an infeasible budget is an answer, not an error.
+    """Predict the result of :func:`qpruner_core.compress` without running it: feasibility, bytes, ratio and time.
 
-    Raises the same errors for a model or dataset that cannot be used, and :class:`BudgetInfeasibleError` for a device
-    without room for any weights beside the KV cache, activations and engine. ``check_dataset=False`` skips the dataset.
-    ``speed``: of the machine that the times are of; by default this one, which is measured once, in a few seconds.
-    ``known``: what was found before, and need not be looked at again.
+    An infeasible budget is a result with ``feasible=False``, not an error.
+
+    Args:
+        config: a config, or its settings as for :func:`qpruner_core.parse_config`. Settings need no ``dataset``;
+            without one, the expected time assumes as much text as the settings ask for.
+        policy: allowed sources of models and datasets.
+        check_dataset: read the dataset; ``False`` skips it.
+        speed: source of the machine speed for the expected time; by default this machine, measured once in a few
+            seconds.
+        known: cache of models and datasets that were already inspected.
+
+    Raises:
+        UserError: the model, dataset or settings are unusable.
+        BudgetInfeasibleError: the device has no room for any weights beside KV cache, activations and engine.
     """
+    if not isinstance(config, CompressionConfig):
+        check_dataset = check_dataset and config.get("dataset") is not None
+        config = parse_config({"dataset": NO_DATASET, **{name: it for name, it in config.items() if it is not None}})
     policy, known = policy or SourcePolicy(), known or KnownModels()
-    model = known.model(config.model, policy)
+    model, dataset = _look_at(config, policy, known, check_dataset)
     text_bytes = None
     dataset_warnings: tuple[str, ...] = ()
-    dataset = known.dataset(config.dataset, policy) if check_dataset else None
     if dataset is not None:
         text_bytes, dataset_warnings = dataset.text_bytes, dataset.warnings
         refuse_too_few_bytes(text_bytes, config.sequence_length)
@@ -103,7 +120,7 @@ def estimate(
         predicted_total_bytes=parts.total,
         stage_seconds=seconds,
         notes=(
-            "predicted_bytes is at the lowest precision everywhere; the search spends what is left of the budget.",
+            "Predicted bytes assume the lowest precision everywhere; the search spends the rest of the budget.",
             *(() if planner.shape_is_known or ratio == 0 else (_STAND_IN,)),
             *(() if planner.ratio_is_known else (_MEASURED_RATIO,)),
             *planner.notes,
@@ -113,10 +130,26 @@ def estimate(
     )
 
 
+def _look_at(
+    config: CompressionConfig, policy: SourcePolicy, known: KnownModels, check_dataset: bool
+) -> tuple[KnownModel, DatasetDescription | None]:
+    """Model and dataset; where neither can be used, the error is the model's, with the dataset's in ``others``."""
+    try:
+        model = known.model(config.model, policy)
+    except UserError as error:
+        if check_dataset:
+            try:
+                known.dataset(config.dataset, policy)
+            except UserError as other:
+                error.others = (other,)
+        raise
+    return model, known.dataset(config.dataset, policy) if check_dataset else None
+
+
 def _times(
     planner: Planner, ratio: float, text_bytes: int | None, record: SpeedRecord | None
 ) -> tuple[dict[StageName, float], str]:
-    """Expected seconds of each stage, and what they rest on, in a sentence."""
+    """Expected seconds per stage, and a sentence that names their source."""
     if record is None:
         return {}, _NO_TIMES
     data = DataAmounts.asked(planner.config, text_bytes)
@@ -124,8 +157,8 @@ def _times(
         planner.config, planner.dense, planner.family, record, ratio=ratio, data=data,
         target=planner.target,
     )  # fmt: skip
-    learned = ", corrected by the stages that ran there before" if record.observations else ""
-    return seconds, f"The expected time rests on speeds measured on {record.speed.machine}{learned}."
+    learned = ", corrected by earlier stages on it" if record.observations else ""
+    return seconds, f"The expected time is based on speeds measured on {record.speed.machine}{learned}."
 
 
 def check(
@@ -135,7 +168,7 @@ def check(
     check_dataset: bool = True,
     known: KnownModels | None = None,
 ) -> Estimate:
-    """As :func:`estimate`, without times; but an infeasible budget raises :class:`BudgetInfeasibleError`."""
+    """:func:`estimate` without times; an infeasible budget raises :class:`BudgetInfeasibleError`."""
     policy, known = policy or SourcePolicy(), known or KnownModels()
     result = estimate(
         config, policy=policy, check_dataset=check_dataset, speed=lambda policy, setting: None, known=known
@@ -150,6 +183,6 @@ def _refuse_what_the_model_cannot(planner: Planner) -> None:
     length, generated = planner.config.sequence_length, planner.config.evaluate.generated_tokens
     refuse_beyond_positions(planner.dense, length, "sequence_length", what=f"Sequences of {length} tokens")
     refuse_beyond_positions(
-        planner.dense, generated + 1, "evaluate.generated_tokens", what=f"{generated} tokens behind a prompt"
+        planner.dense, generated + 1, "evaluate.generated_tokens", what=f"{generated} tokens after a prompt"
     )
     planner.refuse_what_fits()

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DeclaredPrecision:
-    """``bits_per_weight``: nominal size, constants of blocks included. ``targets``: those whose engine can hold it."""
+    """``bits_per_weight``: nominal size, including constants of blocks. ``targets``: those whose engine supports it."""
 
     bits_per_weight: float
     targets: frozenset[str]
@@ -53,8 +53,8 @@ PRECISIONS: dict[str, DeclaredPrecision] = {
     "f16": _of(16.0, "gguf"),
     "bf16": _of(16.0, "gguf", "compressed-tensors", "bitsandbytes"),
 }
-"""Every precision by its name, by rising size (of NF4 with double quantization). A new one is its line here, and one
-file or an object in one, see ``docs/architecture.md``."""
+"""Every precision by name, by ascending size (of NF4 with double quantization). A new one is one line here, and one
+file or an object in one; see ``docs/architecture.md``."""
 
 BITS_PER_WEIGHT: dict[str, float] = {name: declared.bits_per_weight for name, declared in PRECISIONS.items()}
 """Nominal size of each precision."""
@@ -66,12 +66,12 @@ _OF_BITS = {4: "nf4", 8: "int8", 16: "bf16"}
 
 
 def size_order(name: str) -> tuple[float, str]:
-    """Sorts names by rising size, and those of one size by the alphabet."""
+    """Sort key: ascending size, then alphabetical."""
     return BITS_PER_WEIGHT[name], name
 
 
 def precision_name(value: Any) -> Any:
-    """``value``, or the name of the precision that stands for this number of bits up to release 0.1."""
+    """``value``, or the name of the precision for this number of bits, as used up to release 0.1."""
     number = int(value) if isinstance(value, str) and value.isdecimal() else value
     if isinstance(number, int) and not isinstance(number, bool):
         return _OF_BITS.get(number, value)

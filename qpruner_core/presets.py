@@ -1,4 +1,4 @@
-"""Named sets of settings: the paper's three methods, the baseline that it compares them with, and ours."""
+"""Named sets of settings: the paper's three methods, its baseline, and ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LLM_PRUNER_PRUNING = {
     "width_multiple": 1,
     "calibration_sequences": 10,
 }
-"""LLM-Pruner's own (arXiv 2305.11627), which the paper prunes with as well."""
+"""LLM-Pruner's settings (arXiv 2305.11627), which the paper also prunes with."""
 _LLM_PRUNER_RECOVERY = {
     "loss": "cross_entropy",
     "learning_rate": 1e-4,
@@ -27,7 +27,7 @@ _LLM_PRUNER_RECOVERY = {
     "dropout": 0.05,
     "validation_sequences": 0,
 }
-"""As in LLM-Pruner's README, but for the batch and the number of steps, which stay those of the run."""
+"""As in LLM-Pruner's README, except batch size and number of steps, which stay those of the run."""
 _SHARED = {"prune": _LLM_PRUNER_PRUNING, "finetune": _LLM_PRUNER_RECOVERY}
 _LOFTQ = {"int8": "llm_int8", "rounding": "nearest", "initialisation": "loftq", "loftq_iterations": 1}
 _QPRUNER = {"granularity": "layer", "embeddings": False}
@@ -60,15 +60,15 @@ PRESETS: Mapping[PresetName, Mapping[str, Mapping[str, Any]]] = {
     },
     "best": {},
 }
-"""Settings by preset and stage; ``best`` is what every setting is by itself."""
+"""Settings by preset and stage; ``best`` consists of the defaults."""
 
 
 PAPER_PRESETS = frozenset(PRESETS) - {"best"}
-"""Those of the paper, whose precisions are of bitsandbytes."""
+"""Presets of the paper, whose precisions belong to bitsandbytes."""
 
 
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` of a run with the settings of its ``preset`` under them: what is set by name wins."""
+    """``values`` of a run merged over the settings of its ``preset``: settings given by name take precedence."""
     merged = dict(values)
     preset = values.get("preset")
     named = PRESETS.get(cast(PresetName, preset), {}) if isinstance(preset, str) else {}
@@ -78,6 +78,6 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
         given = merged.get(stage, {})
         if isinstance(given, BaseModel):
             given = given.model_dump(exclude_unset=True)
-        if isinstance(given, Mapping):  # what else it may be, validation will tell
+        if isinstance(given, Mapping):  # validation reports other types
             merged[stage] = {**settings, **given}
     return merged

@@ -1,4 +1,4 @@
-"""Silence for libraries that speak where users look."""
+"""Silence for libraries that print where users look."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import warnings
 
 
 def quieten_libraries() -> None:
-    """Turn off progress bars and notices of transformers, huggingface_hub and bitsandbytes; errors still show.
+    """Turn off progress bars and notices of transformers, huggingface_hub and bitsandbytes; errors are still printed.
 
-    Bars of reading GGUF and notices of importing bitsandbytes stay away only if neither was imported before.
+    Progress bars of GGUF files and import notices of bitsandbytes are only suppressed if neither was imported before.
     """
     for setting in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
         os.environ.setdefault(setting, "1")

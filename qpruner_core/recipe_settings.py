@@ -1,4 +1,4 @@
-"""From a ``recipe.json`` back to the settings of its run, so that the same files come out again."""
+"""From a ``recipe.json`` back to the settings of its run, to reproduce its files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ _REMEDY = "Give the recipe.json of a finished run, unchanged."
 
 
 def is_recipe(values: Mapping[str, Any]) -> bool:
-    """Whether ``values`` is the content of a ``recipe.json`` rather than settings."""
+    """Whether ``values`` is the content of a ``recipe.json`` instead of settings."""
     return "config" in values and "files" in values
 
 
 def settings_of_recipe(recipe: Any) -> dict[str, Any]:
-    """The settings that make the files of ``recipe`` again: those of its run, and in the place of each ``auto`` the
-    choice that its machine made. ``expected`` holds the digests of model and dataset: a run of others is refused.
+    """The settings that reproduce the files of ``recipe``.
+
+    They are those of its run, with the choice of its machine in place of each ``auto``. ``expected`` holds the digests
+    of model and dataset: a run with others is rejected.
 
     Raises:
-        InvalidConfigError: it is no recipe.
+        InvalidConfigError: it is not a recipe.
     """
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("config"), Mapping):
         raise InvalidConfigError("The recipe has no settings.", field="recipe", remedy=_REMEDY)
@@ -37,10 +39,11 @@ def settings_of_recipe(recipe: Any) -> dict[str, Any]:
 
 
 def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` of a run with the settings of its ``recipe``, if it has one, under them: what is set by name wins.
+    """``values`` of a run merged over the settings of its ``recipe``, if it has one: settings given by name take
+    precedence.
 
     Raises:
-        InvalidConfigError: it is no recipe.
+        InvalidConfigError: it is not a recipe.
     """
     given = dict(values)
     if given.get("recipe") is None:
@@ -50,7 +53,7 @@ def with_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``below`` with the settings of ``above`` in their place, setting by setting also within stages."""
+    """``below`` with the settings of ``above`` in their place, merged setting by setting, also within stages."""
     result = dict(below)
     for name, value in above.items():
         known = result.get(name)

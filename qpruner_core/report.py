@@ -1,4 +1,4 @@
-"""What a run reports: the table of before and after, and an estimate before any work."""
+"""Report of a run: the before/after table, and an estimate before any work."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from qpruner_core.targets.config import TargetName
 class Measurement(StrictModel):
     """One row of the table. Every figure was measured, none predicted.
 
-    ``variant``: the model as it came (dense), pruned, with all its layers at NF4 (pruned_nf4), at the precisions found
-    with its adapters as they begin (mixed), after recovery (final), and each further format; what was exported was read
-    back from its files. ``label``: what the row is called.
-    ``bytes``: storage of all parameters and buffers of the loaded model. ``file_bytes``: of what was exported; null for
-    other rows. ``perplexity``: exp of the mean negative log-likelihood per held-out token. ``divergence``: mean KL
-    divergence of the predictions from the dense model's, nats per token, and ``top1_agreement``: share of tokens for
-    which both predict the same one first; on the first ``compared_tokens`` of the held-out text. Null for the dense
-    model, and in reports that lack them. ``accuracy``: share of multiple-choice examples whose right choice
-    had the highest log-likelihood, with its standard error; null where the dataset has no choices.
-    ``tokens_per_second``: greedy generation at batch 1 by ``speed_engine``, the format's own where it is installed,
-    else torch; ``prefill_tokens_per_second``: reading a prompt, null in torch. Both are null in reports that lack them.
+    ``variant``: dense: the original model; pruned; pruned_nf4: pruned with all its layers at NF4; mixed: at the chosen
+    precisions with the initial adapters; final: after recovery; and each further format. Exported checkpoints are read
+    back from their files. ``label``: name of the row. ``bytes``: storage of all parameters and buffers of the loaded
+    model. ``file_bytes``: bytes of its exported files; null for other rows. ``perplexity``: exp of the mean negative
+    log-likelihood per held-out token. ``divergence``: mean KL divergence of the predictions from the dense model's,
+    nats per token, and ``top1_agreement``: share of tokens for which both predict the same next token; on the first
+    ``compared_tokens`` of the held-out text. Null for the dense model, and in old reports. ``accuracy``: share of
+    multiple-choice examples whose right choice had the highest log-likelihood, with its standard error; null if the
+    dataset has no choices. ``tokens_per_second``: greedy generation at batch 1 by ``speed_engine``, the format's own if
+    it is installed, else torch; ``prefill_tokens_per_second``: reading a prompt, null in torch. Both are null in old
+    reports.
     """
 
     variant: str
@@ -56,7 +56,7 @@ class Measurement(StrictModel):
 
 
 class Snippet(StrictModel):
-    """The few lines that run a checkpoint with ``tool``."""
+    """Command or code that runs a checkpoint with ``tool``."""
 
     tool: str
     language: Literal["python", "shell"]
@@ -64,8 +64,8 @@ class Snippet(StrictModel):
 
 
 class ExportedFormat(StrictModel):
-    """A checkpoint of the result: its directory or file in the output (``path``), what it is, the name that a job hands
-    it out under (``artifact``), bytes of its files, and how it is run."""
+    """A checkpoint of the result: its directory or file in the output (``path``), its description, the name of its
+    artifact of a job (``artifact``), bytes of its files, and how to run it."""
 
     name: str
     title: str
@@ -76,9 +76,11 @@ class ExportedFormat(StrictModel):
 
 
 class RatioTrial(StrictModel):
-    """A ratio that was tried within the budget, where ``prune.ratio_choice`` is "measured". ``bits``: of a weight, on
-    average; ``bytes``: of the loaded model; ``loss``: KL divergence of its predictions from the dense model's, nats per
-    token, before recovery."""
+    """A ratio that was tried within the budget, if ``prune.ratio_choice`` is "measured".
+
+    ``bits``: average per weight; ``bytes``: of the loaded model; ``loss``: KL divergence of its predictions from the
+    dense model's, nats per token, before recovery.
+    """
 
     ratio: float
     removed_fraction: float
@@ -88,14 +90,13 @@ class RatioTrial(StrictModel):
 
 
 class Pruning(StrictModel):
-    """What pruning removed.
+    """Result of pruning.
 
-    ``ratio``: the fraction of the layers' parameters that was asked for; ``removed_fraction``: what came of it.
-    ``parameters_…`` count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the
-    loaded 16-bit model. ``removed_layers``: whole layers that are gone, by their place in the dense model.
-    ``width_multiple``: what MLP widths were rounded to; ``None`` where no width was cut, and in reports that lack it.
-    ``ratio_reason``: how the ratio came about, in a sentence; empty in reports that lack it. ``ratio_trials``: where it
-    was chosen by measuring, all that were tried.
+    ``ratio``: requested fraction of the layers' parameters; ``removed_fraction``: actual fraction. ``parameters_…``
+    count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the loaded 16-bit model.
+    ``removed_layers``: whole layers removed, by their position in the dense model. ``width_multiple``: multiple that
+    MLP widths were rounded to; ``None`` if no width was cut, and in old reports. ``ratio_reason``: reason for the
+    ratio, in a sentence; empty in old reports. ``ratio_trials``: all measured ratios, if it was chosen by measuring.
     """
 
     ratio: float
@@ -132,11 +133,11 @@ class BytesByPart(StrictModel):
 
 
 class DeviceMemory(StrictModel):
-    """What the memory of a device goes to, in bytes: ``weights + kv_cache + activations + engine == memory``.
+    """Shares of a device's memory, in bytes: ``weights + kv_cache + activations + engine == memory``.
 
-    ``weights``: what is left for them, the budget of the run. ``kv_cache``: as the engine of ``target`` allocates it
-    for ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits. ``engine``:
-    process or GPU context, and what the engine leaves to others.
+    ``weights``: the rest, which is the budget of the run. ``kv_cache``: as allocated by the engine of ``target`` for
+    ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits. ``engine``:
+    process or GPU context, and memory that the engine leaves to others.
     """
 
     memory: int
@@ -151,11 +152,11 @@ class DeviceMemory(StrictModel):
 
 
 class Estimate(StrictModel):
-    """What a run would do, worked out from shapes alone.
+    """Prediction of a run, from shapes alone.
 
-    ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is not known; ``notes``:
-    what they and the bytes rest on. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: where the
-    run asks to ``fit`` one, how its memory is shared; ``smallest_feasible_memory``: of such a device, in the same use.
+    ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is unknown; ``notes``:
+    assumptions of times and bytes. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: shares of
+    the device's memory, if the run has ``fit``; ``smallest_feasible_memory``: of such a device, in the same use.
     """
 
     feasible: bool
@@ -174,11 +175,11 @@ class Estimate(StrictModel):
 class CompressionReport(StrictModel):
     """The result of a run.
 
-    ``precisions``: of each of ``groups``, the modules that share one, as the search chose it. ``stored``: those that
-    the modules of each group are stored in, by rising size: others where the engine cannot hold their shapes in that;
-    empty in earlier reports. ``compute``: the type of matrix products and the processor; ``None`` in reports of release
-    0.1.0. ``exported``: the checkpoints, the one to take first; empty in reports of that release.
-    ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit`` was asked for.
+    ``precisions``: chosen precision of each of ``groups``, the modules that share one. ``stored``: precisions that the
+    modules of each group are stored in, by ascending size; they differ if the engine does not support the shape; empty
+    in earlier reports. ``compute``: the type of matrix products and the processor; ``None`` in reports of release
+    0.1.0. ``exported``: the checkpoints, the recommended one first; empty in reports of that release.
+    ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` without ``fit``.
     """
 
     model: str
@@ -204,7 +205,7 @@ class CompressionReport(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _groups_were_layers(cls, values: Any) -> Any:
-        """Reports of release 0.1.0 have bits, and name no groups: the bits are of layers."""
+        """Reports of release 0.1.0 have bits of layers instead of precisions of groups."""
         if not isinstance(values, dict) or "bits" not in values:
             return values
         values = dict(values)

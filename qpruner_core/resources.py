@@ -1,4 +1,4 @@
-"""What the machine has to offer."""
+"""Resources of the machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from qpruner_core.control_group import memory_left
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Bytes that are free now: of the device if it is a GPU, else of the machine.
+    """Free bytes: of the device if it is a GPU, else of the machine.
 
-    Of a GPU that counts what torch's allocator has reserved and not given out: taken for others, free for us.
+    On a GPU this includes memory that torch's allocator has reserved but not used.
     """
     if device is not None and device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
@@ -24,16 +24,16 @@ def free_memory(device: torch.device | None = None) -> int:
 
 
 def best_device() -> torch.device:
-    """The GPU at hand, else the CPU."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def return_freed_memory() -> None:
-    """Give memory that was freed back to the system at once (glibc; elsewhere nothing happens).
+    """Return freed memory to the system at once (glibc; elsewhere nothing happens).
 
-    By itself glibc keeps freed blocks of up to 32 MiB for later: weights that pruning has freed would stay resident
-    beside those that it has made. A lower limit for such blocks, the other remedy, would make each product of matrices
-    ask the system for new pages.
+    By default glibc keeps freed blocks of up to 32 MiB: weights that pruning has freed would stay resident beside the
+    new ones. A lower limit for such blocks, the alternative, would make each matrix product request new pages from the
+    system.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

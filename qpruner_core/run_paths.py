@@ -1,4 +1,4 @@
-"""The directories that a run writes to, checked against what lies there and against what it reads."""
+"""The directories that a run writes to, checked against their content and against the inputs of the run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _CACHED = ("hub", "converted")
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where a run writes: absolute, with symbolic links resolved."""
+    """Output paths of a run: absolute, with symbolic links resolved."""
 
     output: OutputDirectory
     work: Path
 
 
 def check_run_paths(output: Path, work_dir: Path | None, config: CompressionConfig, policy: SourcePolicy) -> RunPaths:
-    """Where a run of ``config`` writes; ``work_dir`` is ``<output>.work`` if not given. Changes nothing on the disk.
+    """Output paths of a run of ``config``; ``work_dir`` defaults to ``<output>.work``. Changes nothing on disk.
 
     Raises:
-        OutputInvalidError: a directory cannot be written, is that of the model, holds what no earlier run wrote, or is
-            so placed that writing would replace what the run reads.
+        OutputInvalidError: a directory cannot be written, is that of the model, holds foreign files, or is placed so
+            that writing would replace inputs of the run.
         DiskFullError: no space is left there.
     """
     root = _resolved(output, "output")
@@ -59,9 +59,7 @@ def _resolved(path: Path, field: str) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise _invalid(
-            field, f"{str(path)!r} is not a path that can be followed.", "Choose another directory."
-        ) from error
+        raise _invalid(field, f"{str(path)!r} is not a valid path.", "Choose another directory.") from error
 
 
 def _inputs(config: CompressionConfig, policy: SourcePolicy) -> list[tuple[str, Path]]:
@@ -77,17 +75,19 @@ def _inputs(config: CompressionConfig, policy: SourcePolicy) -> list[tuple[str, 
 def _refuse_each_other(output: OutputDirectory, store: StageStore, field: str) -> None:
     if _same(output.root, store.root):
         raise _invalid(
-            "work_dir", "The output and the directory of finished stages are the same.", "Choose two directories."
+            "work_dir",
+            "The output and the directory of finished stages are the same.",
+            ("Choose two different directories."),
         )
     if _lies_in(output.root, store.replaced()):
         raise _invalid(
-            "output", "The output lies where the run's stages are written.", "Choose a directory of its own."
+            "output", "The output lies inside the directory of the run's stages.", "Choose a separate directory."
         )
     if _lies_in(store.root, output.replaced()):
         raise _invalid(
             field,
-            "The directory of finished stages lies where the result is written.",
-            "Choose a directory of its own.",
+            "The directory of finished stages lies inside the output.",
+            "Choose a separate directory.",
         )
 
 
@@ -96,16 +96,16 @@ def _refuse_input(kind: str, path: Path, output: OutputDirectory, store: StageSt
         raise _invalid(
             "output",
             f"The output {str(output.root)!r} is the {kind}'s own directory.",
-            "Choose a directory of its own for the result.",
+            "Choose a separate directory for the result.",
         )
     if _lies_in(path, output.replaced()):
         raise _invalid(
-            "output", f"The {kind} {str(path)!r} lies where the result is written.", "Choose another output directory."
+            "output", f"The {kind} {str(path)!r} lies inside the output.", "Choose another output directory."
         )
     if _same(path, store.root) or _lies_in(path, store.replaced()):
         raise _invalid(
             field,
-            f"The {kind} {str(path)!r} lies where the run's stages are written, in {str(store.root)!r}.",
+            f"The {kind} {str(path)!r} lies inside the directory of the run's stages, {str(store.root)!r}.",
             "Choose another directory.",
         )
 
@@ -113,7 +113,7 @@ def _refuse_input(kind: str, path: Path, output: OutputDirectory, store: StageSt
 def _refuse_within_cache(cached: Path, output: OutputDirectory, store: StageStore, field: str) -> None:
     for path, name in ((output.root, "output"), (store.root, field)):
         if _lies_in(path, [cached]):
-            raise _invalid(name, f"{str(path)!r} lies among the cached models.", "Choose a directory of its own.")
+            raise _invalid(name, f"{str(path)!r} lies inside the model cache.", "Choose a separate directory.")
 
 
 def _lies_in(path: Path, folders: list[Path]) -> bool:
@@ -122,7 +122,7 @@ def _lies_in(path: Path, folders: list[Path]) -> bool:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths name the same place, under whatever name it is mounted."""
+    """Whether two paths refer to the same place, under any mount."""
     try:
         return one == other or one.samefile(other)
     except (OSError, ValueError):

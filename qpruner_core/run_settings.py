@@ -1,9 +1,9 @@
-"""The settings of a run from the command line: a file, named options, and ``--set``, each over those before it."""
+"""The settings of a run on the command line. Named options override the file, and ``--set`` overrides both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,14 +15,16 @@ from qpruner_core.recipe_settings import is_recipe, merged, settings_of_recipe
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="A YAML or JSON file of settings, or a recipe.json, whose files are made again. Options win."
+        "--config", help="A YAML or JSON file of settings, or a recipe.json to reproduce. Options take precedence."
     ),
 ]
 Dataset = Annotated[
     str | None,
     typer.Option(help="A .jsonl, .json, .csv, .tsv, .txt or .parquet file (also .gz, .zst), or a hub dataset id."),
 ]
-PruneRatio = Annotated[float | None, typer.Option(help="Fraction to prune; default: as little as the budget allows.")]
+PruneRatio = Annotated[
+    float | None, typer.Option(help=("Fraction to prune; default: the smallest that the budget allows."))
+]
 Trials = Annotated[int | None, typer.Option(help="Allocations to try.")]
 FinetuneSteps = Annotated[int | None, typer.Option(help="Optimiser steps of recovery.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; 0 by default.")]
@@ -36,13 +38,26 @@ OtherSettings = Annotated[
 ]
 
 
-def run_settings(file: Path | None, given: Mapping[str, Any], settings: Iterable[str] | None) -> dict[str, Any]:
-    """What a run is to be made of, still to be validated.
+_PLACES = {"model": "as the argument MODEL", "dataset": "with --dataset"}
 
-    ``given``: values of options by their dotted paths; ``None`` is not given. ``settings``: texts ``path=value``.
+
+def run_settings(
+    file: Path | None,
+    given: Mapping[str, Any],
+    settings: Iterable[str] | None,
+    *,
+    needed: Sequence[str] = ("model", "dataset"),
+) -> dict[str, Any]:
+    """The settings of a run, not yet validated.
+
+    Args:
+        file: YAML or JSON file of settings, or a recipe.
+        given: values of options by their dotted paths; ``None`` means not given.
+        settings: texts ``path=value``.
+        needed: names that must have a value.
 
     Raises:
-        InvalidConfigError: the file cannot be read, a setting is malformed, or model or dataset is named nowhere.
+        InvalidConfigError: the file cannot be read, a setting is malformed, or a needed one is missing.
     """
     values = {} if file is None else read_settings(file)
     named: dict[str, Any] = {}
@@ -57,9 +72,9 @@ def run_settings(file: Path | None, given: Mapping[str, Any], settings: Iterable
                 raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
         target[name] = value
     values = merged(values, named)
-    for name, remedy in (("model", "Name it as the argument MODEL."), ("dataset", "Name it with --dataset.")):
+    for name in needed:
         if values.get(name) is None:
-            remedy += " A file of --config may, too."
+            remedy = f"Give it {_PLACES[name]}, or in the file of --config."
             raise InvalidConfigError(f"No {name} is given.", field=name, remedy=remedy)
     return values
 
@@ -74,14 +89,14 @@ def read_settings(file: Path) -> dict[str, Any]:
 
     try:
         text = file.read_text(encoding="utf-8")
-        # JSON first: it is what recipes are, and some of it, such as 1e-4, means text in YAML
+        # JSON first, the format of recipes: some of it, such as 1e-4, is text in YAML
         values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except OSError as error:
         raise _bad_file(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _bad_file(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise _bad_file(f"{file} holds no settings.")
+        raise _bad_file(f"{file} contains no settings.")
     return settings_of_recipe(values) if is_recipe(values) else values
 
 
@@ -98,5 +113,5 @@ def _setting(text: str) -> tuple[str, Any]:
         )
     try:
         return path, json.loads(value)
-    except (ValueError, RecursionError):  # also a number of thousands of digits: what it is will be refused by name
+    except (ValueError, RecursionError):  # also a number of thousands of digits, which validation rejects by name
         return path, value

@@ -1,4 +1,4 @@
-"""Numbers of bytes as people write them."""
+"""Byte sizes in human notation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BITS = re.compile(r"[KMGT][iI]?b")
 _REMEDY = 'Give a positive number of bytes, such as 130000000, "130MB" or "6GiB".'
 _LONGEST = 64
 LARGEST_SIZE = 2**63 - 1
-"""Bytes: what the database and every tool around it can hold."""
+"""Bytes: the largest number that the database and common tools can hold."""
 
 
 def parse_bytes(value: int | float | str, field: str = "memory_budget") -> int:
     """Parse ``130000000``, ``"130MB"``, ``"6G"`` (decimal), ``"6GiB"`` or ``"6Gi"`` (binary) into bytes.
 
-    Units may be written in any case, but for a small b behind a capital letter: ``"6Gb"`` are bits to many, so it is
-    refused. Fractions are rounded down to whole bytes; of single bytes there are none.
+    Units are case-insensitive, except a small b after a capital letter: many read ``"6Gb"`` as bits, so it is rejected.
+    Fractions are rounded down to whole bytes; fractions of single bytes are rejected.
 
     Raises:
         BudgetInvalidError: not a number with a known unit, not positive, or beyond 2**63 - 1.
@@ -39,7 +39,7 @@ def parse_bytes(value: int | float | str, field: str = "memory_budget") -> int:
     if number < 1:
         raise _invalid(value, "is not a positive number of bytes", field)
     if number > LARGEST_SIZE:
-        raise _invalid(value, "is more than any machine has", field)
+        raise _invalid(value, "exceeds the memory of any machine", field)
     return int(number)
 
 
@@ -75,7 +75,7 @@ def _no_number(value: object, field: str) -> Fraction:
 
 def _invalid(value: object, what: str, field: str, remedy: str = _REMEDY) -> BudgetInvalidError:
     if isinstance(value, int) and abs(value) > LARGEST_SIZE:
-        shown = "A number of so many digits"  # Python refuses to print more than 4300
+        shown = "A number with so many digits"  # Python refuses to print more than 4300
     else:
         shown = repr(value) if len(repr(value)) <= _LONGEST else f"{repr(value)[:_LONGEST]}…"
     return BudgetInvalidError(f"{shown} {what}.", field=field, remedy=remedy)

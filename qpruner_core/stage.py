@@ -1,4 +1,4 @@
-"""What every stage is given."""
+"""Input of every stage."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ from qpruner_core.targets.base import Target
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What was worked out before any work: the dense config, the ratio in force, the shape that it means, and the bytes
-    that the weights may take.
+    """Results of planning: the dense config, the effective ratio, its shape, and the byte budget of the weights.
 
-    ``prune``: the settings in force, and ``notes`` why they differ from those given. ``target`` has the precisions
-    that the search may use. ``shape`` is ``None`` where it is found only from the data; the pruned checkpoint's config
-    always tells the widths.
+    ``prune``: the effective settings, and ``notes`` why they differ from those given. ``target`` has the precisions of
+    the search. ``shape`` is ``None`` if it depends on the data; the pruned checkpoint's config always has the widths.
     """
 
     dense_config: PretrainedConfig
@@ -44,7 +42,7 @@ class RunPlan:
 
 @dataclass
 class StageContext:
-    """The run as one stage sees it: settings, sources, finished stages before it, and ears to speak to."""
+    """The run from the view of one stage: settings, sources, finished earlier stages, and event callbacks."""
 
     stage: StageName
     config: CompressionConfig
@@ -59,16 +57,16 @@ class StageContext:
     warnings: list[str] = field(default_factory=list)
 
     def finished(self, stage: StageName) -> Path:
-        """The directory of a stage that is finished."""
+        """The directory of a finished stage."""
         return self.store.directory(stage)
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tell how far this stage is, in [0, 1]; stops the stage if the run is cancelled."""
+        """Report the progress of this stage, in [0, 1]; stops the stage if the run is cancelled."""
         self.cancel.raise_if_cancelled()
         self.emit(StageProgress(stage=self.stage, fraction=min(max(fraction, 0.0), 1.0), message=message))
 
     def warn(self, message: str) -> None:
-        """Tell the user something that does not stop the run; it is also kept for the report."""
+        """Warn the user without stopping the run; warnings are also kept for the report."""
         self.warnings.append(message)
         self.emit(RunWarning(stage=self.stage, message=message))
 

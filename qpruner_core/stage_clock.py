@@ -1,4 +1,4 @@
-"""How long a run has taken so far, and how long it is expected to take."""
+"""Elapsed and expected time of a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from qpruner_core.events import Event, StageFinished, StageName, StageProgress, StageStarted
 
 _TELLING_FRACTION = 0.05
-"""From this fraction of a stage on, what it took so far foretells its time better than the estimate made before it."""
+"""From this fraction of a stage on, its elapsed time predicts the total better than the estimate before it."""
 
 
 class StageClock:
-    """Follows the events of a run. ``now`` gives the time in seconds.
+    """Follows the events of a run. ``now`` returns the time in seconds.
 
-    ``stage``: the one at work, if any. ``fraction`` and ``message``: what it last reported.
+    ``stage``: the running stage, if any. ``fraction`` and ``message``: its last report.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class StageClock:
         self.message = ""
 
     def follow(self, event: Event) -> None:
-        """Take note of ``event``."""
+        """Update from ``event``."""
         if isinstance(event, StageStarted):
             self.stage, self.fraction, self.message = event.stage, 0.0, ""
             self._stage_begun = self._reported = self._now()
@@ -49,7 +49,7 @@ class StageClock:
 
     @property
     def stage_expected(self) -> float | None:
-        """Seconds that the stage will take in all; ``None`` if unknown, as where it takes longer than estimated."""
+        """Expected total seconds of the stage; ``None`` if unknown, for instance after the estimate has passed."""
         if self.fraction >= _TELLING_FRACTION:
             return max((self._reported - self._stage_begun) / self.fraction, self.stage_elapsed)
         return self._estimate if self._estimate is not None and self._estimate >= self.stage_elapsed else None
@@ -66,7 +66,7 @@ class StageClock:
 
 
 def duration(seconds: float) -> str:
-    """``seconds`` for people: "0.4 s", "43 s", "2:05 min", "1:02:03 h"."""
+    """Human-readable ``seconds``: "0.4 s", "43 s", "2:05 min", "1:02:03 h"."""
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)

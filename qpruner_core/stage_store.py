@@ -1,10 +1,10 @@
 """A directory of finished stages: a stage counts when its directory has been renamed into place.
 
-Layout: ``<root>/<stage>/`` holds the stage's files and ``stage.json`` (its summary, seconds, the digest of the
-config and of the stages before it, and size and SHA-256 of every file). A run that is killed leaves at most a
-``<stage>.partial`` directory, which the next run deletes, and a ``<stage>.progress`` directory, from which a long stage
-goes on; it goes when the stage is finished. A directory whose ``stage.json`` does not name its stage was not written by
-a run, and is never deleted; so ``stage.json`` is replaced atomically, and deleted last.
+Layout: ``<root>/<stage>/`` holds the stage's files and ``stage.json`` (its summary, seconds, the digest of the config
+and of earlier stages, and size and SHA-256 of every file). A killed run leaves at most a ``<stage>.partial`` directory,
+which the next run deletes, and a ``<stage>.progress`` directory, from which a long stage resumes; it is deleted when
+the stage is finished. A directory whose ``stage.json`` does not name its stage was not written by a run, and is never
+deleted; so ``stage.json`` is replaced atomically, and deleted last.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ STAGE_FILE = "stage.json"
 _NEW_STAGE_FILE = f".{STAGE_FILE}.new"
 KNOWN_TRIALS = "known_trials.jsonl"
 StageFinder = Callable[[StageName, str], bool]
-"""Puts the files of a finished stage that was made from a key where the store looks for them, if it has them anywhere;
-whether it did. It need not be trusted: key and hashes are checked."""
+"""Copies the files of an equal finished stage to the store, given stage and key; returns whether it did. It need not be
+trusted: key and hashes are checked."""
 
 
 class StageRecord(StrictModel):
-    """What ``stage.json`` says. ``key`` digests everything that the result follows from; ``warnings`` are those of the
-    stage, for the reports of runs that take it over."""
+    """Content of ``stage.json``. ``key`` digests all inputs of the result; ``warnings``: those of the stage, for
+    reports of runs that reuse it."""
 
     stage: StageName
     key: str
@@ -63,14 +63,14 @@ def list_files(directory: Path) -> list[FileRecord]:
 
 @contextmanager
 def disk_full_as_error(directory: Path) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" into :class:`DiskFullError`, whoever raised it."""
+    """Translate "no space left" and "quota exceeded" from any library into :class:`DiskFullError`."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _disk_full(directory) from error
-    except Exception as error:  # safetensors wraps the system's error in one of its own
+    except Exception as error:  # safetensors wraps the system's error
         if "No space left" not in str(error) and "os error 28" not in str(error):
             raise
         raise _disk_full(directory) from error
@@ -84,43 +84,45 @@ def _disk_full(directory: Path) -> DiskFullError:
 
 
 class StageStore:
-    """The finished stages of one run, below ``root``; ``find`` is asked for those that are not there."""
+    """The finished stages of one run, below ``root``; ``find`` is called for missing ones."""
 
     def __init__(self, root: Path, find: StageFinder = lambda stage, key: False) -> None:
         self.root = root
         self._find = find
 
     def directory(self, stage: StageName) -> Path:
-        """Where the finished ``stage`` lies, whether or not it exists."""
+        """The directory of the finished ``stage``, whether or not it exists."""
         return self.root / stage
 
     def progress_directory(self, stage: StageName) -> Path:
-        """Where ``stage`` may keep what a killed run of it goes on from, whether or not it exists; gone when finished.
+        """The directory from which a killed run of ``stage`` resumes, whether or not it exists; deleted when the stage
+        is finished.
 
-        What lies there may be of other settings: whoever writes it says of which.
+        Its content may belong to other settings; its writer must record them.
         """
         return self.root / f"{stage}.progress"
 
     def load(self, stage: StageName, key: str) -> StageRecord | None:
-        """The record of ``stage`` if it is finished, was made from ``key`` and its files are whole."""
+        """The record of ``stage`` if it is finished, was made from ``key`` and its files are intact."""
         record = self._load(stage, key)
         if record is None and self._find(stage, key):
             record = self._load(stage, key)
         return record
 
     def replaced(self) -> list[Path]:
-        """Every path that a run replaces or deletes, with all that lies below it."""
+        """Every path that a run replaces or deletes, including its content."""
         return [self.root / f"{stage}{ending}" for stage in STAGES for ending in ("", ".partial", ".progress")]
 
     def refuse_foreign(self, field: str = "work_dir") -> None:
-        """Raise :class:`OutputInvalidError` if what a run replaces or extends was not written by an earlier run."""
+        """Raise :class:`OutputInvalidError` if a path that a run replaces or extends was not written by an earlier
+        run."""
         try:
             self._refuse_foreign(field)
         except OSError as error:
             raise OutputInvalidError(
                 f"{error.filename or self.root} of an earlier run cannot be replaced: {error.strerror or error}.",
                 field=field,
-                remedy="Mend its permissions, or choose another directory.",
+                remedy="Correct its permissions, or choose another directory.",
             ) from error
 
     def _refuse_foreign(self, field: str) -> None:
@@ -140,7 +142,7 @@ class StageStore:
             raise _foreign(self.root / KNOWN_TRIALS, field)
 
     def key(self, stage: StageName) -> str:
-        """What the finished ``stage`` was made from."""
+        """The key of the finished ``stage``."""
         return StageRecord.model_validate_json((self.directory(stage) / STAGE_FILE).read_bytes()).key
 
     def _load(self, stage: StageName, key: str) -> StageRecord | None:
@@ -156,7 +158,8 @@ class StageStore:
 
     @contextmanager
     def begin(self, stage: StageName) -> Iterator[Path]:
-        """An empty directory to write ``stage`` into; deleted if the block raises, and if it never commits."""
+        """Context manager: an empty directory for the files of ``stage``; deleted if the block raises or does not
+        commit."""
         partial = self._partial(stage)
         with disk_full_as_error(self.root):
             self._delete(partial, stage)
@@ -201,7 +204,8 @@ def _mark(directory: Path, text: str) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """Delete a stage's directory, ``stage.json`` last: a run killed here leaves a directory that the next one knows."""
+    """Delete a stage's directory, ``stage.json`` last: a run killed here leaves a directory that the next one
+    recognises."""
     if directory.is_dir():
         for path in directory.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -212,7 +216,7 @@ def _remove(directory: Path) -> None:
 
 
 def _is_ours(path: Path, stage: StageName) -> bool:
-    """Whether a run may delete ``path``: nothing is there, or a directory that a run of ``stage`` wrote or began."""
+    """Whether a run may delete ``path``: it does not exist, or a run of ``stage`` wrote or began it."""
     if not os.path.lexists(path) or _is_stage(path, stage):
         return True
     return path.is_dir() and not path.is_symlink() and all(file.name == _NEW_STAGE_FILE for file in path.iterdir())
@@ -233,5 +237,5 @@ def _foreign(path: Path, field: str) -> OutputInvalidError:
     return OutputInvalidError(
         f"{str(path)!r} is in the way of the run's stages: it was not written by an earlier run.",
         field=field,
-        remedy="Choose another directory, or move it away: only what QPruner wrote is ever overwritten.",
+        remedy="Choose another directory, or move it away: only files that QPruner wrote are overwritten.",
     )

@@ -1,4 +1,4 @@
-"""What finished stages say of themselves."""
+"""Summaries of finished stages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def summary_of(context: StageContext, stage: StageName) -> dict[str, Any]:
 
 
 def measurements_of(context: StageContext) -> list[Measurement]:
-    """What the evaluate stage measured."""
+    """The measurements of the evaluate stage."""
     return [Measurement.model_validate(row) for row in summary_of(context, "evaluate")["measurements"]]
 
 
 def pruning_of(context: StageContext) -> Pruning:
-    """What the prune stage removed."""
+    """The pruning of the prune stage."""
     return Pruning.model_validate(summary_of(context, "prune"))
 
 
 def allocation_of(context: StageContext) -> AllocationResult:
-    """What the allocate stage found."""
+    """The allocation of the allocate stage."""
     return AllocationResult.model_validate_json((context.finished("allocate") / ALLOCATION).read_bytes())

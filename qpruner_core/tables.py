@@ -1,4 +1,4 @@
-"""Results for a person who reads a terminal: tables, and sentences about a run."""
+"""Results for a terminal: tables, and sentences about a run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def groups_by_precision(precisions: Sequence[str]) -> str:
 
 
 def measurement_table(rows: list[Measurement]) -> Table:
-    """The table of before and after, which fits a terminal of 80 columns."""
+    """The before/after table, for a terminal of 80 columns."""
     compared = any(row.divergence is not None for row in rows)
     table = Table(title="Before and after", box=SIMPLE_HEAD, padding=(0, 1), caption=_speeds_in(rows))
     names = ("model", "bytes", "of dense", "perplexity", *_COMPARED[: 2 * compared], "tokens/s")
@@ -59,7 +59,7 @@ def measurement_table(rows: list[Measurement]) -> Table:
 
 
 def _speeds_in(rows: Sequence[Measurement]) -> str | None:
-    """Which engine was timed, where it was not torch for all rows."""
+    """The timed engine, if it was not torch for all rows."""
     engines = {row.label: row.speed_engine for row in rows if row.speed_engine not in (None, "torch")}
     if not engines:
         return None
@@ -67,20 +67,20 @@ def _speeds_in(rows: Sequence[Measurement]) -> str | None:
 
 
 def _agreement(row: Measurement) -> tuple[str, str]:
-    """How near the predictions are to the dense model's; a dash for that itself."""
+    """Agreement with the dense model's predictions; a dash for the dense model itself."""
     if row.divergence is None or row.top1_agreement is None:
         return "–", "–"
     return f"{row.divergence:.3g}", f"{row.top1_agreement:.1%}"
 
 
 def how_to_run(exported: ExportedFormat) -> str:
-    """The checkpoint to take and the lines that run it."""
+    """The recommended checkpoint and the commands that run it."""
     snippets = [f"With {one.tool}:\n\n{indent(one.text, '    ')}\n" for one in exported.snippets]
-    return "\n".join([f"Take {exported.path} ({format_bytes(exported.bytes)}): {exported.title}.", *snippets])
+    return "\n".join([f"Use {exported.path} ({format_bytes(exported.bytes)}): {exported.title}.", *snippets])
 
 
 def pruning_line(pruning: Pruning) -> str:
-    """What was removed, in a sentence."""
+    """The result of pruning, in a sentence."""
     if pruning.ratio == 0:
         return f"Nothing was pruned: quantization alone meets the budget. {pruning.ratio_reason}".rstrip()
     layers = f", {len(pruning.removed_layers)} whole layers" if pruning.removed_layers else ""
@@ -93,7 +93,7 @@ def pruning_line(pruning: Pruning) -> str:
 
 
 def compute_line(report: CompressionReport) -> str:
-    """The processor that the times and speeds of a report are of, in a sentence."""
+    """The processor of a report's times and speeds, in a sentence."""
     compute = report.compute
     if compute is None:
         return "The processor was not recorded."
@@ -105,7 +105,7 @@ def compute_line(report: CompressionReport) -> str:
 
 
 def estimate_table(result: Estimate) -> Table:
-    """Whether a budget can be met, the bytes by part, and the expected time."""
+    """Feasibility of a budget, bytes by part, and the expected time."""
     table = Table("part", "bytes", title="Feasible" if result.feasible else "Not feasible")
     for name, value in result.predicted_bytes.model_dump().items():
         table.add_row(name.replace("_", " "), f"{value:,}")

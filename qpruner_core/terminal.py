@@ -1,4 +1,4 @@
-"""Progress of a run: bars where somebody watches a terminal, lines where a file or a pipe is written."""
+"""Progress of a run: bars on a terminal, lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class _Display(ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """The run begins."""
+        """Called when the run begins."""
 
     @abstractmethod
     def end(self) -> None:
-        """It has ended."""
+        """Called when the run has ended."""
 
     @abstractmethod
     def __call__(self, event: Event) -> None:
@@ -53,12 +53,12 @@ class Progress(_Display):
         self._open = ExitStack()
 
     def begin(self) -> None:
-        """The run begins."""
+        """Called when the run begins."""
         for display in self._displays:
             self._open.enter_context(display)
 
     def end(self) -> None:
-        """It has ended."""
+        """Called when the run has ended."""
         self._open.close()
 
     def __call__(self, event: Event) -> None:
@@ -68,12 +68,12 @@ class Progress(_Display):
 
 
 def is_live(console: Console) -> bool:
-    """Whether what is written to ``console`` can be drawn over: it is a terminal that knows how."""
+    """Whether ``console`` is a terminal that supports redrawing."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 class Bars(_Display):
-    """A bar per stage, with the time that it has taken and that is left."""
+    """A bar per stage, with the elapsed and the remaining time."""
 
     def __init__(self, console: Console) -> None:
         self._clock = StageClock()
@@ -94,7 +94,7 @@ class Bars(_Display):
         self._tasks = {stage: self._bars.add_task("", stage=stage, total=1.0, start=False) for stage in STAGES}
 
     def end(self) -> None:
-        """Leave the bars as they are."""
+        """Leave the bars on the screen."""
         self._bars.stop()
 
     def __call__(self, event: Event) -> None:
@@ -114,14 +114,14 @@ class Bars(_Display):
 
 
 class _TimeLeft(ProgressColumn):
-    """The time left of the stage at work, and of all stages."""
+    """The remaining time of the running stage, and of all stages."""
 
     def __init__(self, clock: StageClock) -> None:
         super().__init__(Column(no_wrap=True))
         self._clock = clock
 
     def render(self, task: Task) -> Text:
-        """Of one stage's row."""
+        """Remaining time in one stage's row."""
         clock = self._clock
         if task.fields["stage"] != clock.stage or clock.stage_left is None:
             return Text("")
@@ -130,9 +130,9 @@ class _TimeLeft(ProgressColumn):
 
 
 class Lines(_Display):
-    """A line as a stage begins and as it ends, and one every ``seconds`` in between; each is there at once.
+    """A line at the start and the end of each stage, and one every ``seconds`` in between; each is flushed at once.
 
-    A reader that has gone, or a full disk, ends the lines and not the run.
+    A closed pipe or a full disk ends the lines, not the run.
     """
 
     def __init__(self, stream: IO[str], *, seconds: float = SECONDS_BETWEEN_LINES) -> None:
@@ -145,18 +145,18 @@ class Lines(_Display):
         self._reminder = threading.Thread(target=self._remind, name="progress", daemon=True)
 
     def begin(self) -> None:
-        """Begin to write every now and then."""
+        """Start the periodic lines."""
         self._reminder.start()
 
     def end(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         with self._lock:
             self._ended = True
         self._written.set()
         self._reminder.join()
 
     def __call__(self, event: Event) -> None:
-        """Write ``event``, if it is worth a line."""
+        """Write a line for ``event``, if it needs one."""
         with self._lock:
             self._clock.follow(event)
             if isinstance(event, StageStarted):
@@ -195,6 +195,6 @@ class Lines(_Display):
         try:
             self._stream.write(f"[{duration(self._clock.elapsed):>9}] {text}\n")
             self._stream.flush()
-        except (OSError, ValueError):  # the reader has gone, or the disk is full
+        except (OSError, ValueError):  # the pipe is closed, or the disk is full
             self._ended = True
         self._written.set()

@@ -1,7 +1,7 @@
-"""CPU threads: how many a process may use, and how they wait for work.
+"""CPU threads: their number in a process, and how they wait for work.
 
-OpenMP and BLAS libraries read this from the environment once, as torch or NumPy loads them. So nothing here may import
-either, and :func:`settle_threads` comes before the first import of torch.
+OpenMP and BLAS libraries read this from the environment once, when torch or NumPy loads them. So this module imports
+neither, and :func:`settle_threads` must be called before the first import of torch.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from qpruner_core.control_group import PROCESS, cpu_quota
 
 _NUMBER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
-"""Threads that wait sleep. By default those of GNU's OpenMP, which torch's wheels carry, and of OpenBLAS, which
-NumPy's carry, spin for a while, and beside other busy processes they take the time of the very threads that they wait
-for. LLVM's and Intel's OpenMP obey the same variable; OpenBLAS's is the logarithm of a number of cycles, 4 the least.
-"""
+"""Waiting threads sleep. By default those of GNU's OpenMP (in torch's wheels) and of OpenBLAS (in NumPy's) spin for a
+while, and beside other busy processes they take the time of the very threads that they wait for. LLVM's and Intel's
+OpenMP obey the same variable; OpenBLAS's is the logarithm of a number of cycles, at least 4."""
 
 
 def usable_cpus(process: Path = PROCESS) -> int:
-    """CPUs that this process may use: those of its affinity, or fewer where its control groups have a quota of time.
+    """CPUs that this process may use: those of its affinity, or fewer if its control groups have a time quota.
 
-    Part of a CPU counts as one: with a quota of 1.5, two threads get more done than one.
+    Part of a CPU counts as one: with a quota of 1.5, two threads are faster than one.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(process)
@@ -33,10 +32,10 @@ def usable_cpus(process: Path = PROCESS) -> int:
 
 
 def thread_settings(environment: Mapping[str, str], threads: int = 0) -> dict[str, str]:
-    """Variables to add to ``environment`` for a process that is to compute on ``threads`` threads.
+    """Variables to add to ``environment`` for a process that computes on ``threads`` threads.
 
-    With 0 the number is that of ``OMP_NUM_THREADS`` in ``environment``, else of :func:`usable_cpus`. How threads wait
-    stays as ``environment`` says, if it does.
+    With 0 the number is that of ``OMP_NUM_THREADS`` in ``environment``, else of :func:`usable_cpus`. Wait settings in
+    ``environment`` are kept.
     """
     asked = dict.fromkeys(_NUMBER, str(threads)) if threads else {}
     defaults = {"OMP_NUM_THREADS": str(usable_cpus())} | _WAITING
@@ -44,16 +43,16 @@ def thread_settings(environment: Mapping[str, str], threads: int = 0) -> dict[st
 
 
 def settle_threads() -> None:
-    """Let this process and those that it starts compute on the CPUs that it may use, unless its environment differs.
+    """Make this process and its children compute on the CPUs that it may use, unless its environment differs.
 
-    To be called by a program as it starts, before torch is imported.
+    Call it at the start of a program, before torch is imported.
     """
     os.environ.update(thread_settings(os.environ))
 
 
 @contextmanager
 def starting_processes(threads: int) -> Iterator[None]:
-    """Within it, processes that are started will compute on ``threads`` threads; this one stays as it is."""
+    """Context manager in which started processes compute on ``threads`` threads; this one is unchanged."""
     before = dict(os.environ)
     added = thread_settings(before, threads)
     os.environ.update(added)

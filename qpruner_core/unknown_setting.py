@@ -1,4 +1,4 @@
-"""A setting that does not exist, and the one that was probably meant."""
+"""An unknown setting, and the one that was probably meant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_NAME = 100  # longer ones resemble no setting, and comparing them takes
 
 
 def unknown_setting(path: str, model: type[BaseModel]) -> str:
-    """A sentence that says so of the dotted ``path`` in the settings ``model``, and names the nearest one, if any."""
+    """A sentence about the unknown dotted ``path`` in the settings ``model``, with the nearest known one, if any."""
     said = f"Unknown setting `{path[:_LONGEST_NAME]}`"
     near = get_close_matches(path, _names(model), n=1, cutoff=0.7) if len(path) <= _LONGEST_NAME else []
     return f"{said}; did you mean `{near[0]}`?" if near else f"{said}."

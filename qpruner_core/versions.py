@@ -1,4 +1,4 @@
-"""Versions of what computes."""
+"""Versions of the software that computes."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _PACKAGES = (
 
 
 def recorded_versions() -> dict[str, str]:
-    """Versions of all that a result's bytes may depend on."""
+    """Versions of everything that a result's bytes may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

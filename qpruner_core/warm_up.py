@@ -1,4 +1,4 @@
-"""Does once what the first look at a model would take its time for: transformers loads its parts when they are used."""
+"""Loads everything that the first inspection of a model needs: transformers loads its parts on first use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from transformers import LlamaConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import require_fit
 from qpruner_core.models.model_config import expected_tensors
+from qpruner_core.models.tensor_checks import require_fit
 from qpruner_core.planner import Planner
 from qpruner_core.targets.config import TargetName
 
 
 def warm_up() -> None:
-    """Check and plan a made-up model for every target; seconds in a new process, and a fraction of one later."""
+    """Inspect and plan a made-up model for every target; takes seconds in a new process, and a fraction of one
+    later."""
     dense = LlamaConfig(
         vocab_size=256, hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=256,

@@ -1,4 +1,4 @@
-"""How much work settings ask for together: each may be within its bounds, and their product beyond any machine."""
+"""Limits of the total work: each setting may be within its bounds, but their product beyond any machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import InvalidConfigError
 
 MOST_TOKENS_AT_ONCE = 2**18
-"""Tokens of one forward pass: two sequences of the greatest length. Their logits alone take 17 GB of a vocabulary of
+"""Tokens of one forward pass: two sequences of the greatest length. Their logits alone take 17 GB with a vocabulary of
 32,000."""
 MOST_TOKENS_OF_A_STAGE = 10**11
 """Tokens that go through the model in one stage: eleven days at 100,000 tokens per second."""
@@ -27,8 +27,8 @@ def refuse_too_much_work(config: CompressionConfig) -> None:
     batch = config.finetune.batch_size * config.sequence_length
     if batch > MOST_TOKENS_AT_ONCE:
         raise InvalidConfigError(
-            f"A forward pass of {config.finetune.batch_size} sequences of {config.sequence_length} tokens has more "
-            f"than {MOST_TOKENS_AT_ONCE:,} tokens, which no memory holds.",
+            f"A forward pass of {config.finetune.batch_size} sequences of {config.sequence_length} tokens "
+            f"exceeds the limit of {MOST_TOKENS_AT_ONCE:,} tokens.",
             field="finetune.batch_size",
             remedy="Choose a smaller finetune.batch_size, with finetune.gradient_accumulation for the rest, or a "
             "smaller sequence_length.",
@@ -36,9 +36,9 @@ def refuse_too_much_work(config: CompressionConfig) -> None:
     for work in _works(config):
         if work.tokens > MOST_TOKENS_OF_A_STAGE:
             raise InvalidConfigError(
-                f"{' × '.join(work.settings)} comes to {work.tokens:,} tokens, more than any machine computes.",
+                f"{' × '.join(work.settings)} is {work.tokens:,} tokens, more than any machine can compute.",
                 field=work.settings[0],
-                remedy=f"Choose smaller ones: together at most {MOST_TOKENS_OF_A_STAGE:,}.",
+                remedy=f"Choose smaller values: together at most {MOST_TOKENS_OF_A_STAGE:,}.",
             )
 
 

@@ -1,4 +1,4 @@
-"""Whether a directory can be written to, found out by writing to it, before hours of work depend on it."""
+"""Check that a directory can be written to, by writing to it, before hours of work depend on it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from qpruner_core.errors import CacheUnusableError, DiskFullError, OutputInvalid
 _ATTEMPTS = 5
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _REASONS = {
-    errno.EACCES: "it may not be written",
-    errno.EPERM: "it may not be written",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
     errno.EROFS: "it is on a read-only file system",
     errno.ENAMETOOLONG: "its name is too long",
     errno.ENOTDIR: "a file is in the way",
     errno.EEXIST: "a file is in the way",
-    errno.ELOOP: "its symbolic links lead round in a circle",
+    errno.ELOOP: "its symbolic links form a loop",
 }
 
 
 def require_writable(directory: Path, field: str, *, longest: str = "") -> None:
     """Raise unless files can be written below ``directory``, which need not exist; leaves nothing behind.
 
-    ``longest``: a path as long as the longest that will be written, relative to ``directory``.
+    ``longest``: the longest path that will be written, relative to ``directory``.
 
     Raises:
         OutputInvalidError: a file is in the way, writing is not permitted, or a name is too long.
@@ -43,23 +43,23 @@ def require_writable(directory: Path, field: str, *, longest: str = "") -> None:
         raise OutputInvalidError(
             f"{_shown(directory)} cannot be used: {_reason(error)}.",
             field=field,
-            remedy="Choose a directory that can be written, or that can be made where there is none.",
+            remedy="Choose a directory that can be written, or that can be created.",
         ) from error
-    except ValueError as error:  # a zero byte, or what no file name can be made of
+    except ValueError as error:  # a zero byte, or characters that are invalid in file names
         raise OutputInvalidError(
             f"{str(directory)!r} is not a path.", field=field, remedy="Choose a directory with an ordinary name."
         ) from error
 
 
 def require_access(directory: Path) -> None:
-    """Raise :class:`PermissionError` unless what lies in an existing ``directory`` may be listed and deleted."""
+    """Raise :class:`PermissionError` unless the content of an existing ``directory`` may be listed and deleted."""
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
 
 @contextmanager
 def cache_errors(cache_dir: Path) -> Iterator[None]:
-    """Turn what the file system says of a cache that cannot be read or written into :class:`CacheUnusableError`."""
+    """Translate system errors of an unusable cache into :class:`CacheUnusableError`."""
     try:
         yield
     except OSError as error:
@@ -68,7 +68,7 @@ def cache_errors(cache_dir: Path) -> Iterator[None]:
         raise CacheUnusableError(
             f"The cache directory {_shown(cache_dir)} cannot be used: {_reason(error)}.",
             field="cache_dir",
-            remedy="Mend its permissions, or set QPRUNER_CACHE_DIR to a directory that can be read and written.",
+            remedy="Correct its permissions, or set QPRUNER_CACHE_DIR to a directory that can be read and written.",
         ) from error
 
 
@@ -85,7 +85,7 @@ def _try_to_write(directory: Path, longest: str) -> None:
             with tempfile.TemporaryFile(dir=directory) as probe:
                 probe.write(b"\0")
             return
-        except (FileNotFoundError, FileExistsError):  # another run makes and removes the same parents
+        except (FileNotFoundError, FileExistsError):  # another run creates and removes the same parents
             if attempt == _ATTEMPTS - 1:
                 raise
         finally:
@@ -103,7 +103,7 @@ def _reason(error: OSError) -> str:
 
 
 def _file_in_the_way(path: Path) -> Path | None:
-    """The first part of ``path`` that exists and is no directory."""
+    """The first part of ``path`` that exists and is not a directory."""
     for part in (*reversed(path.parents), path):
         with suppress(OSError):
             if part.exists() and not part.is_dir():

@@ -117,3 +117,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
             yield directory
     except (NoSmallDiskError, FileNotFoundError) as error:
         pytest.skip(f"no disk to fill up: {error}")
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that jobs may read from: a tiny model at ``model`` and a dataset at ``text.txt``."""
+    from tests.tiny_model import build_tiny_llama, write_text_dataset  # and torch, which not all tests need
+
+    root = tmp_path_factory.mktemp("sources")
+    build_tiny_llama(root / "model", train_steps=0)
+    write_text_dataset(root / "text.txt")
+    return root

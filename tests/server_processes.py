@@ -58,13 +58,14 @@ def start_server(
     return process
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    """Whether ``condition`` became true within ``seconds``; asked every 50 ms."""
+def wait_until(condition: Callable[[], bool], seconds: float = 30, *, every: float = 0.05) -> bool:
+    """Whether ``condition`` became true within ``seconds``; asked anew after ``every`` so many. The one place where
+    tests wait for what tells them of no event."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(every)
     return True
 
 

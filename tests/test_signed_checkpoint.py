@@ -17,7 +17,7 @@ import torch
 
 from app.settings import Settings
 from qpruner_client import Client
-from qpruner_core.checkpoint import held_bytes, load_compressed
+from qpruner_core.loading import held_bytes, load_compressed
 from qpruner_core.models import resolve_model
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import file_sha256

@@ -68,7 +68,7 @@ UNSERVABLE = {
     ),
     "another processor under an earlier name": Unservable(
         "llama", {"runs_on": "cpu", "quantize": {"humming_kernels": True}}, "invalid_config", "runs_on",
-        "give it alone",
+        "give only runs_on",
     ),
     "a format of another target": Unservable(
         "llama", {"target": "gguf", "export": {"formats": ["mixed"]}}, "invalid_config", "export.formats", "gguf"

@@ -1,4 +1,4 @@
-"""What a job leaves for its user: checkpoints as deterministic tars, the report, the recipe and the model card."""
+"""Artifacts of a job for its user: checkpoints as deterministic tars, the report, the recipe and the model card."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ class ArtifactFile:
 
     @classmethod
     def of(cls, path: Path, format: str) -> ArtifactFile:
-        """The artifact at ``path``, measured."""
+        """The artifact at ``path``, with its size and hash."""
         return cls(path.name, format, path, path.stat().st_size, file_sha256(path))
 
 
 def pack_artifacts(output: Path, check: Callable[[], None] = lambda: None) -> Iterator[ArtifactFile]:
-    """Every artifact of a finished run, one after another; a checkpoint's tar is deleted when the next is asked for.
+    """Every artifact of a finished run, one after another; a checkpoint's tar is deleted when the next one is
+    requested.
 
-    ``check`` is called before every file that is packed, and may raise to end it.
+    ``check`` is called before every packed file; an exception that it raises ends the iteration.
     """
     for kind in FORMATS:
         place = output / kind.place
@@ -52,9 +53,9 @@ def pack_artifacts(output: Path, check: Callable[[], None] = lambda: None) -> It
 
 
 def pack_directory(directory: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
-    """Write an uncompressed tar whose bytes follow from the names and contents of the files alone.
+    """Write an uncompressed tar whose bytes depend only on the names and contents of the files.
 
-    Members are sorted, lie under the directory's own name, and carry no time, no owner and fixed modes.
+    Members are sorted, lie under the directory's own name, and have fixed modes, no time and no owner.
     """
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in [directory, *sorted(directory.rglob("*"))]:

@@ -1,6 +1,6 @@
-"""The worker process: Celery listens for wake-ups, and one supervisor thread obeys them.
+"""The worker process: Celery receives wake-ups, and one supervisor thread acts on them.
 
-Torch is never imported here: it lives and dies with the child of a job.
+Torch is never imported here: it lives in the child process of a job.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,9 +25,11 @@ from app.migrate import require_current_schema
 from app.settings import Settings
 from app.store import open_store
 from qpruner_core.writable import require_writable
+from worker.child_process import CHILD_COMMAND
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
 from worker.tasks import register_run_job
+from worker.upload_checks import UploadChecks
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 15.0
@@ -39,7 +42,7 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
         worker_pool="threads",
         worker_concurrency=1,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,  # else a busy worker would sit on a wake-up that an idle one could obey
+        worker_disable_prefetch=True,  # otherwise a busy worker would hold a wake-up that an idle one could take
         task_acks_late=False,
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
@@ -52,28 +55,35 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
     return celery
 
 
-def run_worker(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT, then give the job at work back; the process's exit code.
+def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> int:
+    """Work until SIGTERM or SIGINT, then give the running job back; returns the exit code.
+
+    ``command``: starts the process of a job.
 
     Raises:
-        OutputInvalidError, DiskFullError: the data folder, where jobs have their scratch space, cannot be written.
-        SchemaMismatchError: the database's schema is of another release.
-        InvalidStoreUrlError, SigningKeyError: a setting is of no use.
+        OutputInvalidError, DiskFullError: the data folder, which holds the scratch space of jobs, cannot be written.
+        SchemaMismatchError: the database's schema belongs to another release.
+        InvalidStoreUrlError, SigningKeyError: a setting is invalid.
     """
     require_writable(settings.data_dir.resolve(), "data_dir")
     engine = create_database_engine(settings.resolved_database_url)
-    with suppress(OperationalError):  # one that does not answer yet is waited for
+    with suppress(OperationalError):  # the worker waits for an unreachable database
         require_current_schema(engine)
-    supervisor = Supervisor(Parts(settings, create_session_factory(engine), open_store(settings, engine)))
+    parts = Parts(settings, create_session_factory(engine), open_store(settings, engine), command)
+    supervisor, checks = Supervisor(parts), UploadChecks(parts.settings, parts.sessions, parts.store)
     supervisor.sweep()
+    checks.start()
     celery = create_worker(settings, supervisor)
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # root is risky with pickle, which we never accept
+    warnings.filterwarnings(
+        "ignore", category=SecurityWarning
+    )  # Celery warns about root with pickle, which is never accepted
 
     told_to_stop = threading.Event()
 
     def shut_down(**_: Any) -> None:
         told_to_stop.set()
         supervisor.stop()
+        checks.stop()
         _exit_later()
 
     worker_shutting_down.connect(shut_down, weak=False)
@@ -82,14 +92,14 @@ def run_worker(settings: Settings) -> int:
         without_mingle=True, without_gossip=True, without_heartbeat=True,
     )  # fmt: skip
     worker.start()
-    return 0 if told_to_stop.is_set() else int(worker.exitcode or 0)  # Celery calls a Ctrl-C a failure
+    return 0 if told_to_stop.is_set() else int(worker.exitcode or 0)  # Celery reports a Ctrl-C as a failure
 
 
 def _exit_later() -> None:
-    """End the process even if a part of it hangs: the job's lease then runs out by itself."""
+    """End the process even if a part of it hangs: the job's lease then expires."""
 
     def exit_now() -> None:
-        _LOG.error("Still not done %.0f s after being told to stop: leaving", _SHUTDOWN_SECONDS)
+        _LOG.error("Still running %.0f s after the request to stop: exiting", _SHUTDOWN_SECONDS)
         os._exit(1)
 
     timer = threading.Timer(_SHUTDOWN_SECONDS, exit_now)

@@ -25,13 +25,13 @@ from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, Stag
 _PR_SET_PDEATHSIG = 1
 
 _PATIENCE = 10.0
-"""Seconds that the supervisor has to begin looking for a stage."""
+"""Seconds in which the supervisor must begin to look for a stage."""
 _LITTLE_PATIENCE = 0.5
-"""After it has not: it is held up by a database or a store."""
+"""The same after it once did not: a database or a store holds it up."""
 
 
 def main() -> int:
-    """Run what the first line of standard input asks for; 0 if a result or a named error was told."""
+    """Run the request in the first line of standard input; 0 if a result or a named error was reported."""
     lines = _take_standard_output()
     die_with_parent()
     with open(0, "rb", buffering=0, closefd=False) as unbuffered:
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies; elsewhere than on Linux the lifeline does alone."""
+    """Ask the kernel to kill this process when its parent dies; outside Linux only the lifeline does."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -81,7 +81,7 @@ def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageA
 
 
 def _answer_to(key: str, answers: queue.SimpleQueue[StageAnswer], patience: float | None) -> StageAnswer:
-    """The next answer to the question for ``key``; :class:`queue.Empty` if none comes in ``patience`` seconds."""
+    """The next answer to the question for ``key``; :class:`queue.Empty` if none arrives in ``patience`` seconds."""
     while True:
         answer = answers.get(timeout=patience)
         if answer.key in ("", key):
@@ -89,7 +89,7 @@ def _answer_to(key: str, answers: queue.SimpleQueue[StageAnswer], patience: floa
 
 
 def _take_standard_output() -> TextIO:
-    """Keep standard output for the protocol; what libraries print goes to standard error."""
+    """Keep standard output for the protocol; prints of libraries go to standard error."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return lines
@@ -101,7 +101,7 @@ def _tell(lines: TextIO, message: BaseModel) -> None:
 
 
 def _read_lifeline(answers: queue.SimpleQueue[StageAnswer]) -> None:
-    """Take answers, and kill this process and what it started once the supervisor's end of standard input closes."""
+    """Receive answers, and kill this process and its children once the supervisor's end of standard input closes."""
     try:
         with open(0, "rb", buffering=0, closefd=False) as lifeline:
             while line := lifeline.readline():

@@ -25,7 +25,7 @@ CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 _LOG = logging.getLogger(__name__)
 _TERM_SECONDS = 1.0
 
-# The child gets what a program needs to run and no more: no credential of the service is in any of these.
+# The child gets only what a program needs to run: none of these holds a credential of the service.
 _PASSED_ON = re.compile(
     r"PATH|HOME|LANG|LANGUAGE|LC_\w+|TZ|USER|LOGNAME|PYTHONPATH|VIRTUAL_ENV|LD_LIBRARY_PATH|XDG_CACHE_HOME"
     r"|(ATEN|ONEDNN|CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|TORCH|PYTORCH|BNB|OMP|GOMP|MKL|KMP|OPENBLAS|ROCM|HIP|HSA)_\w+"
@@ -43,7 +43,7 @@ def child_environment(environment: Mapping[str, str], threads: int, temporary: P
 
 
 class ChildProcess:
-    """Starts a child at once. ``lines`` yields what it tells, then ``None`` when its output ends."""
+    """Starts a child at once. ``lines`` yields its output, then ``None`` at the end."""
 
     def __init__(
         self, request: ChildRequest, environment: Mapping[str, str], *,
@@ -77,28 +77,28 @@ class ChildProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has; its id may then be another process's."""
+        """Whether the process has ended; its id may then belong to another process."""
         return self._ended.is_set() or self._process.poll() is not None
 
     def answer(self, answer: StageAnswer) -> None:
-        """Tell it what came of the stage that it wants."""
+        """Send it the answer about the stage that it wants."""
         self._say(answer)
 
     def finish(self, seconds: float) -> int:
-        """Wait for its end, with force after ``seconds``; its exit code, negative for a signal."""
+        """Wait for its end, with force after ``seconds``; returns its exit code, negative for a signal."""
         try:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             code = self._process.wait()
-        self._signal(signal.SIGKILL)  # what it started and left behind
+        self._signal(signal.SIGKILL)  # processes that it started and left behind
         self._close()
         return code
 
     def kill(self) -> None:
-        """End the child and all it started: asked first, forced after a second."""
+        """End the child and all its processes: by SIGTERM first, by force after a second."""
         if self._ended.is_set():
-            return  # its id may be another process's by now
+            return  # its id may belong to another process by now
         self._signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_TERM_SECONDS)
@@ -107,23 +107,23 @@ class ChildProcess:
         self._close()
 
     def log_tail(self, characters: int = 4000) -> str:
-        """The end of what it wrote to standard error."""
+        """The end of its standard error."""
         return bytes(self._tail).decode(errors="replace")[-characters:].strip()
 
     def output(self) -> tuple[bytes, int]:
-        """The end of what it printed, and how many bytes it printed in all."""
+        """The end of its output, and the number of bytes it printed in all."""
         with self._tail_lock:
             return bytes(self._tail), self._printed
 
     def _say(self, message: BaseModel) -> None:
-        # Should it have died, its exit code and its log tell more; should it have been killed, its input is closed.
+        # If it has died, its exit code and its log tell more; if it was killed, its input is closed.
         with suppress(BrokenPipeError, ValueError):
             self._lifeline.write(message.model_dump_json().encode() + b"\n")
             self._lifeline.flush()
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)  # the group outlives its leader for as long as anyone is in it
+            os.killpg(self.pid, number)  # the group outlives its leader while it has members
 
     def _close(self) -> None:
         self._ended.set()
@@ -139,9 +139,9 @@ class ChildProcess:
                     try:
                         self.lines.put(LINE_ADAPTER.validate_json(raw))
                     except ValidationError:
-                        _LOG.warning("The child wrote a line that is no event: %.200r", raw)
+                        _LOG.warning("The child wrote a line that is not an event: %.200r", raw)
         finally:
-            self.lines.put(None)  # however reading ended: somebody waits for it
+            self.lines.put(None)  # however reading ended, a thread waits for this
 
     def _read_log(self, stream: BinaryIO) -> None:
         with stream:

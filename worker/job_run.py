@@ -1,17 +1,15 @@
-"""One attempt at a job, from its scratch folder to its last row; it goes on until told to stop.
+"""One attempt at a job, from its scratch folder to its last row; it continues until it is stopped.
 
-It runs in a thread beside the one that keeps the lease, so that no upload, however long, lets the lease run out.
+It runs in a thread beside the one that keeps the lease, so that a long upload never lets the lease expire.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +21,6 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.database import utc_now
 from app.jobs.history import append_event
 from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
-from app.jobs.logs import keep_log
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
 from app.store import ArtifactStore, StoreUnavailableError
@@ -33,27 +30,29 @@ from qpruner_core.events import Event, RunWarning, StageFinished
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
 from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from worker.artifacts import ArtifactFile, pack_artifacts
+from worker.attempt_log import AttemptLog
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
+from worker.model_files import ModelFiles
 from worker.patience import Stopped, is_away, persist
-from worker.protocol import ChildRequest, Line, RunError, RunResult, StageAnswer, StageWanted
+from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
 from worker.recording import ProgressThrottle, record_events
 from worker.reused_stages import ReusedStages
 from worker.scratch import Scratch, locked_scratch
 from worker.stage_files import fetch_stage, upload_stage
 from worker.store_keys import artifact_key, attempt_prefix, stage_prefix
-from worker.uploads import fetch_uploads
+from worker.told_lines import ToldLines
+from worker.uploads import fetch_model, fetch_uploads
 
 _LOG = logging.getLogger(__name__)
 _EXIT_SECONDS = 20.0  # between a child's last line and its end
-_LOG_SECONDS = 2.0  # between two looks at what the child printed
-_BATCH = 500
+_LOG_SECONDS = 2.0  # between two reads of the child's output
 _Result = TypeVar("_Result")
-_WAITING = RunWarning(message="The store does not answer; the run waits for it.")
+_WAITING = RunWarning(message="The store is unreachable; the run waits for it.")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with."""
+    """Dependencies of a run."""
 
     settings: Settings
     sessions: sessionmaker[Session]
@@ -62,16 +61,14 @@ class Parts:
 
 
 class JobRun:
-    """The attempt that ``lease`` stands for. ``settled`` is set once nothing is left to be decided.
+    """The attempt of ``lease``. ``settled`` is set once everything is decided.
 
-    ``touched`` holds the prefixes of the store below which files may lie that no row names in the end.
-    ``quiet_since`` is since when nothing but the child's next line is waited for (``time.monotonic()``), if that is so.
+    ``touched``: prefixes of the store below which there may be files that no row names at the end.
     """
 
     def __init__(self, lease: Lease, parts: Parts) -> None:
         self.settled = threading.Event()
         self.touched: set[str] = set()
-        self.quiet_since: float | None = None
         self._lease = lease
         self._parts = parts
         self._stop = threading.Event()
@@ -79,7 +76,8 @@ class JobRun:
         self._child_lock = threading.Lock()
         self._stored: set[str] = set()
         self._throttle = ProgressThrottle()
-        self._logged, self._logged_at = 0, float("-inf")
+        self._told = ToldLines()
+        self._log: AttemptLog | None = None
 
     @property
     def child_pid(self) -> int | None:
@@ -87,20 +85,31 @@ class JobRun:
         with self._child_lock:
             return None if self._child is None or self._child.has_ended else self._child.pid
 
+    @property
+    def quiet_since(self) -> float | None:
+        """Time (``time.monotonic()``) since which the run only waits for the child's next line, if it does."""
+        return self._told.quiet_since
+
+    def write_log(self, session: Session) -> None:
+        """Write the child's output, also after :meth:`stop`. Raises :class:`LeaseLost`."""
+        if self._log is not None:
+            self._log.write(session)
+
     def run(self) -> None:
-        """Do the whole attempt; every way it can end is written to the job, unless it was stopped or lost the job."""
+        """Run the whole attempt. Every outcome is written to the job, unless the attempt was stopped or lost the
+        job."""
         try:
             self._attempt()
         except (Stopped, LeaseLost) as error:
             _LOG.info("%s: left off: %s", self._lease.job_id, error)
         except Exception:  # noqa: BLE001 - the lease keeper waits for this thread
-            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
+            _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
         finally:
             self.stop()
             self.settled.set()
 
     def stop(self) -> None:
-        """End the attempt: kill the child, and try nothing again. Nothing is written to the job any more."""
+        """End the attempt: kill the child, and retry nothing. Nothing more is written to the job."""
         self._stop.set()
         with self._child_lock:
             child = self._child
@@ -118,17 +127,18 @@ class JobRun:
         except (Stopped, LeaseLost):
             raise
         except Exception:  # noqa: BLE001 - the job is told, and the log says more
-            _LOG.exception("%s: the worker met a fault of its own", self._lease.job_id)
-            reason = f"The worker met a fault of its own; see {_log_now()}."
+            _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
+            reason = f"Unexpected error in the worker; see {_log_now()}."
             self._settle(lambda session: give_up(session, self._lease, code="worker_fault", reason=reason))
 
     def _work(self, scratch: Scratch) -> None:
         scratch.prepare()
         self._fetch_stages(scratch)
         child = self._start_child(self._request(scratch), scratch)
-        final = self._follow(child, scratch)
+        log = self._log = AttemptLog(self._lease, child)
+        final = self._follow(child, log, scratch)
         code = child.finish(_EXIT_SECONDS)
-        self._keep_log(child, after_seconds=0)
+        self._keep_log(log, after_seconds=0)
         if isinstance(final, RunResult):
             self._succeed(final, scratch)
         elif isinstance(final, RunError):
@@ -141,7 +151,7 @@ class JobRun:
             if fetch_stage(result, scratch.stages / result.stage, self._get):
                 self._stored.add(result.stage)
             else:
-                self.touched.add(result.store_prefix)  # its row will name where it is put when it is done again
+                self.touched.add(result.store_prefix)  # its row names the place when the upload is repeated
 
     def _stage_results(self, session: Session) -> list[StageResult]:
         hold(session, self._lease)
@@ -153,6 +163,11 @@ class JobRun:
             lambda: fetch_uploads(self._parts.sessions, self._parts.store, self._lease, config, scratch.uploads),
             "fetching the dataset",
         )
+        files = ModelFiles(self._parts.settings, self._parts.store)
+        uploads |= self._persist(
+            lambda: fetch_model(self._parts.sessions, files, self._lease, config, scratch.uploads, self._check_stop),
+            "fetching the model",
+        )
         policy = self._parts.settings.source_policy.model_copy(update={"uploads": uploads})
         return ChildRequest(config=config, policy=policy, output=scratch.output, work_dir=scratch.stages)
 
@@ -161,21 +176,19 @@ class JobRun:
         environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
         if settings.llama_cpp is not None:
             environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
-        if settings.vllm_python is not None:  # its link is what tells Python of its environment
+        if settings.vllm_python is not None:  # its link tells Python about its environment
             environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")
-            self._child = ChildProcess(
-                request, environment, command=self._parts.command, keep_open=(scratch.lock,)
-            )  # fmt: skip
+            self._child = ChildProcess(request, environment, command=self._parts.command, keep_open=(scratch.lock,))
         return self._child
 
-    def _follow(self, child: ChildProcess, scratch: Scratch) -> RunResult | RunError | None:
-        """Record what the child tells, and bring what it wants, until its last line; ``None`` if it ended without."""
+    def _follow(self, child: ChildProcess, log: AttemptLog, scratch: Scratch) -> RunResult | RunError | None:
+        """Record the child's events, and bring its stages, until its last line; ``None`` if it ended without."""
         while True:
             told: list[Event] = []
-            for line in self._lines_so_far(child.lines):
+            for line in self._told.so_far(child.lines, _LOG_SECONDS):
                 if line is None or isinstance(line, (RunResult, RunError)):
                     self._record(told)
                     return line
@@ -193,45 +206,19 @@ class JobRun:
                 if self._throttle.admits(line):
                     told.append(line)
             self._record(told)
-            self._keep_log(child, after_seconds=_LOG_SECONDS)
-
-    def _lines_so_far(self, lines: queue.SimpleQueue[Line | None]) -> Iterator[Line | None]:
-        """The next line, waited for, and those that are there already, so that one transaction holds them all; none if
-        there is none for a while."""
-        if self.quiet_since is None:
-            self.quiet_since = time.monotonic()
-        try:
-            first = lines.get(timeout=_LOG_SECONDS)
-        except queue.Empty:
-            return
-        self.quiet_since = None  # until all that it told is recorded, it is not the child that is waited for
-        yield first
-        for _ in range(_BATCH):
-            try:
-                yield lines.get_nowait()
-            except queue.Empty:
-                return
+            with self._told.not_listening():
+                self._keep_log(log, after_seconds=_LOG_SECONDS)
 
     def _record(self, events: list[Event]) -> None:
         if events:
             self._write(lambda session: record_events(session, self._lease, events))
 
-    def _keep_log(self, child: ChildProcess, *, after_seconds: float) -> None:
-        """Write what the child printed, if it printed more and the last time was so long ago."""
-        output, printed = child.output()
-        now = time.monotonic()
-        if printed == self._logged or now - self._logged_at < after_seconds:
-            return
-        self._logged, self._logged_at = printed, now
-
-        def write(session: Session) -> None:
-            hold(session, self._lease)
-            keep_log(session, self._lease.job_id, self._lease.attempt, output, printed)
-
-        self._write(write)
+    def _keep_log(self, log: AttemptLog, *, after_seconds: float) -> None:
+        if log.is_due(after_seconds):
+            self._write(log.write)
 
     def _bring(self, wanted: StageWanted, scratch: Scratch) -> bool:
-        """Whether the stage that the child wants lies in its work folder now, taken from another job."""
+        """Whether the stage that the child wants is in its work folder now, copied from another job."""
         self.touched |= {attempt_prefix(self._lease), stage_prefix(self._lease, wanted.stage)}
         found = ReusedStages(self._lease, scratch.stages, self._write, self._get, self._put).bring(wanted)
         if found:
@@ -295,7 +282,7 @@ class JobRun:
         return persist(action, f"{self._lease.job_id}: {what}", self._stop, on_outage=self._tell_of_outage)
 
     def _tell_of_outage(self, error: Exception) -> bool:
-        """Tell the job that it waits for the store. One that waits for the database cannot be told so."""
+        """Record that the job waits for the store. Waiting for the database cannot be recorded."""
         if not isinstance(error, StoreUnavailableError):
             return False
         try:

@@ -1,4 +1,4 @@
-"""What lies in the store and counts no more. The database says so, and deleting twice does no harm."""
+"""Obsolete files in the store. The database decides, and deleting twice does no harm."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Collection
 from sqlalchemy import and_, exists, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
+from app.database import read_only
 from app.jobs.models import Artifact, Job, StageResult
 from app.store import ArtifactStore
 
-KEPT_STAGES = ("score", "allocate")  # small, and what a later look at the search needs
+KEPT_STAGES = ("score", "allocate")  # small, and needed by later queries of the search
 
 
 def delete_unrecorded(
     sessions: sessionmaker[Session], store: ArtifactStore, job_id: str, prefixes: Collection[str]
 ) -> None:
-    """Delete those of ``prefixes`` below which no row of the job says that a file lies; all if the job is deleted.
+    """Delete those of ``prefixes`` below which no row of the job names a file; all if the job is deleted.
 
-    To be called once the attempts that these places belong to write no more rows.
+    Call it once the attempts of these places write no more rows.
     """
-    with sessions() as session:
+    with read_only(sessions)() as session:
         recorded = [
             *session.scalars(select(StageResult.store_prefix).where(StageResult.job_id == job_id)),
             *session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)),
@@ -31,15 +32,15 @@ def delete_unrecorded(
 
 
 def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *, keep_pruned: bool) -> None:
-    """Delete what succeeded jobs need no more: stages, and whatever a killed worker could not delete itself.
+    """Delete files that succeeded jobs no longer need: stages, and leftovers of killed workers.
 
-    Of the pruned models that were made from one key the newest job's stays, if ``keep_pruned``: another budget starts
-    from it.
+    Of the pruned models with one key the newest job's is kept, if ``keep_pruned``: another budget starts from it.
     """
-    with sessions() as session:
+    reading = read_only(sessions)
+    with reading() as session:
         superfluous = _superfluous_stages(session, keep_pruned)
     for job_id, stages in superfluous.items():
-        with sessions() as session:  # nobody changes the rows of a succeeded job but to delete it
+        with reading() as session:  # rows of a succeeded job only change on deletion
             results = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
             keep = [result.store_prefix for result in results if result.stage not in stages and result.store_prefix]
             keep += session.scalars(select(Artifact.key).where(Artifact.job_id == job_id))
@@ -50,7 +51,7 @@ def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *,
 
 
 def _superfluous_stages(session: Session, keep_pruned: bool) -> dict[str, set[str]]:
-    """Stages of succeeded jobs that are in the store and need not be, by job."""
+    """Stages of succeeded jobs that are in the store and no longer needed, by job."""
     newer, newer_job = aliased(StageResult), aliased(Job)
     has_newer = exists().where(
         newer.key == StageResult.key, newer.stage == StageResult.stage, newer.store_prefix != "",

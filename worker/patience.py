@@ -1,4 +1,4 @@
-"""Trying again while the database or the store is unavailable."""
+"""Retry while the database or the store is unavailable."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from app.store import StoreUnavailableError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE = 5.0
-_OUTAGE_SECONDS = 5.0  # shorter ones are nobody's news
+_OUTAGE_SECONDS = 5.0  # shorter outages are not worth a message
 _READ_ONLY = "25006"  # SQLSTATE of a write to a standby, which a failover may promote
 _Result = TypeVar("_Result")
 
 
 class Stopped(Exception):  # noqa: N818 - asked for by whoever set the event
-    """Trying was given up because ``stop`` was set, or the time was over."""
+    """The retries ended because ``stop`` was set, or the time was over."""
 
 
 def is_away(error: Exception) -> bool:
-    """Whether ``error`` says that database or store cannot be used for now, and not that the request was wrong."""
+    """Whether ``error`` means that database or store are unavailable for now, not that the request was wrong."""
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError, StoreUnavailableError)):
         return True
     if isinstance(error, DBAPIError):
@@ -37,13 +37,12 @@ def persist(
     action: Callable[[], _Result], what: str, stop: threading.Event, seconds: float | None = None,
     on_outage: Callable[[Exception], bool] | None = None,
 ) -> _Result:  # fmt: skip
-    """The result of ``action``, tried again with growing pauses for as long as database or store are unavailable.
+    """The result of ``action``, retried with growing pauses while database or store are unavailable.
 
-    After five seconds of that, ``on_outage`` is given every error until it returns true.
+    After five seconds, ``on_outage`` is called with every error until it returns true.
 
     Raises:
-        Stopped: ``stop`` was set, or ``seconds`` have passed since the first failure; what was tried last did not
-            happen.
+        Stopped: ``stop`` was set, or ``seconds`` have passed since the first failure; the last try did not happen.
     """
     failures, since, told = 0, 0.0, on_outage is None
     while not stop.is_set():
@@ -63,6 +62,6 @@ def persist(
             stop.wait(min(0.1 * 2 ** min(failures, 10), _LONGEST_PAUSE))
         else:
             if failures:
-                _LOG.warning("%s goes on after %.0f s", what, time.monotonic() - since)
+                _LOG.warning("%s resumes after %.0f s", what, time.monotonic() - since)
             return result
     raise Stopped(what)

@@ -1,8 +1,8 @@
-"""What supervisor and child say to each other: one JSON object a line.
+"""Messages between supervisor and child: one JSON object per line.
 
-The first line of the child's standard input is a :class:`ChildRequest`; the input then stays open as its lifeline.
-Its standard output carries the events of :mod:`qpruner_core.events` and ends with a result or an error. Before a stage
-that it would have to compute it writes a :class:`StageWanted`, and waits for a :class:`StageAnswer` on its input.
+The first line of the child's standard input is a :class:`ChildRequest`; the input then stays open as its lifeline. Its
+standard output carries the events of :mod:`qpruner_core.events` and ends with a result or an error. Before it computes
+a stage it writes a :class:`StageWanted`, and waits for a :class:`StageAnswer` on its input.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ChildRequest(StrictModel):
 
 
 class StageAnswer(StrictModel):
-    """Whether the files of the stage that was asked for by ``key`` lie in ``work_dir`` now; ``None``: they are looked
-    for, and another answer follows."""
+    """Whether the files of the requested stage ``key`` are in ``work_dir`` now; ``None``: the search is in progress,
+    and another answer follows."""
 
     found: bool | None
     key: str = ""
@@ -43,10 +43,10 @@ class _Line(BaseModel):
 
 
 class StageWanted(_Line):
-    """The child is about to compute a stage, and asks whether its files are to be had for this key.
+    """The child is about to compute a stage, and requests its files for this key.
 
-    It asked at ``asked`` (seconds since the epoch), and computes the stage itself if nobody has begun to look for it
-    after ``patience`` seconds: its supervisor may be waiting for a database or a store that is unavailable.
+    Sent at ``asked`` (seconds since the epoch). The child computes the stage itself if the search has not begun after
+    ``patience`` seconds: its supervisor may wait for an unavailable database or store.
     """
 
     type: Literal["stage_wanted"] = "stage_wanted"
@@ -56,7 +56,7 @@ class StageWanted(_Line):
     patience: float = 10.0
 
     def is_waited_for(self) -> bool:
-        """Whether the child waits for an answer yet, and some time longer."""
+        """Whether the child still waits for an answer, with some margin."""
         return time.time() - self.asked < self.patience / 2
 
 
@@ -68,7 +68,7 @@ class RunResult(_Line):
 
 
 class RunError(_Line):
-    """The run failed in a way that it can name; ``user`` if the request is at fault."""
+    """The run failed with a named error; ``user`` if the request is at fault."""
 
     type: Literal["error"] = "error"
     code: str
@@ -79,7 +79,7 @@ class RunError(_Line):
 
     @classmethod
     def of(cls, error: QPrunerError) -> RunError:
-        """The line that tells of ``error``."""
+        """The line that reports ``error``."""
         return cls(
             code=error.code, message=error.message, field=error.field, remedy=error.remedy,
             user=isinstance(error, UserError),

@@ -1,4 +1,4 @@
-"""What a child tells, as rows of the database."""
+"""Events of a child, as rows of the database."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from worker.store_keys import stage_prefix
 
 
 class ProgressThrottle:
-    """Lets one report of progress through a second, and the last of every stage."""
+    """Passes one progress report per second, and the last of every stage."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
         self._last = float("-inf")
 
     def admits(self, event: Event) -> bool:
-        """Whether ``event`` is worth a row."""
+        """Whether ``event`` is recorded."""
         if not isinstance(event, StageProgress) or event.fraction == 1:
             return True
         now = time.monotonic()
@@ -57,7 +57,7 @@ def record_events(session: Session, lease: Lease, events: list[Event]) -> None:
 
 
 def overall_progress(stage: StageName, fraction: float) -> float:
-    """Share of the whole job that is done when ``fraction`` of ``stage`` is; every stage counts the same."""
+    """Finished share of the whole job at ``fraction`` of ``stage``; all stages count equally."""
     return (STAGES.index(stage) + fraction) / len(STAGES)
 
 

@@ -1,4 +1,4 @@
-"""Stages and trials of the tenant's other jobs that a job would otherwise compute again."""
+"""Stages and trials of the tenant's other jobs, reused instead of computed again."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _Result = TypeVar("_Result")
 
 
 class Write(Protocol):
-    """Runs a function in a transaction of its own, as often as it takes."""
+    """Runs a function in its own transaction, with retries."""
 
     def __call__(self, action: Callable[[Session], _Result]) -> _Result: ...
 
 
 class ReusedStages:
-    """Brings to one attempt's ``stages`` folder what other jobs of its tenant have in the store.
+    """Copies stages of other jobs of the tenant from the store to the ``stages`` folder of one attempt.
 
     The files are copied to the attempt's own place in the store before the stage counts: from then on the job depends
     on no other.
@@ -47,7 +47,7 @@ class ReusedStages:
         self._put = put
 
     def bring(self, wanted: StageWanted) -> bool:
-        """Whether the files of the stage lie in the folder now, and in the store as this job's own."""
+        """Whether the files of the stage are in the folder now, and in the store as this job's own."""
         for donor in self._write(lambda session: donors(session, self._lease, wanted)):
             brought = self._stages / f"{wanted.stage}.reused"
             if fetch_stage(donor, brought, self._get):
@@ -62,7 +62,7 @@ class ReusedStages:
         self._write(lambda session: record_reuse(session, self._lease, donor))
         shutil.rmtree(self._stages / donor.stage, ignore_errors=True)
         brought.rename(self._stages / donor.stage)
-        _LOG.info("%s: stage %s is that of %s", self._lease.job_id, donor.stage, donor.job_id)
+        _LOG.info("%s: stage %s is reused from %s", self._lease.job_id, donor.stage, donor.job_id)
 
     def _bring_trials(self) -> None:
         found = self._write(lambda session: known_trials(session, self._lease))
@@ -77,7 +77,7 @@ class ReusedStages:
 
 
 def donors(session: Session, lease: Lease, wanted: StageWanted) -> Sequence[StageResult]:
-    """Finished stages of the tenant's other jobs that have the key and their files, the newest first."""
+    """Finished stages of the tenant's other jobs that have the key and their files, newest first."""
     query = (
         select(StageResult)
         .join(Job, Job.id == StageResult.job_id)
@@ -92,7 +92,7 @@ def donors(session: Session, lease: Lease, wanted: StageWanted) -> Sequence[Stag
 
 
 def record_reuse(session: Session, lease: Lease, donor: StageResult) -> None:
-    """Write that the job has a finished stage of another's, and what that told. Raises :class:`LeaseLost`."""
+    """Record a finished stage of another job for this one, with its events. Raises :class:`LeaseLost`."""
     job = hold(session, lease)
     session.merge(
         StageResult(
@@ -105,7 +105,7 @@ def record_reuse(session: Session, lease: Lease, donor: StageResult) -> None:
 
 
 def _copy_told(session: Session, job_id: str, donor: StageResult) -> None:
-    """Give the job what a stage tells on its way: the search its trials, recovery its curves."""
+    """Record the events of a stage: trials of the search, curves of recovery."""
     if donor.stage == "allocate":
         for trial in session.scalars(select(JobTrial).where(JobTrial.job_id == donor.job_id)):
             session.merge(
@@ -121,8 +121,8 @@ def _copy_told(session: Session, job_id: str, donor: StageResult) -> None:
 
 
 def known_trials(session: Session, lease: Lease) -> tuple[str, list[JobTrial]] | None:
-    """Losses of allocations that jobs of the tenant have measured on the job's own scores and in its own way, with
-    their key; of this job too, from an attempt that was cut off. ``None`` before the score stage."""
+    """Losses of allocations that jobs of the tenant have measured on the job's own scores in the same way, with their
+    key; including earlier attempts of this job. ``None`` before the score stage."""
     scored = session.get(StageResult, (lease.job_id, "score"))
     if scored is None or scored.key is None:
         return None

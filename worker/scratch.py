@@ -1,4 +1,4 @@
-"""The scratch folder of a job on this host; whoever holds its lock, or has a child that does, may use it."""
+"""The scratch folder of a job on this host. Only the holder of its lock, or of a child that has it, may use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scratch:
         self.temporary = root / "tmp"
 
     def prepare(self) -> None:
-        """Make the folders; what an attempt before this one left in output, uploads and tmp goes."""
+        """Create the folders; output, uploads and temporary files of an earlier attempt are deleted."""
         self.stages.mkdir(parents=True, exist_ok=True)
         for folder in (self.output, self.uploads, self.temporary):
             shutil.rmtree(folder, ignore_errors=True)
@@ -36,7 +36,7 @@ class Scratch:
 
 
 def scratch_root(settings: Settings) -> Path:
-    """Where the scratch folders of all jobs lie."""
+    """Parent of the scratch folders of all jobs."""
     return settings.data_dir.resolve() / "work"
 
 
@@ -44,7 +44,7 @@ def scratch_root(settings: Settings) -> Path:
 def locked_scratch(settings: Settings, job_id: str, wait: Callable[[], bool]) -> Iterator[Scratch | None]:
     """The scratch of ``job_id``, locked: a child that outlived its supervisor must be gone before a new one starts.
 
-    ``wait`` pauses a moment and tells whether to try on; if not, ``None`` is given.
+    ``wait`` pauses a moment and returns whether to retry; if not, ``None`` is yielded.
     """
     root = scratch_root(settings)
     root.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def _try_lock(path: Path) -> int | None:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists() and os.fstat(lock).st_ino == path.stat().st_ino:  # else its last holder deleted it
+        if path.exists() and os.fstat(lock).st_ino == path.stat().st_ino:  # otherwise its last holder deleted it
             return lock
     os.close(lock)
     return None

@@ -1,4 +1,4 @@
-"""The files of finished stages, on their way to the store and back."""
+"""Upload and download of the files of finished stages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def upload_stage(directory: Path, paths: Iterable[str], prefix: str, put: Transf
 
 
 def fetch_stage(result: StageResult, directory: Path, get: Transfer) -> bool:
-    """Have the files of a finished stage in ``directory``: those that lie there, else those of the store.
+    """Provide the files of a finished stage in ``directory``: those already there, else those of the store.
 
-    False, with nothing left in ``directory``, if the store has them no more.
+    Returns false, with nothing left in ``directory``, if the store no longer has them.
     """
     files = [FileRecord.model_validate(file) for file in result.files]
     if _is_whole(directory, files):
@@ -39,9 +39,9 @@ def fetch_stage(result: StageResult, directory: Path, get: Transfer) -> bool:
             target.parent.mkdir(parents=True, exist_ok=True)
             get(result.store_prefix + path, target)
         if not _is_whole(partial, files):
-            raise FileNotFoundError("its files are not what was stored")
+            raise FileNotFoundError("its files differ from the stored ones")
     except FileNotFoundError as error:
-        _LOG.warning("%s: stage %s is not in the store as it was: %s", result.job_id, result.stage, error)
+        _LOG.warning("%s: stage %s is no longer intact in the store: %s", result.job_id, result.stage, error)
         shutil.rmtree(partial, ignore_errors=True)
         return False
     partial.rename(directory)

@@ -1,5 +1,8 @@
-"""Where an attempt puts its files. Every attempt has a place of its own, named by its lease's token: what one that has
-lost the job still writes or deletes is never another's. The rows of the database say which files count."""
+"""Places of an attempt's files in the store.
+
+Every attempt has its own place, named by its lease's token, so that an attempt that has lost the job never touches the
+files of another. The rows of the database tell which files count.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from app.jobs.lease import Lease
 
 
 def attempt_prefix(lease: Lease) -> str:
-    """What every key of an attempt begins with; a slash at the end, as in all prefixes here."""
+    """Prefix of every key of an attempt; ends with a slash, like all prefixes here."""
     return f"jobs/{lease.job_id}/{lease.token}/"
 
 
 def stage_prefix(lease: Lease, stage: str) -> str:
-    """Where the files of a stage lie that this attempt has finished."""
+    """Place of the files of a finished stage of this attempt."""
     return f"{attempt_prefix(lease)}stages/{stage}/"
 
 
 def artifact_key(lease: Lease, name: str) -> str:
-    """Where an artifact lies."""
+    """Place of an artifact."""
     return f"{attempt_prefix(lease)}artifacts/{name}"

@@ -1,4 +1,4 @@
-"""Takes a job, keeps its lease while the run goes on beside it, and ends the run when it must end."""
+"""Takes a job, keeps its lease while the run proceeds beside it, and ends the run when it must end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from worker.watch import Breach, Watch
 
 _LOG = logging.getLogger(__name__)
 _CLAIM_SECONDS = 30.0
-_LAST_WORD_SECONDS = 5.0  # how long a worker that must go tries to say so to a database that does not answer
+_LAST_WORD_SECONDS = 5.0  # seconds in which a stopping worker tries to record that in an unreachable database
 Verdict = Literal["settled", "cancelled", "lost", "stopping", "overdue"] | Breach
 
 
@@ -43,14 +43,13 @@ class Supervisor:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Give the job at work back, without counting the attempt, and take no other."""
+        """Give the running job back, without counting the attempt, and take no other."""
         self._stopping.set()
 
     def run(self, woken_for: str) -> None:
-        """Work on the jobs whose turn it is, one after the other, until there is none to be had, or one did not end:
-        there is a wake-up owed for that.
+        """Work on the jobs in turn until none is available, or until one did not end, for which a wake-up is owed.
 
-        ``woken_for``: the job that the wake-up named, which need not be the first; it is if its holder fell silent.
+        ``woken_for``: the job named by the wake-up, which need not be the first; it is if its holder fell silent.
         """
         lease = self._claim(woken_for)
         while lease is not None:
@@ -67,25 +66,25 @@ class Supervisor:
             verdict = self._keep(lease, run)
             if verdict != "settled":
                 run.stop()
-                self._conclude(lease, verdict)
+                self._conclude(lease, verdict, run)
         finally:
-            run.stop()  # whatever happened: no child of a job whose lease nobody renews
+            run.stop()  # in any case: no child of a job whose lease nobody renews
             thread.join()
         self._drop_unrecorded(job_id, run.touched)
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what ended jobs need no more: scratch folders on this host, files in the store.
+        """Delete what ended jobs no longer need: scratch folders on this host, files in the store.
 
-        What fails is left to the next sweep: nothing that cannot be deleted keeps a worker from working.
+        Failures are left to the next sweep: an undeletable file never keeps a worker from working.
         """
         for part in (self._sweep_scratch, self._sweep_store):
             try:
                 part()
             except (SQLAlchemyError, StoreUnavailableError) as error:
-                _LOG.info("Not all was swept: %s", error)
+                _LOG.info("Sweep incomplete: %s", error)
             except Exception:  # noqa: BLE001 - see above
-                _LOG.exception("A sweep met a fault of its own")
+                _LOG.exception("Unexpected error in a sweep")
 
     def _sweep_scratch(self) -> None:
         for job_id in self._ended_with_scratch():
@@ -118,7 +117,7 @@ class Supervisor:
 
         if self._stopping.is_set():
             return None
-        with suppress(Stopped):  # the dispatcher will wake somebody again
+        with suppress(Stopped):  # the dispatcher will wake a worker again
             return persist(attempt, "taking a job", self._stopping, _CLAIM_SECONDS)
         return None
 
@@ -160,17 +159,18 @@ class Supervisor:
         with self._reading() as session:
             return leases.look(session, lease)
 
-    def _conclude(self, lease: Lease, verdict: Verdict) -> None:
-        """Tell the database how a run that was stopped ended; a lost job is its next holder's."""
+    def _conclude(self, lease: Lease, verdict: Verdict, run: JobRun) -> None:
+        """Record how a stopped run ended, with its output; a lost job belongs to its next holder."""
         if verdict == "lost":
             _LOG.warning("%s: no longer ours", lease.job_id)
             return
 
         def transaction() -> None:
             with self._parts.sessions.begin() as session:
+                run.write_log(session)
                 _write_verdict(session, lease, verdict)
 
-        with suppress(LeaseLost, Stopped):  # then the lease runs out, and the dispatcher does the same
+        with suppress(LeaseLost, Stopped):  # then the lease expires, and the dispatcher does the same
             try:
                 persist(transaction, f"{lease.job_id}: ending it", self._stopping)
             except Stopped:
@@ -181,11 +181,11 @@ class Supervisor:
             return
         drop = partial(delete_unrecorded, self._parts.sessions, self._parts.store, job_id, prefixes)
         try:
-            persist(drop, f"{job_id}: deleting what does not count", threading.Event(), _LAST_WORD_SECONDS)
-        except Stopped as error:  # DELETE of the job takes what is left
-            _LOG.info("%s: files that do not count are left in the store: %s", job_id, error)
+            persist(drop, f"{job_id}: deleting obsolete files", threading.Event(), _LAST_WORD_SECONDS)
+        except Stopped as error:  # DELETE of the job takes the rest
+            _LOG.info("%s: obsolete files are left in the store: %s", job_id, error)
         except Exception:  # noqa: BLE001 - the job has been settled, and the next one waits
-            _LOG.exception("%s: files that do not count are left in the store", job_id)
+            _LOG.exception("%s: obsolete files are left in the store", job_id)
 
 
 def _write_verdict(session: Session, lease: Lease, verdict: Verdict) -> None:

@@ -14,11 +14,11 @@ _LOG = logging.getLogger(__name__)
 
 
 def register_run_job(celery: Celery, supervisor: Supervisor) -> None:
-    """Have ``celery`` obey wake-ups with ``supervisor``."""
+    """Register the task with ``celery``: wake-ups are passed to ``supervisor``."""
 
     @celery.task(name=RUN_JOB, ignore_result=True)
     def run_job(job_id: str) -> None:
         if is_id(job_id, "job"):
             supervisor.run(job_id)
         else:
-            _LOG.warning("A wake-up named no job: %.80r", job_id)
+            _LOG.warning("A wake-up without a job: %.80r", job_id)

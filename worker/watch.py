@@ -1,4 +1,4 @@
-"""Looks after a job's process while it runs: how much memory it has, and whether it still gets anywhere."""
+"""Monitors a job's process: its memory and its progress."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from app.settings import Settings
 from qpruner_core.control_group import memory_limit
 from qpruner_core.sizes import format_bytes, format_seconds
 
-_SHARE = 0.95  # of the machine's memory or of the container's, where no limit is set
+_SHARE = 0.95  # share of the memory of machine or container, if no limit is set
 _INTERVAL = 1.0
-_NOTABLE_BYTES = 2**16  # of files, written between two looks: a download or a checkpoint gets on, a log line does not
+_NOTABLE_BYTES = (
+    2**16
+)  # bytes of files written between two checks: a download or a checkpoint counts as progress, a log line does not
 _OF_ITS_OWN = ("RssAnon", "RssShmem", "VmSwap")
 
 
 @dataclass(frozen=True)
 class Breach:
-    """Why a process must be ended. ``again``: whether another attempt may fare better."""
+    """Reason to end a process. ``again``: whether another attempt may succeed."""
 
     code: str
     reason: str
@@ -29,10 +31,10 @@ class Breach:
 
 
 class Watch:
-    """Watches one process and what it started.
+    """Monitors one process and its children.
 
-    Memory counts what belongs to the processes themselves, not pages of files that the kernel can drop. Progress is
-    an event, or data written to files.
+    Memory counts the processes' own pages, not pages of files that the kernel can drop. Progress is an event, or data
+    written to files.
     """
 
     def __init__(self, memory: int, stall_seconds: float) -> None:
@@ -44,13 +46,13 @@ class Watch:
 
     @classmethod
     def of(cls, settings: Settings) -> Watch:
-        """The watch that ``settings`` ask for."""
+        """The watch of ``settings``."""
         return cls(settings.job_memory or int(_SHARE * machine_memory()), settings.stall_seconds)
 
     def look(self, pid: int, quiet_since: float | None) -> Breach | None:
-        """What is wrong with the process ``pid``, if anything is; looks at most once a second.
+        """The problem of the process ``pid``, if any; checks at most once per second.
 
-        ``quiet_since``: since when its next event is waited for (``time.monotonic()``); ``None``: it is not.
+        ``quiet_since``: time (``time.monotonic()``) since which its next event is awaited; ``None``: it is not.
         """
         now = time.monotonic()
         if now < self._next_look:
@@ -79,16 +81,16 @@ def machine_memory() -> int:
 def _too_much(memory: int, limit: int) -> Breach:
     return Breach(
         "memory_exceeded",
-        f"The job's process took {format_bytes(memory)} of memory, more than the {format_bytes(limit)} it may have.",
-        "Lower sequence_length or finetune.batch_size, set finetune.activation_checkpointing, or have the operator "
-        "raise QPRUNER_JOB_MEMORY; a retry goes on from the last finished stage.", again=False,
+        f"The job's process took {format_bytes(memory)} of memory, more than its limit of {format_bytes(limit)}.",
+        "Lower sequence_length or finetune.batch_size, set finetune.activation_checkpointing, or have the "
+        "operator raise QPRUNER_JOB_MEMORY; a retry resumes after the last finished stage.", again=False,
     )  # fmt: skip
 
 
 def _stalled(seconds: float) -> Breach:
     return Breach(
         "stalled", f"The job's process neither reported progress nor wrote any data for {format_seconds(seconds)}.",
-        "If it happens again, look at the worker's log, or raise QPRUNER_STALL_SECONDS.", again=True,
+        "If it happens again, check the worker's log, or raise QPRUNER_STALL_SECONDS.", again=True,
     )  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def _own_memory(pid: int) -> int:
 
 
 def _resident(pid: int) -> int:
-    """Elsewhere than on Linux; 0 once the process is gone."""
+    """Without Linux's ``/proc``; 0 once the process is gone."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -117,7 +119,7 @@ def _resident(pid: int) -> int:
 
 
 def _written(pid: int) -> int:
-    """Bytes that the process has given to ``write`` so far; 0 where the system does not tell."""
+    """Bytes that the process has passed to ``write`` so far; 0 if the system does not report it."""
     try:
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     except OSError:

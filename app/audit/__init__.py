@@ -1,1 +1,1 @@
-"""Who changed what, apart from what was changed: entries stay when a job, a dataset or a key goes."""
+"""Audit of changes: entries outlive the jobs, datasets and keys that they are about."""

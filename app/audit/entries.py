@@ -1,9 +1,9 @@
-"""Writes entries in the transaction of the change that they tell of, and reads them. Callers commit."""
+"""Writes entries in the transaction of their change, and reads them. Callers commit."""
 
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 Action = Literal[
     "job.submit", "job.cancel", "job.retry", "job.delete", "dataset.upload", "dataset.delete",
+    "model.upload", "model.delete",
     "key.create", "key.revoke", "store.adopt",
 ]  # fmt: skip
 _BATCH = 500
 
 
 def record(session: Session, principal: Principal, action: Action, target: str) -> None:
-    """Write that ``principal`` did ``action`` to ``target``; undone with the change if that fails."""
+    """Record that ``principal`` did ``action`` to ``target``; rolled back with the change."""
     _write(
         session, tenant=principal.tenant, actor=principal.key_id or "local", action=action, target=target,
         request_id=principal.request_id, address=principal.address,
@@ -32,14 +33,14 @@ def record(session: Session, principal: Principal, action: Action, target: str) 
 
 
 def record_operator(session: Session, action: Action, target: str, tenant: str = "") -> None:
-    """Write that whoever runs this command did ``action``; ``tenant`` is whose matter it is, if it is one's."""
+    """Record that the user of this command did ``action``; ``tenant``: the tenant concerned, if any."""
     _write(session, tenant=tenant, actor=f"operator:{_system_user()}", action=action, target=target)
 
 
 def entries(
     session: Session, *, tenant: str | None = None, since: datetime | None = None, until: datetime | None = None
 ) -> Iterator[AuditEntry]:
-    """Entries in the order in which they were written, of ``since`` <= time < ``until``."""
+    """Entries in the order of writing, with ``since`` <= time < ``until``."""
     query = select(AuditEntry).order_by(AuditEntry.id)
     if tenant is not None:
         query = query.where(AuditEntry.tenant == tenant)
@@ -48,6 +49,14 @@ def entries(
     if until is not None:
         query = query.where(AuditEntry.at < until)
     yield from session.scalars(query.execution_options(yield_per=_BATCH))
+
+
+def newest(session: Session, tenant: str, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
+    """At most ``limit`` entries of ``tenant`` with ids below ``before``, the newest first."""
+    query = select(AuditEntry).where(AuditEntry.tenant == tenant)
+    if before is not None:
+        query = query.where(AuditEntry.id < before)
+    return session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit)).all()
 
 
 def _write(session: Session, **columns: str | None) -> None:

@@ -12,8 +12,9 @@ from app.jobs.models import BigId
 
 
 class AuditEntry(Base):
-    """One change. ``actor``: the id of an API key, ``local`` where no key is demanded, or ``operator:`` with the name
-    of the system's user who ran a command. No other table is referred to, so that nothing takes an entry along."""
+    """One change. ``actor``: the id of an API key, ``local`` if no key is required, or ``operator:`` with the name of
+    the system user who ran a command. There are no references to other tables, so that deletions leave entries
+    untouched."""
 
     __tablename__ = "audit_entries"
     __table_args__ = (Index("ix_audit_entries_tenant_at", "tenant", "at"),)

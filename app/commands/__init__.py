@@ -1,1 +1,1 @@
-"""Commands that speak to a service, also one elsewhere. They import neither torch nor what the service runs on."""
+"""Commands for a service, local or remote. They import neither torch nor the dependencies of the service."""

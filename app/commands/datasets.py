@@ -1,4 +1,4 @@
-"""``qpruner datasets``: text on a service."""
+"""``qpruner datasets``: datasets on a service."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ app = typer.Typer(no_args_is_help=True, help="Upload, list and delete the datase
 @app.command()
 def upload(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The file; `compress --help` has the forms.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="The file; `compress --help` lists the accepted forms.")
     ],
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a file and print its id, which goes where a dataset is named."""
+    """Upload a file and print its id, for use as a dataset."""
     with connected(server, as_json) as client:
         dataset = client.datasets.upload(file)
         if as_json:
@@ -33,11 +33,11 @@ def upload(
 
 @app.command("list")
 def list_datasets(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 50,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List datasets, the newest first."""
+    """List datasets, newest first."""
     with connected(server, as_json) as client:
         found = list(client.datasets.list(limit=limit))
         if as_json:
@@ -56,7 +56,7 @@ def delete(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete datasets; one that an unfinished job uses is refused."""
+    """Delete datasets; one in use by an unfinished job is refused."""
     with connected(server, as_json) as client:
         for dataset_id in dataset_ids:
             client.datasets.delete(dataset_id)

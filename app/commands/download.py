@@ -18,14 +18,16 @@ _TO_TAKE: tuple[str | None] = (None,)
 
 def download(
     job_id: JobId,
-    names: Annotated[list[str] | None, typer.Argument(metavar="FILE…", help="By default the one to take.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder that files are put into.")] = Path(),
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE…", help=("Names of files; default: the recommended one."))
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
     every: Annotated[bool, typer.Option("--all", help="Every file of the job.")] = False,
-    connections: Annotated[int, typer.Option(min=1, max=64, help="Ranges that come at the same time.")] = 4,
+    connections: Annotated[int, typer.Option(min=1, max=64, help="Number of ranges downloaded in parallel.")] = 4,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download files of a job and verify them. Run again, it goes on where it ended."""
+    """Download files of a job and verify them. Run it again to resume."""
     with connected(server, as_json) as client:
         job = client.jobs.get(job_id)
         entries = job.artifacts.list() if every else [job.artifacts.find(name) for name in names or _TO_TAKE]

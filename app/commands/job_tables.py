@@ -1,4 +1,4 @@
-"""Jobs of a service for a person who reads a terminal."""
+"""Tables of jobs for a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def show_jobs(jobs: Sequence[Any]) -> None:
 
 
 def show_job(job: Job) -> None:
-    """All of a job, with its result or error."""
+    """All details of a job, with its result or error."""
     view = job.view
     rows = Table.grid(padding=(0, 2))
     rows.add_row("status", f"{view.status}, {view.progress:.0%} done, attempt {view.attempt} of {view.max_attempts}")
@@ -46,7 +46,7 @@ def show_job(job: Job) -> None:
 
 
 def show_result(job: Job) -> None:
-    """The table of before and after of a job that succeeded, or why one failed."""
+    """The before/after table of a succeeded job, or the error of a failed one."""
     if job.error is not None:
         where = f"{job.error.field}: " if job.error.field else ""
         out.print(f"{where}{job.error.message} {job.error.remedy} ({job.error.code})", markup=False, soft_wrap=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import typer
 
 from app.commands.job_tables import show_job, show_jobs, show_result
+from app.commands.models import upload_with_progress
 from app.commands.session import AsJson, Server, connected, errors, out, print_json
-from qpruner_client import Client, Job, ProgressBar
+from qpruner_client import ApiError, Client, Job, ProgressBar
 from qpruner_client.jobs import Status
 from qpruner_core.budget_options import Budget, CacheTypes, Context, Device, FitMemory, Sequences, budget_settings
 from qpruner_core.errors import InvalidConfigError
@@ -25,19 +27,27 @@ from qpruner_core.run_settings import (
     run_settings,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Submit, follow and fetch the jobs of a service.")
+app = typer.Typer(no_args_is_help=True, help="Submit and follow jobs of a service, and download their files.")
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids of jobs.")]
 Model = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help="As for `compress`, on the service; --config may name it, too.")
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="As for `compress`; a folder or GGUF file that the service cannot read is uploaded; or the id of an "
+        "upload (md_…). --config may name it, too.",
+    ),
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option(help="A file here, which is uploaded; the id of an upload (ds_…); or what the service can read."),
+    typer.Option(
+        help=("A local file, which is uploaded; the id of an upload (ds_…); or a reference that the service can read.")
+    ),
 ]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="name=value, to find the job by; repeatable.")]
-Key = Annotated[str | None, typer.Option(help="A name of yours for the job: submitting it again makes no second one.")]
-Watch = Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="name=value, for finding the job; repeatable.")]
+Key = Annotated[str | None, typer.Option(help="Your own name for the job: submitting it again returns the same job.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")]
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 @app.command()
@@ -77,7 +87,7 @@ def submit(
         if label:
             body["labels"] = {**body.get("labels", {}), **_labels(label)}
         _upload_what_lies_here(client, body)
-        job = client.jobs.create(idempotency_key=idempotency_key, **cast(Any, body))
+        job = _create(client, body, idempotency_key)
         if watch_it:
             errors.print(f"Submitted {job.id}.")
             _follow(job, as_json)
@@ -90,16 +100,18 @@ def submit(
 @app.command("list")
 def list_jobs(
     status: Annotated[list[str] | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only with these words in id, model, dataset or labels.")] = None,
     model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
     label: Labels = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 20,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     with connected(server, as_json) as client:
         wanted = cast("list[Status] | None", status)
-        found = list(client.jobs.list(status=wanted, model=model, label=_labels(label or []) or None, limit=limit))
+        labels = _labels(label or []) or None
+        found = list(client.jobs.list(q=search, status=wanted, model=model, label=labels, limit=limit))
         if as_json:
             print_json([job.model_dump(mode="json") for job in found])
         else:
@@ -119,7 +131,7 @@ def show(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
-    """Follow a job until it has ended; the exit code says how. Ctrl-C leaves it running."""
+    """Follow a job until it ends; the exit code tells how it ended. Ctrl-C leaves it running."""
     with connected(server, as_json) as client:
         _follow(client.jobs.get(job_id), as_json)
 
@@ -127,12 +139,22 @@ def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None
 @app.command()
 def logs(
     job_id: JobId,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt; by default the last one.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Number of the attempt; default: the last one.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print further output until the job ends.")] = False,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a job's process printed: warnings of libraries, the traceback of a failure."""
+    """Print the output of a job's process: warnings of libraries, the traceback of a failure."""
     with connected(server, as_json) as client:
+        if follow:
+            if attempt or as_json:
+                raise InvalidConfigError(
+                    "Following prints text, starting with the last attempt.",
+                    field="--follow", remedy="Leave out --attempt and --json.",
+                )  # fmt: skip
+            for text in client.jobs.get(job_id).follow_logs():
+                typer.echo(text, nl=False)
+            return
         found = client.jobs.get(job_id).logs()
         if as_json:
             print_json([one.model_dump(mode="json") for one in found])
@@ -140,13 +162,11 @@ def logs(
         chosen = [one for one in found if one.attempt == attempt] if attempt else found[-1:]
         for one in chosen:
             if one.omitted_bytes:
-                errors.print(f"{one.omitted_bytes:,} bytes before this are not kept.")
+                errors.print(f"{one.omitted_bytes:,} earlier bytes were not kept.")
             typer.echo(one.text, nl=not one.text.endswith("\n"))
         if not chosen:
             known = ", ".join(str(one.attempt) for one in found) or "none"
-            errors.print(
-                f"Nothing is kept{f' of attempt {attempt}' if attempt else ''}; attempts with output: {known}."
-            )
+            errors.print(f"No output{(f' of attempt {attempt}' if attempt else '')}; attempts with output: {known}.")
 
 
 @app.command()
@@ -157,13 +177,13 @@ def cancel(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> N
 
 @app.command()
 def retry(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> None:
-    """Queue failed or cancelled jobs again; they go on from their last finished stages."""
+    """Queue failed or cancelled jobs again; they resume after their last finished stage."""
     _each(job_ids, server, as_json, lambda job: job.retry())
 
 
 @app.command()
 def delete(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> None:
-    """Delete jobs that have ended, with their files."""
+    """Delete ended jobs and their files."""
     with connected(server, as_json) as client:
         for job_id in job_ids:
             client.jobs.get(job_id).delete()
@@ -180,7 +200,7 @@ def _each(job_ids: list[str], server: str | None, as_json: bool, action: Any) ->
             print_json([job.view.model_dump(mode="json") for job in done])
             return
         for job in done:
-            asked = " (its worker was asked to stop)" if job.view.cancel_requested and not job.ended else ""
+            asked = " (its worker was requested to stop)" if job.view.cancel_requested and not job.ended else ""
             out.print(f"{job.id} is {job.status}{asked}.")
 
 
@@ -202,6 +222,23 @@ def _upload_what_lies_here(client: Client, body: dict[str, Any]) -> None:
         uploaded = client.datasets.upload(Path(dataset).expanduser())
         errors.print(f"Uploaded {dataset} as {uploaded.id}.", markup=False, soft_wrap=True)
         body["dataset"] = uploaded.id
+
+
+def _create(client: Client, body: dict[str, Any], key: str | None) -> Job:
+    """Submit the run; a model that lies here and that the service cannot read is uploaded before."""
+    model = body.get("model")
+    here = Path(model).expanduser() if isinstance(model, str) else None
+    if here is None or not here.exists():
+        return client.jobs.create(idempotency_key=key, **cast(Any, body))
+    if urlsplit(client.server).hostname in _THIS_MACHINE:
+        try:
+            return client.jobs.create(idempotency_key=key, **cast(Any, body | {"model": str(here.resolve())}))
+        except ApiError as error:
+            if error.code != "path_not_allowed" or error.field != "model":
+                raise
+    sent = upload_with_progress(client, here)
+    errors.print(f"Uploaded {model} as {sent.id}.", markup=False, soft_wrap=True)
+    return client.jobs.create(idempotency_key=key, **cast(Any, body | {"model": sent.id}))
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

@@ -20,9 +20,9 @@ Name = Annotated[str, typer.Argument(help="Name of the server.")]
 def add(
     name: Name,
     url: Annotated[str, typer.Argument(help="Its address: https://host, http://127.0.0.1:8000.")],
-    key: Annotated[bool, typer.Option("--key", help="Ask for an API key, or read one from a pipe.")] = False,
+    key: Annotated[bool, typer.Option("--key", help="Prompt for an API key, or read one from a pipe.")] = False,
 ) -> None:
-    """Add a server, or change it. The first is the default."""
+    """Add or change a server. The first one is the default."""
     with errors_as_exit_codes():
         address = Server.checked(url)
         text = None

@@ -1,4 +1,4 @@
-"""What all commands about a service share: which one, with which key, and errors as exit codes."""
+"""Common parts of all commands about a service: its address, its key, and errors as exit codes."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ from qpruner_client import (
     ServiceUnavailableError,
     SettingsError,
     TooManyRequestsError,
+    UploadFailedError,
     profiles,
 )
 from qpruner_core.errors import QPrunerError
 
 Server = Annotated[
     str | None,
-    typer.Option(
-        "--server", help="Address of the service, or its name among `qpruner servers`; else QPRUNER_SERVER is taken."
-    ),
+    typer.Option("--server", help="Address of the service, or its name in `qpruner servers`; default: QPRUNER_SERVER."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
-# A file or a pipe has no width to fit into: an id broken over two lines is no use there
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+# A file or a pipe has no width to fit into: an id broken over two lines is useless there
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 errors = Console(stderr=True, highlight=False)
 
 
 def server_and_key(named: str | None) -> tuple[str | None, str | None]:
-    """Address and key for what ``--server`` names: an address, or the name of a profile. Without it,
-    ``QPRUNER_SERVER``, else the default profile; the key of a profile goes before ``QPRUNER_API_KEY``.
+    """Address and key of ``--server``: an address, or the name of a profile. Without it, ``QPRUNER_SERVER``, else the
+    default profile. The key of a profile takes precedence over ``QPRUNER_API_KEY``.
 
     Raises:
         SettingsError: there is no such profile.
@@ -68,7 +67,7 @@ def connected(server: str | None, as_json: bool = False) -> Iterator[Client]:
 
 @contextmanager
 def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
-    """2: the request cannot be done as made; 3: the service is unavailable; 130: cancelled; 1: anything else."""
+    """2: invalid request; 3: service unavailable; 130: cancelled; 1: anything else."""
     try:
         yield
     except (ClientError, QPrunerError) as error:
@@ -81,7 +80,7 @@ def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
             errors.print(f"{where}{error.message} {error.remedy}".rstrip(), markup=False, soft_wrap=True)
         raise typer.Exit(_exit_code(error)) from error
     except KeyboardInterrupt:
-        errors.print("Interrupted. What runs on the service goes on.")
+        errors.print("Interrupted. Jobs on the service keep running.")
         raise typer.Exit(130) from None
 
 
@@ -96,7 +95,7 @@ def _exit_code(error: ClientError | QPrunerError) -> int:
             return error.exit_code
         case JobCancelledError():
             return 130
-        case JobFailedError():
+        case JobFailedError() | UploadFailedError():
             return 2 if error.user else 1
         case ConnectionFailedError() | ServiceUnavailableError() | TooManyRequestsError():
             return 3

@@ -1,4 +1,4 @@
-"""Takes, finds, lists and deletes the datasets of a tenant."""
+"""Stores, finds, lists and deletes the datasets of a tenant."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 def create_dataset(
     session: Session, store: ArtifactStore, policy: SourcePolicy, principal: Principal, path: Path
 ) -> Dataset:
-    """Check the file, put it into the store, and commit its row; after a failure neither is there.
+    """Check the file, put it into the store, and commit its row; after a failure neither exists.
 
     Raises:
         DatasetInvalidError, DatasetTooLargeError: with the field ``file``.
-        StoreUnavailableError, DiskFullError: the store did not take it.
+        StoreUnavailableError, DiskFullError: the store did not accept it.
     """
     description = _inspect(path, policy)
     dataset_id = new_id("ds")
@@ -63,22 +63,27 @@ def create_dataset(
 
 def require_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset:
     """The tenant's dataset. Raises a 404 problem ``dataset_not_found``, also for another tenant's."""
-    row = session.scalar(_owned(tenant, dataset_id)) if is_id(dataset_id, "ds") else None
+    row = find_dataset(session, tenant, dataset_id)
     if row is None:
         raise _not_found(dataset_id)
     return row
 
 
+def find_dataset(session: Session, tenant: str, dataset_id: str) -> Dataset | None:
+    """The tenant's dataset that is ready; ``None`` if there is none."""
+    return session.scalar(_owned(tenant, dataset_id)) if is_id(dataset_id, "ds") else None
+
+
 def list_datasets(session: Session, tenant: str, *, before: str | None, limit: int) -> Sequence[Dataset]:
-    """The tenant's datasets, the newest first, beginning after the id ``before``."""
+    """The tenant's datasets, newest first, starting after the id ``before``."""
     query = select(Dataset).where(Dataset.tenant == tenant).order_by(Dataset.id.desc()).limit(limit)
     return session.scalars(query if before is None else query.where(Dataset.id < before)).all()
 
 
 def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> int:
-    """Delete row and file; its bytes.
+    """Delete row and file; returns its bytes.
 
-    The caller commits: should the store fail, the row stays and it can be tried again.
+    The caller commits: if the store fails, the row stays and deletion can be repeated.
 
     Raises:
         Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
@@ -94,8 +99,8 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
         raise Problem(
             409,
             "dataset_in_use",
-            f"The job {job_id} has not finished with it.",
-            remedy=f"Wait, or cancel it: POST /jobs/{job_id}/cancel.",
+            f"The unfinished job {job_id} uses it.",
+            remedy=f"Wait for the job, or cancel it: POST /jobs/{job_id}/cancel.",
             extra={"job_id": job_id},
         )
     session.delete(row)
@@ -120,7 +125,7 @@ def _inspect(path: Path, policy: SourcePolicy) -> DatasetDescription:
     load_core()
     from qpruner_core.data import inspect_dataset
 
-    # Named as the user named it, so that the errors speak of that and not of a temporary folder of ours.
+    # Named by the user's name, so that errors do not mention a temporary folder.
     try:
         return inspect_dataset(path.name, policy.model_copy(update={"uploads": {path.name: path}}))
     except UserError as error:

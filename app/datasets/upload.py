@@ -1,4 +1,4 @@
-"""Reads an uploaded file from a request to disk, no further than the limit."""
+"""Reads an uploaded file from a request to disk, up to the limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.()+-]+")
 
 @contextmanager
 def upload_directory(data_dir: Path) -> Iterator[Path]:
-    """A directory for one upload, gone afterwards with all that is in it."""
+    """A temporary directory for one upload."""
     uploads = data_dir / "uploads"
     with disk_full_as_error(data_dir):
         uploads.mkdir(parents=True, exist_ok=True)
@@ -37,30 +37,30 @@ def upload_directory(data_dir: Path) -> Iterator[Path]:
 
 
 async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
-    """Write the request's file into ``directory`` under the name it was sent with, made safe.
+    """Write the request's file into ``directory`` under its sanitised name.
 
     The file is the part ``file`` of a form, or the whole body with its name in the query.
 
     Raises:
         DatasetTooLargeError: it has more than ``limit`` bytes; no more than that is read.
-        Problem: 400, if there is no file, or the request breaks off.
+        Problem: 400, if there is no file, or the request is interrupted.
     """
     is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
     allowance = limit + (_FORM_BYTES if is_form else 0)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > allowance:
-        raise _too_large(limit)
+        raise too_large(limit)
     try:
         async with aclosing(_limited(request, allowance, limit)) as body:
             return await (
                 _receive_form(request, body, directory) if is_form else _receive_body(request, body, directory)
             )
     except ClientDisconnect as error:
-        raise Problem(400, "upload_broken_off", "The upload ended before it was whole.") from error
+        raise Problem(400, "upload_broken_off", "The upload ended early.") from error
 
 
 def safe_filename(name: str) -> str:
-    """``name`` without folders, control characters and whatever a shell, a URL or a bucket could misread."""
+    """``name`` without folders, control characters and characters with a meaning in shells, URLs or buckets."""
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
     clean = _NOT_IN_NAMES.sub("_", last).lstrip(".").rstrip("._") or "dataset"
     stem, dot, suffix = clean.rpartition(".")
@@ -76,7 +76,7 @@ async def _limited(request: Request, allowance: int, limit: int) -> AsyncGenerat
     async for chunk in request.stream():
         read += len(chunk)
         if read > allowance:
-            raise _too_large(limit)
+            raise too_large(limit)
         yield chunk
 
 
@@ -114,11 +114,12 @@ def _shortened(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
 
 
-def _too_large(limit: int) -> DatasetTooLargeError:
+def too_large(limit: int) -> DatasetTooLargeError:
+    """The error of a file of more than ``limit`` bytes."""
     return DatasetTooLargeError(
-        f"The file is larger than {format_bytes(limit)}, the most that this installation takes.",
+        f"The file is larger than {format_bytes(limit)}, the limit of this installation.",
         field="file",
-        remedy="Send a part of it: some megabytes of typical text are enough to calibrate and recover.",
+        remedy="Send a part of it: a few megabytes of typical text are enough to calibrate and recover.",
     )
 
 
@@ -128,5 +129,5 @@ def _no_file() -> Problem:
         "file_missing",
         "The request has no file.",
         field="file",
-        remedy="Send a form with the part `file` (curl -F file=@text.jsonl), or the file alone with ?filename=…",
+        remedy="Send a form with the part `file` (curl -F file=@text.jsonl), or the bare file with ?filename=…",
     )

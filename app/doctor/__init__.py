@@ -1,1 +1,1 @@
-"""Checks of every part that an installation stands on, for an operator at a terminal."""
+"""Checks of every part of an installation, for an operator at a terminal."""

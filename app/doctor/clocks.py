@@ -1,4 +1,4 @@
-"""Whether the clocks of this machine and of the parts agree: leases and signatures rest on it."""
+"""Checks that the clocks of this machine and of the parts agree: leases and signatures depend on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.broker import SOCKET_SECONDS, redis_url, resolved_broker_url
 from app.doctor.finding import Finding, failed, ok, skipped, warning
 from app.settings import Settings
 
-_NOTABLE = 2.0  # seconds; HTTP tells whole ones
+_NOTABLE = 2.0  # seconds; HTTP dates have whole ones
 _SECONDS = 5.0
 
 
@@ -29,25 +29,25 @@ def check_clocks(settings: Settings, engine: Engine) -> Finding:
         if seconds is not None:
             differences[name] = seconds
     if not differences:
-        return skipped("clocks", "no part on another machine tells its time")
+        return skipped("clocks", "no remote part reports its time")
     return judge(differences, settings.lease_seconds)
 
 
 def judge(differences: dict[str, float], lease_seconds: float) -> Finding:
-    """What differences in seconds, by part, mean for leases of ``lease_seconds``."""
+    """Finding for differences in seconds, by part, with leases of ``lease_seconds``."""
     worst = max(differences, key=lambda name: abs(differences[name]))
     apart = abs(differences[worst])
     detail = ", ".join(f"{name} {seconds:+.1f} s" for name, seconds in differences.items())
-    remedy = f"Let this machine and that of the {worst} follow one time server."
+    remedy = f"Synchronise this machine and that of the {worst} with one time server."
     if apart > lease_seconds / 3:
-        return failed("clocks", f"{detail}: leases of {lease_seconds:g} s cannot be relied on", remedy)
+        return failed("clocks", f"{detail}: leases of {lease_seconds:g} s are unreliable", remedy)
     if apart > _NOTABLE:
         return warning("clocks", detail, remedy)
     return ok("clocks", detail)
 
 
 def _difference(ask: Callable[[], float | None]) -> float | None:
-    """Seconds by which what ``ask`` tells is ahead of this clock; half of the time that asking took is allowed for."""
+    """Seconds by which the clock of ``ask`` is ahead of this one; half of the round-trip time is subtracted."""
     begun = time.time()
     told = ask()
     return None if told is None else told - (begun + time.time()) / 2
@@ -58,7 +58,7 @@ def _database(engine: Engine) -> float | None:
         return None  # a file has no clock
     try:
         with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))  # connecting takes its time, which is not the clock's
+            connection.execute(text("SELECT 1"))  # connecting takes time, which would count as clock difference
             return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
     except SQLAlchemyError:
         return None

@@ -26,7 +26,7 @@ _SECONDS = 60.0  # importing torch takes the longest
 
 
 def examine(settings: Settings, seconds: float = _SECONDS) -> list[Finding]:
-    """A finding of every part, in a fixed order; one that is not looked at within ``seconds`` has failed."""
+    """A finding for every part, in a fixed order; a check that exceeds ``seconds`` has failed."""
     engine = create_database_engine(settings.resolved_database_url)
     try:
         return run_checks(
@@ -53,7 +53,7 @@ def examine(settings: Settings, seconds: float = _SECONDS) -> list[Finding]:
 
 
 def run_checks(checks: Mapping[str, Callable[[], Finding]], seconds: float) -> list[Finding]:
-    """What each of ``checks`` finds, in their order."""
+    """Findings of ``checks``, in order."""
     executor = ThreadPoolExecutor(len(checks), thread_name_prefix="doctor")
     futures = {part: executor.submit(check) for part, check in checks.items()}
     wait(futures.values(), timeout=seconds)
@@ -63,10 +63,10 @@ def run_checks(checks: Mapping[str, Callable[[], Finding]], seconds: float) -> l
 
 def _finding(part: str, future: Future[Finding], seconds: float) -> Finding:
     if not future.done():
-        return failed(part, f"was not looked at within {seconds:g} s", "See whether something on its way hangs.")
+        return failed(part, f"the check did not finish within {seconds:g} s", "Find out which connection hangs.")
     error = future.exception()
     if error is None:
         return future.result()
     _LOG.debug("%s", part, exc_info=error)
     said = (str(error).splitlines() or [""])[0]
-    return failed(part, f"cannot be looked at: {type(error).__name__}: {said}", "Run it with QPRUNER_LOG_LEVEL=DEBUG.")
+    return failed(part, f"the check failed: {type(error).__name__}: {said}", "Run it with QPRUNER_LOG_LEVEL=DEBUG.")

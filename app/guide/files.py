@@ -1,4 +1,4 @@
-"""The documentation site at ``/guide``, as `make docs` built it; readable without internet."""
+"""The documentation site at ``/guide``, as built by `make docs`; readable without internet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS = {
 
 
 class GuideFiles(StaticFiles):
-    """Files of the built site. Raises a 404 problem where the site has not been built."""
+    """Files of the built site. Raises a 404 problem if the site has not been built."""
 
     def __init__(self, site: Path = SITE) -> None:
         super().__init__(directory=site, html=True, check_dir=False)
@@ -33,11 +33,11 @@ class GuideFiles(StaticFiles):
         """The file at ``path``, a directory's ``index.html``, or the site's 404 page."""
         if not (self._site / "index.html").is_file():
             raise Problem(
-                404, "guide_not_built", "The guide has not been built.", remedy="Run `make docs` and load it again."
+                404, "guide_not_built", "The guide is not built.", remedy="Run `make docs` and reload the page."
             )
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
         return response
 
     async def check_config(self) -> None:
-        """The site may be built while the service runs."""
+        """Checked on each request, because the site may be built while the service runs."""

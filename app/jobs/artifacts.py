@@ -1,4 +1,4 @@
-"""What is said of a job's files: which one to take, and the lines that run it."""
+"""Descriptions of a job's files: the recommended one first, and the commands that run it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from qpruner_core.formats.declarations import FORMATS, of_artifact
 from qpruner_core.report import CompressionReport, ExportedFormat
 
 _DOCUMENTS = {
-    "report.json": "what was measured",
-    RECIPE: "all settings, seeds and hashes to make it again",
+    "report.json": "measurements and times",
+    RECIPE: "all settings, seeds and hashes to reproduce it",
     CARD: "the model card",
 }
 _ORDER = [*(one.artifact for one in FORMATS), *_DOCUMENTS]
 
 
 def in_order(artifacts: Sequence[Artifact]) -> list[Artifact]:
-    """The checkpoints first, the one to take at their head, then the documents."""
+    """The checkpoints first, with the recommended one at their head, then the documents."""
     return sorted(artifacts, key=lambda one: (_ORDER.index(one.name) if one.name in _ORDER else len(_ORDER), one.name))
 
 
 def described(job: Job, artifact: Artifact, stored: StoredArtifact) -> ArtifactView:
-    """The view of ``artifact``. How a checkpoint is run is in the report of its job; older ones do not say."""
+    """The view of ``artifact``. The report of its job has the commands that run a checkpoint; older ones do not."""
     report = CompressionReport.model_validate(job.result) if job.result else None
     exported: ExportedFormat | None = None
     if report is not None:

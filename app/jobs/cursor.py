@@ -1,4 +1,4 @@
-"""Where a page of jobs ended, as an opaque string."""
+"""Position at the end of a page of jobs, as an opaque string."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.problems import Problem
 
 
 def encode_cursor(created_at: datetime, job_id: str) -> str:
-    """The cursor of the page that begins after this job."""
+    """The cursor of the page that starts after this job."""
     return base64.urlsafe_b64encode(json.dumps([created_at.isoformat(), job_id]).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> tuple[datetime, str]:
-    """The job that ``cursor`` was made from. Raises a 422 problem ``invalid_cursor`` if it was made by nobody."""
+    """The job of ``cursor``. Raises a 422 problem ``invalid_cursor`` for an unknown one."""
     try:
         created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         moment = datetime.fromisoformat(created_at)
@@ -31,6 +31,6 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
             "invalid_cursor",
             "The cursor does not come from a page of jobs.",
             field="cursor",
-            remedy="Give next_cursor of the page before, or none for the first page.",
+            remedy="Use next_cursor of the previous page, or none for the first page.",
         ) from error
     return moment, job_id

@@ -1,4 +1,4 @@
-"""Sends the wake-ups that are owed, and takes jobs back whose holder fell silent. Several processes may do so."""
+"""Sends owed wake-ups, and takes back jobs of silent holders. Several processes may do so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 from typing import Protocol
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -17,15 +17,18 @@ from app.database import read_only, utc_now
 from app.jobs.deadline import exceeded, waiting_too_long
 from app.jobs.lease import end_as_failed, lose_attempt
 from app.jobs.models import Dispatch, Job
+from app.jobs.repository import OWES_WAKE_UP
 from app.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 100
 _LONGEST_PAUSE = 10.0
+_TOGETHER_SECONDS = 0.02
+"""Jobs that are submitted within this time are one look at the outbox."""
 
 
 class Waker(Protocol):
-    """What the dispatcher asks of the broker."""
+    """The dispatcher's interface to the broker."""
 
     def wake(self, job_id: str) -> None:
         """Send one wake-up. Raises :class:`BrokerUnavailableError`."""
@@ -35,7 +38,10 @@ class Waker(Protocol):
 
 
 class Dispatcher:
-    """A thread that keeps looking at the outbox and at leases until it is stopped."""
+    """A thread that checks the outbox and leases until it is stopped.
+
+    It checks every ``poll_seconds``, and at once when a transaction of this process that owes a wake-up has committed.
+    """
 
     def __init__(self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings) -> None:
         self._sessions = session_factory
@@ -46,19 +52,24 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._failures = 0
         self._reap_from = 0.0
+        self._owed = threading.Event()
+        self._crowded = False
 
     def start(self) -> None:
         """Begin."""
+        event.listen(self._sessions, "after_commit", self._after_commit)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop, and return when nothing is under way any more."""
         self._stopping.set()
+        self._owed.set()
         if self._thread.is_alive():
+            event.remove(self._sessions, "after_commit", self._after_commit)
             self._thread.join()
 
     def send_due(self) -> int:
-        """Send every wake-up that is due; how many were sent. Raises :class:`BrokerUnavailableError`."""
+        """Send every due wake-up; returns their number. Raises :class:`BrokerUnavailableError`."""
         due = self._take_due()
         for position, job_id in enumerate(due):
             try:
@@ -69,9 +80,9 @@ class Dispatcher:
         return len(due)
 
     def reap(self) -> int:
-        """Take every job back whose lease has run out; how many."""
+        """Take back every job whose lease has expired; returns their number."""
         silent = select(Job).where(Job.status == "running", Job.lease_expires_at < utc_now())
-        with self._reading() as session:  # most often there is none, and nobody needs to wait for that
+        with self._reading() as session:  # usually there is none, and the write lock is not needed
             if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
                 return 0
         with self._sessions.begin() as session:
@@ -82,7 +93,7 @@ class Dispatcher:
             return len(jobs)
 
     def end_overdue(self) -> None:
-        """End every job that no worker holds and whose deadline is over."""
+        """End every job without a worker whose deadline is over."""
         overdue = waiting_too_long()
         with self._reading() as session:
             if session.scalar(overdue.with_only_columns(Job.id).limit(1)) is None:
@@ -92,21 +103,23 @@ class Dispatcher:
                 end_as_failed(session, job, exceeded(job))
 
     def _take_due(self) -> list[str]:
-        """Mark due rows as sent before they are sent: a broker must not be talked to while rows are locked.
+        """Mark due rows as sent before they are sent: no rows may be locked while the broker is contacted.
 
         A crash in between costs one ``resend_seconds``.
         """
         now = utc_now()
         if not self._any_due():
+            self._crowded = False
             return []
         backlog = self._broker.backlog()
-        if backlog >= _BATCH:  # whoever takes one works until nothing waits, so these wake as many as there may be
+        self._crowded = backlog > 0
+        if backlog >= _BATCH:  # each woken worker works until nothing waits, so these wake enough
             return []
         with self._sessions.begin() as session:
             session.execute(delete(Dispatch).where(Dispatch.job_id.in_(select(Job.id).where(Job.status != "queued"))))
             owed = session.scalar(select(func.count()).select_from(Dispatch)) or 0
             due = select(Dispatch).where(Dispatch.due_at <= now).order_by(Dispatch.due_at).limit(_BATCH)
-            if backlog >= owed:  # busy workers will come to the messages that lie there; more would only pile up
+            if backlog >= owed:  # busy workers will take the pending messages; more would only pile up
                 due = due.where(Dispatch.sends == 0)
             rows = session.scalars(due.with_for_update(skip_locked=True)).all()
             for row in rows:
@@ -124,22 +137,36 @@ class Dispatcher:
             session.execute(owed.values(due_at=utc_now(), sends=Dispatch.sends - 1, sent_at=None))
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._pause()):
+        while self._wait():
             try:
                 if time.monotonic() >= self._reap_from:
                     self.reap()
                     self.end_overdue()
+                    self._reap_from = time.monotonic() + self._settings.poll_seconds
                 self.send_due()
                 self._back_again()
             except SQLAlchemyError as error:
-                # Holders could not renew either while the database was down: give them a lease's time to come back.
+                # Holders could not renew either while the database was down: give them a lease's time to return.
                 self._reap_from = time.monotonic() + self._settings.lease_seconds
                 self._away("The database", error)
             except BrokerUnavailableError as error:
                 self._away("The broker", error)
             except Exception:  # noqa: BLE001 - jobs would wait for ever on a dead thread
-                _LOG.exception("The dispatcher met a fault of its own and goes on")
+                _LOG.exception("Unexpected error in the dispatcher; it continues")
                 self._failures += 1
+
+    def _wait(self) -> bool:
+        """Wait until the next check; returns whether to continue."""
+        if self._failures or self._crowded:  # the next free worker takes the pending messages first
+            self._stopping.wait(self._pause())
+        elif self._owed.wait(self._pause()):
+            self._stopping.wait(_TOGETHER_SECONDS)
+        self._owed.clear()
+        return not self._stopping.is_set()
+
+    def _after_commit(self, session: Session) -> None:
+        if session.info.pop(OWES_WAKE_UP, False):
+            self._owed.set()
 
     def _pause(self) -> float:
         return float(min(self._settings.poll_seconds * 2 ** min(self._failures, 6), _LONGEST_PAUSE))
@@ -151,5 +178,5 @@ class Dispatcher:
 
     def _back_again(self) -> None:
         if self._failures:
-            _LOG.warning("Database and broker answer again")
+            _LOG.warning("Database and broker are available again")
         self._failures = 0

@@ -28,6 +28,7 @@ from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.deadline import deadline_of
 from app.jobs.event_views import EventPage, EventView
+from app.jobs.given_settings import request_of
 from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
 from app.jobs.outlook import outlook_of
@@ -36,6 +37,7 @@ from app.jobs.schemas import (
     AllocationView,
     ArtifactList,
     CurvePoint,
+    EstimateRequest,
     JobMetricsView,
     JobPage,
     JobRequest,
@@ -61,9 +63,10 @@ BAD_RUN = (
     "422 path_not_allowed", "422 dataset_not_found", "422 dataset_invalid", "422 other_inputs",
     "422 dataset_too_short", "422 deadline_too_long", "413 dataset_too_large", "413 body_too_complex",
     "503 hub_unavailable", "503 database_unavailable", "503 busy",
-    "500 cache_unusable",
+    "500 cache_unusable", "409 upload_not_ready",
 )  # fmt: skip
 
+_MOST_WORDS = 8
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=problem_responses("401 unauthenticated", "403 forbidden"))
 
 JobId = Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
@@ -81,6 +84,18 @@ RunBody = Annotated[
         }
     ),
 ]
+EstimateBody = Annotated[
+    EstimateRequest,
+    Body(
+        openapi_examples={
+            "model": {
+                "summary": "Without a dataset",
+                "description": "Whether a budget can be met follows from the model alone.",
+                "value": {key: EXAMPLE_REQUEST[key] for key in ("model", "memory_budget", "target")},
+            }
+        }
+    ),
+]
 
 
 @router.post(
@@ -88,7 +103,7 @@ RunBody = Annotated[
     status_code=202,
     summary="Compress a model",
     responses={
-        200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has made this job."},
+        200: {"model": JobView, "description": "An earlier request with this Idempotency-Key has created this job."},
         **problem_responses(
             *BAD_RUN,
             "409 idempotency_conflict",
@@ -119,15 +134,16 @@ def submit_job(
         ),
     ] = None,
 ) -> JobView:
-    """Queue a run. A run that is known beforehand to fail is refused, and nothing is queued.
+    """Queue a run. A run that is certain to fail is rejected, and nothing is queued.
 
-    `dataset` is the id that `POST /datasets` gave you, a file below one of the service's roots, or a hub dataset.
+    `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a
+    hub id, an id from `POST /models`, or a folder below one of the roots.
     """
     job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
     replayed = job is not None
     if job is None:
         checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
-        with sessions() as session:  # its locks keep other submits waiting: it ends here, and not with the request
+        with sessions() as session:  # its locks block other submits: it ends here, not with the request
             job, replayed = service.submit_job(
                 session, settings, principal, body, checked.memory_budget, idempotency_key
             )  # fmt: skip
@@ -143,13 +159,13 @@ def submit_job(
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))
 def estimate_job(
-    body: RunBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
+    body: EstimateBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
     left: ClientLeftDep,
 ) -> Estimate:  # fmt: skip
-    """What a run would come to, without running or queueing anything.
+    """Predict a run, without running or queueing anything. `dataset` may be left out.
 
-    Refuses what `POST /jobs` refuses, but for a budget that cannot be met: that is `feasible: false`. A device of `fit`
-    that has no room for any weights is refused with `budget_infeasible`.
+    Rejects everything that `POST /jobs` rejects, except an infeasible budget, which is `feasible: false`. A device of
+    `fit` without room for any weights is rejected with `budget_infeasible`.
     """
     deadline_of(body.deadline, settings)
     asker = Asker(principal.tenant, left.is_set)
@@ -159,6 +175,16 @@ def estimate_job(
 async def _filter(
     status: Annotated[list[JobStatus], Query(description="Any of these.", max_length=16)] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=r"^[^\x00-\x1f\x7f]*$",
+            description="Words to search for. Each is part of the id, the model, the dataset or a label, capitals or "
+            "not; `key:value` is a label that begins so.",
+            examples=["smollm2 team:search"],
+        ),
+    ] = None,
     label: Annotated[
         list[Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,63}:[^\x00-\x1f\x7f]{0,255}$")]],
         Query(description="`key:value`; all of these.", max_length=16),
@@ -167,7 +193,8 @@ async def _filter(
     created_before: Moment | None = None,
 ) -> repository.JobFilter:
     labels = tuple((key, value) for key, _, value in (one.partition(":") for one in label))
-    return repository.JobFilter(tuple(status), model, labels, created_after, created_before)
+    words = tuple((q or "").split()[:_MOST_WORDS])
+    return repository.JobFilter(tuple(status), model, words, labels, created_after, created_before)
 
 
 @router.get("", summary="List jobs", responses=problem_responses("422 invalid_cursor", "422 invalid_request"))
@@ -175,10 +202,10 @@ def list_jobs(
     principal: Reader,
     session: ReadSessionDep,
     wanted: Annotated[repository.JobFilter, Depends(_filter)],
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> JobPage:
-    """The newest first. A job that is submitted while you read on does not shift the pages."""
+    """Newest first. Jobs submitted while you read do not shift the pages."""
     before = decode_cursor(cursor) if cursor is not None else None
     jobs = repository.list_jobs(session, principal.tenant, wanted, before=before, limit=limit + 1)
     page, last = jobs[:limit], jobs[limit - 1] if len(jobs) > limit else None
@@ -195,12 +222,32 @@ def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings:
 
 
 @router.get(
+    "/{job_id}/request",
+    summary="See what a job was asked to do",
+    response_description="A body of `POST /jobs`.",
+    responses={
+        200: {"content": {"application/json": {"example": EXAMPLE_REQUEST}}},
+        **problem_responses(NOT_FOUND),
+    },
+)
+def get_request(job_id: JobId, principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> dict[str, Any]:
+    """What to send to `POST /jobs` for the same job, to be changed and submitted: settings that are not the default,
+    labels, priority and deadline."""
+    job = service.require_job(session, principal.tenant, job_id)
+    return request_of(job, deadline_of(None, settings))
+
+
+@router.get(
     "/{job_id}/events",
     summary="Follow a job",
     response_model=EventPage,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        204: {"description": "The job has ended and `Last-Event-ID` was its last: an EventSource stops asking."},
+        204: {
+            "description": (
+                "The job has ended and `Last-Event-ID` was its last event: an EventSource stops reconnecting."
+            )
+        },
         **problem_responses(NOT_FOUND, "422 invalid_request", "429 too_many_streams"),
     },
 )
@@ -216,10 +263,10 @@ def list_events(
     after: EventId = 0,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=1000)] = 200,
 ) -> Any:
-    """A job's history as JSON, or live as Server-Sent Events when `Accept` asks for `text/event-stream`.
+    """A job's history as JSON, or live as Server-Sent Events if `Accept` is `text/event-stream`.
 
-    The stream sends each event with its id, so that a client that reconnects with `Last-Event-ID` misses none and gets
-    none twice, and ends when the job has ended.
+    The stream sends each event with its id, so that a client that reconnects with `Last-Event-ID` gets every event
+    exactly once. It ends when the job has ended.
     """
     job = service.require_job(session, principal.tenant, job_id)
     after = after if last_event_id is None else last_event_id
@@ -260,7 +307,7 @@ def list_trials(job_id: JobId, principal: Reader, session: ReadSessionDep) -> Tr
 
 @router.get(
     "/{job_id}/allocation",
-    summary="Ask for another budget",
+    summary="Query another budget",
     responses=problem_responses(
         NOT_FOUND, "409 search_not_finished", "422 budget_infeasible", "422 budget_invalid", "422 invalid_request"
     ),
@@ -274,10 +321,10 @@ def get_allocation(
                    examples=["120MB"])
     ],
 ) -> AllocationView:  # fmt: skip
-    """The best allocation known for another budget, at once and without a model.
+    """The best known allocation for another budget, at once and without a model.
 
-    `POST /jobs` with that budget and a `prune.ratio` takes pruning, scores and measured losses from this job: scores
-    and losses only if both search the same precisions, as `allocate.precisions` can name them.
+    `POST /jobs` with that budget and a `prune.ratio` reuses pruning, scores and measured losses of this job: scores and
+    losses only if both search the same precisions, which `allocate.precisions` can fix.
     """
     answer = service.answer_budget(session, principal.tenant, job_id, parse_bytes(memory_budget))
     return AllocationView.model_validate(answer.model_dump())
@@ -299,14 +346,14 @@ def get_metrics(job_id: JobId, principal: Reader, session: ReadSessionDep) -> Jo
     status_code=202,
     summary="Cancel a job",
     responses={
-        200: {"model": JobView, "description": "It is cancelled."},
+        200: {"model": JobView, "description": "The job is cancelled."},
         **problem_responses(NOT_FOUND, "409 job_finished"),
     },
 )
 def cancel_job(
     job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep, response: Response
 ) -> JobView:
-    """At once if no worker holds it; else 202, and its worker stops within seconds."""
+    """At once if no worker holds it; otherwise 202, and its worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
     audit.record(session, principal, "job.cancel", job.id)
     response.status_code = 200 if job.status == "cancelled" else 202
@@ -320,7 +367,7 @@ def cancel_job(
     responses=problem_responses(NOT_FOUND, "409 job_not_retryable", "429 queue_full"),
 )
 def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
-    """Queue a failed or cancelled job again. It goes on from its last finished stage."""
+    """Queue a failed or cancelled job again. It resumes after its last finished stage."""
     job = service.retry_job(session, settings, principal.tenant, job_id)
     audit.record(session, principal, "job.retry", job.id)
     return _view(session, settings, job)
@@ -333,9 +380,9 @@ def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
 def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
-    """The job, its history and its files, for good. An unfinished job must be cancelled first.
+    """Deletes the job, its history and its files permanently. An unfinished job must be cancelled first.
 
-    The header `X-Freed-Bytes` says how many bytes of the store that frees.
+    The header `X-Freed-Bytes` has the freed bytes of the store.
     """
     response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
     audit.record(session, principal, "job.delete", job_id)
@@ -354,7 +401,8 @@ def list_artifacts(
     settings: SettingsDep,
     base_url: BaseUrlDep,
 ) -> ArtifactList:
-    """Every file with its name, size, SHA-256, signed URL, and the lines that run it. The one to take comes first."""
+    """Every file with its name, size, SHA-256, signed URL, and the commands that run it. The recommended one comes
+    first."""
     job = service.require_job(session, principal.tenant, job_id)
     expires_at = utc_now() + timedelta(seconds=settings.signed_url_seconds)
     views = []
@@ -371,7 +419,7 @@ def list_artifacts(
     summary="Download a file",
     responses={
         200: {
-            "description": "The file, once the redirect was followed.",
+            "description": "The file, after following the redirect.",
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         },
         **problem_responses(NOT_FOUND, "404 artifact_not_found", "503 store_unavailable"),
@@ -386,7 +434,7 @@ def get_artifact(
     settings: SettingsDep,
     base_url: BaseUrlDep,
 ) -> RedirectResponse:
-    """Redirects to a signed URL, which takes Range requests. With curl: `-L`."""
+    """Redirects to a signed URL, which supports Range requests. With curl: `-L`."""
     artifact = service.require_artifact(session, principal.tenant, job_id, name)
     url = _signed_url(store, settings, artifact, base_url)
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})

@@ -1,8 +1,8 @@
 """Feeds every live stream of a process from one thread, however many streams there are.
 
-On PostgreSQL the thread waits for a notification that each new event sends with its commit; on SQLite it looks at the
-last id every ``poll_seconds``. It then reads what is new of the jobs that are followed, and hands it to the event loops
-that the streams run in. Between that it holds no transaction.
+On PostgreSQL the thread waits for a notification that each new event sends with its commit; on SQLite it checks the
+last id every ``poll_seconds``. It then reads new events of the followed jobs, and passes them to the event loops of the
+streams. In between it holds no transaction.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from app.jobs.models import Job, JobEvent
 
 _LOG = logging.getLogger(__name__)
 _GONE_SECONDS = 2.0
-"""How often it is looked whether a followed job was deleted, of which there is no event."""
+"""Seconds between checks whether a followed job was deleted, for which there is no event."""
 _CHUNK = 100
 _TOGETHER_SECONDS = 0.02
-"""Notifications that come within this time are one look at the database."""
+"""Notifications within this time cause one query."""
 
 
 @dataclass(eq=False)
 class Subscription:
-    """What one stream is told: lists of events of its job, and ``None`` once the job is gone."""
+    """Messages to one stream: lists of events of its job, and ``None`` once the job is gone."""
 
     job_id: str
     loop: asyncio.AbstractEventLoop
@@ -60,7 +60,7 @@ class EventFeed:
     def follow(self, job_id: str, after: int) -> Iterator[Subscription]:
         """Subscribe the running event loop to the events of a job with ids above ``after``.
 
-        Events up to ``after`` may come again, if another stream of the job is further behind.
+        Events up to ``after`` may be repeated, if another stream of the job is further behind.
         """
         subscription = Subscription(job_id, asyncio.get_running_loop())
         with self._changed:
@@ -81,7 +81,7 @@ class EventFeed:
                     del self._followed[job_id], self._last[job_id]
 
     def stop(self) -> None:
-        """Return when nothing is under way any more."""
+        """Return when nothing is in progress any more."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -96,19 +96,19 @@ class EventFeed:
             try:
                 told = self._news.wait(self._poll_seconds, lambda: self._stopping or bool(self._new))
                 due = time.monotonic() >= gone_at
-                # Now and then all jobs are looked at: SQLite gives ids of deleted events to new ones, which no poll for
-                # greater ids finds.
+                # Now and then all jobs are checked: SQLite reuses ids of deleted events, which a poll for greater ids
+                # does not find.
                 self._look(None if due else told, everything_gone=due)
                 if due:
                     gone_at = time.monotonic() + _GONE_SECONDS
                 failures = 0
-            except (SQLAlchemyError, psycopg.Error) as error:  # clients need not know: they miss nothing
+            except (SQLAlchemyError, psycopg.Error) as error:  # clients miss nothing, so they are not told
                 if failures == 0:
                     _LOG.warning("event feed: the database is unavailable: %s", error)
                 failures += 1
                 self._pause(failures)
             except Exception:  # noqa: BLE001 - no stream would hear of anything again
-                _LOG.exception("event feed: a fault of its own; it goes on")
+                _LOG.exception("event feed: unexpected error; it continues")
                 failures += 1
                 self._pause(failures)
         self._news.close()
@@ -121,11 +121,11 @@ class EventFeed:
     def _pause(self, failures: int) -> None:
         self._news.close()
         with self._changed:
-            self._new |= self._followed.keys()  # what came meanwhile was notified to nobody
+            self._new |= self._followed.keys()  # events in between notified nobody
             self._changed.wait_for(lambda: self._stopping, min(self._poll_seconds * failures, 5.0))
 
     def _look(self, told: set[str] | None, *, everything_gone: bool) -> None:
-        """Hand out what is new of the jobs ``told`` (``None``: of any), and the end of jobs that are gone."""
+        """Distribute new events of the jobs ``told`` (``None``: of any), and the end of deleted jobs."""
         with self._changed:
             followed = set(self._followed)
             jobs = self._new & followed | (followed if told is None else told & followed)
@@ -179,20 +179,20 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 class _News(Protocol):
-    """What tells that there is something new to read."""
+    """Source of notifications about new events."""
 
     def wait(self, seconds: float, at_once: Callable[[], bool]) -> set[str] | None:
-        """The jobs that have new events, after at most about ``seconds``; ``None``: any may have.
+        """The jobs with new events, after at most about ``seconds``; ``None``: any may have some.
 
         Returns early if ``at_once()``.
         """
 
     def close(self) -> None:
-        """Let go of what is held; the next :meth:`wait` takes it again."""
+        """Release held resources; the next :meth:`wait` acquires them again."""
 
 
 class _Polls:
-    """Looks at the ids of events, of which a database with one writer at a time makes none visible out of order."""
+    """Polls the ids of events, which a database with one writer at a time makes visible in order."""
 
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
@@ -217,7 +217,7 @@ class _Polls:
 
 
 class _Notifications:
-    """Waits for PostgreSQL's notifications on a connection of its own."""
+    """Waits for PostgreSQL's notifications on a separate connection."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -251,6 +251,6 @@ class _Notifications:
 
     def _listen(self) -> None:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        connection.detach()  # from the pool, which would hand it to others once it is closed
+        connection.detach()  # from the pool, which would pass it on once it is closed
         connection.exec_driver_sql(f"LISTEN {NOTIFIED}")
         self._connection = connection

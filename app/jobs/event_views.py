@@ -1,4 +1,4 @@
-"""The events of a job as requests return them: one model per type, told apart by ``type``."""
+"""The events of a job as returned by requests: one model per type, distinguished by ``type``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _Stage = Annotated[StageName, Field(description="The stage that the event is abo
 
 
 class _Data(BaseModel):
-    """Rows that an earlier release wrote may lack what has a default here, and hold what is gone."""
+    """Rows of an earlier release may lack fields with a default here, and contain removed ones."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class NoData(_Data):
-    """Nothing beyond the event's type and time."""
+    """No data beyond the event's type and time."""
 
 
 class StartedData(_Data):
@@ -31,7 +31,7 @@ class StartedData(_Data):
 
 
 class StageStartedData(_Data):
-    """A stage that begins, and its expected time."""
+    """A starting stage, and its expected time."""
 
     stage: _Stage
     attempt: int | None = Field(default=None, description="Number of the attempt.", examples=[1])
@@ -42,32 +42,32 @@ class StageStartedData(_Data):
 
 
 class StageProgressData(_Data):
-    """How far a stage is."""
+    """Progress of a stage."""
 
     stage: _Stage
-    fraction: float = Field(ge=0, le=1, description="Share of this stage that is done.", examples=[0.4])
-    message: str = Field(default="", description="What the stage is doing.", examples=["trial 16 of 40"])
+    fraction: float = Field(ge=0, le=1, description="Finished share of this stage.", examples=[0.4])
+    message: str = Field(default="", description="Present activity of the stage.", examples=["trial 16 of 40"])
 
 
 class StageFinishedData(_Data):
     """A stage whose files are stored."""
 
     stage: _Stage
-    seconds: float = Field(description="Seconds it took where it was computed.", examples=[41.2])
+    seconds: float = Field(description="Seconds of the computation.", examples=[41.2])
     summary: dict[str, Any] = Field(default={}, description="Figures of the stage; they differ from stage to stage.")
-    resumed: bool = Field(default=False, description="Whether an earlier attempt or another job had computed it.")
-    reused_from: str | None = Field(default=None, description="Id of the job that had computed it.")
+    resumed: bool = Field(default=False, description="Whether an earlier attempt or another job computed it.")
+    reused_from: str | None = Field(default=None, description="Id of the job that computed it.")
 
 
 class WarningData(_Data):
-    """Something to know that does not stop the job."""
+    """A warning that does not stop the job."""
 
     stage: StageName | None = Field(default=None, description="The stage that gave it; null outside of stages.")
-    message: str = Field(default="", description="The warning, in a sentence.", examples=["The store does not answer."])
+    message: str = Field(default="", description="The warning, in a sentence.", examples=["The store is unreachable."])
 
 
 class AttemptLostData(_Data):
-    """Why an attempt ended before its job did."""
+    """Reason why an attempt ended before its job."""
 
     attempt: int = Field(default=1, description="Number of the attempt.", examples=[1])
     counted: bool = Field(default=True, description="Whether it counts against `max_attempts`.")
@@ -76,24 +76,24 @@ class AttemptLostData(_Data):
 
 
 class CancelledData(_Data):
-    """Where the job was when it was cancelled."""
+    """State of the job when it was cancelled."""
 
-    stage: StageName | None = Field(default=None, description="The stage at work; null before the first.")
+    stage: StageName | None = Field(default=None, description="The running stage; null before the first.")
 
 
 class FailedData(_Data):
-    """Why the job failed: the same as its `error`."""
+    """Reason of the failure: the same as the job's `error`."""
 
     code: str = Field(description="Stable identifier of the reason.", examples=["training_diverged"])
     message: str = Field(description="The reason, in a sentence.", examples=["The loss became NaN at step 31."])
     field: str | None = Field(default=None, description="Dotted path of the setting at fault.")
-    remedy: str = Field(default="", description="What to do about it.")
-    user: bool = Field(default=False, description="Whether the request is at fault; else the service is.")
+    remedy: str = Field(default="", description="Suggested remedy.")
+    user: bool = Field(default=False, description="Whether the request is at fault; otherwise the service is.")
 
 
 class _Event(BaseModel):
-    id: int = Field(description="Grows; what `after` and `Last-Event-ID` name.", examples=[17])
-    created_at: datetime = Field(description="When it happened.", examples=["2026-11-28T12:00:00Z"])
+    id: int = Field(description="Increasing id; the value for `after` and `Last-Event-ID`.", examples=[17])
+    created_at: datetime = Field(description="Time of the event.", examples=["2026-11-28T12:00:00Z"])
 
 
 class QueuedEvent(_Event):
@@ -118,10 +118,10 @@ class StageStartedEvent(_Event):
 
 
 class StageProgressEvent(_Event):
-    """A stage went on; at most one per second."""
+    """Progress of a stage; at most one event per second."""
 
     type: Literal["stage_progress"] = Field(description="The kind of event.")
-    data: StageProgressData = Field(description="The stage and how far it is.")
+    data: StageProgressData = Field(description="Progress of the stage.")
 
 
 class StageFinishedEvent(_Event):
@@ -132,7 +132,7 @@ class StageFinishedEvent(_Event):
 
 
 class WarningEvent(_Event):
-    """The job goes on, but there is something to know."""
+    """A warning; the job continues."""
 
     type: Literal["warning"] = Field(description="The kind of event.")
     data: WarningData = Field(description="The warning.")
@@ -146,35 +146,35 @@ class AttemptLostEvent(_Event):
 
 
 class CancelRequestedEvent(_Event):
-    """The job was asked to stop."""
+    """Cancellation of the job was requested."""
 
     type: Literal["cancel_requested"] = Field(description="The kind of event.")
     data: NoData = Field(description="Empty.")
 
 
 class CancelledEvent(_Event):
-    """The job was cancelled. It is the last event, unless the job is retried."""
+    """The job was cancelled. This is the last event, unless the job is retried."""
 
     type: Literal["cancelled"] = Field(description="The kind of event.")
-    data: CancelledData = Field(description="Where the job was.")
+    data: CancelledData = Field(description="State of the job at that time.")
 
 
 class FailedEvent(_Event):
-    """The job failed. It is the last event, unless the job is retried."""
+    """The job failed. This is the last event, unless the job is retried."""
 
     type: Literal["failed"] = Field(description="The kind of event.")
     data: FailedData = Field(description="The reason.")
 
 
 class SucceededEvent(_Event):
-    """The job succeeded. It is the last event."""
+    """The job succeeded. This is the last event."""
 
     type: Literal["succeeded"] = Field(description="The kind of event.")
     data: NoData = Field(description="Empty; the job has its `result`.")
 
 
 class RetriedEvent(_Event):
-    """The job was queued again after it had failed or was cancelled."""
+    """The failed or cancelled job was queued again."""
 
     type: Literal["retried"] = Field(description="The kind of event.")
     data: NoData = Field(description="Empty.")
@@ -197,7 +197,7 @@ class EventView(RootModel[Annotated[_AnyEvent, Field(discriminator="type")]]):
 
     @property
     def id(self) -> int:
-        """What ``Last-Event-ID`` names."""
+        """The value for ``Last-Event-ID``."""
         return self.root.id
 
     @property
@@ -207,12 +207,12 @@ class EventView(RootModel[Annotated[_AnyEvent, Field(discriminator="type")]]):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is known of it, as it was recorded."""
+        """The recorded data."""
         return self.root.data.model_dump(exclude_unset=True)
 
 
 class EventPage(BaseModel):
-    """Some of a job's history, the oldest first."""
+    """Part of a job's history, oldest first."""
 
     events: list[EventView] = Field(description="The events, by id.")
-    next_after: int | None = Field(description="Give it as `after` to read on; null if this was all there is yet.")
+    next_after: int | None = Field(description="Send it as `after` for later events; null if there are none yet.")

@@ -1,4 +1,4 @@
-"""The history of a job: what ``GET /jobs/{id}/events`` tells."""
+"""The history of a job, returned by ``GET /jobs/{id}/events``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def append_event(session: Session, job_id: str, type: JobEventType, data: dict[s
 
 
 def notify(session: Session, job_id: str) -> None:
-    """Let those who follow the job look at it once the transaction commits; on SQLite they look anyway."""
+    """Notify followers of the job when the transaction commits; on SQLite they poll."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_notify(NOTIFIED, job_id)))

@@ -1,4 +1,4 @@
-"""Looks at a run's model, dataset and budget before anything is queued, and at each model once."""
+"""Inspects a run's model, dataset and budget before anything is queued, and each model once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qpruner_core.speed.record import SpeedRecord
 if TYPE_CHECKING:
     from qpruner_core.known_models import KnownModels
 
-# Each look holds one of the 40 threads that answer requests: these leave most of them to requests that look at nothing.
+# Each inspection holds one of the 40 threads that serve requests: these limits leave most of them to other requests.
 MOST_LOOKS = 16
 _PATIENCE_SECONDS = 2.0
 _RETRY_SECONDS = 10
@@ -33,7 +33,7 @@ _RETRY_SECONDS = 10
 
 @dataclass(frozen=True)
 class Asker:
-    """Whose request it is; ``left``: whether its client has gone, so that nobody waits for the answer."""
+    """Originator of a request; ``left``: whether its client has disconnected."""
 
     tenant: str
     left: Callable[[], bool] = lambda: False
@@ -41,7 +41,7 @@ class Asker:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A look under way: for whom, and until when by :func:`time.monotonic`."""
+    """A running inspection: its originator, and its end by :func:`time.monotonic`."""
 
     asker: Asker
     deadline: float
@@ -61,12 +61,12 @@ class Inspector:
     def check(
         self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *, check_dataset: bool
     ) -> Estimate:  # fmt: skip
-        """What the run comes to, if it can be expected to end well.
+        """The estimate of the run, if it is expected to succeed.
 
         Raises:
-            UserError: it cannot.
-            HubUnavailableError: the hub did not answer in time.
-            Problem: 503 ``busy``, as many are being looked at as may be.
+            UserError: it is certain to fail.
+            HubUnavailableError: the hub did not respond in time.
+            Problem: 503 ``busy``, the limit of concurrent inspections is reached.
         """
         load_core()
         from qpruner_core import check
@@ -78,9 +78,9 @@ class Inspector:
         self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *,
         check_dataset: bool, speed: SpeedRecord | None,
     ) -> Estimate:  # fmt: skip
-        """What the run would come to, with its times on a machine of this ``speed``; nothing is measured here.
+        """The estimate of the run, with times on a machine of this ``speed``; measures nothing.
 
-        Raises what :meth:`check` raises, but for an infeasible budget.
+        Raises the errors of :meth:`check`, except an infeasible budget.
         """
         load_core()
         from qpruner_core import estimate
@@ -93,12 +93,12 @@ class Inspector:
 
     @property
     def looks(self) -> int:
-        """How many look at something right now."""
+        """Number of running inspections."""
         return self._places.taken
 
     @cached_property
     def _known(self) -> KnownModels:
-        """What was found so far."""
+        """Results so far."""
         from app.jobs.model_facts import StoredFacts
         from qpruner_core.known_models import KnownModels
         from qpruner_core.patience import patient_hub_client
@@ -116,7 +116,7 @@ class Inspector:
 
     @contextmanager
     def _slowly(self) -> Iterator[None]:
-        """Hold a place for what takes a while; what is known takes milliseconds and needs none."""
+        """Hold a place for a slow inspection; known models take milliseconds and need none."""
         from qpruner_core.patience import patience
 
         asked = _asked.get()
@@ -126,7 +126,7 @@ class Inspector:
 
 
 class Places:
-    """Room for so many looks at once, of which one tenant has at most a share; whoever finds none waits briefly."""
+    """Limit of concurrent inspections, with a maximum share per tenant; callers without a place wait briefly."""
 
     def __init__(self, most: int, share: int, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._most = most
@@ -140,7 +140,7 @@ class Places:
     def one_of(self, tenant: str) -> Iterator[None]:
         """Hold a place of ``tenant``. Raises a 503 problem ``busy``.
 
-        Whoever waits holds a thread as well: nobody waits for long, and no more of a tenant than it has places.
+        A waiting caller also holds a thread: nobody waits for long, and no more of a tenant than it has places.
         """
         with self._changed:
             self._wait(tenant)
@@ -156,12 +156,12 @@ class Places:
 
     @property
     def taken(self) -> int:
-        """How many places are held."""
+        """Number of held places."""
         with self._changed:
             return self._taken.total()
 
     def waiting(self, tenant: str) -> int:
-        """How many requests of ``tenant`` wait for a place."""
+        """Number of requests of ``tenant`` that wait for a place."""
         with self._changed:
             return self._waiting[tenant]
 
@@ -188,7 +188,7 @@ class Places:
         return Problem(
             503,
             "busy",
-            f"{count} {whose} requests are having their models looked at, which is the limit.",
-            remedy="Try again shortly.",
+            f"{count} {whose} requests are inspecting models, which is the limit.",
+            remedy="Retry shortly.",
             headers={"Retry-After": str(_RETRY_SECONDS)},
         )

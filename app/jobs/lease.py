@@ -1,8 +1,8 @@
-"""Who may work on a job: taking it, keeping it, and writing only while it is held.
+"""Leases: the right to work on a job. Taking it, keeping it, and writing only while it is held.
 
-No function here commits: guard and write share the caller's transaction. A guarded write first updates the job's
-row where the token is still the caller's; that locks the row, so nothing written after it in the same transaction
-can follow a change of holder. Hosts' clocks must agree to well within the lease.
+No function here commits: guard and write share the caller's transaction. A guarded write first updates the job's row if
+the token is still the caller's; that locks the row, so nothing written after it in the same transaction can follow a
+change of holder. Hosts' clocks must agree to well within the lease.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from app.jobs.models import Dispatch, Job, JobEvent
 from app.jobs.queue import QueuePolicy, next_job
 
 _MOST_ENDED = 100
-"""Jobs that may turn out to have ended when they are to be taken, before the search is given up."""
+"""Jobs that may turn out to have ended when they are taken, before the search is given up."""
 
 
-LOOK_AT_LOG = "If it happens again, look at the worker's log and memory."
+LOOK_AT_LOG = "If it happens again, check the worker's log and memory."
 
 
 class LeaseLost(Exception):  # noqa: N818 - it is news for the holder, not a fault
-    """The job is no longer this holder's: the lease ran out and was taken away, or the job has ended."""
+    """The job no longer belongs to this holder: the lease expired and was taken away, or the job has ended."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Lease:
 
 @dataclass(frozen=True)
 class LeaseState:
-    """What a holder learns when it asks."""
+    """Information for a holder."""
 
     held: bool
     cancel_requested: bool
 
 
 def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Lease | None:
-    """Take a job that is queued, or whose holder has been silent too long; ``None`` if it is not to be had.
+    """Take a job that is queued, or whose holder has been silent too long; ``None`` if it is not available.
 
     Counts an attempt and settles the wake-up owed for the job.
     """
@@ -91,7 +91,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Le
 def claim_next(
     session: Session, owner: str, lease_seconds: float, policy: QueuePolicy, *, named: str | None = None
 ) -> Lease | None:
-    """Take the job whose turn it is; ``None`` if there is none to be had.
+    """Take the next job in turn; ``None`` if there is none.
 
     ``named``: a job that is taken before all others if its holder has been silent too long.
     """
@@ -110,7 +110,7 @@ def claim_next(
 
 
 def renew(session: Session, lease: Lease) -> LeaseState:
-    """Prolong the lease, also one that has run out but that nobody has taken away."""
+    """Prolong the lease, also an expired one that has not been taken away."""
     job = _held_job(session, lease)
     if job is None:
         return LeaseState(held=False, cancel_requested=False)
@@ -119,14 +119,14 @@ def renew(session: Session, lease: Lease) -> LeaseState:
 
 
 def look(session: Session, lease: Lease) -> LeaseState:
-    """What :func:`renew` tells, without writing."""
+    """The result of :func:`renew`, without writing."""
     held = (Job.id == lease.job_id, Job.lease_token == lease.token, Job.status == "running")
     row = session.execute(select(Job.cancel_requested_at).where(*held)).one_or_none()
     return LeaseState(held=row is not None, cancel_requested=row is not None and row[0] is not None)
 
 
 def hold(session: Session, lease: Lease) -> Job:
-    """The job's row, locked until the transaction ends, to be written to. Raises :class:`LeaseLost`."""
+    """The job's row, locked until the transaction ends, for writing. Raises :class:`LeaseLost`."""
     job = _held_job(session, lease)
     if job is None:
         raise LeaseLost(f"{lease.job_id} is no longer held by {lease.owner}.")
@@ -143,7 +143,7 @@ def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> None:
 
 
 def fail(session: Session, lease: Lease, error: dict[str, Any]) -> None:
-    """End the job with an error that another attempt would meet again. Raises :class:`LeaseLost`."""
+    """End the job with an error that another attempt would repeat. Raises :class:`LeaseLost`."""
     end_as_failed(session, hold(session, lease), error)
 
 
@@ -176,8 +176,8 @@ def give_up(session: Session, lease: Lease, *, code: str, reason: str, remedy: s
 
 
 def lose_attempt(session: Session, job: Job, *, code: str, reason: str, remedy: str = LOOK_AT_LOG) -> None:
-    """Take a locked running job from its holder: cancelled if that was asked for, failed with ``code`` if this was
-    the last attempt, else queued again with a wake-up owed."""
+    """Take a locked running job from its holder: cancelled if that was requested, failed with ``code`` if this was the
+    last attempt, otherwise queued again with a wake-up owed."""
     append_event(session, job.id, "attempt_lost", {"attempt": job.attempt, "counted": True, "code": code,
                  "reason": reason})  # fmt: skip
     if job.cancel_requested_at is not None:
@@ -194,13 +194,13 @@ def lose_attempt(session: Session, job: Job, *, code: str, reason: str, remedy: 
 
 
 def expire_leases_of(session: Session, owner: str) -> None:
-    """Let the leases of a worker that is known to be dead run out at once, for the dispatcher to see."""
+    """Expire the leases of a worker that is known to be dead, for the dispatcher."""
     dead = (Job.lease_owner == owner, Job.status == "running")
     session.execute(update(Job).where(*dead).values(lease_expires_at=utc_now() - timedelta(seconds=1)))
 
 
 def worker_name(pid: int) -> str:
-    """What a worker process on this host calls itself as the owner of leases."""
+    """Name of a worker process on this host as the owner of leases."""
     return f"{socket.gethostname()}:{pid}"
 
 
@@ -249,8 +249,8 @@ def _let_go(job: Job) -> None:
 def _exhausted(session: Session, job: Job) -> dict[str, Any]:
     lost = select(JobEvent).where(JobEvent.job_id == job.id, JobEvent.type == "attempt_lost")
     last = session.scalars(lost.order_by(JobEvent.id.desc()).limit(1)).one_or_none()
-    reason = last.data["reason"] if last else "No attempt has told why."
+    reason = last.data["reason"] if last else "No attempt has reported a reason."
     return {
         "code": "attempts_exhausted", "message": f"All {job.max_attempts} attempts were used up. {reason}",
-        "field": None, "remedy": "Submit the job again once the reason is gone.", "user": False,
+        "field": None, "remedy": "Submit the job again once the cause is removed.", "user": False,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Requests about what the processes of a job printed."""
+"""Requests about the output of a job's processes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class LogView(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
     attempt: int = Field(description="Number of the attempt, from 1.", examples=[1])
-    text: str = Field(description="What its process printed, at most the last 64 KiB.", examples=["Loading …\n"])
-    omitted_bytes: int = Field(description="Bytes before it that are not kept.", examples=[0])
-    updated_at: datetime = Field(description="When it was last written.", examples=["2026-11-28T12:00:00Z"])
+    text: str = Field(description="Output of its process, at most the last 64 KiB.", examples=["Loading …\n"])
+    omitted_bytes: int = Field(description="Earlier bytes that were not kept.", examples=[0])
+    updated_at: datetime = Field(description="Time of the last write.", examples=["2026-11-28T12:00:00Z"])
 
 
 class LogList(BaseModel):
     """The output of every attempt, the first attempt first."""
 
-    logs: list[LogView] = Field(description="One entry per attempt; none before the first has printed anything.")
+    logs: list[LogView] = Field(description="One entry per attempt with output.")
 
 
 @router.get("/{job_id}/logs", summary="Read a job's output", responses=problem_responses("404 job_not_found"))
@@ -39,6 +39,6 @@ def get_logs(
     principal: Reader,
     session: SessionDep,
 ) -> LogList:
-    """What the processes of the job printed: warnings of libraries, and the traceback of a failure."""
+    """Output of the job's processes: warnings of libraries, and the traceback of a failure."""
     service.require_job(session, principal.tenant, job_id)
     return LogList(logs=[LogView.model_validate(row) for row in list_logs(session, job_id)])

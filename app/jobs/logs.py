@@ -1,4 +1,4 @@
-"""What the processes of a job printed, as far as it is kept: the end of each attempt's output."""
+"""Output of a job's processes: the end of each attempt's output is kept."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from app.database import utc_now
 from app.jobs.models import JobLog
 
 KEPT_BYTES = 64 * 2**10
-"""Of the output of each attempt."""
+"""Bytes kept of each attempt's output."""
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-_])")
 _OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def keep_log(session: Session, job_id: str, attempt: int, output: bytes, written: int) -> None:
-    """Keep the end of an attempt's ``output``, of which there were ``written`` bytes in all. The caller commits, and
+    """Store the end of an attempt's ``output``, of which there were ``written`` bytes in all. The caller commits, and
     holds the job."""
     kept = output[-KEPT_BYTES:]
-    if attempt == 1:  # a job that is retried begins to count anew
+    if attempt == 1:  # a retried job starts counting again
         session.execute(delete(JobLog).where(JobLog.job_id == job_id, JobLog.attempt > 1))
     session.merge(
         JobLog(
@@ -32,7 +32,7 @@ def keep_log(session: Session, job_id: str, attempt: int, output: bytes, written
 
 
 def readable(output: bytes) -> str:
-    """``output`` as text without escape sequences, control characters, and what bars of progress have overwritten."""
+    """``output`` as text without escape sequences, control characters, and overwritten progress bars."""
     text = _ESCAPES.sub("", output.decode(errors="replace")).replace("\r\n", "\n")
     return _CONTROLS.sub("", _OVERWRITTEN.sub("", text))
 

@@ -1,16 +1,17 @@
-"""What models are, kept in the database: looked at by one process, known to all, and after a restart."""
+"""Facts about models in the database: shared by all processes, and kept over restarts."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from pydantic import ValidationError
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import read_only, utc_now
 from app.jobs.models import KnownModel
+from app.uploads.models import Upload
 from qpruner_core.models.facts import ModelFacts
 
 _KEPT_DAYS = 30
@@ -24,7 +25,7 @@ class StoredFacts:
         self._reading = read_only(sessions)
 
     def find(self, identity: str) -> ModelFacts | None:
-        """The facts of the model of that identity; ``None`` if they are not known, or another release kept them."""
+        """Stored facts of the model of that identity; ``None`` if there are none, or another release stored them."""
         with self._reading() as session:
             row = session.get(KnownModel, identity)
         try:
@@ -33,7 +34,7 @@ class StoredFacts:
             return None
 
     def keep(self, identity: str, facts: ModelFacts) -> None:
-        """Remember the facts of a model for a month; then it is looked at again."""
+        """Store the facts of a model for a month; then it is inspected again."""
         now = utc_now()
         row = KnownModel(identity=identity, facts=facts.model_dump(mode="json"), created_at=now)
         try:
@@ -42,3 +43,9 @@ class StoredFacts:
                 session.merge(row)
         except IntegrityError:  # another process was first, with the same facts
             return
+
+    def of_upload(self, model_id: str) -> ModelFacts | None:
+        """The facts that a worker took of an uploaded model. Whose it is was looked at before."""
+        with self._reading() as session:
+            facts = session.scalar(select(Upload.facts).where(Upload.id == model_id, Upload.status == "ready"))
+        return None if facts is None else ModelFacts.model_validate(facts)

@@ -13,20 +13,20 @@ from app.database import Base, UtcDateTime, utc_now
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
-BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite only numbers rows by itself in INTEGER columns
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite only generates ids in INTEGER columns
 
 
 class Job(Base):
-    """A request to compress a model, and how far it is.
+    """A request to compress a model, and its state.
 
-    A worker holds the job while ``lease_token`` is its own and ``lease_expires_at`` lies ahead; every write it makes
-    is guarded by the token. ``cancel_requested_at`` asks the holder to stop. ``expected_seconds``: of each stage,
-    by the machine that works on it; null before the first stage.
+    A worker holds the job while ``lease_token`` is its own and ``lease_expires_at`` lies ahead; every write it makes is
+    guarded by the token. ``cancel_requested_at`` requests the holder to stop. ``expected_seconds``: of each stage, on
+    the machine that works on it; null before the first stage.
 
-    A queued job waits since ``queued_at`` in the order that :mod:`app.jobs.queue` keeps; ``was_lost``: a worker had it,
-    and fell silent or was stopped. ``key_id``: the API key that it was submitted with. ``dense_bytes`` and
-    ``final_bytes``: of the loaded model before and after, as the report of a job that succeeded has them.
-    It may take ``deadline`` seconds from its first start, which is until ``deadline_at``.
+    A queued job waits since ``queued_at`` in the order of :mod:`app.jobs.queue`; ``was_lost``: a worker had it, and
+    fell silent or was stopped. ``key_id``: the API key that submitted it. ``dense_bytes`` and ``final_bytes``: of the
+    loaded model before and after, from the report of a succeeded job. ``deadline``: seconds from its first start, which
+    end at ``deadline_at``.
     """
 
     __tablename__ = "jobs"
@@ -76,7 +76,7 @@ class Job(Base):
 
 
 class TenantTurn(Base):
-    """When a tenant's latest job began and ended by the clock of turns, which :mod:`app.jobs.queue` explains."""
+    """Start and end of a tenant's latest job by the clock of turns, see :mod:`app.jobs.queue`."""
 
     __tablename__ = "tenant_turns"
 
@@ -86,7 +86,7 @@ class TenantTurn(Base):
 
 
 class WorkerSpeed(Base):
-    """How fast a machine that runs workers is: a :class:`qpruner_core.speed.record.SpeedRecord`, by its key."""
+    """Speed of a machine with workers: a :class:`qpruner_core.speed.record.SpeedRecord`, by its key."""
 
     __tablename__ = "worker_speeds"
 
@@ -96,7 +96,7 @@ class WorkerSpeed(Base):
 
 
 class KnownModel(Base):
-    """What a model is: a :class:`qpruner_core.models.facts.ModelFacts`, by the model's identity."""
+    """Facts about a model: a :class:`qpruner_core.models.facts.ModelFacts`, by the model's identity."""
 
     __tablename__ = "known_models"
 
@@ -116,10 +116,10 @@ class Dispatch(Base):
 
 
 class StageResult(Base):
-    """A finished stage whose files are in the store below ``store_prefix``; empty once they are needed no more.
+    """A finished stage whose files are in the store below ``store_prefix``; empty once they are no longer needed.
 
-    ``key`` digests everything that the stage followed from; stages of one key have the same files. ``reused_from`` is
-    the job that computed it, where that was another, which may be deleted by now; ``seconds`` is what that job took.
+    ``key`` digests all inputs of the stage; stages of one key have the same files. ``reused_from``: the job that
+    computed it, if it was another, which may be deleted by now; ``seconds``: time of that job.
     """
 
     __tablename__ = "stage_results"
@@ -142,7 +142,7 @@ class StageResult(Base):
 
 
 class JobEvent(Base):
-    """One line of a job's history; ``id`` is what ``Last-Event-ID`` names."""
+    """One line of a job's history; ``id`` is the value for ``Last-Event-ID``."""
 
     __tablename__ = "job_events"
     __table_args__ = (Index("ix_job_events_job", "job_id", "id"),)
@@ -154,7 +154,7 @@ class JobEvent(Base):
 
 
 class JobLog(Base):
-    """The end of an attempt's output, and the bytes before it that were not kept."""
+    """The end of an attempt's output, and the number of earlier bytes that were not kept."""
 
     __tablename__ = "job_logs"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

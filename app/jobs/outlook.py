@@ -1,4 +1,4 @@
-"""How long a job has still to wait and to run, from the queue, the jobs at work and how long others took."""
+"""Expected waiting and running time of a job, from the queue, the running jobs and the times of others."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LONGEST = timedelta(days=3650)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What lies before a job that has not ended: jobs ``ahead`` of one that waits, and when it is expected to start and
-    to end; ``None`` where that is not known, or does not apply."""
+    """Prospects of an unfinished job: jobs ``ahead`` in the queue, and its expected start and end; ``None`` if unknown,
+    or not applicable."""
 
     ahead: int | None
     expected_start: datetime | None
@@ -34,8 +34,8 @@ class Outlook:
 def outlook_of(session: Session, settings: Settings, job: Job) -> Outlook:
     """The outlook of a queued or running job.
 
-    While jobs wait, every worker is taken to be busy, so there are as many as jobs at work. A job at work ends when its
-    machine expects it to; one that waits takes as long as the last jobs of all tenants took on average.
+    While jobs wait, every worker is assumed to be busy, so there are as many as running jobs. A running job ends when
+    its machine expects it to; a waiting one takes as long as the last jobs of all tenants on average.
     """
     now = utc_now()
     if job.status == "running":
@@ -51,7 +51,7 @@ def outlook_of(session: Session, settings: Settings, job: Job) -> Outlook:
 
 
 def _workers(session: Session, now: datetime, typical: float | None) -> list[float | None]:
-    """Seconds until each job at work is expected to end."""
+    """Seconds until the expected end of each running job."""
     columns = select(Job.progress, Job.expected_seconds, Job.started_at).where(Job.status == "running")
     left = []
     for progress, expected, started_at in session.execute(columns):
@@ -63,7 +63,7 @@ def _workers(session: Session, now: datetime, typical: float | None) -> list[flo
 
 
 def _seconds_until_taken(ahead: int, workers: Sequence[float | None], typical: float | None) -> float | None:
-    if not workers:  # nobody works, so the first is taken as soon as a worker is there
+    if not workers:  # no worker is busy, so the first is taken as soon as there is one
         return 0.0 if ahead == 0 else None if typical is None else ahead * typical
     known = [seconds for seconds in workers if seconds is not None]
     if len(known) < len(workers) or (ahead > 0 and typical is None):
@@ -77,7 +77,7 @@ def _seconds_until_taken(ahead: int, workers: Sequence[float | None], typical: f
 
 
 def _left_of(progress: float, expected: dict[str, float] | None) -> float | None:
-    """Expected seconds of what is left of the stage at work and of all behind it; every stage is as much progress."""
+    """Expected seconds of the rest of the running stage and of all later ones; all stages are equal progress."""
     if not expected:
         return None
     done = progress * len(STAGES)
@@ -87,7 +87,7 @@ def _left_of(progress: float, expected: dict[str, float] | None) -> float | None
 
 
 def _typical_seconds(session: Session) -> float | None:
-    """How long the last jobs took that succeeded, on average."""
+    """Average time of the last succeeded jobs."""
     last = select(Job.started_at, Job.finished_at).where(Job.status == "succeeded", Job.started_at.is_not(None))
     seconds = [
         _seconds_since(begin, end)

@@ -1,9 +1,9 @@
 """The order in which workers take jobs: in turns between tenants, by priority within one, and a lost job first.
 
-Turns follow start-time fair queueing (Goyal, Vin and Cheng, 1996), with a job as the unit of work. A tenant's next job
-has as its start the finish of the tenant's job before, or the clock if that is later, and as its finish 1/weight more.
-The job with the smallest start is taken, and the clock is the start of the job taken last: whoever was idle for
-a while saves up nothing, and a tenant of weight 2 has two turns for each of a tenant of weight 1.
+Turns follow start-time fair queueing (Goyal, Vin and Cheng, 1996), with a job as the unit of work. The start of a
+tenant's next job is the finish of its previous job, or the clock if that is later; its finish is 1/weight more. The job
+with the smallest start is taken, and the clock is the start of the job taken last: an idle tenant accumulates nothing,
+and a tenant of weight 2 has two turns for each of a tenant of weight 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOST_IN_ORDER = (Job.queued_at, Job.id)
 
 @dataclass(frozen=True)
 class QueuePolicy:
-    """What the operator decided: weights of tenants (1 for others), most running jobs of a tenant and of a key."""
+    """The operator's policy: weights of tenants (1 for others), most running jobs of a tenant and of a key."""
 
     weights: Mapping[str, float]
     most_of_tenant: int | None
@@ -35,7 +35,7 @@ class QueuePolicy:
 
     @classmethod
     def of(cls, settings: Settings) -> QueuePolicy:
-        """The policy that ``settings`` hold."""
+        """The policy of ``settings``."""
         return cls(settings.tenant_weights, settings.max_running_jobs, settings.max_running_jobs_per_key)
 
     def weight(self, tenant: str) -> float:
@@ -45,7 +45,7 @@ class QueuePolicy:
 
 @dataclass(frozen=True)
 class WaitingTenant:
-    """A tenant with queued jobs: how many, how many of them were lost, and the start of its next one."""
+    """A tenant with queued jobs: their number, the number of lost ones, and the start of its next one."""
 
     tenant: str
     jobs: int
@@ -67,14 +67,14 @@ def waiting_tenants(session: Session) -> list[WaitingTenant]:
 
 
 def _turn(start: float, tenant: str) -> tuple[float, str]:
-    """What turns are ordered by; sums of thirds are equal to the whole."""
+    """Sort key of turns, rounded so that sums of thirds equal the whole."""
     return round(start, 6), tenant
 
 
 def next_job(session: Session, policy: QueuePolicy) -> str | None:
-    """The id of the job whose turn it is, and that the limits let run; ``None`` if there is none.
+    """The id of the next job that the limits allow; ``None`` if there is none.
 
-    Until the transaction ends, nobody else is given one.
+    Until the transaction ends, no other caller gets one.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -96,7 +96,7 @@ def next_job(session: Session, policy: QueuePolicy) -> str | None:
 
 
 def jobs_before(session: Session, job: Job, policy: QueuePolicy) -> int:
-    """How many queued jobs will be taken before the queued ``job`` as it stands; limits are not counted on."""
+    """Number of queued jobs that will be taken before the queued ``job`` as things stand; limits are ignored."""
     older = or_(Job.queued_at < job.queued_at, and_(Job.queued_at == job.queued_at, Job.id < job.id))
     if job.was_lost:
         return _count(session, Job.was_lost.is_(True), older)
@@ -116,7 +116,7 @@ def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
 
 
 def _turns_before(other: WaitingTenant, start: float, own: WaitingTenant, policy: QueuePolicy) -> int:
-    """How many jobs of another tenant that were not lost have their turn before one that starts at ``start``."""
+    """Number of jobs of another tenant that were not lost and have their turn before one that starts at ``start``."""
     weight, mine = policy.weight(other.tenant), _turn(start, own.tenant)
     count, most = max(0, int((start - other.start) * weight) - 1), other.jobs - other.lost
     while count < most and _turn(other.start + count / weight, other.tenant) < mine:

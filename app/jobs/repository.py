@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Select, Table, Text, and_, bindparam, delete, func, insert, or_, select, text
 from sqlalchemy.orm import Session, defer
 
 from app.database import utc_now
@@ -24,20 +26,26 @@ from app.jobs.models import (
     StageResult,
 )
 
+LABEL_KEY = r"[A-Za-z0-9._-]{1,63}"
+OWES_WAKE_UP = "owes_wake_up"
+"""In the ``info`` of a session: what it commits owes the workers a wake-up."""
+
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs a list shows; empty means all."""
+    """Filter of a list of jobs; empty fields match all. Each of ``words`` is in the id, the model, the dataset or a
+    label."""
 
     statuses: tuple[JobStatus, ...] = ()
     model: str | None = None
+    words: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
 
 
 def get_job(session: Session, tenant: str, job_id: str, *, lock: bool = False) -> Job | None:
-    """The tenant's job, fresh from the database; with ``lock`` nobody else changes it until the transaction ends."""
+    """The tenant's job, fresh from the database; with ``lock`` it cannot change until the transaction ends."""
     query = select(Job).where(Job.id == job_id, Job.tenant == tenant).execution_options(populate_existing=True)
     return session.scalar(query.with_for_update() if lock else query)
 
@@ -48,12 +56,12 @@ def find_by_idempotency_key(session: Session, tenant: str, key: str) -> Job | No
 
 
 def lock_queue(session: Session, tenant: str) -> None:
-    """Let one transaction at a time count and add jobs of ``tenant``; on SQLite every transaction is alone anyway."""
+    """Let one transaction at a time count and add jobs of ``tenant``; on SQLite every transaction is exclusive."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:tenant))"), {"tenant": f"queue:{tenant}"})
 
 
-# What every submit executes is built once: SQLAlchemy takes longer to build a statement than a database to execute it.
+# Statements of every submit are built once: SQLAlchemy takes longer to build one than a database to execute it.
 _UPLOAD = select(Dataset.filename, Dataset.bytes, Dataset.sha256).where(
     Dataset.id == bindparam("dataset_id"), Dataset.tenant == bindparam("tenant")
 )
@@ -71,36 +79,38 @@ def find_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = 
 
 
 def count_unfinished(session: Session, tenant: str) -> int:
-    """How many of the tenant's jobs are queued or running."""
+    """Number of the tenant's queued and running jobs."""
     return session.scalar(_UNFINISHED, {"tenant": tenant}) or 0
 
 
 def add_job(session: Session, job: Job) -> None:
-    """Write a new job with its first event and the wake-up that is owed for it, in one go; ``job`` stays transient."""
+    """Write a new job with its first event and its wake-up at once; ``job`` stays transient."""
     now = job.created_at
     columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
     session.execute(_ADD_JOB, columns)
     session.execute(_ADD_WAKE_UP, {"job_id": job.id, "due_at": now, "sent_at": None, "sends": 0})
+    session.info[OWES_WAKE_UP] = True
     # Nobody else knows the job yet, so its row need not be locked for the event
     session.execute(_ADD_EVENT, {"job_id": job.id, "type": "queued", "data": {}, "created_at": now})
 
 
 def owe_wake_up(session: Session, job_id: str) -> None:
-    """Write to the outbox that the workers are to hear of ``job_id`` now."""
+    """Write a wake-up for ``job_id`` to the outbox."""
     session.merge(Dispatch(job_id=job_id, due_at=utc_now(), sent_at=None, sends=0))
+    session.info[OWES_WAKE_UP] = True
 
 
 def drop_wake_up(session: Session, job_id: str) -> None:
-    """Owe no wake-up for ``job_id`` any more."""
+    """Remove the wake-up for ``job_id``."""
     session.execute(delete(Dispatch).where(Dispatch.job_id == job_id))
 
 
 def list_jobs(
     session: Session, tenant: str, wanted: JobFilter, *, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Job]:
-    """At most ``limit`` of the tenant's jobs, the newest first, all older than ``before`` (created_at, id).
+    """At most ``limit`` of the tenant's jobs, newest first, all older than ``before`` (created_at, id).
 
-    They come without ``config`` and ``result``.
+    Without ``config`` and ``result``.
     """
     without = defer(Job.config, raiseload=True), defer(Job.result, raiseload=True)  # most of a row's bytes
     query = _filtered(select(Job).options(*without).where(Job.tenant == tenant), wanted)
@@ -115,6 +125,8 @@ def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
         query = query.where(Job.status.in_(wanted.statuses))
     if wanted.model is not None:
         query = query.where(Job.model == wanted.model)
+    for word in wanted.words:
+        query = query.where(or_(*_mentions(word)))
     for key, value in wanted.labels:
         query = query.where(Job.labels[key].as_string() == value)
     if wanted.created_after is not None:
@@ -124,9 +136,21 @@ def _filtered(query: Select[Job], wanted: JobFilter) -> Select[Job]:
     return query
 
 
+def _mentions(word: str) -> list[ColumnElement[bool]]:
+    """Where a job may mention ``word``: as part of a text, or as "key:value" a label that begins so."""
+    columns = Job.id, Job.model, Job.dataset
+    escaped = json.dumps(word)[1:-1]  # as it is written in the JSON of the labels
+    found = [column.icontains(word, autoescape=True) for column in columns]
+    found.append(cast(ColumnElement[str], Job.labels).cast(Text).icontains(escaped, autoescape=True))
+    key, colon, value = word.partition(":")
+    if colon and re.fullmatch(LABEL_KEY, key):
+        found.append(Job.labels[key].as_string().istartswith(value, autoescape=True))
+    return found
+
+
 @dataclass(frozen=True)
 class FinishedStage:
-    """Seconds that a stage took, and the job that it was taken from, if it was."""
+    """Seconds of a stage, and the job that it was reused from, if any."""
 
     seconds: float
     reused_from: str | None = None
@@ -142,7 +166,7 @@ def finished_stages(session: Session, job_ids: Sequence[str]) -> dict[str, dict[
 
 
 def stage_summaries(session: Session, job_id: str) -> dict[str, dict[str, Any]]:
-    """What each finished stage tells in short."""
+    """The summary of each finished stage."""
     query = select(StageResult.stage, StageResult.summary).where(StageResult.job_id == job_id)
     rows = session.execute(query).all()
     return {row.stage: row.summary for row in rows}
@@ -176,6 +200,6 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact | None:
 
 
 def delete_job(session: Session, job: Job) -> None:
-    """Delete the job's row, and with it every row that names it."""
+    """Delete the job's row, and every row that refers to it."""
     session.execute(delete(Job).where(Job.id == job.id))
     notify(session, job.id)

@@ -38,48 +38,54 @@ LabelValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,255}$")]
 
 
 def _sorted(labels: dict[str, str]) -> dict[str, str]:
-    return dict(sorted(labels.items()))  # so that the order they were sent in does not make another request
+    return dict(sorted(labels.items()))  # so that another order does not make another request
 
 
 _RECIPE: dict[str, Any] = {
     "type": "object",
     "title": "Recipe",
-    "description": "The content of a `recipe.json`, whose files are to be made again; it stands for `model`, `dataset` "
-    "and every other setting. What is given beside it wins, such as the id of another upload of the same `dataset`. A "
-    "model or dataset of other content is refused.",
+    "description": (
+        "The content of a `recipe.json` to reproduce; it replaces `model`, `dataset` and every other setting. "
+        "Values given beside it take precedence, such as the id of another upload of the same `dataset`. A "
+        "model or dataset with other content is rejected."
+    ),
     "additionalProperties": True,
     "maxProperties": _MOST_OF_RECIPE,
 }
 
 
 def _describe_recipe(schema: dict[str, Any]) -> None:
-    """A recipe becomes settings before these are validated, and is no field of its own."""
+    """A recipe becomes settings before these are validated, and is not a field itself."""
     schema["examples"] = [EXAMPLE_REQUEST]
     schema["properties"] = {"recipe": _RECIPE, **schema["properties"]}
     schema.pop("required", None)  # model and dataset, which a recipe names
 
 
 class JobRequest(CompressionConfig):
-    """A run to do: its settings, or a recipe; and labels to find it by. Without a recipe, `model` and `dataset` are
+    """A run: its settings, or a recipe; and labels for finding it. Without a recipe, `model` and `dataset` are
     required."""
 
     model_config = ConfigDict(json_schema_extra=_describe_recipe)
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(_sorted)] = Field(
-        default={}, max_length=MAX_LABELS, description="Names and values of your own; `GET /jobs` filters by them."
+        default={}, max_length=MAX_LABELS, description="Your own names and values; `GET /jobs` filters by them."
     )
     priority: int = Field(
-        default=0, ge=-100, le=100, description="Order among your own jobs that wait: the highest first."
+        default=0, ge=-100, le=100, description="Order among your own waiting jobs: the highest first."
     )
 
     deadline: Duration | None = Field(
         default=None,
-        description="Time that the job may take from its first start to its end, in seconds or such as `90m` or "
-        "`1d 12h`. Default and maximum are the operator's.",
+        description=(
+            "Time limit of the job from its first start to its end, in seconds or such as `90m` or `1d 12h`. "
+            "The operator sets default and maximum."
+        ),
         examples=["12h"],
     )
 
     webhooks: tuple[JobWebhook, ...] = Field(
-        default=(), max_length=4, description="Addresses that hear of this job, as if added by `POST /webhooks`."
+        default=(),
+        max_length=4,
+        description=("Addresses that receive events of this job, as if added by `POST /webhooks`."),
     )
 
     @model_validator(mode="before")
@@ -97,7 +103,7 @@ class JobRequest(CompressionConfig):
     @classmethod
     def _printable(cls, value: str) -> str:
         if not value.isprintable():
-            raise ValueError("names and paths have no control characters")
+            raise ValueError("control characters are not allowed in names and paths")
         return value
 
     def config(self) -> CompressionConfig:
@@ -108,43 +114,53 @@ class JobRequest(CompressionConfig):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of this request; priority, deadline and webhooks that are not named are
-        not part of it."""
+        """SHA-256 (hex) of the canonical JSON of this request; unset priority, deadline and webhooks are not part of
+        it."""
         unnamed = {"priority": 0, "deadline": None, "webhooks": ()}
         without = {name for name, value in unnamed.items() if getattr(self, name) == value}
         return hashlib.sha256(self.model_dump_json(exclude=without).encode()).hexdigest()
 
 
+class EstimateRequest(JobRequest):
+    """What `POST /jobs` takes; the dataset may be left out."""
+
+    dataset: str = Field(
+        default="", max_length=1024,
+        description="As for `POST /jobs`. Left out, nothing is said of it, and times are those of enough text.",
+    )  # fmt: skip
+
+
 class StageView(BaseModel):
-    """One of the seven stages. `seconds` is what the attempt that finished it took, also if that was another job's."""
+    """One of the seven stages. `seconds`: time of the attempt that finished it, also if another job's."""
 
     name: str
     status: Literal["pending", "running", "finished", "failed", "cancelled"]
     seconds: float | None = None
     expected_seconds: float | None = Field(
         default=None,
-        description="What its worker expects it to take; null before the job has begun, and on machines that could not "
-        "be measured.",
+        description="Expected seconds; null before the job has begun, and on machines that could not be measured.",
     )
     reused_from: str | None = Field(
-        default=None, description="The job of yours that had computed it already; null if this one did."
+        default=None, description="Your job that had already computed it; null if this one did."
     )
 
 
 class JobErrorView(BaseModel):
-    """Why a job failed. `code` is stable."""
+    """Reason of a failed job. `code` is stable."""
 
     code: str
     message: str
     field: str | None = None
     remedy: str = ""
     user: bool = Field(
-        description="Whether the request is at fault, and must be changed; else the service is, and a retry may help."
+        description=(
+            "Whether the request is at fault, and must be changed; otherwise the service is, and a retry may help."
+        )
     )
 
 
 class JobLinks(BaseModel):
-    """Paths of what else there is to see of the job."""
+    """Paths of the job's sub-resources."""
 
     self: str
     events: str
@@ -158,24 +174,24 @@ class JobSummary(BaseModel):
 
     id: str = Field(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])
     status: JobStatus
-    stage: str | None = Field(description="The stage at work; null before the first.")
-    progress: float = Field(ge=0, le=1, description="Share of the whole job that is done.")
+    stage: str | None = Field(description="The running stage; null before the first.")
+    progress: float = Field(ge=0, le=1, description="Finished share of the whole job.")
     attempt: int = Field(description="Attempts so far. A job that loses its worker gets another.")
     max_attempts: int
-    cancel_requested: bool = Field(description="The job was asked to stop, and its worker has yet to obey.")
+    cancel_requested: bool = Field(description="Cancellation was requested, and its worker has not stopped yet.")
     model: str
     dataset: str
     memory_budget: int = Field(
-        description="Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."
+        description="Bytes of the loaded model's weights: as requested, or left by the device of `fit`."
     )
     labels: dict[str, str]
-    priority: int = Field(description="Order among your own jobs that wait: the highest first.")
+    priority: int = Field(description="Order among your own waiting jobs: the highest first.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     dense_bytes: int | None = Field(description="Bytes of the loaded model before; null until the job succeeds.")
     final_bytes: int | None = Field(description="Bytes of the loaded model after; null until the job succeeds.")
-    error: JobErrorView | None = Field(description="Why the job failed.")
+    error: JobErrorView | None = Field(description="Error of a failed job.")
     links: JobLinks
 
     @classmethod
@@ -185,35 +201,31 @@ class JobSummary(BaseModel):
 
 
 class QueueView(BaseModel):
-    """The place of a job that waits."""
+    """Place of a waiting job in the queue."""
 
-    ahead: int = Field(description="Jobs that will be taken before it, of all who use the service, as it stands.")
+    ahead: int = Field(description="Number of jobs of all users that will be taken before it, as things stand.")
 
 
 class JobView(JobSummary):
-    """A job, and how far it is."""
+    """A job and its state."""
 
     model_config = ConfigDict(title="Job")
-    config: dict[str, Any] = Field(description="Every setting of the run, defaults included.")
+    config: dict[str, Any] = Field(description="Every setting of the run, including defaults.")
     deadline: int | None = Field(
-        description="Seconds that the job may take from its first start to its end; null for jobs of earlier releases."
+        description="Time limit in seconds from the first start to the end; null for jobs of earlier releases."
     )
-    deadline_at: datetime | None = Field(description="When that time is over; null before the first start.")
+    deadline_at: datetime | None = Field(description="End of that time limit; null before the first start.")
     stages: list[StageView]
     queue: QueueView | None = Field(
-        description="Its place in the queue; null unless the job waits, and in the answer to its submission."
+        description="Place in the queue; null unless the job waits, and in the response to its submission."
     )
-    expected_start: datetime | None = Field(
-        description="When a worker is expected to take the job; null unless it waits, and where nothing is known yet."
-    )
-    expected_end: datetime | None = Field(
-        description="When the job is expected to end; null once it has, and where nothing is known yet."
-    )
-    result: CompressionReport | None = Field(description="The report of a job that succeeded.")
+    expected_start: datetime | None = Field(description="Expected start; null unless the job waits, and if unknown.")
+    expected_end: datetime | None = Field(description="Expected end; null once it has ended, and if unknown.")
+    result: CompressionReport | None = Field(description="The report of a succeeded job.")
 
     @classmethod
     def of(cls, job: Job, finished: Mapping[str, FinishedStage] = {}, outlook: Outlook | None = None) -> Self:
-        """The view of ``job``, of which the stages in ``finished`` are; ``outlook``: of a job that has not ended."""
+        """The view of ``job`` with its ``finished`` stages; ``outlook``: of an unfinished job."""
         return cls(
             **_summary(job),
             config=job.config,
@@ -271,40 +283,42 @@ def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> S
 
 
 class JobPage(BaseModel):
-    """A page of jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[JobSummary]
-    next_cursor: str | None = Field(description="Give it as `cursor` to see older jobs; null on the last page.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for older jobs; null on the last page.")
 
 
 class TrialView(BaseModel):
     """One allocation that the search tried."""
 
     index: int
-    origin: str = Field(description="What proposed it.", examples=["uniform", "knapsack", "random", "bayesian"])
-    precisions: list[str] = Field(description="Precision of each of `groups`, in their order.")
+    origin: str = Field(description="Origin of the proposal.", examples=["uniform", "knapsack", "random", "bayesian"])
+    precisions: list[str] = Field(description="Precision of each of `groups`, in order.")
     bytes: int = Field(description="Bytes of the loaded model.")
-    loss: float = Field(description="Nats per token on calibration text; less is better.")
+    loss: float = Field(description="Nats per token on calibration text; lower is better.")
     stopped_early: bool = Field(
-        default=False, description="Whether only part of the text was tried, because the loss on it was hopeless."
+        default=False, description="Whether only part of the text was measured, because its loss was hopeless."
     )
 
 
 class TrialList(BaseModel):
-    """Every allocation tried, and which of them no other beats in both bytes and loss."""
+    """Every measured allocation, and the non-dominated ones in bytes and loss."""
 
     groups: list[str] = Field(
-        description="Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or "
-        "a module; and the embeddings and the head. Empty until the score stage has finished.",
+        description=(
+            "Units that each have their own precision: by `allocate.granularity` a layer, its attention or "
+            "MLP, or a module; and the embeddings and the head. Empty until the score stage has finished."
+        ),
         examples=[["layers.0.attention", "layers.0.mlp", "layers.1.attention", "layers.1.mlp", "embeddings"]],
     )
     trials: list[TrialView]
-    pareto_front: list[int] = Field(description="Indices of those trials, by bytes.")
-    selected: int | None = Field(description="Index of the trial that the result uses; null until the job succeeds.")
+    pareto_front: list[int] = Field(description="Indices of the non-dominated trials, by bytes.")
+    selected: int | None = Field(description="Index of the trial in the result; null until the job succeeds.")
 
 
 class AllocationView(BaseModel):
-    """The best allocation known for another budget, from the job's scores and trials."""
+    """The best known allocation for another budget, from the job's scores and trials."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -316,12 +330,12 @@ class AllocationView(BaseModel):
             ]
         }
     )  # fmt: skip
-    memory_budget: int = Field(description="Bytes that were asked for.")
-    groups: list[str] = Field(description="Units with a precision of their own.")
+    memory_budget: int = Field(description="Requested bytes.")
+    groups: list[str] = Field(description="Units that each have their own precision.")
     precisions: list[str] = Field(description="Precision of each group.")
     bytes: int = Field(description="Bytes of the loaded model.")
-    loss: float = Field(description="Nats per token on calibration text, before recovery; less is better.")
-    measured: bool = Field(description="Whether a trial has measured the loss; else it is predicted.")
+    loss: float = Field(description="Nats per token on calibration text, before recovery; lower is better.")
+    measured: bool = Field(description="Whether a trial measured the loss; otherwise it is predicted.")
 
 
 class CurvePoint(BaseModel):
@@ -332,25 +346,25 @@ class CurvePoint(BaseModel):
 
 
 class JobMetricsView(BaseModel):
-    """The curves of a job, and what was measured before and after."""
+    """The curves of a job, and the measurements before and after."""
 
     curves: dict[str, list[CurvePoint]] = Field(description="By name, such as `finetune.loss`.")
     measurements: list[Measurement] = Field(description="Empty until the job succeeds.")
 
 
 class StoredArtifact(BaseModel):
-    """A file as it is stored."""
+    """A stored file."""
 
     name: str = Field(examples=["model.gguf"])
     bytes: int
     sha256: str
     format: str = Field(examples=["gguf"])
-    url: str = Field(description="Needs no key; good for GET with Range until `expires_at`.")
+    url: str = Field(description="Needs no key; supports GET with Range until `expires_at`.")
     expires_at: datetime
 
     @classmethod
     def of(cls, artifact: Artifact, url: str, expires_at: datetime) -> Self:
-        """``artifact``, which can be had from ``url`` until ``expires_at``."""
+        """The view of ``artifact``, available at ``url`` until ``expires_at``."""
         return cls(
             name=artifact.name, bytes=artifact.bytes, sha256=artifact.sha256, format=artifact.format, url=url,
             expires_at=expires_at,
@@ -358,16 +372,16 @@ class StoredArtifact(BaseModel):
 
 
 class ArtifactView(StoredArtifact):
-    """A file to download, and what to do with it."""
+    """A file to download, and how to use it."""
 
-    title: str = Field(description="What it is.", examples=["one file for llama.cpp and Ollama"])
-    unpack: str | None = Field(description="The command that unpacks it; null for what is used as it is.")
+    title: str = Field(description="Description of the file.", examples=["one file for llama.cpp and Ollama"])
+    unpack: str | None = Field(description="The command that unpacks it; null if it is used as it is.")
     snippets: list[Snippet] = Field(
-        description="The lines that run it, once unpacked, for each tool; empty for documents and in older jobs."
+        description="Commands or code that run it, once unpacked, per tool; empty for documents and in older jobs."
     )
 
 
 class ArtifactList(BaseModel):
-    """Every file of a job, the one to take first."""
+    """Every file of a job, the recommended one first."""
 
     artifacts: list[ArtifactView]

@@ -1,6 +1,8 @@
-"""What the API does with jobs. The caller commits; :mod:`app.jobs.lease` is the workers' side."""
+"""The API's operations on jobs. The caller commits; :mod:`app.jobs.lease` is the workers' side."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
@@ -21,26 +23,29 @@ from app.problems import Problem
 from app.settings import Settings
 from app.storage.usage import require_storage, usage_of_job
 from app.store.base import ArtifactStore
+from app.uploads import service as uploads
+from app.uploads.models import Upload
 from app.webhooks.outbox import owe_first_deliveries
 from app.webhooks.service import add_webhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.dataset_forms import is_smaller_than_its_text
-from qpruner_core.errors import DatasetNotFoundError
+from qpruner_core.errors import DatasetNotFoundError, ModelNotFoundError, UserError
 from qpruner_core.expected_inputs import refuse_another_dataset
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
+from qpruner_core.source_policy import is_uploaded_model
 
 _QUEUE_RETRY_SECONDS = 30
 _AT_ONCE = 40
-"""Submits that a process may have under way: a tenant that is further from its limit need not count in turn."""
+"""Concurrent submits of a process: a tenant that is further from its limit need not take a lock to count."""
 
 
 def require_job(session: Session, tenant: str, job_id: str, *, lock: bool = False) -> Job:
-    """The tenant's job. Raises a 404 problem, which does not tell another tenant's job from none."""
+    """The tenant's job. Raises a 404 problem, also for another tenant's job."""
     job = repository.get_job(session, tenant, job_id, lock=lock) if is_id(job_id, "job") else None
     if job is None:
-        raise Problem(404, "job_not_found", "There is no such job.", remedy="GET /jobs lists yours.")
+        raise Problem(404, "job_not_found", "There is no such job.", remedy="List your jobs with GET /jobs.")
     return job
 
 
@@ -53,7 +58,7 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
             404,
             "artifact_not_found",
             f"The job has no file {name!r}.",
-            remedy=f"GET /jobs/{job_id}/artifacts lists them.",
+            remedy=f"List its files with GET /jobs/{job_id}/artifacts.",
         )
     return artifact
 
@@ -61,42 +66,50 @@ def require_artifact(session: Session, tenant: str, job_id: str, name: str) -> A
 def estimate_job(
     session: Session, settings: Settings, inspector: Inspector, asker: Asker, config: CompressionConfig
 ) -> Estimate:
-    """What a run would come to. Raises what :func:`submit_job` raises, but for an infeasible budget."""
+    """The estimate of a run; ``config.dataset`` may be empty. Raises the errors of :func:`check_job`, except an
+    infeasible budget."""
     speed = latest_speed(session)
-    uploaded = _release_after_dataset_check(session, asker.tenant, config)
-    return inspector.estimate(config, settings.source_policy, asker, check_dataset=not uploaded, speed=speed)
+    return _looked_at(
+        session, asker.tenant, config,
+        lambda look: inspector.estimate(config, settings.source_policy, asker, check_dataset=look, speed=speed),
+    )  # fmt: skip
 
 
 def check_job(
     session: Session, settings: Settings, inspector: Inspector, asker: Asker, request: JobRequest
 ) -> Estimate:
-    """Refuse a run that is known beforehand to fail; what it comes to. Ends the transaction of ``session``.
+    """Reject a run that is certain to fail; returns its estimate. Ends the transaction of ``session``.
 
     Raises:
-        UserError: the model, dataset or budget would make the run fail.
+        UserError: the model, dataset or budget would make the run fail; if two of them would, ``others`` has one.
         DeadlineTooLongError: see :func:`app.jobs.deadline.deadline_of`.
         Problem: 503 ``busy``.
     """
     deadline_of(request.deadline, settings)
-    uploaded = _release_after_dataset_check(session, asker.tenant, request)
-    return inspector.check(request.config(), settings.source_policy, asker, check_dataset=not uploaded)
+    config = request.config()
+    return _looked_at(
+        session, asker.tenant, config,
+        lambda look: inspector.check(config, settings.source_policy, asker, check_dataset=look),
+    )  # fmt: skip
 
 
 def submit_job(
     session: Session, settings: Settings, principal: Principal, request: JobRequest, memory_budget: int,
     idempotency_key: str | None,
 ) -> tuple[Job, bool]:  # fmt: skip
-    """Queue a run that :func:`check_job` has let pass, and owe the workers its wake-up.
+    """Queue a run that passed :func:`check_job`, and owe the workers its wake-up.
 
     Returns:
-        The job, and whether an earlier request with the same key and body had made it.
+        The job, and whether an earlier request with the same key and body had created it.
 
     Raises:
         DatasetNotFoundError: the upload was deleted meanwhile.
         Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
     """
     tenant = principal.tenant
-    if is_upload(request.dataset):  # from here on, its deletion waits until the job says that it is in use
+    if is_uploaded_model(request.model):
+        _require_model(session, tenant, request.model, hold=True).used_at = utc_now()
+    if is_upload(request.dataset):  # from here on, its deletion waits until the job has recorded its use
         _require_upload(session, tenant, request.dataset, hold=True)
     near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
     if near_limit:
@@ -109,7 +122,7 @@ def submit_job(
     job = _new_job(principal, request, memory_budget, idempotency_key, settings)
     try:
         repository.add_job(session, job)
-    except IntegrityError:  # the same request came in twice at once, and the other was first
+    except IntegrityError:  # the same request arrived twice at once, and the other was first
         session.rollback()
         if earlier := earlier_job(session, tenant, request, idempotency_key):
             return earlier, True
@@ -122,11 +135,11 @@ def submit_job(
 
 
 def answer_budget(session: Session, tenant: str, job_id: str, budget: int) -> BudgetAnswer:
-    """What the job's finished search says of another budget.
+    """The answer of the job's finished search for another budget.
 
     Raises:
         Problem: 404; 409 ``search_not_finished``.
-        BudgetInfeasibleError: at the smallest precisions, the model takes more.
+        BudgetInfeasibleError: the model exceeds it at the smallest precisions.
     """
     require_job(session, tenant, job_id)
     summaries = repository.stage_summaries(session, job_id)
@@ -141,18 +154,18 @@ def answer_budget(session: Session, tenant: str, job_id: str, budget: int) -> Bu
             for row in rows
         ]  # fmt: skip
         search = StoredSearch.of_summaries(summaries["score"], summaries["allocate"], trials)
-    except (KeyError, ValidationError) as error:  # of a release that kept less, too
+    except (KeyError, ValidationError) as error:  # also of a release that stored less
         raise Problem(
             409,
             "search_not_finished",
-            "The job has no finished search to ask.",
+            "The job has no finished search.",
             remedy=f"Wait until its stage allocate has finished: GET /jobs/{job_id}.",
         ) from error
     return search.answer(budget)
 
 
 def cancel_job(session: Session, tenant: str, job_id: str) -> Job:
-    """Stop a job: at once if no worker holds it, else by asking its worker.
+    """Stop a job: at once if no worker holds it, otherwise by a request to its worker.
 
     Raises:
         Problem: 404; 409 ``job_finished`` if it has succeeded or failed.
@@ -161,7 +174,7 @@ def cancel_job(session: Session, tenant: str, job_id: str) -> Job:
     if job.status == "cancelled":
         return job
     if job.status in TERMINAL:
-        raise Problem(409, "job_finished", f"The job has {job.status} already.", remedy="Leave it, or DELETE it.")
+        raise Problem(409, "job_finished", f"The job has already {job.status}.", remedy="Leave it, or DELETE it.")
     now = utc_now()
     held = job.status == "running" and job.lease_expires_at is not None and job.lease_expires_at > now
     if held:
@@ -171,14 +184,14 @@ def cancel_job(session: Session, tenant: str, job_id: str) -> Job:
         return job
     job.status = "cancelled"
     job.finished_at = now
-    job.lease_owner = job.lease_token = job.lease_expires_at = None  # a worker that comes back finds it has lost it
+    job.lease_owner = job.lease_token = job.lease_expires_at = None  # a returning worker finds that it has lost the job
     repository.drop_wake_up(session, job.id)
     append_event(session, job.id, "cancelled", {"stage": job.stage})
     return job
 
 
 def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) -> Job:
-    """Queue a failed or cancelled job again; it goes on from its last finished stage with all its attempts.
+    """Queue a failed or cancelled job again; it resumes after its last finished stage with all its attempts.
 
     Raises:
         Problem: 404; 409 ``job_not_retryable``; 429 ``queue_full``.
@@ -202,11 +215,11 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) ->
 
 
 def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> int:
-    """Delete a finished job, its rows and its files; how many bytes of the store that frees.
+    """Delete a finished job, its rows and its files; returns the freed bytes of the store.
 
     Raises:
         Problem: 404; 409 ``job_not_finished``.
-        StoreUnavailableError: nothing was deleted from the database; deleting again goes on.
+        StoreUnavailableError: nothing was deleted from the database; repeat the deletion.
     """
     job = require_job(session, tenant, job_id, lock=True)
     if job.status not in TERMINAL:
@@ -217,11 +230,31 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
     return freed
 
 
-def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:
-    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked when it came.
+def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
+    """What ``look`` finds, which is told whether to look at the dataset, too. Ends the transaction of ``session``.
 
-    Ends the transaction: looking at a model takes a second, and SQLite would make every writer wait for it.
+    The model is looked at also where the upload cannot be used, so that both faults are named at once.
     """
+    try:
+        needs_look = not _release_after_dataset_check(session, tenant, config) and bool(config.dataset)
+    except UserError as fault:
+        session.rollback()
+        try:
+            look(False)
+        except UserError as other:
+            other.others = (fault,)
+            raise other from None
+        raise
+    return look(needs_look)
+
+
+def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:
+    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked on arrival.
+
+    Ends the transaction: inspecting a model takes a second, and SQLite would block every writer meanwhile.
+    """
+    if is_uploaded_model(config.model):
+        _require_model(session, tenant, config.model)
     dataset = config.dataset
     uploaded = is_upload(dataset)
     if uploaded:
@@ -237,29 +270,43 @@ def _release_after_dataset_check(session: Session, tenant: str, config: Compress
 
 
 def is_upload(dataset: str) -> bool:
-    """Whether ``dataset`` is written as the id of an upload."""
+    """Whether ``dataset`` has the form of an upload's id."""
     return dataset.startswith("ds_") and "/" not in dataset
 
 
 def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
     upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
+        if unfinished := uploads.find(session, tenant, dataset_id):
+            raise uploads.not_ready(unfinished, "dataset")
         raise DatasetNotFoundError(
             f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
         )
     return upload
 
 
+def _require_model(session: Session, tenant: str, model_id: str, *, hold: bool = False) -> Upload:
+    """The tenant's model, once it is ready; with ``hold`` it cannot be deleted in the transaction."""
+    upload = uploads.find(session, tenant, model_id, hold=hold)
+    if upload is None:
+        raise ModelNotFoundError(
+            f"There is no model {model_id!r}.", field="model", remedy="Upload one with POST /models."
+        )
+    if upload.status != "ready":
+        raise uploads.not_ready(upload, "model")
+    return upload
+
+
 def earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:
-    """The job that the same request has made with ``key``. Raises a 409 problem if another request has."""
+    """The job that the same request has created with ``key``. Raises a 409 problem for another request."""
     job = repository.find_by_idempotency_key(session, tenant, key) if key is not None else None
     if job is not None and job.request_sha256 != request.digest():
         raise Problem(
             409,
             "idempotency_conflict",
-            f"This Idempotency-Key belongs to another request, which made {job.id}.",
+            f"This Idempotency-Key belongs to another request, which created {job.id}.",
             field="Idempotency-Key",
-            remedy="Take a new key for a new request.",
+            remedy="Use a new key for a new request.",
         )
     return job
 

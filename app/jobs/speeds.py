@@ -1,4 +1,4 @@
-"""How fast the workers' machines are: measured by them, read by estimates."""
+"""Speed of the workers' machines: measured by them, read by estimates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qpruner_core.speed.record import SpeedRecord
 
 
 def remember_speed(session: Session, record: dict[str, Any]) -> None:
-    """Keep what a worker knows of its machine's speed, in place of what was known of the same machine.
+    """Store a worker's record of its machine's speed, in place of the previous one.
 
     Several workers of one machine may do so at once.
     """
@@ -32,7 +32,7 @@ def remember_speed(session: Session, record: dict[str, Any]) -> None:
 
 
 def latest_speed(session: Session) -> SpeedRecord | None:
-    """What is known of the machine that ran a job last; ``None`` before the first, or if a later release wrote it."""
+    """The record of the machine that ran a job last; ``None`` before the first, or if a later release wrote it."""
     newest = select(WorkerSpeed.record).order_by(WorkerSpeed.updated_at.desc(), WorkerSpeed.key).limit(1)
     record = session.scalars(newest).one_or_none()
     if record is None:

@@ -1,4 +1,4 @@
-"""A job's history as Server-Sent Events. A stream that waits holds no session and no thread."""
+"""A job's history as Server-Sent Events. A waiting stream holds no session and no thread."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _RETRY_SECONDS = 5
 
 @dataclass(frozen=True)
 class _Look:
-    """What one look at the database found; ``ended`` if there is nothing more to come."""
+    """Result of one query; ``ended`` if no more events follow."""
 
     events: Sequence[EventView]
     ended: bool
 
 
 class Streams:
-    """The live streams of this process: what feeds them, and how many each key holds."""
+    """The live streams of this process: their feed, and the number per key."""
 
     def __init__(self, feed: EventFeed, sessions: sessionmaker[Session], most_of_key: int, retry: float) -> None:
         self.feed = feed
@@ -51,9 +51,9 @@ class Streams:
         self._lock = threading.Lock()
 
     def open(self, job_id: str, after: int, key: str) -> EventSourceResponse:
-        """A response that sends the events after ``after`` as they come, and ends when the job has ended.
+        """A response that sends the events after ``after`` as they arrive, and ends when the job has ended.
 
-        ``key``: whose stream it is. It is answered with a 429 problem ``too_many_streams`` if that has too many.
+        ``key``: owner of the stream. Raises a 429 problem ``too_many_streams`` if it has too many.
         """
         return _Stream(self, key, self._events(job_id, after))
 
@@ -80,10 +80,10 @@ class Streams:
 
     async def _events(self, job_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
         yield ServerSentEvent(comment=f"events of {job_id}", retry=_RECONNECT_MILLISECONDS)
-        while True:  # what has been
+        while True:  # past events
             try:
                 look = await run_in_threadpool(_look, self._sessions, job_id, after)
-            except SQLAlchemyError as error:  # the database is unavailable; the client need not know, it misses nothing
+            except SQLAlchemyError as error:  # the database is unavailable; the client misses nothing
                 logger.warning("stream of %s: %s", job_id, error)
                 await asyncio.sleep(self._retry)
                 continue
@@ -94,7 +94,7 @@ class Streams:
                 return
             if len(look.events) < _BATCH:
                 break
-        with self.feed.follow(job_id, after) as subscription:  # what comes
+        with self.feed.follow(job_id, after) as subscription:  # new events
             while (events := await subscription.queue.get()) is not None:
                 fresh = [event for event in events if event.id > after]
                 for event in fresh:
@@ -105,7 +105,7 @@ class Streams:
 
 
 class _Stream(EventSourceResponse):
-    """A response that counts as a stream of its key for as long as it is sent."""
+    """A response that counts as a stream of its key while it is being sent."""
 
     def __init__(self, streams: Streams, key: str, events: AsyncIterator[ServerSentEvent]) -> None:
         super().__init__(

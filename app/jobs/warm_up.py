@@ -1,4 +1,4 @@
-"""Loads what a look at a model needs, in one thread at a time, and before the first request asks for it."""
+"""Loads the modules that inspect models, in one thread at a time, and before the first request needs them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _IMPORTING = threading.Lock()
 
 
 def load_core() -> None:
-    """Import what checks models and datasets, and torch with it; returns at once when it is there.
+    """Import the modules that check models and datasets, and torch with them; returns at once when they are loaded.
 
-    To be called before any import of it within a request.
+    Call it before any import of them within a request.
     """
     with _IMPORTING, collector_paused():
         importlib.import_module(_CORE)
@@ -30,7 +30,7 @@ def load_core() -> None:
 class WarmUp:
     """A thread that loads the core and plans a made-up model with it, so that no request waits for that.
 
-    It is no daemon, as the process must not end in the middle of an import.
+    Not a daemon, because the process must not end in the middle of an import.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class WarmUp:
 
     @property
     def state(self) -> Literal["cold", "warm", "broken"]:
-        """Whether the first request for a look at a model is answered as fast as the next ones."""
+        """Whether the first inspection is as fast as later ones."""
         return self._state
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class WarmUp:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when nothing is under way any more."""
+        """Return when nothing is in progress any more."""
         if self._thread.is_alive():
             self._thread.join()
 
@@ -57,6 +57,6 @@ class WarmUp:
             warm_up = importlib.import_module(_WARM_UP).warm_up
             warm_up()
             self._state = "warm"
-        except Exception:  # requests that need it will say so; all others are answered
+        except Exception:  # requests that need it will fail; all others work
             self._state = "broken"
             logger.exception("%s cannot be used", _CORE)

@@ -1,7 +1,7 @@
-"""What an API key looks like: ``qp_<prefix 8>_<secret 32><checksum 6>``, in base 62.
+"""Format of an API key: ``qp_<prefix 8>_<secret 32><checksum 6>``, in base 62.
 
-The checksum (CRC-32 of all before it, as GitHub's tokens do) tells a typo, or a key cut short, from a key that was
-revoked, without asking the database; it also lets a scanner of leaked secrets recognise a key for sure.
+The checksum (CRC-32 of all before it, as in GitHub's tokens) distinguishes a typo, or a truncated key, from a revoked
+key without a database query; it also lets a scanner of leaked secrets recognise a key reliably.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def generate_api_key() -> str:
 
 
 def api_key_prefix(key: str) -> str | None:
-    """The eight characters that a key is recognised by; ``None`` if ``key`` is not a whole, untouched key."""
+    """The eight characters that identify a key; ``None`` if ``key`` is incomplete or mistyped."""
     match = _PATTERN.fullmatch(key)
     return match[1] if match and _checksum(key[:-6]) == match[2] else None
 
 
 def hash_api_key(key: str, secret: bytes) -> str:
-    """What the database keeps: HMAC-SHA256 in hex, of no use to who steals the database alone."""
+    """The stored hash: HMAC-SHA256 in hex, useless to a thief of the database alone."""
     return hmac.digest(secret, key.encode(), hashlib.sha256).hex()
 
 

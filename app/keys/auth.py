@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: what endpoints put in their signatures."""
+"""Authentication and authorisation of requests, as dependencies of endpoints."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from app.settings import Settings
 
 _bearer = HTTPBearer(
     scheme_name="ApiKey",
-    description="`Authorization: Bearer qp_…`; make a key with `qpruner keys create`. Not needed on 127.0.0.1.",
+    description="`Authorization: Bearer qp_…`; create a key with `qpruner keys create`. Not needed on 127.0.0.1.",
     auto_error=False,
 )
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: the tenant whose jobs and datasets they see, and what they may do with them."""
+    """Originator of a request: the tenant whose jobs and datasets it sees, and its permissions."""
 
     tenant: str
     scopes: frozenset[Scope]
@@ -45,7 +45,7 @@ async def current_principal(
     settings: SettingsDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Who the request's key belongs to; everyone is the default tenant where no key is demanded and none is given.
+    """The owner of the request's key; the default tenant if no key is required and none is given.
 
     Raises:
         Problem: 401, if the key is missing, mistyped, unknown, expired or revoked.
@@ -79,7 +79,7 @@ CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
 
 
 def require_scope(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
-    """A dependency that gives the principal if its key has ``scope``, and answers 403 if not."""
+    """A dependency that returns the principal if its key has ``scope``, and raises 403 otherwise."""
 
     async def check(principal: CurrentPrincipal) -> Principal:
         if scope not in principal.scopes:
@@ -87,7 +87,7 @@ def require_scope(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
                 403,
                 "forbidden",
                 f"The API key lacks the scope {scope!r}.",
-                remedy=f"Use a key that was made with the scope {scope!r}.",
+                remedy=f"Use a key with the scope {scope!r}.",
             )
         return principal
 
@@ -100,7 +100,7 @@ Admin = Annotated[Principal, Depends(require_scope("admin"))]
 
 
 def unauthenticated(detail: str) -> Problem:
-    """The 401 problem of a request whose key is missing or of no use."""
+    """The 401 problem of a request with a missing or invalid key."""
     return Problem(
         401,
         "unauthenticated",

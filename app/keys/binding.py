@@ -1,4 +1,4 @@
-"""Where the service may listen, and whom it trusts there."""
+"""Addresses that the service may listen on, and the clients it trusts there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qpruner_core.errors import QPrunerError
 
 
 class UnsafeBindingError(QPrunerError):
-    """The service would listen where others reach it, and ask nobody for a key that anyone has."""
+    """The service would listen on a reachable address without requiring keys."""
 
     code = "unsafe_binding"
     exit_code = 2
@@ -40,13 +40,13 @@ def ensure_safe_binding(settings: Settings) -> None:
     """Return if the service may listen on ``settings.host``; the database must be migrated.
 
     Raises:
-        UnsafeBindingError: others reach that address, and keys are not demanded or none exists.
+        UnsafeBindingError: the address is reachable from elsewhere, and keys are not required or none exists.
     """
     if is_loopback(settings.host):
         return
     if not key_required(settings):
         raise UnsafeBindingError(
-            f"{settings.host} is reached by others, and no API key is demanded.",
+            f"{settings.host} is reachable from other machines, but no API key is required.",
             field="require_key",
             remedy="Listen on 127.0.0.1, or leave QPRUNER_REQUIRE_KEY unset.",
         )
@@ -58,17 +58,17 @@ def ensure_safe_binding(settings: Settings) -> None:
         engine.dispose()
     if not usable:
         raise UnsafeBindingError(
-            f"{settings.host} is reached by others, and there is no API key yet.",
+            f"{settings.host} is reachable from other machines, but there is no API key yet.",
             field="host",
-            remedy="Make one with `qpruner keys create`, or listen on 127.0.0.1.",
+            remedy="Create one with `qpruner keys create`, or listen on 127.0.0.1.",
         )
 
 
 def trusted_hosts(settings: Settings) -> list[str]:
-    """Names in the Host header that are answered; ``["*"]`` where a key protects every request and none are named.
+    """Accepted names in the Host header; ``["*"]`` if a key protects every request and none are configured.
 
-    Without keys, a page that the user visits could have its own name resolve to 127.0.0.1 (DNS rebinding) and use the
-    service as its same origin; it cannot forge the name, so we only answer to the loopback's.
+    Without keys, a page that the user visits could make its own name resolve to 127.0.0.1 (DNS rebinding) and use the
+    service as its same origin. It cannot forge the name, so only the loopback's names are accepted.
     """
     if key_required(settings) and not settings.trusted_hosts:
         return ["*"]
@@ -76,9 +76,9 @@ def trusted_hosts(settings: Settings) -> list[str]:
 
 
 def is_own_name(settings: Settings, host: str | None, server: str | None) -> bool:
-    """Whether the name ``host`` of a request is surely one of this service's, and not merely what its sender wrote.
+    """Whether the name ``host`` of a request surely belongs to this service, and was not made up by its sender.
 
-    ``server`` is the address that the request has come in at.
+    ``server`` is the address that the request arrived at.
     """
     if host is None:
         return False
@@ -87,7 +87,7 @@ def is_own_name(settings: Settings, host: str | None, server: str | None) -> boo
 
 
 def matches(name: str, allowed: Collection[str]) -> bool:
-    """Whether ``name`` is one of ``allowed``, of which those that begin with ``*.`` stand for every name they end."""
+    """Whether ``name`` is one of ``allowed``; entries that begin with ``*.`` match every name with that ending."""
     return name in allowed or any(one.startswith("*.") and name.endswith(one[1:]) for one in allowed)
 
 

@@ -11,7 +11,7 @@ from app.database import Base, UtcDateTime
 
 
 class ApiKey(Base):
-    """A key of a tenant; only its keyed hash is stored, and ``prefix`` to recognise it by."""
+    """A key of a tenant; only its keyed hash is stored, and ``prefix`` for recognition."""
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

@@ -1,4 +1,4 @@
-"""Keeps pages of other sites from using a service that asks for no key."""
+"""Keeps pages of other sites from using a service without keys."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.keys.binding import matches
 from app.problems import Problem, problem_response
 
-_FOR_PROBES = frozenset({"/healthz", "/readyz"})  # whoever asks whether we live may know us by an address alone
+_FOR_PROBES = frozenset({"/healthz", "/readyz"})  # liveness checks may know the service by an address alone
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class SameOriginMiddleware:
-    """Answers 403 to a Host that is not one of ``hosts``, and to a change that a page of another origin asks for.
+    """Returns 403 for a Host outside ``hosts``, and for a change requested by a page of another origin.
 
-    ``hosts`` is :func:`app.keys.binding.trusted_hosts`; with ``"*"`` in it, nothing is refused.
+    ``hosts`` is :func:`app.keys.binding.trusted_hosts`; with ``"*"`` in it, nothing is rejected.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], public_url: str | None = None) -> None:
@@ -28,7 +28,7 @@ class SameOriginMiddleware:
         self.public_origin = _origin(public_url) if public_url else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
+        """Pass the request on, or reject it."""
         problem = self._problem(scope) if scope["type"] == "http" and "*" not in self.hosts else None
         if problem is None:
             await self.app(scope, receive, send)
@@ -42,19 +42,19 @@ class SameOriginMiddleware:
             return Problem(
                 403,
                 "host_not_allowed",
-                f"This service does not answer to the name {host!r}.",
+                f"This service does not accept the name {host!r}.",
                 remedy="Use http://127.0.0.1, or name the address in QPRUNER_TRUSTED_HOSTS.",
             )
         origin = headers.get("origin")
         if scope["method"] in _SAFE_METHODS or origin is None:
-            return None  # no browser sends a change to another origin without saying so
+            return None  # browsers always send Origin with a change for another origin
         if origin in (f"{scope['scheme']}://{host}", self.public_origin):
             return None
         return Problem(
             403,
             "cross_origin",
             f"A page of {origin} may not change anything here.",
-            remedy="Use the service's own page, a client that is no browser, or API keys.",
+            remedy="Use the service's own page, a client other than a browser, or API keys.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a key may do."""
+"""Scopes of keys."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ _IMPLIED: dict[Scope, frozenset[Scope]] = {
 
 
 def implied_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
-    """Everything that ``scopes`` allow: admin all, submit also read, any other itself; unknown ones nothing."""
+    """Permissions of ``scopes``: admin all, submit also read, any other itself; unknown ones none."""
     return frozenset(implied for scope in SCOPES if scope in set(scopes) for implied in _IMPLIED[scope])

@@ -1,4 +1,4 @@
-"""Makes, finds, lists and revokes API keys. Callers commit."""
+"""Creates, finds, lists and revokes API keys. Callers commit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class InvalidKeyRequestError(UserError):
-    """A key cannot be made as asked."""
+    """The request for a key is invalid."""
 
     code = "invalid_key_request"
 
 
 class KeyNotFoundError(UserError):
-    """No key has that id."""
+    """There is no key with that id."""
 
     code = "key_not_found"
 
@@ -41,10 +41,10 @@ def create_key(
     scopes: Iterable[str],
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key and its text, which is shown once and kept nowhere.
+    """Create a key; returns its row and its text, which is shown once and never stored.
 
     Raises:
-        InvalidKeyRequestError: tenant, name, a scope or the expiry (aware, ahead of now) cannot be accepted.
+        InvalidKeyRequestError: tenant, name, a scope or the expiry (aware, in the future) is invalid.
     """
     asked = set(scopes)
     wanted = [scope for scope in SCOPES if scope in asked] if asked <= set(SCOPES) else []
@@ -66,34 +66,36 @@ def create_key(
 
 
 def find_key(session: Session, signing_key: bytes, text: str) -> ApiKey | None:
-    """The row of the key ``text``, also if revoked or expired; ``None`` if we never made it."""
+    """The row of the key ``text``, also if revoked or expired; ``None`` if it is unknown."""
     if api_key_prefix(text) is None:
         return None
     return session.scalar(select(ApiKey).where(ApiKey.hash == hash_api_key(text, _hash_secret(signing_key))))
 
 
 def list_keys(session: Session, tenant: str | None = None) -> Sequence[ApiKey]:
-    """The keys of ``tenant``, or of all, oldest first, also revoked and expired ones."""
+    """The keys of ``tenant``, or of all, oldest first, including revoked and expired ones."""
     query = select(ApiKey).order_by(ApiKey.id)
     return session.scalars(query if tenant is None else query.where(ApiKey.tenant == tenant)).all()
 
 
 def revoke_key(session: Session, key_id: str) -> ApiKey:
-    """Make a key useless from the next request on; a second time changes nothing.
+    """Revoke a key from the next request on; a second time changes nothing.
 
     Raises:
-        KeyNotFoundError: no key has this id.
+        KeyNotFoundError: there is no key with this id.
     """
     row = session.get(ApiKey, key_id)
     if row is None:
-        raise KeyNotFoundError(f"No key has the id {key_id!r}.", remedy="`qpruner keys list` shows the ids.")
+        raise KeyNotFoundError(
+            (f"There is no key with the id {key_id!r}."), remedy="List the ids with `qpruner keys list`."
+        )
     row.revoked_at = row.revoked_at or utc_now()
     session.flush()
     return row
 
 
 def has_usable_key(session: Session) -> bool:
-    """Whether anyone could use the service once keys are demanded."""
+    """Whether any usable key exists."""
     live = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > utc_now())
     return session.scalar(select(ApiKey.id).where(ApiKey.revoked_at.is_(None), live).limit(1)) is not None
 
@@ -105,19 +107,21 @@ def _hash_secret(signing_key: bytes) -> bytes:
 def _check_request(tenant: str, name: str, scopes: Sequence[str], expires_at: datetime | None) -> None:
     if not _TENANT.fullmatch(tenant):
         raise InvalidKeyRequestError(
-            f"{tenant!r} cannot name a tenant.",
+            f"{tenant!r} is not a valid tenant name.",
             field="tenant",
             remedy="Use 1 to 64 lower-case letters, digits, - and _, beginning with a letter or digit.",
         )
     if not 1 <= len(name.strip()) <= 255 or not name.isprintable():
         raise InvalidKeyRequestError(
-            "A key needs a name.", field="name", remedy="Say in 1 to 255 characters what will use it."
+            "A key needs a name.", field="name", remedy="Give 1 to 255 characters that describe its use."
         )
     if not scopes:
         raise InvalidKeyRequestError(
-            "A key needs a scope, and only known ones.", field="scopes", remedy=f"Choose from {', '.join(SCOPES)}."
+            "A key needs at least one scope, all of them known.",
+            field="scopes",
+            remedy=f"Choose from {', '.join(SCOPES)}.",
         )
     if expires_at is not None and (expires_at.tzinfo is None or expires_at <= utc_now()):
         raise InvalidKeyRequestError(
-            "A key expires in the future.", field="expires_at", remedy="Give a later time, with its zone."
+            "The expiry must be in the future.", field="expires_at", remedy="Give a later time, with its zone."
         )

@@ -33,7 +33,7 @@ def get_page() -> Response:
 
 @router.api_route("/page/{name}", methods=["GET", "HEAD"])
 def get_page_file(name: str) -> Response:
-    """A style sheet, script or image of the page. Raises a 404 problem if there is none of that name."""
+    """A style sheet, script or image of the page. Raises a 404 problem for unknown names."""
     return _file(name)
 
 

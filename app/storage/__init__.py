@@ -1,1 +1,1 @@
-"""What each tenant has in the store, how much it may have, and how long it is kept."""
+"""Usage of the store by each tenant, its limit, and retention."""

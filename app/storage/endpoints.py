@@ -1,4 +1,4 @@
-"""What a tenant has in the store."""
+"""Usage of the store by a tenant."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ router = APIRouter(tags=["storage"], responses=problem_responses("401 unauthenti
 
 
 class StorageView(BaseModel):
-    """Bytes in the store, and how long they are kept after a job has ended."""
+    """Bytes in the store, and how long they are kept."""
 
     datasets_bytes: int = Field(description="Bytes of uploaded datasets.")
+    models_bytes: int = Field(description="Bytes of uploaded models, and of uploads that are unfinished.")
     artifacts_bytes: int = Field(description="Bytes of files to download.")
     stages_bytes: int = Field(description="Bytes of stages that later jobs or attempts go on from.")
     total_bytes: int = Field(description="Bytes of all of these.")
     limit_bytes: int | None = Field(description="Bytes that there may be; null: no limit.")
     keep_artifacts_days: int | None = Field(description="Days that files to download are kept; null: for ever.")
     keep_stages_days: int | None = Field(description="Days that stages are kept; null: for ever.")
+    keep_models_days: int | None = Field(
+        description="Days that uploaded models are kept without being used; null: for ever."
+    )
     keep_events_days: int | None = Field(description="Days that the history of a job is kept; null: for ever.")
 
 
-@router.get("/storage", summary="See what is stored")
+@router.get("/storage", summary="See storage usage")
 def get_storage(principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> StorageView:
-    """What you have in the store, how much you may have, and how long it is kept."""
+    """Your bytes in the store, their limit, and how long they are kept."""
     used = usage_of(session, principal.tenant)
     return StorageView(
         datasets_bytes=used.datasets,
+        models_bytes=used.models,
         artifacts_bytes=used.artifacts,
         stages_bytes=used.stages,
         total_bytes=used.total,
         limit_bytes=settings.max_storage_bytes,
         keep_artifacts_days=days_of(settings.keep_artifacts_days, principal.tenant),
         keep_stages_days=days_of(settings.keep_stages_days, principal.tenant),
+        keep_models_days=days_of(settings.keep_models_days, principal.tenant),
         keep_events_days=days_of(settings.keep_events_days, principal.tenant),
     )

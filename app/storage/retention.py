@@ -1,4 +1,4 @@
-"""Deletes what has been kept as long as the operator said: artifacts, stages and events of ended jobs."""
+"""Deletes artifacts, stages and events of ended jobs after the operator's retention times."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LOG = logging.getLogger(__name__)
 _BATCH = 100
 _EVERY_SECONDS = 600.0
 ALL = ""
-"""The key of the days of every tenant that has none of its own."""
+"""Key of the days of every tenant without its own."""
 
 
 def days_of(days: Mapping[str, int], tenant: str) -> int | None:
-    """Days that a tenant's things are kept; ``None``: for ever."""
+    """Days that a tenant's data is kept; ``None``: forever."""
     return days.get(tenant, days.get(ALL))
 
 
 class Retention:
-    """A thread that looks every ten minutes for what is to go. Several processes may do so."""
+    """A thread that checks every ten minutes for data to delete. Several processes may do so."""
 
     def __init__(self, sessions: sessionmaker[Session], store: ArtifactStore, settings: Settings) -> None:
         self._sessions = sessions
@@ -39,23 +39,22 @@ class Retention:
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def start(self) -> None:
-        """Begin, if anything is ever to go."""
+        """Begin, if anything is ever deleted."""
         settings = self._settings
         if settings.keep_artifacts_days or settings.keep_stages_days or settings.keep_events_days:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and return when nothing is under way any more."""
+        """Stop, and return when nothing is in progress any more."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def expire(self) -> int:
-        """Delete what is to go now; of how many jobs.
+        """Delete everything that is due; returns the number of jobs.
 
         Raises:
-            StoreUnavailableError: the store is unavailable; nothing was deleted from the database that still lies
-            there.
+            StoreUnavailableError: the store is unavailable; rows of files that still exist were not deleted.
         """
         settings = self._settings
         self._store.check()  # before any row is locked
@@ -113,11 +112,11 @@ class Retention:
             try:
                 jobs = self.expire()
                 if jobs:
-                    _LOG.info("What %d jobs had was kept long enough, and is deleted", jobs)
+                    _LOG.info("Data of %d jobs was deleted after its retention time", jobs)
             except (SQLAlchemyError, StoreUnavailableError) as error:
-                _LOG.warning("Not all was deleted that was kept long enough: %s", error)
+                _LOG.warning("Retention incomplete: %s", error)
             except Exception:  # noqa: BLE001 - the next look may fare better
-                _LOG.exception("Retention met a fault of its own")
+                _LOG.exception("Unexpected error in retention")
             self._stopping.wait(_EVERY_SECONDS)
 
 

@@ -28,9 +28,9 @@ __all__ = [
 
 
 def open_store(settings: Settings, engine: Engine) -> ArtifactStore:
-    """The store that ``settings.store_url`` names and that the database behind ``engine`` knows.
+    """The store of ``settings.store_url``, identified by the database behind ``engine``.
 
-    Talks to neither yet, see ``check()``.
+    Contacts neither yet, see ``check()``.
 
     Raises:
         InvalidStoreUrlError: the URL has another scheme, or names no folder or bucket.
@@ -42,11 +42,13 @@ def open_store(settings: Settings, engine: Engine) -> ArtifactStore:
         signer = UrlSigner(derive_key(load_signing_key(settings), "signed-url"))
         return LocalStore(Path(unquote(url.path)), signer, identity)
     if url.scheme == "s3" and url.netloc:
-        from app.store.s3 import S3Store  # boto3 takes a third of a second to import, and most need no bucket
+        from app.store.s3 import (
+            S3Store,
+        )  # boto3 takes a third of a second to import, and most installations have no bucket
 
         return S3Store(url.netloc, url.path.strip("/"), settings, identity)
     raise InvalidStoreUrlError(
-        f"{settings.resolved_store_url!r} names no store.",
+        f"{settings.resolved_store_url!r} is not a store.",
         field="store_url",
         remedy='Set QPRUNER_STORE_URL to "file:///absolute/folder" or "s3://bucket/prefix".',
     )

@@ -1,4 +1,4 @@
-"""What the service asks of a store of artifacts. Keys are POSIX paths without ``..``."""
+"""Interface of a store of artifacts. Keys are POSIX paths without ``..``."""
 
 from __future__ import annotations
 
@@ -12,27 +12,48 @@ from app.store.identity import MarkedPlace, StoreIdentity
 class ArtifactStore(MarkedPlace, Protocol):
     """A place for large files, shared by the API and every worker.
 
-    Every method raises :class:`app.store.StoreUnavailableError` when the store does not answer, and those that are not
-    about the marker raise :class:`app.store.StoreAwayError` when it is another than the database knows. Before the
-    store is known they raise what a database that does not answer raises.
+    Every method raises :class:`app.store.StoreUnavailableError` if the store is unreachable, and all but those of the
+    marker raise :class:`app.store.StoreAwayError` if it is not the one that the database knows. Before the store is
+    known they also raise the errors of an unreachable database.
     """
 
     identity: StoreIdentity
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file at ``key``, whole or not at all."""
+        """Store the file at ``key`` atomically."""
 
     def get_file(self, key: str, path: Path) -> None:
-        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        """Write the object to ``path`` atomically. Raises ``FileNotFoundError`` if there is none."""
+
+    def link_file(self, key: str, path: Path) -> None:
+        """As :meth:`get_file`; but where the store can, ``path`` is the object itself, which nobody may change."""
+
+    def begin_upload(self, key: str, *, parts: int) -> str:
+        """Expect an object that comes in ``parts`` parts; the store's name of it while it is unfinished."""
+
+    def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
+        """A URL that lets its holder PUT the part ``number`` (from 1), of ``size`` bytes, for ``expires_in`` seconds.
+
+        ``token`` is what :meth:`begin_upload` returned, and ``base_url`` as in :meth:`signed_url`.
+        """
+
+    def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
+        """Bytes of every part that is there, by its number."""
+
+    def finish_upload(self, key: str, token: str) -> None:
+        """Make the object of its parts, in the order of their numbers. What is finished already stays as it is.
+
+        Raises ``FileNotFoundError`` if there is neither the object nor a part of it.
+        """
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
-        """Delete every object whose key begins with ``prefix``, but for those that begin with one of ``keep``; none is
+        """Delete every object whose key begins with ``prefix``, except those that begin with one of ``keep``; none is
         fine."""
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
         """A URL that lets its holder GET the object for ``expires_in`` seconds, saved as ``filename``.
 
-        ``base_url`` is where users reach the service; stores with an address of their own ignore it.
+        ``base_url``: base URL of the service; stores with their own address ignore it.
         """
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers the local store's signed URLs. Who holds one needs no API key; a bucket answers its own."""
+"""Serves the local store's signed URLs. Their holders need no API key; a bucket serves its own."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ from app.store.signing import SignatureExpiredError, SignatureInvalidError
 
 router = APIRouter(tags=["store"])
 
-_FRESH_URL = "Ask for the artifact again: every answer carries a fresh URL."
+_PIECE = 2**18
+"""Bytes read at a time: smaller pieces cost more thread switches than reading; each download holds a few of them."""
+_FRESH_URL = "Request the artifact again: every response has a fresh URL."
+
+
+class StoredFile(FileResponse):
+    """A file of the store."""
+
+    chunk_size = _PIECE
 
 
 async def _local_store(store: StoreDep) -> LocalStore:
     if not isinstance(store, LocalStore):
-        raise Problem(404, "not_found", "This store answers its own URLs.")
+        raise Problem(404, "not_found", "This store serves its own URLs.")
     return store
+
+
+LocalStoreDep = Annotated[LocalStore, Depends(_local_store)]
 
 
 @router.head("/store/{key:path}", include_in_schema=False)
@@ -31,7 +42,7 @@ async def _local_store(store: StoreDep) -> LocalStore:
     response_class=FileResponse,
     summary="Download by a signed URL",
     responses={
-        206: {"description": "The part that `Range` asks for."},
+        206: {"description": "The part requested by `Range`."},
         403: {"model": ProblemDocument, "description": "`signature_invalid` or `signature_expired`."},
         404: {"model": ProblemDocument},
         416: {"description": "The file has no such range."},
@@ -40,14 +51,14 @@ async def _local_store(store: StoreDep) -> LocalStore:
 def download(
     request: Request,
     key: str,
-    store: Annotated[LocalStore, Depends(_local_store)],
+    store: LocalStoreDep,
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
-    filename: Annotated[str, Query(description="What the file is saved as.")] = "",
+    filename: Annotated[str, Query(description="Name to save the file under.")] = "",
     signature: str = "",
-) -> FileResponse:
-    """The file, or the part of it that `Range` asks for. The URL is given by the service and cannot be made up."""
+) -> StoredFile:
+    """The file, or the part requested by `Range`. The service issues the URL; it cannot be forged."""
     try:
-        store.signer.verify("GET", key, filename, expires, signature, now=time.time())  # HEAD tells less than GET
+        store.signer.verify("GET", key, filename, expires, signature, now=time.time())  # HEAD reveals less than GET
     except SignatureInvalidError:
         raise Problem(
             403, "signature_invalid", "The URL's signature is not valid for this file.", remedy=_FRESH_URL
@@ -56,14 +67,14 @@ def download(
         raise Problem(403, "signature_expired", "The URL has expired.", remedy=_FRESH_URL) from None
     path = store.find(key)  # a key that was signed is well-formed
     if path is None:
-        raise Problem(404, "not_found", "The file is no longer there.", remedy="Its job or dataset was deleted.")
-    return FileResponse(
+        raise Problem(404, "not_found", "The file no longer exists.", remedy="Its job or dataset was deleted.")
+    return StoredFile(
         path,
         stat_result=path.stat(),
         media_type="application/octet-stream",
         headers={
             "Content-Disposition": attachment(filename or path.name),
-            "X-Content-Type-Options": "nosniff",  # users' own files: never to be run as a page of this origin
+            "X-Content-Type-Options": "nosniff",  # users' own files: never rendered as a page of this origin
             "Cache-Control": "private, no-transform",
         },
     )

@@ -1,4 +1,4 @@
-"""What a store raises when it does not answer."""
+"""Errors of an unavailable store."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from qpruner_core.errors import QPrunerError
 
 
 class StoreUnavailableError(QPrunerError):
-    """The store does not answer, refuses us or lost its folder or bucket; trying again later may help."""
+    """The store is unreachable, rejects access, or lost its folder or bucket; retrying later may help."""
 
     code = "store_unavailable"
     exit_code = 3
 
 
 class StoreAwayError(StoreUnavailableError):
-    """What is there is not the store that the database knows: its disk is not mounted, or another one is named."""
+    """The store is not the one that the database knows: its disk is not mounted, or another one is configured."""
 
     code = "store_away"
 
 
 class InvalidStoreUrlError(QPrunerError):
-    """``store_url`` names no store that exists."""
+    """``store_url`` is not a valid store."""
 
     code = "invalid_store_url"
     exit_code = 2

@@ -1,7 +1,7 @@
-"""Whether a store is ours: its marker has the id that the database knows.
+"""Identity of a store: its marker has the id that the database knows.
 
 A disk that is not mounted leaves an empty folder in its place, and a setting may name another bucket. Neither is an
-empty store of ours: what the database names would seem lost, and new files would lie where nobody looks for them.
+empty store of ours: files known to the database would seem lost, and new files would end up in the wrong place.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from app.ids import new_id
 from app.jobs.models import Artifact, StageResult
 from app.store.errors import StoreAwayError
 from app.store.models import KnownStore
+from app.uploads.models import Upload, UploadFile
 
 MARKER = ".qpruner-store.json"
 """Key of the marker, a JSON object with the ``id``."""
@@ -29,28 +30,25 @@ MARKER = ".qpruner-store.json"
 _FRESH_SECONDS = 30.0  # how long a process may overlook that an operator has adopted another store
 _SAMPLE = 10
 _QUERY = "SELECT id, location, marked FROM known_store WHERE slot = 1"
-_ADOPT = (
-    "Mount or restore the store that QPRUNER_STORE_URL named before; or, if another is to take its place, run "
-    "`qpruner store adopt`."
-)
+_ADOPT = "Mount or restore the store that QPRUNER_STORE_URL named before; or run `qpruner store adopt` to replace it."
 
 
 class MarkedPlace(Protocol):
-    """What a store offers to be recognised by. Every method raises :class:`StoreUnavailableError`."""
+    """Identification methods of a store. Every method raises :class:`StoreUnavailableError`."""
 
     def read_marker(self) -> str | None:
-        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it is unreadable."""
 
     def write_marker(self, store_id: str) -> None:
-        """Write the marker; makes the store's folder if there is none."""
+        """Write the marker; creates the store's folder if there is none."""
 
     def holds(self, key: str) -> bool:
-        """Whether there is an object at ``key``, whatever the marker says."""
+        """Whether there is an object at ``key``, whatever the marker."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the database knows of its store."""
+    """The database's record of its store."""
 
     id: str
     location: str
@@ -58,7 +56,7 @@ class Known:
 
 
 class StoreIdentity:
-    """The database's side of the recognition. Safe to share between threads."""
+    """The database's side of the identification. Thread-safe."""
 
     def __init__(self, engine: Engine, location: str) -> None:
         self.location = location
@@ -67,14 +65,14 @@ class StoreIdentity:
         self._known_until = self._seen_at = float("-inf")
 
     def require(self, place: MarkedPlace, *, max_age: float = 0.0) -> None:
-        """Return if ``place`` is ours. The first time that an empty database meets an empty store, both get an id.
+        """Return if ``place`` is ours. On the first contact of an empty database with an empty store, both get an id.
 
-        With ``max_age``, a look that is at most so many seconds old counts.
+        With ``max_age``, a check that is at most so many seconds old counts.
 
         Raises:
             StoreAwayError: it has no marker, or another's.
-            StoreUnavailableError: it does not answer.
-            SQLAlchemyError: the id is not known yet, and the database does not answer.
+            StoreUnavailableError: it is unreachable.
+            SQLAlchemyError: the id is not known yet, and the database is unreachable.
         """
         if time.monotonic() - self._seen_at < max_age:
             return
@@ -88,7 +86,7 @@ class StoreIdentity:
         self._seen_at = time.monotonic()
 
     def known(self) -> Known | None:
-        """What the database knows by now; takes no lock, so that it may be asked within another transaction."""
+        """The database's present record; takes no lock, so that it can be read within another transaction."""
         with self._engine.connect() as connection:
             cursor = connection.connection.cursor()  # without the BEGIN IMMEDIATE of SQLite's transactions
             try:
@@ -101,12 +99,12 @@ class StoreIdentity:
         return None if row is None else Known(row[0], row[1], bool(row[2]))
 
     def recorded_keys(self) -> list[str]:
-        """Some of the newest keys that the database says are in the store."""
+        """Some of the newest keys that are in the store according to the database."""
         with Session(self._engine) as session:
             return list(_recorded(session))
 
     def adopt(self, place: MarkedPlace, note: Callable[[Session, str], None]) -> str:
-        """Take ``place`` for ours from now on, whatever it was; the id, which is that of its marker if it has one.
+        """Adopt ``place`` from now on, whatever it was; returns the id, which is that of its marker if it has one.
 
         ``note`` is called with it in the transaction that changes the database.
         """
@@ -116,12 +114,12 @@ class StoreIdentity:
             session.merge(KnownStore(slot=1, id=store_id, location=self.location, marked=True, adopted_at=utc_now()))
             note(session, store_id)
             if not found:
-                place.write_marker(store_id)  # should it fail, the database still knows the store from before
+                place.write_marker(store_id)  # if it fails, the database still knows the previous store
         self._known, self._known_until = store_id, time.monotonic() + _FRESH_SECONDS
         return store_id
 
     def _refreshed(self, place: MarkedPlace, found: str | None) -> str:
-        """The id by the database; made if this is the first meeting, or if an older release has had no ids."""
+        """The id in the database; created on the first contact, or if an older release had no ids."""
         try:
             known = self.known()
         except SQLAlchemyError:
@@ -142,7 +140,7 @@ class StoreIdentity:
     def _require_plausible(self, place: MarkedPlace, known: Known | None, found: str | None) -> None:
         recorded = self.recorded_keys()
         if recorded and not any(place.holds(key) for key in recorded):
-            raise _away(place, found, "holds none of the files that the database names")
+            raise _away(place, found, "contains none of the files that the database names")
         if known is None and found is not None and not recorded:
             raise _away(place, found)
 
@@ -182,6 +180,8 @@ def parse_marker(content: bytes) -> str:
 def _recorded(session: Session) -> Iterator[str]:
     yield from session.scalars(select(Dataset.key).order_by(Dataset.id.desc()).limit(_SAMPLE))
     yield from session.scalars(select(Artifact.key).order_by(Artifact.job_id.desc()).limit(_SAMPLE))
+    whole = select(UploadFile.key).join(Upload, Upload.id == UploadFile.upload_id).where(Upload.status == "ready")
+    yield from session.scalars(whole.order_by(Upload.id.desc()).limit(_SAMPLE))
     stored = select(StageResult.store_prefix).where(StageResult.store_prefix != "")
     for prefix in session.scalars(stored.order_by(StageResult.job_id.desc()).limit(_SAMPLE)):
         yield f"{prefix}stage.json"

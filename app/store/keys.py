@@ -1,13 +1,13 @@
-"""What a key may look like: a relative POSIX path that means the same to a folder and to a bucket."""
+"""Valid keys: relative POSIX paths with the same meaning for a folder and a bucket."""
 
 from __future__ import annotations
 
 _LONGEST_KEY = 512  # bytes; as wide as the column that holds it
-_LONGEST_NAME = 255  # bytes; what file systems take
+_LONGEST_NAME = 255  # bytes; the limit of file systems
 
 
 def check_key(key: str) -> str:
-    """Return ``key`` if it may name an object.
+    """Return ``key`` if it is valid.
 
     Raises:
         ValueError: empty, too long, absolute, with an empty, ``.`` or ``..`` part, a backslash or a control character.
@@ -25,6 +25,6 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return ``prefix`` if it may begin a key; an empty one would name everything and is refused."""
+    """Return ``prefix`` if it is valid; an empty one would name everything and is rejected."""
     check_key(prefix.removesuffix("/"))
     return prefix

@@ -1,4 +1,4 @@
-"""A folder as a store; the service itself answers its signed URLs (see :mod:`app.store.endpoints`)."""
+"""A folder as a store; the service itself serves its signed URLs (see :mod:`app.store.endpoints`)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from app.store.signing import UrlSigner
 from qpruner_core.stage_store import disk_full_as_error
 
 _PARTIAL = ".partial"
+_PARTS = ".parts"
+_PIECE = 2**20
 
 
 class LocalStore:
-    """Objects are files below ``root``, which must hold the marker of ``identity``: a disk that is not mounted is no
-    empty store."""
+    """Objects are files below ``root``, which must hold the marker of ``identity``: an unmounted disk is not an empty
+    store."""
 
     def __init__(self, root: Path, signer: UrlSigner, identity: StoreIdentity) -> None:
         self.root = root.resolve()
@@ -35,7 +37,7 @@ class LocalStore:
         return str(self.root)
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file at ``key``, whole or not at all. Raises ``DiskFullError`` when there is no room."""
+        """Store the file at ``key`` atomically. Raises ``DiskFullError`` when there is no room."""
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
         with self._failures_as_unavailable():
@@ -45,7 +47,7 @@ class LocalStore:
             _copy_whole(path, target)
 
     def get_file(self, key: str, path: Path) -> None:
-        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        """Write the object to ``path`` atomically. Raises ``FileNotFoundError`` if there is none."""
         source = self.find(key)
         if source is None:
             raise FileNotFoundError(errno.ENOENT, "No object in the store at this key", key)
@@ -53,11 +55,68 @@ class LocalStore:
             try:
                 _copy_whole(source, path)
             except FileNotFoundError:
-                self.identity.require(self)  # it may have gone away meanwhile
+                self.identity.require(self)  # it may have been unmounted meanwhile
                 raise
 
+    def link_file(self, key: str, path: Path) -> None:
+        """As :meth:`get_file`, without another copy of the bytes where both lie in one file system."""
+        source = self.find(key)
+        if source is not None:
+            with suppress(OSError):
+                os.link(source, path)
+                return
+        self.get_file(key, path)
+
+    def begin_upload(self, key: str, *, parts: int) -> str:
+        """Nothing is to be done: parts lie in a folder beside ``key``."""
+        self.identity.require(self)
+        check_key(key)
+        return ""
+
+    def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
+        """A URL below ``base_url``; how large a part is, the service knows when it comes."""
+        expires = int(time.time()) + expires_in
+        return base_url.rstrip("/") + self.signer.part_path(check_key(key), number, expires)
+
+    @contextmanager
+    def part_writer(self, key: str, number: int) -> Iterator[BinaryIO]:
+        """A file that becomes the part ``number`` of ``key`` when the block ends well, and else leaves nothing."""
+        with self._failures_as_unavailable():
+            self.identity.require(self)
+            folder = self._parts_folder(key)
+            self._make_folders(folder)
+            with _whole_file(folder / f"{number:05}") as writer:
+                yield writer
+
+    def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
+        """Bytes of every part that is there, by its number."""
+        with self._failures_as_unavailable():
+            self.identity.require(self)
+            return {int(path.name): path.stat().st_size for path in self._parts(key)}
+
+    def finish_upload(self, key: str, token: str) -> None:
+        """Put the parts together, and delete them once the whole is on the disk."""
+        with self._failures_as_unavailable():
+            self.identity.require(self)
+            target, parts = self.path_of(key), self._parts(key)
+            if not target.is_file():
+                if not parts:
+                    raise FileNotFoundError(errno.ENOENT, "No part of the object is in the store", key)
+                with _whole_file(target) as writer:
+                    for part in parts:
+                        with part.open("rb") as reader:
+                            shutil.copyfileobj(reader, writer, _PIECE)
+            shutil.rmtree(self._parts_folder(key), ignore_errors=True)
+
+    def _parts_folder(self, key: str) -> Path:
+        return self.path_of(f"{key}{_PARTS}")
+
+    def _parts(self, key: str) -> list[Path]:
+        folder = self._parts_folder(key)
+        return sorted(path for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
-        """Delete every object whose key begins with ``prefix``, but for those of ``keep``; none is fine."""
+        """Delete every object whose key begins with ``prefix``, except those of ``keep``; none is fine."""
         folder, _, start = check_prefix(prefix).rpartition("/")
         kept = tuple(keep)
         with self._failures_as_unavailable():
@@ -70,10 +129,10 @@ class LocalStore:
                     for entry in list(parent.iterdir()):
                         if entry.name.startswith(start):
                             self._delete(entry, kept)
-            self.identity.require(self)  # in a store that went away meanwhile, nothing was found to be deleted
+            self.identity.require(self)  # in a store that was unmounted meanwhile, nothing was found
 
     def _delete(self, path: Path, kept: tuple[str, ...]) -> None:
-        """Delete ``path`` and all below it but what is ``kept``. Another process may be deleting the same."""
+        """Delete ``path`` and everything below it except ``kept``. Another process may be deleting the same."""
         is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(self.root).as_posix() + ("/" if is_folder else "")
         if name.startswith(kept):
@@ -101,7 +160,7 @@ class LocalStore:
             try:
                 probe.write_bytes(b"probe")
                 if probe.read_bytes() != b"probe":
-                    raise OSError(errno.EIO, "What was written is not what is read")
+                    raise OSError(errno.EIO, "Written and read content differ")
             finally:
                 probe.unlink(missing_ok=True)
 
@@ -112,18 +171,18 @@ class LocalStore:
             path = self.path_of(key)
             if path.is_file():
                 return path
-            self.identity.require(self)  # it may have gone away meanwhile
+            self.identity.require(self)  # it may have been unmounted meanwhile
             return None
 
     def path_of(self, key: str) -> Path:
-        """Where ``key`` lies. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""
+        """Path of ``key``. Raises ``ValueError`` for a key that is malformed or leaves the folder by a symlink."""
         path = self.root.joinpath(*check_key(key).split("/"))
         if not path.resolve().is_relative_to(self.root):
             raise ValueError("The key leads out of the store.")
         return path
 
     def read_marker(self) -> str | None:
-        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it is unreadable."""
         with self._failures_as_unavailable():
             try:
                 return parse_marker((self.root / MARKER).read_bytes())
@@ -131,18 +190,18 @@ class LocalStore:
                 return None
 
     def write_marker(self, store_id: str) -> None:
-        """Write the marker; makes the folder if there is none."""
+        """Write the marker; creates the folder if there is none."""
         with self._failures_as_unavailable():
             self.root.mkdir(parents=True, exist_ok=True)
             _write_whole(self.root / MARKER, io.BytesIO(marker_content(store_id)))
 
     def holds(self, key: str) -> bool:
-        """Whether there is an object at ``key``, whatever the marker says."""
+        """Whether there is an object at ``key``, whatever the marker."""
         with self._failures_as_unavailable():
             return self.path_of(key).is_file()
 
     def _make_folders(self, folder: Path) -> None:
-        """Make ``folder``, but never the root."""
+        """Create ``folder``, but never the root."""
         for parent in (*reversed(folder.relative_to(self.root).parents), folder.relative_to(self.root)):
             if parent.parts:
                 (self.root / parent).mkdir(exist_ok=True)
@@ -167,11 +226,17 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 
 def _write_whole(target: Path, reader: BinaryIO) -> None:
+    with _whole_file(target) as writer:
+        shutil.copyfileobj(reader, writer, _PIECE)
+
+
+@contextmanager
+def _whole_file(target: Path) -> Iterator[BinaryIO]:
     """Write by a temporary file next to ``target``, synced before it takes the name."""
     partial = target.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with partial.open("xb") as writer:
-            shutil.copyfileobj(reader, writer, 2**20)
+            yield writer
             writer.flush()
             os.fsync(writer.fileno())
         partial.replace(target)

@@ -13,7 +13,7 @@ from app.database import Base, UtcDateTime
 class KnownStore(Base):
     """The store whose marker has this ``id``; at most one row, in ``slot`` 1.
 
-    ``marked`` is false from the moment the id is chosen until the marker is known to lie in the store.
+    ``marked`` is false from the choice of the id until the marker is in the store.
     """
 
     __tablename__ = "known_store"

@@ -25,12 +25,13 @@ from qpruner_core.stage_store import disk_full_as_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import PartTypeDef
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 3.0  # for requests that move no data
-_TRANSFER_SECONDS = 30.0  # between two pieces of data; a server may take a while to put a large object together
+_TRANSFER_SECONDS = 30.0  # between two pieces of data; a server may take a while to assemble a large object
 _ATTEMPTS = 2
-_READ_AGE = 5.0  # seconds that a look at the marker counts for reading; what is written is preceded by one of its own
+_READ_AGE = 5.0  # seconds that a check of the marker counts for reading; each write is preceded by its own
 _LONGEST_MARKER = 4096
 # No threads: a put is one of a stage's files in a supervisor that also renews a lease, and Ctrl-C must reach it.
 _TRANSFER = TransferConfig(
@@ -57,7 +58,7 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file at ``key``, whole or not at all; in parts above 64 MiB."""
+        """Store the file at ``key`` atomically; in parts above 64 MiB."""
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, "No file to store", str(path))
         self.identity.require(self)
@@ -65,7 +66,7 @@ class S3Store:
             self._transfer.upload_file(str(path), self.bucket, self._name(key), Config=_TRANSFER)
 
     def get_file(self, key: str, path: Path) -> None:
-        """Write the object to ``path``, whole or not at all. Raises ``FileNotFoundError`` if there is none."""
+        """Write the object to ``path`` atomically. Raises ``FileNotFoundError`` if there is none."""
         self.identity.require(self, max_age=_READ_AGE)
         partial = path.with_name(f".{uuid.uuid4().hex}.partial")
         try:
@@ -73,20 +74,85 @@ class S3Store:
                 self._transfer.download_file(self.bucket, self._name(key), str(partial), Config=_TRANSFER)
             partial.replace(path)
         except FileNotFoundError:
-            self.identity.require(self)  # of another bucket it would say nothing
+            self.identity.require(self)  # for another bucket it would be meaningless
             raise
         finally:
             partial.unlink(missing_ok=True)
 
+    def link_file(self, key: str, path: Path) -> None:
+        """As :meth:`get_file`."""
+        self.get_file(key, path)
+
+    def begin_upload(self, key: str, *, parts: int) -> str:
+        """Begin a multipart upload, whose id is the token; one part alone is put as the object itself."""
+        self.identity.require(self)
+        with self._failures_as_unavailable():
+            if parts == 1:
+                return ""
+            return self._control.create_multipart_upload(Bucket=self.bucket, Key=self._name(key))["UploadId"]
+
+    def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
+        """The server's own presigned URL, which is good for exactly ``size`` bytes."""
+        self.identity.require(self, max_age=_READ_AGE)
+        named = {"Bucket": self.bucket, "Key": self._name(key), "ContentLength": size}
+        part = {"UploadId": token, "PartNumber": number} if token else {}
+        with self._failures_as_unavailable():
+            return self._public.generate_presigned_url(
+                "upload_part" if token else "put_object", Params={**named, **part}, ExpiresIn=expires_in
+            )
+
+    def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
+        """Bytes of every part that is there, by its number."""
+        self.identity.require(self, max_age=_READ_AGE)
+        if not token:
+            size = self._size(key)
+            return {} if size is None else {1: size}
+        return {part["PartNumber"]: part["Size"] for part in self._parts(key, token)}
+
+    def finish_upload(self, key: str, token: str) -> None:
+        """Complete the multipart upload; the server puts the object together."""
+        self.identity.require(self)
+        if token and (parts := self._parts(key, token)):
+            named = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+            with self._failures_as_unavailable():
+                self._transfer.complete_multipart_upload(
+                    Bucket=self.bucket, Key=self._name(key), UploadId=token,
+                    MultipartUpload={"Parts": named},  # type: ignore[typeddict-item]
+                )  # fmt: skip
+        elif self._size(key) is None:
+            raise FileNotFoundError(errno.ENOENT, "No part of the object is in the store", key)
+
+    def _parts(self, key: str, token: str) -> list[PartTypeDef]:
+        """All parts of an upload; none if it is finished or was aborted."""
+        pages = self._control.get_paginator("list_parts").paginate(
+            Bucket=self.bucket, Key=self._name(key), UploadId=token
+        )
+        with self._failures_as_unavailable():
+            try:
+                return [part for page in pages for part in page.get("Parts", [])]
+            except ClientError as error:
+                if _code(error) in _MISSING | {"NoSuchUpload"}:
+                    return []
+                raise
+
+    def _size(self, key: str) -> int | None:
+        with self._failures_as_unavailable():
+            try:
+                return self._control.head_object(Bucket=self.bucket, Key=self._name(key))["ContentLength"]
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
-        """Delete every object whose key begins with ``prefix``, but for those of ``keep``, and every unfinished upload;
+        """Delete every object whose key begins with ``prefix``, except those of ``keep``, and every unfinished upload;
         none is fine."""
         start = self.prefix + check_prefix(prefix)
         kept = tuple(self.prefix + other for other in keep)
         self.identity.require(self)
         with self._failures_as_unavailable():
             self._abort_uploads(start)
-            # One by one: the bulk request wants a checksum whose kind differs from server to server.
+            # One by one: the bulk request needs a checksum whose kind differs between servers.
             for page in self._control.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
                 for entry in page.get("Contents", []):
                     if not entry["Key"].startswith(kept):
@@ -102,7 +168,9 @@ class S3Store:
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
         except ClientError as error:
-            if _code(error) != "NoSuchUpload":  # it just ended; and how some servers say that there is none
+            if (
+                _code(error) != "NoSuchUpload"
+            ):  # it has just ended; also the response of some servers when there is none
                 raise
 
     def signed_url(self, key: str, *, expires_in: int, filename: str, base_url: str) -> str:
@@ -128,7 +196,7 @@ class S3Store:
             self._control.delete_object(Bucket=self.bucket, Key=probe)
 
     def read_marker(self) -> str | None:
-        """The id in the marker; ``None`` if there is no marker, ``""`` if it cannot be understood."""
+        """The id in the marker; ``None`` if there is no marker, ``""`` if it is unreadable."""
         with self._failures_as_unavailable():
             try:
                 found = self._control.get_object(Bucket=self.bucket, Key=self.prefix + MARKER)
@@ -145,14 +213,7 @@ class S3Store:
 
     def holds(self, key: str) -> bool:
         """Whether there is an object at ``key``, whatever the marker says."""
-        with self._failures_as_unavailable():
-            try:
-                self._control.head_object(Bucket=self.bucket, Key=self._name(key))
-            except ClientError as error:
-                if _code(error) in _MISSING:
-                    return False
-                raise
-        return True
+        return self._size(key) is not None
 
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)
@@ -171,7 +232,7 @@ class S3Store:
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"The store's bucket {self.bucket!r} cannot be used: {error}.",
-            remedy="Make the bucket, check QPRUNER_S3_ENDPOINT_URL, and give credentials that may write.",
+            remedy="Create the bucket, check QPRUNER_S3_ENDPOINT_URL, and provide credentials with write access.",
         )
 
 

@@ -1,7 +1,7 @@
-"""Which addresses a webhook may reach: none of a private network, unless the operator allows it.
+"""Addresses that a webhook may reach: no private networks, unless the operator allows them.
 
 A name is resolved once per connection, its addresses are checked, and the connection goes to the checked address: a
-name that resolves to another address a moment later gains nothing. Each redirect is a connection of its own.
+name that resolves to another address a moment later gains nothing. Each redirect is a separate connection.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _LONGEST_URL = 2048
 
 
 class AddressRefusedError(Exception):
-    """The host has no address that may be reached."""
+    """The host has no permitted address."""
 
 
 def check_url(url: str, allowed: Sequence[Network]) -> None:
-    """Return if ``url`` may be a webhook's, as far as that is known without resolving its host.
+    """Return if ``url`` is valid for a webhook, as far as that is known without resolving its host.
 
     Raises:
-        AddressRefusedError: it is no http or https URL, carries a password, or names a private address.
+        AddressRefusedError: not an http or https URL, or with a password, or a private address.
     """
     try:
         parts = urlsplit(url)
         port_is_known = parts.port is None or parts.port > 0
     except ValueError as error:
-        raise AddressRefusedError(f"It is no URL: {error}.") from error
+        raise AddressRefusedError(f"Not a URL: {error}.") from error
     plain = parts.scheme in ("http", "https") and parts.hostname and port_is_known and len(url) <= _LONGEST_URL
     if not plain or not url.isascii() or not url.isprintable() or " " in url:
-        raise AddressRefusedError("It is no http or https URL.")
+        raise AddressRefusedError("Not an http or https URL.")
     if parts.username or parts.password or parts.fragment:
         raise AddressRefusedError("It has a user, a password or a fragment.")
     host = parts.hostname or ""
@@ -51,8 +51,8 @@ def check_url(url: str, allowed: Sequence[Network]) -> None:
 
 
 def is_allowed(address: IPv4Address | IPv6Address, allowed: Iterable[Network]) -> bool:
-    """Whether ``address`` is public or in one of the ``allowed`` networks. One that carries an IPv4 address (mapped,
-    NAT64, 6to4) is judged by that."""
+    """Whether ``address`` is public or in one of the ``allowed`` networks. An embedded IPv4 address (mapped, NAT64,
+    6to4) is checked instead."""
     carried = _carried(address)
     if any(one in network for one in (address, carried) for network in allowed):
         return True
@@ -69,7 +69,7 @@ def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 def _require(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -> None:
     if not is_allowed(address, allowed):
-        raise AddressRefusedError(f"{address} is no public address.")
+        raise AddressRefusedError(f"{address} is not a public address.")
 
 
 class GuardedBackend(httpcore.NetworkBackend):
@@ -87,7 +87,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to an address of ``host`` that was checked. Raises :class:`AddressRefusedError`."""
+        """Connect to a checked address of ``host``. Raises :class:`AddressRefusedError`."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:

@@ -32,8 +32,8 @@ router = APIRouter(
 )
 WebhookId = Annotated[str, Path(examples=["wh_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the webhook.")]
 DeliveryId = Annotated[str, Path(examples=["msg_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the message.")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number.")]
 
 
 @router.post(
@@ -45,11 +45,11 @@ Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
 def create_webhook(
     body: WebhookRequest, principal: Submitter, session: SessionDep, settings: SettingsDep, response: Response
 ) -> WebhookView:
-    """Events are sent as Standard Webhooks has them: signed, with retries for two days.
+    """Sends events as specified by Standard Webhooks: signed, with retries for two days.
 
     A message has `webhook-id`, `webhook-timestamp` and `webhook-signature`; the body is `type`, `timestamp` and `data`
-    with the job's id, status, model and labels. Messages may come twice or out of order. Hosts with private addresses
-    are not sent to, unless the operator allows it.
+    with the job's id, status, model and labels. Messages may arrive twice or out of order. Hosts with private addresses
+    are skipped, unless the operator allows them.
     """
     if body.job_id is not None:
         require_job(session, principal.tenant, body.job_id)
@@ -66,7 +66,7 @@ def list_webhooks(
     cursor: Cursor = None,
     limit: Limit = 20,
 ) -> WebhookPage:
-    """The newest first, also those that were given with a job."""
+    """Newest first, including those given with a job."""
     rows = service.list_webhooks(session, principal.tenant, job_id, before=cursor, limit=limit + 1)
     return WebhookPage(
         webhooks=[WebhookView.model_validate(row) for row in rows[:limit]],
@@ -76,7 +76,7 @@ def list_webhooks(
 
 @router.get("/{webhook_id}", summary="See a webhook", responses=problem_responses(NOT_FOUND))
 def get_webhook(webhook_id: WebhookId, principal: Reader, session: SessionDep) -> WebhookView:
-    """Where it sends which events."""
+    """Its address and its events."""
     return WebhookView.model_validate(service.require_webhook(session, principal.tenant, webhook_id))
 
 
@@ -88,7 +88,7 @@ def get_webhook(webhook_id: WebhookId, principal: Reader, session: SessionDep) -
 def change_webhook(
     webhook_id: WebhookId, body: WebhookChange, principal: Submitter, session: SessionDep, settings: SettingsDep
 ) -> WebhookView:
-    """What is left out stays."""
+    """Omitted fields are unchanged."""
     row = service.change_webhook(session, settings, principal.tenant, webhook_id, body)
     session.flush()
     return WebhookView.model_validate(row)
@@ -96,13 +96,13 @@ def change_webhook(
 
 @router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook", responses=problem_responses(NOT_FOUND))
 def delete_webhook(webhook_id: WebhookId, principal: Submitter, session: SessionDep) -> None:
-    """With its deliveries."""
+    """Also deletes its deliveries."""
     session.delete(service.require_webhook(session, principal.tenant, webhook_id, lock=True))
 
 
 @router.get("/{webhook_id}/secret", summary="See the secret", responses=problem_responses(NOT_FOUND))
 def get_webhook_secret(webhook_id: WebhookId, principal: Submitter, session: SessionDep) -> WebhookSecret:
-    """What a receiver verifies messages with."""
+    """The secret for verifying messages."""
     row = service.require_webhook(session, principal.tenant, webhook_id)
     return WebhookSecret(secret=row.secrets[0]["secret"])
 
@@ -111,7 +111,7 @@ def get_webhook_secret(webhook_id: WebhookId, principal: Submitter, session: Ses
 def rotate_webhook_secret(
     webhook_id: WebhookId, principal: Submitter, session: SessionDep, body: RotationRequest | None = None
 ) -> WebhookSecret:
-    """Messages are signed by both secrets until the old one ends, so that a receiver can change over."""
+    """Messages are signed with both secrets until the old one expires, so that a receiver can switch."""
     keep_seconds = (body or RotationRequest()).keep_seconds
     return WebhookSecret(secret=service.rotate_secret(session, principal.tenant, webhook_id, keep_seconds))
 
@@ -120,7 +120,7 @@ def rotate_webhook_secret(
     "/{webhook_id}/test", status_code=202, summary="Send a test message", responses=problem_responses(NOT_FOUND)
 )
 def send_test_message(webhook_id: WebhookId, principal: Submitter, session: SessionDep) -> DeliveryView:
-    """A message of the type `webhook.test`; the list of deliveries shows what came of it."""
+    """Sends a message of the type `webhook.test`; the list of deliveries shows the result."""
     return _view(service.send_test(session, principal.tenant, webhook_id))
 
 
@@ -135,7 +135,7 @@ def list_deliveries(
     cursor: Cursor = None,
     limit: Limit = 20,
 ) -> DeliveryPage:
-    """Every message of the last 30 days, the newest first, with its attempts and the last response."""
+    """Every message of the last 30 days, newest first, with its attempts and the last response."""
     service.require_webhook(session, principal.tenant, webhook_id)
     rows = service.list_deliveries(session, webhook_id, status, before=cursor, limit=limit + 1)
     return DeliveryPage(
@@ -152,7 +152,7 @@ def list_deliveries(
 def resend_delivery(
     webhook_id: WebhookId, delivery_id: DeliveryId, principal: Submitter, session: SessionDep
 ) -> DeliveryView:
-    """With the same `webhook-id`, so that a receiver knows it as the same message."""
+    """Uses the same `webhook-id`, so that the receiver can recognise the message."""
     return _view(service.send_again(session, principal.tenant, webhook_id, delivery_id))
 
 

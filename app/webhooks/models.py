@@ -1,4 +1,4 @@
-"""Tables of webhooks: where to, and what is owed to whom."""
+"""Tables of webhooks and of their deliveries."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ DeliveryStatus = Literal["pending", "delivered", "failed"]
 
 
 class Webhook(Base):
-    """An address that events are sent to: those of all jobs of ``tenant``, or of ``job_id`` alone.
+    """An address for events: those of all jobs of ``tenant``, or of ``job_id`` alone.
 
-    ``secrets``: ``{"secret": "whsec_…", "expires_at": ISO time or null}``, the newest first.
+    ``secrets``: ``{"secret": "whsec_…", "expires_at": ISO time or null}``, newest first.
     """
 
     __tablename__ = "webhooks"
@@ -31,7 +31,7 @@ class Webhook(Base):
 
 
 class WebhookDelivery(Base):
-    """A message owed to a webhook, its ``id`` the ``webhook-id``; it is sent when ``due_at`` has come."""
+    """A message owed to a webhook; its ``id`` is the ``webhook-id``. It is sent at ``due_at``."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Owes webhooks their messages, in the transaction that writes the event."""
+"""Writes messages for webhooks in the transaction of the event."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ EventName = Literal[
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 ENDINGS: tuple[EventName, ...] = ("job.succeeded", "job.failed", "job.cancelled")
 TEST = "webhook.test"
-_NOT_SENT = frozenset({"summary"})  # figures that a receiver can ask for
+_NOT_SENT = frozenset({"summary"})  # figures that a receiver can request
 
 
 def owe_deliveries(session: Session, event: JobEvent) -> None:
-    """Owe every webhook that asked for such an event a message about it."""
+    """Owe a message to every webhook that is subscribed to such an event."""
     if f"job.{event.type}" in EVENT_NAMES:
         _owe(session, session.get_one(Job, event.job_id), event)
 
 
 def owe_first_deliveries(session: Session, job: Job) -> None:
-    """As :func:`owe_deliveries`, for the event that a new job is written with; ``job`` may be transient."""
+    """:func:`owe_deliveries` for the first event of a new job; ``job`` may be transient."""
     if _webhooks_for(session, job, "job.queued"):
         (event,) = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id))
         _owe(session, job, event)

@@ -1,4 +1,4 @@
-"""Sends what is owed to webhooks, and again after failures. Several processes may do so."""
+"""Sends owed messages to webhooks, with retries. Several processes may do so."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.webhooks.signing import signed_headers
 
 _LOG = logging.getLogger(__name__)
 DELAYS: tuple[float, ...] = (5, 30, 120, 600, 3600, 3 * 3600, 8 * 3600, 24 * 3600)
-"""Seconds after each failed attempt; when they are used up, the delivery has failed."""
+"""Seconds after each failed attempt; after the last one, the delivery has failed."""
 _BATCH = 32
 _THREADS = 8
 _SECONDS = 15.0  # for each step of an attempt
@@ -54,7 +54,7 @@ class _Outcome:
 
 
 class WebhookSender:
-    """A thread that keeps looking at the deliveries until it is stopped."""
+    """A thread that checks the deliveries until it is stopped."""
 
     def __init__(self, session_factory: sessionmaker[Session], settings: Settings) -> None:
         self._sessions = session_factory
@@ -68,13 +68,13 @@ class WebhookSender:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; what is on its way is recorded, or sent again later."""
+        """Stop; a message in flight is recorded, or sent again later."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(2 * _SECONDS)
 
     def send_due(self) -> int:
-        """Send every message that is due; how many."""
+        """Send every due message; returns their number."""
         messages = self._take_due()
         if messages:
             with ThreadPoolExecutor(min(_THREADS, len(messages)), thread_name_prefix="webhook") as pool:
@@ -83,13 +83,13 @@ class WebhookSender:
         return len(messages)
 
     def forget_old(self) -> None:
-        """Delete deliveries of a month ago that are settled."""
+        """Delete settled deliveries older than a month."""
         old = WebhookDelivery.created_at < utc_now() - timedelta(days=_KEPT_DAYS)
         with self._sessions.begin() as session:
             session.execute(delete(WebhookDelivery).where(old, WebhookDelivery.status != "pending"))
 
     def _take_due(self) -> list[_Message]:
-        """Mark what is due as taken before it is sent: no row is locked while a receiver is waited for."""
+        """Mark due messages as taken before they are sent: no row is locked while a receiver is contacted."""
         now = utc_now()
         due = (WebhookDelivery.status == "pending", WebhookDelivery.due_at <= now)
         with self._sessions() as session:
@@ -109,7 +109,7 @@ class WebhookSender:
             return messages
 
     def _send(self, message: _Message) -> _Outcome:
-        """One attempt. The receiver has it if it answers with 2xx; what it says is not read."""
+        """One attempt, successful if the receiver responds with 2xx; the body is not read."""
         timestamp = int(utc_now().timestamp())
         headers = signed_headers(message.id, timestamp, message.body, message.secrets)
         headers |= {"Content-Type": "application/json", "User-Agent": "qpruner-webhooks", "Connection": "close"}
@@ -120,11 +120,11 @@ class WebhookSender:
                     check_url(url, allowed)
                     status, location = _post(pool, url, headers, message.body)
                     if location is None:
-                        return _Outcome(status, None if 200 <= status < 300 else f"It answered with status {status}.")
+                        return _Outcome(status, None if 200 <= status < 300 else f"It responded with status {status}.")
                     url = urljoin(url, location)
             return _Outcome(status, f"It redirects more than {_MOST_REDIRECTS} times.")
         except AddressRefusedError as error:
-            return _Outcome(None, f"{url} is not sent to: {error}"[:500])
+            return _Outcome(None, f"{url} is not permitted: {error}"[:500])
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError, ValueError) as error:
             return _Outcome(None, f"{type(error).__name__}: {error}"[:500])
 
@@ -138,7 +138,7 @@ class WebhookSender:
                 row.status, row.delivered_at = "delivered", utc_now()
             elif outcome.status == 410 or row.attempts > len(DELAYS):
                 row.status = "failed"
-                if outcome.status == 410:  # the receiver is gone for good, by its own word
+                if outcome.status == 410:  # the receiver is gone permanently, by its own response
                     session.get_one(Webhook, row.webhook_id).enabled = False
             else:
                 delay = DELAYS[row.attempts - 1] * random.uniform(1.0, 1.2)  # noqa: S311 - nothing secret
@@ -160,7 +160,7 @@ class WebhookSender:
                     _LOG.warning("The database is unavailable; webhooks wait until it is back: %s", error)
                 self._failures += 1
             except Exception:  # noqa: BLE001 - messages would wait for ever on a dead thread
-                _LOG.exception("The sender of webhooks met a fault of its own and goes on")
+                _LOG.exception("Unexpected error in the sender of webhooks; it continues")
                 self._failures += 1
 
     def _pause(self) -> float:

@@ -1,4 +1,4 @@
-"""What the API does with webhooks. The caller commits."""
+"""The API's operations on webhooks. The caller commits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_webhook(
         if (session.scalar(own) or 0) >= settings.max_webhooks:
             raise Problem(
                 429, "too_many_webhooks", f"You have {settings.max_webhooks} webhooks, which is the limit.",
-                remedy="Delete one: GET /webhooks lists them.",
+                remedy="Delete one; list them with GET /webhooks.",
             )  # fmt: skip
     row = Webhook(
         id=new_id("wh"), tenant=tenant, job_id=job_id, url=url, events=list(events), enabled=True,
@@ -46,7 +46,7 @@ def add_webhook(
 
 
 def refuse_url(settings: Settings, url: str, field: str = "url") -> None:
-    """Raise 422 ``webhook_url_refused`` if events cannot be sent to ``url``; its name is resolved when they are."""
+    """Raise 422 ``webhook_url_refused`` if ``url`` is not permitted; its name is resolved on sending."""
     try:
         check_url(url, settings.webhook_networks)
     except AddressRefusedError as error:
@@ -62,14 +62,14 @@ def require_webhook(session: Session, tenant: str, webhook_id: str, *, lock: boo
     query = select(Webhook).where(Webhook.id == webhook_id, Webhook.tenant == tenant)
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
-        raise Problem(404, "webhook_not_found", "There is no such webhook.", remedy="GET /webhooks lists yours.")
+        raise Problem(404, "webhook_not_found", "There is no such webhook.", remedy="List yours with GET /webhooks.")
     return row
 
 
 def list_webhooks(
     session: Session, tenant: str, job_id: str | None, *, before: str | None, limit: int
 ) -> Sequence[Webhook]:
-    """The tenant's webhooks, the newest first; with ``job_id`` those of that job alone."""
+    """The tenant's webhooks, newest first; with ``job_id`` those of that job alone."""
     query = select(Webhook).where(Webhook.tenant == tenant).order_by(Webhook.id.desc()).limit(limit)
     if job_id is not None:
         query = query.where(Webhook.job_id == job_id)
@@ -79,7 +79,7 @@ def list_webhooks(
 def change_webhook(
     session: Session, settings: Settings, tenant: str, webhook_id: str, change: WebhookChange
 ) -> Webhook:
-    """Change what ``change`` names. Raises 404, and 422 ``webhook_url_refused``."""
+    """Apply ``change``. Raises 404, and 422 ``webhook_url_refused``."""
     row = require_webhook(session, tenant, webhook_id, lock=True)
     if change.url is not None:
         refuse_url(settings, change.url)
@@ -92,7 +92,7 @@ def change_webhook(
 
 
 def rotate_secret(session: Session, tenant: str, webhook_id: str, keep_seconds: int) -> str:
-    """A new secret; messages are signed by the one before, too, for ``keep_seconds`` more. Raises 404."""
+    """A new secret; messages are also signed with the previous one for ``keep_seconds`` more. Raises 404."""
     row = require_webhook(session, tenant, webhook_id, lock=True)
     now = utc_now()
     until = (now + timedelta(seconds=keep_seconds)).isoformat()
@@ -102,7 +102,7 @@ def rotate_secret(session: Session, tenant: str, webhook_id: str, keep_seconds: 
 
 
 def valid_secrets(webhook: Webhook, now: datetime) -> list[str]:
-    """The secrets that messages are signed by now, the newest first."""
+    """The secrets that messages are signed with now, newest first."""
     return [
         one["secret"]
         for one in webhook.secrets
@@ -113,7 +113,7 @@ def valid_secrets(webhook: Webhook, now: datetime) -> list[str]:
 def list_deliveries(
     session: Session, webhook_id: str, status: DeliveryStatus | None, *, before: str | None, limit: int
 ) -> Sequence[WebhookDelivery]:
-    """Deliveries of a webhook, the newest first."""
+    """Deliveries of a webhook, newest first."""
     query = select(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook_id)
     query = query.order_by(WebhookDelivery.id.desc()).limit(limit)
     if status is not None:
@@ -122,7 +122,7 @@ def list_deliveries(
 
 
 def send_again(session: Session, tenant: str, webhook_id: str, delivery_id: str) -> WebhookDelivery:
-    """Owe a message once more, with its id and all its attempts. Raises 404."""
+    """Owe a message again, with its id and all its attempts. Raises 404."""
     webhook = require_webhook(session, tenant, webhook_id)
     row = session.get(WebhookDelivery, delivery_id, with_for_update=True)
     if row is None or row.webhook_id != webhook.id:
@@ -137,7 +137,7 @@ def send_again(session: Session, tenant: str, webhook_id: str, delivery_id: str)
 
 
 def send_test(session: Session, tenant: str, webhook_id: str) -> WebhookDelivery:
-    """Owe a message that says nothing, of the type ``webhook.test``. Raises 404."""
+    """Owe an empty message of the type ``webhook.test``. Raises 404."""
     webhook = require_webhook(session, tenant, webhook_id)
     row = new_delivery(webhook.id, TEST, utc_now(), {"webhook_id": webhook.id})
     session.add(row)

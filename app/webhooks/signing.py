@@ -13,13 +13,13 @@ _BYTES = 24
 
 
 def new_secret() -> str:
-    """A fresh secret, as its user writes it: ``whsec_`` and base 64."""
+    """A fresh secret in its external form: ``whsec_`` and base 64."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(_BYTES)).decode()
 
 
 def signed_headers(message_id: str, timestamp: int, body: bytes, keys: Sequence[str]) -> dict[str, str]:
-    """The headers of a message that is sent at ``timestamp`` (seconds since 1970), with a signature by each of
-    ``keys``: while a secret is being replaced, there are two."""
+    """The headers of a message sent at ``timestamp`` (seconds since 1970), with a signature by each of ``keys``: while
+    a secret is being replaced, there are two."""
     content = f"{message_id}.{timestamp}.".encode() + body
     return {
         "webhook-id": message_id,

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.frontier.cells import Setting
 from bench.frontier.making import run_metered
 from bench.frontier.rows import CheckRow
-from bench.texts import WINDOW
+from bench.study.texts import WINDOW
 
 TYPES = ("Q2_K", "Q4_K_M")
 _MEAN = re.compile(r"Mean\s+KLD:\s+(-?[\d.]+)\s+±\s+([\d.]+)")

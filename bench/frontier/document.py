@@ -11,7 +11,7 @@ from bench.frontier.pruning import pruning
 from bench.frontier.reasons import reasons
 from bench.frontier.rows import FrontierReport, FrontierRow, SourceRow
 from bench.frontier.swaps import swaps
-from bench.paper.tables import markdown_table
+from bench.study.tables import markdown_table, verdict
 from qpruner_core.sizes import format_bytes
 
 TITLE = "# The best checkpoint per byte"
@@ -52,8 +52,7 @@ def _about(report: FrontierReport) -> str:
 
 
 def _claims(found: Sequence[Claim]) -> str:
-    words = {True: "yes", False: "**no**", None: "?"}
-    lines = [[claim.model, claim.what, words[claim.holds], claim.found] for claim in found]
+    lines = [[claim.model, claim.what, *verdict(claim)] for claim in found]
     return markdown_table(["model", "claim", "holds", "ratio"], lines) + (
         "\n\nRatios of KL are ours over theirs, on the same windows, with the standard error over windows."
     )

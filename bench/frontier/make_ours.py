@@ -15,11 +15,10 @@ from pathlib import Path
 import torch
 
 from bench.frontier.given_types import give_types
+from bench.study.stages import run_until
 from qpruner_core.config import parse_config
-from qpruner_core.errors import CancelledError
-from qpruner_core.events import CancelToken, Event, StageFinished
+from qpruner_core.events import Event, StageFinished
 from qpruner_core.formats.registry import load_format
-from qpruner_core.pipeline import compress
 from qpruner_core.source_policy import SourcePolicy
 
 
@@ -31,23 +30,14 @@ def main() -> int:
     types: Mapping[str, str] = values.pop("types", {})
     config = parse_config(values)
     work = output.with_suffix(".work")
-    cancel = CancelToken()
 
-    def stop_when_written(event: Event) -> None:
+    def give(event: Event) -> None:
         if isinstance(event, StageFinished) and event.stage == "allocate" and types:
             give_types(work, types)
-        if isinstance(event, StageFinished) and event.stage == "export":
-            cancel.cancel()
 
-    try:
-        compress(
-            config, output.with_suffix(".never"), work_dir=work, policy=SourcePolicy(), on_event=stop_when_written,
-            cancel=cancel,
-        )  # fmt: skip
-    except CancelledError:
-        place = load_format(config.export.formats[0]).place(work / "export")
-        place.rename(output)
-        shutil.rmtree(work)
+    run_until("export", config, output.with_suffix(".never"), work_dir=work, policy=SourcePolicy(), on_event=give)
+    load_format(config.export.formats[0]).place(work / "export").rename(output)
+    shutil.rmtree(work)
     return 0
 
 

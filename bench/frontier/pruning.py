@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.frontier.plan import llama_row, our_row, pruned_variant
 from bench.frontier.rows import FrontierReport, FrontierRow
-from bench.paper.tables import markdown_table
+from bench.study.tables import markdown_table
 from qpruner_core.sizes import format_bytes
 
 _AT = " at "

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from bench.frontier.amounts import Amounts
-from bench.report import Machine
+from bench.study.machine import Machine
 
 Kind = Literal["gguf", "compressed-tensors", "transformers"]
 """How a checkpoint is read back; ``transformers``: as an ordinary 16-bit one, whose bytes its maker counted."""

@@ -18,8 +18,8 @@ from bench.frontier.plan import claimed, others
 from bench.frontier.rivals.environments import pythons
 from bench.frontier.rows import FrontierReport, FrontierRow, SourceRow
 from bench.frontier.workplace import DENSE, prepare
-from bench.report import this_machine
-from bench.texts import read_texts
+from bench.study.machine import this_machine
+from bench.study.texts import read_texts
 from qpruner_core.errors import InvalidConfigError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.frontier.plan import TYPES, llama_row, our_row
 from bench.frontier.rows import FrontierReport
-from bench.paper.tables import markdown_table
+from bench.study.tables import markdown_table
 from qpruner_core.sizes import format_bytes
 
 

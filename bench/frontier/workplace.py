@@ -13,15 +13,13 @@ from transformers import PreTrainedModel
 from bench.frontier.amounts import Amounts
 from bench.frontier.predictions import Windows, keep_predictions
 from bench.frontier.rows import FrontierRow, SourceRow
-from bench.off_grid import q4_error, write_off_grid
-from bench.row_folder import RowFolder
-from bench.texts import Texts, calibration_windows, evaluated_windows
+from bench.off_grid import q4_error, write_dense_gguf, write_off_grid
+from bench.study.comparing import parameter_bytes
+from bench.study.rows import RowFolder
+from bench.study.texts import Texts, calibration_windows, evaluated_windows
 from qpruner_core.garbage import free_garbage
 from qpruner_core.models import load_model, load_tokenizer, resolve_model
-from qpruner_core.models.model_config import CONFIG_FILE, read_config
-from qpruner_core.models.shards import StoredTensors
 from qpruner_core.source_policy import SourcePolicy
-from qpruner_core.targets.gguf import write_gguf
 
 SMOLLM2, GEMMA3 = "SmolLM2-135M", "Gemma 3 270M"
 DENSE = "dense"
@@ -94,7 +92,7 @@ def prepare(
     place.made.mkdir(parents=True, exist_ok=True)
     source = place.rows.find(SourceRow, "source") or _off_grid(place, gemma)
     if not place.gguf.is_file():
-        _write_dense_gguf(place)
+        write_dense_gguf(place.dense, place.gguf)
     if not place.predictions.is_file():
         _write_texts(place, texts, amounts)
         place.rows.keep(DENSE, _dense_row(place))
@@ -103,7 +101,7 @@ def prepare(
 
 def _dense_row(place: Workplace) -> FrontierRow:
     model = load_model(place.dense)
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    size = parameter_bytes(model)
     texts = keep_predictions(model, place.windows(), place.predictions)
     return FrontierRow(
         model=place.model, name=DENSE, maker="none", group=DENSE, settings="bfloat16", bytes=size, texts=texts
@@ -124,7 +122,7 @@ def _off_grid(place: Workplace, gemma: Path | None) -> SourceRow:
     row = SourceRow(
         model=place.model,
         source=said,
-        bytes=sum(parameter.numel() * parameter.element_size() for parameter in after.parameters()),
+        bytes=parameter_bytes(after),
         weights=sum(parameter.numel() for parameter in after.parameters()),
         error_before=_mean_error(before),
         error_after=_mean_error(after),
@@ -150,15 +148,6 @@ def _difference(before: PreTrainedModel, after: PreTrainedModel) -> float:
     ids = torch.arange(_PROBE).mul(97).add(1000).unsqueeze(0)
     reference, other = (model.float()(input_ids=ids).logits[0].log_softmax(dim=-1) for model in (before, after))
     return float((reference.exp() * (reference - other)).sum(dim=-1).mean())
-
-
-def _write_dense_gguf(place: Workplace) -> None:
-    partial = place.gguf.with_suffix(".part")
-    with StoredTensors(place.dense) as stored:
-        weights = {name: stored.get(name) for name in stored.names()}
-        config = read_config(place.dense / CONFIG_FILE)
-        write_gguf(partial, config=config, weights=weights, tokenizer_directory=place.dense)
-    partial.replace(place.gguf)
 
 
 def _write_texts(place: Workplace, texts: Texts, amounts: Amounts) -> None:

@@ -73,12 +73,13 @@ def served(database_url: str | None, **changed: object) -> Iterator[Served]:
         log = folder / "serve.log"
         process = start_server(processes, command, log, environment=environment)
         url = f"http://127.0.0.1:{settings.port}"
-        if not wait_until(lambda: process.poll() is not None or _is_warm(url), _READY_SECONDS) or process.poll():
+        if not wait_until(lambda: process.poll() is not None or is_warm(url), _READY_SECONDS) or process.poll():
             raise RuntimeError(f"The service did not start: {log.read_text()}")
         yield Served(url, settings, sources, process.pid, processes, folder)
 
 
-def _is_warm(url: str) -> bool:
+def is_warm(url: str) -> bool:
+    """Whether the service there answers, and has loaded what its first submit needs."""
     try:
         return bool(httpx.get(f"{url}/readyz", timeout=10).json()["parts"]["models"]["ready"])
     except (httpx.HTTPError, KeyError):

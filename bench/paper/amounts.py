@@ -6,19 +6,31 @@ from typing import Any
 
 from pydantic import BaseModel
 
+MEANING = {
+    "tokens": "of each text",
+    "examples": "of each task, at most",
+    "sequences": "that trials are measured on",
+    "length": "tokens of a sequence",
+    "steps": "of recovery",
+    "batch_size": "sequences of a step",
+    "seeds": "of the methods that are repeated",
+    "trials": "of our search",
+    "paper_trials": "of QPruner3's",
+    "recovery_steps": "in each of QPruner3's trials",
+    "compared_trials": "of QPruner3's search where searches are compared",
+    "compared_steps": "of recovery in each of those",
+    "memory_steps": "of recovery where its memory is measured; 0: it is not",
+    "held_back": "sequences kept back from recovery",
+    "search_ratio": "where searches are compared; none of the ratios: they are not",
+    "search_share": "of the way from NF4 to INT8 that the bytes are where searches are compared",
+}
+"""What each number of :class:`Amounts` counts."""
+
 
 class Amounts(BaseModel):
-    """Of the whole run.
-
-    Evaluation: ``tokens`` of each text, ``examples`` of each task (at most). Search: ``trials`` allocations, each on
-    ``sequences`` of ``length`` tokens; scores take as many as the method's preset has. QPruner3 trains
-    ``recovery_steps`` in each of its ``paper_trials``. Recovery: ``steps`` of ``batch_size`` sequences; the learning
+    """Of the whole run; see :data:`MEANING`. Scores take as many sequences as the method's preset has. The learning
     rate is that of ``learning_rates`` with which LLM-Pruner's recovery ends at the lowest held-back loss. ``seeds``: of
-    the methods ``repeated``, which differ little; of the others, one. ``search_ratio``: where searches are compared, in
-    bytes that are ``search_share`` of the way from all layers at NF4 to all at INT8; there, QPruner3's has
-    ``compared_trials`` of ``compared_steps`` each, as its preset has. ``memory_steps``: of recovery where its memory is
-    measured; 0: none.
-    """
+    the methods ``repeated``, which differ little; of the others, one."""
 
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
     seeds: int = 3

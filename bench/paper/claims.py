@@ -9,14 +9,11 @@ from statistics import fmean, stdev
 
 from bench.paper.measured import JUDGED
 from bench.paper.methods import LLM_PRUNER, OURS, OURS_FREE, OURS_FROM_TEXT, QPRUNER3
-from bench.paper.report import PaperReport
-from bench.paper.rows import PaperRow, SearchRow, SpeedRow, memory_of, of_method
+from bench.paper.rows import PaperReport, PaperRow, SearchRow, memory_of, of_method
 from bench.paper.search_comparison import SEARCH_OURS, SEARCH_PAPER
-from bench.peers.document import PeersReport
 
 LESS_MEMORY = 0.3
 FASTER_SEARCH = 0.1
-FASTER_TRIAL = 10.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def accuracy_loss(rows: Sequence[PaperRow], others: Sequence[PaperRow]) -> Diffe
     return Difference(theirs[0] - ours[0], math.hypot(ours[1], theirs[1]))
 
 
-def claims(report: PaperReport, peers: PeersReport | None) -> list[Claim]:
+def claims(report: PaperReport) -> list[Claim]:
     """All of them, in order."""
     found: list[Claim] = []
     for ratio in report.amounts.ratios:
@@ -93,20 +90,7 @@ def claims(report: PaperReport, peers: PeersReport | None) -> list[Claim]:
     for ratio in report.amounts.ratios:
         for method in (OURS, OURS_FROM_TEXT, OURS_FREE):
             found += _against_paper(report, method.name, ratio)
-    found += _search_claims(report.searches)
-    if report.speed is not None:
-        found.append(_trial_claim(report.speed))
-    return found + _peer_claims(peers)
-
-
-def _trial_claim(speed: SpeedRow) -> Claim:
-    trial = max(fmean(speed.trial), 1e-9)
-    what = f"a trial is {FASTER_TRIAL:g} times as fast as quantizing anew and evaluating on the same tokens"
-    said = (
-        f"{speed.anew / trial:.0f} times: {trial:.2f} s instead of {speed.anew:.1f} s; a model merely rounded to the "
-        f"nearest, which is worse, takes {fmean(speed.nearest):.1f} s ({fmean(speed.nearest) / trial:.1f} times)"
-    )
-    return Claim(what, "", speed.anew >= FASTER_TRIAL * trial, said)
+    return found + _search_claims(report.searches)
 
 
 def _memory_claims(report: PaperReport, method: str, ratio: float) -> list[Claim]:
@@ -185,21 +169,4 @@ def _search_claims(searches: Sequence[SearchRow]) -> list[Claim]:
         share = own / max(theirs, 1e-9)
         said = f"{share:.1%} of them: {own:.0f} s of {theirs:.0f} s"
         found.append(Claim(f"{what}, {counted}", "", share <= FASTER_SEARCH, said))
-    return found
-
-
-def _peer_claims(peers: PeersReport | None) -> list[Claim]:
-    """Each peer beside our default in its bytes, by every text."""
-    found: list[Claim] = []
-    measured = [] if peers is None else [row for row in peers.rows if row.measures]
-    for row in measured:
-        if row.against is None:
-            continue
-        peer = next(other for other in measured if other.name == row.against)
-        if row.name != f"ours, Bayesian, in the bytes of {peer.name}":
-            continue
-        for text in (name for name, measures in row.measures.items() if "acc" not in measures):
-            own, theirs = row.measures[text]["perplexity"], peer.measures[text]["perplexity"]
-            what = f"ours at equal bytes no worse than {peer.name}, perplexity on {text}"
-            found.append(Claim(what, "not pruned", own <= theirs, f"{own / theirs - 1:+.1%}".replace("-", "−")))
     return found

@@ -7,22 +7,25 @@ from pathlib import Path
 
 from bench.paper.claims import Claim, claims
 from bench.paper.methods import OURS_FREE
-from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH
+from bench.paper.plots import CURVES, FRONT, PRECISIONS, SEARCH, draw
 from bench.paper.reasons import reasons
-from bench.paper.report import PaperReport
+from bench.paper.rows import PaperReport
 from bench.paper.run import methods_of
 from bench.paper.search_comparison import SEARCHES
 from bench.paper.tables import at_chance_table, claims_table, results_table, search_table
-from bench.peers.document import PeersReport
-from bench.peers.document import results_table as peers_table
 from qpruner_core.sizes import format_bytes
 
 TITLE = "# The paper's claims, on our model"
+_PEERS = (
+    "At equal bytes without pruning and without recovery: [frontier.md](frontier.md), and [peers.md](peers.md) from "
+    "before."
+)
 
 
-def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | None) -> str:
-    """The document; ``plots``: pictures beside it; ``peers``: what :mod:`bench.peers` found."""
-    found = claims(report, peers)
+def render(report: PaperReport, document: Path) -> str:
+    """The document; pictures are drawn beside its path."""
+    plots = draw(report, document)
+    found = claims(report)
     parts = [
         TITLE,
         _made_by(report),
@@ -45,7 +48,7 @@ def render(report: PaperReport, plots: dict[str, Path], peers: PeersReport | Non
     if report.searches:
         parts += ["## Searches", _searches(report), search_table(report.searches)]
         parts += [_picture(plots, SEARCH, "Perplexity against seconds of search")]
-    parts += ["## Beside other tools", *_peers(peers)]
+    parts += ["## Beside other tools", _PEERS]
     chance = [(ratio, at_chance_table(report.dense, report.rows, ratio)) for ratio in report.amounts.ratios]
     if any(table for _, table in chance):
         parts += ["## Tasks at chance", "This model cannot do these even before it is pruned: they show no damage."]
@@ -78,7 +81,6 @@ def _missing(report: PaperReport) -> str:
     rows += [f"memory of {method} at {ratio:.0%}" for method, ratio in wanted if (method, ratio) not in remembered]
     searched = {row.name for row in report.searches}
     rows += [f"the search by {search.name}" for search in SEARCHES if search.name not in searched]
-    rows += ["the speed of a trial"] if report.speed is None else []
     return f"**Not measured yet:** {', '.join(rows)}." if rows else ""
 
 
@@ -162,13 +164,3 @@ def _searches(report: PaperReport) -> str:
         "divergence. Perplexity of the best so far, by each search's own measure, is of the model with its first "
         "adapters, before recovery."
     )
-
-
-def _peers(peers: PeersReport | None) -> list[str]:
-    if peers is None:
-        return ["Not measured yet: `make bench-peers` puts allocations by other tools beside ours at the same bytes."]
-    measured = [row for row in peers.rows if row.measures]
-    return [
-        "At equal bytes without pruning and without recovery; more of it in [peers.md](peers.md).",
-        peers_table(measured),
-    ]

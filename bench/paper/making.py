@@ -14,7 +14,7 @@ from bench.off_grid import OFF_GRID, off_grid_model
 from bench.paper.amounts import QUICK, Amounts
 from bench.paper.measured import PaperEvaluation
 from bench.paper.run import PaperRun
-from bench.texts import Texts, read_texts
+from bench.study.texts import Texts, read_texts
 from qpruner_core.models import ModelSource, load_tokenizer, resolve_model
 from qpruner_core.source_policy import SourcePolicy
 

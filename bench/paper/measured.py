@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.rows import Measures
-from bench.tasks import TASKS, TaskExample, read_task, score_task
-from bench.texts import Texts, evaluated_windows
+from bench.study.rows import Measures
+from bench.study.tasks import TASKS, TaskExample, read_task, score_task
+from bench.study.texts import Texts, evaluated_windows
 from qpruner_core.adapters import attach_adapter
-from qpruner_core.checkpoint import load_mixed_checkpoint
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.paper.methods import METHODS
-from bench.paper.report import PaperReport
-from bench.paper.rows import PaperRow, SearchRow, of_method
+from bench.paper.rows import PaperReport, PaperRow, SearchRow, of_method
+from bench.study.plots import label, legend_above, panels, plain_ticks
 from qpruner_core.precision_names import BITS_PER_WEIGHT
 
-_COLOURS = dict(
-    zip(
-        (method.name for method in METHODS),
-        ("black", "tab:brown", "tab:purple", "tab:blue", "tab:red", "tab:orange", "tab:green"),
-        strict=True,
-    )
-)
+_NAMED = ("black", "tab:brown", "tab:purple", "tab:blue", "tab:red", "tab:orange", "tab:green")
+_COLOURS = dict(zip((method.name for method in METHODS), _NAMED, strict=True))
 FRONT, SEARCH, PRECISIONS, CURVES = "front", "search", "precisions", "curves"
 
 
 def draw(report: PaperReport, document: Path) -> dict[str, Path]:
     """Draw all pictures beside ``document``; their files by what they show. Searches are left out if there are none."""
     files = {name: document.with_name(f"{document.stem}_{name}.png") for name in (FRONT, SEARCH, PRECISIONS, CURVES)}
-    document.parent.mkdir(parents=True, exist_ok=True)
     _front(report, files[FRONT])
     _precisions(report, files[PRECISIONS])
     _curves(report, files[CURVES])
@@ -36,33 +29,15 @@ def draw(report: PaperReport, document: Path) -> dict[str, Path]:
     return files
 
 
-@contextmanager
-def _figure(path: Path, columns: int, height: float = 4.2) -> Iterator[list[Any]]:
-    """Axes side by side; what is drawn on them is written to ``path``, a small PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, columns, figsize=(4.6 * columns + 1, height), dpi=90, squeeze=False, layout="constrained"
-    )
-    yield list(axes[0])
-    figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
-
-
-def _legend_above(axes: Any) -> None:
-    """Name the lines of ``axes`` above all of the figure's panels, where they hide none."""
-    handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+def _size(columns: int) -> tuple[float, float]:
+    return 4.6 * columns + 1, 4.2
 
 
 def _front(report: PaperReport, path: Path) -> None:
     """Bytes against perplexity of the first seed, a panel a text; a point a method and ratio."""
     texts = list(report.dense.window_losses)
-    with _figure(path, len(texts)) as panels:
-        for axes, text in zip(panels, texts, strict=True):
+    with panels(path, 1, len(texts), _size(len(texts))) as (row_of_panels,):
+        for axes, text in zip(row_of_panels, texts, strict=True):
             for method, colour in _COLOURS.items():
                 points = sorted(
                     (row.bytes / 1e6, row.measures[text]["perplexity"])
@@ -74,44 +49,29 @@ def _front(report: PaperReport, path: Path) -> None:
             dense = report.dense
             axes.plot(dense.bytes / 1e6, dense.measures[text]["perplexity"], "k*", markersize=9, label="dense")
             axes.set_yscale("log")
-            _readable(axes.yaxis)
-            axes.set_xlabel("loaded model, MB")
-            axes.set_ylabel(f"perplexity on {text}, after recovery")
-            axes.grid(alpha=0.3, which="both")
-        _legend_above(panels[0])
+            plain_ticks(axes.yaxis)
+            label(axes, "loaded model, MB", f"perplexity on {text}, after recovery")
+        legend_above(row_of_panels[0])
 
 
 def _search(searches: Sequence[SearchRow], path: Path) -> None:
     """Loss and perplexity of the best so far against seconds; the loss of those searches that share an objective."""
     shared = searches[0].objective
-    with _figure(path, 2) as (left, right):
+    with panels(path, 1, 2, _size(2)) as ((left, right),):
         for number, row in enumerate(searches):
             colour = f"C{number}"
             seconds = [row.trials[index].second for index, _ in row.best]
-            perplexities = [perplexity for _, perplexity in row.best]
-            losses = [row.trials[index].loss for index, _ in row.best]
-            _steps(right, seconds, perplexities, row, colour)
+            _steps(right, seconds, [perplexity for _, perplexity in row.best], row, colour)
             if row.objective == shared:
-                _steps(left, seconds, losses, row, colour)
-        left.set_ylabel("best divergence so far, nats a token")
-        right.set_ylabel("perplexity of the best so far, before recovery")
+                _steps(left, seconds, [row.trials[index].loss for index, _ in row.best], row, colour)
         left.set_yscale("log")
-        _readable(left.yaxis)
-        for axes in (left, right):
+        plain_ticks(left.yaxis)
+        named = ("best divergence so far, nats a token", "perplexity of the best so far, before recovery")
+        for axes, name in zip((left, right), named, strict=True):
             axes.set_xscale("log")
-            _readable(axes.xaxis)
-            axes.set_xlabel("seconds of search, scoring included")
-            axes.grid(alpha=0.3, which="both")
-        _legend_above(right)
-
-
-def _readable(axis: Any) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
+            plain_ticks(axes.xaxis)
+            label(axes, "seconds of search, scoring included", name)
+        legend_above(right)
 
 
 def _steps(axes: Any, seconds: Sequence[float], values: Sequence[float], row: SearchRow, colour: str) -> None:
@@ -126,8 +86,8 @@ def _precisions(report: PaperReport, path: Path) -> None:
     from matplotlib.colors import BoundaryNorm
 
     ratios = report.amounts.ratios
-    with _figure(path, len(ratios)) as panels:
-        for axes, ratio in zip(panels, ratios, strict=True):
+    with panels(path, 1, len(ratios), _size(len(ratios))) as (row_of_panels,):
+        for axes, ratio in zip(row_of_panels, ratios, strict=True):
             rows = [of_method(report.rows, method.name, ratio)[:1] for method in METHODS]
             drawn = [row for found in rows for row in found]
             if not drawn:
@@ -155,16 +115,12 @@ def layer_bits(row: PaperRow) -> list[float]:
 def _curves(report: PaperReport, path: Path) -> None:
     """Held-back loss of the first seed in recovery against steps, a panel a ratio: seeds keep other text back."""
     ratios = report.amounts.ratios
-    with _figure(path, len(ratios)) as panels:
-        for axes, ratio in zip(panels, ratios, strict=True):
+    with panels(path, 1, len(ratios), _size(len(ratios))) as (row_of_panels,):
+        for axes, ratio in zip(row_of_panels, ratios, strict=True):
             for method, colour in _COLOURS.items():
                 first = next((row for row in of_method(report.rows, method, ratio) if row.seed == 0), None)
                 if first is not None and first.validation:
-                    axes.plot(
-                        *zip(*first.validation, strict=True), marker="o", markersize=3, label=method, color=colour
-                    )
-            axes.set_xlabel("step of recovery")
-            axes.set_ylabel("held-back loss, nats a token")
-            axes.set_title(f"{ratio:.0%} pruned", fontsize=9)
-            axes.grid(alpha=0.3)
-        _legend_above(panels[0])
+                    points = zip(*first.validation, strict=True)
+                    axes.plot(*points, marker="o", markersize=3, label=method, color=colour)
+            label(axes, "step of recovery", "held-back loss, nats a token", f"{ratio:.0%} pruned")
+        legend_above(row_of_panels[0])

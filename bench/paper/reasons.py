@@ -7,9 +7,8 @@ from statistics import fmean
 
 from bench.paper.claims import LESS_MEMORY, Claim
 from bench.paper.methods import LLM_PRUNER, OURS_FROM_TEXT, QPRUNER1, QPRUNER3
-from bench.paper.report import PaperReport
-from bench.paper.rows import MemoryRow, memory_of, of_method
-from bench.paper.tables import markdown_table
+from bench.paper.rows import MemoryRow, PaperReport, memory_of, of_method
+from bench.study.tables import markdown_table
 from qpruner_core.sizes import format_bytes
 
 _MEMORY = (

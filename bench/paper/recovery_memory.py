@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from bench.resident_memory import MemoryMeter, PhasePeak
+from bench.study.memory import MemoryMeter, PhasePeak
 from qpruner_core.adapters import attach_adapter
 from qpruner_core.data import Example
 from qpruner_core.finetune.config import FinetuneConfig

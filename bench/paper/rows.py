@@ -7,8 +7,10 @@ from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from bench.resident_memory import PhasePeak
-from bench.rows import Measures
+from bench.paper.amounts import Amounts
+from bench.study.machine import Machine
+from bench.study.memory import PhasePeak
+from bench.study.rows import Measures
 from qpruner_core.precision_names import precision_names
 
 
@@ -109,16 +111,23 @@ class TuningRow(BaseModel):
         return min(loss for _, loss in self.validation)
 
 
-class SpeedRow(BaseModel):
-    """Seconds of trials of the search; of making what a trial measures anew, as the quantize stage does, and evaluating
-    it on the same tokens (``anew``); and the same with weights that are only rounded to the nearest (``nearest``),
-    which is another model, without adapters."""
+class PaperReport(BaseModel):
+    """``text_name``: what all methods learned from and were calibrated on. ``learning_rate``: of all recoveries.
+    ``workers``: processes that measured beside each other. ``note``: what else must be known of how the rows came
+    about."""
 
-    name: str
-    config: str
-    trial: list[float]
-    anew: float
-    nearest: list[float]
+    model: str
+    amounts: Amounts
+    text_name: str
+    learning_rate: float
+    machine: Machine
+    workers: int = 1
+    dense: PaperRow
+    rows: list[PaperRow]
+    memory: list[MemoryRow] = []
+    tuning: list[TuningRow] = []
+    searches: list[SearchRow] = []
+    note: str = ""
 
 
 def of_method(rows: Sequence[PaperRow], method: str, ratio: float) -> list[PaperRow]:

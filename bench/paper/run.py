@@ -15,10 +15,10 @@ from bench.paper.amounts import Amounts
 from bench.paper.budgets import part_way, without_limit
 from bench.paper.measured import PaperEvaluation, computing_model, loaded_size
 from bench.paper.methods import LLM_PRUNER, METHODS, QPRUNER3, Method, Setup
-from bench.paper.progress import Progress
 from bench.paper.rows import PaperRow, TrialPoint, TuningRow
 from bench.paper.stages import FinishedStages, StageRunner
-from bench.row_folder import RowFolder
+from bench.study.comparing import parameter_bytes
+from bench.study.rows import RowFolder
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
 from qpruner_core.mixed.memory_model import MemoryModel
@@ -56,7 +56,6 @@ class PaperRun:
         self._setup = Setup(reference, text, amounts, amounts.learning_rates[0])
         self._text_digest = hashlib.sha256(text.read_bytes()).hexdigest()
         self._work = work
-        self.progress = Progress(sum(len(methods_of(amounts, cell.seed)) for cell in self.cells()))
 
     # -- what is compared
 
@@ -114,7 +113,7 @@ class PaperRun:
         row = self.rows.find(PaperRow, f"{DENSE}-0.0-0", config=digest)
         if row is None:
             model = load_model(self.source.directory)
-            size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+            size = parameter_bytes(model)
             losses, measures = self.evaluation.measure(model)
             row = PaperRow(
                 method=DENSE, config=digest, ratio=0.0, seed=0, removed=0.0, budget=size, bytes=size,
@@ -133,14 +132,13 @@ class PaperRun:
         config = setup.config(method, cell.ratio, cell.seed, budget)
         row = self.rows.find(PaperRow, row_name(method, cell), config=self.key(config))
         if row is not None or self.collecting:
-            self.progress.skip()
             return row
         started = time.perf_counter()
         stages = StageRunner(cell.folder).run(folder_of(method), config, "finetune")
         row = self._measured(stages, config, method, cell)
         self.rows.keep(row.name, row)
         gc.collect()
-        self.progress.done(_line(row), time.perf_counter() - started)
+        print(f"{_line(row)}, {time.perf_counter() - started:.0f} s", flush=True)
         return row
 
     def _measured(self, stages: FinishedStages, config: CompressionConfig, method: Method, cell: Cell) -> PaperRow:

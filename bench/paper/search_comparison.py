@@ -5,31 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from bench.fitted_layers import fitted_modules
 from bench.paper.measured import window_losses
 from bench.paper.methods import EVERYTHING, INFORMATION, OURS, QUANTIZING, TRIED, Setup
-from bench.paper.rows import SearchRow, SpeedRow, TrialPoint
+from bench.paper.rows import SearchRow, TrialPoint
 from bench.paper.run import Cell, PaperRun, trial_points
 from bench.paper.stages import FinishedStages, StageRunner
-from bench.trial_speed import measure_speed
+from qpruner_core.compute.choice import choose_compute
 from qpruner_core.config import CompressionConfig
-from qpruner_core.fitting.precision_bank import PrecisionBank
-from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.data import PreparedData
+from qpruner_core.events import CancelToken, ignore_event
+from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank
+from qpruner_core.mixed.groups import precision_groups
+from qpruner_core.models import ModelSource, load_model
 from qpruner_core.models.families import family_of
-from qpruner_core.models.shards import link_tree
+from qpruner_core.models.model_config import CONFIG_FILE, read_config
+from qpruner_core.planning import make_plan
 from qpruner_core.presets import PRESETS
-from qpruner_core.targets.registry import bind_target
+from qpruner_core.resources import best_device
+from qpruner_core.source_policy import SourcePolicy
+from qpruner_core.stage import StageContext
+from qpruner_core.stage_store import StageStore
 
 SEARCH_OURS = "ours"
 SEARCH_PAPER = "QPruner3"
 _WINDOWS = 8
 """Of the first text, that the best allocations so far are measured on."""
-_SPEED_TRIALS = 3
 
 
 @dataclass(frozen=True)
@@ -71,32 +75,6 @@ class SearchComparison:
     def rows(self) -> list[SearchRow]:
         """A row a search, measured unless it was before."""
         return [row for search in SEARCHES if (row := self._row(search)) is not None]
-
-    def speed(self) -> SpeedRow | None:
-        """A trial of our search against quantizing the model anew and evaluating it on the same tokens."""
-        config = self._config(SEARCHES[0])
-        row = self._run.rows.find(SpeedRow, "trial speed", config=self._run.key(config))
-        if row is None and not self._run.collecting:
-            layers = config.allocate.model_copy(update={"embeddings": False})  # the others lack some of the precisions
-            of_layers = config.model_copy(update={"allocate": layers})
-            model, bank = self._bank(self._stages(SEARCHES[0]), of_layers)
-            memory = MemoryModel(model.config, family_of(model), bind_target(config.target, config.quantize, layers))
-            tokens = self._windows[:2, : config.sequence_length]
-            speed = measure_speed(model, bank, memory, tokens, _SPEED_TRIALS, lambda done, total: None)
-            evaluating = fmean(speed.anew) - fmean(speed.quantizing)
-            anew = self._quantizing_anew(config) + evaluating
-            row = SpeedRow(
-                name="trial speed", config=self._run.key(config), trial=speed.trial, anew=anew, nearest=speed.anew
-            )  # fmt: skip
-            self._run.rows.keep(row.name, row)
-        return row
-
-    def _quantizing_anew(self, config: CompressionConfig) -> float:
-        """Seconds in which the quantize stage makes the modules of our best allocation, none of which it has."""
-        cell, folder = self._cell.folder / "anew", SEARCHES[0].folder
-        for stage in ("prune", "score", "allocate"):
-            link_tree(self._cell.folder / folder / stage, cell / folder / stage)
-        return StageRunner(cell).run(folder, config, "quantize").parts("quantize", (QUANTIZING,))
 
     def _config(self, search: Search) -> CompressionConfig:
         amounts = self._run.amounts
@@ -161,3 +139,24 @@ def improvements(trials: Sequence[TrialPoint]) -> list[int]:
         if not trial.stopped_early and (not found or trial.loss < trials[found[-1]].loss):
             found.append(index)
     return found
+
+
+def fitted_modules(
+    stages: FinishedStages, config: CompressionConfig, source: ModelSource
+) -> tuple[PreTrainedModel, PrecisionBank]:
+    """The pruned model of ``stages``, of which the score stage is one, and its modules at the values that trials of
+    ``config`` have; ``source``: the model before."""
+    model = load_model(stages.work / "prune" / "model")
+    plan = make_plan(config, read_config(source.directory / CONFIG_FILE))
+    groups = precision_groups(model, family_of(model), plan.target)
+    context = StageContext(
+        stage="allocate", config=config, source=source, dataset_sha256="",
+        plan=plan, data=_fitted_before,
+        store=StageStore(stages.work), emit=ignore_event, cancel=CancelToken(),
+        compute=choose_compute(config.compute_dtype, best_device(), SourcePolicy().cache_dir),
+    )  # fmt: skip
+    return model, fitted_bank(context, model, groups)
+
+
+def _fitted_before() -> PreparedData:
+    raise RuntimeError("The score stage has left no fits of some modules.")

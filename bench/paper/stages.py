@@ -14,12 +14,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.study.stages import run_until
 from qpruner_core.config import CompressionConfig
-from qpruner_core.errors import CancelledError
-from qpruner_core.events import STAGES, CancelToken, Event, StageFinished, StageName, StageProgress, StageStarted
-from qpruner_core.fitting.fits import DIRECTORY
+from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, StageStarted
+from qpruner_core.fitting.fit_files import DIRECTORY
 from qpruner_core.models.shards import link_tree
-from qpruner_core.pipeline import compress
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.search.known_trials import KNOWN_TRIALS
 from qpruner_core.stage_store import STAGE_FILE, StageRecord
@@ -42,22 +41,12 @@ class StageRunner:
         self._share_fits(work)
         if not (work / "allocate" / STAGE_FILE).is_file():
             (work / KNOWN_TRIALS).unlink(missing_ok=True)  # or a search that was cut off would look too fast
-        cancel = CancelToken()
-        clock = _Clock(work)
-
-        def listen(event: Event) -> None:
-            clock.listen(event)
-            if isinstance(event, StageFinished) and event.stage == last:
-                cancel.cancel()
 
         def find(stage: StageName, key: str) -> bool:
             return self._take_over(work, stage, key)
 
-        try:
-            compress(config, work / "never-written", work_dir=work, on_event=listen, cancel=cancel, find_stage=find)
-        except CancelledError:
-            if not (work / last / STAGE_FILE).is_file():
-                raise
+        listen = _Clock(work).listen
+        run_until(last, config, work / "never-written", work_dir=work, on_event=listen, find_stage=find)
         return FinishedStages(work, last)
 
     def _share_fits(self, work: Path) -> None:

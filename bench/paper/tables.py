@@ -9,71 +9,57 @@ from bench.paper.claims import Claim, mean_accuracy
 from bench.paper.measured import AT_CHANCE
 from bench.paper.methods import METHODS
 from bench.paper.rows import MemoryRow, PaperRow, SearchRow, memory_of, of_method
-from bench.table import measures_cell
+from bench.study.tables import markdown_table, measures_cell, verdict
 from qpruner_core.sizes import format_bytes
 
 
-def results_table(
-    dense: PaperRow, rows: Sequence[PaperRow], memory: Sequence[MemoryRow], ratio: float
-) -> str:  # fmt: skip
+def results_table(dense: PaperRow, rows: Sequence[PaperRow], memory: Sequence[MemoryRow], ratio: float) -> str:
     """The methods at ``ratio`` under the dense model: memory, texts, tasks that show damage, seconds."""
     names = [name for name in dense.measures if name not in AT_CHANCE]
     header = ["method", "seeds", "removed", "bytes", "recovery", "recomputed", *names, "mean", "search", "recovery s"]
-    lines = _header(header)
     size = format_bytes(dense.bytes)
-    lines.append(_line(["dense, 16 bits", "–", "–", size, "–", "–", *_measured([dense], names), "–", "–"]))
+    lines = [["dense, 16 bits", "–", "–", size, "–", "–", *_measured([dense], names), "–", "–"]]
     for own in _by_method(rows, ratio):
         peaks = memory_of(memory, own[0].method, ratio)
         lines.append(
-            _line(
-                [
-                    own[0].method, str(len(own)), f"{fmean(row.removed for row in own):.1%}",
-                    format_bytes(round(fmean(row.bytes for row in own))),
-                    *(["–", "–"] if peaks is None else _sizes(peaks)),
-                    *_measured(own, names),
-                    f"{fmean(row.search_seconds for row in own):.0f} s",
-                    f"{fmean(row.seconds['finetune'] for row in own):.0f} s",
-                ]
-            )
+            [
+                own[0].method, str(len(own)), f"{fmean(row.removed for row in own):.1%}",
+                format_bytes(round(fmean(row.bytes for row in own))),
+                *(["–", "–"] if peaks is None else _sizes(peaks)),
+                *_measured(own, names),
+                f"{fmean(row.search_seconds for row in own):.0f} s",
+                f"{fmean(row.seconds['finetune'] for row in own):.0f} s",
+            ]
         )  # fmt: skip
-    return "\n".join(lines)
+    return markdown_table(header, lines)
 
 
 def at_chance_table(dense: PaperRow, rows: Sequence[PaperRow], ratio: float) -> str:
     """The tasks that the model cannot do even before; empty where none was measured."""
     names = [name for name in dense.measures if name in AT_CHANCE]
-    if not names:
-        return ""
-    lines = _header(["method", *names])
-    lines += [
-        _line([own[0].method if own[0].ratio else "dense, 16 bits", *(cell(own, name) for name in names)])
+    lines = [
+        [own[0].method if own[0].ratio else "dense, 16 bits", *(cell(own, name) for name in names)]
         for own in ([dense], *_by_method(rows, ratio))
     ]
-    return "\n".join(lines)
+    return markdown_table(["method", *names], lines) if names else ""
 
 
 def claims_table(claims: Sequence[Claim]) -> str:
     """What must be shown, and whether it is."""
-    words = {True: "yes", False: "**no**", None: "not measured"}
-    lines = ["| what | pruned | holds | by |", "|---|---|---|---|"]
-    lines += [f"| {claim.what} | {claim.where} | {words[claim.holds]} | {claim.found} |" for claim in claims]
-    return "\n".join(lines)
+    header = ["what", "pruned", "holds", "by"]
+    return markdown_table(header, [[claim.what, claim.where, *verdict(claim)] for claim in claims], words=4)
 
 
 def search_table(searches: Sequence[SearchRow]) -> str:
     """The searches, with what each found and when."""
-    lines = _header(["search", "trials", "seconds", "of them scoring", "best found at", "perplexity before recovery"])
+    lines = []
     for row in searches:
         index, perplexity = row.best[-1]
         found = f"{row.trials[index].second:.0f} s (trial {index + 1}, {row.trials[index].origin})"
         seconds = [f"{row.seconds:.0f}", f"{row.scoring:.0f}"]
-        lines.append(_line([row.name, str(len(row.trials)), *seconds, found, f"{perplexity:.2f}"]))
-    return "\n".join(lines)
-
-
-def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table, its first column on the left and the others on the right."""
-    return "\n".join([*_header(header), *map(_line, lines)])
+        lines.append([row.name, str(len(row.trials)), *seconds, found, f"{perplexity:.2f}"])
+    header = ["search", "trials", "seconds", "of them scoring", "best found at", "perplexity before recovery"]
+    return markdown_table(header, lines)
 
 
 def cell(rows: Sequence[PaperRow], name: str) -> str:
@@ -99,11 +85,3 @@ def _by_method(rows: Sequence[PaperRow], ratio: float) -> list[list[PaperRow]]:
 
 def _sizes(memory: MemoryRow) -> list[str]:
     return [format_bytes(peak.resident) for peak in (memory.kept, memory.recomputed)]
-
-
-def _header(names: Sequence[str]) -> list[str]:
-    return [_line(names), "|---|" + "---:|" * (len(names) - 1)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

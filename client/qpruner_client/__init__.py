@@ -38,6 +38,8 @@ from qpruner_client.errors import (
     SettingsError,
     TooManyRequestsError,
     UnexpectedResponseError,
+    UploadError,
+    UploadFailedError,
     WaitTimeoutError,
 )
 from qpruner_client.events import JobEvent
@@ -51,5 +53,5 @@ __all__ = [
     "ConflictError", "ConnectionFailedError", "DownloadError", "InvalidRequestError", "Job", "JobCancelledError",
     "JobEndedError", "JobEvent", "JobFailedError", "NotFoundError", "PermissionDeniedError", "ProgressBar", "Retries",
     "ServiceFaultError", "ServiceUnavailableError", "SettingsError", "TooManyRequestsError", "UnexpectedResponseError",
-    "WaitTimeoutError", "WebhookMessage", "WebhookVerificationError", "webhooks",
+    "UploadError", "UploadFailedError", "WaitTimeoutError", "WebhookMessage", "WebhookVerificationError", "webhooks",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Self
 from qpruner_client import calls
 from qpruner_client.async_datasets import AsyncDatasets
 from qpruner_client.async_jobs import AsyncJobs
+from qpruner_client.async_models import AsyncModels
 from qpruner_client.async_webhooks import AsyncWebhooks
 from qpruner_client.connection import AsyncConnection, Server
 from qpruner_client.models import Readiness
@@ -15,16 +16,16 @@ from qpruner_client.retries import Retries
 
 
 class AsyncClient:
-    """A QPruner service: ``client.jobs``, ``client.datasets`` and ``client.webhooks``.
+    """A QPruner service: ``client.jobs``, ``client.datasets``, ``client.models`` and ``client.webhooks``.
 
     For one event loop. Close it, or use it in an ``async with`` statement. Names and arguments are those of
     :class:`qpruner_client.Client`.
 
     Args:
-        server: address of the service; by default ``QPRUNER_SERVER``, else http://127.0.0.1:8000.
-        api_key: by default ``QPRUNER_API_KEY``; needed on any address but loopback.
-        timeout: seconds that the service may take for the next part of a response.
-        retries: how requests are sent again that were refused for a while, or whose connection broke.
+        server: address of the service; default ``QPRUNER_SERVER``, else http://127.0.0.1:8000.
+        api_key: default ``QPRUNER_API_KEY``; needed on any address but loopback.
+        timeout: seconds for the next part of a response.
+        retries: policy for repeating requests that were temporarily refused, or whose connection broke.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class AsyncClient:
         self._connection = AsyncConnection(Server.of(server, api_key, timeout, retries or Retries()))
         self.jobs = AsyncJobs(self._connection)
         self.datasets = AsyncDatasets(self._connection)
+        self.models = AsyncModels(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)
 
     @property

@@ -14,6 +14,7 @@ from qpruner_client.connection import AsyncConnection, Connection
 from qpruner_client.download import CONNECTIONS, OnBytes
 from qpruner_client.events import JobEvent, follow_async
 from qpruner_client.jobs import Artifacts, JobState, Status
+from qpruner_client.log_tail import INTERVAL, LogTail
 from qpruner_client.models import (
     AllocationView,
     ArtifactView,
@@ -28,7 +29,7 @@ from qpruner_client.progress import ProgressBar
 
 
 class AsyncJob(JobState):
-    """A job of the service, and what can be done with it. Every request updates ``view`` where it returns the job."""
+    """A job of the service. Requests that return the job update ``view``."""
 
     def __init__(self, connection: AsyncConnection, view: JobView) -> None:
         super().__init__(view)
@@ -36,12 +37,12 @@ class AsyncJob(JobState):
         self.artifacts = AsyncArtifacts(connection, view.id)
 
     async def refresh(self) -> AsyncJob:
-        """See it again; returns itself."""
+        """Request its state; returns itself."""
         self.view = await self._connection.send(calls.get_job(self.id))
         return self
 
     def events(self, after: int = 0, *, timeout: float | None = None) -> AsyncIterator[JobEvent]:
-        """Its events after the id ``after`` as they come, each once, until it has ended; reconnects where it must.
+        """Yield its events after the id ``after`` as they happen, each once, until it has ended; reconnects if needed.
 
         Raises:
             WaitTimeoutError: it has not ended after ``timeout`` seconds.
@@ -55,16 +56,16 @@ class AsyncJob(JobState):
         progress: bool | Callable[[JobEvent], None] = False,
         check: bool = True,
     ) -> AsyncJob:
-        """Wait until it has ended, and return itself.
+        """Wait until it has ended; returns itself.
 
         Args:
-            timeout: seconds; ``None`` waits as long as it takes.
+            timeout: seconds; ``None``: no limit.
             progress: ``True`` shows a bar on standard error; a function is called with each event.
             check: raise if it did not succeed.
 
         Raises:
             JobFailedError, JobCancelledError: with ``check``.
-            WaitTimeoutError: it has not ended in time, and goes on.
+            WaitTimeoutError: it has not ended in time, and continues.
         """
         bar = ProgressBar() if progress is True else None
         show = bar or (progress if callable(progress) else None)
@@ -81,33 +82,43 @@ class AsyncJob(JobState):
         return self
 
     async def cancel(self) -> AsyncJob:
-        """Ask it to stop: at once if no worker holds it, else within seconds. Returns itself."""
+        """Cancel it: at once if no worker holds it, otherwise within seconds. Returns itself."""
         self.view = await self._connection.send(calls.cancel_job(self.id))
         return self
 
     async def retry(self) -> AsyncJob:
-        """Queue it again after it has failed or was cancelled; it goes on from its last finished stage."""
+        """Queue it again if it has failed or was cancelled; it resumes after its last finished stage."""
         self.view = await self._connection.send(calls.retry_job(self.id))
         return self
 
     async def delete(self) -> None:
-        """Delete it with its files, once it has ended."""
+        """Delete it and its files, once it has ended."""
         await self._connection.send(calls.delete_job(self.id))
 
     async def trials(self) -> TrialList:
-        """Every allocation tried so far, and the Pareto front of bytes against loss."""
+        """Every allocation measured so far, and the Pareto front of bytes against loss."""
         return await self._connection.send(calls.list_trials(self.id))
 
     async def metrics(self) -> JobMetricsView:
-        """Curves so far, and the table of before and after."""
+        """Curves so far, and the before/after table."""
         return await self._connection.send(calls.get_metrics(self.id))
 
     async def logs(self) -> Sequence[LogView]:
-        """What its processes printed, by attempt: the last 64 KiB of each."""
+        """Output of its processes, by attempt: the last 64 KiB of each."""
         return (await self._connection.send(calls.get_logs(self.id))).logs
 
+    async def follow_logs(self, interval: float = INTERVAL) -> AsyncIterator[str]:
+        """As :meth:`qpruner_client.jobs.Job.follow_logs`."""
+        tail, ended = LogTail(), False
+        while not ended:
+            ended = (await self.refresh()).ended
+            if text := tail.take(await self.logs(), ended=ended):
+                yield text
+            if not ended:
+                await asyncio.sleep(interval)
+
     async def allocation(self, memory_budget: int | str) -> AllocationView:
-        """The best allocation known for another budget, once the search has finished."""
+        """The best known allocation for another budget, once the search has finished."""
         return await self._connection.send(calls.get_allocation(self.id, memory_budget))
 
 
@@ -119,7 +130,7 @@ class AsyncArtifacts:
         self._job_id = job_id
 
     async def list(self) -> Sequence[ArtifactView]:
-        """Every file, the one to take first."""
+        """Every file, the recommended one first."""
         return (await self._connection.send(calls.list_artifacts(self._job_id))).artifacts
 
     async def download(
@@ -159,17 +170,17 @@ class AsyncJobs:
     async def create(self, *, idempotency_key: str | None = None, **settings: Unpack[JobRequest]) -> AsyncJob:
         """Submit a run: ``create(model=…, dataset=…, memory_budget="130MB", target="gguf", prune={"ratio": 0.2})``.
 
-        A request whose response was lost is sent again and makes one job. ``idempotency_key``: a name of yours for the
-        job, so that your own program may send it again, too.
+        A request whose response was lost is repeated and still creates one job. ``idempotency_key``: your own name for
+        the job, so that your program can repeat the call as well.
 
         Raises:
-            InvalidRequestError, BudgetInfeasibleError: it cannot be done as it was made; nothing is queued.
-            TooManyRequestsError: the queue stays full for longer than the client is patient.
+            InvalidRequestError, BudgetInfeasibleError: the request is invalid; nothing is queued.
+            TooManyRequestsError: the queue stays full for longer than the client's patience.
         """
         return AsyncJob(self._connection, await self._connection.send(calls.create_job(settings, idempotency_key)))
 
     async def estimate(self, **settings: Unpack[JobRequest]) -> Estimate:
-        """What a run would come to, without running it."""
+        """Predict a run without running it."""
         return await self._connection.send(calls.estimate_job(settings))
 
     async def get(self, job_id: str) -> AsyncJob:
@@ -179,6 +190,7 @@ class AsyncJobs:
     async def list(
         self,
         *,
+        q: str | None = None,
         status: Status | Sequence[Status] | None = None,
         model: str | None = None,
         label: dict[str, str] | None = None,
@@ -186,9 +198,9 @@ class AsyncJobs:
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Any]:
-        """Jobs, the newest first, page after page as you read on; at most ``limit``."""
+        """Jobs, newest first; further pages are requested as needed; at most ``limit``. ``q``: words to search for."""
         filters = {
-            "status": status, "model": model, "label": label, "created_after": created_after,
+            "q": q, "status": status, "model": model, "label": label, "created_after": created_after,
             "created_before": created_before, "limit": min(limit or 100, 100),
         }  # fmt: skip
         cursor, left = None, limit

@@ -12,7 +12,7 @@ from qpruner_client.webhooks import DeliveryStatus
 
 
 class AsyncWebhooks:
-    """All webhooks of the tenant. ``qpruner_client.webhooks.verify`` checks what they are sent."""
+    """All webhooks of the tenant. ``qpruner_client.webhooks.verify`` verifies their messages."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -22,7 +22,7 @@ class AsyncWebhooks:
         return await self._connection.send(calls.create_webhook(settings))
 
     async def list(self, *, job_id: str | None = None) -> AsyncIterator[WebhookView]:
-        """Webhooks, the newest first, page after page as you read on; with ``job_id`` those of that job alone."""
+        """Webhooks, newest first; further pages are requested as needed; with ``job_id`` those of that job alone."""
         cursor = None
         while True:
             page = await self._connection.send(calls.list_webhooks(job_id, cursor))
@@ -41,15 +41,15 @@ class AsyncWebhooks:
         return await self._connection.send(calls.change_webhook(webhook_id, change))
 
     async def delete(self, webhook_id: str) -> None:
-        """Delete it, with its deliveries."""
+        """Delete it and its deliveries."""
         await self._connection.send(calls.delete_webhook(webhook_id))
 
     async def secret(self, webhook_id: str) -> str:
-        """What its messages are verified with."""
+        """The secret for verifying its messages."""
         return (await self._connection.send(calls.get_webhook_secret(webhook_id))).secret
 
     async def rotate_secret(self, webhook_id: str, *, keep_seconds: int = 86_400) -> str:
-        """A new secret; messages are signed by the old one, too, for ``keep_seconds`` more."""
+        """Create a new secret; messages are also signed with the old one for ``keep_seconds`` more."""
         return (await self._connection.send(calls.rotate_webhook_secret(webhook_id, keep_seconds))).secret
 
     async def send_test(self, webhook_id: str) -> DeliveryView:
@@ -57,7 +57,7 @@ class AsyncWebhooks:
         return await self._connection.send(calls.send_test_message(webhook_id))
 
     async def deliveries(self, webhook_id: str, *, status: DeliveryStatus | None = None) -> AsyncIterator[DeliveryView]:
-        """Messages of the last 30 days, the newest first, page after page as you read on."""
+        """Messages of the last 30 days, newest first; further pages are requested as needed."""
         cursor = None
         while True:
             page = await self._connection.send(calls.list_deliveries(webhook_id, status, cursor))

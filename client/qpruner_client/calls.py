@@ -1,4 +1,4 @@
-"""Every request that the client makes, as data: the synchronous and the asynchronous client send the same."""
+"""Every request of the client, as data shared by the synchronous and the asynchronous client."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from qpruner_client.models import (
     JobPage,
     JobView,
     LogList,
+    ModelPage,
+    ModelView,
+    PartsView,
     Readiness,
     TrialList,
     WebhookPage,
@@ -39,9 +42,9 @@ T = TypeVar("T")
 class Call(Generic[T]):
     """One request.
 
-    ``result``: reads the body of a response. ``repeatable``: doing it twice does no more than doing it once. ``file``:
-    opens what is sent as the body, anew for each attempt. ``accepted``: statuses above 399 whose body is a result all
-    the same.
+    ``result``: parses the body of a response. ``repeatable``: repeating it has no further effect. ``file``: opens the
+    body, again for each attempt. ``accepted``: statuses above 399 whose body is a result. ``accepted_again``: statuses
+    that mean success after an attempt whose response was lost, such as 404 for a deletion.
     """
 
     method: str
@@ -53,6 +56,12 @@ class Call(Generic[T]):
     file: Callable[[], BinaryIO] | None = None
     repeatable: bool = True
     accepted: tuple[int, ...] = ()
+    accepted_again: tuple[int, ...] = ()
+
+    def is_result(self, response: httpx.Response, *, perhaps_done: bool) -> bool:
+        """Whether ``response`` is a result; ``perhaps_done``: the response to an earlier attempt was lost."""
+        again = perhaps_done and response.status_code in self.accepted_again
+        return again or not response.is_error or response.status_code in self.accepted
 
     def parse(self, response: httpx.Response) -> T:
         """The result. Raises :class:`UnexpectedResponseError`."""
@@ -60,7 +69,7 @@ class Call(Generic[T]):
             return self.result(response.content)
         except ValidationError as error:
             raise UnexpectedResponseError(
-                f"The server answered {self.method} {response.request.url} with something else than this API does: "
+                f"The response of the server to {self.method} {response.request.url} does not match this API: "
                 f"{error.errors(include_url=False)[0]['msg']}.",
                 remedy="Check the address of the server; a newer service may need a newer qpruner_client.",
             ) from error
@@ -70,8 +79,12 @@ def _nothing(body: bytes) -> None:
     """The result of a request without a body."""
 
 
+def _deletion(path: str) -> Call[None]:
+    return Call("DELETE", path, _nothing, accepted_again=(404,))
+
+
 def create_job(body: Mapping[str, Any], idempotency_key: str | None) -> Call[JobView]:
-    """``POST /jobs``; with a key of its own if none is given, so that sending it again makes one job."""
+    """``POST /jobs``; with a generated key if none is given, so that repeating it creates one job."""
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
     return Call("POST", "/jobs", JobView.model_validate_json, json=_sendable(body), headers=headers)
 
@@ -98,13 +111,13 @@ def cancel_job(job_id: str) -> Call[JobView]:
 
 
 def retry_job(job_id: str) -> Call[JobView]:
-    """``POST /jobs/{id}/retry``. The second of two is refused: it is not sent again after a lost response."""
+    """``POST /jobs/{id}/retry``. A second one would be refused, so it is not repeated after a lost response."""
     return Call("POST", job_path(job_id, "retry"), JobView.model_validate_json, repeatable=False)
 
 
 def delete_job(job_id: str) -> Call[None]:
     """``DELETE /jobs/{id}``."""
-    return Call("DELETE", job_path(job_id), _nothing)
+    return _deletion(job_path(job_id))
 
 
 def list_trials(job_id: str) -> Call[TrialList]:
@@ -168,11 +181,45 @@ def get_dataset(dataset_id: str) -> Call[DatasetView]:
 
 def delete_dataset(dataset_id: str) -> Call[None]:
     """``DELETE /datasets/{id}``."""
-    return Call("DELETE", f"/datasets/{quote(dataset_id, safe='')}", _nothing)
+    return _deletion(f"/datasets/{quote(dataset_id, safe='')}")
+
+
+def create_model(body: Mapping[str, Any]) -> Call[ModelView]:
+    """``POST /models``; not sent again after a lost response, which might reserve the bytes twice."""
+    return Call("POST", "/models", ModelView.model_validate_json, json=_sendable(body), repeatable=False)
+
+
+def list_models(cursor: str | None, limit: int) -> Call[ModelPage]:
+    """``GET /models``."""
+    return Call("GET", "/models", ModelPage.model_validate_json, params=_given(limit=limit, cursor=cursor))
+
+
+def get_model(model_id: str) -> Call[ModelView]:
+    """``GET /models/{id}``."""
+    return Call("GET", _model_path(model_id), ModelView.model_validate_json)
+
+
+def list_model_parts(model_id: str) -> Call[PartsView]:
+    """``GET /models/{id}/parts``."""
+    return Call("GET", f"{_model_path(model_id)}/parts", PartsView.model_validate_json)
+
+
+def complete_model(model_id: str) -> Call[ModelView]:
+    """``POST /models/{id}/complete``."""
+    return Call("POST", f"{_model_path(model_id)}/complete", ModelView.model_validate_json)
+
+
+def delete_model(model_id: str) -> Call[None]:
+    """``DELETE /models/{id}``."""
+    return _deletion(_model_path(model_id))
+
+
+def _model_path(model_id: str) -> str:
+    return f"/models/{quote(model_id, safe='')}"
 
 
 def create_webhook(body: Mapping[str, Any]) -> Call[WebhookView]:
-    """``POST /webhooks``; not sent again after a lost response, which might add two."""
+    """``POST /webhooks``; not repeated after a lost response, which might add two."""
     return Call("POST", "/webhooks", WebhookView.model_validate_json, json=_sendable(body), repeatable=False)
 
 
@@ -193,7 +240,7 @@ def change_webhook(webhook_id: str, body: Mapping[str, Any]) -> Call[WebhookView
 
 def delete_webhook(webhook_id: str) -> Call[None]:
     """``DELETE /webhooks/{id}``."""
-    return Call("DELETE", _webhook_path(webhook_id), _nothing)
+    return _deletion(_webhook_path(webhook_id))
 
 
 def get_webhook_secret(webhook_id: str) -> Call[WebhookSecret]:
@@ -233,12 +280,12 @@ def _given(**params: Any) -> dict[str, Any]:
 
 
 def readiness() -> Call[Readiness]:
-    """``GET /readyz``, which answers 503 while a part is not ready."""
+    """``GET /readyz``, which returns 503 while a part is not ready."""
     return Call("GET", "/readyz", Readiness.model_validate_json, accepted=(503,))
 
 
 def job_path(job_id: str, part: str = "") -> str:
-    """The path of a job, or of a part of it."""
+    """The path of a job, or of one of its sub-resources."""
     return f"/jobs/{quote(job_id, safe='')}" + (f"/{part}" if part else "")
 
 
@@ -249,6 +296,6 @@ def _as_query(value: Any) -> Any:
 
 
 def _sendable(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` as JSON knows it: dates as text."""
+    """``body`` as JSON values: dates as text."""
     sendable: dict[str, Any] = to_jsonable_python(dict(body))
     return sendable

@@ -11,19 +11,20 @@ from qpruner_client.datasets import Datasets
 from qpruner_client.jobs import Jobs
 from qpruner_client.models import Readiness
 from qpruner_client.retries import Retries
+from qpruner_client.uploaded_models import Models
 from qpruner_client.webhooks import Webhooks
 
 
 class Client:
-    """A QPruner service: ``client.jobs``, ``client.datasets`` and ``client.webhooks``.
+    """A QPruner service: ``client.jobs``, ``client.datasets``, ``client.models`` and ``client.webhooks``.
 
-    May be used by several threads at once. Close it, or use it in a ``with`` statement.
+    Thread-safe. Close it, or use it in a ``with`` statement.
 
     Args:
-        server: address of the service; by default ``QPRUNER_SERVER``, else http://127.0.0.1:8000.
-        api_key: by default ``QPRUNER_API_KEY``; needed on any address but loopback.
-        timeout: seconds that the service may take for the next part of a response.
-        retries: how requests are sent again that were refused for a while, or whose connection broke.
+        server: address of the service; default ``QPRUNER_SERVER``, else http://127.0.0.1:8000.
+        api_key: default ``QPRUNER_API_KEY``; needed on any address but loopback.
+        timeout: seconds for the next part of a response.
+        retries: policy for repeating requests that were temporarily refused, or whose connection broke.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Client:
         self._connection = Connection(Server.of(server, api_key, timeout, retries or Retries()))
         self.jobs = Jobs(self._connection)
         self.datasets = Datasets(self._connection)
+        self.models = Models(self._connection)
         self.webhooks = Webhooks(self._connection)
 
     @property

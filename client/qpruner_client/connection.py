@@ -1,4 +1,4 @@
-"""Sends requests, again where that may help, and turns every failure into an error of this package."""
+"""Sends requests, with retries, and turns every failure into an error of this package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PIECE = 2**18
 
 @dataclass(frozen=True)
 class Server:
-    """Where a service is, and how it is spoken to. The API key is sent to this address and no other."""
+    """Address and key of a service. The API key is only sent to this address."""
 
     url: str
     api_key: str | None
@@ -34,22 +34,22 @@ class Server:
 
     @classmethod
     def of(cls, url: str | None, api_key: str | None, timeout: float, retries: Retries) -> Server:
-        """With ``QPRUNER_SERVER`` and ``QPRUNER_API_KEY`` in the place of what is not given."""
+        """With ``QPRUNER_SERVER`` and ``QPRUNER_API_KEY`` as defaults."""
         address = cls.checked(url or os.environ.get("QPRUNER_SERVER") or DEFAULT_SERVER)
         return cls(address, api_key or os.environ.get("QPRUNER_API_KEY") or None, timeout, retries)
 
     @staticmethod
     def checked(url: str) -> str:
-        """``url`` without a slash at its end. Raises :class:`SettingsError` if it is no address of a server."""
+        """``url`` without a trailing slash. Raises :class:`SettingsError` if it is not a server address."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
             raise SettingsError(
-                f"{url!r} is no address of a server.", field="server", remedy='Give one such as "https://host:8000".'
+                f"{url!r} is not a server address.", field="server", remedy='Give one such as "https://host:8000".'
             )
         return url.rstrip("/")
 
     def settings(self) -> dict[str, Any]:
-        """What an httpx client of this server is made with."""
+        """Arguments of an httpx client for this server."""
         headers = {"User-Agent": f"qpruner-client/{_version()}", "Accept": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
@@ -57,11 +57,11 @@ class Server:
         return {"base_url": self.url, "headers": headers, "timeout": timeout, "follow_redirects": False}
 
     def unreachable(self, error: httpx.HTTPError) -> ConnectionFailedError:
-        """The error for a connection that failed for good."""
+        """The error for a connection that failed permanently."""
         said = str(error) or type(error).__name__
         return ConnectionFailedError(
-            f"The server {self.url} does not answer: {said.rstrip('.')}.",
-            remedy="Check the address, and that the service runs.",
+            f"The server {self.url} is unreachable: {said.rstrip('.')}.",
+            remedy="Check the address, and that the service is running.",
         )
 
 
@@ -87,7 +87,7 @@ class Connection:
                 if delay is None:
                     raise self.server.unreachable(error) from error
             else:
-                if not response.is_error or response.status_code in call.accepted:
+                if call.is_result(response, perhaps_done=attempts.perhaps_done):
                     return call.parse(response)
                 delay = attempts.after_response(response)
                 if delay is None:
@@ -96,7 +96,7 @@ class Connection:
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str], read_timeout: float) -> Iterator[httpx.Response]:
-        """A response to be read as it comes."""
+        """Context manager: a response to be streamed."""
         timeout = httpx.Timeout(self.server.timeout, connect=min(10.0, self.server.timeout), read=read_timeout)
         with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
             yield response
@@ -134,7 +134,7 @@ class AsyncConnection:
                 if delay is None:
                     raise self.server.unreachable(error) from error
             else:
-                if not response.is_error or response.status_code in call.accepted:
+                if call.is_result(response, perhaps_done=attempts.perhaps_done):
                     return call.parse(response)
                 delay = attempts.after_response(response)
                 if delay is None:
@@ -143,7 +143,7 @@ class AsyncConnection:
 
     @asynccontextmanager
     async def stream(self, path: str, headers: dict[str, str], read_timeout: float) -> AsyncIterator[httpx.Response]:
-        """A response to be read as it comes."""
+        """Context manager: a response to be streamed."""
         timeout = httpx.Timeout(self.server.timeout, connect=min(10.0, self.server.timeout), read=read_timeout)
         async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
             yield response

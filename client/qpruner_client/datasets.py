@@ -17,16 +17,16 @@ class Datasets:
         self._connection = connection
 
     def upload(self, path: Path | str, *, filename: str | None = None) -> DatasetView:
-        """Upload a file, which is checked before it is accepted; name its ``id`` as the ``dataset`` of a job.
+        """Upload a file, which is checked before it is accepted. Use its ``id`` as the ``dataset`` of a job.
 
         Raises:
-            InvalidRequestError: it is no dataset, or too large.
+            InvalidRequestError: it is not a valid dataset, or too large.
         """
         file = Path(path)
         return self._connection.send(calls.upload_dataset(filename or file.name, lambda: file.open("rb")))
 
     def list(self, *, limit: int | None = None) -> Iterator[DatasetView]:
-        """Datasets, the newest first, page after page as you read on; at most ``limit``."""
+        """Datasets, newest first; further pages are requested as needed; at most ``limit``."""
         cursor, left = None, limit
         while left is None or left > 0:
             page = self._connection.send(calls.list_datasets(cursor, min(left or 100, 100)))

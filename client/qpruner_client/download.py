@@ -1,7 +1,7 @@
-"""Downloads a file in parallel ranges, goes on after an interruption, and verifies size and SHA-256.
+"""Downloads a file in parallel ranges, resumes after an interruption, and verifies size and SHA-256.
 
-Beside ``model.gguf`` lie ``model.gguf.part``, as large as the file will be, and ``model.gguf.part.json``, which says
-which ranges are in it. Both are gone once the file is there; a file that is there is whole and verified.
+While it is incomplete, ``model.gguf.part`` has the full size of the file, and ``model.gguf.part.json`` lists its
+finished ranges. Both are deleted at the end; an existing ``model.gguf`` is complete and verified.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from qpruner_client.retries import Attempts
 RANGE_BYTES = 16 * 2**20
 CONNECTIONS = 4
 OnBytes = Callable[[int, int], None]
-"""Is called with the bytes that are there and the bytes of the file."""
+"""Called with the downloaded bytes and the bytes of the file."""
 _PIECE = 2**18
 _EXPIRED = (401, 403)
 
@@ -36,8 +36,8 @@ class Download:
     """One file on its way to ``target``.
 
     Args:
-        find: asks the service for the file's entry; called again when a signed URL has expired.
-        stop: ends the download when it is set; what was downloaded stays for the next one.
+        find: requests the file's entry from the service; called again when a signed URL has expired.
+        stop: ends the download when it is set; downloaded ranges are kept.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Download:
         self._received = 0
 
     def run(self) -> Path:
-        """Download what is missing, verify, and return where the file is. Raises :class:`DownloadError`."""
+        """Download missing ranges, verify, and return the path of the file. Raises :class:`DownloadError`."""
         entry = self._entry
         self._target.parent.mkdir(parents=True, exist_ok=True)
         if self._target.is_file() and _is_whole(self._target, entry):
@@ -76,21 +76,21 @@ class Download:
         self._received = sum(self._length(start) for start in done)
         self._on_bytes(self._received, entry.bytes)
         timeout = httpx.Timeout(self._server.timeout, connect=min(10.0, self._server.timeout))
-        # A client of its own: the API key is not for the store, and a signed URL needs none
+        # A separate client: the API key is not for the store, and a signed URL needs none
         with httpx.Client(timeout=timeout, follow_redirects=True) as http, self._part.open("r+b") as stream:
             self._fetch_all(http, stream.fileno(), missing, done)
         if not _is_whole(self._part, entry):
             self._forget()
             raise DownloadError(
-                f"{entry.name} is not what the service lists: its SHA-256 is not {entry.sha256}.",
-                code="download_corrupt", remedy="Download it again; a proxy between may have changed it.",
+                f"{entry.name} is not the file listed by the service: its SHA-256 is not {entry.sha256}.",
+                code="download_corrupt", remedy="Download it again; a proxy in between may have changed it.",
             )  # fmt: skip
         self._part.replace(self._target)
         self._record.unlink(missing_ok=True)
         return self._target
 
     def _begin(self) -> set[int]:
-        """The starts of the ranges that an earlier download has left; the file for all others is there afterwards."""
+        """The starts of the ranges that an earlier download has finished; creates the file for all others."""
         known = {"sha256": self._entry.sha256, "bytes": self._entry.bytes, "range_bytes": self._range_bytes}
         with suppress(OSError, ValueError):
             record = json.loads(self._record.read_text())
@@ -120,12 +120,12 @@ class Download:
                     done.add(futures[future])
                     self._save(done)
             except BaseException:
-                self._stop.set()  # so that the other threads end, too
+                self._stop.set()  # so that the other threads end as well
                 pool.shutdown(cancel_futures=True)
                 raise
 
     def _fetch(self, http: httpx.Client, file: int, start: int) -> None:
-        """Write one range; goes on within it after a connection that broke."""
+        """Write one range; resumes within it after a broken connection."""
         end, position = start + self._length(start), start
         attempts = Attempts(self._server.retries, repeatable=True)
         while position < end:
@@ -140,7 +140,7 @@ class Download:
                             os.pwrite(file, piece, position)
                             position += len(piece)
                             self._received_more(len(piece))
-                        delay = None if position > begun else attempts.after_error(httpx.ReadError("no bytes came"))
+                        delay = None if position > begun else attempts.after_error(httpx.ReadError("no bytes arrived"))
                     else:
                         delay = self._refused(response, url, attempts)
             except httpx.TransportError as error:
@@ -152,10 +152,10 @@ class Download:
             if position < end and delay is not None:
                 time.sleep(delay)
             elif position == begun:
-                raise self._failed("no bytes come")
+                raise self._failed("no bytes arrive")
 
     def _pieces(self, response: httpx.Response, position: int, end: int) -> Iterator[bytes]:
-        """The bytes of the range, also out of a response that has the whole file."""
+        """The bytes of the range, also from a response with the whole file."""
         skip = position if response.status_code == 200 else 0
         left = end - position
         for piece in response.iter_bytes(_PIECE):
@@ -171,13 +171,13 @@ class Download:
     def _refused(self, response: httpx.Response, url: str, attempts: Attempts) -> float:
         if response.status_code in _EXPIRED:
             with self._lock:
-                if url == self._joined(self._entry.url):  # no other thread has asked for a fresh one
+                if url == self._joined(self._entry.url):  # no other thread has requested a fresh one
                     self._entry = self._find()
             delay = attempts.after_error(httpx.ReadError("expired"))
         else:
             delay = attempts.after_response(response)
         if delay is None:
-            raise self._failed(f"the store answered with status {response.status_code}")
+            raise self._failed(f"the store responded with status {response.status_code}")
         return delay
 
     def _url(self) -> str:
@@ -197,22 +197,22 @@ class Download:
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
-            raise DownloadError(f"The download of {self._entry.name} was stopped.", remedy="Run it again to go on.")
+            raise DownloadError(f"The download of {self._entry.name} was stopped.", remedy="Run it again to resume.")
 
     def _failed(self, why: str) -> DownloadError:
         return DownloadError(
-            f"{self._entry.name} could not be downloaded: {why}.", remedy="Run it again: it goes on where it ended."
+            f"{self._entry.name} could not be downloaded: {why}.", remedy="Run it again: it resumes where it stopped."
         )
 
 
 def target_of(name: str, to: Path) -> Path:
-    """Where the file ``name`` goes: into ``to`` if that is a folder or ends with a slash, else to ``to`` itself.
+    """Path of the file ``name``: in ``to`` if that is a folder or ends with a slash, else ``to`` itself.
 
     Raises:
-        DownloadError: the service gave a name that leads out of the folder.
+        DownloadError: the service returned a name that leads out of the folder.
     """
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise DownloadError(f"{name!r} is no name of a file.", remedy="Name the target yourself.")
+        raise DownloadError(f"{name!r} is not a file name.", remedy="Specify the target yourself.")
     return to / name
 
 

@@ -1,4 +1,4 @@
-"""Errors of the client: types with a stable ``code``, the ``field`` at fault and the ``remedy``."""
+"""Errors of the client: types with a stable ``code``, the invalid ``field`` and the ``remedy``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from qpruner_client.models import JobErrorView, ProblemDocument
+from qpruner_client.models import JobErrorView, ModelView, ProblemDocument
 
 
 class ClientError(Exception):
@@ -16,9 +16,9 @@ class ClientError(Exception):
 
     Attributes:
         code: stable identifier of the kind of error, in snake case.
-        message: the fault, in one sentence.
-        field: dotted path of the setting at fault (``"prune.ratio"``), or ``None``.
-        remedy: what to do about it; may be empty.
+        message: the cause, in one sentence.
+        field: dotted path of the invalid setting (``"prune.ratio"``), or ``None``.
+        remedy: what the user can do about it; may be empty.
     """
 
     code = "client_error"
@@ -36,42 +36,58 @@ class ClientError(Exception):
 
 
 class ConnectionFailedError(ClientError):
-    """The service cannot be reached, or the connection broke off again and again."""
+    """The service is unreachable, or the connection broke repeatedly."""
 
     code = "connection_failed"
 
 
 class UnexpectedResponseError(ClientError):
-    """The response is none of this API; the address may be that of another server."""
+    """The response does not match this API; the address may belong to another server."""
 
     code = "unexpected_response"
 
 
 class WaitTimeoutError(ClientError, TimeoutError):
-    """The job has not ended within the time that the caller gave it; it goes on."""
+    """The job has not ended within the caller's timeout; it continues."""
 
     code = "wait_timeout"
 
 
 class DownloadError(ClientError):
-    """A file could not be downloaded, or is not the one that the service has listed."""
+    """A file could not be downloaded, or differs from the one listed by the service."""
 
     code = "download_failed"
 
 
+class UploadError(ClientError):
+    """Files could not be uploaded, or are none that a service reads."""
+
+    code = "upload_failed"
+
+
+class UploadFailedError(ClientError):
+    """The service found an upload to be of no use. ``upload_id`` names it; ``user``: whether its files are at fault."""
+
+    def __init__(self, view: ModelView) -> None:
+        error = view.error or JobErrorView(code="upload_failed", message="The upload failed.", user=False)
+        super().__init__(error.message, code=error.code, field=error.field, remedy=error.remedy)
+        self.upload_id = view.id
+        self.user = error.user
+
+
 class SettingsError(ClientError):
-    """An argument or a profile of this package is wrong."""
+    """An argument or a profile of this package is invalid."""
 
     code = "invalid_settings"
 
 
 class ApiError(ClientError):
-    """The service refused a request or failed.
+    """The service rejected a request or failed.
 
     Attributes:
         status: HTTP status.
-        request_id: names the request in the log of the service.
-        problem: the whole problem document (RFC 9457), with every fault in ``errors``.
+        request_id: identifies the request in the log of the service.
+        problem: the whole problem document (RFC 9457), with every error in ``errors``.
     """
 
     def __init__(self, status: int, problem: ProblemDocument) -> None:
@@ -82,15 +98,15 @@ class ApiError(ClientError):
 
 
 class InvalidRequestError(ApiError):
-    """The request cannot be done as it was made: statuses 400, 413, 415 and 422."""
+    """The request is invalid: statuses 400, 413, 415 and 422."""
 
 
 class BudgetInfeasibleError(InvalidRequestError):
-    """No allowed pruning and precision meets the budget; ``smallest_feasible_bytes`` is the smallest that can be."""
+    """No allowed pruning and precision meets the budget; ``smallest_feasible_bytes`` is the smallest feasible one."""
 
     @property
     def smallest_feasible_bytes(self) -> int | None:
-        """The smallest budget that can be met with the other settings as they are."""
+        """The smallest feasible budget with the other settings unchanged."""
         return (self.problem.model_extra or {}).get("smallest_feasible_bytes")
 
 
@@ -103,7 +119,7 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """There is no such thing, or it is another tenant's."""
+    """It does not exist, or belongs to another tenant."""
 
 
 class ConflictError(ApiError):
@@ -111,11 +127,11 @@ class ConflictError(ApiError):
 
 
 class TooManyRequestsError(ApiError):
-    """A limit is reached; the client has waited and tried again already."""
+    """A limit is reached; the client has already waited and retried."""
 
 
 class ServiceUnavailableError(ApiError):
-    """A part of the service is unavailable; the client has waited and tried again already."""
+    """A part of the service is unavailable; the client has already waited and retried."""
 
 
 class ServiceFaultError(ApiError):
@@ -131,7 +147,7 @@ class JobEndedError(ClientError):
 
 
 class JobFailedError(JobEndedError):
-    """The job failed. ``user``: whether the request is at fault and must be changed; else a retry may help."""
+    """The job failed. ``user``: whether the request is at fault and must be changed; otherwise a retry may help."""
 
     def __init__(self, job_id: str, error: JobErrorView | None) -> None:
         error = error or JobErrorView(code="job_failed", message=f"The job {job_id} failed.", user=False)
@@ -154,13 +170,13 @@ _BY_CODE: Mapping[str, type[ApiError]] = {"budget_infeasible": BudgetInfeasibleE
 
 
 def error_of(response: httpx.Response) -> ClientError:
-    """The error that a response with a status of 400 or more stands for; its body has been read."""
+    """The error of a response with a status of 400 or more; its body has been read."""
     try:
         problem = ProblemDocument.model_validate_json(response.content)
     except ValidationError:
         return UnexpectedResponseError(
-            f"The server answered {response.request.method} {response.request.url} with status {response.status_code} "
-            "and no problem document.",
+            f"The server responded to {response.request.method} {response.request.url} with status "
+            f"{response.status_code} and without a problem document.",
             remedy="Check the address of the server, and proxies in front of it.",
         )
     status = response.status_code

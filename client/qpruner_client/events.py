@@ -1,4 +1,4 @@
-"""A job's history as it comes, over as many connections as it takes."""
+"""A job's history as it happens, over as many connections as needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JobEvent: TypeAlias = (
     | AttemptLostEvent | CancelRequestedEvent | CancelledEvent | FailedEvent | SucceededEvent | RetriedEvent
     | OtherEvent
 )  # fmt: skip
-"""An event; of a type that this release does not know, an :class:`OtherEvent`."""
+"""An event; an :class:`OtherEvent` for types unknown to this release."""
 
 _SILENCE_SECONDS = 60.0  # the service sends a comment every 15 s
 _TRY_AGAIN = (429, 502, 503, 504)
@@ -44,7 +44,7 @@ _LAST = ("succeeded", "failed", "cancelled")
 
 
 class _Follower:
-    """Where one who follows a job is, and how long it has heard nothing."""
+    """Position of a follower of a job, and how long it has received nothing."""
 
     def __init__(self, server: Server, job_id: str, after: int, timeout: float | None) -> None:
         self.path = calls.job_path(job_id, "events")
@@ -59,7 +59,7 @@ class _Follower:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of the next connection. ``Last-Event-ID`` also on the first: only so is the end of a job answered by 204."""
+        """Headers of the next connection. ``Last-Event-ID`` also on the first: only then the end of a job is a 204."""
         self._fresh = _Data()
         return {"Accept": "text/event-stream", "Last-Event-ID": str(self._last)}
 
@@ -70,7 +70,7 @@ class _Follower:
         return max(0.05, min(_SILENCE_SECONDS, left))
 
     def take(self, line: str) -> JobEvent | None:
-        """The event that ``line`` completes, if it does and is new."""
+        """The event that ``line`` completes, if any and new."""
         self.check_deadline()
         self._silent_since = time.monotonic()
         text = self._fresh.add(line)
@@ -83,7 +83,7 @@ class _Follower:
         return event
 
     def pause(self, lost: httpx.HTTPError | httpx.Response | None) -> float:
-        """Seconds until the next connection, after one that ended or was refused; raises what is final."""
+        """Seconds until the next connection, after one that ended or was refused; raises final errors."""
         self.check_deadline()
         if lost is None and self._over and not self._drops:  # it has ended, as the next connection will confirm
             self._drops = 1
@@ -102,13 +102,13 @@ class _Follower:
         """Raise :class:`WaitTimeoutError` once the caller's time is over."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise WaitTimeoutError(
-                f"The job {self._job_id} has not ended in time.", remedy="It goes on; wait again, or cancel it."
+                f"The job {self._job_id} has not ended in time.", remedy="It continues; wait again, or cancel it."
             )
 
     def _gave_up(self, lost: httpx.HTTPError | httpx.Response | None) -> ClientError:
         if isinstance(lost, httpx.Response):
             return error_of(lost)
-        return self._server.unreachable(lost or httpx.ReadError("the stream ends again and again without news"))
+        return self._server.unreachable(lost or httpx.ReadError("the stream ends repeatedly without new events"))
 
 
 class _Data:
@@ -118,7 +118,7 @@ class _Data:
         self._lines: list[str] = []
 
     def add(self, line: str) -> str | None:
-        """The whole data once ``line``, an empty one, ends a message that has any."""
+        """The whole data once ``line``, an empty one, ends a message with data."""
         if line.startswith("data:"):
             self._lines.append(line.removeprefix("data:").removeprefix(" "))
             return None
@@ -129,14 +129,13 @@ class _Data:
 
 
 def follow(connection: Connection, job_id: str, after: int, timeout: float | None) -> Iterator[JobEvent]:
-    """Every event after the id ``after``, each once, until the job has ended.
+    """Yield every event after the id ``after``, each once, until the job has ended.
 
-    A connection that breaks is made again, and goes on after the last event; so does one that the service refuses for
-    a while.
+    A broken or temporarily refused connection is repeated, and resumes after the last event.
 
     Raises:
         WaitTimeoutError: the job has not ended after ``timeout`` seconds.
-        ClientError: the service refuses for good, or nothing is heard for as long as the client is patient.
+        ClientError: the service refuses permanently, or sends nothing for longer than the client's patience.
     """
     follower = _Follower(connection.server, job_id, after, timeout)
     while True:
@@ -160,7 +159,7 @@ def follow(connection: Connection, job_id: str, after: int, timeout: float | Non
 async def follow_async(
     connection: AsyncConnection, job_id: str, after: int, timeout: float | None
 ) -> AsyncIterator[JobEvent]:
-    """As :func:`follow`."""
+    """Asynchronous :func:`follow`."""
     follower = _Follower(connection.server, job_id, after, timeout)
     while True:
         lost: httpx.HTTPError | httpx.Response | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from qpruner_client.connection import Connection
 from qpruner_client.download import CONNECTIONS, Download, OnBytes, target_of
 from qpruner_client.errors import DownloadError, JobCancelledError, JobFailedError
 from qpruner_client.events import JobEvent, follow
+from qpruner_client.log_tail import INTERVAL, LogTail
 from qpruner_client.models import (
     AllocationView,
     ArtifactView,
@@ -32,7 +34,7 @@ Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
 class JobState:
-    """A job as it was last seen."""
+    """Last known state of a job."""
 
     def __init__(self, view: JobView) -> None:
         self.view = view
@@ -54,32 +56,32 @@ class JobState:
 
     @property
     def progress(self) -> float:
-        """Share of the whole job that is done."""
+        """Finished share of the whole job."""
         return self.view.progress
 
     @property
     def result(self) -> CompressionReport | None:
-        """The report of a job that succeeded."""
+        """The report of a succeeded job."""
         return self.view.result
 
     @property
     def error(self) -> JobErrorView | None:
-        """Why it failed."""
+        """The error of a failed job."""
         return self.view.error
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.status} {self.progress:.0%}>"
 
     def raise_if_unsuccessful(self) -> None:
-        """Raise :class:`JobFailedError` or :class:`JobCancelledError` if it ended so."""
+        """Raise :class:`JobFailedError` or :class:`JobCancelledError` if it ended that way."""
         if self.status == "failed":
             raise JobFailedError(self.id, self.view.error)
         if self.status == "cancelled":
-            raise JobCancelledError(self.id, f"The job {self.id} was cancelled.", remedy="retry() goes on with it.")
+            raise JobCancelledError(self.id, f"The job {self.id} was cancelled.", remedy="retry() resumes it.")
 
 
 class Job(JobState):
-    """A job of the service, and what can be done with it. Every request updates ``view`` where it returns the job."""
+    """A job of the service. Requests that return the job update ``view``."""
 
     def __init__(self, connection: Connection, view: JobView) -> None:
         super().__init__(view)
@@ -87,12 +89,12 @@ class Job(JobState):
         self.artifacts = Artifacts(connection, view.id)
 
     def refresh(self) -> Job:
-        """See it again; returns itself."""
+        """Request its state; returns itself."""
         self.view = self._connection.send(calls.get_job(self.id))
         return self
 
     def events(self, after: int = 0, *, timeout: float | None = None) -> Iterator[JobEvent]:
-        """Its events after the id ``after`` as they come, each once, until it has ended; reconnects where it must.
+        """Yield its events after the id ``after`` as they happen, each once, until it has ended; reconnects if needed.
 
         Raises:
             WaitTimeoutError: it has not ended after ``timeout`` seconds.
@@ -106,16 +108,16 @@ class Job(JobState):
         progress: bool | Callable[[JobEvent], None] = False,
         check: bool = True,
     ) -> Job:
-        """Wait until it has ended, and return itself.
+        """Wait until it has ended; returns itself.
 
         Args:
-            timeout: seconds; ``None`` waits as long as it takes.
+            timeout: seconds; ``None``: no limit.
             progress: ``True`` shows a bar on standard error; a function is called with each event.
             check: raise if it did not succeed.
 
         Raises:
             JobFailedError, JobCancelledError: with ``check``.
-            WaitTimeoutError: it has not ended in time, and goes on.
+            WaitTimeoutError: it has not ended in time, and continues.
         """
         bar = ProgressBar() if progress is True else None
         show = bar or (progress if callable(progress) else None)
@@ -132,33 +134,44 @@ class Job(JobState):
         return self
 
     def cancel(self) -> Job:
-        """Ask it to stop: at once if no worker holds it, else within seconds. Returns itself."""
+        """Cancel it: at once if no worker holds it, otherwise within seconds. Returns itself."""
         self.view = self._connection.send(calls.cancel_job(self.id))
         return self
 
     def retry(self) -> Job:
-        """Queue it again after it has failed or was cancelled; it goes on from its last finished stage."""
+        """Queue it again if it has failed or was cancelled; it resumes after its last finished stage."""
         self.view = self._connection.send(calls.retry_job(self.id))
         return self
 
     def delete(self) -> None:
-        """Delete it with its files, once it has ended."""
+        """Delete it and its files, once it has ended."""
         self._connection.send(calls.delete_job(self.id))
 
     def trials(self) -> TrialList:
-        """Every allocation tried so far, and the Pareto front of bytes against loss."""
+        """Every allocation measured so far, and the Pareto front of bytes against loss."""
         return self._connection.send(calls.list_trials(self.id))
 
     def metrics(self) -> JobMetricsView:
-        """Curves so far, and the table of before and after."""
+        """Curves so far, and the before/after table."""
         return self._connection.send(calls.get_metrics(self.id))
 
     def logs(self) -> Sequence[LogView]:
-        """What its processes printed, by attempt: the last 64 KiB of each."""
+        """Output of its processes, by attempt: the last 64 KiB of each."""
         return self._connection.send(calls.get_logs(self.id)).logs
 
+    def follow_logs(self, interval: float = INTERVAL) -> Iterator[str]:
+        """Yield output of its processes from the last attempt on until it has ended; reads every ``interval``
+        seconds."""
+        tail, ended = LogTail(), False
+        while not ended:
+            ended = self.refresh().ended  # before the output: so nothing comes after it
+            if text := tail.take(self.logs(), ended=ended):
+                yield text
+            if not ended:
+                time.sleep(interval)
+
     def allocation(self, memory_budget: int | str) -> AllocationView:
-        """The best allocation known for another budget, once the search has finished."""
+        """The best known allocation for another budget, once the search has finished."""
         return self._connection.send(calls.get_allocation(self.id, memory_budget))
 
 
@@ -170,11 +183,11 @@ class Artifacts:
         self._job_id = job_id
 
     def list(self) -> Sequence[ArtifactView]:
-        """Every file, the one to take first."""
+        """Every file, the recommended one first."""
         return self._connection.send(calls.list_artifacts(self._job_id)).artifacts
 
     def find(self, name: str | None = None) -> ArtifactView:
-        """The entry of ``name``, by default of the file to take. Raises :class:`DownloadError`."""
+        """The entry of ``name``, by default of the recommended file. Raises :class:`DownloadError`."""
         entries = self.list()
         entry = next((one for one in entries if name in (None, one.name)), None)
         if entry is None:
@@ -194,17 +207,17 @@ class Artifacts:
         on_bytes: OnBytes | None = None,
         stop: threading.Event | None = None,
     ) -> Path:
-        """Download the file ``name``, by default the one to take, and return where it is.
+        """Download the file ``name``, by default the recommended one; returns its path.
 
-        It comes in ranges over ``connections`` at once, goes on where an earlier download ended, and is there only
-        once its size and SHA-256 are those that the service lists.
+        It is downloaded in ranges over ``connections`` at once, resumes an earlier download, and only appears once its
+        size and SHA-256 are verified.
 
         Args:
-            to: a folder, or the file to write where this is no folder and ``name`` is given.
-            on_bytes: called with the bytes so far and in all, from the threads that download.
+            to: a folder, or the file to write if it is not a folder and ``name`` is given.
+            on_bytes: called with the bytes so far and in all, from the downloading threads.
 
         Raises:
-            DownloadError: it cannot be had, or is not the listed file.
+            DownloadError: it is unavailable, or differs from the listed file.
         """
         entry = self.find(name)
         folder = Path(to)
@@ -225,17 +238,17 @@ class Jobs:
     def create(self, *, idempotency_key: str | None = None, **settings: Unpack[JobRequest]) -> Job:
         """Submit a run: ``create(model=…, dataset=…, memory_budget="130MB", target="gguf", prune={"ratio": 0.2})``.
 
-        A request whose response was lost is sent again and makes one job. ``idempotency_key``: a name of yours for the
-        job, so that your own program may send it again, too.
+        A request whose response was lost is repeated and still creates one job. ``idempotency_key``: your own name for
+        the job, so that your program can repeat the call as well.
 
         Raises:
-            InvalidRequestError, BudgetInfeasibleError: it cannot be done as it was made; nothing is queued.
-            TooManyRequestsError: the queue stays full for longer than the client is patient.
+            InvalidRequestError, BudgetInfeasibleError: the request is invalid; nothing is queued.
+            TooManyRequestsError: the queue stays full for longer than the client's patience.
         """
         return Job(self._connection, self._connection.send(calls.create_job(settings, idempotency_key)))
 
     def estimate(self, **settings: Unpack[JobRequest]) -> Estimate:
-        """What a run would come to, without running it."""
+        """Predict a run without running it."""
         return self._connection.send(calls.estimate_job(settings))
 
     def get(self, job_id: str) -> Job:
@@ -245,6 +258,7 @@ class Jobs:
     def list(
         self,
         *,
+        q: str | None = None,
         status: Status | Sequence[Status] | None = None,
         model: str | None = None,
         label: dict[str, str] | None = None,
@@ -252,9 +266,9 @@ class Jobs:
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Any]:
-        """Jobs, the newest first, page after page as you read on; at most ``limit``."""
+        """Jobs, newest first; further pages are requested as needed; at most ``limit``. ``q``: words to search for."""
         filters = {
-            "status": status, "model": model, "label": label, "created_after": created_after,
+            "q": q, "status": status, "model": model, "label": label, "created_after": created_after,
             "created_before": created_before, "limit": min(limit or 100, 100),
         }  # fmt: skip
         cursor, left = None, limit

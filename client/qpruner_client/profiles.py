@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Profile:
-    """A server, and the key to it."""
+    """A server and its key."""
 
     url: str
     api_key: str | None = None
@@ -36,7 +36,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Profiles:
-    """Servers by name, and the name of the one to take where none is named."""
+    """Servers by name, and the name of the default."""
 
     servers: Mapping[str, Profile] = field(default_factory=dict)
     default: str | None = None
@@ -46,7 +46,7 @@ class Profiles:
         if name not in self.servers:
             known = ", ".join(sorted(self.servers)) or "none yet"
             raise SettingsError(
-                f"There is no server called {name!r}.", field="server", remedy=f"Those in {path()} are: {known}."
+                f"There is no server called {name!r}.", field="server", remedy=f"Known names in {path()}: {known}."
             )
         return self.servers[name]
 
@@ -54,7 +54,7 @@ class Profiles:
         """These and ``profile`` as ``name``, which is the default if it is the first. Raises :class:`SettingsError`."""
         if _NAME.fullmatch(name) is None:
             raise SettingsError(
-                f"{name!r} is no name of a server.", field="name", remedy="Use letters, digits, - and _, at most 64."
+                f"{name!r} is not a server name.", field="name", remedy="Use letters, digits, - and _, at most 64."
             )
         return Profiles({**self.servers, name: profile}, self.default or name)
 
@@ -80,27 +80,27 @@ def path() -> Path:
 
 
 def load() -> Profiles:
-    """What the file holds; nothing if there is none. Raises :class:`SettingsError`."""
+    """Content of the file; empty if there is none. Raises :class:`SettingsError`."""
     try:
         values = tomllib.loads(path().read_text(encoding="utf-8"))
         servers = {name: _profile(table) for name, table in values.get("servers", {}).items()}
         default = values.get("default")
         if default is not None and default not in servers:
-            raise ValueError(f"default names {default!r}, which is no server")
+            raise ValueError(f"default names {default!r}, which is not a server")
     except FileNotFoundError:
         return Profiles()
     except OSError as error:
         raise SettingsError(f"{path()} cannot be read: {error.strerror}.", field="server") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise SettingsError(
-            f"{path()} cannot be understood: {error}.", field="server",
-            remedy='Write [servers.NAME] with url = "https://…" and, where needed, api_key = "qp_…".',
+            f"{path()} is invalid: {error}.", field="server",
+            remedy='Write [servers.NAME] with url = "https://…" and, if needed, api_key = "qp_…".',
         ) from error  # fmt: skip
     return Profiles(servers, default)
 
 
 def save(profiles: Profiles) -> None:
-    """Write the file, readable for its owner alone: it may hold keys. Raises :class:`SettingsError`."""
+    """Write the file, readable only for its owner: it may hold keys. Raises :class:`SettingsError`."""
     lines = [f"default = {json.dumps(profiles.default)}"] if profiles.default else []
     for name, profile in sorted(profiles.servers.items()):
         lines += ["", f"[servers.{name}]", f"url = {json.dumps(profile.url)}"]

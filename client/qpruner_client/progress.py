@@ -1,4 +1,4 @@
-"""What is shown while a job runs or a file comes: a bar on a terminal, and a line per stage elsewhere."""
+"""Progress of a job or a download: a bar on a terminal, and a line per stage elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ProgressBar:
                 self._line(event.type.replace("_", " "))
 
     def close(self) -> None:
-        """Leave the line of the bar."""
+        """End the line of the bar."""
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long."""
+"""When a request is repeated, and after how long."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-_REFUSED = (429, 503)  # the service says that it did nothing
-_UNKNOWN = (502, 504)  # a proxy lost the response: only what may be done twice is sent again
+_REFUSED = (429, 503)  # the service did nothing
+_UNKNOWN = (502, 504)  # a proxy lost the response: only repeatable requests are sent again
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How patient a client is.
+    """Retry policy of a client.
 
     Args:
-        attempts: of one request, the first included.
-        first_delay: seconds before the second attempt; each further delay is twice as long, less up to a half by
-            chance, so that many clients do not come back at once.
+        attempts: of one request, including the first.
+        first_delay: seconds before the second attempt; each further delay is twice as long, minus a random part of up
+            to a half, so that many clients do not return at once.
         longest_delay: seconds.
         patience: seconds that all delays of a request may take together. ``Retry-After`` is honoured within it.
     """
@@ -38,24 +38,27 @@ class Retries:
 
 
 class Attempts:
-    """The attempts of one request."""
+    """The attempts of one request. ``perhaps_done``: the service may have done it, for a response was lost."""
 
     def __init__(self, retries: Retries, *, repeatable: bool) -> None:
+        self.perhaps_done = False
         self._retries = retries
         self._repeatable = repeatable
         self._made = 0
         self._waited = 0.0
 
     def after_response(self, response: httpx.Response) -> float | None:
-        """Seconds until the request is sent again; ``None``: the response is final."""
+        """Seconds until the request is repeated; ``None``: the response is final."""
         status = response.status_code
+        self.perhaps_done |= status in _UNKNOWN
         if status in _REFUSED or (status in _UNKNOWN and self._repeatable):
             return self._next(retry_after(response))
         return None
 
     def after_error(self, error: httpx.TransportError) -> float | None:
-        """Seconds until the request is sent again; ``None``: the error is final."""
+        """Seconds until the request is repeated; ``None``: the error is final."""
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        self.perhaps_done |= not unsent
         return self._next(None) if unsent or self._repeatable else None
 
     def _next(self, asked: float | None) -> float | None:
@@ -68,7 +71,7 @@ class Attempts:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that ``Retry-After`` asks for, as a number or a date (RFC 9110); ``None`` without a valid one."""
+    """Seconds in ``Retry-After``, as a number or a date (RFC 9110); ``None`` without a valid one."""
     text = response.headers.get("retry-after", "").strip()
     if text.isdecimal():
         return float(text)

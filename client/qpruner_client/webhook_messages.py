@@ -1,4 +1,4 @@
-"""Verifies messages that a service sends to a webhook, as Standard Webhooks has it (https://www.standardwebhooks.com)."""
+"""Verifies messages of webhooks as specified by Standard Webhooks (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PREFIX = "whsec_"
 
 
 class WebhookVerificationError(ClientError):
-    """The message is not from the service, or an old one that is sent again by someone else."""
+    """The message is not from the service, or an old one replayed by someone else."""
 
     code = "webhook_not_verified"
 
@@ -33,13 +33,13 @@ class WebhookMessage(Model):
     """The event, such as ``job.succeeded``."""
 
     timestamp: datetime
-    """When it happened."""
+    """Time of the event."""
 
     data: dict[str, Any]
     """The job, and the data of its event."""
 
     id: str = ""
-    """The ``webhook-id``: a message that comes twice has the same."""
+    """The ``webhook-id``: the same if a message arrives twice."""
 
 
 def verify(
@@ -48,10 +48,10 @@ def verify(
     """The message of a request, if it was signed with ``secret`` in the last five minutes.
 
     Args:
-        body: of the request, byte for byte as it came.
-        headers: of the request; their case does not matter.
+        body: body of the request, byte for byte.
+        headers: headers of the request, case-insensitive.
         secret: ``whsec_…`` of the webhook.
-        tolerance: seconds that the clocks may differ, and the message may have taken.
+        tolerance: seconds of clock difference and transmission.
 
     Raises:
         WebhookVerificationError: it must not be trusted.
@@ -74,8 +74,10 @@ def verify(
     expected = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest())
     given = [one.partition(",")[2].encode() for one in signatures if one.startswith("v1,")]
     if not any(hmac.compare_digest(expected, one) for one in given):
-        raise WebhookVerificationError("The signature is not by this secret.", remedy="Use that of the webhook.")
+        raise WebhookVerificationError(
+            ("The signature does not match this secret."), remedy="Use the secret of the webhook."
+        )
     try:
         return WebhookMessage.model_validate_json(raw).model_copy(update={"id": message_id})
     except ValidationError as error:
-        raise WebhookVerificationError("The body is no message of a webhook.") from error
+        raise WebhookVerificationError("The body is not a webhook message.") from error

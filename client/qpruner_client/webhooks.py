@@ -15,7 +15,7 @@ DeliveryStatus = Literal["pending", "delivered", "failed"]
 
 
 class Webhooks:
-    """All webhooks of the tenant. ``qpruner_client.webhooks.verify`` checks what they are sent."""
+    """All webhooks of the tenant. ``qpruner_client.webhooks.verify`` verifies their messages."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -25,7 +25,7 @@ class Webhooks:
         return self._connection.send(calls.create_webhook(settings))
 
     def list(self, *, job_id: str | None = None) -> Iterator[WebhookView]:
-        """Webhooks, the newest first, page after page as you read on; with ``job_id`` those of that job alone."""
+        """Webhooks, newest first; further pages are requested as needed; with ``job_id`` those of that job alone."""
         cursor = None
         while True:
             page = self._connection.send(calls.list_webhooks(job_id, cursor))
@@ -43,15 +43,15 @@ class Webhooks:
         return self._connection.send(calls.change_webhook(webhook_id, change))
 
     def delete(self, webhook_id: str) -> None:
-        """Delete it, with its deliveries."""
+        """Delete it and its deliveries."""
         self._connection.send(calls.delete_webhook(webhook_id))
 
     def secret(self, webhook_id: str) -> str:
-        """What its messages are verified with."""
+        """The secret for verifying its messages."""
         return self._connection.send(calls.get_webhook_secret(webhook_id)).secret
 
     def rotate_secret(self, webhook_id: str, *, keep_seconds: int = 86_400) -> str:
-        """A new secret; messages are signed by the old one, too, for ``keep_seconds`` more."""
+        """Create a new secret; messages are also signed with the old one for ``keep_seconds`` more."""
         return self._connection.send(calls.rotate_webhook_secret(webhook_id, keep_seconds)).secret
 
     def send_test(self, webhook_id: str) -> DeliveryView:
@@ -59,7 +59,7 @@ class Webhooks:
         return self._connection.send(calls.send_test_message(webhook_id))
 
     def deliveries(self, webhook_id: str, *, status: DeliveryStatus | None = None) -> Iterator[DeliveryView]:
-        """Messages of the last 30 days, the newest first, page after page as you read on."""
+        """Messages of the last 30 days, newest first; further pages are requested as needed."""
         cursor = None
         while True:
             page = self._connection.send(calls.list_deliveries(webhook_id, status, cursor))

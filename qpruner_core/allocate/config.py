@@ -10,8 +10,8 @@ from qpruner_core.bounds import MOST_CANDIDATES, MOST_SEQUENCES
 from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_names, size_order
 from qpruner_core.strict import StrictModel
 
-Objective = Literal["divergence", "recovered"]
-"""What a trial's loss is."""
+ObjectiveName = Literal["divergence", "recovered"]
+"""Name of the loss that a trial measures."""
 
 
 class AllocateConfig(StrictModel):
@@ -27,7 +27,7 @@ class AllocateConfig(StrictModel):
         default="additive",
         description="Prior mean of Bayesian optimisation. additive: the scores; none: no prior, as in the paper.",
     )
-    objective: Objective = Field(
+    objective: ObjectiveName = Field(
         default="divergence",
         description="Objective of a trial. divergence: KL divergence from the pruned model, before recovery; "
         "recovered: the loss after a brief recovery, as in the paper (slow, and without a prior).",
@@ -47,18 +47,16 @@ class AllocateConfig(StrictModel):
     candidates: int = Field(
         default=400, ge=1, le=MOST_CANDIDATES, description="Candidates per proposal, all within the budget."
     )
-    calibration_sequences: int = Field(
-        default=8, ge=1, le=MOST_SEQUENCES, description="Sequences that a trial is measured on."
-    )
+    calibration_sequences: int = Field(default=8, ge=1, le=MOST_SEQUENCES, description="Sequences per trial.")
     screening_sequences: int = Field(
         default=2, ge=1, le=MOST_SEQUENCES,
-        description="Sequences of the first look at a trial; a hopeless trial ends after them.",
+        description="Sequences of the screening at the start of a trial; a hopeless trial stops after them.",
     )  # fmt: skip
     batch: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Number of allocations proposed at once; those of a batch do not learn from each other.",
+        description="Number of allocations proposed at once. Proposals of one batch do not learn from each other.",
     )
     workers: int = Field(
         default=1,
@@ -69,20 +67,24 @@ class AllocateConfig(StrictModel):
     )
     front_points: int = Field(
         default=0, ge=0, le=100,
-        description="Number of other budgets, from the smallest to the largest, whose best allocations are measured "
-        "as well.",
+        description=(
+            "Number of other budgets, from the smallest to the largest, whose best allocations are measured "
+            "too."
+        ),
     )  # fmt: skip
     precisions: tuple[Annotated[str, Field(max_length=32)], ...] = Field(
         default=(), max_length=32,
-        description="Precisions that the weights of a layer may have; they must belong to the target. Default: "
-        "those listed for the target in the guide.",
+        description=(
+            "Precisions that the weights of a layer may have. They must belong to the target. Default: the "
+            "target's list in the guide."
+        ),
     )  # fmt: skip
     granularity: Literal["layer", "block", "module"] = Field(
         default="module",
-        description="Unit that gets its own precision: a layer, a block (attention or MLP), or a module.",
+        description="Unit that gets its own precision: a decoder layer, a block (attention or MLP), or a module.",
     )
     embeddings: bool = Field(
-        default=True, description="Quantize the embeddings and the head as well, where that is the better use of bytes."
+        default=True, description="Also quantize the embeddings and the head if that uses the bytes better."
     )
 
     @field_validator("precisions", mode="before")
@@ -95,13 +97,13 @@ class AllocateConfig(StrictModel):
     def _sorted_unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in BITS_PER_WEIGHT:
-                raise ValueError(f"{name!r} is no precision; known are {', '.join(BITS_PER_WEIGHT)}")
+                raise ValueError(f"{name!r} is not a precision; known precisions: {', '.join(BITS_PER_WEIGHT)}")
         return tuple(sorted(set(value), key=size_order))
 
     @model_validator(mode="after")
     def _prior_of_the_objective(self) -> AllocateConfig:
         if self.objective == "recovered" and self.search == "bayesian" and self.prior == "additive":
-            raise ValueError('scores say nothing of a loss after recovery: with objective "recovered" set prior "none"')
+            raise ValueError('scores do not predict a loss after recovery: set prior "none" with objective "recovered"')
         return self
 
     @model_validator(mode="after")

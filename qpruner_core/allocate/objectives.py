@@ -1,4 +1,4 @@
-"""What a trial is measured by: the divergence of its predictions, or its loss after a brief recovery."""
+"""Objectives of a trial: divergence of the predictions, or loss after a brief recovery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.adapters import adapter_name, adapter_parameters, attach_adapter, write_adapter
 from qpruner_core.errors import NotFiniteError, TrainingDivergedError
-from qpruner_core.fitting.fits import Fits
+from qpruner_core.fitting.fit_files import FitFiles
 from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_pairs
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
@@ -21,7 +21,7 @@ from qpruner_core.models import load_model
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.search.known_trials import KnownTrial, KnownTrials
 from qpruner_core.search.space import Allocation
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from qpruner_core.stage import StageContext
 from qpruner_core.training.batches import batches, in_batches
 from qpruner_core.training.training import train
@@ -30,14 +30,14 @@ from qpruner_core.training.validation import keep_back, validation_loss
 HOPELESS = 1000.0
 """Loss recorded when it is not finite, in nats per token: far above that of guessing among all words."""
 
-Objective = Callable[[Proposal], Measurement]
-MeasureAll = Callable[[Sequence[Proposal]], Iterable[Measurement]]
-"""Of proposals that need not wait for each other; answers come in their order."""
+Objective = Callable[[Proposal], TrialMeasurement]
+MeasureAll = Callable[[Sequence[Proposal]], Iterable[TrialMeasurement]]
+"""Measures proposals that are independent of each other; results are in the order of the proposals."""
 OnProgress = Callable[[float], None]
 
 
 def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
-    """What the settings of the run judge trials by, with a model of its own."""
+    """The objective that the settings of the run name, with its own copy of the model."""
     model = load_model(context.finished("prune") / "model").to(best_device())
     groups = precision_groups(model, context.plan.family, context.plan.target)
     if context.config.allocate.objective == "recovered":
@@ -46,23 +46,23 @@ def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
 
 
 def surviving(measure: Objective) -> Objective:
-    """``measure``, but an allocation under which the model predicts no numbers is a hopeless one, not the run's end."""
+    """Wrap ``measure``: an allocation with non-finite predictions becomes a hopeless trial instead of a failed run."""
 
-    def measured(proposal: Proposal) -> Measurement:
+    def measured(proposal: Proposal) -> TrialMeasurement:
         started = time.perf_counter()
         try:
             found = measure(proposal)
         except (NotFiniteError, TrainingDivergedError):
-            found = Measurement(math.inf, math.inf, proposal.sequences, 0.0)
+            found = TrialMeasurement(math.inf, math.inf, proposal.sequences, 0.0)
         if math.isfinite(found.loss):
             return found
-        return Measurement(HOPELESS, HOPELESS, proposal.sequences, time.perf_counter() - started)
+        return TrialMeasurement(HOPELESS, HOPELESS, proposal.sequences, time.perf_counter() - started)
 
     return measured
 
 
 class FitsOfTrials:
-    """Fits the modules of proposals before an objective reads them, so that it has nothing to write."""
+    """Fits the modules of proposals before an objective reads them, so that the objective only reads."""
 
     def __init__(self, context: StageContext, groups: Sequence[PrecisionGroup], on_progress: OnProgress) -> None:
         self._context = context
@@ -71,20 +71,20 @@ class FitsOfTrials:
         self._made: set[tuple[str, str]] = set()
 
     def make(self, options: Sequence[Iterable[str]]) -> None:
-        """Fit every module at the precisions that it has under these ``options`` of each group, unless it is."""
+        """Fit every module at its precisions under these ``options`` of each group, unless that is already done."""
         recovered = self._context.config.allocate.objective == "recovered"  # trains adapters of 16-bit modules too
         wanted = fitted_pairs(self._groups, options, unquantized=recovered)
         missing = [pair for pair in wanted if pair not in self._made]
         if missing:
-            # A model of its own: that of an objective has the weights of some trial
+            # its own model, because the model of an objective has the weights of some trial
             model = load_model(self._context.finished("prune") / "model").to(best_device())
-            Fits(self._context, model).make(missing, lambda done, total: self._on_progress(done / total))
+            FitFiles(self._context, model).make(missing, lambda done, total: self._on_progress(done / total))
             self._made.update(missing)
 
     def before(self, measure: MeasureAll) -> MeasureAll:
-        """``measure``, with what its proposals need."""
+        """Wrap ``measure`` to fit the modules of its proposals first."""
 
-        def measured(proposals: Sequence[Proposal]) -> Iterable[Measurement]:
+        def measured(proposals: Sequence[Proposal]) -> Iterable[TrialMeasurement]:
             if proposals:
                 self.make([dict.fromkeys(each) for each in zip(*(one.precisions for one in proposals), strict=True)])
             return measure(proposals)
@@ -93,9 +93,9 @@ class FitsOfTrials:
 
 
 def divergence_objective(context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup]) -> Objective:
-    """KL divergence (nats per token) of the quantized model with its first adapters from the pruned ``model``.
+    """KL divergence (nats per token) of the quantized model with its initial adapters from the pruned ``model``.
 
-    A trial runs only the layers from the first changed one on, on a little text first; see :class:`Proposal`.
+    A trial runs only the layers from the first changed one on, and starts with a little text; see :class:`Proposal`.
     """
     settings = context.config.allocate
     bank = fitted_bank(context, model, groups, processes=settings.workers)
@@ -103,7 +103,7 @@ def divergence_objective(context: StageContext, model: PreTrainedModel, groups: 
     capacity = free_memory(model.device) // (4 * settings.workers)
     divergence = Divergence(model, context.plan.family, calibration, capacity=capacity)
 
-    def measure(proposal: Proposal) -> Measurement:
+    def measure(proposal: Proposal) -> TrialMeasurement:
         started = time.perf_counter()
         bank.apply(proposal.precisions)
         loss = screening_loss = divergence(states=bank.states(), sequences=proposal.screening)
@@ -111,21 +111,21 @@ def divergence_objective(context: StageContext, model: PreTrainedModel, groups: 
         if not stopped and proposal.screening < proposal.sequences:
             loss = divergence(states=bank.states())
         measured = proposal.screening if stopped else proposal.sequences
-        return Measurement(loss, screening_loss, measured, time.perf_counter() - started)
+        return TrialMeasurement(loss, screening_loss, measured, time.perf_counter() - started)
 
     return measure
 
 
 class RecoveredLoss:
-    """The loss (nats per token) on text kept back from training, after ``allocate.recovery_steps`` steps of recovery
-    on the text itself, from the adapters that the allocation begins with."""
+    """Loss (nats per token) on held-back training text after ``allocate.recovery_steps`` steps of recovery on the rest,
+    starting from the initial adapters of the allocation."""
 
     def __init__(self, context: StageContext, groups: Sequence[PrecisionGroup], on_progress: OnProgress) -> None:
         self._context = context
         self._groups = groups
         self._settings = context.config.finetune.model_copy(update={"steps": context.config.allocate.recovery_steps})
         base = load_model(context.finished("prune") / "model").to(best_device())
-        self._fits = Fits(context, base)
+        self._fits = FitFiles(context, base)
         self._linears = [name for group in groups if group.layer is not None for name in group.modules]
         everything = fitted_pairs(groups, [group.options for group in groups], unquantized=True)
         self._fits.make(everything, lambda done, total: on_progress(done / total))
@@ -153,7 +153,7 @@ class RecoveredLoss:
         self._kept_back = in_batches(kept_back or self._train[:1], self._settings.batch_size, self._model.device)
 
     def __call__(self, allocation: Allocation) -> float:
-        """The loss of ``allocation``; the same for the same one, whatever was measured before."""
+        """The loss of ``allocation``; it does not depend on earlier measurements."""
         self._bank.apply(allocation)
         factors = self._factors(precision_by_module(self._groups, allocation))
         for name, parameter in adapter_parameters(self._model).items():
@@ -178,20 +178,20 @@ class RecoveredLoss:
 
 
 def recovered_objective(loss: RecoveredLoss) -> Objective:
-    """The paper's objective: how good an allocation is after a brief recovery. No trial is stopped early."""
+    """The paper's objective: loss after a brief recovery. No trial is stopped early."""
 
-    def measure(proposal: Proposal) -> Measurement:
+    def measure(proposal: Proposal) -> TrialMeasurement:
         started = time.perf_counter()
         value = loss(proposal.precisions)
-        return Measurement(value, value, proposal.sequences, time.perf_counter() - started)
+        return TrialMeasurement(value, value, proposal.sequences, time.perf_counter() - started)
 
     return measure
 
 
 def remembered(measure: MeasureAll, known: KnownTrials) -> MeasureAll:
-    """``measure``, but for what is known; the search cannot tell the difference."""
+    """Wrap ``measure`` to return known trials from memory; the search cannot tell the difference."""
 
-    def recall(proposals: Sequence[Proposal]) -> Iterator[Measurement]:
+    def recall(proposals: Sequence[Proposal]) -> Iterator[TrialMeasurement]:
         found = [known.find(proposal.precisions) for proposal in proposals]
         unknown = [proposal for proposal, trial in zip(proposals, found, strict=True) if trial is None]
         measurements = iter(measure(unknown))
@@ -207,8 +207,8 @@ def remembered(measure: MeasureAll, known: KnownTrials) -> MeasureAll:
     return recall
 
 
-def _recalled(proposal: Proposal, trial: KnownTrial) -> Measurement:
+def _recalled(proposal: Proposal, trial: KnownTrial) -> TrialMeasurement:
     screening_loss = trial.loss if trial.screening_loss is None else trial.screening_loss
     if screening_loss > proposal.stop_above:
-        return Measurement(screening_loss, screening_loss, proposal.screening, 0.0)
-    return Measurement(trial.loss, screening_loss, proposal.sequences, 0.0)
+        return TrialMeasurement(screening_loss, screening_loss, proposal.screening, 0.0)
+    return TrialMeasurement(trial.loss, screening_loss, proposal.sequences, 0.0)

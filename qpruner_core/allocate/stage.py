@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qpruner_core.allocate.objectives import FitsOfTrials, MeasureAll, RecoveredLoss, make_objective, remembered
-from qpruner_core.allocate.parallel import TrialWorkers
+from qpruner_core.allocate.trial_workers import TrialWorkers
 from qpruner_core.events import TrialRecorded
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.mixed.memory_model import MemoryModel
@@ -66,7 +66,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 @contextmanager
 def _measuring(context: StageContext) -> Iterator[MeasureAll]:
-    """What measures trials: this process, or as many as the settings ask for."""
+    """The function that measures trials: in this process, or in ``allocate.workers`` processes."""
 
     if context.config.allocate.workers == 1:
         yield partial(map, make_objective(context, lambda done: context.progress(0.1 * done, "quantizing")))
@@ -76,7 +76,7 @@ def _measuring(context: StageContext) -> Iterator[MeasureAll]:
 
 
 def _compare_finalists(context: StageContext, trials: Sequence[Trial], groups: Sequence[PrecisionGroup]) -> list[Trial]:
-    """``trials``, the best of them within the budget with their loss after a brief recovery."""
+    """The best of ``trials`` within the budget, with their loss after a brief recovery."""
     fitting = [trial for trial in trials if not trial.stopped_early and trial.bytes <= context.plan.memory_budget]
     finalists = sorted(fitting, key=lambda trial: (trial.loss, trial.bytes, trial.index))
     finalists = finalists[: context.config.allocate.finalists]

@@ -1,4 +1,4 @@
-"""Where a process that measures trials begins: nothing that speaks while it is imported may be imported here."""
+"""Entry point of a process that measures trials. Import nothing here that prints while it is imported."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from qpruner_core.quiet import quieten_libraries
 
 
 def begin(connection: Connection) -> None:
-    """Measure the proposals that come through ``connection``, with libraries silent: nobody reads what they say."""
+    """Measure the proposals that arrive on ``connection``, with the output of libraries silenced."""
     quieten_libraries()
-    from qpruner_core.allocate.parallel import answer_proposals  # and bitsandbytes with it
+    from qpruner_core.allocate.trial_workers import answer_proposals  # imports bitsandbytes
 
     answer_proposals(connection)

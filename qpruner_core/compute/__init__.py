@@ -1,1 +1,1 @@
-"""In which type a run computes, chosen for the machine."""
+"""Type of matrix products, chosen for the machine."""

@@ -1,4 +1,4 @@
-"""In which type matrix products are computed: named by a setting, or the faster one on the machine at hand."""
+"""Choice of the type of matrix products: a setting, or the faster one on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from qpruner_core.strict import StrictModel
 _TOKENS, _INPUTS, _OUTPUTS = 128, 256, 256
 _REPETITIONS = 4
 _ADVANTAGE = 1.25
-"""How much faster float32 must be: it is less exact in nothing, but results on a machine must not depend on noise."""
+"""Speed-up from which float32 is chosen. It is at least as exact; the margin keeps results independent of timing noise.
+"""
 
 
 class _Timing(StrictModel):
@@ -35,7 +36,7 @@ class _Timing(StrictModel):
 
 
 def choose_compute(setting: ComputeDtype, device: torch.device, cache_dir: Path) -> Compute:
-    """The type that a run on ``device`` computes products in.
+    """Choose the type of matrix products for ``device``.
 
     On a CPU ``auto`` times forward and backward products in both types, once per processor and torch version, and keeps
     the result in ``cache_dir`` for later runs. A GPU computes in bfloat16, or in float16 if it has no bfloat16.
@@ -48,9 +49,9 @@ def choose_compute(setting: ComputeDtype, device: torch.device, cache_dir: Path)
 
 @contextmanager
 def computing(setting: ComputeDtype = "auto", device: torch.device | str = "cpu") -> Iterator[Compute]:
-    """Compute matrix products on ``device`` as ``setting`` says until the block ends; also a decorator of functions.
+    """Context manager and decorator: compute matrix products on ``device`` as ``setting`` says.
 
-    Waits for a run of another thread to end.
+    Waits for a run in another thread to end.
     """
     with alone():
         compute = choose_compute(setting, torch.device(device), default_cache_dir())
@@ -60,11 +61,11 @@ def computing(setting: ComputeDtype = "auto", device: torch.device | str = "cpu"
 
 def _choice(setting: ComputeDtype, device: torch.device, cache_dir: Path) -> tuple[ProductDtype, str]:
     if setting != "auto":
-        return setting, "The setting compute_dtype names it."
+        return setting, "Set by compute_dtype."
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bfloat16", "The GPU has bfloat16."
-        return "float16", "The GPU has no bfloat16."
+            return "bfloat16", "The GPU supports bfloat16."
+        return "float16", "The GPU does not support bfloat16."
     timing = _known_timing(device, cache_dir)
     ratio = timing.bfloat16 / timing.float32
     if ratio > _ADVANTAGE:
@@ -73,7 +74,7 @@ def _choice(setting: ComputeDtype, device: torch.device, cache_dir: Path) -> tup
 
 
 def _known_timing(device: torch.device, cache_dir: Path) -> _Timing:
-    """What an earlier process measured on this kind of machine, or a measurement, which is kept."""
+    """The timing that an earlier process measured on this kind of machine; measured and stored if there is none."""
     machine = [processor_name(device), torch.__version__, os.environ.get("ONEDNN_MAX_CPU_ISA", "")]
     path = cache_dir / "compute" / f"{hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]}.json"
     try:
@@ -91,7 +92,7 @@ def _known_timing(device: torch.device, cache_dir: Path) -> _Timing:
 
 
 def _measure() -> _Timing:
-    """Time the products of one linear module's forward and backward pass in both types, in turn."""
+    """Time the forward and backward products of one linear module in both types, alternating."""
     inputs = torch.ones(_TOKENS, _INPUTS, dtype=torch.bfloat16)
     weight = torch.ones(_OUTPUTS, _INPUTS, dtype=torch.bfloat16)
     gradient = torch.ones(_TOKENS, _OUTPUTS, dtype=torch.bfloat16)

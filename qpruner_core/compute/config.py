@@ -1,4 +1,4 @@
-"""The type of matrix products, as it is set and as it is reported; needs no torch."""
+"""The type of matrix products, as a setting and as reported; imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
 class Compute(StrictModel):
-    """What a run computes with.
+    """Type of matrix products and processor of a run.
 
     ``products``: the type of matrix products. ``reason``: why that type, in a sentence. ``processor``: model of the CPU
     or GPU. ``threads``: CPU threads.
@@ -27,7 +27,7 @@ class Compute(StrictModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """``products`` as torch names it."""
+        """``products`` as a torch dtype."""
         import torch
 
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[self.products]

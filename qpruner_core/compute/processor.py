@@ -1,4 +1,4 @@
-"""The processor that a run computes on, as reports name it."""
+"""Name of the processor that a run computes on, for reports."""
 
 from __future__ import annotations
 

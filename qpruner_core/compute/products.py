@@ -1,9 +1,8 @@
 """Matrix products of 16-bit tensors, computed in another type.
 
-Many processors multiply bfloat16 far more slowly than float32: without AVX-512, torch 2.13 takes a plain loop, which is
-5 to 40 times as slow. Inside :func:`products_in` every such product, forward and backward, of whichever library,
-converts its operands to the type named, one piece at a time, and rounds the result back. Models stay in 16 bits in
-memory.
+Many processors multiply bfloat16 far more slowly than float32: without AVX-512, torch 2.13 uses a plain loop that is 5
+to 40 times as slow. Inside :func:`products_in` every such product, forward and backward and from any library, converts
+its operands to the given type, one piece at a time, and rounds the result back. Models stay in 16 bits in memory.
 """
 
 from __future__ import annotations
@@ -19,31 +18,32 @@ import torch
 from qpruner_core.errors import InvalidConfigError
 
 PIECE = 4 * 2**20
-"""The most elements of an operand that are converted at once: 16 MiB in float32, which the C library keeps for the
-next piece instead of returning them to the system."""
+"""Most elements of an operand that are converted at once: 16 MiB in float32. The C library keeps that much for the next
+piece instead of returning it to the system."""
 _FEW_ROWS = 4
-"""With no more rows a product reads each weight about once, and to convert weights takes longer than to multiply."""
+"""Rows up to which a product reads each weight about once, so that converting weights takes longer than multiplying."""
 _HALF = (torch.bfloat16, torch.float16)
 
 
 @contextmanager
 def products_in(dtype: torch.dtype, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Compute matrix products of bfloat16 tensors on ``device`` in ``dtype`` until the block ends.
+    """Context manager: compute matrix products of bfloat16 tensors on ``device`` in ``dtype``.
 
-    ``dtype``: bfloat16 changes nothing; float32 and float16 convert the operands. The whole process is affected, all of
-    its threads too, because a backward pass may run in a thread of its own. Blocks may be nested or overlap.
+    ``dtype``: bfloat16 changes nothing; float32 and float16 convert the operands. All threads of the process are
+    affected, because a backward pass may run in its own thread. Blocks may be nested or overlap.
 
     Raises:
-        InvalidConfigError: a block that has not ended computes in another type.
+        InvalidConfigError: an open block computes in another type.
     """
     key = "CUDA" if torch.device(device).type == "cuda" else "CPU"
     with _lock:
         users = _users.setdefault(key, [])
         if users and users[0] != dtype:
             raise InvalidConfigError(
-                f"This process computes matrix products in {_name(users[0])} already, and cannot in {_name(dtype)}.",
+                f"This process already computes matrix products in {_name(users[0])} and cannot switch to "
+                f"{_name(dtype)}.",
                 field="compute_dtype",
-                remedy=f"Wait until what computes now has ended, or choose {_name(users[0])}.",
+                remedy=f"Wait until the current computation has ended, or choose {_name(users[0])}.",
             )
         if not users and dtype != torch.bfloat16:
             _libraries[key] = _replace_kernels(dtype, key)
@@ -63,14 +63,14 @@ def _name(dtype: torch.dtype) -> str:
 
 _lock = threading.Lock()
 _users: dict[str, list[torch.dtype]] = {}
-"""Blocks that have not ended, by dispatch key; all of one type."""
+"""Open blocks by dispatch key; all of one type."""
 _libraries: dict[str, torch.library.Library] = {}
 
 
 def _replace_kernels(dtype: torch.dtype, key: str) -> torch.library.Library:
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that kernels are replaced, which is the purpose
+        warnings.simplefilter("ignore", UserWarning)  # torch warns that kernels are replaced, which is the purpose
         for name, replacement in _REPLACEMENTS.items():
             if key == "CPU" or not name.endswith("_for_cpu_backward"):
                 original = torch.library.get_kernel(f"aten::{name}", key)
@@ -130,7 +130,7 @@ def _baddbmm(
 def _attention_backward(
     call: Kernel, wide: torch.dtype, gradient: torch.Tensor, *arguments: Any, **named: Any
 ) -> tuple[torch.Tensor, ...]:
-    """Of scaled dot-product attention on the CPU, whose forward pass is not slower in bfloat16."""
+    """Scaled dot-product attention on the CPU, whose forward pass is not slower in bfloat16."""
     widened = [_widened(argument, wide) for argument in arguments]
     named = {name: _widened(argument, wide) for name, argument in named.items()}
     return tuple(part.to(gradient.dtype) for part in call(gradient.to(wide), *widened, **named))
@@ -151,7 +151,7 @@ _REPLACEMENTS: dict[str, Callable[..., Any]] = {
 
 
 def _product(call: Kernel, wide: torch.dtype, a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """``a [M, K] @ b [K, N]`` of operands in 16 bits, computed in ``wide`` piece by piece and returned in ``dtype``."""
+    """``a [M, K] @ b [K, N]`` of 16-bit operands, computed in ``wide`` piece by piece and returned in ``dtype``."""
     rows, inner, columns = a.shape[0], a.shape[1], b.shape[1]
     if max(a.numel(), b.numel()) <= PIECE:
         return call(a.to(wide), b.to(wide)).to(dtype)  # type: ignore[no-any-return]
@@ -171,7 +171,7 @@ def _product(call: Kernel, wide: torch.dtype, a: torch.Tensor, b: torch.Tensor, 
 
 
 def _pieces(size: int, other: int) -> Iterator[slice]:
-    """``size`` cut so that a piece times ``other`` has at most :data:`PIECE` elements."""
+    """Split ``size`` so that a piece times ``other`` has at most :data:`PIECE` elements."""
     step = max(1, PIECE // max(1, other))
     for first in range(0, size, step):
         yield slice(first, min(first + step, size))

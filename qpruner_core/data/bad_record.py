@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, or with one record of it."""
+"""Errors of a dataset or of one of its records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from qpruner_core.errors import DatasetInvalidError
 
 
 class BadRecordError(Exception):
-    """One record cannot be used; the others may be. ``reason`` continues "line 3: "."""
+    """One unusable record; others may be usable. ``reason`` continues "line 3: "."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
@@ -15,5 +15,5 @@ class BadRecordError(Exception):
 
 
 def invalid(what: str, remedy: str) -> DatasetInvalidError:
-    """The error of a dataset that cannot be read: ``what`` continues "The dataset cannot be used: "."""
+    """Error of an unreadable dataset. ``what`` continues "The dataset cannot be used: "."""
     return DatasetInvalidError(f"The dataset cannot be used: {what}.", field="dataset", remedy=remedy)

@@ -27,12 +27,12 @@ _BATCH_BYTES = 2**20
 _LONGEST_REPLY = 8 * LONGEST_RECORD
 _SECONDS_PER_CHAT = 0.05
 _SECONDS_PER_BYTE = 1e-5
-_LONGEST_WAIT = 600  # seconds for one batch, however little of the processor the process gets
+_LONGEST_WAIT = 600  # seconds for one batch, however little processor time the process gets
 
 
 @dataclass(frozen=True)
 class TemplateLimits:
-    """What a template may take: seconds of the processor beyond what each conversation is given, and bytes."""
+    """Limits of a template: seconds of processor time beyond those per conversation, and bytes."""
 
     seconds: float = 30
     memory: int = 2**29
@@ -40,10 +40,10 @@ class TemplateLimits:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as text, and the spans of characters to learn; ``error`` says why there is none.
+    """A conversation as text, with the spans of characters to learn. ``error`` is set if there is no text.
 
-    ``lost``: answers that could not be found in the text. ``folded``: the system message stands in the user's.
-    ``leaves_out``: a tool, a question or the thoughts of the last answer are not in the text.
+    ``lost``: answers that were not found in the text. ``folded``: the system message is part of the user's message.
+    ``leaves_out``: a tool, a question or the thoughts of the last answer are missing from the text.
     """
 
     text: str = ""
@@ -55,10 +55,10 @@ class Rendered:
 
 
 def template_name(tokenizer: PreTrainedTokenizerBase, *, with_tools: bool = False) -> str | None:
-    """The key in :func:`templates_of` of the template that transformers takes, or ``None`` if there is none.
+    """Key in :func:`templates_of` of the template that transformers uses, or ``None`` if there is none.
 
     Raises:
-        CorruptModelError: several have names, and none is the default.
+        CorruptModelError: there are several named templates and no default.
     """
     names = list(templates_of(tokenizer))
     if with_tools and "tool_use" in names:
@@ -68,14 +68,14 @@ def template_name(tokenizer: PreTrainedTokenizerBase, *, with_tools: bool = Fals
     if len(names) == 1:
         return names[0]
     raise CorruptModelError(
-        f"The model has the chat templates {', '.join(map(repr, names[:5]))}, and none is named 'default'.",
+        f"The model has the chat templates {', '.join(map(repr, names[:5]))}, but none named 'default'.",
         field="model",
         remedy="Name one of them 'default' in tokenizer_config.json, or in additional_chat_templates.",
     )
 
 
 def templates_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The tokenizer's chat templates by name; a single one is the default."""
+    """Chat templates of the tokenizer by name; a single one is the default."""
     template: Any = tokenizer.chat_template
     if isinstance(template, list):
         template = {one["name"]: one["template"] for one in template}
@@ -85,10 +85,10 @@ def templates_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
 
 
 class ChatProcess:
-    """A process that renders with the templates of ``tokenizer`` on the day ``day``; it starts when first used.
+    """A process that renders with the templates of ``tokenizer`` on the date ``day``. Starts on first use.
 
-    To be used as a context manager. The texts are those of ``tokenizer.apply_chat_template``, except that a template
-    that asks for today's date is given ``day``.
+    Use it as a context manager. The texts are those of ``tokenizer.apply_chat_template``, except that a template that
+    requests today's date gets ``day``.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class ChatProcess:
             self._process.communicate()
 
     def render(self, chats: Iterable[Mapping[str, Any]]) -> Iterator[Rendered]:
-        """Each of ``chats`` (``messages``, ``template``: the name of one, and ``tools`` if there are any) in order.
+        """Render each of ``chats``, in order: ``messages``, name of a ``template``, and optionally ``tools``.
 
         Raises:
             CorruptModelError: a template does not compile.
-            UnsafeModelError: a template takes more time or memory than it may.
+            UnsafeModelError: a template exceeds its time or memory.
         """
         batch: list[Mapping[str, Any]] = []
         size = 0
@@ -144,7 +144,7 @@ class ChatProcess:
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
         if self._process is None:
-            # Without its own folder on the path: the modules beside it have names of common use
+            # Not from its own folder: names of modules there shadow common ones
             self._process = subprocess.Popen(  # noqa: S603 - a file of ours
                 [sys.executable, "-P", str(_WORKER)],
                 stdin=subprocess.PIPE,
@@ -187,7 +187,7 @@ class ChatProcess:
 
 def _too_much(what: str) -> UnsafeModelError:
     return UnsafeModelError(
-        f"The model's chat template takes {what} for a conversation.",
+        f"The model's chat template takes {what} for one conversation.",
         field="model",
         remedy="Correct the template in chat_template.jinja or tokenizer_config.json, or use another model.",
     )

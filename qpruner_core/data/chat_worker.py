@@ -1,7 +1,7 @@
-"""A process that renders conversations with a chat template, which is a program of whoever made the model.
+"""A process that renders conversations with a chat template, which is untrusted code of the model's author.
 
 Run as a script by :mod:`qpruner_core.data.chat_process`, it reads one JSON object per line and writes one for each. It
-imports neither torch nor this package, so that it starts in a second. The rendering itself is transformers' own.
+imports neither torch nor this package, so that it starts within a second. transformers does the rendering.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Render = Callable[..., str]
 Span = tuple[int, int]
 
 MOST_TURNS = 64
-"""The most turns of one conversation that are looked for one by one, from the last."""
+"""Most turns of one conversation that are searched one by one, from the last."""
 _FOLDED_ROLES = ("system", "developer")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _WORD = re.compile(r"\w+")
@@ -30,7 +30,7 @@ _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 class Located:
-    """A rendered conversation: its text, the spans of characters to learn, and how many answers were not found."""
+    """A rendered conversation: text, spans of characters to learn, and the number of answers that were not found."""
 
     def __init__(self, text: str, spans: Sequence[Span], lost: int) -> None:
         self.text = text
@@ -39,12 +39,12 @@ class Located:
 
 
 def locate_answers(messages: Sequence[Message], render: Render) -> Located:
-    """Render ``messages`` and find each turn of the assistant in the text, with what ends the turn.
+    """Render ``messages`` and find each turn of the assistant in the text, with the end of the turn.
 
     ``render(messages, add_generation_prompt=False)`` is the template. To find an answer, the conversation is rendered
-    again with a mark in its place: what stands around the mark stands around the answer. Where that fails (some
-    templates treat an answer by what is in it), the answer is what its turn adds to the conversation before it. An
-    answer that neither way finds is not learned.
+    again with a mark in its place: the text around the mark is the text around the answer. Where that fails (some
+    templates treat an answer by its content), the answer is the text that its turn adds to the conversation before it.
+    An answer that neither way finds is not learned.
     """
     whole = render(messages)
     answers = [index for index, message in enumerate(messages) if _is_answer(message)]
@@ -56,14 +56,14 @@ def locate_answers(messages: Sequence[Message], render: Render) -> Located:
     for index in answers[-MOST_TURNS:]:
         span = _by_mark(messages, index, whole, render, mark) or _by_prefix(messages, index, whole, render, mark)
         if span is not None and not _has_calls(messages[index], whole[slice(*span)]):
-            continue  # what is left of the turn is its end alone
+            continue  # only the end of the turn is left
         if span is not None and (not found or found[-1][1] <= span[0]):
             found.append(span)
     return Located(whole, found, len(answers) - len(found))
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message] | None:
-    """``messages`` with each system message put in front of the next one of the user; ``None`` if there is no such."""
+    """``messages`` with each system message prepended to the next user message; ``None`` if there is none."""
     folded: list[Message] = []
     waiting: list[str] = []
     for message in messages:
@@ -85,17 +85,17 @@ def _is_answer(message: Message) -> bool:
 
 
 def _has_calls(message: Message, text: str) -> bool:
-    """Whether every tool call of ``message`` is in ``text``; a template that knows none leaves them out."""
+    """Whether every tool call of ``message`` is in ``text``; a template without tool support leaves them out."""
     return all(call["function"]["name"] in text for call in message.get("tool_calls") or ())
 
 
 def _leaves_out(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], text: str) -> bool:
-    """Whether a tool's name, or the longest word of a question or of the last thought, is not in ``text``."""
+    """Whether a tool's name, or the longest word of a question or of the last thought, is missing from ``text``."""
     names = [str(tool.get("function", {}).get("name", "")) for tool in tools]
     said = [str(message.get("content") or "") for message in messages if message["role"] != "assistant"]
     said += [str(messages[-1][name]) for name in _THOUGHTS if name in messages[-1]][:1]
     words = [max((word.group() for word in _WORD.finditer(one)), key=len, default="") for one in said]
-    place = 0  # most stand in order: from the start each time, long conversations would take their length squared
+    place = 0  # most are in order; searching from the start each time would take quadratic time
     for word in (*names, *words):
         found = text.find(word, place)
         if found < 0 and word not in text:
@@ -116,7 +116,7 @@ def _marked(message: Message, mark: str) -> Message:
 def _all_at_once(
     messages: Sequence[Message], answers: Sequence[int], whole: str, render: Render, mark: str
 ) -> list[Span] | None:
-    """The spans of all answers by one more rendering, or ``None`` if the template does not put them in as they are."""
+    """Spans of all answers from one more rendering, or ``None`` if the template does not insert them unchanged."""
     if any(set(messages[index]) - {"role", "content"} for index in answers):
         return None
     marks = {index: f"{mark}{index}z" for index in answers}
@@ -125,7 +125,7 @@ def _all_at_once(
     except Exception:  # noqa: BLE001 - the template may raise anything, and the other way of looking is left
         return None
     gaps = []
-    place = 0  # without a copy of what is left for each of what may be thousands
+    place = 0  # without copying the rest once per answer
     for index in answers:
         found = rest.find(marks[index], place)
         if found < 0:
@@ -158,7 +158,7 @@ def _all_at_once(
 
 
 def _forms(content: str) -> Iterator[str]:
-    """What templates make of an answer: as it is, without space around it, without its thoughts."""
+    """Forms in which templates write an answer: unchanged, stripped, or without its thoughts."""
     yield from dict.fromkeys((content, content.strip(), content.rstrip(), content.lstrip()))
     if "</think>" in content:
         thought_out = content.split("</think>")[-1]
@@ -166,9 +166,10 @@ def _forms(content: str) -> Iterator[str]:
 
 
 def _own_ending(messages: Sequence[Message], last: int, rest: str, render: Render, mark: str) -> str:
-    """``rest``, which follows the last answer, up to where other messages come in it (some write the system's last).
+    """The part of ``rest``, which follows the last answer, before any other message (some templates write the system
+    message last).
 
-    The template's own text is what stays the same with marks in place of all messages.
+    Text that stays the same with marks in place of all messages is the template's own.
     """
     own = f"{mark}{last}z"
     marked = [_marked(one, f"{mark}{index}z") for index, one in enumerate(messages[: last + 1])]
@@ -197,9 +198,10 @@ def _after_mark(messages: Sequence[Message], render: Render, mark: str) -> str |
 def _ending_length(
     messages: Sequence[Message], index: int, gap: str, last_ending: str | None, render: Render, mark: str
 ) -> int:
-    """How much of ``gap``, the text after an answer, ends its turn: as much as the template writes if nothing follows.
+    """Length of the part of ``gap``, the text after an answer, that ends its turn: what the template writes if nothing
+    follows.
 
-    ``last_ending`` is what ends the last turn, if that is known; the others usually end as it does.
+    ``last_ending`` is the end of the last turn if known; other turns usually end alike.
     """
     if last_ending is not None and gap.startswith(last_ending):
         return len(last_ending)
@@ -209,7 +211,7 @@ def _ending_length(
 
 
 def _by_mark(messages: Sequence[Message], index: int, whole: str, render: Render, mark: str) -> Span | None:
-    """The span of one answer, whatever the template makes of it, if all around it stays the same."""
+    """Span of one answer, in any form, if the text around it stays the same."""
     try:
         text = render([*messages[:index], _marked(messages[index], mark), *messages[index + 1 :]])
     except Exception:  # noqa: BLE001 - as above
@@ -226,17 +228,17 @@ def _by_mark(messages: Sequence[Message], index: int, whole: str, render: Render
 
 
 def _by_prefix(messages: Sequence[Message], index: int, whole: str, render: Render, mark: str) -> Span | None:
-    """The span that the turn adds to the conversation before it, if the template builds it up turn by turn."""
+    """Span that the turn adds to the conversation before it, if the template appends turn by turn."""
     try:
         before = render(messages[:index]) if index else ""
         after = render(messages[: index + 1])
         if index and mark not in render([*messages[: index - 1], _marked(messages[index - 1], mark)]):
-            return None  # the message before is written only with the answer
+            return None  # the message before is only written with the answer
     except Exception:  # noqa: BLE001 - as above
         return None
     if not (whole.startswith(before) and whole.startswith(after) and len(before) < len(after)):
         return None
-    try:  # a generation prompt may open a thought that a finished turn does not have
+    try:  # a generation prompt may open a thought, which a finished turn lacks
         prompted = render(messages[:index], add_generation_prompt=True)
     except Exception:  # noqa: BLE001 - as above
         prompted = before
@@ -250,7 +252,7 @@ def _common_length(one: str, other: str) -> int:
 
 
 class _Template:
-    """The templates of one run under transformers' environment; the date is the run's."""
+    """The templates of one run in transformers' environment, with the run's date."""
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         from transformers.utils import chat_template_utils
@@ -269,14 +271,14 @@ class _Template:
         self._most = int(setup["longest"])
 
     def compile(self) -> None:
-        """Raises what Jinja says of a template that is none."""
+        """Raise Jinja's error for an invalid template."""
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
         for text in self._templates.values():
             _compile_jinja_template(text)
 
     def answer(self, chat: Mapping[str, Any]) -> dict[str, Any]:
-        """What goes back for one conversation; a system message that the template does not take is folded."""
+        """The reply for one conversation. A system message that the template rejects is folded into the user's."""
         messages = chat["messages"]
         refusal = ""
         located: Located | None = None
@@ -311,7 +313,7 @@ class _Template:
         options = {"chat_template": template, "tools": chat.get("tools"), **self._variables}
 
         def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-            random.seed(0)  # Jinja's "random" and "lipsum" write the same every time
+            random.seed(0)  # make Jinja's "random" and "lipsum" deterministic
             texts, _ = self._render([list(messages)], add_generation_prompt=add_generation_prompt, **options)
             return self._checked(texts[0])
 
@@ -325,7 +327,7 @@ class _Template:
     def _checked(self, text: str) -> str:
         if len(text) > self._most:
             raise ValueError(f"it writes more than {self._most} characters for one conversation")
-        text.encode()  # half of a surrogate pair is no text
+        text.encode()  # half of a surrogate pair is not text
         return text
 
 
@@ -336,7 +338,7 @@ def _drops_system(messages: Sequence[Message], text: str) -> bool:
 
 def _limit_memory(more: int) -> None:
     statm = Path("/proc/self/statm")
-    if statm.exists():  # elsewhere the limit counts what is mapped and never used
+    if statm.exists():  # on other systems the limit counts memory that is mapped but unused
         used = int(statm.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
 
@@ -353,7 +355,7 @@ def _reply(value: Any) -> None:
 
 
 def main() -> None:
-    """Serve until the input ends. Beyond its seconds the kernel ends the process; beyond its memory it says so."""
+    """Serve until the input ends. The kernel ends the process at its time limit; it reports its memory limit."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     setup = json.loads(sys.stdin.readline())
     template = _Template(setup)

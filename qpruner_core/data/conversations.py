@@ -1,4 +1,4 @@
-"""Conversations as datasets write them: OpenAI's messages, ShareGPT's turns, tool calls, pairs of preferences."""
+"""Conversations in the forms of datasets: OpenAI messages, ShareGPT turns, tool calls, preference pairs."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _ROLES = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
     "ai": "assistant", "observation": "tool", "function": "tool", "tool_response": "tool",
 }  # fmt: skip
-"""Names that datasets have for roles, and what chat templates call them."""
+"""Role names of datasets -> role names of chat templates."""
 
 _KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "thinking")
-"""What templates read of a message beside role and content."""
+"""Fields of a message, beside role and content, that templates read."""
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
 _MESSAGES_REMEDY = 'Give a list of {"role", "content"}, or of {"from", "value"}.'
 
 
 def messages_record(row: Row, column: str) -> MessagesRecord | None:
-    """The conversation in ``row[column]``, with what ``system`` and ``tools`` say; ``None`` without an answer's text.
+    """The conversation in ``row[column]``, with ``system`` and ``tools`` added; ``None`` without the text of an answer.
 
     Raises:
-        BadRecordError: it is no conversation, or no one answers in it.
+        BadRecordError: not a conversation, or one without an answer.
     """
     return conversation(row, _messages(row[column], column))
 
 
 def preferred_record(row: Row, question: str | None, given: str | None) -> MessagesRecord | None:
-    """The conversation that ends in the answer that was ``chosen``; the question is in the columns named.
+    """The conversation that ends in the ``chosen`` answer; the question is in the named columns.
 
     Raises:
-        BadRecordError: there is no question, or it is no answer.
+        BadRecordError: the question is missing, or the answer is not one.
     """
     chosen = row["chosen"]
     asked = row.get(question) if question is not None else None
@@ -51,7 +51,7 @@ def preferred_record(row: Row, question: str | None, given: str | None) -> Messa
     else:
         answer = _messages([chosen] if isinstance(chosen, dict) else chosen, "chosen")
     if answer and answer[0].role != "assistant":
-        return conversation(row, answer)  # the whole of it
+        return conversation(row, answer)  # the whole conversation
     if before is not None:
         return conversation(row, [*_messages(before, "prompt"), *answer])
     parts = [optional_string(asked, "prompt"), optional_string(row.get(given or ""), "input")]
@@ -59,10 +59,10 @@ def preferred_record(row: Row, question: str | None, given: str | None) -> Messa
 
 
 def prompted_record(row: Row, question: str, answer: str) -> MessagesRecord | None:
-    """The conversation of a list of messages that asks, and a string or a list that answers.
+    """The conversation of a list of messages and an answer, which is a string or a list.
 
     Raises:
-        BadRecordError: they make none.
+        BadRecordError: they do not form a conversation.
     """
     said = row[answer]
     last = _messages(said, answer) if isinstance(said, list) else [Message("assistant", string(said, answer))]
@@ -99,7 +99,7 @@ def _message(value: Any, column: str) -> Message:
         raise BadRecordError('a message has no "role"', _MESSAGES_REMEDY)
     role = string(value[role_key], role_key).strip().lower()
     extra = {key: plain_json(value[key], key) for key in _KEPT if value.get(key) not in (None, [], "")}
-    called = plain_json(value.get("function_call"), "function_call")  # OpenAI's form before there were several
+    called = plain_json(value.get("function_call"), "function_call")  # OpenAI's form before tool calls
     if called and "tool_calls" not in extra:
         extra["tool_calls"] = called
     if role == "function_call":
@@ -116,7 +116,7 @@ def _message(value: Any, column: str) -> Message:
 
 
 def _call(call: Any) -> dict[str, Any]:
-    """A tool call as templates take it, its arguments as an object rather than as JSON in a string."""
+    """A tool call in the form of templates: arguments as an object, not as JSON in a string."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadRecordError('a tool call has no "name"')
@@ -151,7 +151,7 @@ def _parsed(text: str, column: str) -> Any:
 
 
 def _transcript(text: str) -> list[Message]:
-    """The turns of a conversation that is written out, as in Anthropic's HH-RLHF."""
+    """Turns of a conversation in one text, as in Anthropic's HH-RLHF."""
     start, *turns = _TURN.split(text)
     if start.strip() or not turns:
         raise BadRecordError('"chosen" answers no question', 'Give "prompt" beside it.')

@@ -1,4 +1,4 @@
-"""Instructions and conversations as training examples, and which of them cannot be used."""
+"""Instructions and conversations as training examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Dialogue = InstructionRecord | MessagesRecord
 
 @dataclass
 class EncodedDialogues:
-    """The example of each record that can be used, ``None`` where nothing to learn fits; and what to warn of."""
+    """The example of each record, ``None`` where nothing to learn fits; and warnings."""
 
     examples: dict[_Dialogue, Example | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -29,22 +29,22 @@ class EncodedDialogues:
 def encode_dialogues(
     records: Sequence[_Dialogue], tokenizer: PreTrainedTokenizerBase, length: int, start: Sequence[int], day: date
 ) -> EncodedDialogues:
-    """Each record under the tokenizer's chat template (on the day ``day``), or without one under a plain form.
+    """Encode each record with the tokenizer's chat template (on the date ``day``), or in a plain form if there is none.
 
-    The ids are those of ``tokenizer.apply_chat_template`` for the whole conversation; what is learned are the answers,
-    each with what ends its turn.
+    The ids are those of ``tokenizer.apply_chat_template`` for the whole conversation. The answers are learned, each
+    with the end of its turn.
 
     Raises:
-        DatasetInvalidError: too many records are refused by the template.
-        CorruptModelError, UnsafeModelError: the template cannot be used.
+        DatasetInvalidError: the template rejects too many records.
+        CorruptModelError, UnsafeModelError: the template is unusable.
     """
     encoded = EncodedDialogues()
     left_out = LeftOut("conversation")
     folded = lost = incomplete = 0
     for number, (record, rendered) in enumerate(zip(records, _rendered(records, tokenizer, day), strict=True), start=1):
         if rendered.error or not rendered.spans:
-            reason = rendered.error or "its answers are not in the text that the template writes"
-            left_out.add(f"record {number}", f"the model's chat template refuses it: {reason}")
+            reason = rendered.error or "the template's text does not contain its answers"
+            left_out.add(f"record {number}", f"the model's chat template rejects it: {reason}")
             continue
         ids, learned = encode_spans(tokenizer, rendered.text, rendered.spans)
         own_start = list(start)
@@ -62,12 +62,11 @@ def encode_dialogues(
     encoded.warnings += left_out.warnings()
     if folded:
         encoded.warnings.append(
-            f"The model's chat template takes no system message: in {folded} records it stands before the user's."
+            f"The model's chat template takes no system message: in {folded} records it is prepended to the "
+            "user's message."
         )
     if lost:
-        encoded.warnings.append(
-            f"{lost} answers are not learned: the model's chat template does not write them as they are."
-        )
+        encoded.warnings.append(f"{lost} answers are not learned: the model's chat template changes their text.")
     if incomplete:
         encoded.warnings.append(
             f"In {incomplete} records, tools, messages or thoughts are left out: "

@@ -22,14 +22,14 @@ _INPUTS = ("input", "context")
 _ANSWERS = ("output", "completion", "response", "answer")
 
 REJECTED = "rejected"
-"""The column of a preference pair that is not learned."""
+"""Column of a preference pair that is not learned."""
 _LABEL = "label"
-"""The column in which single answers are rated true or false, as for TRL's KTO."""
+"""Column that rates single answers true or false, as for TRL's KTO."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a row's columns make a record: the kind, the columns that are read, and the reading itself."""
+    """How columns form a record: its kind, the columns that are read, and the reading function."""
 
     kind: DatasetKind
     columns: frozenset[str]
@@ -39,7 +39,7 @@ class Layout:
 
 
 def layout_of(row: Row) -> Layout | None:
-    """What the columns of ``row`` make, or ``None`` if they make nothing that is known."""
+    """The layout of the columns of ``row``, or ``None`` if they match no known one."""
     question, given, answer = (_first(row, names) for names in (_QUESTIONS, _INPUTS, _ANSWERS))
     if "messages" in row:
         parse: Callable[[Row], Record | None] = functools.partial(messages_record, column="messages")
@@ -63,9 +63,9 @@ def layout_of(row: Row) -> Layout | None:
 
 
 def no_layout(row: Row) -> BadRecordError:
-    """What is wrong with a row whose columns make nothing."""
+    """The error of a row whose columns match no known layout."""
     found = ", ".join(repr(str(key)[:40]) for key in list(row)[:10]) or "none"
-    return BadRecordError(f"it has none of the known sets of columns; it has {found}", COLUMNS_REMEDY)
+    return BadRecordError(f"it has none of the known sets of columns, but {found}", COLUMNS_REMEDY)
 
 
 def _layout(
@@ -75,7 +75,7 @@ def _layout(
 
 
 def _rated(row: Row, layout: Layout) -> Layout:
-    """``layout`` with a column that rates the answer, if that is what ``label`` does; a bad answer is not learned."""
+    """``layout`` with a rating column if ``label`` is one; a bad answer is not learned."""
     label = row.get(_LABEL)
     rating = label if isinstance(label, bool) else {"true": True, "false": False}.get(str(label).strip().lower())
     if rating is None and label is not None:
@@ -126,7 +126,7 @@ def _choices(row: Row, context_column: str, label_column: str) -> Record | None:
         raise BadRecordError('"choices" is not a list of strings')
     choices = [string(choice, "choices") for choice in choices]
     if len(choices) < 2:
-        raise BadRecordError(f"it has {len(choices)} choices", "Give at least 2 choices in each record.")
+        raise BadRecordError(f"it has {len(choices)} choices", "Give at least 2 choices per record.")
     if isinstance(label, bool) or not isinstance(label, int):
         raise BadRecordError(
             f'"{label_column}" is not a whole number', "The label is the index of the right choice, from 0."

@@ -1,4 +1,4 @@
-"""Whether a model has embeddings for the tokens that it is to read."""
+"""Check that a model has embeddings for the tokens it will read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NAMED = 3
 
 
 def require_known_tokens(ids: Iterable[torch.Tensor], embeddings: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse token ``ids`` (of any shape, int64) beyond the ``embeddings`` rows of a model.
+    """Reject token ``ids`` (any shape, int64) beyond the ``embeddings`` rows of a model.
 
-    A tokenizer may have more tokens than its model (added ones, never trained): only those that are met count.
+    A tokenizer may have more tokens than its model (added but never trained); only tokens that occur count.
 
     Raises:
         CorruptModelError: names the tokens.
@@ -31,7 +31,7 @@ def require_known_tokens(ids: Iterable[torch.Tensor], embeddings: int, tokenizer
     tokens = ", ".join(f"{tokenizer.convert_ids_to_tokens(token)!r} ({token})" for token in sorted(unknown)[:_NAMED])
     more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     raise CorruptModelError(
-        f"The model has embeddings for {embeddings} tokens, and the text becomes tokens beyond them: {tokens}{more}.",
+        f"The model has embeddings for {embeddings} tokens, but the text contains tokens beyond them: {tokens}{more}.",
         field="model",
         remedy="Resize its embeddings (resize_token_embeddings(len(tokenizer))) and train the new ones, use the "
         "tokenizer that it was trained with, or keep these tokens out of the text and the chat template.",

@@ -1,4 +1,4 @@
-"""Records that cannot be used: left out and told, or too many of them to go on."""
+"""Unusable records: left out with a warning, or an error if there are too many."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 from qpruner_core.errors import DatasetInvalidError
 
 MOST_SHARE = 0.1
-"""The share of records that may be left out, ..."""
+"""Share of records that may be left out."""
 A_FEW = 3
-"""... and how many may be in any case, if something is left."""
+"""Number of records that may be left out in any case, if some are left."""
 _SHOWN = 3
 
 
 class LeftOut:
-    """Counts what is left out, and keeps the first places and the most frequent reasons."""
+    """Counts records left out, and keeps the first places and the most frequent reasons."""
 
     def __init__(self, what: str = "record") -> None:
         self._what = what
@@ -33,14 +33,14 @@ class LeftOut:
         self.count += 1
 
     def check(self, used: int, total: int, remedy: str) -> None:
-        """Refuse the dataset where nothing is left, or more than a few and a tenth of it cannot be used.
+        """Reject the dataset if nothing is left, or if more than a few records and a tenth of it are unusable.
 
         Raises:
-            DatasetInvalidError: names the first of them.
+            DatasetInvalidError: names the first unusable record.
         """
         if self.count and (used == 0 or self.count > max(A_FEW, MOST_SHARE * total)):
             where, reason = self._first[0]
-            others = f"; so it is with {self.count} of {total} records" if total > 1 else ""
+            others = f"; {self.count} of {total} records are unusable" if total > 1 else ""
             raise DatasetInvalidError(
                 f"The dataset cannot be used: {where}: {reason}{others}.",
                 field="dataset",

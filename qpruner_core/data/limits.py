@@ -1,17 +1,17 @@
-"""Sizes that a dataset must have, and must not."""
+"""Lower and upper limits of a dataset's size."""
 
 from __future__ import annotations
 
 from qpruner_core.errors import DatasetTooShortError
 
 LONGEST_RECORD = 8 * 2**20
-"""The most bytes of one record: as Python's objects, nested lists take some thirty times as much."""
+"""Most bytes of one record; as Python objects, nested lists take about thirty times as much."""
 
 
 def refuse_too_few_bytes(size: int, length: int) -> None:
-    """Refuse a dataset of ``size`` bytes that cannot fill a window of ``length`` tokens on either side of the split.
+    """Reject a dataset of ``size`` bytes that cannot fill a window of ``length`` tokens on either side of the split.
 
-    A token stands for at least a byte, so this refuses nothing that would do; the rest is found by tokenizing.
+    A token stands for at least one byte, so no sufficient dataset is rejected; tokenizing finds the remaining cases.
 
     Raises:
         DatasetTooShortError: fewer bytes than two windows have tokens.
@@ -20,5 +20,5 @@ def refuse_too_few_bytes(size: int, length: int) -> None:
         raise DatasetTooShortError(
             f"The dataset has {size} bytes, fewer than the {2 * length} tokens that training and evaluation need.",
             field="dataset",
-            remedy=f"Give more text (some {8 * length} characters or more), or a smaller sequence_length.",
+            remedy=f"Give more text (about {8 * length} characters or more), or a smaller sequence_length.",
         )

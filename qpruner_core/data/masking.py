@@ -1,4 +1,4 @@
-"""Which tokens of a text are learned, where the text is tokenized as a whole."""
+"""Which tokens of a text are learned, if the text is tokenized as a whole."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qpruner_core.data.tokenization import IGNORED, Example, common_length, enco
 
 
 def encode_spans(tokenizer: PreTrainedTokenizerBase, text: str, spans: Spans) -> tuple[list[int], list[bool]]:
-    """The ids of ``text`` without anything added to it, and which of them lie in ``spans`` (sorted, of characters).
+    """Token ids of ``text`` without special tokens, and which of them lie in ``spans`` (sorted, of characters).
 
-    A token that lies partly outside is learned if it takes only space or punctuation from there: the space that many
-    tokenizers join to the word behind it, but never a part of another's words.
+    A token that lies partly outside is learned if its outer part is only space or punctuation, such as the space that
+    many tokenizers join to the following word, but never if it is part of another's words.
     """
     if not getattr(tokenizer, "is_fast", False):
         return _by_prefixes(tokenizer, text, spans)
@@ -32,13 +32,13 @@ def encode_spans(tokenizer: PreTrainedTokenizerBase, text: str, spans: Spans) ->
             learned[token] = not any(character.isalnum() for character in outside)
             token += 1
         while token < len(ids) and offsets[token][0] == offsets[token][1] == end:
-            learned[token] = True  # space at the end that some tokenizers leave out of the offsets
+            learned[token] = True  # some tokenizers leave a trailing space out of the offsets
             token += 1
     return ids, learned
 
 
 def _by_prefixes(tokenizer: PreTrainedTokenizerBase, text: str, spans: Spans) -> tuple[list[int], list[bool]]:
-    """As :func:`encode_spans` for a tokenizer that does not say where its tokens lie."""
+    """:func:`encode_spans` for a tokenizer that does not report token offsets."""
     ids = encode(tokenizer, text)
     learned = [False] * len(ids)
     for start, end in spans:
@@ -51,8 +51,8 @@ def _by_prefixes(tokenizer: PreTrainedTokenizerBase, text: str, spans: Spans) ->
 def mask_example(ids: list[int], learned: list[bool], length: int, start: Sequence[int]) -> Example | None:
     """One example of at most ``length`` tokens that begins with ``start``, or ``None`` if nothing in it is learned.
 
-    A long one is cut on the left so that the answer stays; an answer longer than the sequence keeps its head and some
-    prompt.
+    A long example is cut on the left so that the answer stays. An answer longer than the sequence keeps its beginning
+    and part of the prompt.
     """
     if not any(learned):
         return None
@@ -65,7 +65,7 @@ def mask_example(ids: list[int], learned: list[bool], length: int, start: Sequen
     kept = slice(begin, begin + body)
     input_ids = torch.tensor([*start, *ids[kept]], dtype=torch.long)
     mask = torch.tensor([*([False] * len(start)), *learned[kept]])
-    mask[0] = False  # nothing comes before it that could predict it
+    mask[0] = False  # nothing precedes it that could predict it
     if not mask.any():
         return None
     return Example(input_ids, input_ids.masked_fill(~mask, IGNORED))

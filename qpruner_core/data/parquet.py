@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, which may be far larger in memory than on disk, a few at a time."""
+"""Rows of a Parquet file, a few at a time: decoded, it may be far larger than on disk."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PHYSICAL_TYPES = frozenset({"BYTE_ARRAY", "BOOLEAN", "INT32", "INT64", "FLOAT",
 
 
 def parquet_rows(path: Path, most_bytes: int, on_unused: Callable[[str], None]) -> Iterator[Mapping[str, Any]]:
-    """The rows of ``path``, of the columns that records are made of; ``on_unused`` is called with those of others that
-    may hold text.
+    """Rows of ``path``, with the columns that form records. ``on_unused`` is called with the names of other columns
+    that may hold text.
 
     Raises:
-        DatasetInvalidError: not a Parquet file, none of the known sets of columns, or decoded more than ``most_bytes``
-            in all or :data:`LONGEST_RECORD` in a row.
+        DatasetInvalidError: not a Parquet file, no known set of columns, or more decoded bytes than ``most_bytes`` in
+            all or :data:`LONGEST_RECORD` in a row.
     """
     try:
         parquet = importlib.import_module("pyarrow.parquet")
@@ -54,7 +54,7 @@ def _rows(parquet: Any, path: Path, most_bytes: int, on_unused: Callable[[str], 
         if name not in columns and leaf.physical_type == "BYTE_ARRAY" and not name.endswith(("id", REJECTED)):
             on_unused(name)
     strings = _check_leaves(metadata, set(columns), most_bytes)
-    # As a dictionary, a string that many rows share lies in memory once, as it does in the file.
+    # As a dictionary, a string that many rows share is in memory once, as it is in the file.
     with parquet.ParquetFile(path, metadata=metadata, read_dictionary=strings) as file:
         decoded = 0
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
@@ -70,7 +70,7 @@ def _column_names(metadata: Any) -> list[str]:
 
 
 def _check_leaves(metadata: Any, columns: set[str], most_bytes: int) -> list[str]:
-    """The paths of the strings below ``columns``; refuses what cannot be read in bounded memory."""
+    """Paths of the strings below ``columns``; rejects columns that cannot be read in bounded memory."""
     strings, decoded = [], 0
     for index, name in enumerate(_column_names(metadata)):
         if name not in columns:
@@ -89,7 +89,7 @@ def _check_leaves(metadata: Any, columns: set[str], most_bytes: int) -> list[str
 
 
 def _small_parts(batch: Any) -> Iterator[Any]:
-    """``batch`` in parts that are small enough to become Python's objects."""
+    """Split ``batch`` into parts that are small enough to become Python objects."""
     if _decoded_bytes(batch.columns) <= LONGEST_RECORD:
         yield batch
         return
@@ -101,7 +101,7 @@ def _small_parts(batch: Any) -> Iterator[Any]:
 
 
 def _decoded_bytes(arrays: list[Any]) -> int:
-    """What ``arrays`` would take with every string written out."""
+    """Bytes of ``arrays`` with every string written out."""
     compute = importlib.import_module("pyarrow.compute")
     types = importlib.import_module("pyarrow.types")
     total = 0

@@ -1,4 +1,4 @@
-"""Cutting long text into passages at the best places, without losing a character."""
+"""Split long text into passages at good places, without losing a character."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from qpruner_core.data.records import TextRecord
 
 LONGEST_PASSAGE = 4096
-"""Characters of prose that are held out, or trained on, together at most."""
+"""Most characters of prose that are held out, or trained on, as one piece."""
 
 _PARAGRAPH_BREAK = re.compile(r"\n(?:[ \t]*\n)+")
 _SENTENCE_END = re.compile(r"[.!?…][\"'»”’)\]]*\s+|[。！？｡][」』”’）]*\s*|[।؟۔]\s*")
 
 
 def passages(text: str, most: int = LONGEST_PASSAGE) -> Iterator[TextRecord]:
-    """``text`` in parts of at most ``most`` characters, each with the space after it as its ``end``.
+    """Split ``text`` into parts of at most ``most`` characters, each with the following space as its ``end``.
 
-    A part ends where a paragraph does, else a line, a sentence, or a word; or anywhere if there is none of these in its
-    second half. Together they are ``text``.
+    A part ends at a paragraph, else at a line, a sentence, or a word; or anywhere if its second half has none of these.
+    Together the parts are ``text``.
     """
     start = 0
     while len(text) - start > most:
@@ -30,7 +30,8 @@ def passages(text: str, most: int = LONGEST_PASSAGE) -> Iterator[TextRecord]:
 
 
 def paragraphs(text: str, most: int = LONGEST_PASSAGE) -> list[TextRecord]:
-    """``text`` in its paragraphs, and those longer than ``most`` characters as :func:`passages`; at least one part."""
+    """Split ``text`` into paragraphs, and those longer than ``most`` characters like :func:`passages`; at least one
+    part."""
     parts: list[TextRecord] = []
     start = 0
     for gap in (*_PARAGRAPH_BREAK.finditer(text), None):

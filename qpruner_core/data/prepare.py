@@ -35,10 +35,10 @@ _SHORTEST_EXAMPLE = 16  # tokens; a shorter rest of the training stream is not w
 
 @dataclass(frozen=True)
 class DataDigests:
-    """SHA-256 (hex) of the parts of the data, so that a stage's key covers those that it reads.
+    """SHA-256 (hex) of the parts of the data, so that a stage's key covers the parts it reads.
 
-    ``train``: the training side, of which the calibration text is a sample by the seed. ``probe``: the same whatever is
-    measured on. ``measured``: held-out text and choices.
+    ``train``: the training side, of which the calibration text is a seeded sample. ``probe``: the probe windows, which
+    do not depend on the evaluation settings. ``measured``: held-out text and choices.
     """
 
     train: str
@@ -48,12 +48,12 @@ class DataDigests:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What the stages train, calibrate and measure on.
+    """Tokens for training, calibration and evaluation.
 
-    ``train``: sequences of at most ``sequence_length`` tokens. ``calibration``: LongTensor[n, sequence_length] of the
-    training side. ``held_out``: LongTensor[m, sequence_length], windows that do not overlap, to measure on. ``probe``:
-    the first of them, at most two, however many are measured on: what is measured between the stages. ``choices``:
-    held-out records to score. ``warnings``: what was done differently than asked.
+    ``train``: sequences of at most ``sequence_length`` tokens. ``calibration``: LongTensor[n, sequence_length] from the
+    training side. ``held_out``: LongTensor[m, sequence_length], non-overlapping windows for evaluation. ``probe``: the
+    first one or two of them, for measurements between the stages. ``choices``: held-out multiple-choice records.
+    ``warnings``: deviations from the settings.
     """
 
     train: list[Example]
@@ -66,14 +66,14 @@ class PreparedData:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all of it."""
+        """SHA-256 (hex) of all parts."""
         parts = (self.digests.train, self.digests.probe, self.digests.measured)
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of the split as tokens: all of it in one stream, and record by record."""
+    """One side of the split as tokens: as one stream, and record by record."""
 
     stream: torch.Tensor
     examples: list[Example]
@@ -94,13 +94,13 @@ def prepare_data(
 ) -> PreparedData:
     """Split ``dataset`` by ``seed`` (about a tenth is held out) and tokenize both sides.
 
-    Where a tenth would not fill one window of ``sequence_length`` tokens, more is held out, up to half.
-    A chat template that asks for today's date is given ``template_date``.
+    If a tenth does not fill one window of ``sequence_length`` tokens, more is held out, up to half. A chat template
+    that requests today's date gets ``template_date``.
 
     Raises:
-        DatasetTooShortError: a side does not fill one window; says how many tokens there are and how many it takes.
-        DatasetInvalidError: the model's chat template refuses too many conversations.
-        CorruptModelError, UnsafeModelError: the model's chat template cannot be used.
+        DatasetTooShortError: a side does not fill one window; reports the tokens found and needed.
+        DatasetInvalidError: the model's chat template rejects too many conversations.
+        CorruptModelError, UnsafeModelError: the model's chat template is unusable.
     """
     start = start_ids(tokenizer)
     dialogues = [record for record in dataset.records if isinstance(record, InstructionRecord | MessagesRecord)]
@@ -124,8 +124,8 @@ def prepare_data(
     warnings = [*dataset.warnings, *encoded.warnings]
     if len(calibration) < calibration_sequences:
         warnings.append(
-            f"The dataset gives {len(calibration)} calibration sequences of {sequence_length} tokens; "
-            f"{calibration_sequences} were asked for."
+            f"The dataset gives {len(calibration)} calibration sequences of {sequence_length} tokens; the "
+            f"settings ask for {calibration_sequences}."
         )
     if left_out := train.left_out + held_out.left_out:
         warnings.append(
@@ -191,7 +191,7 @@ def _stream_examples(stream: torch.Tensor, full: torch.Tensor, length: int, star
 
 
 def _sample(rows: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    # A prefix of one order for all counts: a stage that takes fewer still sees all parts of the text
+    # A prefix of one order for all counts: a smaller sample still covers all parts of the text
     order = random.Random(seed).sample(range(len(rows)), len(rows))  # noqa: S311  not for secrets
     return rows[order[:count]]
 
@@ -208,9 +208,11 @@ def _digest(tensors: Iterable[torch.Tensor], choices: Iterable[ChoiceExample] = 
 
 def _too_short(train: int, held_out: int, length: int) -> DatasetTooShortError:
     return DatasetTooShortError(
-        f"The dataset has {train + held_out} tokens that can be used, {train} to train on and {held_out} held out, "
-        f"where each side needs at least {length}: {2 * length} tokens in all.",
+        f"The dataset has {train + held_out} usable tokens, {train} for training and {held_out} held out. Each "
+        f"side needs at least {length}: {2 * length} tokens in all.",
         field="dataset",
-        remedy=f"Give more text (some {8 * length} characters or more, in several paragraphs or records), "
-        "or a smaller sequence_length.",
+        remedy=(
+            f"Give more text (about {8 * length} characters or more, in several paragraphs or records), or a "
+            "smaller sequence_length."
+        ),
     )

@@ -1,4 +1,4 @@
-"""How records read as text: which parts the model is shown, and which it learns to write."""
+"""Text form of records: the parts that the model is shown, and the parts that it learns to write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from qpruner_core.data.records import InstructionRecord, Message, MessagesRecord
 
-# The prompts of Stanford Alpaca, which LLM-Pruner's recovery uses too.
+# The prompts of Stanford Alpaca, which LLM-Pruner's recovery also uses.
 _WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request.\n\n"
@@ -20,11 +20,11 @@ _WITHOUT_INPUT = (
 )
 
 Spans = tuple[tuple[int, int], ...]
-"""Where in a text (from, to) the loss counts."""
+"""Spans of characters (from, to) that count in the loss."""
 
 
 def as_conversation(record: InstructionRecord) -> MessagesRecord:
-    """The record as messages: the system's, those before, what is asked, and the answer."""
+    """The record as messages: system message, history, question and answer."""
     asked = "\n\n".join(part for part in (record.instruction, record.input) if part.strip())
     messages = [Message("system", record.system)] if record.system.strip() else []
     for question, answer in record.history:
@@ -33,7 +33,7 @@ def as_conversation(record: InstructionRecord) -> MessagesRecord:
 
 
 def chat_of(record: MessagesRecord, template: str) -> dict[str, Any]:
-    """The conversation up to its last answer, as :class:`~qpruner_core.data.chat_process.ChatProcess` takes it."""
+    """The conversation up to its last answer, in the form of :class:`~qpruner_core.data.chat_process.ChatProcess`."""
     last = max(index for index, message in enumerate(record.messages) if message.role == "assistant")
     messages = [
         {"role": message.role, "content": message.content, **json.loads(message.extra or "{}")}
@@ -44,10 +44,10 @@ def chat_of(record: MessagesRecord, template: str) -> dict[str, Any]:
 
 
 def plain_text(record: InstructionRecord | MessagesRecord, end: str) -> tuple[str, Spans]:
-    """The record without a chat template; ``end`` is written after each answer.
+    """The record in plain form, without a chat template; ``end`` is written after each answer.
 
-    An instruction stands under Alpaca's prompt. With a system message or a history it is a conversation, whose turns
-    stand under the names of their roles.
+    An instruction uses Alpaca's prompt. With a system message or a history it is a conversation, whose turns have the
+    names of their roles as headings.
     """
     if isinstance(record, InstructionRecord):
         if not record.system.strip() and not record.history:
@@ -70,7 +70,7 @@ def plain_text(record: InstructionRecord | MessagesRecord, end: str) -> tuple[st
 
 
 def has_more_than_text(record: InstructionRecord | MessagesRecord) -> bool:
-    """Whether there are tools or thoughts in it, which :func:`plain_text` leaves out."""
+    """Whether the record has tools or thoughts, which :func:`plain_text` leaves out."""
     if isinstance(record, InstructionRecord):
         return False
     more = {name for message in record.messages for name in json.loads(message.extra or "{}")}

@@ -1,4 +1,4 @@
-"""Reading a dataset, row by row, into typed records."""
+"""Read a dataset, row by row, into typed records."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from qpruner_core.dataset_forms import file_format
 from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.source_policy import SourcePolicy
 
-_PARQUET_EXPANSION = 8  # how many times its size a Parquet file may come to; text comes to three or four
+_PARQUET_EXPANSION = 8  # largest decoded size of a Parquet file in multiples of its size; text reaches three or four
 _LONGEST_PIECE = 2**16  # characters of a line of prose that are read at once
 _MOST_UNUSED = 20
-_WITHOUT_SPACES = 10  # bytes beyond one for each character, as five of Chinese have: words need no space between
+_WITHOUT_SPACES = 10  # bytes beyond one per character, for five Chinese characters: words need no space between
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What a dataset holds: kind and number of records; bytes and SHA-256 (hex) of its files.
+    """Summary of a dataset: kind and number of records; bytes and SHA-256 (hex) of its files.
 
-    ``text_bytes``: at least as many as its text has. ``warnings``: what was left out or is not used.
+    ``text_bytes``: lower bound of the bytes of its text. ``warnings``: records left out and columns not used.
     """
 
     kind: DatasetKind
@@ -50,7 +50,7 @@ def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
 
 @unreadable_as_error("dataset")
 def inspect_dataset_here(reference: str, policy: SourcePolicy) -> DatasetDescription | None:
-    """As :func:`inspect_dataset`, but nothing is fetched: ``None`` for a hub's dataset that would have to be."""
+    """:func:`inspect_dataset` without downloads: ``None`` for a hub dataset that is not in the cache."""
     found = find_dataset(reference, policy)
     if isinstance(found, HubDataset):
         return _describe(found.fetch(policy), policy) if found.is_here else None
@@ -66,14 +66,14 @@ def _describe(files: tuple[Path, ...], policy: SourcePolicy) -> DatasetDescripti
 
 @unreadable_as_error("dataset")
 def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
-    """The records of a file of one of :data:`~qpruner_core.dataset_forms.SUFFIXES`, an upload, or a hub dataset.
+    r"""Read the records of a file (:data:`~qpruner_core.dataset_forms.SUFFIXES`), an upload, or a hub dataset.
 
-    Every line end is read as ``\\n``, in strings within JSON as well. A record that cannot be used is left out; which
-    and why is in the dataset's ``warnings``.
+    Every line end is read as ``\n``, also in JSON strings. Unusable records are left out; the dataset's ``warnings``
+    name them and the reasons.
 
     Raises:
-        DatasetNotFoundError, DatasetInvalidError (with the line at fault), DatasetTooLargeError,
-        PathNotAllowedError, HubUnavailableError; all with the field ``dataset``.
+        DatasetNotFoundError, DatasetInvalidError (with the line at fault), DatasetTooLargeError, PathNotAllowedError,
+            HubUnavailableError; all with the field ``dataset``.
     """
     files = locate_dataset(reference, policy)
     scan = _Scan(files, policy.max_dataset_bytes)
@@ -84,7 +84,7 @@ def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
 
 
 class _Scan:
-    """One pass over the files: yields records, and knows kind, bytes, digest and warnings when it is through."""
+    """One pass over the files: yields records, and afterwards has kind, bytes, digest and warnings."""
 
     def __init__(self, files: tuple[Path, ...], max_bytes: int) -> None:
         self._files = files
@@ -112,12 +112,12 @@ class _Scan:
             self.text_bytes += file.text_size
 
     def checked_kind(self, count: int) -> DatasetKind:
-        """The kind of all records, once the pass is through; raises if there were none, or too many bad ones."""
+        """Kind of all records, available after the pass. Raises if there are none, or too many bad ones."""
         if self.bytes == 0:
             raise invalid("it is empty", "Give a file with some text.")
         self._left_out.check(count, self._rows, COLUMNS_REMEDY)
         if count == 0 and self._undesired:
-            raise invalid('"label" is false for all its answers', "Give answers that are to be learned.")
+            raise invalid("Give answers to learn from.", "Give answers that are to be learned.")
         if self._rows == 0 and self._kind is None:
             raise invalid("it has no records", "Give records with some text in them.")
         if count == 0 or self._kind is None:
@@ -125,18 +125,20 @@ class _Scan:
         return self._kind
 
     def warnings(self) -> tuple[str, ...]:
-        """What was left out or not used."""
+        """Warnings about records left out or not used."""
         warnings = self._left_out.warnings()
         if self._preferences:
             warnings.append(
-                f"{self._preferences} records are preference pairs: the chosen answers are learned, "
-                "the rejected ones are not used."
+                f"{self._preferences} records are preference pairs: the chosen answers are learned; the "
+                "rejected ones are not used."
             )
         if self._undesired:
-            warnings.append(f'{self._undesired} records are not used: their "label" is false, for an undesired answer.')
+            warnings.append(
+                f'{self._undesired} records are not used: their "label" is false, which marks an undesired answer.'
+            )
         if self._empty:
             are = "record is" if self._empty == 1 else "records are"
-            warnings.append(f"{self._empty} {are} not used: without a message, or without text in the answer.")
+            warnings.append(f"{self._empty} {are} not used: they have no message, or no text in the answer.")
         if self._unused:
             names = ", ".join(repr(name[:40]) for name in self._unused)
             warnings.append(f"These columns of the dataset are not used: {names}.")
@@ -166,7 +168,7 @@ class _Scan:
                 self.bytes += len(block)
                 self.digest.update(block)
         rows = parquet_rows(path, _PARQUET_EXPANSION * self._max_bytes, self._note_unused)
-        self.text_bytes = _PARQUET_EXPANSION * self._max_bytes  # unknown: a string that rows share lies there once
+        self.text_bytes = _PARQUET_EXPANSION * self._max_bytes  # unknown: a string that rows share is stored once
         yield from self._records((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
     def _records(self, rows: Rows) -> Iterator[Record]:
@@ -188,8 +190,8 @@ class _Scan:
             raise no_layout(row)
         if self._kind is not None and layout.kind != self._kind:
             raise BadRecordError(
-                f"it is of the kind {layout.kind!r} where those before are {self._kind!r}",
-                "Give records of one kind in one file.",
+                f"it is of the kind {layout.kind!r}, while earlier ones are of the kind {self._kind!r}",
+                "Put records of one kind into one file.",
             )
         record = layout.parse(row)
         self._kind = layout.kind
@@ -228,12 +230,12 @@ def _is_known(row: Mapping[str, Any]) -> bool:
 
 
 def _weighs_nothing(message: Any) -> bool:
-    """Whether it is an answer that OpenAI's form says not to learn."""
+    """Whether OpenAI's form marks the answer as not to be learned."""
     return isinstance(message, Mapping) and message.get("weight") in (0, False)
 
 
 def _may_matter(value: Any) -> bool:
-    """Whether there are words in it, or something with a structure; an id, a number or a source is no loss."""
+    """Whether the value has words or structure; losing an id, a number or a source does no harm."""
     if isinstance(value, str):
         return len(value.split()) > 1 or len(value.encode(errors="replace")) - len(value) >= _WITHOUT_SPACES
     return isinstance(value, list | dict) and bool(value)

@@ -11,7 +11,7 @@ DatasetKind = Literal["text", "instruction", "messages", "choices"]
 
 @dataclass(frozen=True, slots=True)
 class TextRecord:
-    """A document, or a part of a longer text that goes on after ``end``."""
+    """A document, or a part of a longer text that continues after ``end``."""
 
     text: str
     end: str = "\n\n"
@@ -21,7 +21,7 @@ class TextRecord:
 class InstructionRecord:
     """An instruction, its input (may be empty) and the wanted output.
 
-    ``system``: the system message, or "". ``history``: questions and answers that came before.
+    ``system``: the system message, or "". ``history``: earlier questions and answers.
     """
 
     instruction: str
@@ -33,7 +33,7 @@ class InstructionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; ``extra`` is a JSON object of what else templates read in it, such as tool calls."""
+    """One turn of a conversation. ``extra``: JSON object of other fields that templates read, such as tool calls."""
 
     role: str
     content: str
@@ -42,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class MessagesRecord:
-    """A conversation with at least one turn of the assistant; ``tools`` is a JSON list of what it may call."""
+    """A conversation with at least one turn of the assistant. ``tools``: JSON list of callable tools."""
 
     messages: tuple[Message, ...]
     tools: str = ""
@@ -64,8 +64,8 @@ Record = TextRecord | InstructionRecord | MessagesRecord | ChoicesRecord
 class TextDataset:
     """Records of one kind.
 
-    ``is_prose``: the records are consecutive paragraphs of running text rather than documents of their own.
-    ``bytes``, ``sha256``: of the files as they were read, in order. ``warnings``: what was left out or not used.
+    ``is_prose``: the records are consecutive paragraphs of running text, not separate documents. ``bytes``, ``sha256``:
+    of the files as read, in order. ``warnings``: records left out or not used.
     """
 
     kind: DatasetKind
@@ -77,5 +77,5 @@ class TextDataset:
 
 
 def running_text(records: Iterable[Record]) -> str:
-    """The text that consecutive parts of prose make together."""
+    """The joined text of consecutive parts of prose."""
     return "".join(record.text + record.end for record in records if isinstance(record, TextRecord))

@@ -1,4 +1,4 @@
-"""The rows of a text file: JSON lines, JSON arrays, and tables with a delimiter."""
+"""Rows of a text file: JSON lines, JSON arrays, and delimited tables."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from qpruner_core.sizes import format_bytes
 
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row | BadRecordError]]
-"""Each row with its place ("line 3"), or why it is none."""
+"""Each row with its place ("line 3"), or the reason why it is none."""
 
 _CHUNK = 2**20
 _BETWEEN = re.compile(r"[\s,]*")
 _NESTED_CELL = re.compile(r"\s*[\[{]")
 _NESTED_COLUMNS = frozenset({"messages", "conversations", "tools", "history", "choices"})
-_MAY_GO_ON = 16  # characters: a fault nearer to the end of what was read may be the cut
+_MAY_GO_ON = 16  # characters: a fault closer to the end of the text read so far may be caused by the cut
 _JSON_REMEDY = "Give one JSON object per line (.jsonl), or one array of them (.json)."
 
 
 def json_lines(file: TextFile, first: str = "") -> Rows:
-    """One object per line; ``first`` is a line that was read already."""
+    """One object per line; ``first`` is a line that was already read."""
     for line in chain([first] if first else [], iter(lambda: file.readline(LONGEST_RECORD + 1), "")):
         place = f"line {file.line - line.endswith(chr(10))}"
         if len(line) > LONGEST_RECORD:
@@ -38,7 +38,7 @@ def json_lines(file: TextFile, first: str = "") -> Rows:
 
 
 def json_document(file: TextFile, is_known: Callable[[Row], bool]) -> Rows:
-    """An array of objects, or objects one after the other, on lines of their own or not.
+    """An array of objects, or objects one after the other, on separate lines or not.
 
     An object without known columns that holds one list of objects stands for that list.
     """
@@ -58,13 +58,13 @@ def json_document(file: TextFile, is_known: Callable[[Row], bool]) -> Rows:
 
 
 def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) -> Rows:
-    """A table whose first line names its columns, with the first of ``delimiters`` that makes known columns of it.
+    """A table whose first line names its columns, with the first of ``delimiters`` that yields known columns.
 
-    Cells that hold messages become these, and so do the lists of the columns that are known for them; any other cell is
-    text, whatever it looks like. Beside ``choices``, a ``label`` or ``answer`` of digits becomes a number.
+    Cells of message and list columns are parsed as JSON; any other cell is text, whatever it looks like. Beside
+    ``choices``, a ``label`` or ``answer`` of digits becomes a number.
 
     Raises:
-        DatasetInvalidError: a quote is not closed, or two columns have one name.
+        DatasetInvalidError: an unclosed quote, or two columns with one name.
     """
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_RECORD))
     lines = _RowLines(file)
@@ -82,7 +82,7 @@ def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) 
         except csv.Error as error:
             if "end of data" in str(error):  # it has swallowed every line since
                 raise invalid(f"line {began} opens a quote that nothing closes", "Close the quote.") from error
-            yield f"line {began}", BadRecordError(f"it is no row of a table ({error})")
+            yield f"line {began}", BadRecordError(f"it is not a row of a table ({error})")
             continue
         if cells is None:
             return
@@ -91,7 +91,7 @@ def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) 
         elif cells and len(cells) != len(header):
             yield (
                 f"line {began}",
-                BadRecordError(f"it has {len(cells)} cells, where the first line names {len(header)} columns"),
+                BadRecordError(f"it has {len(cells)} cells, but the first line names {len(header)} columns"),
             )
         elif cells:
             yield (
@@ -101,7 +101,7 @@ def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) 
 
 
 class _RowLines(Iterator[str]):
-    """Lines of a file, as long as those of one row are together no longer than a record may be."""
+    """Lines of a file, as long as those of one row together do not exceed the size of a record."""
 
     def __init__(self, file: TextFile) -> None:
         self._file = file
@@ -162,7 +162,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _elements(file: TextFile, text: str, *, closed: bool) -> Rows:
-    """The values in ``text`` and what follows it, up to a bracket if the array is to be ``closed``."""
+    """Values in ``text`` and the following text, up to a bracket if the array is to be ``closed``."""
     decoder = json.JSONDecoder()
     number = 1
     position = 0
@@ -178,7 +178,7 @@ def _elements(file: TextFile, text: str, *, closed: bool) -> Rows:
             value, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             fault, end = error, len(text)
-        if end == len(text) and not at_end and not _is_certain(fault, len(text)):  # it may go on
+        if end == len(text) and not at_end and not _is_certain(fault, len(text)):  # it may continue
             if len(text) - position > LONGEST_RECORD:
                 raise _too_long(f"record {number}")
             more = file.read(max(_CHUNK, len(text) - position))
@@ -196,7 +196,7 @@ def _elements(file: TextFile, text: str, *, closed: bool) -> Rows:
 
 
 def _is_certain(fault: Exception | None, read: int) -> bool:
-    """Whether no more text could mend the ``fault`` found in the ``read`` characters."""
+    """Whether more text cannot mend the ``fault`` in the ``read`` characters."""
     if isinstance(fault, json.JSONDecodeError):
         return fault.pos + _MAY_GO_ON < read and not fault.msg.startswith("Unterminated string")
     return fault is not None

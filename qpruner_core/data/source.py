@@ -16,7 +16,7 @@ UPLOAD_PREFIX = "ds_"
 
 
 def locate_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
-    """The local files of ``reference``, together no larger than the limit; a hub's are fetched.
+    """Local files of ``reference``, within the size limit in all; hub files are downloaded.
 
     Raises as :func:`find_dataset` does.
     """
@@ -26,7 +26,7 @@ def locate_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class HubDataset:
-    """The files of a hub's dataset that would be read."""
+    """Files of a hub dataset that would be read."""
 
     reference: str
     repository: HubRepository
@@ -34,11 +34,11 @@ class HubDataset:
 
     @property
     def is_here(self) -> bool:
-        """Whether nothing needs to be fetched."""
+        """Whether all files are in the cache."""
         return self.repository.cached(self.names) is not None
 
     def fetch(self, policy: SourcePolicy) -> tuple[Path, ...]:
-        """The files, fetched where they are not here."""
+        """The files, downloaded if they are not in the cache."""
         directory = self.repository.download(self.names)
         files = tuple(directory / name for name in self.names)
         _check_size(sum(path.stat().st_size for path in files), self.reference, policy)
@@ -46,7 +46,7 @@ class HubDataset:
 
 
 def find_dataset(reference: str, policy: SourcePolicy) -> tuple[Path, ...] | HubDataset:
-    """The local files of ``reference``, or the files of a hub that it means; none is fetched.
+    """Local files of ``reference``, or the hub files that it names; downloads nothing.
 
     Raises:
         DatasetNotFoundError, DatasetInvalidError, DatasetTooLargeError, PathNotAllowedError, HubUnavailableError.
@@ -72,7 +72,7 @@ def _existing(path: Path, reference: str) -> Path:
     target = path.resolve()
     if file_format(target.name) is not None:
         return target
-    if file_format(path.name) is None:  # else a link whose name says the format, as in caches of hubs
+    if file_format(path.name) is None:  # else a link whose name has the format, as in caches of hubs
         raise DatasetInvalidError(
             f"The dataset {reference!r} is of the unknown type {path.suffix!r}.",
             field="dataset",
@@ -85,7 +85,7 @@ def _on_hub(reference: str, policy: SourcePolicy) -> HubDataset:
     hub_id = parse_hub_id(reference)
     if hub_id is None:
         raise DatasetNotFoundError(
-            f"{reference!r} is neither an existing file, nor an upload, nor a hub dataset id.",
+            f"{reference!r} is not an existing file, an upload, or a hub dataset id.",
             field="dataset",
             remedy='Give a path that starts with "/", "./" or "~", an id such as "org/name@revision", '
             'or the id of an upload ("ds_…").',
@@ -97,11 +97,11 @@ def _on_hub(reference: str, policy: SourcePolicy) -> HubDataset:
 
 
 def _data_files(repository: HubRepository) -> list[str]:
-    """The files to read: the one named, else those of the training split, of one format and one directory."""
+    """The files to read: the named one, or those of the training split in one format and one directory."""
     if repository.id.file is not None:
         if repository.id.file not in repository.sizes or file_format(repository.id.file) is None:
             raise DatasetNotFoundError(
-                f"The hub's dataset {repository.id.repository!r} has no data file {repository.id.file!r}.",
+                f"The hub dataset {repository.id.repository!r} has no data file {repository.id.file!r}.",
                 field="dataset",
                 remedy=f"Name one of its files after the colon. {FILE_REMEDY}",
             )
@@ -114,20 +114,20 @@ def _data_files(repository: HubRepository) -> list[str]:
         is_prose = file_format(names[0]) == ".txt"
         if len({PurePosixPath(name).parent for name in names}) > 1 or (is_prose and len(names) > 1):
             raise DatasetInvalidError(
-                f"The hub's dataset {repository.id.repository!r} has several parts: {', '.join(names[:5])}.",
+                f"The hub dataset {repository.id.repository!r} has several parts: {', '.join(names[:5])}.",
                 field="dataset",
                 remedy=f'Name the file: "{repository.id.repository}:{names[0]}".',
             )
         return names
     raise DatasetInvalidError(
-        f"The hub's dataset {repository.id.repository!r} has no data file; loading scripts are never run.",
+        f"The hub dataset {repository.id.repository!r} has no data file; loading scripts are never run.",
         field="dataset",
         remedy=f"Export it and give that file. {FILE_REMEDY}",
     )
 
 
 def _is_about(name: str) -> bool:
-    """Whether the file is about the dataset, rather than of it."""
+    """Whether the file describes the dataset instead of being part of it."""
     return PurePosixPath(name).name.lower() in (
         "dataset_infos.json", "dataset_info.json", "state.json", "readme.txt", "license.txt", "requirements.txt",
     )  # fmt: skip
@@ -136,8 +136,8 @@ def _is_about(name: str) -> bool:
 def _check_size(size: int, reference: str, policy: SourcePolicy) -> None:
     if size > policy.max_dataset_bytes:
         raise DatasetTooLargeError(
-            f"The dataset {reference!r} has {format_bytes(size)}; "
-            f"this installation takes at most {format_bytes(policy.max_dataset_bytes)}.",
+            f"The dataset {reference!r} has {format_bytes(size)}; the limit of this installation is "
+            f"{format_bytes(policy.max_dataset_bytes)}.",
             field="dataset",
-            remedy="Give a part of it: some megabytes of typical text are enough to calibrate and recover.",
+            remedy="Give a part of it: a few megabytes of typical text are enough to calibrate and recover.",
         )

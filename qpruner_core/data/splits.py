@@ -1,4 +1,4 @@
-"""Which records are held out: by content and seed, so that order and duplicates do not matter."""
+"""Choice of held-out records, by content and seed, so that order and duplicates do not matter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qpruner_core.data.passages import LONGEST_PASSAGE, paragraphs
 from qpruner_core.data.records import Record, TextDataset, TextRecord, running_text
 
 _FEW_DOCUMENTS = 20
-_LARGE_SHARE = 0.1  # of all text: one document of this size would be held out, or not, alone
+_LARGE_SHARE = 0.1  # of all text: a document of this size would be held out, or not, alone
 _LEAST_BLOCKS = 50
 _SHORTEST_PASSAGE = 400  # characters; some sentences
 _Item = TypeVar("_Item")
@@ -21,7 +21,7 @@ _Item = TypeVar("_Item")
 class Split:
     """Passages of text, or records of another kind, on either side; in the order of the dataset.
 
-    ``is_prose``: passages go on one after the other, rather than being documents of their own.
+    ``is_prose``: passages are consecutive, not separate documents.
     """
 
     train: tuple[Record, ...]
@@ -32,9 +32,9 @@ class Split:
 def split_records(dataset: TextDataset, *, seed: int, share: float) -> Split:
     """Hold out about ``share`` of the dataset's characters.
 
-    Records of equal content go to the same side. Prose is held out in blocks of neighbouring passages, so that what
-    is held out is still connected text, and a passage that was held out is dropped wherever else it stands. A few
-    documents, or some among which one is large, are treated as prose. Long paragraphs are cut into passages.
+    Records of equal content go to the same side. Prose is held out in chunks of neighbouring passages, so that held-out
+    text stays connected, and a held-out passage is dropped wherever else it occurs. A few documents, or several of
+    which one is large, are treated as prose. Long paragraphs are split into passages.
     """
     if dataset.kind != "text":
         train, held_out = _divide(dataset.records, repr, seed, share)
@@ -82,7 +82,7 @@ def _divide(
     wanted = share * sum(sizes.values())
     held: set[bytes] = set()
     size = 0
-    for digest in sorted(sizes)[: len(sizes) - 1]:  # one at least is left to train on
+    for digest in sorted(sizes)[: len(sizes) - 1]:  # keep at least one to train on
         if held and size + sizes[digest] / 2 > wanted:
             break
         held.add(digest)
@@ -92,7 +92,7 @@ def _divide(
 
 
 def _blocks(passages: Sequence[TextRecord], wanted: int) -> list[list[TextRecord]]:
-    """Neighbouring passages, together as long as gives enough blocks to choose from."""
+    """Chunks of neighbouring passages, short enough that there are several to choose from."""
     blocks: list[list[TextRecord]] = []
     size = wanted
     for passage in passages:

@@ -1,4 +1,4 @@
-"""Text files as they come: compressed or not, with line ends of any system, counted, hashed and bounded."""
+"""Text files in any form: compressed or not, with any line ends; counted, hashed and bounded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _BLOCK = 2**16
 
 
 class TextFile:
-    """The text of one file; its line ends are ``\\n`` whatever they were, and a byte order mark is not in it.
+    r"""Text of one file; line ends are normalised to ``\n``, and a byte order mark is dropped.
 
-    A compressed file is known by how it begins. ``most_bytes`` bounds what it may come to. ``digest`` takes in the
-    bytes of the file as they are read, and ``size`` and ``text_size`` count those of the file and of its text.
+    Compression is recognised by the first bytes. ``most_bytes`` bounds the decompressed size. ``digest`` hashes the
+    bytes of the file as they are read; ``size`` and ``text_size`` count those of the file and of its text.
 
     Raises, from every method:
-        DatasetInvalidError: it is binary, not UTF-8, or cannot be decompressed.
-        DatasetTooLargeError: decompressed, it is too large.
+        DatasetInvalidError: binary, not UTF-8, or not decompressible.
+        DatasetTooLargeError: too large after decompression.
     """
 
     def __init__(self, path: Path, most_bytes: int, digest: Any | None = None) -> None:
@@ -39,7 +39,7 @@ class TextFile:
         elif head.startswith(_ZSTD):
             content = _zstd().ZstdFile(io.BufferedReader(content), mode="rb")
         self._content = _Bounded(content, most_bytes)
-        # Bytes that are no UTF-8 pass as half surrogates, so that the line they are in can be named
+        # Invalid UTF-8 bytes pass as half surrogates, so that an error can name their line
         self._text = io.TextIOWrapper(
             io.BufferedReader(self._content), encoding="utf-8-sig", errors="surrogateescape", newline=None
         )
@@ -55,17 +55,17 @@ class TextFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the file that were read."""
+        """Bytes of the file read so far."""
         return self._raw.size
 
     @property
     def text_size(self) -> int:
-        """Bytes of its text that were read."""
+        """Bytes of its text read so far."""
         return self._content.size
 
     def readline(self, most: int) -> str:
         """The next line with its end, or its next ``most`` characters; "" at the end. Its number is ``line - 1``, or
-        ``line`` if it goes on."""
+        ``line`` if it continues."""
         return self._checked(lambda: self._text.readline(most))
 
     def read(self, most: int) -> str:
@@ -76,14 +76,18 @@ class TextFile:
         try:
             text: str = read()
         except (EOFError, OSError, zlib.error, ValueError) as error:
-            raise invalid(f"it cannot be decompressed ({error})", "Compress it again, or give it as it is.") from error
+            raise invalid(
+                f"it cannot be decompressed ({error})", ("Compress it again, or give it uncompressed.")
+            ) from error
         except Exception as error:
-            if type(error).__name__ != "ZstdError":  # of whichever module there is
+            if type(error).__name__ != "ZstdError":  # of whichever module is installed
                 raise
-            raise invalid(f"it cannot be decompressed ({error})", "Compress it again, or give it as it is.") from error
+            raise invalid(
+                f"it cannot be decompressed ({error})", ("Compress it again, or give it uncompressed.")
+            ) from error
         if "\0" in text:
             line = self.line + text[: text.index("\0")].count("\n")
-            raise invalid(f"line {line} holds a zero byte: the file is binary", "Give a UTF-8 text file.")
+            raise invalid(f"line {line} contains a zero byte: the file is binary", "Give a UTF-8 text file.")
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -122,7 +126,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Bounded(io.RawIOBase):
-    """Bytes up to a number of them, and an error beyond."""
+    """A number of bytes, then an error."""
 
     def __init__(self, stream: Any, most: int) -> None:
         self._stream = stream
@@ -137,17 +141,17 @@ class _Bounded(io.RawIOBase):
         self.size += len(block)
         if self.size > self._most:
             raise DatasetTooLargeError(
-                f"The dataset has more than {format_bytes(self._most)} once it is decompressed, "
-                "the most that this installation takes.",
+                f"The dataset has more than {format_bytes(self._most)} after decompression, the limit of this "
+                "installation.",
                 field="dataset",
-                remedy="Give a part of it: some megabytes of typical text are enough to calibrate and recover.",
+                remedy="Give a part of it: a few megabytes of typical text are enough to calibrate and recover.",
             )
         buffer[: len(block)] = block
         return len(block)
 
 
 def _zstd() -> Any:
-    for name in ("compression.zstd", "backports.zstd"):  # of Python 3.14 and later, and of those before
+    for name in ("compression.zstd", "backports.zstd"):  # of Python 3.14 and later, and of earlier versions
         try:
             return importlib.import_module(name)
         except ImportError:

@@ -1,4 +1,4 @@
-"""From text to token ids: streams, windows, masked examples, and choices to be scored."""
+"""From text to token ids: streams, windows, masked examples, and choices to score."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from transformers import PreTrainedTokenizerBase
 from qpruner_core.data.records import ChoicesRecord
 
 IGNORED = -100
-"""The label of a token that no loss counts on, as ``torch.nn.functional.cross_entropy`` has it."""
+"""Label of tokens that no loss counts, as in ``torch.nn.functional.cross_entropy``."""
 
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class Example:
-    """A training sequence: ``input_ids`` and ``labels``, LongTensor[T]; labels are -100 where nothing is learned."""
+    """A training sequence: ``input_ids`` and ``labels``, LongTensor[T]; labels are -100 for tokens that are not
+    learned."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor
@@ -34,7 +35,7 @@ class ChoiceExample:
 
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids that the tokenizer puts before every text (usually its BOS, or nothing)."""
+    """Ids that the tokenizer puts before every text (usually its BOS, or nothing)."""
     ids = encode(tokenizer, "a", special=True)
     bare = encode(tokenizer, "a")
     for length in range(len(ids) - len(bare) + 1):
@@ -44,7 +45,7 @@ def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = False) -> list[int]:
-    """Ids of ``text``, of any length, without the tokenizer's warning about it."""
+    """Ids of ``text`` of any length, without the tokenizer's length warning."""
     return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
 
@@ -65,7 +66,7 @@ def join(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids both begin with."""
+    """Length of the common prefix."""
     length = min(len(one), len(other))
     return next((index for index in range(length) if one[index] != other[index]), length)
 
@@ -81,7 +82,7 @@ def windows(stream: torch.Tensor, length: int, start: Sequence[int]) -> torch.Te
 def encode_choices(
     tokenizer: PreTrainedTokenizerBase, record: ChoicesRecord, length: int, start: Sequence[int]
 ) -> ChoiceExample | None:
-    """The record ready to be scored, or ``None`` if a choice does not fit beside any context.
+    """The encoded record, or ``None`` if a choice does not fit beside any context.
 
     Context and choice are tokenized as one text. A choice begins with the first token that is not the context's (as in
     EleutherAI's lm-eval), because a tokenizer may join the space between them, or more, to the choice.
@@ -108,7 +109,7 @@ def encode_choices(
 
 
 def choice_as_example(choice: ChoiceExample) -> Example:
-    """The context and its right continuation as a training sequence, learned on the continuation only."""
+    """The context and its right continuation as a training sequence; only the continuation is learned."""
     answer = choice.choice_ids[choice.label]
     input_ids = torch.tensor([*choice.context_ids, *answer], dtype=torch.long)
     labels = input_ids.clone()

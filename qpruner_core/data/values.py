@@ -1,4 +1,4 @@
-"""Single values of a row, checked: strings with one sort of line end, and lists of them."""
+"""Checked values of a row: strings with normalised line ends, and lists of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from qpruner_core.data.bad_record import BadRecordError
 
 
 def string(value: Any, column: str) -> str:
-    """``value`` with every line end as ``\\n``.
+    r"""``value`` with every line end as ``\n``.
 
     Raises:
-        BadRecordError: it is no string, or holds half of a surrogate pair, which no tokenizer takes.
+        BadRecordError: not a string, or one with half of a surrogate pair, which no tokenizer accepts.
     """
     if not isinstance(value, str):
         raise BadRecordError(f'"{column}" is not a string')
@@ -23,15 +23,15 @@ def string(value: Any, column: str) -> str:
 
 
 def optional_string(value: Any, column: str) -> str:
-    """As :func:`string`, and "" for null."""
+    """:func:`string`, with "" for null."""
     return "" if value is None else string(value, column)
 
 
 def spoken(content: Any, column: str) -> str:
-    """The text of a message: a string, or a list of parts that are text; "" for null.
+    """The text of a message: a string, or a list of text parts; "" for null.
 
     Raises:
-        BadRecordError: it is something else, or has a part that is no text.
+        BadRecordError: another type, or a part that is not text.
     """
     if not isinstance(content, list):
         return optional_string(content, column)
@@ -47,7 +47,7 @@ def spoken(content: Any, column: str) -> str:
 
 
 def plain_json(value: Any, column: str) -> Any:
-    """A JSON value with its strings as :func:`string` has them, and without nulls in its objects."""
+    """A JSON value with its strings normalised by :func:`string`, and without nulls in its objects."""
     if isinstance(value, str):
         return string(value, column)
     if isinstance(value, list):

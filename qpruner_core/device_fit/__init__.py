@@ -1,1 +1,1 @@
-"""A budget that means the device: what is left for weights beside KV cache, activations and the engine's own share."""
+"""A budget for a device: memory left for weights beside KV cache, activations and the engine's own share."""

@@ -1,4 +1,4 @@
-"""Bytes of what an engine computes with beside weights and cache: hidden states, buffers of products, logits."""
+"""Bytes that an engine computes with beside weights and cache: hidden states, buffers of products, logits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Widths:
-    """Entries per token of a model, each of its widest layer.
+    """Entries per token of a model, each at its widest layer.
 
-    ``queries``: all query heads of a layer. ``mlp``: of one of the MLP's products; with experts, of all that a token
-    asks for. ``cache``: keys of a layer. ``window``: the longest of sliding layers; ``None``: no layer slides.
+    ``queries``: all query heads of a layer. ``mlp``: one of the MLP's products; with experts, those of all experts per
+    token. ``cache``: keys of a layer. ``window``: the longest window of sliding layers; ``None``: no layer slides.
     """
 
     hidden: int
@@ -54,22 +54,23 @@ class Widths:
 
     @property
     def state(self) -> int:
-        """The wider of the hidden state and the queries."""
+        """The larger of the hidden state and the queries."""
         return max(self.hidden, self.queries)
 
 
 def activation_bytes(config: PretrainedConfig, family: Family, fit: FitConfig, target: TargetName) -> int:
-    """An upper bound of the bytes of activations in the engine of ``target``; never more for a model pruned further."""
+    """Upper bound of the bytes of activations in the engine of ``target``; never larger for a model pruned further."""
     return _ACTIVATIONS[target](Widths.of(config, family, target), fit)
 
 
 def _llama_cpp(widths: Widths, fit: FitConfig) -> int:
-    """llama.cpp's compute and output buffers with flash attention, for ``llama-server`` (one row of logits a sequence).
+    """llama.cpp's compute and output buffers with flash attention, for ``llama-server`` (one row of logits per
+    sequence).
 
     The largest of three MLP products, three times the queries and the logits, with five hidden states, all in float32
-    for a batch of 512 tokens; a mask in 16 bits over the cells of a sequence, and one over those of sliding layers;
-    rotation matrices of quantized caches. Read off 14 logs of release 11434 on a CPU (Gemma 3 270M and SmolLM2-135M,
-    1 to 16 sequences, 512 to 8,192 cells each): 0.9 to 1.0 MiB above each, of which 1 MiB is our margin.
+    for a batch of 512 tokens; a 16-bit mask over the cells of a sequence, and one over those of sliding layers;
+    rotation matrices of quantized caches. Derived from 14 logs of release 11434 on a CPU (Gemma 3 270M and
+    SmolLM2-135M, 1 to 16 sequences, 512 to 8,192 cells each): 0.9 to 1.0 MiB above each, of which 1 MiB is our margin.
     """
     tokens = LLAMA_CPP_BATCH
     cells = padded(fit.context, LLAMA_CPP_PADDING)
@@ -84,13 +85,14 @@ def _llama_cpp(widths: Widths, fit: FitConfig) -> int:
 
 def _vllm(widths: Widths, fit: FitConfig) -> int:
     """vLLM's peak in its profiling run: a batch of 2,048 tokens through a layer in 16 bits, and the sampler's logits in
-    16 bits and three times in float32. By reading vLLM 0.32 (``gpu_model_runner.profile_run``); not measured."""
+    16 bits and three times in float32. Derived from the source of vLLM 0.32 (``gpu_model_runner.profile_run``); not
+    measured."""
     return VLLM_BATCH * 2 * (3 * widths.mlp + 8 * widths.state) + fit.sequences * widths.vocabulary * (2 + 3 * 4)
 
 
 def _transformers(widths: Widths, fit: FitConfig) -> int:
     """``generate`` in transformers: all prompts at once through a layer, with a mask over pairs of tokens, the cache of
-    one layer twice while it grows, a weight of the widest linear module de-quantized, and the last tokens' logits.
+    one layer twice while it grows, one de-quantized weight of the widest linear module, and the last tokens' logits.
 
     The factors 6 and 14 are the smallest that hold for three measurements of the peak resident memory (SmolLM2-135M's
     shape, bfloat16 on a CPU, transformers 5.23): 11.0, 60.1 and 70.6 MiB at 1 x 512, 1 x 2048 and 4 x 512 tokens.

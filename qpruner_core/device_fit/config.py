@@ -1,4 +1,4 @@
-"""The setting ``fit``: a device, and how it is to be used. Imports neither torch nor transformers."""
+"""The setting ``fit``: a device and its use. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ CacheType = Literal["f16", "bf16", "q8_0", "fp8"]
 LONGEST_CONTEXT = 2**24
 """Tokens; models read at most a few million today."""
 MOST_PARALLEL = 65_536
-"""Sequences at once; engines allow some thousand."""
+"""Concurrent sequences; engines allow some thousand."""
 
 
 class FitConfig(StrictModel):
-    """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
+    """Device that runs the finished model. The byte budget of the weights is derived from it, in place of
+    ``memory_budget``."""
 
     memory: ByteSize = Field(
         description='Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB".'

@@ -1,4 +1,4 @@
-"""The bytes that a device leaves for weights, and what would fit where it leaves too few."""
+"""Bytes that a device leaves for weights, and the alternatives if they are too few."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from qpruner_core.sizes import LARGEST_SIZE, format_bytes
 from qpruner_core.targets.config import RunsOn, TargetName
 
 MORE_USE = "name a device with less memory, or more context or sequences"
-"""What to do where a device has room for the dense model."""
+"""Remedy for a device with room for the dense model."""
 
 
 @dataclass(frozen=True)
 class DeviceBudget:
-    """The memory of a device in use: ``fit`` in the engine of ``target`` that ``runs_on`` it, for models pruned from
-    ``dense``."""
+    """Memory of a device: ``fit`` in the engine of ``target`` on ``runs_on``, for models pruned from ``dense``."""
 
     fit: FitConfig
     target: TargetName
@@ -35,10 +34,10 @@ class DeviceBudget:
     family: Family
 
     def refuse_unusable(self) -> None:
-        """Refuse what neither the model nor the engine can serve.
+        """Reject settings that the model or the engine cannot serve.
 
         Raises:
-            InvalidConfigError: the context is longer than the model reads, or the engine lacks the type of cache.
+            InvalidConfigError: the context exceeds that of the model, or the engine lacks the cache type.
         """
         what = f"Sequences of {self.fit.context} tokens"
         refuse_beyond_positions(self.dense, self.fit.context, "fit.context", what=what)
@@ -47,8 +46,8 @@ class DeviceBudget:
     def memory(self, pruned: PretrainedConfig | None) -> DeviceMemory:
         """All parts of the device's memory with a model of ``pruned``; their sum is the memory.
 
-        ``None``: the data decides what is pruned, so the parts beside the weights are those of the model that needs the
-        most. ``weights`` is below 1 where those parts alone take the memory.
+        ``None``: the pruned shape depends on the data, so the parts beside the weights are those of the largest
+        candidate. ``weights`` is below 1 if those parts alone exceed the memory.
         """
         cache = most_kv_cache_bytes if pruned is None else kv_cache_bytes
         config = self.dense if pruned is None else pruned
@@ -68,27 +67,29 @@ class DeviceBudget:
         )
 
     def weights(self, pruned: PretrainedConfig | None) -> int:
-        """Bytes that are left for the weights of a model of ``pruned``; see :meth:`memory`."""
+        """Bytes left for the weights of a model of ``pruned``; see :meth:`memory`."""
         return self.memory(pruned).weights
 
     def smallest_memory(self, pruned: PretrainedConfig | None, weights: int) -> int:
-        """The least memory of a device that has room for ``weights`` bytes of a model of ``pruned``."""
+        """Least device memory with room for ``weights`` bytes of a model of ``pruned``."""
         return _least(lambda memory: self._with(memory=memory).weights(pruned) >= weights, LARGEST_SIZE)
 
     def too_small(self, pruned: PretrainedConfig | None, weights: int) -> BudgetInfeasibleError:
-        """The error that the device has no room for ``weights`` bytes, with what would fit.
+        """The error that the device has no room for ``weights`` bytes, with settings that would fit.
 
-        ``pruned``: the model that takes the least; see :meth:`memory`.
+        ``pruned``: the smallest candidate; see :meth:`memory`.
         """
         parts, needed = self.memory(pruned), self.smallest_memory(pruned, weights)
         beside = (
             f"the KV cache takes {format_bytes(parts.kv_cache)}, activations {format_bytes(parts.activations)} and the "
             f"engine {format_bytes(parts.engine)}"
         )
-        left = f"which leaves {format_bytes(parts.weights)} for weights" if parts.weights > 0 else "which is all of it"
+        left = (
+            f"which leaves {format_bytes(parts.weights)} for weights" if parts.weights > 0 else ("which leaves nothing")
+        )
         return BudgetInfeasibleError(
-            f"{self.fit.memory} bytes of memory ({format_bytes(self.fit.memory)}) are too few: {beside}, {left}, and "
-            f"the smallest weights take {weights} bytes ({format_bytes(weights)}).",
+            f"{self.fit.memory} bytes of memory ({format_bytes(self.fit.memory)}) are too few: {beside}, "
+            f"{left}, and the smallest weights take {weights} bytes ({format_bytes(weights)}).",
             smallest_feasible_bytes=needed,
             field="fit.memory",
             remedy=self._what_fits(pruned, weights, needed),
@@ -114,7 +115,7 @@ class DeviceBudget:
 
 
 def _most(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to ``most`` of which ``holds``, which is true up to some number; 0: of none."""
+    """Largest number up to ``most`` for which ``holds`` is true, given that it is true up to some number; 0 if none."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -123,5 +124,5 @@ def _most(holds: Callable[[int], bool], most: int) -> int:
 
 
 def _least(holds: Callable[[int], bool], most: int) -> int:
-    """The smallest number up to ``most`` of which ``holds``, which is true from some number on."""
+    """Smallest number up to ``most`` for which ``holds`` is true, given that it is true from some number on."""
     return _most(lambda count: not holds(count), most) + 1

@@ -1,4 +1,4 @@
-"""Bytes that an engine takes before it has any weight: its process, its libraries, a GPU's context, its reserve."""
+"""Bytes of an engine without weights: process, libraries, GPU context, reserve."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from qpruner_core.targets.config import RunsOn, TargetName
 _MIB = 2**20
 
 VLLM_UTILISATION_PERCENT = 92
-"""vLLM's ``gpu_memory_utilization``, in hundredths: what it takes of a card's memory (default of 0.32)."""
+"""vLLM's ``gpu_memory_utilization`` in hundredths: its share of a card's memory (default of 0.32)."""
 _VLLM_OWN = 1024 * _MIB
-"""A GPU's context, NCCL and CUDA graphs within vLLM's share. By its documentation's examples; not measured."""
+"""A GPU's context, NCCL and CUDA graphs within vLLM's share. From the examples of its documentation; not measured."""
 _GPU_CONTEXT = 512 * _MIB
-"""A CUDA context with the kernels of cuBLAS. An assumption that is on the safe side of what NVIDIA's tools show for
-torch and llama.cpp (300 to 500 MiB); not measured."""
+"""A CUDA context with the kernels of cuBLAS. A safe assumption above what NVIDIA's tools show for torch and llama.cpp
+(300 to 500 MiB); not measured."""
 _TORCH_PROCESS = 512 * _MIB
-"""Resident memory of a Python process with torch 2.13, transformers 5.23, PEFT and bitsandbytes beyond the weights:
-476 MiB after a first ``generate``, on a CPU."""
+"""Resident memory of a Python process with torch 2.13, transformers 5.23, PEFT and bitsandbytes, without weights: 476
+MiB after a first ``generate``, on a CPU."""
 _LLAMA_CPP_PROCESS, _LLAMA_CPP_ENTRY = 32 * _MIB, 144
 """Resident memory of ``llama-server``: of the process, and per entry of the vocabulary (text, scores, maps)."""
 _LLAMA_CPP_SEQUENCE, _LLAMA_CPP_CANDIDATE = 1 * _MIB, 16
-"""The same for each sequence at once: of its slot, and per entry of the vocabulary (candidates of its sampler)."""
+"""The same per concurrent sequence: of its slot, and per entry of the vocabulary (candidates of its sampler)."""
 
 
 def engine_bytes(fit: FitConfig, target: TargetName, runs_on: RunsOn, vocabulary: int) -> int:
-    """Bytes of ``fit.memory`` that the engine of ``target`` keeps from weights, cache and activations.
+    """Bytes of ``fit.memory`` that the engine of ``target`` takes from weights, cache and activations.
 
-    On a GPU its context takes memory of the card; on a CPU the process itself takes main memory.
+    On a GPU the engine's context takes memory of the card; on a CPU the process itself takes main memory.
 
-    vLLM takes 92 % of a card by ``--gpu-memory-utilization`` and leaves the rest to others, so the rest is no room for
-    weights. The other engines' shares do not depend on the device's size.
+    vLLM uses 92 % of a card by ``--gpu-memory-utilization`` and leaves the rest to others, so the rest is not available
+    for weights. The other engines' shares do not depend on the device's size.
 
-    llama.cpp's on a CPU is 3 to 10 MiB above what release 11434 took beside all buffers of its log, after a prompt of
-    1,822 tokens in each sequence: 41.6 and 37.5 MiB with SmolLM2-135M and 4 or 1 sequences, 77.8 and 65.4 MiB with
-    Gemma 3 270M; with ``--cache-ram 0 --ctx-checkpoints 0``, without which it keeps old prompts in main memory, too.
+    For llama.cpp on a CPU the figure is 3 to 10 MiB above the measured memory of release 11434 beside all buffers of
+    its log, after a prompt of 1,822 tokens in each sequence: 41.6 and 37.5 MiB with SmolLM2-135M and 4 or 1 sequences,
+    77.8 and 65.4 MiB with Gemma 3 270M; with ``--cache-ram 0 --ctx-checkpoints 0``, without which it also keeps old
+    prompts in main memory.
     """
     if target == "compressed-tensors":
         return fit.memory - fit.memory * VLLM_UTILISATION_PERCENT // 100 + _VLLM_OWN

@@ -1,4 +1,4 @@
-"""Bytes of the KV cache that each engine allocates, by layer, from a config dense or pruned."""
+"""Bytes of the KV cache that each engine allocates, by layer, from a dense or pruned config."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LLAMA_CPP_PADDING = 256
 LLAMA_CPP_SEQUENCES = 256
 """``LLAMA_MAX_SEQ``."""
 LLAMA_CPP_SLIDING = ("gemma2", "gemma3_text")
-"""Families whose sliding layers get a shorter cache in llama.cpp; it allocates the whole context for the others
-(Mistral has the architecture ``llama`` there, and Phi-3's window is switched off in its loader)."""
+"""Families whose sliding layers get a shorter cache in llama.cpp; for others it allocates the whole context (Mistral
+has the architecture ``llama`` there, and its loader switches Phi-3's window off)."""
 VLLM_BLOCK = 16
 """Tokens per block of vLLM's cache."""
 VLLM_BATCH = 2048
@@ -39,9 +39,9 @@ _Q8_0_WEIGHTS, _Q8_0_BYTES = 32, 34
 
 @dataclass(frozen=True)
 class LayerCache:
-    """What one layer keeps of each token: ``values`` entries of keys and as many of values.
+    """Cache of one layer per token: ``values`` entries of keys and as many of values.
 
-    ``window``: the tokens that a sliding layer looks at, the newest included; ``None``: all.
+    ``window``: tokens that a sliding layer attends to, including the newest; ``None``: all.
     """
 
     values: int
@@ -49,9 +49,9 @@ class LayerCache:
 
 
 def layer_caches(config: PretrainedConfig, family: Family, target: TargetName) -> list[LayerCache]:
-    """What each layer of a model with ``config`` (dense or pruned) keeps in the engine of ``target``, first to last.
+    """Cache of each layer of a model with ``config`` (dense or pruned) in the engine of ``target``, first to last.
 
-    Which layers slide is read as transformers' own cache reads it: ``layer_types``, or without them the window itself.
+    Sliding layers are recognised as in transformers' own cache: by ``layer_types``, or without them by the window.
     """
     head_dim = family.head_dim(config)
     types = getattr(config, "layer_types", None)
@@ -78,7 +78,7 @@ def kv_cache_bytes(config: PretrainedConfig, family: Family, fit: FitConfig, tar
 
 
 def refuse_cache(config: PretrainedConfig, family: Family, fit: FitConfig, target: TargetName) -> None:
-    """Raise :class:`InvalidConfigError` where the engine of ``target`` cannot have the cache that ``fit`` asks for."""
+    """Raise :class:`InvalidConfigError` if the engine of ``target`` cannot have the cache of ``fit``."""
     if fit.cache_type not in CACHE_TYPES[target]:
         raise InvalidConfigError(
             f"The target {target} has no cache of type {fit.cache_type}.",
@@ -101,9 +101,9 @@ def refuse_cache(config: PretrainedConfig, family: Family, fit: FitConfig, targe
 
 
 def most_kv_cache_bytes(config: PretrainedConfig, family: Family, fit: FitConfig, target: TargetName) -> int:
-    """At least the bytes of every model that pruning can make of ``config``: heads and whole layers go, in any order.
+    """Upper bound of the cache of every model pruned from ``config``: heads and whole layers may go, in any order.
 
-    No engine allocates more for less, but for vLLM's padding of groups: there the worst mix of layers counts.
+    No engine allocates more for less, except vLLM's padding of groups, where the worst mix of layers counts.
     """
     most = kv_cache_bytes(config, family, fit, target)
     layers = layer_caches(config, family, target)
@@ -124,11 +124,11 @@ def _transformers(layers: Sequence[LayerCache], fit: FitConfig) -> int:
 
 
 def _llama_cpp(layers: Sequence[LayerCache], fit: FitConfig) -> int:
-    """llama.cpp with a cache of its own for each sequence (``llama-server -c CONTEXT·SEQUENCES -np SEQUENCES``), flash
+    """llama.cpp with a separate cache per sequence (``llama-server -c CONTEXT·SEQUENCES -np SEQUENCES``), flash
     attention (else values are padded to the widest layer) and no ``--swa-full``.
 
     Source: ``llama-context.cpp`` (cells of a sequence), ``llama-kv-cache-iswa.cpp`` (cells of sliding layers), release
-    11434; equal to what its log says for Gemma 3 270M and SmolLM2-135M at nine settings each.
+    11434; equal to its log for Gemma 3 270M and SmolLM2-135M at nine settings each.
     """
     cells = padded(fit.context, LLAMA_CPP_PADDING)
     total = 0
@@ -146,8 +146,8 @@ def _llama_cpp(layers: Sequence[LayerCache], fit: FitConfig) -> int:
 def _vllm(layers: Sequence[LayerCache], fit: FitConfig) -> int:
     """vLLM's blocks (``v1/kv_cache_interface.py``, ``v1/core/kv_cache_utils.py``).
 
-    Equal to what vLLM 0.32's own functions say for 300 random models of up to 40 layers, but where full and sliding
-    layers mix and their heads differ in number: there it is 1 to 3.2 times as much.
+    Equal to vLLM 0.32's own functions for 300 random models of up to 40 layers, except where full and sliding layers
+    mix and differ in their number of heads: there the result is 1 to 3.2 times as much.
     """
     full, sliding = _kinds(layers)
     return _vllm_groups(full, sliding, fit) if full and sliding else _vllm_alone(full or sliding, fit)
@@ -159,7 +159,7 @@ def _vllm_alone(layers: Sequence[LayerCache], fit: FitConfig) -> int:
 
 
 def _vllm_groups(full: Sequence[LayerCache], sliding: Sequence[LayerCache], fit: FitConfig) -> int:
-    """Layers of both kinds: groups of as many layers each, padded, whose pages are all as wide as the widest."""
+    """Layers of both kinds: padded groups of equally many layers, whose pages are all as wide as the widest."""
     few, many = sorted((len(full), len(sliding)))
     group = many if many < few * 1.5 else few
     blocks = sum(ceil(len(kind) / group) * _vllm_blocks(kind[0], fit) for kind in (full, sliding))
@@ -170,7 +170,7 @@ def _vllm_blocks(layer: LayerCache, fit: FitConfig) -> int:
     if layer.window is None:
         return -(-fit.context // VLLM_BLOCK)
     tokens = min(layer.window - 1 + VLLM_BATCHES_IN_FLIGHT * VLLM_BATCH, fit.context)
-    return -(-tokens // VLLM_BLOCK) + 1  # a window need not begin where a block does
+    return -(-tokens // VLLM_BLOCK) + 1  # a window need not start at the start of a block
 
 
 def _vllm_page(layer: LayerCache, fit: FitConfig) -> int:

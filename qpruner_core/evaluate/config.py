@@ -9,7 +9,7 @@ from qpruner_core.strict import StrictModel
 
 
 class EvaluateConfig(StrictModel):
-    """What the before/after table is measured on."""
+    """Measurements of the before/after table."""
 
     max_tokens: int = Field(default=8192, ge=2, le=MOST_HELD_OUT_TOKENS, description="Held-out tokens for perplexity.")
     max_choices: int = Field(
@@ -17,5 +17,5 @@ class EvaluateConfig(StrictModel):
         description="Multiple-choice examples to score, if the dataset has any.",
     )  # fmt: skip
     generated_tokens: int = Field(
-        default=32, ge=1, le=MOST_GENERATED_TOKENS, description="Tokens to generate for measuring speed."
+        default=32, ge=1, le=MOST_GENERATED_TOKENS, description="Tokens to generate when speed is measured."
     )

@@ -1,4 +1,4 @@
-"""Stage 7: the table of before and after, on models as a user would load them: what was exported is read back."""
+"""Stage 7: the before/after table. Exported checkpoints are read back from their files, as a user would load them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.adapters import require_acting_adapter
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.errors import BudgetInfeasibleError
 from qpruner_core.formats.base import ExportFormat
 from qpruner_core.formats.declarations import FINAL, label_of
 from qpruner_core.formats.registry import load_format
 from qpruner_core.garbage import free_garbage
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.agreement import Comparison, DensePredictions
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.memory import loaded_bytes
@@ -38,7 +38,7 @@ _PROMPT_TOKENS = 16
 
 @dataclass(frozen=True)
 class _Row:
-    """A model to measure: how it is loaded, and the format that it was exported in, if it was."""
+    """A model to measure: its loader, and its export format if any."""
 
     variant: str
     label: str
@@ -50,8 +50,8 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Measure each variant; the result is only in the summary.
 
     Raises:
-        BudgetInfeasibleError: the loaded model is larger than the budget. The memory model rules that out; a
-            checkpoint that breaks the promise must not be handed out.
+        BudgetInfeasibleError: the loaded model exceeds the budget. The memory model rules that out, but a checkpoint
+            that breaks the promise must not be released.
     """
     rows = _rows(context, output)
     dense = DensePredictions()
@@ -67,14 +67,14 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         raise BudgetInfeasibleError(
             f"The loaded model takes {final} bytes, more than the budget of {context.plan.memory_budget}.",
             smallest_feasible_bytes=final,
-            remedy="This is a fault of the memory model: please report it with the recipe.",
+            remedy="This is a bug in the memory model: please report it with the recipe.",
         )
     return {"measurements": [row.model_dump(mode="json") for row in measured]}
 
 
 def _unchanged(context: StageContext) -> bool:
-    """Whether the model behind the prune stage is the dense one, weight for weight: it is another where weights that
-    were recovered take its place."""
+    """Whether the output of the prune stage equals the dense model weight for weight. It does not if recovered weights
+    take its place."""
     if context.plan.ratio > 0:
         return False
     before, after = (load_model(one).state_dict() for one in (context.source.directory, _pruned_model(context)))
@@ -86,14 +86,14 @@ def _pruned_model(context: StageContext) -> Path:
 
 
 def _as_dense(measured: Measurement, row: _Row, dense: DensePredictions) -> Measurement:
-    """The row of a model that is the dense one, which was ``measured``."""
+    """The row of a model that equals the dense one, which was ``measured``."""
     tokens = sum(len(reference) for reference, _ in dense.parts)
     same = {"divergence": 0.0, "top1_agreement": 1.0, "compared_tokens": tokens}
     return measured.model_copy(update={"variant": row.variant, "label": row.label, **same})
 
 
 def _rows(context: StageContext, output: Path) -> list[_Row]:
-    """What is measured, in the order of the table: the dense model first, which the others are compared with."""
+    """The rows of the table in order: the dense model first, the reference of all others."""
     pruned = _pruned_model(context)
     ways: dict[str, Callable[[], nn.Module]] = {
         "dense": lambda: load_model(context.source.directory),
@@ -112,13 +112,13 @@ def _rows(context: StageContext, output: Path) -> list[_Row]:
 
 
 def _main_format(context: StageContext) -> ExportFormat | None:
-    """The format that the target exists for; ``None`` if it was not asked for."""
+    """The target's own format; ``None`` if it was not requested."""
     formats = (load_format(name) for name in context.config.export.formats)
     return next((kind for kind in formats if kind.declaration.variant == FINAL), None)
 
 
 def _file_bytes(context: StageContext, kind: ExportFormat) -> int:
-    """Bytes of the files of a row: those of the format and of what goes beside it."""
+    """Bytes of a row's files: those of the format and of formats beside it."""
     formats = (load_format(name) for name in context.config.export.formats)
     name, place = kind.declaration.name, context.finished("export")
     return sum(one.file_bytes(place) for one in formats if name in (one.declaration.name, one.declaration.beside))
@@ -135,7 +135,7 @@ def _loaded(checkpoint: MixedCheckpoint) -> nn.Module:
 
 
 def _final(context: StageContext) -> nn.Module:
-    """The recovered model, where no format that is measured as such was asked for."""
+    """The recovered model, for runs without an export format that is measured as such."""
     model = _loaded(recovered_model(context))
     if isinstance(model, PeftModel):
         require_acting_adapter(model)
@@ -156,7 +156,7 @@ def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrain
 
 
 def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: float, share: float) -> Measurement:
-    """One row; the first one's predictions are kept in ``dense``, all others are compared with them."""
+    """Measure one row. The predictions of the first are kept in ``dense``; all others are compared with them."""
     data = context.data()
     model = row.load().to(best_device())
     place = context.finished("export")
@@ -170,7 +170,7 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
 
     size = loaded_bytes(model) if row.format is None else row.format.held_bytes(place, model)
     if row.variant == "mixed" and (main := _main_format(context)) is not None:
-        size = main.held_bytes(place, model)  # the same modules at the same precisions, and adapters of the same ranks
+        size = main.held_bytes(place, model)  # same modules, precisions and adapter ranks
     accuracy, error = choice_accuracy(model, data.choices, on_example) if data.choices else (None, None)
     found = perplexity(model, data.held_out, on_window, dense.keep if comparison is None else comparison.add)
     agreement = None if comparison is None else comparison.result()
@@ -194,7 +194,7 @@ def _measure(context: StageContext, row: _Row, dense: DensePredictions, start: f
 
 
 def _speed(context: StageContext, row: _Row, model: nn.Module) -> Speed:
-    """How fast the row's engine is, if it is installed; else torch."""
+    """Speed in the row's engine if it is installed, else in torch."""
     new_tokens = context.config.evaluate.generated_tokens
     if row.format is not None:
         try:
@@ -212,8 +212,8 @@ def _speed(context: StageContext, row: _Row, model: nn.Module) -> Speed:
 
 
 def logical_parameters(model: nn.Module) -> int:
-    """Number of weights that ``model`` stands for: a packed 4-bit matrix counts by its shape before packing, and a
-    storage that several parameters share once."""
+    """Number of weights that ``model`` stands for. A packed 4-bit matrix counts by its shape before packing; storage
+    shared by several parameters counts once."""
     counts = {}
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)

@@ -17,7 +17,7 @@ FormatName = Annotated[str, Field(json_schema_extra={"enum": list(_NAMES)})]
 
 
 class ExportConfig(StrictModel):
-    """Which checkpoints are written."""
+    """Checkpoints to write."""
 
     formats: tuple[FormatName, ...] = Field(
         default=(),
@@ -36,5 +36,5 @@ class ExportConfig(StrictModel):
         choices = ", ".join(f'"{name}"' for name in _NAMES)
         unknown = [name for name in value if name not in _NAMES]
         if unknown:
-            raise ValueError(f"{unknown[0][:64]!r} is no format: name some of {choices}")
+            raise ValueError(f"{unknown[0][:64]!r} is not a format: choose from {choices}")
         return in_order(value)

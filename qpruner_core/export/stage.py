@@ -1,4 +1,4 @@
-"""Stage 6: checkpoints that load."""
+"""Stage 6: checkpoints for engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qpruner_core.stage import StageContext
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Write the formats asked for to ``output``, each in its own place."""
+    """Write the requested formats to ``output``, each in its own place."""
     settings = context.config.export
     for index, name in enumerate(settings.formats):
         context.progress(index / len(settings.formats), f"writing {name}")

@@ -1,4 +1,4 @@
-"""Recovery by an adapter that ships beside the quantized model."""
+"""Recovery with an adapter that ships beside the quantized model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qpruner_core.stage import StageContext
 def recover_by_adapter(context: StageContext, output: Path) -> dict[str, Any]:
     """Write the recovered adapter, in bfloat16, to ``output/adapter``.
 
-    On a CPU the quantized modules are slow, so training runs on their de-quantized values.
+    Quantized modules are slow on a CPU, so training there uses their de-quantized values.
     """
     settings = context.config.finetune
     quantized, adapter = quantized_model(context)

@@ -1,4 +1,4 @@
-"""Settings of the fine-tune stage."""
+"""Settings of the finetune stage, which recovers the loss."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PARTS: dict[Recovery, tuple[RecoveryPart, ...]] = {
 
 
 def recovery_parts(recovery: Recovery) -> tuple[RecoveryPart, ...]:
-    """What a recovery does, in order. An adapter that ships is alone: it would be merged, or trained beside scales that
-    its initialisation knows nothing of."""
+    """Parts of a recovery, in order. A shipped adapter stands alone: merging it, or training scales beside it, would
+    break its initialisation."""
     return _PARTS[recovery]
 
 
 class FinetuneConfig(StrictModel):
-    """Recovery by training on the quantized model."""
+    """Recovery: training of the quantized model to reduce the loss from compression."""
 
-    recovery: Literal["auto"] | Recovery = Field(
+    recovery: Literal["auto", Recovery] = Field(
         default="auto",
         description="Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its "
         "bytes; merge: a LoRA that is merged into the weights, which are then rounded again; scales: "
@@ -70,7 +70,7 @@ class FinetuneConfig(StrictModel):
     )
     validation_sequences: int = Field(
         default=16, ge=0, le=MOST_SEQUENCES,
-        description="Training examples held back to choose the best step by its loss; 0 takes the last step.",
+        description="Training examples held back for choosing the best step by their loss; 0 takes the last step.",
     )  # fmt: skip
     evaluate_every: int = Field(
         default=50, ge=1, le=MOST_STEPS, description="Steps between evaluations on the examples held back."

@@ -1,4 +1,4 @@
-"""Recovery by an adapter that is merged into the weights, which are then rounded again."""
+"""Recovery with an adapter that is merged into the weights, which are then rounded again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.finetune.phase import Phase, train_phase, validation_batches
-from qpruner_core.fitting.fit import module_seed, untrained_factors
+from qpruner_core.fitting.fitted_linear import module_seed, untrained_factors
 from qpruner_core.fitting.rounding_again import rounded_again
 from qpruner_core.garbage import free_garbage
 from qpruner_core.mixed.groups import linear_names
@@ -28,13 +28,14 @@ from qpruner_core.training.validation import validation_loss
 
 
 def recover_by_merging(context: StageContext, phase: Phase, source: Path, directory: Path) -> dict[str, Any]:
-    """Write the mixed checkpoint of ``source`` to ``directory`` with what was learned merged in, at the same
+    """Write the mixed checkpoint of ``source`` to ``directory`` with a trained adapter merged in, at the same
     precisions.
 
-    Where that is worse than before on what was kept back, ``source`` is linked in its place.
+    If the loss on held-back text is worse than before, ``source`` is linked in its place.
 
-    The adapter is trained on de-quantized 16-bit copies, and added to these: to add it to the weights before they were
-    quantized loses what it learned of their errors. A peak of the pruned model in 16 bits, and the dense one to distil.
+    The adapter is trained on de-quantized 16-bit copies and added to these: adding it to the weights before
+    quantization would lose what it learned about their errors. Peak memory: the pruned model in 16 bits, and the dense
+    one for distillation.
     """
     base = load_mixed_model(source, device=best_device(), dequantize=True)
     model = _with_new_adapter(context, base)
@@ -48,7 +49,7 @@ def recover_by_merging(context: StageContext, phase: Phase, source: Path, direct
 
 
 def _best_of(context: StageContext, source: Path, directory: Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """Put ``source`` in the place of ``directory`` where that is worse on what was kept back, and say so."""
+    """Put ``source`` in the place of ``directory`` and warn if the result is worse on held-back text."""
     if not summary["validation"]:
         return {}
     device = best_device()
@@ -60,8 +61,8 @@ def _best_of(context: StageContext, source: Path, directory: Path, summary: dict
     _, before = summary["validation"][0]
     if loss > before:
         context.warn(
-            f"What was merged is lost in rounding: the loss on text kept back is {loss:.4f}, and {before:.4f} without. "
-            "The model stays as it was quantized."
+            f"Rounding undid the recovery: the loss on held-back text is {loss:.4f}, and {before:.4f} without "
+            "it. The model stays as it was quantized."
         )
         shutil.rmtree(directory)
         link_tree(source, directory)
@@ -69,7 +70,7 @@ def _best_of(context: StageContext, source: Path, directory: Path, summary: dict
 
 
 def _with_new_adapter(context: StageContext, model: PreTrainedModel) -> PeftModel:
-    """``model`` with an adapter that changes nothing yet, ready to train."""
+    """``model`` with a neutral adapter, ready for training."""
     family, settings = context.plan.family, context.config.quantize
     layers = range(len(family.decoder_layers(model)))
     factors: Tensors = {}

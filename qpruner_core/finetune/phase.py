@@ -1,11 +1,8 @@
-"""One training of the stage: its share of the steps, and where it goes on from."""
+"""One training phase of the stage: its share of the steps, and its resumption."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,21 +12,22 @@ from transformers import PreTrainedModel
 from qpruner_core.events import MetricRecorded
 from qpruner_core.finetune.config import FinetuneConfig, RecoveryPart
 from qpruner_core.stage import StageContext
-from qpruner_core.stage_store import STAGE_FILE
 from qpruner_core.training.batches import Batch, batches, in_batches
+from qpruner_core.training.loss_choice import LossChoice, kept_choice, recovery_key
 from qpruner_core.training.packing import keeps_examples_apart
-from qpruner_core.training.teacher import LossChoice, choose_loss, load_teacher
-from qpruner_core.training.training import train
+from qpruner_core.training.teacher import load_teacher
+from qpruner_core.training.training import Validation, train
 from qpruner_core.training.training_state import Curves, TrainingState
 from qpruner_core.training.validation import keep_back
-
-_CHOICE = "choice.json"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a recovery. ``settings``: with its own steps and learning rate. ``before``: steps that the parts before
-    it took; ``planned_before``, ``planned``: those that they were to take, and all of them."""
+    """A part of a recovery.
+
+    ``settings``: with its own steps and learning rate. ``before``: steps taken by earlier parts; ``planned_before``,
+    ``planned``: steps planned for earlier parts, and for all.
+    """
 
     part: RecoveryPart
     settings: FinetuneConfig
@@ -39,7 +37,8 @@ class Phase:
 
 
 def phases(settings: FinetuneConfig, parts: tuple[RecoveryPart, ...]) -> list[Phase]:
-    """The ``parts`` with the steps divided among them, the first ones getting what is left over; none of no steps."""
+    """The ``parts`` with the steps divided among them; the first ones get the remainder. Parts without steps are
+    dropped."""
     found, planned_before = [], 0
     for index, part in enumerate(parts):
         left = settings.steps - planned_before
@@ -52,15 +51,15 @@ def phases(settings: FinetuneConfig, parts: tuple[RecoveryPart, ...]) -> list[Ph
 
 
 def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase: Phase) -> dict[str, Any]:
-    """Train ``model`` with the stream, teacher and state that the settings ask for; goes on where a killed run was.
+    """Train ``model`` with stream, teacher and state from the settings; resumes a killed run.
 
-    Steps are told as those of the whole recovery.
+    Steps are counted over the whole recovery.
     """
     settings, device = phase.settings, model.device
     progress, key = context.store.progress_directory("finetune"), recovery_key(context)
-    choice = _choose_once(context, progress, key, device)
+    choice = kept_choice(context)
     if settings.loss == "auto" and choice.loss == "cross_entropy":
-        context.warn(f"Recovery learns from the text and not from the dense model: {choice.reason}.")
+        context.warn(f"Recovery trains on the text instead of the dense model's predictions: {choice.reason}.")
     examples, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     state = TrainingState(model, settings, relative=phase.part == "scales")
     state.load(progress, f"{key} {phase.part}")
@@ -90,8 +89,7 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
         settings,
         on_step,
         distillation=load_teacher(context.source.directory, settings, device) if distils else None,
-        validation=in_batches(kept_back, settings.batch_size, device),
-        on_validation=on_validation,
+        validation=Validation(in_batches(kept_back, settings.batch_size, device), on_validation),
         state=state,
         seed=context.config.seed,
     )
@@ -99,47 +97,26 @@ def train_phase(context: StageContext, model: PreTrainedModel | PeftModel, phase
 
 
 def validation_batches(context: StageContext, device: torch.device) -> list[Batch]:
-    """What :func:`train_phase` takes its loss on to choose the best step."""
+    """Held-back batches by which :func:`train_phase` chooses the best step."""
     settings = context.config.finetune
     _, kept_back = keep_back(context.data().train, settings.validation_sequences, context.config.seed)
     return in_batches(kept_back, settings.batch_size, device)
 
 
 def together(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The summary of a recovery whose parts have these ``summaries``, which count the steps of all of them."""
+    """Summary of a whole recovery from the ``summaries`` of its parts, which count the steps of all of them."""
     first, last = summaries[0], summaries[-1]
     curve = [point for summary in summaries for point in summary["validation"]]
     return last | {"first_loss": first["first_loss"], "validation": curve}
-
-
-def recovery_key(context: StageContext) -> str:
-    """Digest of what the training follows from: the stages before it, which know of the data, and its settings."""
-    quantized = json.loads((context.finished("quantize") / STAGE_FILE).read_text())["key"]
-    recovery = "+".join(context.plan.target.recovery)
-    settings = context.config.finetune.model_dump_json()
-    return hashlib.sha256(f"{quantized} {recovery} {settings}".encode()).hexdigest()
-
-
-def _choose_once(context: StageContext, progress: Path, key: str, device: torch.device) -> LossChoice:
-    """The loss of this training; a run that goes on keeps to that of the one before, whatever is free now."""
-    file = progress / f"{key}.{_CHOICE}"
-    if file.is_file():
-        return LossChoice.model_validate_json(file.read_bytes())
-    choice = choose_loss(
-        context.config.finetune, context.plan.dense_config, device, known=context.config.expected.recovery_loss
-    )
-    progress.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(choice.model_dump_json())
-    partial.replace(file)
-    return choice
 
 
 def _packed_length(context: StageContext, model: PreTrainedModel | PeftModel) -> int | None:
     if not context.config.finetune.packing:
         return None
     if not keeps_examples_apart(model):
-        context.warn("Examples are not packed in recovery: this model's attention would mix those of one sequence.")
+        context.warn(
+            "Examples are not packed in recovery: this model's attention would mix the examples of one sequence."
+        )
         return None
     return context.config.sequence_length
 

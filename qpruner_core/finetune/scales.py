@@ -1,4 +1,5 @@
-"""Recovery by training what the format keeps exactly, as DWQ of mlx-lm does: norms, biases and block scales."""
+"""Recovery that trains the values that the format stores exactly, as DWQ of mlx-lm does: norms, biases and block
+scales."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from qpruner_core.training.scaled_model import load_scaled_model, stored_tensors
 
 
 def recover_by_scales(context: StageContext, phase: Phase, source: Path, directory: Path) -> dict[str, Any]:
-    """Write the mixed checkpoint of ``source`` to ``directory`` with these trained and every code as it was."""
+    """Write the mixed checkpoint of ``source`` to ``directory`` with these values trained and all codes unchanged."""
     model = load_scaled_model(source, device=best_device())
     summary = train_phase(context, model, phase)
     config, precision, family = read_mixed_config(source)

@@ -1,4 +1,4 @@
-"""Stage 5: recovery by training on the quantized model what ships with it: an adapter, or the model itself."""
+"""Stage 5: recovery of the quantized model by training an adapter, or the model itself."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 from qpruner_core.finetune.adapter import recover_by_adapter
 from qpruner_core.finetune.config import RecoveryPart
 from qpruner_core.finetune.merge import recover_by_merging
-from qpruner_core.finetune.phase import Phase, phases, recovery_key, together
+from qpruner_core.finetune.phase import Phase, phases, together
 from qpruner_core.finetune.scales import recover_by_scales
 from qpruner_core.mixed.recovered import MODEL, quantized_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.shards import link_tree
 from qpruner_core.stage import StageContext
+from qpruner_core.training.loss_choice import recovery_key
 
 _SUMMARY = "summary.json"
 
@@ -27,7 +28,7 @@ _IN_THE_FORMAT: Mapping[RecoveryPart, Recover] = {"merge": recover_by_merging, "
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write the recovered adapter, in bfloat16, to ``output/adapter``, or the recovered model to ``output/model``: the
-    same modules at the same precisions as in the quantize stage's, in the same bytes."""
+    same modules, precisions and bytes as in the quantize stage."""
     settings, parts = context.config.finetune, context.plan.target.recovery
     named = {"recovery": "+".join(parts)}
     if parts == ("adapter",):
@@ -49,12 +50,12 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 
 def _after(phase: Phase, summaries: list[dict[str, Any]]) -> Phase:
-    """``phase`` behind those of ``summaries``, which may have ended early."""
+    """``phase`` after those of ``summaries``, which may have ended early."""
     return replace(phase, before=summaries[-1]["steps"] if summaries else 0)
 
 
 def _kept(context: StageContext, phase: Phase, source: Path) -> tuple[Path, dict[str, Any]]:
-    """The model that ``phase`` makes of that in ``source``, and its summary; a run that goes on finds both."""
+    """Run ``phase`` on the model in ``source``: directory and summary of the result; a resumed run finds both."""
     progress, key = context.store.progress_directory("finetune"), recovery_key(context)
     place, partial = progress / phase.part, progress / f"{phase.part}.partial"
     if (place / _SUMMARY).is_file():

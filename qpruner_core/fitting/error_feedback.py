@@ -1,6 +1,6 @@
-"""Rounding in which later weights make up for the errors of earlier ones (GPTQ, arXiv 2210.17323).
+"""Rounding in which later weights compensate for the errors of earlier ones (GPTQ, arXiv 2210.17323).
 
-The constants stay those of plain rounding, so that the result has the same bytes and needs no other kernel.
+The constants are those of plain rounding, so the result has the same bytes and needs no other kernel.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from qpruner_core.precisions.base import nonzero
 
 _BLOCK = 32
 _WIDTH = 32
-"""Outputs that each weight has a multiple of while it is rounded."""
+"""Each weight is padded to a multiple of this many outputs while it is rounded."""
 _STACKED = 2**23
-"""Weights that are rounded together, unless one module alone has more."""
+"""Most weights that are rounded together, unless one module alone has more."""
 
 Unrounded = tuple[torch.Tensor, Precision]
-"""A weight ``[out, in]`` and the precision that it is to be rounded to."""
+"""A weight ``[out, in]`` and its target precision."""
 
 
 def encode_with_feedback(weights: Sequence[Unrounded], moments: InputMoments) -> list[Tensors]:
-    """Quantize each of ``weights`` so that the error of its output is small: ``E‖(W − Q)·x‖²`` over the inputs ``x``,
-    which are the same for all.
+    """Quantize each of ``weights`` with a small output error ``E‖(W − Q)·x‖²`` over inputs ``x``, which all weights
+    share.
 
-    Inputs are rounded in the order of their size, largest first. What rounding one column takes is made up for in the
-    columns that are still to be rounded, each as its inputs go together with those of the first. Where the moments are
-    all zero, weights are rounded to the nearest. A precision without a grid has rounding of its own, by the
-    importance of each input alone.
+    Inputs are rounded in the order of their size, largest first. The error of a rounded column is compensated in the
+    columns that are still to be rounded, according to the correlation of their inputs. If the moments are all zero,
+    weights are rounded to the nearest. A precision without a grid has its own rounding, by the importance of each
+    input.
     """
     members: list[_Member] = []
     found: dict[int, Tensors] = {}
@@ -52,7 +52,7 @@ def encode_with_feedback(weights: Sequence[Unrounded], moments: InputMoments) ->
 
 @dataclass(frozen=True)
 class _Member:
-    """A weight of a stack, and what its entries can be."""
+    """A weight of a stack, and the values its entries can take."""
 
     index: int
     weight: torch.Tensor
@@ -62,7 +62,7 @@ class _Member:
 
 
 def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
-    """``members`` that are rounded together; those of a precision follow each other."""
+    """``members`` that are rounded together, grouped by precision."""
     stack: list[_Member] = []
     for member in sorted(members, key=lambda member: member.precision.name):
         if stack and sum(other.weight.numel() for other in stack) + member.weight.numel() > _STACKED:
@@ -74,14 +74,14 @@ def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
 
 
 def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor]:
-    """Numbers of the levels (``[out, in]``) of every weight of the ``stack``.
+    """Level numbers (``[out, in]``) of every weight of the ``stack``.
 
-    Whatever else is in the stack: processors add in another order where a width is not a multiple of theirs, so outputs
-    of zeros fill each weight up.
+    The result does not depend on the rest of the stack: outputs of zeros pad each weight, because processors add in
+    another order if a width is not a multiple of theirs.
     """
     order = moments.order
     padding = [-len(member.weight) % _WIDTH for member in stack]
-    # Columns lie together as rows: each is read and written on its own
+    # Columns are stored as rows: each is read and written on its own
     columns, scale = (
         torch.cat(
             [pad(each.index_select(1, order).T, (0, more)) for each, more in zip(wholes, padding, strict=True)], 1
@@ -105,11 +105,11 @@ def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor
 def _round_columns(
     columns: torch.Tensor, scale: torch.Tensor, grids: Sequence[tuple[Grid, int]], factor: torch.Tensor
 ) -> torch.Tensor:
-    """Numbers of the levels of the weights' ``columns [in, out]`` (float32; used up), one after another. They are
-    counted from the grid's offset, which takes no part in what rounding one makes of the others.
+    """Level numbers of the weights' ``columns [in, out]`` (float32; overwritten), one after another, counted from the
+    grid's offset, which does not take part in the compensation.
 
-    ``scale`` is ``[in, out]``, ``factor`` the upper one ``[in, in]``; ``grids``: of how many outputs each is. Columns
-    behind the block at hand are changed once a block.
+    ``scale`` is ``[in, out]``, ``factor`` the upper factor ``[in, in]``; ``grids``: grid and number of outputs each.
+    Columns after the current group are updated once per group.
     """
     scale = nonzero(scale)
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
@@ -121,7 +121,9 @@ def _round_columns(
     for start in range(0, count, _BLOCK):
         block = slice(start, min(start + _BLOCK, count))
         errors = torch.empty_like(columns[block])
-        spread = factor[block] / factor.diagonal()[block].unsqueeze(1)  # what every column takes of these errors
+        spread = factor[block] / factor.diagonal()[block].unsqueeze(
+            1
+        )  # share of these errors that every column compensates
         each = zip(columns[block], scale[block], codes[block], errors, spread[:, block], strict=True)
         for index, (column, scales, code, error, shares) in enumerate(each):
             torch.div(column, scales, out=values)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fits import Fits
+from qpruner_core.fitting.fit_files import FitFiles
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight, set_linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
@@ -20,10 +20,10 @@ from qpruner_core.stage import StageContext
 class PrecisionBank:
     """Holds the bfloat16 values of each group's weights at each precision.
 
-    Swapping them into the 16-bit model, and rounding inputs where the precision does, gives what the quantized modules
-    compute, without their slow kernels. ``value`` says what a module's weight ``[out, in]`` is at a precision, by the
-    module's name; without it, the weight rounded to the nearest level. Values are made when they are first used. If
-    ``capacity`` bytes do not hold all of them, the rest is asked for again at each swap: slower, same values.
+    Swapping them into the 16-bit model, and rounding inputs if the precision does, reproduces the results of the
+    quantized modules without their slow kernels. ``value`` returns a module's weight ``[out, in]`` at a precision, by
+    the module's name; without it, weights are rounded to the nearest level. Values are made on first use. If they
+    exceed ``capacity`` bytes, the rest is made again at each swap: slower, with the same result.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PrecisionBank:
             for number, module in enumerate(modules):
                 if not isinstance(module, nn.Embedding):
                     module.register_forward_pre_hook(self._round_input(index, number))
-                elif head is not None and head.weight is module.weight:  # shares values, and rounds what it multiplies
+                elif head is not None and head.weight is module.weight:  # shares values, and rounds its inputs
                     head.register_forward_pre_hook(self._round_input(index, number))
         self._room = capacity
 
@@ -64,8 +64,8 @@ class PrecisionBank:
         return min((self.groups[index].layer or 0 for index in changed), default=None)
 
     def states(self) -> list[tuple[str, ...]]:
-        """The options of all groups outside the layers, then those of each layer: they identify the present model;
-        see :class:`qpruner_core.forward.prefix.PrefixForward`."""
+        """Options of all groups outside the layers, then those of each layer. They identify the present model; see
+        :class:`qpruner_core.forward.prefix.PrefixForward`."""
         found: list[list[str]] = [[] for _ in range(2 + max(group.layer or 0 for group in self.groups))]
         for group, option in zip(self.groups, self._now, strict=True):
             found[0 if group.layer is None else group.layer + 1].append(option)
@@ -80,7 +80,7 @@ class PrecisionBank:
         return hook
 
     def values(self, index: int, option: str) -> list[torch.Tensor]:
-        """The weights ``[out, in]`` that the modules of group ``index`` compute with at ``option``, in order."""
+        """Effective weights ``[out, in]`` of the modules of group ``index`` at ``option``, in order."""
         if option == UNQUANTIZED:
             return self._dense[index]
         if (index, option) not in self._ready:
@@ -93,7 +93,7 @@ class PrecisionBank:
         return self._ready[index, option]
 
     def sample(self, index: int, number: int) -> None:
-        """There are no parts of weights here."""
+        """``None``: this bank holds all rows."""
 
     def kind(self, index: int, number: int, option: str) -> Precision:
         """The precision of module ``number`` of group ``index`` at ``option``."""
@@ -111,23 +111,24 @@ class PrecisionBank:
 def fitted_bank(
     context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup], *, processes: int = 1
 ) -> PrecisionBank:
-    """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included,
-    read from fits that were made before. It takes half of the memory that is free, or its part of that among
-    ``processes``."""
+    """The bank of the pruned ``model`` of a run with the values that the quantize stage will write, adapters included.
+
+    Values are read from existing fits. It takes half of the free memory, divided among ``processes``.
+    """
     return PrecisionBank(
         model,
         groups,
         kinds=context.plan.target.precisions,
         capacity=free_memory(model.device) // (2 * processes),
-        value=Fits(context, model).value,
+        value=FitFiles(context, model).value,
     )
 
 
 def fitted_pairs(
     groups: Sequence[PrecisionGroup], options: Iterable[Iterable[str]], *, unquantized: bool = False
 ) -> list[tuple[str, str]]:
-    """Every module with each of the precisions that it has under one of ``options`` of its group, given in the order of
-    ``groups``; linear modules of the layers also in 16 bits if ``unquantized``, for their adapters."""
+    """Every module with each precision that it has under ``options``, which are in the order of ``groups``; linear
+    modules of the layers also in 16 bits if ``unquantized``, for their adapters."""
     found = {
         (name, precision): None
         for group, names in zip(groups, options, strict=True)

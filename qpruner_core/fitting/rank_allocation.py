@@ -1,4 +1,4 @@
-"""Ranks of the adapters: as many bytes as uniform ones, spent where a rank takes away the most error."""
+"""Ranks of the adapters: the bytes of uniform ranks, spent where a rank reduces the error most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qpruner_core.fitting.initialisations.base import truncated_svd
 from qpruner_core.precisions import Precision
 
 _MOST = 4
-"""Times the uniform rank: what one module may have at most."""
+"""Largest rank of one module, as a multiple of the uniform rank."""
 
 
 def allocate_ranks(
@@ -20,12 +20,12 @@ def allocate_ranks(
     """Ranks by module name, each at least 1, whose adapters together have at most the bytes of all at ``rank``.
 
     Args:
-        gains: what each further rank of a module takes away of its relative squared error, falling; the first ones
-            count for the rank that every module has.
+        gains: reduction of a module's relative squared error by each further rank, in falling order; the first ones
+            belong to the rank that every module has.
         shapes: (outputs, inputs) of the modules.
 
-    The next rank goes where it takes away the most per byte among those that still fit. As gains fall, no choice takes
-    away more but for less than the last rank that did not fit (the bound of the continuous knapsack).
+    The next rank goes where it reduces the error most per byte, among the ranks that still fit. As gains fall, no other
+    choice reduces more, except by less than the last rank that did not fit (the bound of the continuous knapsack).
     """
     cost = {name: sum(shape) for name, shape in shapes.items()}
     left = (rank - 1) * sum(cost.values())
@@ -46,10 +46,10 @@ def allocate_ranks(
 def rank_gains(
     weight: torch.Tensor, precision: Precision, input_scale: torch.Tensor, *, rank: int, seed: int
 ) -> list[float]:
-    """What each rank takes away of the relative squared error of a module's output when ``weight`` is quantized.
+    """Reduction of the relative squared output error of a module by each rank when ``weight`` is quantized.
 
-    Squared singular values of the error, each column scaled as its input is, over the squared norm of the scaled
-    weight (QERA, arXiv 2410.06040): exact for uncorrelated inputs. As many as ``4 · rank``; zeros beyond the shape's.
+    Squared singular values of the error, each column scaled by its input scale, over the squared norm of the scaled
+    weight (QERA, arXiv 2410.06040): exact for uncorrelated inputs. Has ``4 · rank`` entries, padded with zeros.
     """
     scale = input_scale.to(weight.device)
     error = weight.float() - precision.decode(precision.encode(weight)).float()

@@ -1,4 +1,4 @@
-"""Weights that have changed since they were quantized, quantized again in the same precisions."""
+"""Quantize changed weights again in the same precisions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from qpruner_core.fitting.error_feedback import encode_with_feedback
-from qpruner_core.fitting.fits import with_moments
+from qpruner_core.fitting.fit_files import with_moments
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models.families import linear_weight
@@ -19,8 +19,8 @@ from qpruner_core.stage import StageContext
 def rounded_again(context: StageContext, model: PreTrainedModel, directory: Path) -> Tensors:
     """Tensors of the mixed checkpoint of ``directory`` with the weights of ``model``, which is in 16 bits.
 
-    Every linear module of the layers keeps its precision and so its bytes, and is rounded as ``quantize.rounding``
-    says, by the inputs that it has in ``model``; all other tensors are as they were.
+    Every linear module of the layers keeps its precision and therefore its bytes. It is rounded by
+    ``quantize.rounding`` with the inputs that it has in ``model``. All other tensors are unchanged.
     """
     _, precision, family = read_mixed_config(directory)
     kinds = precisions(precision)

@@ -1,7 +1,7 @@
-"""Every group at every precision on a sample of its outputs: what a precision costs, for a fraction of its fits.
+"""Every group at every precision on a sample of its outputs: the cost of a precision for a fraction of the fits.
 
-Outputs of a linear module are rounded each for itself, whatever else the module has, so a part of them is rounded as it
-will be in the whole. The rest errs alike.
+Outputs of a linear module are rounded independently, so a sampled output is rounded exactly as in the whole module. The
+other outputs have similar errors.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import module_seed
-from qpruner_core.fitting.fits import fit, scales_of, with_moments
+from qpruner_core.fitting.fit_files import fit, scales_of, with_moments
+from qpruner_core.fitting.fitted_linear import module_seed
 from qpruner_core.fitting.kept_moments import MomentsOfModules
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight
@@ -21,22 +21,22 @@ from qpruner_core.precisions import Precision
 from qpruner_core.stage import StageContext
 
 SHARE = 8
-"""One of so many outputs of a module is in the sample, but of a small one more."""
+"""One in this many outputs of a module is sampled; small modules have a larger share."""
 _LEAST = 64
 _MULTIPLE = 32
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some outputs of a module: ``rows`` of its weight, rising int64 ``[n]``, and how often the square of each counts
-    for all, float32 ``[n]``."""
+    """Sampled outputs of a module: ``rows`` of its weight, ascending int64 ``[n]``, and the weight of each row's
+    squared error in the total, float32 ``[n]``."""
 
     rows: torch.Tensor
     counts: torch.Tensor
 
     @classmethod
     def of(cls, outputs: int, seed: int, among: torch.Tensor | None = None) -> Sample:
-        """About an eighth of ``outputs``, by chance; and all of ``among``, each of which counts once."""
+        """A random sample of about an eighth of ``outputs``, and all of ``among``, each of which counts once."""
         taken = torch.empty(0, dtype=torch.int64) if among is None else among.unique()
         others = torch.ones(outputs, dtype=torch.bool).index_fill_(0, taken, value=False).nonzero().squeeze(1)
         count = max(_LEAST, -(-len(others) // (SHARE * _MULTIPLE)) * _MULTIPLE)
@@ -48,9 +48,9 @@ class Sample:
 
 
 class SampledBank:
-    """Sampled outputs of each group's modules at each precision, as :class:`PrecisionBank` has all of them.
+    """Sampled outputs of each group's modules at each precision; the sampled form of :class:`PrecisionBank`.
 
-    ``values``: the float or bfloat16 weight ``[rows of the sample, in]`` of a module at a precision, by both names.
+    ``values``: the float or bfloat16 weight ``[sampled rows, in]`` of a module at a precision, by both names.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class SampledBank:
         self._values = values
 
     def sample(self, index: int, number: int) -> Sample | None:
-        """The outputs of module ``number`` of group ``index`` that are known."""
+        """The sampled outputs of module ``number`` of group ``index``."""
         return self._samples[self.groups[index].modules[number]]
 
     def values(self, index: int, option: str) -> list[torch.Tensor]:
-        """The sampled rows of the weights that the modules of group ``index`` compute with at ``option``, in order."""
+        """Sampled rows of the effective weights of the modules of group ``index`` at ``option``, in order."""
         group = self.groups[index]
         return [self._values[pair] for pair in zip(group.modules, group.options[option], strict=True)]
 
@@ -88,9 +88,12 @@ def sampled_bank(
     on_progress: Callable[[float], None],
     moments_of: Callable[[Mapping[str, Iterable[str]]], Iterator[MomentsOfModules]] | None = None,
 ) -> SampledBank:
-    """The bank of ``model``, unquantized, with its sampled outputs rounded as the settings of the run ask, without
-    adapters; of embeddings and a head also the rows of ``tokens``. ``on_progress``: told the share that is done;
-    ``moments_of``: as :func:`with_moments` does it, by default that."""
+    """The bank of the unquantized ``model`` with its sampled outputs rounded by the settings of the run, without
+    adapters.
+
+    Of embeddings and a head it also has the rows of ``tokens``. ``on_progress`` receives the finished share.
+    ``moments_of`` takes the place of :func:`with_moments`.
+    """
     samples = _samples(context, model, groups, tokens)
     wanted = {
         name: list(dict.fromkeys(each[number] for each in group.options.values()))

@@ -1,4 +1,4 @@
-"""Embeddings and heads rounded: tables with a row per token, by the inputs that the head has on calibration text."""
+"""Rounding of embeddings and heads: tables with a row per token, by the head's inputs on calibration text."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import Precision, Tensors
 
 _FEEDBACK_BELOW = 8.0
-"""Bits per weight: at 8 and more a head loses next to nothing, and its many rows take long."""
+"""Bits per weight from which rounding is to the nearest: a head then loses almost nothing, and its many rows take long.
+"""
 _AT_ONCE = 2**23
-"""Weights of a table that are rounded together: a vocabulary of float32 rows is several times the table."""
+"""Weights of a table that are rounded together: in float32, a whole vocabulary is several times as large as the table.
+"""
 
 
 def encode_table(weight: torch.Tensor, precision: Precision, moments: InputMoments | None) -> Tensors:
-    """Quantize the table ``weight`` (``[tokens, width]``, bfloat16) as ``precision`` stores it.
+    """Quantize the table ``weight`` (``[tokens, width]``, bfloat16) into the tensors that ``precision`` stores.
 
     Args:
-        moments: of the inputs of the head that multiplies with the table, for :func:`encode_with_feedback`; ``None``:
-            nothing does, so each entry goes to its nearest level.
+        moments: moments of the inputs of the head that multiplies with the table, for :func:`encode_with_feedback`;
+            ``None``: no head does, and each entry is rounded to its nearest level.
     """
     if moments is None or precision.lossless:
         return precision.encode(weight)

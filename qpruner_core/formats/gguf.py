@@ -1,4 +1,4 @@
-"""One GGUF file: llama.cpp, Ollama and whatever else runs ggml."""
+"""One GGUF file, for llama.cpp, Ollama and other programs with ggml."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qpruner_core.stage_summaries import pruning_of
 from qpruner_core.targets.gguf import PackedTensor, about_model, read_gguf, read_with_adapter, write_gguf
 
 _ADAPTER = "gguf_adapter"
-"""The format that is read and counted with this one where it was written."""
+"""The format that is read and counted together with this one if it was written."""
 
 
 class GgufFile(ExportFormat):
@@ -86,13 +86,13 @@ class GgufFile(ExportFormat):
         return f"`{file}` is the {what} in one file, each part in its own format of ggml."
 
     def _adapter(self, output: Path) -> Path | None:
-        """The adapter that the model is complete with, if recovery made one."""
+        """The adapter that completes the model, if recovery made one."""
         path = output / declared(_ADAPTER).place
         return path if path.is_file() else None
 
 
 class _Weights(Mapping[str, torch.Tensor | PackedTensor]):
-    """Parameters of a mixed checkpoint by their names, read when they are asked for."""
+    """Parameters of a mixed checkpoint by name, read on access."""
 
     def __init__(self, stored: StoredTensors, precisions: Mapping[str, str]) -> None:
         self._stored = stored

@@ -1,4 +1,4 @@
-"""The recovered adapter as a GGUF file of its own, beside that of the base: llama.cpp."""
+"""The recovered adapter as its own GGUF file beside the base, for llama.cpp."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from qpruner_core.targets.gguf import about_model, write_gguf_adapter
 
 
 class GgufAdapter(ExportFormat):
-    """LoRA in bfloat16, in the base's names and order of rows."""
+    """LoRA in bfloat16, with the base's names and order of rows."""
 
     name = "gguf_adapter"
 
     def write(self, context: StageContext, output: Path, max_shard_size: int) -> None:
         directory, adapter = recovered_model(context)
-        assert adapter is not None  # the settings refuse this format without
+        assert adapter is not None  # without such a recovery, the settings reject this format
         config, _, _ = read_mixed_config(directory)
         alpha, factors = read_factors(adapter)
         about = about_model(
@@ -46,7 +46,7 @@ class GgufAdapter(ExportFormat):
         return GgufFile().snippets(facts)[:1]
 
     def description(self, facts: CheckpointFacts) -> str:
-        return f"`{self.declaration.place}` is what recovery trained: llama.cpp adds it to the model as it runs."
+        return f"`{self.declaration.place}` is the recovered adapter: llama.cpp adds it to the model at run time."
 
 
 FORMAT = GgufAdapter()

@@ -1,4 +1,4 @@
-"""One 16-bit model of the pruned shape, with the adapters merged in: what any tool for transformers models loads."""
+"""One 16-bit model of the pruned shape with merged adapters, for any tool that loads transformers models."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Merged(ExportFormat):
 
     def description(self, facts: CheckpointFacts) -> str:
         text = (
-            f"`merged` is one 16-bit model of the pruned shape, {format_bytes(facts.dense_bytes)} in memory, which "
-            "loads without this package."
+            f"`merged` is one 16-bit model of the pruned shape, {format_bytes(facts.dense_bytes)} in memory. "
+            "It loads without this package."
         )
         return text + (_WHY_TRUST.format(architecture=facts.architecture) if facts.own_code else "")
 

@@ -1,6 +1,6 @@
-"""Adapters merged into the weights, which are then quantized again: smaller, faster, and further from what was learned.
+"""Adapters merged into the weights, which are then quantized again: smaller, faster, and less accurate.
 
-What the adapters hold is finer than the steps between quantized values, so part of it is lost. How much is measured.
+The adapters' values are finer than the steps between quantized values, so part of them is lost. The loss is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from qpruner_core.stage import StageContext
 
 _DESCRIPTION = """\
 `merged_quantized` has the precisions of `mixed` and no adapters: they were merged into the weights, which were then
-quantized again. What that cost is the difference between its row of the table and the one before it."""
+quantized again. The cost is the difference between its row of the table and the previous one."""
 
 
 class MergedQuantized(ExportFormat):
@@ -51,8 +51,8 @@ class MergedQuantized(ExportFormat):
 
 
 def write_merged_quantized(context: StageContext, directory: Path) -> None:
-    """Write the mixed checkpoint of the quantize stage with the final adapter merged in, see :func:`rounded_again`; a
-    recovered model without adapters is that already."""
+    """Write the mixed checkpoint of the quantize stage with the final adapter merged in, see :func:`rounded_again`. A
+    recovered model without adapters is copied."""
     quantized, adapter = recovered_model(context)
     if adapter is None:
         link_tree(quantized, directory)

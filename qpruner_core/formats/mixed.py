@@ -1,4 +1,4 @@
-"""Every part at its own precision, with the recovered adapters beside it: what our package loads."""
+"""Every part at its own precision, with the recovered adapters beside it, for this package."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from peft import PeftModel
 from torch import nn
 
 from qpruner_core.adapters import require_acting_adapter
-from qpruner_core.checkpoint import ADAPTER, load_mixed_checkpoint
 from qpruner_core.formats.base import CheckpointFacts, ExportFormat
+from qpruner_core.loading import ADAPTER, load_mixed_checkpoint
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models.checkpoint import WEIGHT_FILE
 from qpruner_core.models.shards import copy_weights, link_tree
@@ -19,7 +19,7 @@ from qpruner_core.stage import StageContext
 
 
 class Mixed(ExportFormat):
-    """The checkpoint of the quantize stage with the adapter of the finetune stage in a folder of its own."""
+    """The checkpoint of the quantize stage, with the adapter of the finetune stage in its own folder."""
 
     name = "mixed"
 
@@ -45,15 +45,15 @@ class Mixed(ExportFormat):
 
 
 def load_compressed_snippet(directory: str) -> Snippet:
-    """How our package loads the checkpoint in ``directory``."""
+    """The snippet that loads the checkpoint in ``directory`` with this package."""
     text = f'from qpruner_core import load_compressed\n\nmodel, tokenizer = load_compressed("{directory}")'
     return Snippet(tool="qpruner", language="python", text=text)
 
 
 def copy_mixed(source: Path, target: Path, max_shard_size: int) -> None:
-    """A mixed checkpoint in weight files of at most ``max_shard_size`` bytes; one file is linked.
+    """Write a mixed checkpoint in weight files of at most ``max_shard_size`` bytes; a single file is linked.
 
-    The files have names of our own: transformers would take the codes for weights, with a mere warning.
+    The files have names of our own: transformers would read the codes as weights, with only a warning.
     """
     link_tree(source, target, but=(WEIGHT_FILE,))
     copy_weights(source, target, max_shard_size, own_names=True)

@@ -1,4 +1,4 @@
-"""Formats by name, imported when they are first needed: their libraries take longer to import than torch."""
+"""Formats by name, imported on first use: their libraries take longer to import than torch."""
 
 from __future__ import annotations
 

@@ -21,10 +21,12 @@ _SOLVED_AT_ONCE = 128
 
 
 class InputMoments:
-    """``sums``: ``Σ x·xᵀ`` over ``tokens`` inputs ``x``, ``[in, in]``, float32 or wider. ``damping``: what is added to
-    their diagonal before they are inverted, as a share of its mean.
+    """Second moments of an input.
 
-    What follows from them is worked out once for all modules that have these inputs, at every precision.
+    ``sums``: ``Σ x·xᵀ`` over ``tokens`` inputs ``x``, ``[in, in]``, float32 or wider. ``damping``: share of the mean of
+    their diagonal that is added to the diagonal before inversion.
+
+    Derived values are computed once for all modules with these inputs, at every precision.
     """
 
     def __init__(self, sums: torch.Tensor, tokens: int, damping: float = DAMPING) -> None:
@@ -39,7 +41,7 @@ class InputMoments:
 
     @cached_property
     def any(self) -> bool:
-        """Whether there was any input but zero."""
+        """Whether any input was not zero."""
         return bool(self.diagonal.any())
 
     @cached_property
@@ -49,7 +51,7 @@ class InputMoments:
 
     @cached_property
     def importance(self) -> torch.Tensor:
-        """Mean square of each input, float32 ``[in]``: what it costs when a weight of it is wrong."""
+        """Mean square of each input, float32 ``[in]``: the cost of an error in its weights."""
         return (self.diagonal / self.tokens).float()
 
     @cached_property
@@ -59,22 +61,21 @@ class InputMoments:
 
     @cached_property
     def root(self) -> torch.Tensor:
-        """The upper ``U`` whose ``U·Uᵀ`` is the damped moments in :attr:`order`, float32 ``[in, in]``."""
+        """Upper triangular ``U`` with ``U·Uᵀ`` equal to the damped moments in :attr:`order`, float32 ``[in, in]``."""
         damped = self.sums.index_select(0, self.order).index_select(1, self.order)
         damped.diagonal().add_(self._damping * damped.diagonal().mean())
-        # Of the inputs in reverse, the lower factor is this one in reverse
+        # With the inputs reversed, the lower factor is this one reversed
         reverse: torch.Tensor = torch.linalg.cholesky(damped.flip(0, 1))
         return reverse.flip(0, 1).float()
 
     @cached_property
     def inverse_root(self) -> torch.Tensor:
-        """The inverse of :attr:`root`, upper too: as ``R·Rᵀ`` is to the moments, ``Rᵀ·R`` is to their inverse; float32
-        ``[in, in]``."""
+        """Inverse of :attr:`root`, upper triangular: ``Rᵀ·R`` is the inverse of the moments; float32 ``[in, in]``."""
         return _inverse_of_upper(self.root)
 
 
 def _inverse_of_upper(matrix: torch.Tensor) -> torch.Tensor:
-    """The inverse of an upper triangular matrix, by halves: solving for the identity takes several times as long."""
+    """Inverse of an upper triangular matrix, by halves: solving for the identity takes several times as long."""
     count = len(matrix)
     if count <= _SOLVED_AT_ONCE:
         solved: torch.Tensor = torch.linalg.solve_triangular(matrix, torch.eye(count, device=matrix.device), upper=True)
@@ -96,13 +97,12 @@ def input_moments(
     *,
     damping: float = DAMPING,
 ) -> Iterator[tuple[list[str], InputMoments]]:
-    """The linear modules ``names`` in the order of their layers, with the moments of their inputs (not kept); modules
-    that follow each other and have the same inputs come together. ``names`` may also have the module that holds the
-    head's weights: it comes last.
+    """The linear modules ``names`` in the order of their layers, with the moments of their inputs (not kept).
 
-    Those of a few modules are held at a time, a tenth of the weights' bytes or 256 MiB. Each layer runs once on
-    ``calibration [sequences, length]``, or once for each of these parts that it has modules in: a hidden state a token
-    is kept. ``on_batch`` counts over all parts.
+    Consecutive modules with the same inputs come together. ``names`` may include the module with the head's weights: it
+    comes last. Moments of a few modules are held at a time: a tenth of the weights' bytes or 256 MiB. Each layer runs
+    once on ``calibration [sequences, length]``, or once for each of these parts that has modules in it: one hidden
+    state per token is kept. ``on_batch`` counts over all parts.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.

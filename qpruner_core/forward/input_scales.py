@@ -1,4 +1,4 @@
-"""How large the inputs of every linear module are, measured by forward passes."""
+"""Scale of the inputs of every linear module, measured in forward passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ InputScales = Mapping[str, torch.Tensor]
 def input_scales(
     model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
 ) -> dict[str, torch.Tensor]:
-    """Scales of the inputs of every linear module of the layers, on ``calibration [sequences, length]``, int64.
+    """Input scales of every linear module of the layers on ``calibration [sequences, length]``, int64.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.

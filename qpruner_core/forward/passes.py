@@ -14,12 +14,12 @@ from qpruner_core.models.families import Family
 from qpruner_core.models.layer_skipping import LayerSkipping, Output, hidden_state
 
 OnBatch = Callable[[int, int], None]
-"""Called with (done, total) after each calibration sequence; a method of several passes counts each pass."""
+"""Called with (done, total) after each calibration sequence; methods with several passes count each pass."""
 
 
 @contextmanager
 def hooked(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    """Removes ``handles`` in the end, come what may."""
+    """Removes ``handles`` at the end, in any case."""
     try:
         yield
     finally:
@@ -28,13 +28,13 @@ def hooked(handles: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[Non
 
 
 class _EnoughSeen(Exception):  # noqa: N818 - no error
-    """All needed modules have begun: the layers that are still to come need not run."""
+    """All needed modules have begun: the remaining layers need not run."""
 
 
 class Resuming:
-    """Lets passes over the same sequences each begin with the layer where those before them ended.
+    """Lets successive passes over the same sequences each begin with the layer where the previous one ended.
 
-    It keeps what enters that layer, ``[1, length, hidden size]`` in the model's dtype for every sequence.
+    It keeps the input of that layer, ``[1, length, hidden size]`` in the model's dtype, for every sequence.
     """
 
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
@@ -45,8 +45,8 @@ class Resuming:
         self._hidden: dict[int, torch.Tensor] = {}
 
     def advance(self, end: int | None) -> None:
-        """The passes to come begin where the last ones ended, and end at the layer number ``end`` at the earliest;
-        ``None``: no others follow."""
+        """Start the next passes where the last ones ended, and end them at layer number ``end`` at the earliest;
+        ``None``: these are the last passes."""
         assert self._end is not None
         self._first, self._end = self._end, end
 
@@ -57,7 +57,7 @@ class Resuming:
 
     @contextmanager
     def passing(self, sequence: int) -> Iterator[None]:
-        """Within it the model runs on the sequence of that number, from the first layer that is due."""
+        """Context manager in which the model runs on that sequence from the first layer that is due."""
 
         def keep(module: nn.Module, args: object, output: Output) -> None:
             self._hidden[sequence] = hidden_state(output)
@@ -78,8 +78,8 @@ def forward_passes(
 ) -> None:
     """Run the decoder layers of ``model`` on every sequence of ``calibration [sequences, length]``, one at a time.
 
-    ``needed``: modules whose inputs the caller's hooks take; once all of them have begun, the rest of a sequence's
-    layers do not run. ``resuming``: where to begin.
+    ``needed``: modules whose inputs the caller's hooks use; once all of them have begun, the remaining layers are
+    skipped. ``resuming``: state of successive passes.
 
     Raises:
         NotFiniteError: a final hidden state is NaN or infinite.
@@ -102,10 +102,10 @@ def forward_passes(
 
 
 def require_finite(measured: torch.Tensor) -> None:
-    """Raise :class:`NotFiniteError` unless what was ``measured`` of the activations is all numbers."""
+    """Raise :class:`NotFiniteError` if ``measured`` activations are not finite."""
     if not measured.isfinite().all():
         raise NotFiniteError(
-            "The model's activations on the calibration text are not all numbers.",
+            "The model's activations on the calibration text are not finite.",
             field="model",
-            remedy="Look for NaN or infinite weights in it, and for overflow if it is in float16.",
+            remedy="Check its weights for NaN or infinity, and for overflow if it is in float16.",
         )

@@ -1,4 +1,4 @@
-"""A model's predictions on fixed text, computed from the first layer on that is not as it was before."""
+"""Predictions of a model on fixed text, computed from the first changed layer on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from qpruner_core.models.families import Family
 from qpruner_core.models.layer_skipping import LayerSkipping, hidden_state
 
 _TRIALS = 2
-"""Of at least so many different models the kept layers' inputs must fit, else fewer layers' inputs are kept."""
+"""The kept inputs must hold this many different models; otherwise inputs of fewer layers are kept."""
 
 
 class PrefixForward:
-    """Runs ``model`` on ``sequences`` (token ids ``[sequences, length]``) and keeps what enters its layers.
+    """Runs ``model`` on ``sequences`` (token ids ``[sequences, length]``) and keeps the inputs of its layers.
 
-    A model is told apart by ``states``: one value for all that comes before the layers (the embeddings), then one for
-    each layer, for example its bits. Where another model began with the same states, its layers are not run again:
-    they pass on the hidden state that was kept. Everything else (positions, masks, final norm, head) is the model's
-    own, so logits are the same to the last bit as those of a whole forward.
+    A model is identified by ``states``: one value for everything before the layers (the embeddings), then one per
+    layer, for example its bits. Layers are skipped if an earlier model had the same states up to them: the kept hidden
+    state is passed on. Everything else (positions, masks, final norm, head) is computed by the model, so logits equal
+    those of a whole forward pass bit for bit.
 
-    At most ``capacity`` bytes of hidden states are kept, the least recently used dropped first. If they do not hold
-    the inputs of all layers of two models, only those of every second, third, … layer are kept.
+    At most ``capacity`` bytes of hidden states are kept; the least recently used are dropped first. If that does not
+    hold the inputs of all layers of two models, only those of every second, third, … layer are kept.
     """
 
     def __init__(self, model: PreTrainedModel, family: Family, sequences: torch.Tensor, *, capacity: int) -> None:
@@ -46,7 +46,7 @@ class PrefixForward:
 
     @torch.no_grad()
     def logits(self, sequence: int, states: Sequence[Hashable] | None = None) -> torch.Tensor:
-        """Logits ``[length, vocabulary]`` of the model as it is now on sequence number ``sequence``.
+        """Logits ``[length, vocabulary]`` of the present model on sequence number ``sequence``.
 
         ``states`` (see above) must differ wherever the model does; without them everything is computed.
         """
@@ -64,7 +64,7 @@ class PrefixForward:
 
     @contextmanager
     def _keeping(self, first: int, keys: dict[int, Hashable]) -> Iterator[None]:
-        """Within it what the layers behind ``first`` get as their input is kept under ``keys``."""
+        """Context manager that keeps the inputs of the layers after ``first`` under ``keys``."""
 
         def keep(place: int) -> Callable[..., None]:
             return lambda module, args, output: self._keep(keys[place], hidden_state(output))

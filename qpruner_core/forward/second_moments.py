@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from qpruner_core.forward.passes import OnBatch, Resuming, forward_passes, hooked, require_finite
 
 _ROWS_AT_ONCE = 192
-"""Rows of moments that are summed together, from the diagonal on: what is left of it is mirrored."""
+"""Rows of moments that are summed together, from the diagonal on; the part left of it is mirrored."""
 
 
 def second_moments(
@@ -24,9 +24,10 @@ def second_moments(
 ) -> dict[nn.Module, torch.Tensor]:
     """Sum over all tokens of ``x xᵀ``, x being the input of a module: ``[inputs, inputs]`` each, float32 or wider.
 
-    Modules that are given the very same tensor, one after another (query, key and value), share theirs. Layers behind
-    the last of ``modules`` do not run; ``resuming``: nor those that ran before, see :func:`forward_passes`. The input
-    of a module that holds the head's weights (the head, or embeddings tied to it) is the head's; all layers run for it.
+    Consecutive modules with the very same input tensor (query, key and value) share their moments. Layers after the
+    last of ``modules`` do not run; with ``resuming``, neither do those that ran before, see :func:`forward_passes`. The
+    input of a module with the head's weights (the head, or embeddings tied to it) is that of the head; all layers run
+    for it.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.

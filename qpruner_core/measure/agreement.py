@@ -1,4 +1,4 @@
-"""How far a model's predictions are from the dense model's on the same text, in the pass that measures perplexity."""
+"""Distance of a model's predictions from the dense model's on the same text, in the pass that measures perplexity."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qpruner_core.errors import NotFiniteError
 from qpruner_core.measure.divergence import Reference
 
 MOST_BYTES = 2**29
-"""Of the dense model's logits that are kept, in bfloat16: 5,461 tokens of a vocabulary of 49,152."""
+"""Bytes of the dense model's logits that are kept, in bfloat16: 5,461 tokens of a vocabulary of 49,152."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """``divergence``: mean KL(dense ‖ other) in nats per token; ``top1``: share of the ``tokens`` for which both have
-    the same most likely next one."""
+    """``divergence``: mean KL(dense ‖ other) in nats per token; ``top1``: share of the ``tokens`` for which both
+    predict the same next token."""
 
     divergence: float
     top1: float
@@ -25,10 +25,10 @@ class Agreement:
 
 
 class DensePredictions:
-    """The dense model's predictions on the first tokens of a text, as many as take ``most_bytes`` (at least one).
+    """The dense model's predictions on the first tokens of a text, as many as fit into ``most_bytes`` (at least one).
 
-    Call :meth:`keep` with the logits of each part of the text in turn, then let each other model's logits of the same
-    parts through a :class:`Comparison`.
+    Call :meth:`keep` with the logits of each part of the text in turn, then pass each other model's logits of the same
+    parts to a :class:`Comparison`.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -36,11 +36,11 @@ class DensePredictions:
         self.parts: list[tuple[Reference, torch.Tensor]] = []
 
     def keep(self, logits: torch.Tensor) -> None:
-        """Keep what there is room for of ``logits [tokens, vocabulary]``."""
+        """Keep as much of ``logits [tokens, vocabulary]`` as there is room for."""
         size = 2 * logits.shape[1]
         rows = min(len(logits), max(self._left // size, 0 if self.parts else 1))
         if rows <= 0:
-            self._left = 0  # a shorter part that came later would not be of the first tokens
+            self._left = 0  # a later, shorter part would not belong to the first tokens
             return
         kept = logits[:rows]
         self.parts.append((Reference(kept.clone()), kept.argmax(dim=-1)))
@@ -48,7 +48,7 @@ class DensePredictions:
 
 
 class Comparison:
-    """Another model against ``dense``."""
+    """Comparison of another model with ``dense``."""
 
     def __init__(self, dense: DensePredictions) -> None:
         self._dense = dense
@@ -69,16 +69,16 @@ class Comparison:
         self._tokens += len(reference)
 
     def result(self) -> Agreement:
-        """Over all that was compared.
+        """The agreement over all compared tokens.
 
         Raises:
             NotFiniteError: a prediction is NaN.
         """
         if math.isnan(self._divergence):
             raise NotFiniteError(
-                "The model's predictions are not numbers.",
+                "The model's predictions are not finite.",
                 field="model",
-                remedy="Look for NaN or infinite weights in it, or prune less.",
+                remedy="Check its weights for NaN or infinity, or prune less.",
             )
         mean = self._divergence / self._tokens
         return Agreement(max(mean, 0.0), self._same / self._tokens, self._tokens)

@@ -1,4 +1,4 @@
-"""How far a changed model's predictions are from those of the model it was: KL divergence on calibration text."""
+"""KL divergence of a changed model's predictions from those of the original, on calibration text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from qpruner_core.errors import NotFiniteError
 from qpruner_core.forward.prefix import PrefixForward
 from qpruner_core.models.families import Family
 
-_ROWS = 4  # tokens compared at a time: what they take fits the processor's cache
+_ROWS = 4  # tokens compared at a time, so that their memory fits the processor's cache
 
 
 class Divergence:
-    """Mean KL(reference ‖ changed) in nats per token, on token ids ``calibration [sequences, length]``, against the
-    model as it is at construction.
+    """Mean KL(reference ‖ changed) in nats per token on token ids ``calibration [sequences, length]``, relative to the
+    model at construction.
 
-    Reference logits are kept in bfloat16: ``2 · tokens · vocabulary`` bytes; besides at most ``capacity`` bytes of
-    hidden states, so that layers before the first changed one need not run again; see :class:`PrefixForward`.
+    Reference logits are kept in bfloat16: ``2 · tokens · vocabulary`` bytes. In addition, up to ``capacity`` bytes of
+    hidden states are kept, so that layers before the first changed one are skipped; see :class:`PrefixForward`.
     """
 
     def __init__(
@@ -40,29 +40,29 @@ class Divergence:
         states: Sequence[Hashable] | None = None,
         sequences: int | None = None,
     ) -> float:
-        """The divergence of the model as it is now, on the first ``sequences`` of the text (default: all of it).
+        """Divergence of the present model on the first ``sequences`` of the text (default: all).
 
-        Layers before ``first_changed_layer``, and what comes before all layers if that is above 0, must be as they
-        were at the last call. ``states`` (see :class:`PrefixForward`) says more: calls before the last one count too.
+        Layers before ``first_changed_layer``, and everything before the layers if that is above 0, must be unchanged
+        since the last call. ``states`` (see :class:`PrefixForward`) also reuses earlier calls.
 
         Raises:
             NotFiniteError: the model predicts NaN.
         """
         if states is None:
             states = self._after_change(first_changed_layer)
-            self._last_states = ()  # the same may have another head
+            self._last_states = ()  # equal layers may have another head
         chosen = self._reference[:sequences]
         total = sum(self._of(index, tuple(states)) for index in range(len(chosen)))
         if math.isnan(total):
             raise NotFiniteError(
-                "The model's predictions are not numbers.",
+                "The model's predictions are not finite.",
                 field="model",
-                remedy="Look for NaN or infinite weights in it, or prune less.",
+                remedy="Check its weights for NaN or infinity, or prune less.",
             )
         return max(total / sum(len(reference) for reference in chosen), 0.0)
 
     def _of(self, index: int, states: tuple[Hashable, ...]) -> float:
-        """The divergence on one sequence, in nats; that of the model of the last call is not measured again."""
+        """Divergence on one sequence, in nats; reused if the model is that of the last call."""
         if states != self._last_states:
             self._last_states, self._last = states, {}
         if index not in self._last:
@@ -90,9 +90,9 @@ class Reference:
     def divergence(self, logits: torch.Tensor) -> float:
         """KL(reference ‖ ``logits``) in nats, summed over the tokens.
 
-        With ``r``, ``a`` the two logits it is ``Σ p (r − a) − log Σ exp(r) + log Σ exp(a)``, where ``p`` are the
-        reference's probabilities. Computed in float32, in memory that is used again for every few tokens: making
-        all log-probabilities of a sequence took as long as the layers.
+        With logits ``r`` and ``a`` it is ``Σ p (r − a) − log Σ exp(r) + log Σ exp(a)``, where ``p`` are the reference's
+        probabilities. Computed in float32 for a few tokens at a time in reused memory: making all log-probabilities of
+        a sequence took as long as the layers.
         """
         logits = logits.to(torch.bfloat16)
         shape = (_ROWS, logits.shape[1])

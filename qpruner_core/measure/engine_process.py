@@ -1,4 +1,4 @@
-"""Running an engine's program beside a run, until it is done, takes too long, or the run is cancelled."""
+"""Run an engine's program beside a run, with a time limit and cancellation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_SECONDS = 900.0
 """A quarter of an hour, as its message says."""
 _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
-"""For an engine that is to end, to end its own processes first."""
+"""Seconds that an engine gets to end its own processes first."""
 
 
 def engine_output(
@@ -24,13 +24,13 @@ def engine_output(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> str:
-    """What ``command`` prints; messages call it ``name``. ``look`` is called several times per second, and ends it by
-    what it raises.
+    """Output of ``command``; messages call it ``name``. ``look`` is called several times per second; an exception that
+    it raises ends the program.
 
-    ``environment``: its variables, those of this process if not given; ``folder``: where it runs.
+    ``environment``: its variables, default those of this process; ``folder``: its working directory.
 
     Raises:
-        EngineFailedError: it could not be run, or not within a quarter of an hour.
+        EngineFailedError: it failed, or exceeded a quarter of an hour.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - a program that the operator installed
@@ -44,7 +44,7 @@ def engine_output(
     finally:
         _end(process)
     if process.returncode:
-        last = (errors.strip().splitlines() or ["it says nothing"])[-1]
+        last = (errors.strip().splitlines() or ["no output"])[-1]
         raise EngineFailedError(f"{name} ended with {process.returncode}: {last}")
     return out
 

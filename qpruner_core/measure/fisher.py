@@ -1,20 +1,20 @@
-"""What every precision would do to the predictions, to second order, from forward and backward passes alone.
+"""Effect of every precision on the predictions, to second order, from forward and backward passes alone.
 
-Quantizing a group of modules adds Δy to their outputs y. To first order the logits z of token t then move by
-``Δz = J Δy`` with ``J = ∂z/∂y``. The KL divergence from the old to the new predictions p is to second order
-``½ Δzᵀ F Δz``, where ``F = diag(p) − p pᵀ`` is the Fisher information of the logits (Kunstner et al., arXiv
-1905.12558, section 2), which is also ``E[g gᵀ]`` over labels drawn from p, where ``g = ∂(−log p(label))/∂z``. So
+Quantizing a group of modules adds Δy to their outputs y. To first order the logits z of token t then change by ``Δz = J
+Δy`` with ``J = ∂z/∂y``. The KL divergence from the old to the new predictions p is to second order ``½ Δzᵀ F Δz``,
+where ``F = diag(p) − p pᵀ`` is the Fisher information of the logits (Kunstner et al., arXiv 1905.12558, section 2),
+which is also ``E[g gᵀ]`` over labels drawn from p, where ``g = ∂(−log p(label))/∂z``. Hence
 
     KL ≈ ½ E[(gᵀ J Δy)²] = ½ E[(Σ ∂L/∂y · Δy)²]
 
-and the inner sum, over all outputs of the group, is one dot product with the gradient that backpropagation brings to
-y anyway, for any number of precisions. Labels of different tokens are drawn independently and each ``E[g] = 0``, so
-with the losses of all tokens added into one L, the expected square of the sum is the sum of the divergences of all.
+The inner sum, over all outputs of the group, is one dot product with the gradient that backpropagation computes for y
+anyway, for any number of precisions. Labels of different tokens are drawn independently and each ``E[g] = 0``, so with
+the losses of all tokens added into one L, the expected square of the sum is the sum of all divergences.
 
-That square of one number a sequence is unbiased, but noisy: dozens of samples are needed. What is summed here is the
-square for each token that is changed, as if changes at different tokens added up at random. It leaves out what they do
-together, and may be lower for it by half, but orders SmolLM2's layers better with few samples: Spearman's correlation
-with the measured divergence, 12 samples in all, is 0.98 at 4 bits and 0.84 at 8 bits, against 0.87 and 0.70.
+The square of that one number per sequence is unbiased but noisy: dozens of samples are needed. This module sums the
+square per changed token instead, as if changes at different tokens added up at random. That neglects their joint effect
+and may be lower by half, but orders SmolLM2's layers better with few samples: Spearman's correlation with the measured
+divergence, 12 samples in all, is 0.98 at 4 bits and 0.84 at 8 bits, against 0.87 and 0.70.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from qpruner_core.precisions import Precision
 PIECE = 256
 """Tokens whose effects are in memory at once."""
 _ROWS = 32
-"""Tokens whose probabilities are."""
+"""Tokens whose probabilities are in memory at once."""
 _OUTPUTS = 16384
-"""Outputs of a module whose change of weights is in memory at once: those of a head in parts."""
+"""Outputs of a module whose weight change is in memory at once; a head is processed in parts."""
 
 _Option = tuple[int, str]
 """A group's index and one of its options."""
 
 
 class RoundedGroups(Protocol):
-    """The weights of ``groups`` at each of their precisions: all rows of them, or a sample."""
+    """Interface to the weights of ``groups`` at each of their precisions: all rows, or a sample."""
 
     @property
     def groups(self) -> Sequence[PrecisionGroup]: ...
@@ -58,7 +58,7 @@ class RoundedGroups(Protocol):
         """The precision of module ``number`` of group ``index``."""
 
     def sample(self, index: int, number: int) -> Sample | None:
-        """The outputs that the rows of module ``number`` of group ``index`` are; ``None``: all, in order."""
+        """Output numbers of the rows of module ``number`` of group ``index``; ``None``: all, in order."""
 
 
 def fisher_sensitivity(
@@ -70,13 +70,13 @@ def fisher_sensitivity(
     seed: int,
     on_piece: Callable[[int, int], None],
 ) -> list[dict[str, float]]:
-    """KL in nats per token that each of its precisions would cause in each group alone; 0 at ``bf16``.
+    """KL divergence in nats per token that each precision would cause in each group alone; 0 at ``bf16``.
 
-    Sequences of ``calibration`` (token ids ``[sequences, length]``) are cut into pieces of at most :data:`PIECE`
-    tokens; each takes one forward and ``samples`` backward passes, in each of which new labels are drawn. Parameters
-    get no gradients. Beside the model and the graph of one piece, memory holds Δy in bfloat16: ``2 · PIECE ·
-    outputs`` bytes for every module and option. ``bank``: that of ``model``, which must be unquantized
-    everywhere. Where it has a sample of outputs, those stand for all, as if outputs erred each in its own way.
+    Sequences of ``calibration`` (token ids ``[sequences, length]``) are split into pieces of at most :data:`PIECE`
+    tokens. Each takes one forward pass and ``samples`` backward passes, each with new labels. Parameters get no
+    gradients. Beside the model and the graph of one piece, memory holds Δy in bfloat16: ``2 · PIECE · outputs`` bytes
+    for every module and option. ``bank``: the bank of ``model``, which must be unquantized everywhere. A sample of
+    outputs stands for all, as if errors of outputs were independent.
 
     Raises:
         NotFiniteError: the model predicts NaN.
@@ -120,15 +120,14 @@ def _products(
 
 
 class _Predictions:
-    """The probabilities that ``logits [1, length, vocabulary]`` give each token, a few tokens at a time: in float32 and
-    for all of them they would be the largest tensors of this stage."""
+    """Probabilities of each token from ``logits [1, length, vocabulary]``, a few tokens at a time: in float32 and for
+    all tokens they would be the largest tensors of this stage."""
 
     def __init__(self, logits: torch.Tensor) -> None:
         self._logits = logits
 
     def label_gradient(self, generator: torch.Generator) -> torch.Tensor:
-        """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions themselves; shaped like the logits, and
-        of their dtype.
+        """``∂(Σ −log p(label))/∂logits`` for labels drawn from the predictions, in the shape and dtype of the logits.
 
         Raises:
             NotFiniteError: a prediction is NaN.
@@ -149,14 +148,14 @@ class _Predictions:
 def _require_finite(probabilities: torch.Tensor) -> None:
     if not torch.isfinite(probabilities).all():
         raise NotFiniteError(
-            "The model's predictions are not numbers.",
+            "The model's predictions are not finite.",
             field="model",
-            remedy="Look for NaN or infinite weights in it, or prune less.",
+            remedy="Check its weights for NaN or infinity, or prune less.",
         )
 
 
 class _Effects:
-    """Δy of every module of every group at every precision, and its product with the gradients that arrive."""
+    """Δy of every module of every group at every precision, and its product with the arriving gradients."""
 
     def __init__(self, model: PreTrainedModel, bank: RoundedGroups) -> None:
         self._model, self._bank = model, bank
@@ -172,7 +171,7 @@ class _Effects:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Within it a forward pass records the effects; its graph begins at the embeddings' output."""
+        """Context manager in which a forward pass records the effects; its graph begins at the embeddings' output."""
         parameters = {parameter: parameter.requires_grad for parameter in self._model.parameters()}
         embeddings = self._model.get_input_embeddings()
         hooks = [embeddings.register_forward_hook(lambda module, args, output: output.detach().requires_grad_())]
@@ -200,7 +199,7 @@ class _Effects:
 
     def _record(self, module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         index, number = self._places[module]
-        # An embedding has all of its outputs, of the rows that are looked up
+        # An embedding has all outputs, for the rows that are looked up
         sample = None if isinstance(module, nn.Embedding) else self._bank.sample(index, number)
         changes = {
             (index, option): _effect(
@@ -229,8 +228,7 @@ class _Effects:
 def _effect(
     module: nn.Module, quantized: torch.Tensor, kind: Precision, inputs: torch.Tensor, sample: Sample | None
 ) -> torch.Tensor:
-    """What ``quantized [rows, in]`` in place of these rows of its weight would add to the output of ``module``, in
-    bfloat16."""
+    """Change of the output of ``module`` if ``quantized [rows, in]`` replaced these rows of its weight, in bfloat16."""
     weight = linear_weight(module)
     rows = None if sample is None else sample.rows.to(weight.device)
     if isinstance(module, nn.Embedding):  # only the rows that are looked up: the table is the largest weight

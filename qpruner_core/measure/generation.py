@@ -1,4 +1,4 @@
-"""Greedy generation that only the weights and the prompt decide on."""
+"""Greedy generation that depends only on the weights and the prompt."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def generate_greedily(
 ) -> torch.Tensor:
     """The ``new_tokens`` most likely tokens after ``prompt`` (token ids ``[length]``), one by one, with a KV cache.
 
-    The model's own generation config (its ``generation_config.json``) has no say: it may ask for samples, beams,
-    penalties, or caches, and is for those who use the model. ``stop``: tokens after which nothing more is generated.
+    The model's ``generation_config.json`` is ignored: it may request sampling, beams, penalties, or caches. ``stop``:
+    tokens that end the generation.
     """
     causal = _causal(model)
     settings = GenerationConfig(
@@ -29,7 +29,7 @@ def generate_greedily(
     )
     ids = prompt.unsqueeze(0).to(causal.device)
     kept = causal.generation_config
-    causal.generation_config = GenerationConfig()  # transformers takes from it what the settings leave open
+    causal.generation_config = GenerationConfig()  # transformers takes values from it that the settings leave open
     try:
         generated: torch.Tensor = causal.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
@@ -40,16 +40,16 @@ def generate_greedily(
 
 
 def continue_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str, new_tokens: int) -> str:
-    """What ``model`` goes on to say after ``prompt``, greedily, until it ends the text or has said ``new_tokens``.
+    """Greedy continuation of ``prompt`` by ``model``, up to the end of the text or ``new_tokens``.
 
     Raises:
-        InvalidConfigError: the prompt has no tokens, or it and the new tokens are more than the model's positions.
-        CorruptModelError: the prompt has tokens that the model has no embeddings for.
+        InvalidConfigError: the prompt has no tokens, or prompt and new tokens exceed the model's positions.
+        CorruptModelError: the prompt has tokens without embeddings.
     """
     causal = _causal(model)
     ids = torch.tensor(tokenizer(prompt, verbose=False)["input_ids"], dtype=torch.long)
     if not len(ids):
-        raise InvalidConfigError("The prompt has no tokens.", field="prompt", remedy="Give some text to go on from.")
+        raise InvalidConfigError("The prompt has no tokens.", field="prompt", remedy="Give some text to continue.")
     what = f"A prompt of {len(ids)} tokens and {new_tokens} new ones"
     refuse_beyond_positions(causal.config, len(ids) + new_tokens, "max_new_tokens", what=what)
     require_known_tokens([ids], causal.get_input_embeddings().num_embeddings, tokenizer)
@@ -58,7 +58,7 @@ def continue_text(model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: 
 
 
 def _text_behind(tokenizer: PreTrainedTokenizerBase, prompt: list[int], new: list[int]) -> str:
-    """The text of ``new`` as it follows ``prompt``: by itself it would lose its first space with some tokenizers."""
+    """The text of ``new`` as it follows ``prompt``: decoded alone it may lose its first space."""
     before: str = tokenizer.decode(prompt, skip_special_tokens=True)
     whole: str = tokenizer.decode(prompt + new, skip_special_tokens=True)
     if whole.startswith(before):
@@ -68,14 +68,14 @@ def _text_behind(tokenizer: PreTrainedTokenizerBase, prompt: list[int], new: lis
 
 
 def _causal(model: nn.Module) -> PreTrainedModel:
-    """The model itself, whose modules its adapters are in."""
+    """The base model, whose modules contain the adapters."""
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(causal, PreTrainedModel)
     return causal
 
 
 def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a text: those of the model's config, and its tokenizer's."""
+    """End-of-text tokens of the model's config and its tokenizer."""
     named = model.config.eos_token_id
     found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
     return sorted({token for token in found if isinstance(token, int)})

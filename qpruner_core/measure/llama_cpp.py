@@ -1,4 +1,4 @@
-"""Speed of a GGUF file in llama.cpp, by its own ``llama-bench``, where that is installed."""
+"""Speed of a GGUF file in llama.cpp, measured by ``llama-bench`` if it is installed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _REPETITIONS = 2
 
 
 def llama_cpp_speed(path: Path, new_tokens: int, *, gpu: bool, look: Callable[[], None] = lambda: None) -> Speed | None:
-    """Tokens per second that llama.cpp generates and reads with the model of ``path``, on as many threads as torch has.
+    """Tokens per second that llama.cpp generates and reads with the model of ``path``, on as many threads as torch.
 
     The mean of two runs after a warm-up each: ``new_tokens`` generated at batch 1, and a prompt of 128 tokens read. On
-    a CPU unless ``gpu``. ``look`` is called several times per second, and ends the measurement by what it raises.
-    ``None`` where llama.cpp is not installed.
+    a CPU unless ``gpu``. ``look`` is called several times per second; an exception that it raises ends the measurement.
+    ``None`` if llama.cpp is not installed.
 
     Raises:
-        EngineFailedError: it could not be run, or not within a quarter of an hour.
+        EngineFailedError: it failed, or exceeded a quarter of an hour.
     """
     program = llama_cpp_program("llama-bench")
     if program is None:

@@ -1,4 +1,4 @@
-"""Bytes that a loaded model really keeps."""
+"""Actual bytes of a loaded model."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from qpruner_core.errors import NotFiniteError
 
 _ROWS = 128
-"""Tokens whose logits are in 32 bits at once."""
+"""Tokens whose logits are in float32 at once."""
 
 
 @torch.no_grad()
@@ -22,14 +22,13 @@ def perplexity(
     on_window: Callable[[int, int], None],
     on_logits: Callable[[torch.Tensor], None] = lambda logits: None,
 ) -> float:
-    """exp of the mean negative log-likelihood of each token given those before it in its window.
+    """exp of the mean negative log-likelihood of each token given the tokens before it in its window.
 
     Args:
         model: causal language model in eval mode.
-        windows: token ids ``[windows, length]``, int64, not overlapping; the first of each is not predicted.
+        windows: token ids ``[windows, length]``, int64, not overlapping; the first token of each is not predicted.
         on_window: called with (done, total).
-        on_logits: called with the predictions of each window, in order: logits ``[length - 1, vocabulary]`` as the
-            model computes them.
+        on_logits: called with the logits ``[length - 1, vocabulary]`` of each window, in order, in the model's dtype.
 
     Raises:
         NotFiniteError: a prediction is NaN.
@@ -45,8 +44,8 @@ def perplexity(
         on_window(index + 1, len(windows))
     if math.isnan(total):
         raise NotFiniteError(
-            "The model's predictions are not numbers.",
+            "The model's predictions are not finite.",
             field="model",
-            remedy="Look for NaN or infinite weights in it, or prune less.",
+            remedy="Check its weights for NaN or infinity, or prune less.",
         )
     return math.exp(min(total / (windows.shape[0] * (windows.shape[1] - 1)), 700.0))

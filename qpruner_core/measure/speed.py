@@ -1,4 +1,4 @@
-"""How fast a model generates."""
+"""Generation speed of a model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens generated per second at batch 1 by ``engine``, and tokens of a prompt read per second where it was
-    measured."""
+    """Tokens generated per second at batch 1 by ``engine``, and tokens of a prompt read per second if measured."""
 
     tokens_per_second: float
     engine: str
@@ -27,13 +26,13 @@ class Speed:
 
 
 class EngineFailedError(Exception):
-    """An engine that is installed could not be measured; says why."""
+    """The measurement of an installed engine failed; the message has the reason."""
 
 
 def tokens_per_second(model: PreTrainedModel | PeftModel, prompt: torch.Tensor, new_tokens: int) -> float:
-    """Greedy generation at batch 1 with a KV cache, after a warm-up; ``prompt``: token ids ``[length]``.
+    """Speed of greedy generation at batch 1 with a KV cache, after a warm-up; ``prompt``: token ids ``[length]``.
 
-    Where the model has too few positions for both, the prompt is cut on its left, then fewer tokens are generated.
+    If the model has too few positions for both, the prompt is cut on its left, then fewer tokens are generated.
     """
     positions = most_positions(model.config)
     if positions is not None:

@@ -1,4 +1,4 @@
-"""Speed of a checkpoint in vLLM, where that is installed: in a process of its own, by vLLM's own Python."""
+"""Speed of a checkpoint in vLLM if it is installed, measured in a separate process by vLLM's own Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG
 
 ENGINE = "vLLM"
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What ``--max-lora-rank`` takes."""
+"""Values of ``--max-lora-rank``."""
 
 _SCRIPT = Path(__file__).with_name("vllm_script.py")
 _PROMPT_TOKENS = 128
@@ -33,10 +33,10 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 _ON_A_CPU = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # by itself it takes one core of two
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # by default it uses one core of two
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "TORCHDYNAMO_DISABLE": "1",  # else it compiles at the first request
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, which is ended as one
+    "TORCHDYNAMO_DISABLE": "1",  # otherwise it compiles at the first request
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, which can be ended as one
 }
 
 
@@ -52,12 +52,12 @@ def vllm_speed(
     """Tokens per second that vLLM generates and reads with the model of the directory ``checkpoint``, in bfloat16.
 
     The mean of two runs after a warm-up: a prompt of 128 tokens read, and ``new_tokens`` generated at batch 1. On a CPU
-    on as many threads as torch has, and not compiled; on a GPU as vLLM starts by itself, in nine tenths of the memory
-    that is free. ``adapter``: the LoRA adapter of that largest rank to put on. ``look`` is called several times per
-    second, and ends the measurement by what it raises. ``None`` where vLLM is not installed.
+    with as many threads as torch, and not compiled; on a GPU with vLLM's defaults, in nine tenths of the free memory.
+    ``adapter``: LoRA adapter to attach, with its largest rank. ``look`` is called several times per second; an
+    exception that it raises ends the measurement. ``None`` if vLLM is not installed.
 
     Raises:
-        EngineFailedError: it could not be run, or not within a quarter of an hour.
+        EngineFailedError: it failed, or exceeded a quarter of an hour.
     """
     python = vllm_python()
     if python is None:
@@ -69,21 +69,21 @@ def vllm_speed(
     with tempfile.TemporaryDirectory() as scratch:
         asked, answer = Path(scratch, "request.json"), Path(scratch, "answer.json")
         asked.write_text(json.dumps(request))
-        # -P: vLLM is not to import what lies beside the script
+        # -P: vLLM must not import modules beside the script
         command = [str(python), "-P", str(_SCRIPT), str(asked), str(answer)]
         engine_output(ENGINE, command, look=look, environment=environment, folder=Path(scratch))
         try:
             found = json.loads(answer.read_text())
             decode, prefill = float(found["decode"]), float(found["prefill"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EngineFailedError("vLLM gave no speeds.") from error
+            raise EngineFailedError("vLLM printed no speeds.") from error
     return Speed(tokens_per_second=decode, prefill_tokens_per_second=prefill, engine=ENGINE)
 
 
 def _request(
     checkpoint: Path, new_tokens: int, *, gpu: bool, adapter: Path | None, adapter_rank: int
 ) -> dict[str, Any]:
-    """What the script is asked."""
+    """The request of the script."""
     config = read_json_object(checkpoint / CONFIG_FILE, most_bytes=LARGEST_CONFIG)
     positions = config.get("max_position_embeddings") or _PROMPT_TOKENS + new_tokens + 1
     new_tokens = max(1, min(new_tokens, positions - 2))
@@ -110,7 +110,8 @@ def _request(
 
 
 def _share_of_the_gpu() -> Mapping[str, float]:
-    """The model that was read back is in the GPU's memory, too, and vLLM wants all of its share to be free."""
+    """Free share of the GPU's memory: the model that was read back is there too, and vLLM requires all of its share to
+    be free."""
     free, whole = torch.cuda.mem_get_info()
     return {"gpu_memory_utilization": _SHARE_OF_FREE_MEMORY * free / whole}
 
@@ -118,5 +119,5 @@ def _share_of_the_gpu() -> Mapping[str, float]:
 def _with_adapter(rank: int) -> Mapping[str, int | bool]:
     room = next((one for one in LORA_RANKS if one >= rank), None)
     if room is None:
-        raise EngineFailedError(f"vLLM takes adapters up to rank {LORA_RANKS[-1]}, and this one has {rank}.")
+        raise EngineFailedError(f"vLLM supports adapters up to rank {LORA_RANKS[-1]}, but this one has {rank}.")
     return {"enable_lora": True, "max_lora_rank": room}

@@ -1,4 +1,4 @@
-"""Which Python has vLLM, for code that must not import torch."""
+"""Location of a Python with vLLM, for code that must not import torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 PYTHON = "QPRUNER_VLLM_PYTHON"
-"""The environment variable that names the Python of an environment with vLLM."""
+"""Environment variable with the Python of an environment that has vLLM."""
 
 
 def vllm_python() -> Path | None:
-    """The Python that is set, else this one if vLLM is installed in it; ``None``: neither.
+    """The configured Python, else this one if vLLM is installed in it; ``None``: neither.
 
-    vLLM wants other versions of transformers than this package, so that it mostly has an environment of its own.
+    vLLM requires other versions of transformers than this package, so it usually has its own environment.
     """
     if named := os.environ.get(PYTHON):
         return Path(named)

@@ -1,8 +1,8 @@
-"""Run by the Python that has vLLM, which has no other package of ours: times a checkpoint.
+"""Times a checkpoint. Run by the Python that has vLLM, which has no other package of ours.
 
-Arguments: a file with a request, and one for the answer, both JSON. The request has ``prompt`` (token ids),
+Arguments: a file with a request, and one for the result, both JSON. The request has ``prompt`` (token ids),
 ``new_tokens``, ``repetitions``, ``adapter`` (a directory, or null) and ``model``, the arguments of ``vllm.LLM``; the
-answer ``prefill`` and ``decode``, tokens per second.
+result has ``prefill`` and ``decode``, tokens per second.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main(request: Path, answer: Path) -> None:
-    """Measure as ``request`` says."""
+    """Run the measurement of ``request``."""
     from vllm import LLM
     from vllm.lora.request import LoRARequest
 

@@ -1,4 +1,4 @@
-"""Which modules share one precision: the units of an allocation."""
+"""Groups of modules that share one precision: the units of an allocation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ HEAD = "head"
 
 @dataclass(frozen=True)
 class PrecisionGroup:
-    """Modules (full names) that an allocation gives one precision. ``layer``: where they are, ``None`` outside the
-    layers. ``options``: the precisions it may give, by rising size, each with the precision of every module, in order:
-    that, or what the target stores a weight of this shape as."""
+    """Modules (full names) that share one precision of an allocation.
+
+    ``layer``: their decoder layer, ``None`` outside the layers. ``options``: the allowed precisions, by ascending size,
+    each with the precision of every module, in order: the same, or the one that the target stores this shape in.
+    """
 
     name: str
     layer: int | None
@@ -29,8 +31,8 @@ class PrecisionGroup:
 
 
 def precision_groups(model: PreTrainedModel, family: Family, target: Target) -> list[PrecisionGroup]:
-    """The groups of ``model`` (its weights may be on the meta device), first layer to last, then the embeddings and,
-    where it has weights of its own, the head: these only where they have a choice."""
+    """The groups of ``model`` (its weights may be on the meta device), first layer to last, then the embeddings and, if
+    untied, the head; the last two only if they have a choice."""
 
     def group(name: str, layer: int | None, modules: tuple[str, ...], options: Sequence[str]) -> PrecisionGroup:
         shapes = [module_shape(model.get_submodule(module)) for module in modules]
@@ -80,15 +82,15 @@ def precision_by_module(groups: Sequence[PrecisionGroup], allocation: Sequence[s
 
 
 def stored_by_group(groups: Sequence[PrecisionGroup], allocation: Sequence[str]) -> list[list[str]]:
-    """The precisions that the modules of each group are stored in under ``allocation``, each once, by rising size: the
-    option, unless the engine cannot hold a module's shape in it."""
+    """Precisions that the modules of each group are stored in under ``allocation``, without duplicates, by ascending
+    size: the option, unless the engine cannot store a module's shape in it."""
     return [
         sorted(set(group.options[option]), key=size_order) for group, option in zip(groups, allocation, strict=True)
     ]
 
 
 def _parts(modules: list[str], family: Family, layer: int, target: Target) -> dict[str, tuple[str, ...]]:
-    """The modules of one layer by the group that they belong to."""
+    """The modules of one layer by group."""
     fused = {
         path: "+".join(path for path in family.linears if path in paths)
         for paths in target.together(family)

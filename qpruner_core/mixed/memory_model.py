@@ -1,4 +1,4 @@
-"""Bytes of the loaded model, exactly, from shapes alone."""
+"""Exact bytes of the loaded model, from shapes alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from qpruner_core.targets.base import Target
 
 
 class MemoryModel:
-    """Predicts the bytes of a model of ``config`` (dense or pruned) under any allocation, as ``target`` stores it.
+    """Predicts the bytes of a model of ``config`` (dense or pruned) under any allocation, as stored by ``target``.
 
-    Counts embeddings and head once if tied; norms, position embeddings, and buffers where the target keeps them; for
-    each linear module its weight, bias and quantization constants; experts, which stay in 16 bits; adapters in bfloat16
-    on every linear module of a layer, where they ship. Allocations have one option for each of ``groups``.
+    Counts embeddings and head once if tied; norms, position embeddings, and buffers if the target keeps them; for each
+    linear module its weight, bias and quantization constants; experts, which stay in 16 bits; and bfloat16 adapters on
+    every linear module of a layer if they ship. An allocation has one option for each of ``groups``.
     """
 
     def __init__(self, config: PretrainedConfig, family: Family, target: Target) -> None:
@@ -84,12 +84,12 @@ class MemoryModel:
         return self.by_part(allocation).total
 
     def mean_bits(self, allocation: Sequence[str]) -> float:
-        """Nominal bits per weight that has a choice, on average, when group ``i`` has ``allocation[i]``."""
+        """Average nominal bits per weight with a choice, when group ``i`` has ``allocation[i]``."""
         bits = sum(sizes[option] for sizes, option in zip(self._bits, allocation, strict=True))
         return bits * BITS_PER_WEIGHT[UNQUANTIZED] / sum(sizes[UNQUANTIZED] for sizes in self._bits)
 
     def bits_within(self, budget: int) -> float:
-        """Bits per weight that has a choice for which ``budget`` bytes have room."""
+        """Bits per weight with a choice that ``budget`` bytes allow."""
         weights = sum(sizes[UNQUANTIZED] for sizes in self._weight) // 2
         return 8 * (budget - self.fixed_bytes) / weights
 
@@ -102,7 +102,7 @@ class MemoryModel:
 
     @property
     def fixed_bytes(self) -> int:
-        """Bytes of all that has no options."""
+        """Bytes of everything without options."""
         return self.total(self.lowest) - sum(self.group(index, option) for index, option in enumerate(self.lowest))
 
     def group(self, index: int, option: str) -> int:
@@ -111,7 +111,7 @@ class MemoryModel:
 
 
 def _adapter_bytes(config: PretrainedConfig, skeleton: PreTrainedModel, family: Family, target: Target) -> int:
-    """Two bytes for each entry of the factors."""
+    """Two bytes per entry of the factors."""
     layers = range(len(family.decoder_layers(skeleton)))
     names = [name for layer in layers for name in linear_names(skeleton, family, layer)]
     shapes = {name: linear_shape(skeleton.get_submodule(name)) for name in names}

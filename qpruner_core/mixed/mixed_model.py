@@ -30,7 +30,6 @@ from qpruner_core.models.checkpoint import (
     read_checkpoint,
 )
 from qpruner_core.models.families import Family, linear_shape, linear_weight
-from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     LARGEST_CONFIG,
@@ -41,6 +40,7 @@ from qpruner_core.models.model_config import (
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.models.stored_parameters import damaged, set_parameter
+from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_name, size_order
 from qpruner_core.precisions import Precision, PrecisionChoice, Tensors, precisions
 from qpruner_core.precisions.bf16 import Bf16
@@ -56,7 +56,7 @@ _LOG = logging.getLogger(__name__)
 
 def _known(name: str) -> str:
     if name not in BITS_PER_WEIGHT:
-        raise ValueError(f"{name!r} is no precision that this release knows")
+        raise ValueError(f"{name!r} is not a precision of this release")
     return name
 
 
@@ -64,15 +64,17 @@ KnownPrecision = Annotated[str, AfterValidator(_known)]
 
 
 def _named(values: Any) -> Any:
-    """Releases up to 0.1 wrote bits."""
+    """Releases up to 0.1 wrote bits instead of names."""
     return {name: precision_name(value) for name, value in values.items()} if isinstance(values, dict) else values
 
 
 class MixedPrecision(StrictModel):
-    """``quantization_config`` of a mixed checkpoint. ``precisions``: of every linear module of the layers, by its full
-    name, and of the embeddings and the head where these are quantized; a tied head is as the embeddings are. ``int8``:
-    the kind of that precision; LLM.int8() where a checkpoint is from before there was a choice. ``adapters``: whether
-    the model is complete only with the adapters beside it."""
+    """``quantization_config`` of a mixed checkpoint.
+
+    ``precisions``: of every linear module of the layers, by full name, and of quantized embeddings and head; a tied
+    head is as the embeddings. ``int8``: kind of that precision; LLM.int8() for checkpoints from before there was a
+    choice. ``adapters``: whether the model needs the adapters beside it.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -86,12 +88,12 @@ class MixedPrecision(StrictModel):
 
     @classmethod
     def of(cls, precisions: Mapping[str, str], choice: PrecisionChoice, *, adapters: bool = True) -> MixedPrecision:
-        """Modules of these ``precisions`` in the run whose settings are ``choice``."""
+        """Modules of these ``precisions`` in the run with the settings ``choice``."""
         values = {"precisions": precisions, "double_quant": choice.double_quant, "int8": choice.int8}
         return cls.model_validate({**values, "adapters": adapters})
 
     def of_layers(self, family: Family) -> list[list[str]]:
-        """The different precisions in each layer, by rising size."""
+        """The different precisions in each layer, by ascending size."""
         layers: dict[int, set[str]] = {}
         for name, precision in self.precisions.items():
             if name.startswith(f"{family.layers}."):
@@ -119,7 +121,7 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
     """The model's config and the precision of each layer.
 
     Raises:
-        CorruptModelError: no mixed checkpoint is there.
+        CorruptModelError: the directory is not a mixed checkpoint.
     """
     try:
         values = read_json_object(directory / CONFIG, most_bytes=LARGEST_CONFIG)
@@ -129,7 +131,7 @@ def read_mixed_config(directory: Path) -> tuple[PretrainedConfig, MixedPrecision
         config, family = stored_config(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(
-            f"{directory} holds no mixed-precision checkpoint.",
+            f"{directory} is not a mixed-precision checkpoint.",
             field="model",
             remedy='Name the directory that has config.json with a "qpruner" quantization_config.',
         ) from error
@@ -142,11 +144,11 @@ def load_mixed_model(
 ) -> PreTrainedModel:
     """Load a mixed checkpoint onto ``device``, in eval mode.
 
-    With ``dequantize`` every linear module is a plain bfloat16 one (of GPT-2 a ``Conv1D``) with the very weights that
-    the quantized module computes with, and inputs rounded as it rounds them: more memory, and on a CPU much less time.
+    With ``dequantize`` every linear module is a plain bfloat16 one (for GPT-2 a ``Conv1D``) with the exact effective
+    weights of the quantized module, and rounds inputs in the same way: more memory, and on a CPU much less time.
 
     Raises:
-        CorruptModelError: the files are damaged or do not fit each other.
+        CorruptModelError: the files are damaged or do not match each other.
     """
     config, precision, family = read_mixed_config(directory)
     if not any((directory / name).is_file() for name in _WEIGHTS):
@@ -165,7 +167,7 @@ def load_mixed_model(
             for place in _places(model, name):
                 module = _build(kinds[kind], tensors, model.get_submodule(place), dequantize, where)
                 if _shape(module) != _shape(model.get_submodule(place)):
-                    raise damaged(directory, f"{name} is not of the shape that config.json says")
+                    raise damaged(directory, f"{name} does not have the shape of config.json")
                 model.set_submodule(place, module)
         for key in remaining:
             set_parameter(model, key, stored.get(key), directory)
@@ -181,9 +183,9 @@ def load_mixed_model(
 
 
 def _generation_config(directory: Path) -> GenerationConfig:
-    """What the model's authors set for those who generate with it, or nothing where transformers refuses it.
+    """The generation config of the model's authors; empty if transformers rejects it.
 
-    The file travels as it came, whatever it says, and no measurement follows it: so a run must not end here.
+    The file is copied unchanged and no measurement uses it, so an invalid one must not end a run.
     """
     values = read_json_object(directory / GENERATION_CONFIG, keys_may_repeat=True)
     try:
@@ -195,20 +197,20 @@ def _generation_config(directory: Path) -> GenerationConfig:
 
 
 def _require_precisions(model: PreTrainedModel, family: Family, precision: MixedPrecision, directory: Path) -> None:
-    """Raise unless every linear module of the layers has a precision, and nothing that cannot have one."""
+    """Raise unless every linear module of the layers has a precision, and no other module does."""
     layers = range(len(family.decoder_layers(model)))
     linears = {name for layer in layers for name in linear_names(model, family, layer)}
     others = set(precision.precisions) - linears
     if lacking := sorted(linears - set(precision.precisions)):
         raise damaged(directory, f"config.json has no precision for {lacking[0]}")
     if strange := sorted(others - set(embedding_names(model).values())):
-        raise damaged(directory, f"config.json has a precision for {strange[0]}, which is no module that can have one")
+        raise damaged(directory, f"config.json has a precision for {strange[0]}, which cannot be quantized")
     if any(precision.precisions[name] == "nf4" for name in others):
-        raise damaged(directory, "config.json has the embeddings in NF4, which they cannot have")
+        raise damaged(directory, "config.json has the embeddings in NF4, which is not supported")
 
 
 def _places(model: PreTrainedModel, name: str) -> list[str]:
-    """Where the tensors of ``name`` are used: there, and if it is the embeddings, in the head that is tied to them."""
+    """Places that use the tensors of ``name``: its own, and for embeddings the head that is tied to them."""
     module, head = model.get_submodule(name), model.get_output_embeddings()
     if module is not model.get_input_embeddings() or head is None or head.weight is not module.weight:
         return [name]
@@ -217,14 +219,14 @@ def _places(model: PreTrainedModel, name: str) -> list[str]:
 
 def _tie(model: PreTrainedModel) -> None:
     """Tie the head to the embeddings, unless quantized ones share their storage already: each needs its own parameter
-    on it, as bitsandbytes moves what belongs to one elsewhere."""
+    there, because bitsandbytes moves attached data elsewhere."""
     if isinstance(model.get_input_embeddings(), Int8Embedding):
         model.config.tie_word_embeddings = False
     model.tie_weights()
 
 
 def _conv1d(linear: nn.Module) -> Conv1D:
-    """GPT-2's own kind of linear module, so that what is made of it is stock GPT-2 again."""
+    """GPT-2's own kind of linear module, so that derived models are stock GPT-2 again."""
     with torch.device("meta"):
         stock = Conv1D(*linear_shape(linear))
     stock.weight = nn.Parameter(linear_weight(linear).T.contiguous(), requires_grad=False)
@@ -235,7 +237,7 @@ def _conv1d(linear: nn.Module) -> Conv1D:
 
 
 def _build(kind: Precision, tensors: Tensors, wanted: nn.Module, dequantize: bool, where: str) -> nn.Module:
-    """The module that takes the place of ``wanted`` and computes with ``tensors``."""
+    """The module that replaces ``wanted`` and computes with ``tensors``."""
     weights = {name: tensor for name, tensor in tensors.items() if name != "bias"}
     try:
         if isinstance(wanted, nn.Embedding):

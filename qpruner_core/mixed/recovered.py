@@ -1,4 +1,4 @@
-"""Where the model of a run lies before and after recovery, whatever recovery trained."""
+"""Location of a run's model before and after recovery."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ ADAPTER = "adapter"
 
 
 class MixedCheckpoint(NamedTuple):
-    """Directories of a mixed-precision model, and of the adapter that it is complete with, if there is one."""
+    """Directories of a mixed-precision model, and of its adapter if it has one."""
 
     model: Path
     adapter: Path | None
 
 
 def quantized_model(context: StageContext) -> MixedCheckpoint:
-    """What the quantize stage wrote."""
+    """The output of the quantize stage."""
     return _of(context, "quantize")
 
 
 def recovered_model(context: StageContext) -> MixedCheckpoint:
-    """What the finetune stage made of it: what is handed out."""
+    """The output of the finetune stage, which is exported."""
     return _of(context, "finetune")
 
 
 def _of(context: StageContext, stage: StageName) -> MixedCheckpoint:
-    """An adapter ships beside the model that it was trained on, which is then still that of the quantize stage."""
+    """Whether an adapter ships beside the model that it was trained on, which is then still the quantize stage's."""
     adapter = context.finished(stage) / ADAPTER
     if adapter.is_dir():
         return MixedCheckpoint(context.finished("quantize") / MODEL, adapter)

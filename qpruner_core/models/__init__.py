@@ -1,4 +1,4 @@
-"""Finding, checking and loading models."""
+"""Find, check and load models."""
 
 from qpruner_core.models.inspect import ModelDescription, inspect_model
 from qpruner_core.models.load import load_model, load_tokenizer

@@ -1,4 +1,4 @@
-"""Whether a ``config.json`` is that of a causal language model with its head, as far as the file says."""
+"""Check whether a ``config.json`` is that of a causal language model with its head."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ _OTHER_MODALITIES = ("vision_config", "audio_config", "text_config")
 
 
 def refuse_other_models(values: dict[str, Any], model_type: str) -> None:
-    """Refuse what is not a causal language model, given the ``values`` of its ``config.json``.
+    """Reject anything but a causal language model, given the ``values`` of its ``config.json``.
 
     ``architectures`` may be missing; the tensors then decide.
 
     Raises:
         UnsupportedArchitectureError: a classifier, a model without its head, an encoder, a model of images or sound,
-            one whose attention looks ahead, or of a family that is not supported.
+            one with bidirectional attention, or an unsupported family.
     """
     _refuse_other_modalities(values, model_type)
     family = find_family(model_type)
     named = values.get("architectures") or []
     for name in named if isinstance(named, list) else [named]:
-        ours = values.get("model_type") == family.pruned_model_type and name == DECI  # what vLLM reads it as
+        ours = (
+            values.get("model_type") == family.pruned_model_type and name == DECI
+        )  # the architecture that vLLM reads it as
         if not ours and not _is_causal_lm(name, family):
             raise _refused(
                 f"The model is a {str(name)[:100]}, not a causal language model.",
@@ -41,8 +43,8 @@ def refuse_other_models(values: dict[str, Any], model_type: str) -> None:
         looks_ahead.append("is_causal")
     if looks_ahead:
         raise _refused(
-            f"The attention of the model looks ahead ({looks_ahead[0]} is {values[looks_ahead[0]]}): it is made for "
-            "embeddings, not to predict the next token.",
+            f"The attention of the model is bidirectional ({looks_ahead[0]} is {values[looks_ahead[0]]}): it "
+            "is made for embeddings, not to predict the next token.",
             "Choose a causal language model.",
         )
 
@@ -61,7 +63,7 @@ def _refuse_other_modalities(values: dict[str, Any], model_type: str) -> None:
 
 
 def _is_causal_lm(name: object, family: Family) -> bool:
-    """Upper and lower case are not told apart: early Llama checkpoints name ``LLaMAForCausalLM``."""
+    """Case-insensitive: early Llama checkpoints name ``LLaMAForCausalLM``."""
     known = {str(value).lower() for value in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}
     lower = str(name).lower()
     return lower == family.model_class.lower() or (lower in known and lower.endswith(_CAUSAL_ENDINGS))

@@ -1,4 +1,4 @@
-"""The weight files of a local model: found, and checked by their headers alone."""
+"""Find the weight files of a local model and check their headers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILE = "model.safetensors"
 OWN_INDEX_FILE = "qpruner.safetensors.index.json"
 OWN_WEIGHT_FILE = "qpruner.safetensors"
-"""Names that no other package looks for: where weights mean something else than transformers would take them for."""
+"""Names that no other package looks for, for weights that transformers would misinterpret."""
 _DTYPE_BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4, "C64": 64,
 }  # fmt: skip
 LARGEST_HEADER = 10_000_000
-"""The most bytes of a header; that of a file with 36,000 tensors has 5 million."""
+"""Most bytes of a header; that of a file with 36,000 tensors has 5 million."""
 _LARGEST_HEADERS = 25_000_000  # of all shards together
 _MOST_DIMENSIONS = 8
 _PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -32,7 +32,7 @@ TensorShapes = dict[str, tuple[tuple[int, ...], str]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weight files of a model by name, the tensors that their headers declare, and the file that each is in."""
+    """Weight files of a model by name, their declared tensors, and the file of each tensor."""
 
     files: tuple[str, ...]
     tensors: TensorShapes
@@ -53,9 +53,9 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """The weights of ``directory``, checked without reading them.
 
     Raises:
-        CorruptModelError: a shard is missing, truncated, or its header is not one; or two shards hold one tensor.
-        UnsafeModelError: only pickled weights are there.
-        ModelNotFoundError: no weights are there.
+        CorruptModelError: a shard is missing or truncated, a header is invalid, or two shards hold one tensor.
+        UnsafeModelError: there are only pickled weights.
+        ModelNotFoundError: there are no weights.
     """
     files = weight_files(directory)
     require_bounded_headers(_header_bytes(directory / name) for name in files)
@@ -64,7 +64,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     for name in files:
         found = read_header(directory / name)
         if twice := sorted(set(found) & set(tensors)):
-            raise corrupt_file(name, f"it holds the tensor {twice[0]!r}, which another shard holds, too")
+            raise corrupt_file(name, f"it holds the tensor {twice[0]!r}, which another shard also holds")
         tensors.update(found)
         places.update(dict.fromkeys(found, name))
     index = _index_of(files[0])
@@ -78,8 +78,8 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 
 def weight_files(directory: Path) -> tuple[str, ...]:
-    """Names of the safetensors files of ``directory``, in order; as in transformers, an index beside
-    ``model.safetensors`` is not looked at. Without either, those of our own names. Raises as :func:`read_checkpoint`
+    """Names of the safetensors files of ``directory``, in order. As in transformers, an index beside
+    ``model.safetensors`` is ignored. Without either, the files of our own names. Raises as :func:`read_checkpoint`
     does."""
     names = [(WEIGHT_FILE, INDEX_FILE), (OWN_WEIGHT_FILE, OWN_INDEX_FILE)]
     for whole, _ in names:
@@ -105,7 +105,7 @@ def _index_of(file: str) -> str:
 
 
 def require_bounded_headers(sizes: Iterable[int]) -> None:
-    """Raise :class:`CorruptModelError` if headers of these ``sizes`` are more than those of any model."""
+    """Raise :class:`CorruptModelError` if headers of these ``sizes`` exceed those of any model."""
     if (total := sum(sizes)) > _LARGEST_HEADERS:
         raise corrupt_file(INDEX_FILE, f"the headers of its shards have {total} bytes together")
 
@@ -116,14 +116,16 @@ def shards_of_index(index: Path) -> tuple[str, ...]:
 
 
 def refuse_without_safetensors(names: list[str], model: str) -> NoReturn:
-    """Raise the error that fits a model whose files are ``names``, none of them safetensors weights."""
+    """Raise the error of a model whose files are ``names``, without safetensors weights."""
     pickled = sorted(name for name in names if name.endswith(_PICKLED_SUFFIXES) and name != "training_args.bin")
     if pickled:
         raise UnsafeModelError(
             f"The model {model!r} has only pickled weights ({pickled[0]}), which can run code when they are read.",
             field="model",
-            remedy="Convert it to safetensors where you trust it: "
-            'AutoModelForCausalLM.from_pretrained(...).save_pretrained(DIR) writes "model.safetensors".',
+            remedy=(
+                "If you trust it, convert it to safetensors: "
+                'AutoModelForCausalLM.from_pretrained(...).save_pretrained(DIR) writes "model.safetensors".'
+            ),
         )
     raise ModelNotFoundError(
         f"The model {model!r} has no weights: neither model.safetensors nor {INDEX_FILE} nor a .gguf file.",
@@ -133,11 +135,11 @@ def refuse_without_safetensors(names: list[str], model: str) -> NoReturn:
 
 
 def read_header(path: Path) -> TensorShapes:
-    """Shapes and dtypes from the header of one safetensors file, in the order of their places in the file.
+    """Shapes and dtypes from the header of one safetensors file, in the order of their position.
 
     Raises:
-        CorruptModelError: the header is no header, its tensors overlap or leave gaps, or the file is of another size
-            than the header says.
+        CorruptModelError: the header is invalid, its tensors overlap or leave gaps, or the file has another size than
+            the header declares.
     """
     size, length = path.stat().st_size, _header_bytes(path)
     with path.open("rb") as stream:
@@ -149,16 +151,16 @@ def read_header(path: Path) -> TensorShapes:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise corrupt_file(path.name, "its header is not readable") from error
     if size != 8 + length + end:
-        what = "truncated" if size < 8 + length + end else "longer than its header says"
-        raise corrupt_file(path.name, f"it has {size} bytes where its header asks for {8 + length + end}: it is {what}")
+        what = "truncated" if size < 8 + length + end else "longer than its header declares"
+        raise corrupt_file(path.name, f"it has {size} bytes, but its header requires {8 + length + end}: it is {what}")
     return tensors
 
 
 def parse_header(header: bytes) -> tuple[TensorShapes, int]:
-    """The tensors of a header (without its length), in the order of their places, and the bytes that they take.
+    """The tensors of a header (without its length), in the order of their position, and their bytes.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError, RecursionError: it is no header.
+        ValueError, TypeError, KeyError, AttributeError, RecursionError: the header is invalid.
     """
     return _parse_entries(parse_object(header))
 
@@ -171,12 +173,12 @@ def _header_bytes(path: Path) -> int:
     if len(first) < 8 or length < 2:
         raise corrupt_file(path.name, "its first bytes are not a safetensors header")
     if length > LARGEST_HEADER:
-        raise corrupt_file(path.name, f"its header has {length} bytes, more than the {LARGEST_HEADER} of any model")
+        raise corrupt_file(path.name, f"its header has {length} bytes, more than the limit of {LARGEST_HEADER}")
     return length
 
 
 def _parse_entries(entries: dict[str, Any]) -> tuple[TensorShapes, int]:
-    """The tensors by their places, which must follow each other without gaps, and where the last one ends."""
+    """The tensors by position, which must be contiguous, and the end of the last one."""
     entries.pop("__metadata__", None)
     tensors: TensorShapes = {}
     end = 0
@@ -186,7 +188,7 @@ def _parse_entries(entries: dict[str, Any]) -> tuple[TensorShapes, int]:
         if len(shape) > _MOST_DIMENSIONS or not all(type(size) is int and size >= 0 for size in (*shape, first, last)):
             raise ValueError(f"{name} has no shape")
         if dtype not in _DTYPE_BITS or first != end or last - first != tensor_bytes(shape, dtype):
-            raise ValueError(f"{name} does not fill its place")
+            raise ValueError(f"{name} does not fill its range")
         tensors[name] = (shape, dtype)
         end = last
     return tensors, end

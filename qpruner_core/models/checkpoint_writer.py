@@ -1,4 +1,4 @@
-"""Writing 16-bit checkpoints that load elsewhere."""
+"""Write 16-bit checkpoints that other tools load."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ TEMPLATES = "additional_chat_templates"
 def copy_tokenizer(source: Path, directory: Path) -> None:
     """Copy the tokenizer, chat templates and generation config of ``source``, byte for byte.
 
-    But an ``auto_map`` in the tokenizer's config is left out: it names code of whoever made the model, which a user
-    who trusts our checkpoint must not run by that.
+    An ``auto_map`` in the tokenizer's config is dropped: it names code of the model's author, which a user who trusts
+    our checkpoint must not run.
     """
     for name in TRAVELLING_FILES:
         if (source / name).is_file():
@@ -56,10 +56,10 @@ def write_model(
     tokenizer_from: Path,
     max_shard_size: int = 5_000_000_000,
 ) -> None:
-    """Write ``model`` as safetensors with its config, modeling file where needed, and what travels along.
+    """Write ``model`` as safetensors with its config, modeling file if needed, and the files that travel along.
 
     A model of more than ``max_shard_size`` bytes is split into files of at most that size (a tensor is never split),
-    with the index that tells which tensor is where.
+    with the index of the tensors.
     """
     model.config._name_or_path = ""  # would name a directory of this machine
     without_strange_code(model.config, family)
@@ -71,7 +71,7 @@ def write_model(
 
 
 def _name_architectures(config: Path, names: list[str]) -> None:
-    """Write ``names`` in place of the class that transformers saw."""
+    """Write ``names`` in place of the class that transformers detected."""
     values = json.loads(config.read_text(encoding="utf-8"))
     values["architectures"] = names
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The numbers of a config that scale, norm and rotate: a wrong one makes wrong logits without an error."""
+"""Checks of config numbers for scales, norms and rotary positions: a wrong one gives wrong logits without an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FACTOR_LISTS = ("long_factor", "short_factor")
 
 
 def wrong_number(config: PretrainedConfig) -> str | None:
-    """What is wrong with the first number of ``config`` that no model can have, or ``None``.
+    """Description of the first impossible number in ``config``, or ``None``.
 
     A base or factor of rotary positions of 0, for instance, gives infinite frequencies, and a negative epsilon gives
     the root of a negative number.
@@ -73,7 +73,7 @@ def _wrong_rotary(rotary: Mapping[str, Any], config: PretrainedConfig) -> str | 
     wanted = int(width * share) // 2
     for name in _FACTOR_LISTS:
         value = rotary.get(name)
-        if not isinstance(value, list) or len(value) != wanted:  # one factor would be taken for all frequencies
+        if not isinstance(value, list) or len(value) != wanted:  # one factor would be used for all frequencies
             return f"{name} of its rotary positions is not a list of {wanted} numbers, one per frequency"
     return None
 

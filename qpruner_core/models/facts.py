@@ -1,4 +1,4 @@
-"""What a model is, as far as planning needs it: worked out once per identity, and small enough to be kept."""
+"""Facts about a model that planning needs: computed once per identity, and small enough to store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qpruner_core.strict import StrictModel
 class ModelFacts(StrictModel):
     """A model that passed every check of :func:`qpruner_core.models.inspect_model`.
 
-    ``config``: its config as values of JSON, from which :func:`config_of_facts` makes the same config again.
+    ``config``: its config as JSON values, from which :func:`config_of_facts` makes the same config again.
     ``weight_bytes``: bytes of all tensors as stored. ``revision``: commit of the hub.
     """
 
@@ -35,25 +35,25 @@ class ModelFacts(StrictModel):
 
 
 def facts_of(description: ModelDescription) -> ModelFacts:
-    """What is to be kept of ``description``."""
+    """The facts of ``description`` to store."""
     return ModelFacts(
         config=description.config.to_dict(), weight_bytes=description.weight_bytes, revision=description.revision
     )
 
 
 def config_of_facts(facts: ModelFacts) -> PretrainedConfig:
-    """The config that ``facts`` were taken of."""
+    """The config that ``facts`` were taken from."""
     find_family(facts.config["model_type"])  # whose classes it registers
     return CONFIG_MAPPING[facts.config["model_type"]].from_dict(without_implementations(facts.config))
 
 
 def model_identity(found: LocalModel | HubRepository) -> str:
-    """A digest (SHA-256, hex) that another model, another content of its files, or another release of the code that
-    looks at it does not share.
+    """A digest (SHA-256, hex) of a model's identity: it changes with the model, its files, or the release of the code
+    that inspects it.
 
     Of a local model: path, inode, size and times of every file that loading may read. The time of the last change of a
-    file's state (``ctime``) cannot be set by whoever may write it, so that content cannot be exchanged unseen. Of a
-    hub's model: endpoint, repository, commit and file, and whether its weights are here, as more of it is checked then.
+    file's state (``ctime``) cannot be set by its writer, so content cannot be exchanged unnoticed. Of a hub model:
+    endpoint, repository, commit and file, and whether its weights are in the cache, because more is checked then.
     """
     digest = hashlib.sha256(_release().encode())
     for part in _hub_parts(found) if isinstance(found, HubRepository) else _local_parts(found):
@@ -67,7 +67,7 @@ def _release() -> str:
 
 
 def tokenizer_directory(found: LocalModel | HubRepository) -> Path | None:
-    """Where the model's tokenizer lies; ``None`` where it is still to be fetched or converted."""
+    """Location of the model's tokenizer; ``None`` if it still has to be downloaded or converted."""
     if isinstance(found, HubRepository):
         return fetched_directory(found)
     return None if found.is_gguf else found.path
@@ -89,7 +89,7 @@ def _local_parts(model: LocalModel) -> Iterable[str]:
 
 
 def _files(directory: Path) -> Iterable[Path]:
-    """Files of a model's directory, and of the folders directly in it: chat templates lie in one."""
+    """Files of a model's directory, and of its direct subfolders, one of which holds chat templates."""
     with os.scandir(directory) as entries:
         for entry in entries:
             path = Path(entry.path)

@@ -1,4 +1,4 @@
-"""Headers of a hub's weights, read by ranges: nothing else of a model is fetched to look at it."""
+"""Headers of hub weights, read by range requests, so that inspecting a model downloads nothing else."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from qpruner_core.stage_store import disk_full_as_error
 from qpruner_core.writable import cache_errors
 
 _FIRST = 2**16
-"""Bytes that are asked for first of a safetensors file; the header of most is shorter."""
+"""Bytes requested first of a safetensors file; most headers are shorter."""
 _FIRST_GGUF = 2**20
 _LARGEST_GGUF_HEADER = 2**26
-"""The most bytes of a GGUF header; a vocabulary of 260,000 tokens with its merges has some 15 million."""
+"""Most bytes of a GGUF header; a vocabulary of 260,000 tokens with its merges has about 15 million."""
 _AT_ONCE = 8
-_CHOOSE = "Choose another revision, or tell its authors."
+_CHOOSE = "Choose another revision, or report it to its authors."
 
 
 def hub_tensors(repository: HubRepository, files: Sequence[str], reference: str) -> TensorShapes:
-    """The tensors that the headers of a hub's safetensors ``files`` declare.
+    """The tensors declared by the headers of safetensors ``files`` on the hub.
 
     Raises:
-        CorruptModelError: a header is none, or a file is shorter than its header says.
-        HubUnavailableError: and the rest of what :class:`HubRepository` raises.
+        CorruptModelError: a header is invalid, or a file is shorter than its header declares.
+        HubUnavailableError: and the other errors of :class:`HubRepository`.
     """
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="hub-headers") as threads:
         # Each thread with the deadline of this one
@@ -56,11 +56,12 @@ def hub_tensors(repository: HubRepository, files: Sequence[str], reference: str)
 
 
 def hub_gguf(repository: HubRepository, names: Sequence[str]) -> Path:
-    """The first file of a hub's GGUF model, or one that has its header alone: as long, and empty behind it.
+    """The first file of a GGUF model on the hub, or a sparse file with its header only: of full length, and empty after
+    the header.
 
     Raises:
-        CorruptModelError: it has no header of a size that a model can have.
-        HubUnavailableError: and the rest of what :class:`HubRepository` raises.
+        CorruptModelError: it has no header of a possible size.
+        HubUnavailableError: and the other errors of :class:`HubRepository`.
     """
     whole = repository.cached(names)
     if whole is not None:
@@ -103,7 +104,7 @@ def _gguf_header(repository: HubRepository, name: str) -> None:
                     wanted *= 2
                     if present >= _LARGEST_GGUF_HEADER:
                         raise CorruptModelError(
-                            f"The header of {name} on the hub is larger than that of any model.", field="model",
+                            f"The header of {name} on the hub exceeds the size limit.", field="model",
                             remedy=_CHOOSE,
                         )  # fmt: skip
             partial.replace(path)

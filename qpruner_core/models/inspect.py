@@ -1,4 +1,4 @@
-"""Everything about a model that can be checked before work, without fetching its weights."""
+"""Every check of a model that is possible before work, without downloading its weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from qpruner_core.errors import CorruptModelError, ModelNotFoundError
 from qpruner_core.hub import HubRepository
 from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.models.checkpoint import TensorShapes, read_checkpoint, tensor_bytes
-from qpruner_core.models.fit import require_fit
 from qpruner_core.models.gguf import read_gguf_config
 from qpruner_core.models.hub_headers import hub_gguf, hub_tensors
 from qpruner_core.models.model_config import CONFIG_FILE, LARGEST_CONFIG, expected_tensors, read_config
 from qpruner_core.models.source import LocalModel, hub_weight_files, locate_model
+from qpruner_core.models.tensor_checks import require_fit
 from qpruner_core.models.tokenizer_files import require_small_files, require_tokenizer_files
 from qpruner_core.models.weight_values import has_own_head
 from qpruner_core.source_policy import SourcePolicy
@@ -23,10 +23,10 @@ from qpruner_core.source_policy import SourcePolicy
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A model as its headers tell it.
+    """A model as described by its headers.
 
     ``weight_bytes``: bytes of all tensors as stored (of a GGUF file: after conversion to 16 bits). ``tensors``: shape
-    and dtype by name. ``directory``: where its tokenizer lies; ``None`` where that is still to be fetched or converted.
+    and dtype by name. ``directory``: location of its tokenizer; ``None`` if it still has to be downloaded or converted.
     """
 
     reference: str
@@ -39,18 +39,18 @@ class ModelDescription:
 
 @unreadable_as_error("model")
 def inspect_model(reference: str, policy: SourcePolicy) -> ModelDescription:
-    """Describe the model of ``reference``, and refuse it now for whatever would fail later.
+    """Describe the model of ``reference``, and reject now any model that would fail later.
 
     Raises:
         ModelNotFoundError, ModelGatedError, ModelTooLargeError, UnsafeModelError, UnsupportedArchitectureError,
-        CorruptModelError, PathNotAllowedError, HubUnavailableError.
+            CorruptModelError, PathNotAllowedError, HubUnavailableError.
     """
     return inspect_found(reference, locate_model(reference, policy), policy)
 
 
 @unreadable_as_error("model")
 def inspect_found(reference: str, found: LocalModel | HubRepository, policy: SourcePolicy) -> ModelDescription:
-    """As :func:`inspect_model`, for the model that ``reference`` was found to be."""
+    """:func:`inspect_model` for a ``reference`` that is already resolved."""
     if isinstance(found, HubRepository):
         return _inspect_hub(reference, found, policy)
     if found.is_gguf:
@@ -82,15 +82,15 @@ def _inspect_hub(reference: str, repository: HubRepository, policy: SourcePolicy
     missing = [name for name in weights if name not in repository.sizes]
     if missing:
         raise CorruptModelError(
-            f"The hub's {reference!r} lacks the shard {missing[0]!r} that its index names.",
+            f"The hub model {reference!r} lacks the shard {missing[0]!r} that its index names.",
             field="model",
-            remedy="Choose another revision, or tell its authors.",
+            remedy="Choose another revision, or report it to its authors.",
         )
     fetched = repository.cached([CONFIG_FILE, *weights])
     if fetched is not None:
         return replace(_inspect_directory(reference, fetched), revision=repository.commit)
     tensors = hub_tensors(repository, weights, reference)
-    # Whether a head in the weights is that of the config, tied, is known when they are here, before the first stage
+    # Whether the weights' head equals the embeddings is checked once they are local, before the first stage
     require_fit(config, tensors)
     return _describe(reference, repository.commit, config, tensors)
 

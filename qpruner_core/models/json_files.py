@@ -1,4 +1,4 @@
-"""Reading the JSON files of a model, whoever wrote them, within bounds of time and memory."""
+"""Read untrusted JSON files of a model within bounds of time and memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from qpruner_core.errors import CorruptModelError
 
 LARGEST_JSON = 32 * 2**20
-"""The most bytes of a config or an index of shards; those of the largest models have some hundred kilobytes."""
+"""Most bytes of a config or an index of shards; those of the largest models have a few hundred kilobytes."""
 _LONGEST_LIST = 20_000
-"""The most entries of one list in a config. Lists hold an entry per layer, or per pair of channels of a head."""
+"""Most entries of one list in a config. Lists hold an entry per layer, or per pair of channels of a head."""
 
 
 def read_json_object(path: Path, *, most_bytes: int = LARGEST_JSON, keys_may_repeat: bool = False) -> dict[str, Any]:
-    """The JSON object in ``path``. Where a key is there twice, programs differ in which of the values they take.
+    """The JSON object in ``path``. Duplicate keys are rejected, because programs differ in the value they take.
 
     Raises:
-        CorruptModelError: it is missing, no regular file, larger than ``most_bytes``, or not one JSON object of finite
-            numbers and, unless ``keys_may_repeat``, different keys.
+        CorruptModelError: it is missing, not a regular file, larger than ``most_bytes``, or not one JSON object of
+            finite numbers and, unless ``keys_may_repeat``, unique keys.
     """
     data = read_regular_file(path, most_bytes)
     try:
@@ -33,7 +33,7 @@ def read_json_object(path: Path, *, most_bytes: int = LARGEST_JSON, keys_may_rep
 
 
 def read_regular_file(path: Path, most_bytes: int) -> bytes:
-    """The content of ``path``, which must be a regular file of at most ``most_bytes`` bytes: a pipe is never waited on.
+    """Content of ``path``, which must be a regular file of at most ``most_bytes`` bytes; never blocks on a pipe.
 
     Raises:
         CorruptModelError: it is not, or it cannot be read.
@@ -47,12 +47,12 @@ def read_regular_file(path: Path, most_bytes: int) -> bytes:
     except OSError as error:
         raise corrupt_file(path.name, f"it cannot be read ({error.strerror})") from error
     if len(data) > most_bytes:
-        raise corrupt_file(path.name, f"it is too large, with more than {most_bytes} bytes")
+        raise corrupt_file(path.name, f"it is larger than {most_bytes} bytes")
     return data
 
 
 def parse_object(data: bytes, *, keys_may_repeat: bool = False) -> dict[str, Any]:
-    """The JSON object that ``data`` is. Raises :class:`ValueError` or :class:`RecursionError`."""
+    """The JSON object in ``data``. Raises :class:`ValueError` or :class:`RecursionError`."""
     values = json.loads(
         data.decode(), parse_constant=_refuse_constant, object_pairs_hook=dict if keys_may_repeat else _unique
     )
@@ -64,7 +64,7 @@ def parse_object(data: bytes, *, keys_may_repeat: bool = False) -> dict[str, Any
 
 
 def require_short_lists(values: object, name: str) -> None:
-    """Raise :class:`CorruptModelError` if a list in the parsed file ``name`` has more entries than any config has."""
+    """Raise :class:`CorruptModelError` if a list in the parsed file ``name`` is too long for a config."""
     if isinstance(values, list) and len(values) > _LONGEST_LIST:
         raise corrupt_file(name, f"a list in it has {len(values)} entries")
     inner: Iterable[object] = ()
@@ -96,7 +96,7 @@ def corrupt_file(name: str, what: str) -> CorruptModelError:
 
 
 def one_line(error: Exception) -> str:
-    """The kind of an error and the beginning of what it says."""
+    """Type of an error and the beginning of its message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 

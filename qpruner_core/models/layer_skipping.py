@@ -1,4 +1,4 @@
-"""Decoder layers that pass on a hidden state which is known already."""
+"""Skip decoder layers whose output is already known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 Output = torch.Tensor | tuple[torch.Tensor | None, ...]
-"""What a decoder layer answers with: its hidden state ``[sequences, length, hidden size]``, alone or as the first."""
+"""Output of a decoder layer: its hidden state ``[sequences, length, hidden size]``, alone or as the first entry."""
 
 
 def hidden_state(output: Output) -> torch.Tensor:
@@ -20,19 +20,19 @@ def hidden_state(output: Output) -> torch.Tensor:
 
 
 class LayerSkipping:
-    """Lets a model start behind the first of its decoder ``layers``.
+    """Lets a model start after the first of its decoder ``layers``.
 
-    All else (positions, masks, final norm, head) stays the model's own, so what it computes is the same to the last
+    Everything else (positions, masks, final norm, head) is computed by the model, so the result is the same bit for
     bit. A layer must have run within :meth:`starting_at` before it can be skipped.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self._layers = layers
-        self._forms: dict[int, int] = {}  # layer -> entries of the tuple that it answers with
+        self._forms: dict[int, int] = {}  # layer -> number of entries of its output tuple
 
     @contextmanager
     def starting_at(self, first: int, hidden: torch.Tensor | None) -> Iterator[None]:
-        """Within it the layers before number ``first`` do nothing but say ``hidden``, what enters that layer."""
+        """Context manager in which the layers before number ``first`` only return ``hidden``, that layer's input."""
         skipped = self._layers[:first]
         hooks = [self._layers[index].register_forward_hook(self._noting(index)) for index in self._unknown(first)]
         try:

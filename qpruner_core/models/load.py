@@ -1,4 +1,4 @@
-"""Loading a checked local directory, with nothing fetched and no code of the model run."""
+"""Load a checked local directory, without downloads and without running the model's code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from qpruner_core.errors import CorruptModelError, QPrunerError
 from qpruner_core.models.checkpoint import weight_files
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import is_layer_tensor
 from qpruner_core.models.model_config import CONFIG_FILE, read_config
 from qpruner_core.models.reshape import PATCHING
+from qpruner_core.models.tensor_checks import is_layer_tensor
 from qpruner_core.models.tokenizer_files import (
     require_small_files,
     require_tokenizer_files,
@@ -34,7 +34,7 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     """The causal language model of ``directory`` in ``dtype``, in evaluation mode.
 
     Weights are read tensor by tensor, and cast before the next is read: memory holds one copy of them in ``dtype`` and
-    a few tensors as stored, and no page of the files.
+    a few tensors as stored, and no pages of the files.
 
     Raises:
         CorruptModelError: tensors are missing, of the wrong shape, or of layers that the config does not have.
@@ -43,10 +43,10 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     config = read_config(directory / CONFIG_FILE)
     try:
         model, info = _read_weights(directory, config, dtype)
-    except Exception as error:  # model classes have no type of error for a config that they cannot serve
+    except Exception as error:  # model classes have no error type for a config that they do not support
         if isinstance(error, QPrunerError | MemoryError) or _out_of_memory(error):
             raise
-        lines = str(error).strip().splitlines() or ["it says no more"]
+        lines = str(error).strip().splitlines() or ["no details"]
         raise _corrupt(f"{type(error).__name__}: {lines[0]}") from error
     missing, mismatched = sorted(info["missing_keys"]), sorted(str(key) for key in info["mismatched_keys"])
     surplus = sorted(key for key in info["unexpected_keys"] if is_layer_tensor(key, find_family(config.model_type)))
@@ -55,7 +55,7 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTr
     if mismatched:
         raise _corrupt(f"{len(mismatched)} tensors are of the wrong shape, such as {mismatched[0]}")
     if surplus:
-        raise _corrupt(f"config.json has no place for {len(surplus)} of its tensors, such as {surplus[0]!r}")
+        raise _corrupt(f"config.json does not describe {len(surplus)} of its tensors, such as {surplus[0]!r}")
     if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
         model.config.tie_word_embeddings = False  # the weights decide, and everything that follows reads the config
     return model.eval()
@@ -68,12 +68,12 @@ def _out_of_memory(error: Exception) -> bool:
 def _read_weights(
     directory: Path, config: PretrainedConfig, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model, and what its class says about tensors that do not fit."""
+    """The model, and transformers' report of mismatched tensors."""
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with ExitStack() as stack:
         slices = {}
         for name in weight_files(directory):
-            # Mapped files, the default, would count as resident beside what is made from them
+            # Mapped files, the default, would count as resident beside the tensors made from them
             file = stack.enter_context(safe_open(directory / name, framework="pt", backend="pread"))
             slices.update({key: file.get_slice(key) for key in file.keys()})  # noqa: SIM118 - it is no dict
         stack.enter_context(PATCHING)  # it sets torch's default type meanwhile
@@ -87,14 +87,16 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of ``directory``.
 
     Raises:
-        ModelNotFoundError: it is missing, or only there as a SentencePiece file.
+        ModelNotFoundError: it is missing, or only exists as a SentencePiece file.
         CorruptModelError: it is not readable, or needs code of its own.
     """
     require_tokenizer_files([path.name for path in directory.iterdir()], directory.name)
     require_small_files(directory)
     with tokenizer_errors():
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-        tokenizer("a", verbose=False)["input_ids"]  # wrong settings, such as a length that is no number, show only here
+        tokenizer("a", verbose=False)[
+            "input_ids"
+        ]  # wrong settings, such as a length that is not a number, only appear here
     require_vocabulary(tokenizer.vocab_size)
     return tokenizer
 

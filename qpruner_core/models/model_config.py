@@ -1,4 +1,4 @@
-"""Reading ``config.json`` without running anything that came with it."""
+"""Read ``config.json`` without running code that came with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qpruner_core.models.reshape import own_auto_map, shapes_only
 
 CONFIG_FILE = "config.json"
 LARGEST_CONFIG = 4 * 2**20
-"""The most bytes of a config; those of the largest models have some ten thousand."""
+"""Most bytes of a config; those of the largest models have about ten thousand."""
 _POSITIVE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
 )  # fmt: skip
@@ -31,20 +31,20 @@ _IMPLEMENTATIONS = (
     "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
     "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
 )  # fmt: skip
-"""What a config may say of the code that computes: this machine decides on that, and a name may be of code on a hub."""
+"""Config keys that select the implementation: this machine decides on that, and a name may refer to code on a hub."""
 _OUTPUTS = ("return_dict", "torchscript", "output_hidden_states", "output_attentions")
-"""What a config may say of the form that outputs come in, on which whoever calls the model relies."""
+"""Config keys that select the form of outputs, on which callers of the model rely."""
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_MOST_LAYERS = 1024  # a broken config must not make the service build a model without end
+_MOST_LAYERS = 1024  # a broken config must not make the service build an endless model
 
 
 def read_config(path: Path) -> PretrainedConfig:
     """The model's config, built by the stock class of its ``model_type``.
 
     Raises:
-        UnsafeModelError: the model loads only with code of its own.
+        UnsafeModelError: the model only loads with its own code.
         UnsupportedArchitectureError: no family declares its ``model_type``.
-        CorruptModelError: not JSON, NaN or infinite values, sizes that no model can have.
+        CorruptModelError: not JSON, NaN or infinite values, or impossible sizes.
     """
     values = read_json_object(path, most_bytes=LARGEST_CONFIG)
     require_short_lists(values, path.name)
@@ -72,11 +72,11 @@ def read_config(path: Path) -> PretrainedConfig:
 
 
 def stored_config(values: dict[str, Any]) -> tuple[PretrainedConfig, Family]:
-    """The config of a compressed checkpoint of ours, and its family, from what ``config.json`` says of the model.
+    """The config and family of one of our compressed checkpoints, from the model's part of ``config.json``.
 
     Raises:
-        ValueError: transformers makes no config of it. KeyError, TypeError: it names no type of model.
-        UnsupportedArchitectureError.
+        ValueError: transformers rejects the config.
+        KeyError, TypeError: it names no type of model. UnsupportedArchitectureError.
     """
     family = find_family(values["model_type"])
     kind = family.pruned_model_type if "per_layer_config" in values else family.model_type
@@ -88,8 +88,8 @@ def stored_config(values: dict[str, Any]) -> tuple[PretrainedConfig, Family]:
 
 
 def without_implementations(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` of a config without what it says of the code that computes and of the form of outputs, and an empty
-    ``quantization_config``, which is as good as none."""
+    """``values`` of a config without keys for implementation and form of outputs, and without an empty
+    ``quantization_config``."""
     ignored = {*_IMPLEMENTATIONS, *_OUTPUTS}
     if not values.get("quantization_config"):
         ignored.add("quantization_config")
@@ -97,11 +97,11 @@ def without_implementations(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_too_many_layers(values: dict[str, Any], path: Path) -> None:
-    """Raise :class:`CorruptModelError` before a config is built, which makes lists of one entry a layer."""
+    """Raise :class:`CorruptModelError` before a config is built, which makes lists with one entry per layer."""
     for name in _LAYER_COUNTS:
         count = values.get(name)
         if isinstance(count, int | float) and count > _MOST_LAYERS:
-            raise corrupt_file(path.name, f"{name} is {count}, which no model has")
+            raise corrupt_file(path.name, f"{name} is {count}, which is impossible")
 
 
 def _refuse_unsupported(config: PretrainedConfig) -> None:
@@ -116,18 +116,18 @@ def _refuse_unsupported(config: PretrainedConfig) -> None:
 
 
 def check_layers(config: PretrainedConfig, path: Path) -> None:
-    """As :func:`check_sizes`, for the model and each of its layers."""
+    """:func:`check_sizes` for the model and each of its layers."""
     try:
         for one in (config, *config.per_layer_config):
             check_sizes(one, path)
     except CorruptModelError:
         raise
-    except Exception as error:  # layers that differ where the class knows no such thing
+    except Exception as error:  # layers that differ, in a class without support for that
         raise corrupt_file(path.name, one_line(error)) from error
 
 
 def check_sizes(config: PretrainedConfig, path: Path) -> None:
-    """Raise :class:`CorruptModelError` for sizes and other numbers that no model can have."""
+    """Raise :class:`CorruptModelError` for impossible sizes and other numbers."""
     for name in _POSITIVE:
         value = getattr(config, name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -139,7 +139,7 @@ def check_sizes(config: PretrainedConfig, path: Path) -> None:
     if (getattr(config, "num_experts_per_tok", None) or 1) > (getattr(config, "num_experts", None) or 1):
         raise corrupt_file(path.name, "num_experts_per_tok is larger than num_experts")
     if config.num_hidden_layers > _MOST_LAYERS:
-        raise corrupt_file(path.name, f"num_hidden_layers is {config.num_hidden_layers}, which no model has")
+        raise corrupt_file(path.name, f"num_hidden_layers is {config.num_hidden_layers}, which is impossible")
     heads, groups = getattr(config, "num_attention_heads", 1), getattr(config, "num_key_value_heads", 1)
     if heads % groups:
         raise corrupt_file(path.name, f"{heads} attention heads cannot share {groups} key-value heads")
@@ -149,7 +149,7 @@ def check_sizes(config: PretrainedConfig, path: Path) -> None:
 
 
 def expected_tensors(config: PretrainedConfig) -> TensorShapes:
-    """The tensors of a 16-bit model with ``config``, tied ones once; no memory is taken."""
+    """The tensors of a 16-bit model with ``config``, tied ones once; takes no memory for weights."""
     try:
         model = shapes_only(config)
     except Exception as error:
@@ -158,7 +158,7 @@ def expected_tensors(config: PretrainedConfig) -> TensorShapes:
 
 
 def _refuse_quantized(values: dict[str, Any], path: Path) -> None:
-    empty: tuple[object, ...] = (None, {})  # anything else is for transformers to read, which a tokenizer makes it do
+    empty: tuple[object, ...] = (None, {})  # anything else is for transformers to read, which happens for tokenizers
     named = [values.get(name) for name in ("quantization_config", "compression_config")]
     quantization = next((one for one in named if one not in empty), None)
     if quantization is not None:
@@ -166,20 +166,20 @@ def _refuse_quantized(values: dict[str, Any], path: Path) -> None:
         raise UnsupportedArchitectureError(
             f"The model of {path.parent.name!r} is quantized already (method {method!r}).",
             field="model",
-            remedy="Give the 16-bit model that it was made from.",
+            remedy="Give the original 16-bit model.",
         )
 
 
 def _refuse_other_weights(values: dict[str, Any], path: Path) -> None:
-    """Refuse a config that tells transformers to read another file than the usual one, which would be read here."""
+    """Reject a config that makes transformers read another file than the usual one, which would be read here."""
     named = values.get("transformers_weights")
     if named not in (None, WEIGHT_FILE):
         raise corrupt_file(path.name, f"it names a weight file of its own (transformers_weights is {named!r})")
 
 
 def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
-    """Refuse a model whose class is its own; an ``auto_map`` beside stock classes is ignored when loading, and for a
-    pruned model of ours the class of this package is taken, never the file beside the weights."""
+    """Reject a model with its own model class. An ``auto_map`` beside stock classes is ignored on loading, and pruned
+    models of ours use the class of this package, never the file beside the weights."""
     auto_map = values.get("auto_map")
     if not isinstance(auto_map, dict) or not auto_map:
         return
@@ -190,8 +190,8 @@ def _refuse_remote_code(values: dict[str, Any], path: Path) -> None:
     )
     if not stock and not _is_ours(values.get("model_type"), named, auto_map):
         raise UnsafeModelError(
-            f"The model of {str(path.parent.name)!r} loads only with Python code of its own "
-            f"(auto_map in {path.name}), which is never run here.",
+            f"The model of {str(path.parent.name)!r} only loads with its own Python code (auto_map in "
+            f"{path.name}), which is never run here.",
             field="model",
             remedy="Choose a model whose architecture is part of transformers.",
         )
@@ -202,6 +202,6 @@ def _is_ours(model_type: object, model_class: object, auto_map: dict[str, Any]) 
         return False
     family = find_family(model_type)
     own = own_auto_map(family)
-    without_base = {name: place for name, place in own.items() if name != "AutoModel"}  # as older checkpoints have it
+    without_base = {name: place for name, place in own.items() if name != "AutoModel"}  # as in older checkpoints
     ours = (family.pruned_model_type, family.model_class)
     return (model_type, model_class) == ours and auto_map in (own, without_base)

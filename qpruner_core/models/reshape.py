@@ -1,4 +1,4 @@
-"""Configs and empty models of given widths, and files that make a non-uniform checkpoint load."""
+"""Configs and empty models of given widths, and the files that make a non-uniform checkpoint load."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from qpruner_core.models.families import DECI, Family, LayerWidths, modeling_fil
 PATCHING = threading.Lock()
 
 Shape = list[LayerWidths | None]
-"""The widths of every layer of a model, first to last; ``None`` where the whole layer goes."""
+"""Widths of every layer of a model, first to last; ``None`` for a removed layer."""
 
 
 def config_with_shape(
     config: PretrainedConfig, family: Family, shape: Sequence[LayerWidths | None], *, output_bias: bool = False
 ) -> PretrainedConfig:
-    """A copy of ``config`` (dense or pruned) with ``shape``: a stock config if one can say it, else ours.
+    """A copy of ``config`` (dense or pruned) with ``shape``: a stock config if it can express the shape, else ours.
 
-    A stock config has one width for all layers; where its code works out the size of a head from their number (not
-    ``Family.explicit_head_dim``), it has all heads. ``output_bias``: attention and MLP end in a bias of our own.
+    A stock config has one width for all layers; if its code derives the size of a head from their number (not
+    ``Family.explicit_head_dim``), it has all heads. ``output_bias``: attention and MLP end in an additional bias.
     """
     kept = [index for index, widths in enumerate(shape) if widths is not None]
     widths = [layer for layer in shape if layer is not None]
@@ -48,7 +48,7 @@ def config_with_shape(
 
 
 def common_widths(widths: Sequence[LayerWidths]) -> LayerWidths | None:
-    """The widths that all layers share, where each has some of a kind at all; ``None`` if they differ."""
+    """The widths that all layers with units of a kind share; ``None`` if they differ."""
     common: dict[str, int] = {}
     for layer in widths:
         for name, count in layer.model_dump().items():
@@ -60,7 +60,7 @@ def common_widths(widths: Sequence[LayerWidths]) -> LayerWidths | None:
 
 
 def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -> dict[str, Any]:
-    """The values of ``config`` for the layers ``kept``, without what says that layers differ."""
+    """The values of ``config`` for the layers ``kept``, without values for layers that differ."""
     values: dict[str, Any] = copy.deepcopy(config.to_dict())
     for name in ("model_type", "per_layer_config", "auto_map", "architectures"):
         values.pop(name, None)
@@ -71,7 +71,7 @@ def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -
         values |= family.kept_layers(config, kept)
     values["num_hidden_layers"] = len(kept)
     values["head_dim"] = family.head_dim(config)
-    # Not serialised, but the new model is to compute as the old one does
+    # Not serialised, but the new model must compute like the old one
     values["attn_implementation"] = config._attn_implementation
     values["experts_implementation"] = config._experts_implementation
     return values
@@ -80,9 +80,9 @@ def _without_layers(config: PretrainedConfig, family: Family, kept: list[int]) -
 def _stock_config(
     config: PretrainedConfig, family: Family, values: dict[str, Any], widths: list[LayerWidths]
 ) -> PretrainedConfig | None:
-    """The stock config of a model whose layers have ``widths``; ``None`` if stock code would not build that.
+    """The stock config of a model whose layers have ``widths``; ``None`` if stock code would build another model.
 
-    The config's own checks decide (some demand a hidden size divisible by the heads), and what it then says.
+    The config's own checks decide (some require a hidden size divisible by the heads), and its resulting values.
     """
     common = common_widths(widths)
     if common is None or getattr(config, "output_bias", False):
@@ -98,8 +98,8 @@ def _stock_config(
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
-    """A model of ``config`` whose parameters are on the meta device: shapes without memory; buffers are real."""
-    with PATCHING:  # tying included: within another thread's patches it would make a parameter of its own
+    """A model of ``config`` with parameters on the meta device: shapes without memory; buffers are real."""
+    with PATCHING:  # includes tying: within another thread's patches it would make a separate parameter
         with init_empty_weights(include_buffers=False), no_init_weights():  # which takes most of the time
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
         model.tie_weights()
@@ -107,7 +107,7 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
 
 
 def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
-    """A model of ``config`` that takes no memory at all: its buffers are on the meta device, too, without content."""
+    """A model of ``config`` without any memory: its buffers are also on the meta device, without content."""
     with PATCHING:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -116,9 +116,9 @@ def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def own_auto_map(family: Family) -> dict[str, str]:
-    """The ``auto_map`` of a pruned model: the classes in the modeling file that lies beside its ``config.json``.
+    """The ``auto_map`` of a pruned model: the classes in the modeling file beside its ``config.json``.
 
-    vLLM's transformers backend builds the model of ``AutoModel``, and its head itself.
+    vLLM's transformers backend builds the model of ``AutoModel``, and adds the head.
     """
     stem = modeling_file(family).stem
     return {
@@ -134,13 +134,14 @@ def runs_as_deci(config: PretrainedConfig) -> bool:
 
 
 def own_architectures(config: PretrainedConfig, family: Family) -> list[str]:
-    """``architectures`` of a pruned model: transformers and vLLM's transformers backend go by the first, and by itself
-    vLLM takes the first that it has."""
+    """``architectures`` of a pruned model: transformers and vLLM's transformers backend use the first; by default vLLM
+    uses the first that it supports."""
     return [family.model_class, *([DECI] if runs_as_deci(config) else [])]
 
 
 def without_strange_code(config: PretrainedConfig, family: Family) -> None:
-    """Let ``config`` name our own modeling file or none: an ``auto_map`` read with it may name code of its author."""
+    """Set ``auto_map`` of ``config`` to our own modeling file or remove it: one that was read with the config may name
+    code of its author."""
     if config.model_type == family.pruned_model_type:
         config.auto_map = own_auto_map(family)
     elif hasattr(config, "auto_map"):

@@ -28,10 +28,10 @@ from qpruner_core.models.checkpoint import (
 
 
 class StoredTensors:
-    """The tensors of a directory's safetensors files, opened together; each is read when it is asked for.
+    """The tensors of a directory's safetensors files, opened together; each is read on access.
 
     Raises:
-        CorruptModelError: a file is missing, truncated, or no safetensors (before anything is read).
+        CorruptModelError: a file is missing, truncated, or not safetensors (before anything is read).
     """
 
     def __init__(self, directory: Path, *, device: str | torch.device = "cpu") -> None:
@@ -62,9 +62,11 @@ class StoredTensors:
 
 
 def copy_weights(source: Path, target: Path, max_shard_size: int, *, own_names: bool = False) -> None:
-    """Put the weights of ``source`` into ``target`` as files of at most ``max_shard_size`` bytes of tensors each (a
-    tensor is never split), with the index of transformers' format where there are several; one file is linked.
-    ``own_names``: such as no other package looks for."""
+    """Write the weights of ``source`` to ``target`` as files of at most ``max_shard_size`` bytes of tensors each.
+
+    A tensor is never split; several files get an index in transformers' format; a single file is linked. ``own_names``:
+    use names that no other package looks for.
+    """
     whole, listing = (OWN_WEIGHT_FILE, OWN_INDEX_FILE) if own_names else (WEIGHT_FILE, INDEX_FILE)
     with StoredTensors(source) as stored:
         sizes = {name: tensor_bytes(*stored.shapes[name]) for name in sorted(stored.names())}
@@ -76,7 +78,7 @@ def copy_weights(source: Path, target: Path, max_shard_size: int, *, own_names: 
         )
         files = split.filename_to_tensors
         stored_files = weight_files(source)
-        if len(files) == len(stored_files) == 1:  # which tensor is in which of several files may differ
+        if len(files) == len(stored_files) == 1:  # the distribution of tensors over files may differ
             link_or_copy(source / stored_files[0], target / whole)
             files = {}
         for file, names in files.items():
@@ -87,10 +89,10 @@ def copy_weights(source: Path, target: Path, max_shard_size: int, *, own_names: 
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link to weights where the file system allows, else a copy.
+    """A hard link to weights if the file system allows it, else a copy.
 
-    What people edit in place (configs, chat templates, the model card) is always copied, so that an edit of one file
-    changes no other.
+    Files that people edit in place (configs, chat templates, the model card) are always copied, so that an edit of one
+    file changes no other.
     """
     if source.suffix == ".safetensors":
         with suppress(OSError):
@@ -100,7 +102,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def link_tree(source: Path, target: Path, *, but: tuple[str, ...] = ()) -> None:
-    """Copy a directory, ``but`` files of these names; weights by hard links where the file system allows."""
+    """Copy a directory, except files in ``but``; weights as hard links if the file system allows it."""
     for path in sorted(source.rglob("*")):
         if path.is_file() and path.name not in but:
             destination = target / path.relative_to(source)

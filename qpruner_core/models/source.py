@@ -1,4 +1,4 @@
-"""From a reference to a local directory that can be loaded."""
+"""From a reference to a loadable local directory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOKENIZER_FILES = (
     "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _CHOOSE = "Choose a smaller model, or ask the operator for a higher limit."
-_TELL = "Choose another revision, or tell its authors."
+_TELL = "Choose another revision, or report it to its authors."
 _SMALL_FILES = (CONFIG_FILE, "generation_config.json", *TOKENIZER_FILES)
 
 
@@ -47,7 +47,7 @@ class ModelSource(StrictModel):
     """A model on this machine.
 
     ``directory`` holds config.json, safetensors and tokenizer. ``revision``: commit of the hub. ``digest``: SHA-256
-    (hex) over names and SHA-256 of the files that loading reads. ``own_head``: the weights hold a head of their own,
+    (hex) over names and SHA-256 of the files that loading reads. ``own_head``: the weights hold a separate head,
     although config.json ties it to the embeddings.
     """
 
@@ -59,7 +59,7 @@ class ModelSource(StrictModel):
 
     @property
     def dense_config(self) -> PretrainedConfig:
-        """The config that fits the weights, read now."""
+        """The config that matches the weights, read now."""
         config = read_config(self.directory / CONFIG_FILE)
         if self.own_head:
             config.tie_word_embeddings = False
@@ -67,33 +67,33 @@ class ModelSource(StrictModel):
 
     @property
     def origin(self) -> dict[str, str | None]:
-        """What checkpoints say they were made from: model and revision, without a path of this machine."""
+        """Origin as recorded in checkpoints: model and revision, without a path of this machine."""
         local = self.revision is None and not self.reference.startswith(DEMO_PREFIX)
         return {"model": Path(self.reference).name if local else self.reference, "revision": self.revision}
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A reference that was found on this machine: a safetensors directory, or a GGUF model still to convert.
+    """A local model: a safetensors directory, or a GGUF model before conversion.
 
-    ``path``: the directory, or the GGUF model's file (any of its shards, which lie beside each other).
+    ``path``: the directory, or the GGUF model's file (any of its shards, which are in one directory).
     """
 
     path: Path
 
     @property
     def is_gguf(self) -> bool:
-        """Whether :attr:`path` is a GGUF file rather than a directory."""
+        """Whether :attr:`path` is a GGUF file instead of a directory."""
         return self.path.is_file()
 
 
 @unreadable_as_error("model")
 def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
-    """Make the model of ``reference`` lie on this machine as a directory that can be loaded.
+    """Provide the model of ``reference`` as a loadable local directory.
 
     Raises:
         ModelNotFoundError, ModelGatedError, ModelTooLargeError, UnsafeModelError, UnsupportedArchitectureError,
-        CorruptModelError, PathNotAllowedError, HubUnavailableError, DiskFullError.
+            CorruptModelError, PathNotAllowedError, HubUnavailableError, DiskFullError.
     """
     found = locate_model(reference, policy)
     revision = None
@@ -103,22 +103,26 @@ def resolve_model(reference: str, policy: SourcePolicy) -> ModelSource:
     directory = convert_gguf(found.path, policy.cache_dir) if found.is_gguf else found.path
     config, checkpoint = read_config(directory / CONFIG_FILE), read_checkpoint(directory)
     digest = _digest(directory, checkpoint.files)
+    named = policy.uploads[reference].name if reference in policy.uploads else reference
     return ModelSource(
-        reference=reference, directory=directory, revision=revision, digest=digest,
+        reference=named, directory=directory, revision=revision, digest=digest,
         own_head=has_own_head(directory, config, checkpoint),
     )  # fmt: skip
 
 
 def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubRepository:
-    """What ``reference`` means. Raises as :func:`resolve_model` does."""
+    """The source of ``reference``. Raises as :func:`resolve_model` does."""
     if reference.startswith(DEMO_PREFIX):
         return LocalModel(demo_file(reference.removeprefix(DEMO_PREFIX)))
+    if reference in policy.uploads:
+        folder = policy.uploads[reference].resolve()
+        return LocalModel(_local_model(str(folder), policy.model_copy(update={"allowed_roots": (folder,)}), reference))
     if is_local_reference(reference, policy):
-        return LocalModel(_local_model(reference, policy))
+        return LocalModel(_local_model(reference, policy, reference))
     hub_id = parse_hub_id(reference)
     if hub_id is None:
         raise ModelNotFoundError(
-            f"{reference!r} is neither an existing path nor a hub id.",
+            f"{reference!r} is not an existing path or a hub id.",
             field="model",
             remedy='Give a path that starts with "/", "./" or "~", a hub id such as "org/name@revision", '
             'or "demo:smollm2-135m-instruct".',
@@ -127,10 +131,10 @@ def locate_model(reference: str, policy: SourcePolicy) -> LocalModel | HubReposi
 
 
 def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[str, ...]:
-    """Names of the weight files of a repository to fetch: safetensors, else all files of one GGUF model.
+    """Names of the weight files of a repository to download: safetensors, else all files of one GGUF model.
 
     Raises:
-        ModelTooLargeError: what would be fetched is more than the policy allows.
+        ModelTooLargeError: the download exceeds the limit of the policy.
     """
     for name, limit in ((CONFIG_FILE, LARGEST_CONFIG), (INDEX_FILE, LARGEST_JSON)):
         _refuse_more_than(limit, repository.sizes.get(name, 0), f"{name} of {str(repository.id)!r}", _TELL)
@@ -142,7 +146,7 @@ def hub_weight_files(repository: HubRepository, policy: SourcePolicy) -> tuple[s
 
 
 def fetched_directory(repository: HubRepository) -> Path | None:
-    """The directory of a hub's model whose config and safetensors were fetched before; the hub is not asked."""
+    """The directory of a hub model whose config and safetensors are in the cache; sends no request."""
     if WEIGHT_FILE in repository.sizes:
         return repository.cached([CONFIG_FILE, WEIGHT_FILE])
     directory = repository.cached([CONFIG_FILE, INDEX_FILE]) if INDEX_FILE in repository.sizes else None
@@ -152,7 +156,7 @@ def fetched_directory(repository: HubRepository) -> Path | None:
 def _refuse_more_than(limit: int, size: int, what: str, remedy: str) -> None:
     if size > limit:
         raise ModelTooLargeError(
-            f"{what} has {format_bytes(size)}; this installation fetches at most {format_bytes(limit)}.",
+            f"{what} has {format_bytes(size)}; the limit of this installation is {format_bytes(limit)}.",
             field="model",
             remedy=remedy,
         )
@@ -163,7 +167,7 @@ def _weight_files(repository: HubRepository) -> tuple[str, ...]:
     if repository.id.file is not None:
         if repository.id.file not in names or not repository.id.file.endswith(".gguf"):
             raise ModelNotFoundError(
-                f"The hub's {repository.id.repository!r} has no GGUF file {repository.id.file!r}.",
+                f"The hub model {repository.id.repository!r} has no GGUF file {repository.id.file!r}.",
                 field="model",
                 remedy="Name one of its .gguf files after the colon, or none.",
             )
@@ -191,15 +195,16 @@ def _small_files(repository: HubRepository) -> list[str]:
 
 
 def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
-    """Fetch what loading needs and nothing else; returns the directory, or the GGUF file."""
+    """Download the files that loading needs, and no others; returns the directory, or the GGUF file."""
     weights = hub_weight_files(repository, policy)
     if weights[0].endswith(".gguf"):
         return repository.download(weights) / weights[0]
     return repository.download([*_small_files(repository), *weights])
 
 
-def _local_model(reference: str, policy: SourcePolicy) -> Path:
-    path = resolve_local_path(reference, policy, "model")
+def _local_model(named: str, policy: SourcePolicy, reference: str) -> Path:
+    """What lies at the path ``named``; errors speak of ``reference``."""
+    path = resolve_local_path(named, policy, "model")
     target = path.resolve()
     if target.suffix == ".gguf" and len(shard_names(path.name)) == 1:
         path = target  # a link of any name to a model, which may be the first of several files
@@ -207,7 +212,7 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
         return _local_gguf(path.parent, path.name, policy)
     if not path.is_dir():
         raise ModelNotFoundError(
-            f"No model directory is at {reference!r}.",
+            f"There is no model directory at {reference!r}.",
             field="model",
             remedy="Give a directory with config.json and safetensors weights, or a .gguf file.",
         )
@@ -227,7 +232,7 @@ def _local_model(reference: str, policy: SourcePolicy) -> Path:
 
 
 def _local_gguf(directory: Path, name: str, policy: SourcePolicy) -> Path:
-    """The file ``name`` of a GGUF model once all of its files are there and may be read."""
+    """The file ``name`` of a GGUF model, after checking that all of its files exist and may be read."""
     files = [directory / shard for shard in shard_names(name)]
     for file in files:
         check_within_roots(file, policy, "model")
@@ -238,18 +243,18 @@ def _local_gguf(directory: Path, name: str, policy: SourcePolicy) -> Path:
 
 
 def _refuse_adapter(names: list[str], model: str) -> None:
-    """Refuse adapters, also beside the weights of a model, where transformers would add them to it."""
+    """Reject adapters, also beside a model's weights, where transformers would attach them."""
     alone = "adapter_model.safetensors" in names and not {WEIGHT_FILE, INDEX_FILE} & set(names)
     if "adapter_config.json" in names or alone:
         raise UnsafeModelError(
-            f"{model!r} is an adapter, not a model of its own.",
+            f"{model!r} is an adapter, not a complete model.",
             field="model",
             remedy="Merge it into its base model (PEFT: merge_and_unload) and save that.",
         )
 
 
 def _single_gguf(names: list[str], model: str) -> str:
-    """The file that stands for the only GGUF model among ``names``: its first shard where it has several."""
+    """The file of the only GGUF model among ``names``: its first shard if it has several."""
     models = gguf_models(names)
     if not models:
         refuse_without_safetensors(names, model)
@@ -263,7 +268,7 @@ def _single_gguf(names: list[str], model: str) -> str:
 
 
 def _templates(directory: Path) -> list[Path]:
-    """The chat templates that travel with the model, besides the one beside its tokenizer."""
+    """Chat templates that belong to the model, besides the one beside its tokenizer."""
     return list((directory / TEMPLATES).glob("*.jinja"))
 
 

@@ -1,4 +1,4 @@
-"""Putting the tensors of a checkpoint into a model, and what is said of one that does not fit."""
+"""Put tensors of a checkpoint into a model, with errors for mismatches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from qpruner_core.errors import CorruptModelError
 
 
 def set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: Path) -> None:
-    """Give the parameter ``name`` of ``model``, which may be on the meta device, the ``value`` read from ``directory``.
+    """Set the parameter ``name`` of ``model``, which may be on the meta device, to the ``value`` read from
+    ``directory``.
 
     Raises:
         CorruptModelError: the model has no such parameter, or one of another shape.
@@ -20,14 +21,14 @@ def set_parameter(model: nn.Module, name: str, value: torch.Tensor, directory: P
     try:
         old = model.get_parameter(name)
     except AttributeError:
-        raise damaged(directory, f"config.json has no place for {name}") from None
+        raise damaged(directory, f"config.json does not describe {name}") from None
     if old.shape != value.shape:
-        raise damaged(directory, f"{name} is not of the shape that config.json says")
+        raise damaged(directory, f"{name} does not have the shape of config.json")
     setattr(model.get_submodule(module), parameter, nn.Parameter(value, requires_grad=False))
 
 
 def damaged(directory: Path, what: str) -> CorruptModelError:
-    """The error that the checkpoint in ``directory`` is damaged; ``what`` says how."""
+    """The error of a damaged checkpoint in ``directory``; ``what``: the damage."""
     return CorruptModelError(
         f"The checkpoint in {directory} is damaged: {what}.", field="model", remedy="Download the checkpoint again."
     )

@@ -1,4 +1,4 @@
-"""Whether the files of a model's tokenizer can be loaded, found out without loading the model."""
+"""Check that the files of a model's tokenizer can be loaded, without loading the model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ GENERATION_CONFIG = "generation_config.json"
 _SENTENCEPIECE = "tokenizer.model"
 _SMALL_OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json")
 _LARGEST_TOKENIZER = 256 * 2**20  # bytes; that of Gemma 3, with 262,144 tokens, has 33 million
-_LARGEST_TEMPLATE = 2**20  # bytes; the longest in use have some ten thousand
+_LARGEST_TEMPLATE = 2**20  # bytes; the longest in use have about ten thousand
 
 
 def require_tokenizer_files(names: Iterable[str], model: str) -> None:
-    """Refuse a model among whose files (``names``) are none that a tokenizer can be made from.
+    """Reject a model without tokenizer files among its files (``names``).
 
     Raises:
-        ModelNotFoundError: there are none, or only a SentencePiece model where nothing is installed to read it.
+        ModelNotFoundError: there are none, or only a SentencePiece model that no installed package reads.
     """
     found = set(names)
     if TOKENIZER in found or {"vocab.json", "merges.txt"} <= found:
         return
     if _SENTENCEPIECE in found and find_spec("sentencepiece") is None:
         raise ModelNotFoundError(
-            f"The tokenizer of {model!r} is a SentencePiece file alone ({_SENTENCEPIECE}), which is not read here.",
+            f"The tokenizer of {model!r} is only a SentencePiece file ({_SENTENCEPIECE}), which is not supported.",
             field="model",
             remedy="Convert it where sentencepiece and protobuf are installed: "
             f"AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes {TOKENIZER}.",
@@ -46,10 +46,11 @@ def require_tokenizer_files(names: Iterable[str], model: str) -> None:
 
 
 def require_small_files(directory: Path) -> None:
-    """Refuse a model whose tokenizer or generation settings are no readable files.
+    """Reject a model with unreadable tokenizer or generation settings.
 
     Raises:
-        CorruptModelError: a file is no JSON object, no regular file, or far too large; or the vocabulary is empty.
+        CorruptModelError: a file is not a JSON object, not a regular file, or far too large; or the vocabulary is
+            empty.
     """
     for name in (*_SMALL_OBJECTS, GENERATION_CONFIG, "vocab.json"):
         require_regular(directory / name)
@@ -72,7 +73,7 @@ def require_small_files(directory: Path) -> None:
 def _refuse_larger(path: Path, most: int, what: str) -> None:
     require_regular(path)
     if path.is_file() and (size := path.stat().st_size) > most:
-        raise corrupt_file(path.name, f"it has {size} bytes, which no {what} has")
+        raise corrupt_file(path.name, f"it has {size} bytes, too many for a {what}")
 
 
 @lru_cache(maxsize=64)
@@ -84,18 +85,18 @@ def _require_tokenizer(path: Path, modified: int, size: int) -> None:
 
 
 def require_vocabulary(size: int) -> None:
-    """Raise :class:`CorruptModelError` for a vocabulary of no tokens but special ones."""
+    """Raise :class:`CorruptModelError` for a vocabulary without ordinary tokens."""
     if size == 0:
         raise corrupt_file(TOKENIZER, "its vocabulary is empty")
 
 
 @contextmanager
 def tokenizer_errors() -> Iterator[None]:
-    """Turn whatever goes wrong while a tokenizer is read into :class:`CorruptModelError`."""
+    """Translate all errors of reading a tokenizer into :class:`CorruptModelError`."""
     try:
         yield
     except BaseException as error:
-        # A panic of the tokenizers' native code is no Exception
+        # A panic of the tokenizers' native code is not an Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         if isinstance(error, CorruptModelError):

@@ -1,4 +1,4 @@
-"""What only the values of a model's weights say: one pass over each file, in pieces of bounded size."""
+"""Checks of the values of a model's weights: one pass over each file, in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import Checkpoint, TensorShapes, read_header, tensor_bytes
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import is_constant, is_layer_tensor
+from qpruner_core.models.tensor_checks import is_constant, is_layer_tensor
 
 _PIECE = 4 * 2**20  # bytes
 _SAMPLED_ROWS, _LAST_ROWS = 16, 64
 _OTHER_TABLES = ("wpe.weight", "embed_positions.weight", "project_in.weight", "project_out.weight")
-"""Of GPT-2 and OPT: what may have the shape of the embeddings by chance."""
+"""Of GPT-2 and OPT: tensors that may have the shape of the embeddings by chance."""
 
 
 class _Bits(NamedTuple):
-    """How a type of floats is checked by its bits: ``least`` of the largest positive value that is not a number of 16
-    bits, and of all bits but the sign."""
+    """Bit patterns of a float type: the smallest positive one that is not finite in 16 bits (``least``), and all bits
+    but the sign."""
 
     signed: type[np.signedinteger]
     unsigned: type[np.unsignedinteger]
     least: int
 
 
-# A float32 from 0x7F7F8000 on is rounded to infinity where it becomes a bfloat16
+# A float32 from 0x7F7F8000 on is rounded to infinity in bfloat16
 _BITS = {
     "BF16": _Bits(np.int16, np.uint16, 0x7F80),
     "F16": _Bits(np.int16, np.uint16, 0x7C00),
@@ -46,7 +46,7 @@ def checked_sha256(path: Path) -> str:
     """SHA-256 (hex) of a safetensors file whose weights are finite in 16 bits.
 
     Raises:
-        CorruptModelError: a weight is NaN or infinite, or would be in bfloat16; or the header is none.
+        CorruptModelError: a weight is NaN or infinite, or would be in bfloat16; or the header is invalid.
     """
     digest = hashlib.sha256()
     tensors = read_header(path)
@@ -62,10 +62,10 @@ def _read_tensor(stream: BinaryIO, name: str, left: int, dtype: str, digest: has
     while left > 0:
         piece = stream.read(min(left, _PIECE))
         if not piece:
-            raise _corrupt("they end before their header says")
+            raise _corrupt("they end before the end declared by their header")
         digest.update(piece)
         if not is_constant(name) and not _is_finite(piece, dtype):
-            raise _corrupt(f"{name!r} holds NaN or infinite values")
+            raise _corrupt(f"{name!r} contains NaN or infinite values")
         left -= len(piece)
 
 
@@ -75,7 +75,7 @@ def _is_finite(piece: bytes, dtype: str) -> bool:
     bits = _BITS.get(dtype)
     if bits is None:
         return True
-    # Of positive floats the largest has the largest bits, of negative ones the largest without a sign; no copy is made
+    # The largest positive float has the largest bits, the largest negative one without its sign; no copy is made
     positive: NDArray[np.signedinteger] = np.frombuffer(piece, bits.signed)
     negative: NDArray[np.unsignedinteger] = np.frombuffer(piece, bits.unsigned)
     sign = 1 << (8 * np.dtype(bits.signed).itemsize - 1)
@@ -85,9 +85,9 @@ def _is_finite(piece: bytes, dtype: str) -> bool:
 def has_own_head(directory: Path, config: PretrainedConfig, checkpoint: Checkpoint, *, sample: bool = False) -> bool:
     """Whether the weights hold a head that differs from the embeddings to which ``config`` ties it.
 
-    What the files hold decides, as in transformers: equal tensors are tied, different ones are not. They are compared
-    as bfloat16. ``sample``: compare some rows only, with the last ones, where added tokens are. It tells nearly always,
-    and costs no more than reading headers.
+    As in transformers, the files decide: equal tensors are tied, different ones are not. They are compared as bfloat16.
+    ``sample``: compare some rows only, including the last ones, where added tokens are. That is almost always
+    sufficient and costs no more than reading headers.
     """
     names = _tables(config, checkpoint.tensors) if config.tie_word_embeddings else []
     if len(names) < 2:
@@ -107,7 +107,7 @@ def has_own_head(directory: Path, config: PretrainedConfig, checkpoint: Checkpoi
 
 
 def _tables(config: PretrainedConfig, tensors: TensorShapes) -> list[str]:
-    """Names of embeddings and head, of those that are stored: outside the layers no other tensor has their shape."""
+    """Stored names of embeddings and head: outside the layers no other tensor has their shape."""
     family = find_family(config.model_type)
     shape = (config.vocab_size, getattr(config, "word_embed_proj_dim", config.hidden_size))
     found = sorted(name for name, (size, _) in tensors.items() if size == shape)
@@ -118,5 +118,5 @@ def _corrupt(what: str) -> CorruptModelError:
     return CorruptModelError(
         f"The model's weights cannot be used: {what}.",
         field="model",
-        remedy="Fetch or export the model again, or find out where its training diverged.",
+        remedy="Download or export the model again, or find out where its training diverged.",
     )

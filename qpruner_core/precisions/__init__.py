@@ -1,6 +1,8 @@
-"""The precisions that weights can have. A new one is one file, its line here, and its line in
-:data:`qpruner_core.precision_names.PRECISIONS`; those of ggml and compressed-tensors are objects in files of their
-folders."""
+"""The precisions of weights.
+
+A new one is one file, its line here, and its line in :data:`qpruner_core.precision_names.PRECISIONS`; those of ggml and
+compressed-tensors are objects in files of their folders.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from qpruner_core.precisions.llm_int8 import LlmInt8
 from qpruner_core.precisions.nf4 import Nf4
 from qpruner_core.quantize.config import Int8Kind
 
-# Says at every forward that INT8 works in 16-bit floats
+# It warns at every forward pass that INT8 works in 16-bit floats
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 __all__ = ["Grid", "Precision", "PrecisionChoice", "Tensors", "precisions"]
 
 
 class PrecisionChoice(Protocol):
-    """What settings and checkpoints say of the precisions beside their names."""
+    """Properties of the precisions in settings and checkpoints, in addition to their names."""
 
     @property
     def double_quant(self) -> bool:
@@ -31,7 +33,7 @@ class PrecisionChoice(Protocol):
 
     @property
     def int8(self) -> Int8Kind:
-        """What ``int8`` is."""
+        """The variant of ``int8``."""
 
 
 def precisions(choice: PrecisionChoice) -> dict[str, Precision]:

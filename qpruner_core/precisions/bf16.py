@@ -1,4 +1,4 @@
-"""16 bits: the weight as it is."""
+"""16 bits: the unchanged weight."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Bf16:
     lossless = True
 
     def accepts(self, rows: int, columns: int) -> bool:
-        """Any."""
+        """Any shape."""
         return True
 
     def weight_bytes(self, rows: int, columns: int) -> int:
-        """Two bytes a weight."""
+        """Two bytes per weight."""
         return 2 * rows * columns
 
     def constant_bytes(self, rows: int, columns: int) -> int:
@@ -33,7 +33,7 @@ class Bf16:
         return {"weight": weight.to(torch.bfloat16).contiguous()}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
-        """The weight itself. Raises :class:`ValueError` where it is quantized."""
+        """The weight itself. Raises :class:`ValueError` if it is quantized."""
         if not tensors["weight"].is_floating_point():
             raise ValueError(f"weights of dtype {tensors['weight'].dtype} are not in 16 bits")
         return tensors["weight"]
@@ -51,7 +51,7 @@ class Bf16:
         raise TypeError("16-bit weights have no codes")
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """As they are."""
+        """The unchanged inputs."""
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:

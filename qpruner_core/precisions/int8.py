@@ -1,4 +1,4 @@
-"""8 bits: weights in int8 with one absolute maximum a row, multiplied in 16 bits."""
+"""8 bits: weights in int8 with one absolute maximum per row, multiplied in 16 bits."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from qpruner_core.precisions.base import Grid, SteppedGrid, Tensors
 from qpruner_core.precisions.library import bnb
 
 _ROWS_AT_ONCE = 4096
-"""Of a weight, in 16 or 32 bits: a table of embeddings has hundreds of thousands."""
+"""Weights that are quantized at once, in 16 or 32 bits: a table of embeddings has hundreds of thousands of rows."""
 
 
 class Int8:
-    """int8 rows, each with a float32 scale, under the names of bitsandbytes; the inputs stay as they are."""
+    """int8 rows, each with a float32 scale, under the names of bitsandbytes; inputs are unchanged."""
 
     name = "int8"
     bits_per_weight = BITS_PER_WEIGHT[name]
     lossless = False
 
     def accepts(self, rows: int, columns: int) -> bool:
-        """Any."""
+        """Any shape."""
         return True
 
     def weight_bytes(self, rows: int, columns: int) -> int:
-        """One byte a weight."""
+        """One byte per weight."""
         return rows * columns
 
     def constant_bytes(self, rows: int, columns: int) -> int:
-        """A float32 a row."""
+        """One float32 per row."""
         return 4 * rows
 
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
@@ -62,7 +62,7 @@ class Int8:
         return SteppedGrid(torch.arange(-127.0, 128.0, device=scale.device), scale)
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
-        """``tensors`` with the steps of these numbers, of which 127 is zero."""
+        """``tensors`` with the steps of these numbers; number 127 is zero."""
         return tensors | {"weight": (codes.short() - 127).to(torch.int8)}
 
     def scales(self, tensors: Tensors) -> Tensors:
@@ -70,7 +70,7 @@ class Int8:
         return {"SCB": tensors["SCB"].float()}
 
     def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
-        """``tensors`` with these maxima, as they are."""
+        """``tensors`` with these unrounded maxima."""
         return tensors | {"SCB": scales["SCB"].detach().float()}
 
     def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
@@ -79,7 +79,7 @@ class Int8:
         return tensors["weight"].float() * (scales["SCB"].unsqueeze(1) / 127)
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """As they are."""
+        """The unchanged inputs."""
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
@@ -105,7 +105,7 @@ class Int8:
 
 
 def require_int8(tensors: Tensors) -> None:
-    """Raise ``ValueError`` unless each row of int8 has its maximum: what a file says may be anything."""
+    """Raise ``ValueError`` unless each row of int8 has its maximum: a file may contain anything."""
     weight, maxima = tensors["weight"], tensors["SCB"]
     if weight.dtype != torch.int8 or weight.ndim != 2 or maxima.shape != weight.shape[:1]:
         raise ValueError("SCB is not one number for each row of an int8 weight")

@@ -1,4 +1,4 @@
-"""Embeddings in 8 bits: one absolute maximum a row, as :mod:`qpruner_core.precisions.int8` stores weights."""
+"""Embeddings in 8 bits: one absolute maximum per row, stored like :mod:`qpruner_core.precisions.int8`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qpruner_core.precisions.int8 import require_int8
 
 
 class Int8Embedding(bnb.nn.Embedding8bit):
-    """bitsandbytes' ``Embedding8bit`` on rows stored before; ``like`` is the module whose place it takes (that of
-    Gemma 3 multiplies what it looks up by ``embed_scale``)."""
+    """bitsandbytes' ``Embedding8bit`` on stored rows; ``like`` is the module that it replaces (Gemma 3's multiplies its
+    output by ``embed_scale``)."""
 
     def __init__(self, tensors: Tensors, like: nn.Embedding) -> None:
         require_int8(tensors)
@@ -33,6 +33,6 @@ class Int8Embedding(bnb.nn.Embedding8bit):
         return rows * self.embed_scale.to(rows.dtype) if hasattr(self, "embed_scale") else rows
 
     def _save_to_state_dict(self, destination: dict[str, torch.Tensor], prefix: str, keep_vars: bool) -> None:
-        # bitsandbytes refuses, and PEFT asks for the state of every module
+        # bitsandbytes raises, and PEFT reads the state of every module
         nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
         destination[f"{prefix}SCB"] = cast(torch.Tensor, self.weight.SCB)

@@ -10,14 +10,14 @@ import torch
 from torch.nn.functional import linear
 
 _ROWS_AT_ONCE = 4096
-"""Of a weight in 16 bits."""
+"""Bytes of the part of a weight in 16 bits."""
 
 
 class Int8Linear(bnb.nn.Linear8bitLt):
-    """bitsandbytes' ``Linear8bitLt``, which PEFT knows, that multiplies in the dtype of its inputs.
+    """bitsandbytes' ``Linear8bitLt``, which PEFT supports, multiplying in the dtype of its inputs.
 
-    The numbers in int8 are exact in bfloat16, and rows are scaled once multiplied. A part of the rows at a time: of a
-    head, all of them in 16 bits would be more than a layer takes.
+    int8 numbers are exact in bfloat16, and rows are scaled after multiplication. Rows are processed in parts: all rows
+    of a head in 16 bits would take more than a layer.
     """
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -30,8 +30,8 @@ class Int8Linear(bnb.nn.Linear8bitLt):
 class Int8MatMul(torch.autograd.Function):
     """``inputs · weightᵀ + bias`` that keeps nothing for the gradient but the weights themselves.
 
-    bitsandbytes' function keeps the inputs where activation checkpointing does not see them, and makes a 16-bit copy of
-    the whole weight for the gradient.
+    bitsandbytes' function keeps the inputs out of sight of activation checkpointing, and makes a 16-bit copy of the
+    whole weight for the gradient.
     """
 
     @staticmethod
@@ -72,11 +72,11 @@ class LlmInt8Linear(Int8Linear):
 
 
 class _LlmInt8MatMul(Int8MatMul):
-    """The gradient takes the rounding of inputs as not there (straight through), as :meth:`LlmInt8.round_input`."""
+    """The gradient ignores the rounding of inputs (straight-through), like :meth:`LlmInt8.round_input`."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, bias: torch.Tensor | None, state: bnb.MatmulLtState) -> torch.Tensor:
         ctx.state = state
-        state.is_training = False  # or on a CPU it would not round inputs
+        state.is_training = False  # otherwise it would not round inputs on a CPU
         bias = None if bias is None else bias.to(inputs.dtype)
         return cast(torch.Tensor, bnb.matmul(inputs, state.CB, bias=bias, state=state))

@@ -1,6 +1,6 @@
-"""bitsandbytes, imported when something of it is first used.
+"""bitsandbytes, imported on first use.
 
-Importing it takes as long as importing torch, and who asks a precision for bytes alone has no use for it.
+Importing it takes as long as importing torch, and callers that only need the bytes of a precision do not use it.
 """
 
 from __future__ import annotations

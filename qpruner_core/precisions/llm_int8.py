@@ -10,7 +10,7 @@ from qpruner_core.precisions.int8 import Int8
 
 
 class LlmInt8(Int8):
-    """Stored as :class:`Int8`; each token's inputs are rounded as they come, without outlier decomposition."""
+    """Stored like :class:`Int8`; each token's inputs are rounded at run time, without outlier decomposition."""
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """Each token rounded to 255 steps between plus and minus its absolute maximum, as ``Linear8bitLt`` does."""

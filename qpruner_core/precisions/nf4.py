@@ -28,11 +28,11 @@ class Nf4:
         self.double_quant = double_quant
 
     def accepts(self, rows: int, columns: int) -> bool:
-        """Any."""
+        """Any shape."""
         return True
 
     def weight_bytes(self, rows: int, columns: int) -> int:
-        """Half a byte a weight."""
+        """Half a byte per weight."""
         return math.ceil(rows * columns / 2)
 
     def constant_bytes(self, rows: int, columns: int) -> int:
@@ -54,14 +54,14 @@ class Nf4:
         return {"weight": packed, **_named(state)}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
-        """What ``Linear4bit`` multiplies with."""
+        """The weight that ``Linear4bit`` multiplies with."""
         state = _state(tensors)
         _require_whole(state, tensors["weight"])
         weight: torch.Tensor = bnb.functional.dequantize_4bit(tensors["weight"], state)
         return weight
 
     def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """The quantization state alone: most of the time of :meth:`encode` goes into finding the codes."""
+        """The quantization state alone: most of the time of :meth:`encode` is spent on the codes."""
         flat = weight.to(torch.bfloat16).float().flatten()
         maxima = pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK).abs().amax(dim=1)
         nested: dict[str, Any] = {}
@@ -76,7 +76,7 @@ class Nf4:
         return _named(state)
 
     def grid(self, tensors: Tensors) -> Grid | None:
-        """The 16 levels of NormalFloat, and the maximum of the block that each entry is in."""
+        """The 16 levels of NormalFloat, and the maximum of the block of each entry."""
         state = _state(tensors)
         maxima = state.absmax
         if state.nested:
@@ -97,7 +97,7 @@ class Nf4:
         return {name: tensors[name].float()}
 
     def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
-        """``tensors`` with these maxima, as they are."""
+        """``tensors`` with these unrounded maxima."""
         name = _float_maxima(tensors)
         return tensors | {name: scales[name].detach().float()}
 
@@ -117,13 +117,13 @@ class Nf4:
         return values
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """As they are."""
+        """The unchanged inputs."""
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
         """A ``Linear4bit`` on the packed weight.
 
-        bitsandbytes would repack the weight at the first forward on CPUs with AVX-512, which changes its bytes and
+        bitsandbytes would repack the weight at the first forward pass on CPUs with AVX-512, which changes its bytes and
         rounds its constants: results would depend on the machine and on train or eval mode, so that is turned off.
         """
         weight = bnb.nn.Params4bit.from_prequantized(
@@ -161,7 +161,7 @@ def _state_of(tensors: Tensors) -> Tensors:
 
 
 def _require_whole(state: Any, packed: torch.Tensor) -> None:
-    """Raise ``ValueError`` unless every weight has its constants: bitsandbytes reads on behind those that are there."""
+    """Raise ``ValueError`` unless every weight has its constants: bitsandbytes would read beyond them."""
     weights = math.prod(state.shape)
     blocks = math.ceil(weights / BLOCK)
     maxima = torch.uint8 if state.nested else torch.float32
@@ -172,7 +172,7 @@ def _require_whole(state: Any, packed: torch.Tensor) -> None:
         whole &= second.blocksize == NESTED_BLOCK and _are(second.code, torch.float32, 256)
         whole &= _are(second.absmax, torch.float32, math.ceil(blocks / NESTED_BLOCK))
     if not whole or weights <= 0:
-        raise ValueError("the packed weight and its constants do not fit each other")
+        raise ValueError("the packed weight and its constants do not match each other")
 
 
 def _are(values: torch.Tensor, dtype: torch.dtype, count: int) -> bool:

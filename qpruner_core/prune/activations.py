@@ -1,4 +1,4 @@
-"""What flows into the modules that end attention and MLP, measured by forward passes alone."""
+"""Inputs of the modules at the end of attention and MLP, measured in forward passes alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qpruner_core.prune.expert_outputs import ExpertOutputs, experts_path
 from qpruner_core.prune.importance import LayerImportance, finite, sum_units
 
 ColumnScore = Callable[[torch.Tensor, "FeatureStatistics"], torch.Tensor]
-"""(weight ``[outputs, inputs]``, statistics of its inputs) to a number an input, ``[inputs]``."""
+"""(weight ``[outputs, inputs]``, statistics of its inputs) -> one number per input, ``[inputs]``."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class FeatureStatistics:
     squared_deviations: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def add(self, tokens: torch.Tensor) -> None:
-        """Take in ``tokens [tokens, features]``."""
+        """Add ``tokens [tokens, features]``."""
         tokens = tokens.double()
         new, mean = len(tokens), tokens.mean(dim=0)
         shift = mean - self.mean.to(mean.device)
@@ -56,10 +56,10 @@ class FeatureStatistics:
 def reduce_inputs(
     model: PreTrainedModel, family: Family, calibration: torch.Tensor, score: ColumnScore, on_batch: OnBatch
 ) -> list[LayerImportance]:
-    """Importance from what flows out of every unit: ``score`` of the inputs of ``family.attention_output`` and
+    """Importance from the outflow of every unit: ``score`` of the inputs of ``family.attention_output`` and
     ``family.down``, summed over the unit's inputs.
 
-    Keys and values are used only through the query heads that read them, so a key-value head has 0 of its own and a
+    Keys and values are used only through the query heads that read them, so a key-value head has importance 0 and a
     group has the sum of its query heads. Experts are scored by :class:`ExpertOutputs`, whatever ``score``.
 
     Args:
@@ -124,12 +124,12 @@ def _taking(statistics: FeatureStatistics) -> Callable[[nn.Module, tuple[torch.T
 
 
 def _check_weights(model: PreTrainedModel, family: Family) -> None:
-    # Attention kernels can turn NaN into 0, so that outputs do not tell
+    # Attention kernels can turn NaN into 0, so outputs do not show it
     for index, layer in enumerate(family.decoder_layers(model)):
         for name, tensor in layer.named_parameters():
             if not tensor.isfinite().all():
                 raise NotFiniteError(
-                    f"Weights of {name} in layer {index} are not all numbers.",
+                    f"Weights of {name} in layer {index} are not finite.",
                     field="model",
                     remedy="Get an undamaged copy of the model.",
                 )

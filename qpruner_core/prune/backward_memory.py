@@ -1,6 +1,6 @@
-"""A backward pass in the memory of one layer and a few tokens' logits; its gradients are those of the plain one.
+"""A backward pass in the memory of one layer and a few tokens' logits; its gradients equal those of a plain one.
 
-transformers' own checkpointing works in training mode alone, which would turn dropout on, so it is not used.
+transformers' own checkpointing works in training mode only, which would turn dropout on, so it is not used.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 _TOKENS_AT_ONCE = 64
-"""Logits of so many tokens exist at a time: at a vocabulary of 128,000 about 130 MB with their gradients."""
+"""Tokens whose logits exist at a time: at a vocabulary of 128,000 about 130 MB with their gradients."""
 
 
 @contextmanager
 def recomputed_layers(model: PreTrainedModel) -> Iterator[None]:
-    """Within it a layer keeps its inputs alone, and computes its activations again when its gradients are wanted."""
+    """Context manager in which a layer keeps only its inputs, and recomputes its activations in the backward pass."""
     with ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, GradientCheckpointingLayer):
@@ -30,7 +30,7 @@ def recomputed_layers(model: PreTrainedModel) -> Iterator[None]:
 
 
 def next_token_loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """Mean next-token cross-entropy on ``ids [1, length]``, in at least float32; the model must not be training.
+    """Mean next-token cross-entropy on ``ids [1, length]``, in at least float32; the model must be in eval mode.
 
     The logits of a few tokens are computed at a time, and again in the backward pass, by the model's own output head
     (which may scale or cap them): it is called with the decoder's states for these tokens in place of the decoder.
@@ -59,7 +59,7 @@ def _recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    own = module.__dict__.get("forward")  # where something else has wrapped it already
+    own = module.__dict__.get("forward")  # if other code has wrapped it already
     module.__dict__["forward"] = forward
     try:
         yield

@@ -1,4 +1,4 @@
-"""Biases that stand for the mean of what removed units added (FLAP, arXiv 2312.11983, section 3.4)."""
+"""Biases that replace the mean contribution of removed units (FLAP, arXiv 2312.11983, section 3.4)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def compensating_biases(
     *,
     consume: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Biases of the modules that end attention and MLP in the model that ``prune_model`` makes of the same arguments.
+    """Biases of the modules at the end of attention and MLP in the model that ``prune_model`` makes of the same
+    arguments.
 
     Each is the old bias, or 0, plus ``W[:, removed] · E[x[removed]]``, x being the module's input on ``calibration
     [sequences, length]``. Under the names of the new model, in the dtype of ``model``, ``[hidden]`` each; for every
-    layer that stays, also where nothing is removed. What experts add depends on the routing, so that no bias can stand
-    for a removed expert: a sparse layer has a bias of its attention alone.
+    remaining layer, even if nothing is removed from it. The contribution of experts depends on the routing, so no bias
+    can replace a removed expert: a sparse layer only gets a bias of its attention.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
@@ -52,7 +53,7 @@ def compensating_biases(
 def _removed(
     family: Family, path: str, old: LayerWidths, new: LayerWidths, importance: LayerImportance, head_dim: int
 ) -> torch.Tensor:
-    """Which inputs of the module at ``path`` go, ascending."""
+    """Removed inputs of the module at ``path``, ascending."""
     places = positions(family.linears[path][1], old, head_dim)
     goes = torch.ones(sum(units.numel() for units in places.values()), dtype=torch.bool)
     goes[kept_entries(places, kept_units(old, new, importance))] = False

@@ -1,4 +1,4 @@
-"""Ways to make up for what removed units did, by other values of parameters that stay."""
+"""Compensation for removed units by changes of the remaining parameters."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ COMPENSATIONS: dict[CompensationName, Callable[..., dict[str, torch.Tensor]]] = 
     "bias": compensating_biases,
     "refit": refitted_weights,
 }
-"""Each takes (model, family, shape, importance, calibration, on_batch) and answers with parameters of the new model.
-With ``consume=True`` it may change weights of the old one instead, which is then only good for cutting."""
+"""Each takes (model, family, shape, importance, calibration, on_batch) and returns parameters of the new model. With
+``consume=True`` it may change weights of the old one instead, which can then only be cut."""

@@ -18,7 +18,7 @@ CompensationName = Literal["none", "bias", "refit"]
 
 
 class PruneConfig(StrictModel):
-    """What to remove, how its importance is measured, and how the removal is spread over the layers."""
+    """Settings of pruning: the ratio, the importance of units, and the spread of removal over the layers."""
 
     ratio: float | None = Field(
         default=None, ge=0, le=0.9,
@@ -26,10 +26,12 @@ class PruneConfig(StrictModel):
     )  # fmt: skip
     ratio_choice: Literal["smallest", "enough_bits", "measured"] = Field(
         default="smallest",
-        description="How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at "
-        "the lowest precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; "
-        "measured: of several ratios, the one whose pruned and quantized model is expected to be nearest to the dense "
-        "one (takes minutes more).",
+        description=(
+            "How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at "
+            "the lowest precision; enough_bits: up to 0.2 more, until the remaining weights have three bits "
+            "each; measured: of several ratios, the one whose pruned and quantized model is predicted to be "
+            "nearest to the dense one (takes minutes longer)."
+        ),
     )
     criterion: CriterionName = Field(
         default="taylor_second",
@@ -38,14 +40,18 @@ class PruneConfig(StrictModel):
     )
     layout: LayoutName = Field(
         default="same_ratio",
-        description="How removal is spread across layers. same_ratio: the same fraction in every unprotected layer; "
-        "global: by one ranking across all layers; stock: one width for all layers, so that stock model "
-        "classes load the result; depth: whole layers.",
+        description=(
+            "How removal is spread across layers. same_ratio: the same fraction in every unprotected layer; "
+            "global: by one ranking across all layers; stock: one width for all layers, so that stock model "
+            "classes load the result; depth: whole layers."
+        ),
     )
     remove_layers: int = Field(
         default=0, ge=0, le=MOST_LAYERS,
-        description="Whole layers to remove first, chosen by how little they change their input; narrower layers "
-        "provide the rest.",
+        description=(
+            "Number of whole layers to remove first, those that change their input least; narrower layers "
+            "provide the rest."
+        ),
     )  # fmt: skip
     compensation: CompensationName = Field(
         default="refit",

@@ -1,4 +1,5 @@
-"""Importance of the experts of a sparse layer from what they add to its output (REAP, arXiv 2510.13999, equation 9)."""
+"""Importance of the experts of a sparse layer from their contribution to its output (REAP, arXiv 2510.13999, equation
+9)."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ def experts_path(family: Family, layer: nn.Module) -> str | None:
 
 
 class ExpertOutputs:
-    """Routing weight times the norm of the expert's output, averaged over the tokens that are routed to it.
+    """Routing weight times the norm of the expert's output, averaged over its routed tokens.
 
-    An expert that no token is routed to has importance 0.
+    An expert without routed tokens has importance 0.
     """
 
     def __init__(self, num_experts: int) -> None:
@@ -27,11 +28,11 @@ class ExpertOutputs:
         self.counts = torch.zeros(num_experts, dtype=torch.int64)
 
     def hook(self, experts: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-        """Forward pre-hook of the experts' module, whose inputs are those of transformers' experts: hidden states
-        ``[tokens, hidden]``, indices and weights of the experts of each token ``[tokens, chosen]``."""
+        """Forward pre-hook of the experts' module with the inputs of transformers' experts: hidden states ``[tokens,
+        hidden]``, indices and weights of the experts of each token ``[tokens, chosen]``."""
         states, chosen, weights = inputs
         for expert in chosen.unique().tolist():
-            if expert >= len(self.sums):  # marks a choice that is masked out
+            if expert >= len(self.sums):  # marks a masked choice
                 continue
             tokens, rank = torch.where(chosen == expert)
             alone = torch.full_like(chosen[tokens, :1], expert)

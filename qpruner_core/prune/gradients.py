@@ -1,6 +1,6 @@
-"""Gradients of the calibration loss, each reduced to a number a unit as soon as it exists, and then freed.
+"""Gradients of the calibration loss, each reduced to one number per unit as soon as it exists, and then freed.
 
-So memory stays near that of the model and the activations of one sequence.
+Memory therefore stays near that of the model and the activations of one sequence.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from qpruner_core.prune.backward_memory import next_token_loss, recomputed_layer
 from qpruner_core.prune.importance import LayerImportance, finite, sum_units
 
 Reduction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(weight, gradient) of one sequence to a number an entry of the weight, of the same shape; may use up the gradient."""
+"""(weight, gradient) of one sequence -> one number per entry of the weight, of the same shape; may overwrite the
+gradient."""
 
 OnGradient = Callable[[torch.Tensor, torch.Tensor], None]
 """Called with a weight and the gradient of one sequence, which is freed afterwards."""
 
 CutSums = dict[tuple[str, int], torch.Tensor]
-"""(parameter, dimension) of a cut -> float64 sums over all other dimensions, one number an entry."""
+"""(parameter, dimension) of a cut -> float64 sums over all other dimensions, one number per entry."""
 
 _BLOCK = 2**22
-"""So many entries of a gradient are reduced at a time: stacked experts are nearly a layer in one parameter."""
+"""Entries of a gradient that are reduced at a time: stacked experts are almost a whole layer in one parameter."""
 
 
 def reduce_gradients(
@@ -69,23 +70,24 @@ def calibration_loss(model: PreTrainedModel, sequence: torch.Tensor) -> torch.Te
     """Mean next-token cross-entropy on ``sequence [length]``.
 
     Raises:
-        NotFiniteError: it is NaN or infinite.
+        NotFiniteError: the loss is NaN or infinite.
     """
     loss = next_token_loss(model, sequence.unsqueeze(0).to(model.device))
     if not torch.isfinite(loss):
         raise NotFiniteError(
-            "The model's loss on the calibration text is not a number.",
+            "The model's loss on the calibration text is not finite.",
             field="model",
-            remedy="Look for NaN or infinite weights in it.",
+            remedy="Check its weights for NaN or infinity.",
         )
     return loss
 
 
 @contextmanager
 def gradients_of(model: PreTrainedModel, wanted: Mapping[torch.Tensor, OnGradient]) -> Iterator[None]:
-    """Within it only the ``wanted`` parameters get gradients, each handed over as soon as it exists, then freed.
+    """Context manager in which only the ``wanted`` parameters get gradients; each is handed over as soon as it exists,
+    then freed.
 
-    Afterwards parameters require gradients as they did before, and have none.
+    Afterwards parameters require gradients as before, and have none.
     """
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for parameter in before:
@@ -125,7 +127,7 @@ def cuts_by_parameter(cuts: Sequence[Cut]) -> list[list[Cut]]:
 
 
 def add_entries(cuts: Sequence[Cut], entries: torch.Tensor, sums: CutSums) -> None:
-    """Add ``entries``, one number an entry of the parameter that ``cuts`` are of, to the sums of each cut."""
+    """Add ``entries``, one number per entry of the parameter of ``cuts``, to the sums of each cut."""
     dtype = torch.promote_types(entries.dtype, torch.float32)
     for cut in cuts:
         others = [dim for dim in range(entries.dim()) if dim != cut.dim]
@@ -162,7 +164,7 @@ def _reducers(
 def _add_by_rows(
     cuts: Sequence[Cut], reduction: Reduction, weight: torch.Tensor, gradient: torch.Tensor, sums: CutSums
 ) -> None:
-    """Add the reduction of one gradient to ``sums``, some rows after others, so that what it makes stays small."""
+    """Add the reduction of one gradient to ``sums``, some rows at a time, so that temporaries stay small."""
     rows = max(1, _BLOCK // max(1, weight[0].numel()))
     blocks: list[CutSums] = []
     for some_weight, some_gradient in zip(weight.split(rows), gradient.split(rows), strict=True):

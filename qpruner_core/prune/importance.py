@@ -1,4 +1,4 @@
-"""What a criterion answers: the importance of every unit of every layer."""
+"""Interface of a criterion: the importance of every unit of every layer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from qpruner_core.forward.passes import OnBatch
 from qpruner_core.models.families import Cut, Family, LayerWidths, Unit, positions
 
 LayerImportance = dict[Unit, torch.Tensor]
-"""Importance of the units of one layer, float64 ``[units]`` a kind. That of a key-value head is that of its keys and
-values alone, without the query heads that read them: see :func:`kv_groups`."""
+"""Importance of the units of one layer, float64 ``[units]`` per kind. That of a key-value head covers only its keys and
+values, without the query heads that read them: see :func:`kv_groups`."""
 
 
 class Criterion(Protocol):
-    """A way to measure importance; higher is more important, comparable within one kind of one layer."""
+    """A measure of importance; higher is more important, comparable within one kind of unit in one layer."""
 
     def __call__(
         self, model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
@@ -37,14 +37,14 @@ def kv_groups(importance: LayerImportance) -> torch.Tensor:
 
 
 def sum_units(cut: Cut, entries: torch.Tensor, widths: LayerWidths, head_dim: int, into: LayerImportance) -> None:
-    """Add ``entries`` (one number an entry of the cut dimension) to the units that they belong to."""
+    """Add ``entries`` (one number per entry of the cut dimension) to their units."""
     for unit, places in positions(cut.axis, widths, head_dim).items():
         total = entries.double().cpu()[places].sum(dim=1)
         into[unit] = into[unit] + total if unit in into else total
 
 
 def finite(importance: list[LayerImportance]) -> list[LayerImportance]:
-    """``importance`` itself, if all of it is finite.
+    """``importance`` itself, after checking that it is finite.
 
     Raises:
         NotFiniteError: a score is NaN or infinite.
@@ -53,8 +53,8 @@ def finite(importance: list[LayerImportance]) -> list[LayerImportance]:
         for unit, scores in layer.items():
             if not scores.isfinite().all():
                 raise NotFiniteError(
-                    f"The importance of a {unit.replace('_', ' ')} in layer {index} is not a number.",
+                    f"The importance of a {unit.replace('_', ' ')} in layer {index} is not finite.",
                     field="model",
-                    remedy="Look for NaN or infinite weights in it, and for overflow if it is in float16.",
+                    remedy="Check its weights for NaN or infinity, and for overflow if it is in float16.",
                 )
     return importance

@@ -1,4 +1,4 @@
-"""Making the importance of units of different layers comparable, so that they can be ranked together."""
+"""Make the importance of units of different layers comparable, so that they can be ranked together."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ distances from the layer's mean in standard deviations (FLAP, arXiv 2312.11983, 
 
 
 def normalize(importance: Sequence[LayerImportance], unit: Unit, how: Normalization) -> list[torch.Tensor]:
-    """Importance of the units of one kind, layer by layer, on a common scale: float64 ``[units]`` a layer.
+    """Importance of the units of one kind, layer by layer, on a common scale: float64 ``[units]`` per layer.
 
     A layer without units of this kind has an empty tensor; one whose units are all equal has zeros under
-    ``standardize``. ``Unit.KEY_VALUE_HEAD`` stands for whole groups, with the query heads that read them. A unit's
-    size is not considered: divide by its parameters to rank units of different kinds together.
+    ``standardize``. ``Unit.KEY_VALUE_HEAD`` stands for whole groups, including the query heads that read them. A unit's
+    size is ignored: divide by its parameters to rank units of different kinds together.
     """
     return [_scaled(_of_unit(layer, unit), how) for layer in importance]
 

@@ -1,4 +1,4 @@
-"""How much to prune, given only bytes: what is pruned more leaves bytes for more bits. Measured, not guessed."""
+"""Choice of the pruning ratio for a byte budget: pruning more leaves bytes for more bits. Measured, not guessed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.criteria import CRITERIA
 from qpruner_core.prune.importance import LayerImportance
-from qpruner_core.prune.pruning import Fits, OnProgress, prune_to_ratio
+from qpruner_core.prune.pruning import MeetsBudget, OnProgress, PruningOptions, prune_to_ratio
 from qpruner_core.report import RatioTrial
 from qpruner_core.search.knapsack import solve
 from qpruner_core.search.learned_losses import additive_loss
@@ -28,37 +28,37 @@ MOST = 4
 
 
 def candidate_ratios(smallest: float) -> list[float]:
-    """The ratios that are tried, from the ``smallest`` at which the budget holds."""
+    """Candidate ratios, from the ``smallest`` at which the budget holds."""
     return [ratio for number in range(MOST) if (ratio := round(smallest + number * STEP, 4)) <= max(LARGEST, smallest)]
 
 
 def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
-    """How the ratio of a run came about, in a sentence; ``trials``: those of :func:`choose_ratio`, if it was asked."""
+    """The reason for a run's ratio, in a sentence; ``trials``: those of :func:`choose_ratio`, if it ran."""
     if settings.ratio is not None:
         return "The ratio was given."
     if trials:
         tried = ", ".join(f"{trial.ratio:.1%} ({trial.loss:.4f})" for trial in trials)
         return (
-            "The ratio is the one of these that is expected to leave the predictions nearest to the dense model's at "
-            "the precisions that are best for it in the budget: by KL divergence of the pruned model in nats per token "
-            f"and what the precisions add to it, {tried}."
+            "The ratio is the one of these with predictions expected to be nearest to the dense model's at "
+            "its best precisions in the budget: by KL divergence of the pruned model in nats per token and "
+            f"the loss added by the precisions, {tried}."
         )
     needed = "the smallest at which the budget holds with everything at its lowest precision"
     if settings.remove_layers:
-        return f"The ratio is what the removed layers make up, or {needed} if that is more."
+        return f"The ratio is that of the removed layers, or {needed} if that is more."
     if settings.ratio_choice == "enough_bits":
-        return f"The ratio is {needed}, or as much more as leaves enough bits per weight; all layers are cut alike."
-    return f"The ratio is {needed}, all layers being cut alike."
+        return f"The ratio is {needed}, or more until enough bits per weight are left; all layers are pruned alike."
+    return f"The ratio is {needed}; all layers are pruned alike."
 
 
 def choose_ratio(
-    context: StageContext, load: Callable[[], PreTrainedModel], fits: Fits, on_progress: OnProgress
+    context: StageContext, load: Callable[[], PreTrainedModel], meets_budget: MeetsBudget, on_progress: OnProgress
 ) -> list[RatioTrial]:
-    """What each candidate ratio would give within the budget, by rising ratio.
+    """The result of each candidate ratio within the budget, by ascending ratio.
 
-    Each is pruned and compared with the dense model by the KL divergence of its predictions (nats per token), before
-    any recovery, on text that pruning has not seen. Added to that is what the precisions cost that the exact knapsack
-    finds best for it. Memory holds one model at a time, a sample of its weights at other precisions, and the dense
+    Each candidate is pruned and compared with the dense model by the KL divergence of its predictions (nats per token),
+    before any recovery, on text that pruning has not used. The loss of its best precisions, found by the exact
+    knapsack, is added. Memory holds one model at a time, a sample of its weights at other precisions, and the dense
     model's predictions.
     """
     text = context.data().probe
@@ -77,15 +77,12 @@ def choose_ratio(
                 context.plan.prune,
                 ratio,
                 context.data().calibration[: context.plan.prune.calibration_sequences],
-                _part(tell, 0.0, 0.5),
-                fits,
-                consume=True,
-                importance=importance,
+                PruningOptions(_part(tell, 0.0, 0.5), meets_budget, consume=True, importance=importance),
             )
         except InvalidConfigError:
             if not trials:
                 raise
-            break  # so much cannot be removed; what less gives is known
+            break  # so much cannot be removed; smaller ratios are known
         mean_bits, size, loss = _mix(context, pruned, text, references, _part(tell, 0.5, 0.5))
         removed = round(after.removed_fraction(), 6)
         trials.append(RatioTrial(ratio=ratio, removed_fraction=removed, bits=mean_bits, bytes=size, loss=loss))
@@ -93,14 +90,14 @@ def choose_ratio(
 
 
 def _part(on_progress: OnProgress, start: float, share: float, prefix: str = "") -> OnProgress:
-    """The progress of a part that is ``share`` of the whole and begins at ``start``."""
+    """Progress of a part that is ``share`` of the whole and begins at ``start``."""
     return lambda done, message: on_progress(start + share * done, prefix + message)
 
 
 def _importance(
     context: StageContext, dense: PreTrainedModel, on_progress: OnProgress
 ) -> Sequence[LayerImportance] | None:
-    """Importance of the dense model's units, where every candidate is pruned by it."""
+    """Importance of the dense model's units, if every candidate is pruned by it."""
     settings = context.plan.prune
     if settings.layout == "depth" or settings.remove_layers or settings.steps > 1:
         return None
@@ -119,9 +116,9 @@ def _mix(
     references: Sequence[Reference],
     on_progress: OnProgress,
 ) -> tuple[float, int, float]:
-    """Mean bits of a weight, bytes, and divergence from the dense model of ``model`` at its best precisions.
+    """Mean bits per weight, bytes, and divergence of ``model`` from the dense model at its best precisions.
 
-    The divergence is that of ``model`` in 16 bits, measured, and what its precisions add to it by their sensitivities.
+    The divergence is the measured one of ``model`` in 16 bits, plus that of its precisions from their sensitivities.
     """
     memory = MemoryModel(model.config, context.plan.family, context.plan.target)
     pruned = sum(

@@ -1,12 +1,12 @@
-"""Weights of the modules that end attention and MLP, fitted anew so that the kept units take over for the removed.
+"""Refit of the modules at the end of attention and MLP, so that the kept units take over for the removed ones.
 
 Removing inputs R of a module with weight W and keeping K changes its output by ``W[:, R] x[R]``. The kept columns are
-moved to the least-squares solution on calibration text, held near where they were by a ridge:
+moved to the least-squares solution on calibration text, held near their old values by a ridge:
 
     W' = W[:, K] + W[:, R] · C[R, K] · (C[K, K] + λ · diag C[K, K])⁻¹,    C = E[x xᵀ]
 
 (the closed form of layer-wise reconstruction, as in OBC, arXiv 2208.11580, and SparseGPT, arXiv 2301.00774, for whole
-columns). The model's shape stays as it is: no bias and no code is added, so that a stock config still loads.
+columns). The model's shape is unchanged: no bias and no code is added, so a stock config still loads.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from qpruner_core.prune.surgery import kept_entries, kept_units
 from qpruner_core.resources import return_freed_memory
 
 RIDGE = 1e-3
-"""λ: how strongly weights are held where they were, as a share of each input's mean square."""
+"""λ: strength of the ridge, as a share of each input's mean square."""
 _LEAST_ALLOWANCE = 256 * 2**20
 _SHARE_OF_WEIGHTS = 10
 
 
 @dataclass(frozen=True)
 class _Ending:
-    """A module whose inputs are cut: its name in the new model, and which of its inputs stay."""
+    """A module with cut inputs: its name in the new model, and its remaining inputs."""
 
     name: str
     linear: nn.Module
@@ -60,11 +60,11 @@ def refitted_weights(
 ) -> dict[str, torch.Tensor]:
     """Weights of cut attention outputs and MLP ends in the model that ``prune_model`` makes of the same arguments.
 
-    Under the names of the new model, in the dtype and orientation of the old weights. Second moments are held for a
-    few modules at a time, a tenth of the weights' bytes or 256 MiB, and ``calibration [sequences, length]`` is read
-    once for each such part of the model. ``moments``: those of every module that is cut, if they are known.
-    ``consume``: put the weights into the kept columns of ``model`` itself, which is then only good for cutting, and
-    answer with none: without it, copies of all of them are held beside the model.
+    Under the names of the new model, in the dtype and orientation of the old weights. Second moments are held for a few
+    modules at a time, a tenth of the weights' bytes or 256 MiB, and ``calibration [sequences, length]`` is read once
+    for each such part of the model. ``moments``: those of every cut module, if known. ``consume``: write the weights
+    into the kept columns of ``model`` itself, which can then only be cut, and return none; otherwise copies of all of
+    them are held beside the model.
 
     Raises:
         NotFiniteError: an activation is NaN or infinite.
@@ -75,14 +75,14 @@ def refitted_weights(
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     parts = list(_parts(endings, max(weights_bytes // _SHARE_OF_WEIGHTS, _LEAST_ALLOWANCE)))
     weights: dict[str, torch.Tensor] = {}
-    # The last layers first: what has been fitted changes no input of what is still to be
+    # The last layers first: fitted weights change no input of the remaining ones
     for number, part in enumerate(reversed(parts)):
         measured = second_moments(
             model, [ending.linear for ending in part], calibration, _in_part(on_batch, number, len(parts))
         )
         return_freed_memory()
         for ending in part:
-            # Not kept: of the largest modules the moments and the system would be too much together
+            # Not kept: of the largest modules, moments and system would be too much together
             fitted = _fitted(ending, measured.pop(ending.linear))
             if consume:
                 columns = 0 if isinstance(ending.linear, Conv1D) else 1
@@ -136,7 +136,7 @@ def _fitted(ending: _Ending, moments: torch.Tensor) -> torch.Tensor:
     kept = ending.kept.to(weight.device)
     removed = torch.ones(len(moments), dtype=torch.bool, device=weight.device)
     removed[kept] = False
-    # In units of each input's own size: the ridge is then λ, and single precision is enough for the factorisation
+    # In units of each input's own size: the ridge is then λ, and single precision is sufficient for the factorisation
     size = moments.diagonal().clamp(min=torch.finfo(moments.dtype).tiny).sqrt()
     lost = (weight[:, removed].to(moments.dtype) @ moments[removed][:, kept]) / size[kept]
     system = moments[kept][:, kept]

@@ -12,9 +12,9 @@ from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
-from qpruner_core.prune.blocks import Blocks
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts.ladder import attention_ladder
-from qpruner_core.prune.pruning import compensates, prune_to_ratio
+from qpruner_core.prune.pruning import PruningOptions, compensates, prune_to_ratio
 from qpruner_core.prune.ratio_choice import choose_ratio, ratio_reason
 from qpruner_core.report import Pruning, RatioTrial
 from qpruner_core.resources import best_device
@@ -27,12 +27,12 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write the pruned checkpoint to ``output/model``; the summary is a :class:`qpruner_core.report.Pruning`.
 
     Raises:
-        BudgetInfeasibleError: the layers that the data says should go do not leave room enough.
+        BudgetInfeasibleError: after removal of the layers that the data selects, too little room is left.
     """
     plan, settings = context.plan, context.plan.prune
     context.progress(0.0, "loading the model")
     model = load_model(context.source.directory).to(best_device())
-    before = Blocks.of(model.config, plan.family)
+    before = LayerSizes.of(model.config, plan.family)
     sizes = model.num_parameters(), loaded_bytes(model)
     ratio = plan.ratio
     ratio_trials: list[RatioTrial] = []
@@ -81,15 +81,15 @@ def _smallest(context: StageContext, config: PretrainedConfig) -> int:
     return memory.total(memory.lowest)
 
 
-def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple[PreTrainedModel, Blocks]:
+def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple[PreTrainedModel, LayerSizes]:
     plan, settings = context.plan, context.plan.prune
     if ratio == 0:
-        return model, Blocks.of(model.config, plan.family)
-    _warn_if_attention_has_none(context, Blocks.of(model.config, plan.family))
+        return model, LayerSizes.of(model.config, plan.family)
+    _warn_if_attention_has_none(context, LayerSizes.of(model.config, plan.family))
     smallest = 0
     more_had_to_go = False
 
-    def fits(config: PretrainedConfig) -> bool:
+    def meets_budget(config: PretrainedConfig) -> bool:
         nonlocal smallest, more_had_to_go
         smallest = _smallest(context, config)
         more_had_to_go |= smallest > context.plan.memory_budget
@@ -102,32 +102,35 @@ def _prune(context: StageContext, model: PreTrainedModel, ratio: float) -> tuple
             settings,
             ratio,
             context.data().calibration[: settings.calibration_sequences],
-            lambda done, message: context.progress(0.05 + 0.85 * done, message),
-            fits if plan.shape is None else (lambda config: True),
-            consume=True,
+            PruningOptions(
+                on_progress=lambda done, message: context.progress(0.05 + 0.85 * done, message),
+                meets_budget=meets_budget if plan.shape is None else (lambda config: True),
+                consume=True,
+            ),
         )
     except InvalidConfigError as error:
         if smallest <= context.plan.memory_budget:
             raise
         raise BudgetInfeasibleError(
-            f"With the layers that the calibration text says should go, no model below {smallest} bytes is possible.",
+            f"With the layers that the calibration text selects, no model below {smallest} bytes is possible.",
             smallest_feasible_bytes=smallest,
-            remedy="Ask for that budget, or for another prune.layout.",
+            remedy="Use that budget, or another prune.layout.",
         ) from error
     if more_had_to_go and settings.ratio is not None:
         context.warn(
-            f"prune.ratio asks for {settings.ratio:.2%} of the layers' parameters, but {after.removed_fraction():.2%} "
-            "were removed: with less gone, the model would not have met memory_budget."
+            f"prune.ratio is {settings.ratio:.2%} of the layers' parameters, but "
+            f"{after.removed_fraction():.2%} were removed: otherwise the model would not have met "
+            "memory_budget."
         )
     return pruned, after
 
 
-def _warn_if_attention_has_none(context: StageContext, blocks: Blocks) -> None:
-    """Tell of a ``prune.attention_unit`` that no layer of the model can lose any of."""
+def _warn_if_attention_has_none(context: StageContext, layer_sizes: LayerSizes) -> None:
+    """Warn if ``prune.attention_unit`` cannot be removed from any layer of the model."""
     settings = context.plan.prune
     if settings.layout == "depth" or settings.attention_unit == "none":
         return
-    if any(len(attention_ladder(blocks, layer, settings).widths) > 1 for layer in range(len(blocks.widths))):
+    if any(len(attention_ladder(layer_sizes, layer, settings).widths) > 1 for layer in range(len(layer_sizes.widths))):
         return
     only = {"query_head": "one query head in each group", "kv_group": "one key-value group in each layer"}
     context.warn(

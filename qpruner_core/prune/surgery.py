@@ -1,4 +1,4 @@
-"""Removing the least important units of a model: slicing coupled weights together."""
+"""Remove the least important units of a model by slicing coupled weights together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qpruner_core.prune.importance import LayerImportance, kv_groups
 from qpruner_core.resources import return_freed_memory
 
 Kept = dict[Unit, torch.Tensor]
-"""Indices of the units that a layer keeps, int64, ascending, a kind."""
+"""Indices of the kept units of a layer, int64, ascending, per kind."""
 
 
 def prune_model(
@@ -29,11 +29,11 @@ def prune_model(
 ) -> PreTrainedModel:
     """A new model of ``shape`` with the most important units of ``model`` (dense or pruned), in their old order.
 
-    Removing a unit is the same as setting its weights to zero: the output is that of ``model`` with the removed
-    units zeroed. Unsliced tensors are shared with the result. ``replacements``: parameters that the new model has
-    with other values, or ``model`` lacks, under their new names. ``output_bias``: the new model ends its attention and
-    MLP in biases, as its replacements say. ``consume``: free each layer of ``model`` once it is cut, so that memory
-    holds one copy and a layer instead of two copies; ``model`` is then of no more use.
+    Removing a unit is equivalent to setting its weights to zero: the output equals that of ``model`` with the removed
+    units zeroed. Uncut tensors are shared with the result. ``replacements``: parameters of the new model with other
+    values, or missing from ``model``, under their new names. ``output_bias``: the new model has biases at the end of
+    attention and MLP, from its replacements. ``consume``: free each layer of ``model`` once it is cut, so that memory
+    holds one copy and a layer instead of two copies; ``model`` is unusable afterwards.
     """
     pruned = empty_model(config_with_shape(model.config, family, shape, output_bias=output_bias), dtype=model.dtype)
     tensors: dict[str, torch.Tensor] = {
@@ -52,7 +52,7 @@ def prune_model(
 def _kept_layers(
     model: PreTrainedModel, family: Family, shape: Shape, importance: Sequence[LayerImportance], *, consume: bool
 ) -> dict[str, torch.Tensor]:
-    """The parameters of the layers that stay, sliced, under the names that they have after the others are gone."""
+    """Sliced parameters of the remaining layers, under their new names."""
     tensors: dict[str, torch.Tensor] = {}
     head_dim = family.head_dim(model.config)
     position = 0
@@ -83,9 +83,9 @@ def _kept_layer(
 
 
 def kept_units(old: LayerWidths, new: LayerWidths, importance: LayerImportance) -> Kept:
-    """The units that a layer of widths ``old`` keeps to have widths ``new``.
+    """The units that a layer keeps when its widths change from ``old`` to ``new``.
 
-    If fewer key-value heads are wanted, whole groups go; otherwise every group loses as many query heads.
+    With fewer key-value heads, whole groups are removed; otherwise every group loses equally many query heads.
     """
     kept: Kept = {}
     for unit in (Unit.CHANNEL, Unit.EXPERT):
@@ -104,7 +104,7 @@ def kept_units(old: LayerWidths, new: LayerWidths, importance: LayerImportance) 
 
 
 def kept_entries(places: Mapping[Unit, torch.Tensor], kept: Kept) -> torch.Tensor:
-    """Which entries of a dimension stay, ascending: those of the kept units at their ``places`` along it."""
+    """Remaining entries of a dimension, ascending: those of the kept units at their ``places`` along it."""
     return torch.cat([places[unit][kept[unit]].flatten() for unit in places]).sort().values
 
 

@@ -15,11 +15,13 @@ Int8Kind = Literal["weight_only", "llm_int8"]
 class QuantizeConfig(StrictModel):
     """Quantization constants and the adapters' initialisation."""
 
-    double_quant: bool = Field(default=True, description="Quantize the block constants of NF4 to 8 bits as well.")
+    double_quant: bool = Field(default=True, description="Also quantize the block constants of NF4 to 8 bits.")
     int8: Int8Kind = Field(
         default="weight_only",
-        description="Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; "
-        "llm_int8: LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.",
+        description=(
+            "Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; "
+            "llm_int8: LLM.int8(), which also rounds the inputs to 8 bits; same bytes, less exact."
+        ),
     )
     lora_rank: int = Field(default=8, ge=1, le=256, description="Rank of each adapter.")
     lora_alpha: float = Field(
@@ -27,14 +29,17 @@ class QuantizeConfig(StrictModel):
     )
     rounding: Literal["nearest", "error_feedback"] = Field(
         default="error_feedback",
-        description="Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for"
-        " the errors of earlier ones on calibration text (GPTQ), which has less error and takes more "
-        "time.",
+        description=(
+            "Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for "
+            "the errors of earlier ones on calibration text (GPTQ), with less error in more time."
+        ),
     )
     damping: float = Field(
         default=DAMPING, gt=0, le=100,
-        description="Share of their mean that is added to the mean squares of the inputs for error feedback: the more, "
-        "the less it relies on how inputs go together on the calibration text.",
+        description=(
+            "Damping of error feedback: share of the mean of the inputs' mean squares that is added to them. "
+            "Higher values rely less on the correlation of inputs on the calibration text."
+        ),
     )  # fmt: skip
     initialisation: Literal["loftq", "qera", "zero"] = Field(
         default="qera",
@@ -53,5 +58,5 @@ class QuantizeConfig(StrictModel):
 
     @property
     def needs_input_scales(self) -> bool:
-        """Whether fitting a module takes the scale of its inputs on calibration text."""
+        """Whether fitting a module needs the scale of its inputs on calibration text."""
         return self.rank_allocation == "error" or (self.initialisation == "qera" and self.loftq_iterations > 0)

@@ -1,4 +1,4 @@
-"""How far the outputs of quantized modules are from those of the 16-bit ones, measured on text."""
+"""Error of the outputs of quantized modules relative to 16-bit ones, measured on text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fit import FittedLinear, module_seed
+from qpruner_core.fitting.fitted_linear import FittedLinear, module_seed
 from qpruner_core.fitting.sampled_bank import Sample
 from qpruner_core.forward.passes import OnBatch, forward_passes, hooked
 from qpruner_core.models.families import linear_weight
@@ -19,8 +19,8 @@ from qpruner_core.precisions import Precision, Tensors
 
 @dataclass
 class OutputError:
-    """Sums of squares over the tokens and outputs of one module: of its outputs, and of how far those of the quantized
-    weight alone (``quantized``) and with its adapter (``adapted``) are from them."""
+    """Sums of squares over the tokens and outputs of one module: of its outputs, and of the errors of the quantized
+    weight without (``quantized``) and with its adapter (``adapted``)."""
 
     outputs: float = 0.0
     quantized: float = 0.0
@@ -28,7 +28,7 @@ class OutputError:
 
     @property
     def before(self) -> float:
-        """Relative root mean square error without adapter, as a share of 1."""
+        """Relative root mean square error without adapter, as a fraction of 1."""
         return math.sqrt(self.quantized / self.outputs) if self.outputs else 0.0
 
     @property
@@ -44,15 +44,15 @@ def output_errors(
     text: torch.Tensor,
     on_batch: OnBatch,
 ) -> dict[str, OutputError]:
-    """The error of every module of ``fitted`` (by full name, at the precision ``kinds[name]``) for the inputs that it
-    has in the 16-bit ``model`` on ``text [sequences, length]``, int64.
+    """The error of every module of ``fitted`` (by full name, at the precision ``kinds[name]``) for its inputs in the
+    16-bit ``model`` on ``text [sequences, length]``, int64.
 
-    Without adapter means the weight rounded to the nearest, with no adapter in mind. Inputs are rounded as the
-    precision rounds them. Measured is a sample of each module's outputs, the same for every call.
+    "Without adapter" is the weight rounded to the nearest, independent of the adapter. Inputs are rounded as the
+    precision rounds them. A sample of each module's outputs is measured, the same for every call.
     """
     errors = {name: OutputError() for name in fitted}
     samples = {name: Sample.of(len(linear_weight(model.get_submodule(name))), module_seed(0, name)) for name in fitted}
-    plain: dict[str, Tensors] = {}  # as it is stored: rounding is what takes long
+    plain: dict[str, Tensors] = {}  # as stored, because rounding takes long
 
     def measuring(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def measure(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -78,7 +78,7 @@ def _add(
     nearest: Tensors,
     rows: torch.Tensor,
 ) -> None:
-    """``weight``, ``nearest``: of the outputs ``rows`` alone."""
+    """``weight``, ``nearest``: only for the outputs ``rows``."""
     outputs = inputs.float() @ weight.float().T
     rounded = kind.round_input(inputs).float()
     plain = kind.decode(nearest).float()

@@ -1,4 +1,4 @@
-"""Stage 4: each group at its precision, with adapters that make up for what quantization took."""
+"""Stage 4: quantizes each group to its precision, with adapters that compensate for the error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from qpruner_core.adapters import adapter_name, write_adapter
-from qpruner_core.fitting.fit import FittedLinear, module_seed
-from qpruner_core.fitting.fits import Fits, fit, scales_of, with_moments
+from qpruner_core.fitting.fit_files import FitFiles, fit, scales_of, with_moments
+from qpruner_core.fitting.fitted_linear import FittedLinear, module_seed
 from qpruner_core.fitting.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.forward.input_scales import InputScales
 from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
@@ -33,8 +33,11 @@ OUTPUT_ERRORS = "output_errors.json"
 
 
 def run(context: StageContext, output: Path) -> dict[str, Any]:
-    """Write ``output/model`` (mixed precision), ``output/adapter`` where adapters ship, and for every linear module its
-    adapter's rank and the error of its output before and after (``output/output_errors.json``)."""
+    """Write the mixed-precision model and its adapters.
+
+    ``output/model`` is the model, ``output/adapter`` the adapters if they ship, and ``output/output_errors.json`` the
+    adapter rank of every linear module and its output error before and after.
+    """
     target = context.plan.target
     settings = target.quantize
     family = context.plan.family
@@ -44,7 +47,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     kinds = precision_by_module(precision_groups(model, family, target), result.best.precisions)
     outside = {name: kinds.pop(name) for name in embedding_names(model).values() if name in kinds}
     outside = {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
-    fits = Fits(context, model)
+    fits = FitFiles(context, model)
     fitted = _fit(context, model, fits, kinds, outside)
     errors = _measure(context, model, kinds, fitted)
     tensors, adapter = _tensors(fitted | {name: fits.read(name, kind) for name, kind in outside.items()}), Tensors()
@@ -71,10 +74,10 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 
 def _fit(
-    context: StageContext, model: PreTrainedModel, fits: Fits, kinds: Mapping[str, str], outside: Mapping[str, str]
+    context: StageContext, model: PreTrainedModel, fits: FitFiles, kinds: Mapping[str, str], outside: Mapping[str, str]
 ) -> dict[str, FittedLinear]:
-    """Every linear module of the layers, fitted; those of the search are read where their rank is the same. Tables
-    ``outside`` the layers then have their fits, too."""
+    """Every linear module of the layers, fitted; fits of the search are read if their rank is the same. Tables
+    ``outside`` the layers then have fits as well."""
     settings = context.plan.target.quantize
     scales = scales_of(context, model) if settings.rank_allocation != "uniform" else {}
     ranks = _ranks(context, model, kinds, scales)
@@ -96,7 +99,7 @@ def _fit(
 def _ranks(
     context: StageContext, model: PreTrainedModel, kinds: Mapping[str, str], scales: InputScales
 ) -> dict[str, int]:
-    """Ranks by module where they differ; empty where all are the same."""
+    """Ranks by module if they differ; empty if all are equal."""
     settings = context.plan.target.quantize
     if settings.rank_allocation == "uniform":
         return {}
@@ -114,7 +117,7 @@ def _ranks(
 def _measure(
     context: StageContext, model: PreTrainedModel, kinds: Mapping[str, str], fitted: Mapping[str, FittedLinear]
 ) -> dict[str, OutputError]:
-    """The error of every module's output on a little held-out text."""
+    """Output error of every module on a little held-out text."""
     return output_errors(
         model,
         fitted,
@@ -125,12 +128,12 @@ def _measure(
 
 
 def _tensors(fitted: Mapping[str, FittedLinear]) -> Tensors:
-    """What the modules store, under the names of a checkpoint."""
+    """Stored tensors of the modules, under their names in a checkpoint."""
     return {f"{name}.{key}": value for name, linear in fitted.items() for key, value in linear.tensors.items()}
 
 
 def _mean(errors: Mapping[str, OutputError], kinds: Mapping[str, str]) -> dict[str, float]:
-    """Mean over the quantized linear modules of the relative error of their outputs, without and with adapter."""
+    """Mean relative output error of the quantized linear modules, without and with adapter."""
     quantized = [error for name, error in errors.items() if kinds[name] != UNQUANTIZED]
     if not quantized:
         return {"before": 0.0, "after": 0.0}

@@ -1,1 +1,1 @@
-"""What a run hands out beside the checkpoints, once all stages are finished: report, recipe and model card."""
+"""Output of a finished run beside the checkpoints: report, recipe and model card."""

@@ -1,4 +1,4 @@
-"""The YAML at the head of a model card, as a model hub reads it."""
+"""The YAML header of a model card, for model hubs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.report import Measurement
 
 _LIBRARIES = {"gguf": "gguf", "compressed-tensors": "transformers", "bitsandbytes": "peft"}
-_LARGEST_CARD = 2**20  # of a source's README; longer ones have no head worth reading
+_LARGEST_CARD = 2**20  # of a source's README; longer ones have no useful header
 
 
 def short_name(reference: str) -> str:
-    """The name of a model or dataset without the folders, scheme and revision of ``reference``: none of them
-    belongs in a title."""
+    """Name of a model or dataset without the folders, scheme and revision of ``reference``, for titles."""
     name = reference.removeprefix("demo:").partition("@")[0]
     return PurePath(name).name or name
 
@@ -29,7 +28,7 @@ def metadata(
     """Base model, licence, library, tags and the measured perplexity.
 
     ``source``: the model's own directory, whose README may name a licence; a licence is never guessed. ``base_model``
-    is named only where the model is one of a hub, which has a ``revision``.
+    is only set for hub models, which have a ``revision``.
     """
     known = revision is not None
     return ModelCardData(
@@ -53,7 +52,7 @@ def metadata(
 
 
 def licence_of(directory: Path) -> str | None:
-    """The licence that the README of a model names in its YAML head; ``None`` where there is none."""
+    """The licence in the YAML header of a model's README; ``None`` if there is none."""
     readme = directory / "README.md"
     try:
         head = metadata_load(readme) if readme.stat().st_size <= _LARGEST_CARD else None

@@ -1,4 +1,4 @@
-"""The result of a finished run, put together from its stages: checkpoints, recipe, model card and report."""
+"""Collect the result of a finished run from its stages: checkpoints, recipe, model card and report."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from qpruner_core.stage_summaries import allocation_of, measurements_of, pruning
 
 
 def hand_out(context: StageContext, records: Mapping[StageName, StageRecord], output: Path) -> CompressionReport:
-    """Put checkpoints, recipe and card into the empty directory ``output``; the report, which is not written.
+    """Put checkpoints, recipe and card into the empty directory ``output``; returns the report without writing it.
 
-    The card lies beside the checkpoints and in those that are directories; recipe and hashes are of what the export
-    stage wrote. All but the report is the same bytes whenever it is made.
+    The card is placed beside the checkpoints and in those that are directories; recipe and hashes describe the files of
+    the export stage. Everything but the report is deterministic.
     """
     exported = context.finished("export")
     link_tree(exported, output, but=(STAGE_FILE,))

@@ -1,4 +1,4 @@
-"""The README.md that travels with a checkpoint: what it is, what it cost, how to load it."""
+"""The README.md of a checkpoint: description, measurements and loading."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from qpruner_core.sizes import format_bytes
 
 @dataclass(frozen=True)
 class CompressedModel:
-    """What a card is about.
+    """Content of a card.
 
-    ``stored``: the precisions that the modules of each group
-    are stored in; ``layer_precisions``: names of each layer's precisions; ``widths``: of each layer, as pruned.
-    ``revision``: commit of the hub that the model came from, if it did; ``source``: its directory.
+    ``stored``: the precisions that the modules of each group are stored in; ``layer_precisions``: names of each layer's
+    precisions; ``widths``: of each layer after pruning. ``revision``: commit of the hub that the model came from, if
+    any; ``source``: its directory.
     """
 
     config: CompressionConfig
@@ -39,7 +39,7 @@ class CompressedModel:
 
 
 def model_card(model: CompressedModel) -> str:
-    """Markdown with a YAML head that model hubs read. The card says nothing that was not measured, and nothing that
+    """Render the card: Markdown with a YAML header for model hubs. It only contains measured figures, and nothing that
     changes from run to run."""
     config = model.config
     head = metadata(config, model.measurements, model.revision, model.source)
@@ -53,7 +53,7 @@ def model_card(model: CompressedModel) -> str:
             "",
             f"Compressed to {format_bytes(model.memory_budget)} ({model.memory_budget} bytes) for the text of "
             f"`{short_name(config.dataset)}` by structured pruning, mixed precision "
-            f"({_counts(config, model.stored)}), and recovery by training.",
+            f"({_counts(config, model.stored)}), and recovery.",
             "",
             "## How to load it",
             "",
@@ -70,14 +70,14 @@ def model_card(model: CompressedModel) -> str:
             "",
             *_layers(model.layer_precisions, model.widths),
             "",
-            "The run's `recipe.json` has all settings, seeds, versions and content hashes it takes to make this again.",
+            "The run's `recipe.json` has all settings, seeds, versions and content hashes to reproduce it.",
             "",
         ]
     )
 
 
 def _loading(name: str, facts: CheckpointFacts) -> list[str]:
-    """What a format is, and how it is run."""
+    """Description of a format and how to run it."""
     kind = load_format(name)
     lines = [kind.description(facts), ""]
     for snippet in kind.snippets(facts):
@@ -100,14 +100,14 @@ def _table(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def _what_was_measured(measurements: Sequence[Measurement]) -> str:
-    text = "Perplexity is on text of the dataset that no stage trained or calibrated on."
+    text = "Perplexity is measured on text of the dataset that no stage trained or calibrated on."
     compared = [row.compared_tokens for row in measurements if row.compared_tokens is not None]
     if not compared:
         return text
     return (
-        f"{text} The first {compared[0]} tokens of it say how far the predictions are from the dense model's (KL, nats "
-        "per token), and how often both find the same next token most likely. What was exported was read back from its "
-        "files."
+        f"{text} KL divergence from the dense model (nats per token) and the share of tokens with the same "
+        f"most likely next token are measured on its first {compared[0]} tokens. Exported checkpoints were "
+        "read back from their files."
     )
 
 
@@ -118,8 +118,8 @@ def _pruning(pruning: Pruning) -> list[str]:
     multiple = pruning.width_multiple
     rounded = "" if multiple is None else f" MLP widths that were cut are multiples of {multiple}."
     return [
-        f"{pruning.removed_fraction:.1%} of the decoder layers' parameters were removed ({pruning.ratio:.1%} asked), "
-        f"by the criterion `{pruning.criterion}` and the layout `{pruning.layout}`.{rounded} "
+        f"{pruning.removed_fraction:.1%} of the decoder layers' parameters were removed ({pruning.ratio:.1%} "
+        f"requested), by the criterion `{pruning.criterion}` and the layout `{pruning.layout}`.{rounded} "
         f"{pruning.ratio_reason}".rstrip(),
         "",
         "| | before | after |",
@@ -133,7 +133,7 @@ def _pruning(pruning: Pruning) -> list[str]:
 
 
 def _counts(config: CompressionConfig, stored: Mapping[str, Sequence[str]]) -> str:
-    """Counts of layers, blocks or modules by what their modules are stored in, and that of embeddings and head."""
+    """Counts of layers, blocks or modules by the precisions of their modules, and that of embeddings and head."""
     inside = [tuple(names) for group, names in stored.items() if group not in (EMBEDDINGS, HEAD)]
     outside = [f"{name} in {' and '.join(stored[name])}" for name in (EMBEDDINGS, HEAD) if name in stored]
     by_size = sorted(set(inside), key=lambda names: [size_order(name) for name in names])

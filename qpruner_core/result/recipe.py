@@ -1,4 +1,4 @@
-"""``recipe.json``: what it takes to make the checkpoints again."""
+"""``recipe.json``: everything needed to reproduce the checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qpruner_core.versions import recorded_versions
 
 
 def recipe(context: StageContext, files: list[FileRecord]) -> dict[str, Any]:
-    """Everything that ``files`` follow from. Times and speeds are left out: they differ from run to run."""
+    """All inputs of ``files``. Times and speeds are left out: they differ from run to run."""
     allocation, pruning = allocation_of(context), pruning_of(context)
     _, stored, _ = read_mixed_config(context.finished("quantize") / "model")
     return {
@@ -29,11 +29,11 @@ def recipe(context: StageContext, files: list[FileRecord]) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "compute_dtype": context.compute.products,
         },
-        "recovery_loss": summary_of(context, "finetune").get("loss"),  # of "auto", what was chosen by free memory
+        "recovery_loss": summary_of(context, "finetune").get("loss"),  # of "auto", the choice by free memory
         "prune_ratio": pruning.ratio,
         "pruning": pruning.model_dump(mode="json"),
-        "precisions": dict(zip(allocation.groups, allocation.best.precisions, strict=True)),  # as the search names them
-        "stored": dict(sorted(stored.precisions.items())),  # each module as the engine can hold it
+        "precisions": dict(zip(allocation.groups, allocation.best.precisions, strict=True)),  # as named by the search
+        "stored": dict(sorted(stored.precisions.items())),  # each module as stored by the engine
         "versions": recorded_versions(),
         "files": [record.model_dump() for record in files],
     }

@@ -10,7 +10,7 @@ from qpruner_core.bounds import MOST_SEQUENCES
 from qpruner_core.strict import StrictModel
 
 Information = Literal["kmeans", "knn", "gaussian"]
-Sensitivity = Literal["divergence", "fisher"]
+SensitivityMeasure = Literal["divergence", "fisher"]
 SensitivityContext = Literal["highest", "lowest", "mean"]
 
 
@@ -34,9 +34,9 @@ class ScoreConfig(StrictModel):
         default=64,
         ge=2,
         le=4096,
-        description="Most frequent predicted tokens that are kept apart; all others count as one class.",
+        description="Most frequent predicted tokens that are kept separate; all others count as one class.",
     )
-    sensitivity: Sensitivity = Field(
+    sensitivity: SensitivityMeasure = Field(
         default="fisher",
         description="How the harm of a precision is measured. fisher: estimated from gradients; divergence: measured "
         "as KL divergence, which takes several times as long.",

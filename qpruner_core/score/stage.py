@@ -1,4 +1,4 @@
-"""Stage 2: the importance of each layer, and what each precision of each group would do."""
+"""Stage 2: importance of each layer, and sensitivity to each precision of each group."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import bitsandbytes  # noqa: F401 - otherwise imported by the first precision us
 import torch
 from transformers import PreTrainedModel
 
-from qpruner_core.fitting.fits import Fits
+from qpruner_core.fitting.fit_files import FitFiles
 from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_pairs
 from qpruner_core.fitting.sampled_bank import sampled_bank
 from qpruner_core.measure.divergence import Divergence
 from qpruner_core.measure.fisher import RoundedGroups, fisher_sensitivity
-from qpruner_core.measure.sensitivity import Sensitivity, divergence_sensitivity
+from qpruner_core.measure.sensitivity import SensitivityTable, divergence_sensitivity
 from qpruner_core.mixed.groups import PrecisionGroup, precision_groups
 from qpruner_core.models import load_model
 from qpruner_core.resources import best_device, free_memory
@@ -48,7 +48,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
 
 def _sensitivity(
     context: StageContext, model: PreTrainedModel, groups: Sequence[PrecisionGroup], calibration: torch.Tensor
-) -> Sensitivity:
+) -> SensitivityTable:
     settings = context.config.score
 
     def on_fits(done: float) -> None:
@@ -58,12 +58,12 @@ def _sensitivity(
         context.progress(0.6 + 0.4 * done / total, "sensitivity")
 
     if settings.sensitivity == "fisher":
-        # An adapter makes up for more of a few outputs than of all
+        # An adapter compensates for more of a few outputs than of all
         bank: RoundedGroups
         if context.plan.target.adapter_rank:
             bank = _fitted(context, model, groups, on_fits)
         else:
-            moments_of = partial(Fits(context, model).moments, keep=True)
+            moments_of = partial(FitFiles(context, model).moments, keep=True)
             bank = sampled_bank(context, model, groups, calibration, on_fits, moments_of)
         return fisher_sensitivity(
             model,
@@ -84,7 +84,7 @@ def _fitted(
     groups: Sequence[PrecisionGroup],
     on_progress: Callable[[float], None],
 ) -> PrecisionBank:
-    """Every group at every precision, fitted as the quantize stage will."""
+    """Every group at every precision, fitted as in the quantize stage."""
     wanted = fitted_pairs(groups, [group.options for group in groups])
-    Fits(context, model).make(wanted, lambda done, total: on_progress(done / total))
+    FitFiles(context, model).make(wanted, lambda done, total: on_progress(done / total))
     return fitted_bank(context, model, groups)

@@ -1,4 +1,4 @@
-"""The result of a search, as the allocate stage writes it."""
+"""The result of a search, as written by the allocate stage."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ ALLOCATION = "allocation.json"
 
 
 class AllocationResult(StrictModel):
-    """``allocation.json``: names of the groups that precisions are of, the chosen trial, every trial, and the Pareto
-    front of bytes against loss."""
+    """``allocation.json``: names of the groups, the chosen trial, every trial, and the Pareto front of bytes against
+    loss."""
 
     groups: list[str]
     best: Trial

@@ -1,10 +1,10 @@
-"""Another budget, answered without the model from what a search left behind."""
+"""The best allocation for another budget, from a finished search and without the model."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.config import ObjectiveName
 from qpruner_core.search import knapsack
 from qpruner_core.search.learned_losses import Losses, learned_losses
 from qpruner_core.search.scores import Scores
@@ -14,14 +14,14 @@ from qpruner_core.search.trial import MeasuredTrial
 
 
 def answer(
-    scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace, objective: Objective = "divergence"
+    scores: Scores, trials: Sequence[MeasuredTrial], space: SearchSpace, objective: ObjectiveName = "divergence"
 ) -> tuple[Allocation, float]:
-    """The allocation for ``space``'s budget by stored ``scores`` and ``trials`` of any budgets, and its expected loss;
-    the trials' losses are of ``objective``.
+    """The allocation for ``space``'s budget from stored ``scores`` and ``trials`` of any budgets, and its expected
+    loss.
 
-    It is the best trial that fits, or if that promises less, the exact knapsack over what scores and trials say that
-    each precision costs. Trials that were stopped early count by what they showed: they tell what must not be chosen.
-    A tighter budget never gets more bytes. It needs no model and takes as long as a few knapsacks do.
+    The trials' losses are of ``objective``. The result is the best trial that fits, or the exact knapsack over the
+    costs of each precision, learned from scores and trials, if that has a lower expected loss. Trials that were stopped
+    early count with their screening loss. A tighter budget never gets more bytes. Takes as long as a few knapsacks.
     """
     screening = Screening.of(trials)
     learned = learned_losses(
@@ -43,8 +43,8 @@ def answer(
 
 
 def _untried(space: SearchSpace, losses: Losses, tried: Collection[Allocation]) -> Allocation | None:
-    """The first of the allocations that a knapsack gives for this budget and ever smaller ones that was not tried:
-    of those that were, the trial is to be believed, not what the losses promise."""
+    """The first untried allocation of the knapsacks for this budget and ever smaller ones. For tried ones, the trial is
+    trusted over the predicted loss."""
     least = space.total(space.smallest)
     while (allocation := knapsack.solve(space, losses)) in tried:
         if space.total(allocation) == least:

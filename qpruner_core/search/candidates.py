@@ -1,4 +1,4 @@
-"""Allocations near good ones, all within the budget: what the search chooses its next proposal from."""
+"""Allocations near good ones, all within the budget: the candidates of the next proposal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHANGES = (1, 1, 2, 3)
 def candidates(
     space: SearchSpace, parents: Sequence[Allocation], count: int, generator: random.Random
 ) -> list[Allocation]:
-    """Up to ``count`` different allocations: swaps of precisions between groups of ``parents``, and some at random."""
+    """Up to ``count`` different allocations: swaps of precisions between groups of ``parents``, and random ones."""
     found: dict[Allocation, None] = {}
     for _ in range(count):
         if not parents or generator.random() < _AT_RANDOM:
@@ -27,7 +27,7 @@ def candidates(
 
 
 def swap(space: SearchSpace, allocation: Allocation, generator: random.Random) -> Allocation:
-    """Change some groups at random, lower random others until the budget holds again, and spend what room is left."""
+    """Change some groups at random, lower random others until the budget holds again, and spend the remaining room."""
     changed = list(allocation)
     for group in generator.sample(range(len(space)), min(generator.choice(_CHANGES), len(space))):
         changed[group] = generator.choice(space.options(group))

@@ -1,8 +1,8 @@
-"""The best allocation if groups did not interact: a multiple-choice knapsack in true bytes, solved exactly.
+"""The best allocation for independent groups: a multiple-choice knapsack in true bytes, solved exactly.
 
-A price for bytes (Lagrangian relaxation) rules out most options; SciPy's mixed-integer programming (HiGHS) decides on
-the rest. Among equal losses fewer bytes win, so a tighter budget never takes more bytes: where the looser one's answer
-fits, it is the answer.
+A price for bytes (Lagrangian relaxation) rules out most options; SciPy's mixed-integer programming (HiGHS) decides the
+rest. Among equal losses fewer bytes win, so a tighter budget never takes more bytes: if the solution of the looser one
+fits, it is the solution.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from qpruner_core.precision_names import size_order
 from qpruner_core.search.space import Allocation, SearchSpace
 
 _LARGEST_LOSS = 1e5
-"""Of one option, on the scale that the solver sees; it stops at an absolute gap of 1e-6."""
+"""Loss of one option on the solver's scale; it stops at an absolute gap of 1e-6."""
 _ALL_BYTES = 0.1
-"""What every group's largest option instead of its smallest costs on that scale: next to nothing, but seen."""
+"""Cost on that scale of every group's largest option instead of its smallest: tiny, but visible to the solver."""
 
 Floats = NDArray[np.float64]
 
 
 def solve(space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> Allocation:
-    """The allocation within the budget of least ``sum(losses[i][allocation[i]])``; of equals, one of fewest bytes.
+    """The allocation within the budget with the least ``sum(losses[i][allocation[i]])``; among equals, one with the
+    fewest bytes.
 
     Deterministic. ``losses`` may be negative, and must be finite.
     """
@@ -40,8 +41,9 @@ def solve(space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> Allocati
 
 
 class _Table:
-    """The non-dominated options, one row each, by group and rising bytes: its group, its loss above the group's least
-    (with what its bytes cost), its bytes above the group's smallest. Choices are vectors of 0 and 1, one a row."""
+    """The non-dominated options, one row each, by group and ascending bytes: its group, its loss above the group's
+    least (including the cost of its bytes), its bytes above the group's smallest. Choices are vectors of 0 and 1, one
+    entry per row."""
 
     def __init__(self, space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> None:
         self._options = [worthwhile(size, loss) for size, loss in zip(space.group_bytes, losses, strict=True)]
@@ -58,7 +60,7 @@ class _Table:
         self.room = (space.budget - space.fixed_bytes - sum(first)) // unit
 
     def price(self) -> float:
-        """The loss that a byte is worth: about the least at which the choice of least loss + price * bytes fits."""
+        """The loss per byte: about the least at which the choice of least loss + price * bytes fits."""
         low, high = 0.0, 1e-12
         while self.bytes @ self._at(high) > self.room:
             low, high = high, high * 16
@@ -68,20 +70,20 @@ class _Table:
         return high
 
     def _priced(self, price: float) -> Floats:
-        """Loss and price of every row above the least of its group."""
+        """Loss plus price of every row above the least of its group."""
         cost = self.loss + price * self.bytes
         above: Floats = cost - np.minimum.reduceat(cost, self.starts)[self.groups]
         return above
 
     def _at(self, price: float) -> Floats:
-        """The choice of least loss + price * bytes in every group; of equals, the smaller."""
+        """The choice of least loss + price * bytes in every group; the smaller among equals."""
         chosen = np.zeros(len(self.groups))
         order = np.lexsort((self.bytes, self._priced(price), self.groups))
         chosen[order[self.starts]] = 1
         return chosen
 
     def rounded(self, price: float) -> Floats:
-        """A good choice: that of ``price``, and what still fits, cheapest first."""
+        """A good choice: that of ``price``, plus options that still fit, cheapest first."""
         chosen = self._at(price)
         room = self.room - self.bytes @ chosen
         for row in np.argsort(self._priced(price), kind="stable"):
@@ -95,7 +97,7 @@ class _Table:
         return chosen
 
     def core(self, price: float, best: Floats) -> NDArray[np.bool_]:
-        """The rows that a better choice than ``best`` may have: others cost more, whatever the other groups have."""
+        """The rows that a better choice than ``best`` can have: others cost more, whatever the other groups have."""
         cost = self.loss + price * self.bytes
         bound = float(np.minimum.reduceat(cost, self.starts).sum()) - price * self.room
         kept: NDArray[np.bool_] = self._priced(price) <= float(self.loss @ best) - bound + 1e-6 * _LARGEST_LOSS
@@ -120,7 +122,7 @@ class _Table:
             excess = round(float(self.bytes @ chosen)) - self.room
             if excess <= 0:
                 return chosen
-            room -= excess  # the solver's tolerances let through what whole numbers do not
+            room -= excess  # the solver's tolerances admit solutions that integers do not
 
     def allocation(self, chosen: Floats) -> Allocation:
         """The precision of each group."""
@@ -129,7 +131,7 @@ class _Table:
 
 
 def worthwhile(size: Mapping[str, int], loss: Mapping[str, float]) -> list[str]:
-    """The options that no other beats in both bytes and loss, by rising bytes."""
+    """The non-dominated options in bytes and loss, by ascending bytes."""
     kept: list[str] = []
     for option in sorted(size, key=lambda option: (size[option], loss[option], size_order(option))):
         if not kept or loss[option] < loss[kept[-1]]:

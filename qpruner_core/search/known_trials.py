@@ -1,8 +1,8 @@
-"""Losses of allocations that were measured before, by this run or another, so that none is measured twice.
+"""Losses of allocations measured earlier, by this run or another, so that none is measured twice.
 
-A loss follows from the scored model and from how it is measured, and not from the budget or from how the search came to
-the allocation. The file is ``known_trials.jsonl`` in the directory of finished stages: one JSON object a line, added to
-as trials are made, so that a search that is cut off repeats none of them.
+A loss depends on the scored model and on how it is measured, not on the budget or on how the search found the
+allocation. The file is ``known_trials.jsonl`` in the directory of finished stages: one JSON object per line, appended
+as trials finish, so that an interrupted search repeats none of them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 SEARCH_ONLY = frozenset(
     {"search", "prior", "trials", "random_seeds", "candidates", "batch", "workers", "front_points", "finalists"}
 )  # fmt: skip
-"""Settings of the allocate stage that decide what is tried or compared again, and change no loss of a trial."""
+"""Settings of the allocate stage that affect the choice or repetition of trials, but no loss of a trial."""
 
 
 class KnownTrial(StrictModel):
-    """A line of the file: the loss of an allocation on all of the text, and that on the part that trials are screened
-    on, if they are; under the key of :func:`trial_key`."""
+    """A line of the file: the loss of an allocation on all of the text, and that on the screening text, if any; under
+    the key of :func:`trial_key`."""
 
     key: str
     precisions: Allocation
@@ -50,18 +50,19 @@ class KnownTrials:
 
     @classmethod
     def of(cls, store: StageStore, config: CompressionConfig) -> KnownTrials:
-        """What the run of ``config`` with its finished stages in ``store`` knows; its score stage must be finished."""
+        """Known losses of the run of ``config`` with its finished stages in ``store``; its score stage must be
+        finished."""
         return cls(store.root / KNOWN_TRIALS, trial_key(store.key("score"), config))
 
     def __len__(self) -> int:
         return len(self._trials)
 
     def find(self, allocation: Sequence[str]) -> KnownTrial | None:
-        """The losses of an allocation, exactly as they were measured; ``None`` if they were not."""
+        """The losses of an allocation, exactly as measured; ``None`` if unknown."""
         return self._trials.get(tuple(allocation))
 
     def remember(self, allocation: Sequence[str], loss: float, screening_loss: float | None = None) -> None:
-        """Keep the losses of an allocation that was measured in full; one that is no number is not kept."""
+        """Store the losses of an allocation that was measured in full, if they are finite."""
         if tuple(allocation) in self._trials or not all(map(math.isfinite, (loss, screening_loss or 0.0))):
             return
         trial = KnownTrial(key=self._key, precisions=tuple(allocation), loss=loss, screening_loss=screening_loss)
@@ -71,7 +72,7 @@ class KnownTrials:
 
 
 def trial_key(score_key: str, config: CompressionConfig) -> str:
-    """Digest of all that the loss of an allocation follows from: the score stage and how losses are measured."""
+    """Digest of all inputs of an allocation's loss: the score stage and how losses are measured."""
     measured: list[object] = [score_key, config.quantize.double_quant, config.quantize.int8]
     measured.append(config.allocate.model_dump(mode="json", exclude=set(SEARCH_ONLY)))
     if getattr(config.allocate, "objective", "divergence") != "divergence":  # measured after a recovery
@@ -87,12 +88,12 @@ def _read(path: Path) -> list[KnownTrial]:
         try:
             trials.append(KnownTrial.model_validate_json(line))
         except ValidationError:
-            continue  # the last one of a process that was killed
+            continue  # the last line of a killed process
     return trials
 
 
 def _line_break(size: int, path: Path) -> bytes:
-    """What ends a line that a killed process left without its end."""
+    """Terminate an incomplete last line of a killed process."""
     if size == 0:
         return b""
     with path.open("rb") as stream:

@@ -1,10 +1,10 @@
-"""What each precision of each group costs, learned from whole allocations that were measured.
+"""Cost of each precision of each group, learned from measured whole allocations.
 
-Scores are measured one group at a time, so they miss what groups do to each other: where one group makes large
-activations and another takes them back, either alone may look harmless. Whole allocations tell. Their losses are fitted
-as sums of costs that never fall with a smaller precision: first the few steps of precision that explain losses far
-above the scores (matching pursuit: since costs are not negative, one good trial clears every step that it takes), then
-small corrections of all of them (ridge).
+Scores are measured one group at a time, so they miss interactions: if one group creates large activations and another
+removes them, either alone may look harmless. Whole allocations reveal that. Their losses are fitted as sums of costs
+that never fall with a smaller precision: first the few steps of precision that explain losses far above the scores
+(matching pursuit: since costs are not negative, one good trial clears every step that it takes), then small corrections
+of all of them (ridge).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.config import ObjectiveName
 from qpruner_core.precision_names import BITS_PER_WEIGHT
 from qpruner_core.search.space import Allocation
 
 _STIFFNESS = 0.1
 """Weight of a cost's relative change against a trial's relative error."""
 _EXPLAINS = 0.3
-"""Least sum of squared relative errors that a step which the scores missed must explain; 1 is one trial, wholly."""
+"""Least sum of squared relative errors that a step missed by the scores must explain; 1 is one whole trial."""
 _MISSED = 8
 _LARGEST_PROPORTION = 4.0
 
@@ -33,13 +33,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LearnedLosses:
-    """``costs`` of every option of every group, on top of what the model without quantization loses (``floor``)."""
+    """``costs`` of every option of every group, in addition to the loss of the model without quantization
+    (``floor``)."""
 
     costs: Losses
     floor: float
 
     def expected(self, allocation: Sequence[str]) -> float:
-        """The loss of an allocation if groups did not interact."""
+        """The loss of an allocation of independent groups."""
         return self.floor + additive_loss(self.costs, allocation)
 
 
@@ -47,12 +48,12 @@ def learned_losses(
     scores: Sequence[Mapping[str, float]],
     allocations: Sequence[Allocation],
     losses: Sequence[float],
-    objective: Objective = "divergence",
+    objective: ObjectiveName = "divergence",
 ) -> LearnedLosses:
-    """What ``scores`` of groups and the ``losses`` of whole allocations say together.
+    """Combine ``scores`` of groups with the ``losses`` of whole allocations.
 
-    A divergence is 0 without quantization. A loss on text is not, and was not measured there: it is as far below the
-    losses as the scores, in proportion to how losses rise with them, say.
+    A divergence is 0 without quantization. A loss on text is not, and was not measured there: its floor is extrapolated
+    from the proportion between losses and scores.
     """
     if objective == "divergence" or not losses:
         return LearnedLosses(_costs(scores, allocations, losses), 0.0)
@@ -65,12 +66,12 @@ def learned_losses(
 
 
 def additive_loss(losses: Sequence[Mapping[str, float]], allocation: Sequence[str]) -> float:
-    """The sum over groups of what each costs at its precision."""
+    """The sum over groups of their cost at its precision."""
     return sum(loss[option] for loss, option in zip(losses, allocation, strict=True))
 
 
 def _costs(scores: Sequence[Mapping[str, float]], allocations: Sequence[Allocation], losses: Sequence[float]) -> Losses:
-    """The cost of every option of every group, which together are the ``losses``."""
+    """The cost of every option of every group, which together give the ``losses``."""
     orders = [_by_size(score) for score in scores]
     places = [{option: place for place, option in enumerate(order)} for order in orders]
     steps = [(group, place) for group, order in enumerate(orders) for place in range(len(order))]
@@ -91,24 +92,24 @@ def _costs(scores: Sequence[Mapping[str, float]], allocations: Sequence[Allocati
 
 
 def _by_size(score: Mapping[str, float]) -> list[str]:
-    """Options by rising size; of equal sizes, what costs more is the smaller."""
+    """Options by ascending size; of equal sizes, the more expensive one first."""
     return sorted(score, key=lambda option: (BITS_PER_WEIGHT[option], -score[option]))
 
 
 def _step(score: Mapping[str, float], order: Sequence[str], place: int) -> float:
-    """What the option at ``place`` of ``order`` costs more than the next higher precision does."""
+    """Cost of the option at ``place`` of ``order`` above that of the next higher precision."""
     return max(score[order[place]] - (score[order[place + 1]] if place + 1 < len(order) else 0.0), 0.0)
 
 
 def _proportion(expected: Floats, measured: Floats) -> float:
-    """Measured over expected losses, of the trial that did best by it: others may have met what scores do not know, or
-    all of them did, if even that is out of all proportion."""
+    """Measured over expected loss, of the trial that did best by it. Others may include interactions unknown to the
+    scores, or all of them do, if even that ratio is out of proportion."""
     ratio = float((measured / np.maximum(expected, 1e-9)).min())
     return min(max(ratio, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
 
 
 def _missed(taken: Floats, prior: Floats) -> Floats:
-    """What few costs must have on top of ``prior`` for ``taken @ costs`` to come near 1."""
+    """Additional costs of a few steps on top of ``prior`` for ``taken @ costs`` to approach 1."""
     error = 1 - taken @ prior
     steps: list[int] = []
     extra = np.zeros(len(prior))
@@ -127,9 +128,9 @@ def _corrected(taken: Floats, prior: Floats) -> Floats:
     """Non-negative costs near ``prior`` with ``taken @ costs`` near 1.
 
     Ridge regression in its dual form, because there are many costs and few trials. Costs that would be negative are
-    kept at zero, and the others fitted again.
+    fixed at zero, and the others fitted again.
     """
-    # In units of each cost's own scale, so that the solver sees numbers of one size
+    # In units of each cost's own scale, so that the solver gets numbers of similar size
     scale = prior + max(float(np.median(prior)), 1e-9) * 0.1
     lowest = -prior / scale
     weighted, error = taken * scale, 1 - taken @ prior

@@ -1,4 +1,4 @@
-"""The part of a space around its knapsack that a search with few trials looks at."""
+"""The part of a space around its knapsack, for a search with few trials."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from qpruner_core.search.space import SearchSpace
 
 
 def near(space: SearchSpace, losses: Sequence[Mapping[str, float]]) -> SearchSpace:
-    """``space`` with those options of each group that its knapsack over ``losses`` has, and the next ones below and
-    above in bytes that are worth theirs: of which no smaller one has as little loss."""
+    """``space`` with the options of each group that its knapsack over ``losses`` has, and the next non-dominated ones
+    below and above in bytes."""
     chosen = knapsack.solve(space, losses)
     each = zip(space.group_bytes, losses, chosen, strict=True)
     return replace(space, group_bytes=[_beside(sizes, loss, option) for sizes, loss, option in each])

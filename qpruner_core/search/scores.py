@@ -18,7 +18,7 @@ class Scores(StrictModel):
     precision of a group causes alone (``sensitivity[group][precision]``; 0 without quantization), with the groups'
     names.
 
-    The divergence is measured where ``score.sensitivity`` is "divergence"; by default it is estimated from the Fisher
+    The divergence is measured if ``score.sensitivity`` is "divergence"; by default it is estimated from the Fisher
     information (:mod:`qpruner_core.measure.fisher`).
     """
 
@@ -27,5 +27,5 @@ class Scores(StrictModel):
     sensitivity: Annotated[list[dict[str, float]], BeforeValidator(precision_names)]
 
     def additive_loss(self, allocation: Sequence[str]) -> float:
-        """The divergence of an allocation if groups did not interact."""
+        """The divergence of an allocation of independent groups."""
         return sum(group[option] for group, option in zip(self.sensitivity, allocation, strict=True))

@@ -1,4 +1,4 @@
-"""What the loss on a little text says of the loss on all of it."""
+"""Prediction of the loss on all of the text from the loss on a little of it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LEAST_SPREAD = 0.05
 
 @dataclass(frozen=True)
 class Screening:
-    """The logarithm of full over screening loss has mean ``shift`` and standard deviation ``spread`` so far; ``best``
-    is the least full loss."""
+    """The logarithm of full over screening loss has mean ``shift`` and standard deviation ``spread`` so far; ``best``:
+    the least full loss."""
 
     pairs: int
     shift: float
@@ -40,7 +40,7 @@ class Screening:
 
     @property
     def variance(self) -> float:
-        """Of the logarithm of a full loss that is estimated from screening."""
+        """Variance of the logarithm of a full loss that is estimated from screening."""
         return self.spread**2
 
     def stop_above(self) -> float:

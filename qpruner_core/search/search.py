@@ -1,13 +1,13 @@
-"""The search for the allocation of least loss within a budget: asked for proposals, told what they gave.
+"""The search for the allocation of least loss within a budget, with an ask/tell interface.
 
-The process and the acquisition are scikit-optimize's; its own ``Optimizer`` knows no constraint that couples
-dimensions, so they work on candidates that keep the budget by construction.
+The process and the acquisition are scikit-optimize's. Its own ``Optimizer`` supports no constraint that couples
+dimensions, so they work on candidates that meet the budget by construction.
 
 ``settings.prior`` "none" is the paper's search (QPruner, arXiv 2412.11629): a Gaussian process on the loss, seeded with
-the mutual-information allocation and random ones. "additive" knows what each precision costs: the scores, corrected by
-the trials so far. Their exact knapsack is a proposal of its own, and the process models what they leave unexplained.
-It stays near the first knapsack: a group has the precisions beside the one that it has there, so that a few fits of
-each module do for all trials.
+the mutual-information allocation and random ones. "additive" knows the cost of each precision: the scores, corrected by
+the trials so far. Their exact knapsack is one proposal, and the process models the unexplained rest. It stays near the
+first knapsack: each group has the precisions beside its own there, so that a few fits of each module suffice for all
+trials.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from skopt.acquisition import gaussian_ei
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.search import knapsack
 from qpruner_core.search.candidates import candidates
+from qpruner_core.search.gaussian_process import Floats, GaussianProcess, logarithm
 from qpruner_core.search.learned_losses import LearnedLosses, learned_losses
 from qpruner_core.search.neighbourhood import near
-from qpruner_core.search.process import Floats, Process, logarithm
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.screening import Screening
 from qpruner_core.search.seeds import at_random, by_mutual_information, uniform
 from qpruner_core.search.space import Allocation, SearchSpace
-from qpruner_core.search.trial import Measurement, Proposal, Trial
+from qpruner_core.search.trial import Proposal, Trial, TrialMeasurement
 
 FRONT = "front"
 """Origin of trials under other budgets."""
@@ -39,8 +39,8 @@ _ATTEMPTS = 50
 
 
 class AllocationSearch:
-    """Proposes allocations within the space's budget and remembers how they did. Deterministic for a seed, the order
-    of calls and the losses told."""
+    """Proposes allocations within the space's budget and records their results. Deterministic for a seed, the order of
+    calls and the losses."""
 
     def __init__(self, space: SearchSpace, scores: Scores, settings: AllocateConfig, *, seed: int) -> None:
         self.trials: list[Trial] = []
@@ -55,10 +55,10 @@ class AllocationSearch:
         self._asked: set[Allocation] = set()
         self._seeds = self._seed_allocations()
 
-    # -- asking and telling
+    # -- ask and tell
 
     def ask(self, count: int = 1) -> list[Proposal]:
-        """Up to ``count`` proposals that may be measured at once; none when the search is at its end."""
+        """Up to ``count`` proposals that may be measured at once; none at the end of the search."""
         found: list[Proposal] = []
         while len(found) < count and len(self._asked) < self._settings.trials:
             chosen = self._next()
@@ -67,8 +67,8 @@ class AllocationSearch:
             found.append(self._propose(*chosen))
         return found
 
-    def tell(self, proposal: Proposal, measured: Measurement) -> Trial:
-        """Record what ``proposal`` gave."""
+    def tell(self, proposal: Proposal, measured: TrialMeasurement) -> Trial:
+        """Record the result of ``proposal``."""
         del self._pending[proposal.index]
         trial = Trial(
             index=proposal.index,
@@ -86,10 +86,10 @@ class AllocationSearch:
 
     def run(
         self,
-        measure: Callable[[Sequence[Proposal]], Iterable[Measurement]],
+        measure: Callable[[Sequence[Proposal]], Iterable[TrialMeasurement]],
         on_trial: Callable[[Trial], None],
     ) -> list[Trial]:
-        """Ask, ``measure`` (many at once, with answers in their order) and tell until search and front are done."""
+        """Ask, ``measure`` (many at once, with results in order) and tell until search and front are done."""
 
         def tell_all(proposals: Sequence[Proposal]) -> None:
             for proposal, measured in zip(proposals, measure(proposals), strict=True):
@@ -102,7 +102,7 @@ class AllocationSearch:
 
     @property
     def reach(self) -> list[list[str]]:
-        """The options of each group that proposals within the budget may have."""
+        """Options of each group for proposals within the budget."""
         alone = self._settings.trials == 1 or self._settings.search in ("knapsack", "mutual_information", "uniform")
         if alone and self._seeds:
             return [[option] for option in self._seeds[0][1]]
@@ -110,7 +110,8 @@ class AllocationSearch:
 
     @property
     def best(self) -> Trial:
-        """Of the trials within the budget that were measured in full, that of least loss; of equals the smallest."""
+        """Of the trials within the budget that were measured in full, the one with the least loss; the smallest among
+        equals."""
         return self._by_loss()[0]
 
     def _by_loss(self) -> list[Trial]:
@@ -118,7 +119,7 @@ class AllocationSearch:
         return sorted(full, key=lambda trial: (trial.loss, trial.bytes, trial.index))
 
     def ask_front(self) -> list[Proposal]:
-        """Proposals for budgets from the smallest to the largest, to be measured when the search is over."""
+        """Proposals for budgets from the smallest to the largest, measured after the search."""
         low, high = self._whole.total(self._whole.smallest), self._whole.total(self._whole.largest)
         costs = self._learned().costs
         found: list[Proposal] = []
@@ -144,10 +145,10 @@ class AllocationSearch:
         self._pending[proposal.index] = proposal
         return proposal
 
-    # -- choosing
+    # -- choice of proposals
 
     def _seed_allocations(self) -> list[tuple[str, Allocation]]:
-        """What is tried first; all that is tried, of the strategies that are one allocation."""
+        """The first proposals; the only ones for strategies with one allocation."""
         information = self._scores.mutual_information
         named: dict[str, Callable[[], Allocation]] = {
             "knapsack": lambda: knapsack.solve(self._space, self._scores.sensitivity),
@@ -180,7 +181,7 @@ class AllocationSearch:
         return None
 
     def _acquire(self) -> tuple[str, Allocation] | None:
-        """What promises most: the knapsack over what each precision is now known to cost, or of the candidates that of
+        """The most promising allocation: the knapsack over the known costs of each precision, or the candidate with the
         most expected improvement for its cost."""
         if not self.trials:
             return self._another_at_random()
@@ -205,7 +206,8 @@ class AllocationSearch:
         return candidates(self._space, parents, self._settings.candidates, self._random)
 
     def _costs(self, mean: Floats, deviation: Floats) -> Floats:
-        """Sequences that each candidate will probably be measured on: the time of a trial, without its noise."""
+        """Expected number of sequences that each candidate will be measured on: the time of a trial, without its
+        noise."""
         few, full = self._settings.screening_sequences, self._settings.calibration_sequences
         stop = self._stop_above()
         if few >= full or math.isinf(stop):
@@ -214,13 +216,13 @@ class AllocationSearch:
         costs: Floats = few + (full - few) * survives
         return costs
 
-    # -- what is known
+    # -- results so far
 
     def _screening(self) -> Screening:
         return Screening.of(self.trials)
 
     def _stop_above(self) -> float:
-        """Only the search that learns from it stops trials early; the paper's and chance do not."""
+        """Only the search that learns from it stops trials early; the paper's and the random one do not."""
         learns = self._settings.search == "bayesian" and self._settings.prior == "additive"
         return self._screening().stop_above() if learns else math.inf
 
@@ -236,13 +238,15 @@ class AllocationSearch:
             self._settings.objective,
         )
 
-    def _fitted(self, learned: LearnedLosses) -> Process:
-        """The process on all trials; proposals still out count as if they gave what is expected of them, so that the
-        next one looks elsewhere."""
+    def _fitted(self, learned: LearnedLosses) -> GaussianProcess:
+        """The process on all trials. Pending proposals count with their expected result, so that the next one
+        differs."""
         if self._settings.prior == "none":
-            process = Process(self._space, lambda allocation: 0.0, self._seed)
+            process = GaussianProcess(self._space, lambda allocation: 0.0, self._seed)
         else:
-            process = Process(self._space, lambda allocation: logarithm(learned.expected(allocation)), self._seed)
+            process = GaussianProcess(
+                self._space, lambda allocation: logarithm(learned.expected(allocation)), self._seed
+            )
         screening = self._screening()
         allocations = [trial.precisions for trial in self.trials]
         values = [self._value(screening.in_full(trial)) for trial in self.trials]
@@ -256,7 +260,7 @@ class AllocationSearch:
 
 
 class _Predicted:
-    """Predictions already made, in the shape that scikit-optimize's acquisition functions ask a model for."""
+    """Computed predictions, in the form of a model for scikit-optimize's acquisition functions."""
 
     def __init__(self, mean: Floats, deviation: Floats) -> None:
         self._mean = mean

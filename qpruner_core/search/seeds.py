@@ -1,4 +1,4 @@
-"""Allocations that need no search: what the search starts from, or is compared with. All keep the budget."""
+"""Allocations without a search, as starting points or for comparison. All meet the budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qpruner_core.search.space import Allocation, SearchSpace
 
 
 def uniform(space: SearchSpace) -> Allocation:
-    """The highest precision that all layers can have; what is outside the layers takes what then fits."""
+    """The highest precision that all layers can have; parts outside the layers take the rest."""
     allocation = space.smallest
     for wanted in sorted({option for group in range(len(space)) for option in space.options(group)}, key=size_order):
         raised = tuple(
@@ -23,8 +23,8 @@ def uniform(space: SearchSpace) -> Allocation:
 
 
 def by_mutual_information(space: SearchSpace, mutual_information: Sequence[float]) -> Allocation:
-    """The paper's allocation: the more a layer tells of the prediction, the sooner it gets a larger precision; last
-    what is in no layer, of which mutual information says nothing."""
+    """The paper's allocation: the more information a layer has about the prediction, the sooner it gets a higher
+    precision; groups outside the layers, which have no mutual information, come last."""
     in_layers = [(group, layer) for group, layer in enumerate(space.layers) if layer is not None]
     order = [group for group, layer in sorted(in_layers, key=lambda pair: -mutual_information[pair[1]])]
     return by_order(space, order + [group for group, layer in enumerate(space.layers) if layer is None])

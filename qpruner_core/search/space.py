@@ -1,4 +1,4 @@
-"""What a search chooses from: the options of each group, what each takes, and the bytes that all may take together."""
+"""The search space: options of each group, their bytes, and the byte budget of all."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Allocation = tuple[str, ...]
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All allocations, and which of them keep ``budget``.
+    """All allocations, and which of them meet ``budget``.
 
     Attributes:
         group_bytes: bytes of each group at each of its options.
-        fixed_bytes: bytes of what has no options.
+        fixed_bytes: bytes of everything without options.
         budget: bytes that groups and fixed parts may take together.
-        layers: index of the layer that each group is in, ``None`` for what is in none (embeddings).
+        layers: index of each group's layer, ``None`` outside the layers (embeddings).
     """
 
     group_bytes: Sequence[Mapping[str, int]]
@@ -52,7 +52,7 @@ class SearchSpace:
         return len(self.group_bytes)
 
     def options(self, group: int) -> tuple[str, ...]:
-        """The precisions that ``group`` may have, by rising size."""
+        """The precisions that ``group`` may have, by ascending size."""
         return tuple(sorted(self.group_bytes[group], key=size_order))
 
     def total(self, allocation: Sequence[str]) -> int:
@@ -60,17 +60,17 @@ class SearchSpace:
         return self.fixed_bytes + sum(size[option] for size, option in zip(self.group_bytes, allocation, strict=True))
 
     def fits(self, allocation: Sequence[str]) -> bool:
-        """Whether ``allocation`` keeps the budget."""
+        """Whether ``allocation`` meets the budget."""
         return self.total(allocation) <= self.budget
 
     @cached_property
     def smallest(self) -> Allocation:
-        """The allocation of fewest bytes: of a tiny group, constants may make the smallest precision take more."""
+        """The allocation of fewest bytes: for a tiny group, constants may make the smallest precision larger."""
         return tuple(min(size, key=lambda option: (size[option], size_order(option))) for size in self.group_bytes)
 
     @cached_property
     def largest(self) -> Allocation:
-        """The allocation with every group at its largest precision, whether or not it keeps the budget."""
+        """The allocation with every group at its largest precision, whether or not it meets the budget."""
         return tuple(max(size, key=size_order) for size in self.group_bytes)
 
     def with_budget(self, budget: int) -> SearchSpace:

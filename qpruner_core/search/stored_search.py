@@ -1,6 +1,6 @@
 """A finished search, queryable for other budgets: scores, trials and sizes, without a model and without torch.
 
-It is kept in the summaries of the score and allocate stages, and so both in a run's directory and in the database.
+It is stored in the summaries of the score and allocate stages, both in a run's directory and in the database.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 
-from qpruner_core.allocate.config import Objective
+from qpruner_core.allocate.config import ObjectiveName
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
 from qpruner_core.precision_names import precision_names
 from qpruner_core.search.scores import Scores
@@ -50,18 +50,20 @@ class StoredSpace(StrictModel):
             return SearchSpace(self.group_bytes, self.fixed_bytes, budget, self.layers)
         except BudgetInfeasibleError as error:
             error.field = "memory_budget"
-            # the run's precisions are those around its own budget, and not all that the target has
+            # the run's precisions are those around its own budget, not all of the target
             error.remedy = (
-                f"Ask for at least {error.smallest_feasible_bytes} bytes, or compress again for this budget: this "
-                "search had the precisions around its own."
+                f"Use at least {error.smallest_feasible_bytes} bytes, or compress again for this budget: this "
+                "search only had precisions around its own."
             )
             raise
 
 
 class BudgetAnswer(StrictModel):
-    """The best allocation known for a budget: the precision of each of ``groups``, bytes of the loaded model with
-    adapters, and its loss (nats per token), which was ``measured`` in a trial or is predicted from the scores and the
-    trials."""
+    """The best known allocation for a budget.
+
+    The precision of each of ``groups``, bytes of the loaded model with adapters, and its loss (nats per token), which
+    was ``measured`` in a trial or is predicted from the scores and the trials.
+    """
 
     memory_budget: int
     groups: list[str]
@@ -72,13 +74,12 @@ class BudgetAnswer(StrictModel):
 
 
 class StoredSearch(StrictModel):
-    """What a finished search leaves; trials that were stopped early too, for what they teach. Their losses are of
-    ``objective``."""
+    """A finished search, including trials that were stopped early. Their losses are of ``objective``."""
 
     scores: Scores
     space: StoredSpace
     trials: list[MeasuredTrial]
-    objective: Objective = "divergence"
+    objective: ObjectiveName = "divergence"
 
     @classmethod
     def read(cls, work_dir: Path) -> StoredSearch:
@@ -102,8 +103,8 @@ class StoredSearch(StrictModel):
     def of_summaries(
         cls, score: dict[str, Any], allocate: dict[str, Any], trials: Sequence[MeasuredTrial]
     ) -> StoredSearch:
-        """From the summaries of the two stages and the trials. Raises ``KeyError`` or ``ValidationError`` where they
-        are of a release that kept less."""
+        """From the summaries of the two stages and the trials. Raises ``KeyError`` or ``ValidationError`` for a release
+        that stored less."""
         return cls(
             scores=Scores.model_validate(score),
             space=StoredSpace.model_validate(allocate["space"]),
@@ -112,16 +113,16 @@ class StoredSearch(StrictModel):
         )
 
     def front(self) -> list[MeasuredTrial]:
-        """The trials that no other beats in both bytes and loss, by rising bytes."""
+        """The non-dominated trials in bytes and loss, by ascending bytes."""
         return pareto_front(self.trials)
 
     def answer(self, budget: int) -> BudgetAnswer:
         """The best allocation known for ``budget`` bytes; see :func:`qpruner_core.search.answer.answer`.
 
         Raises:
-            BudgetInfeasibleError: at the smallest precisions, the model takes more.
+            BudgetInfeasibleError: the model exceeds it at the smallest precisions.
         """
-        from qpruner_core.search.answer import answer  # SciPy takes a while, and few ask
+        from qpruner_core.search.answer import answer  # SciPy takes a while to import
 
         space = self.space.within(budget)
         allocation, loss = answer(self.scores, self.trials, space, self.objective)

@@ -1,4 +1,4 @@
-"""What the search asks for, what measuring gave, and what it keeps of it."""
+"""Proposals of the search, their measurements, and the recorded trials."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from qpruner_core.strict import StrictModel
 
 @dataclass(frozen=True)
 class Proposal:
-    """An allocation to measure. It depends on no other that was asked with it, so several may be measured at once.
+    """An allocation to measure. Proposals of one batch are independent, so several may be measured at once.
 
-    ``sequences``: text to measure on, the first ``screening`` of it first. Where their mean loss is above
-    ``stop_above``, the rest is not worth its time.
+    ``sequences``: text to measure on, beginning with the first ``screening`` of it. If their mean loss is above
+    ``stop_above``, the rest is skipped.
     """
 
     index: int
@@ -32,8 +32,8 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The loss on the first ``sequences`` of the text, that on the screening part of it, and the seconds it took."""
+class TrialMeasurement:
+    """The loss on the first ``sequences`` of the text, the loss on the screening part of it, and the seconds taken."""
 
     loss: float
     screening_loss: float
@@ -42,11 +42,10 @@ class Measurement:
 
 
 class MeasuredTrial(StrictModel):
-    """One allocation: where it came from, precisions of the groups, bytes of the loaded model, and the loss (nats per
-    token) that the search goes by: the KL divergence to the pruned 16-bit model, or what is left after a brief
-    recovery.
+    """One allocation: its origin, precisions of the groups, bytes of the loaded model, and the loss (nats per token)
+    that the search minimises: the KL divergence to the pruned 16-bit model, or the loss after a brief recovery.
 
-    A trial that was ``stopped_early`` has only its ``screening_loss``, on a little text, which was hopeless.
+    A trial that was ``stopped_early`` has only a ``screening_loss``, on a little text, which was hopeless.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -63,10 +62,10 @@ class MeasuredTrial(StrictModel):
 
 
 class Trial(MeasuredTrial):
-    """A trial as ``allocation.json`` has it.
+    """A trial in ``allocation.json``.
 
-    ``sequences``: how much text the loss is the mean over; ``seconds``: what measuring took. ``recovered_loss``: of
-    finalists, the loss on text kept back from training (nats per token) after a brief recovery.
+    ``sequences``: number of sequences that the loss is averaged over; ``seconds``: time of the measurement.
+    ``recovered_loss``: for finalists, the loss on held-back training text (nats per token) after a brief recovery.
     """
 
     sequences: int
@@ -75,7 +74,7 @@ class Trial(MeasuredTrial):
 
 
 class _Figures(Protocol):
-    """What the front is drawn from."""
+    """Candidates of the front."""
 
     @property
     def index(self) -> int: ...
@@ -91,7 +90,7 @@ AnyTrial = TypeVar("AnyTrial", bound=_Figures)
 
 
 def pareto_front(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
-    """The trials measured in full that no other beats in both bytes and loss, by rising bytes."""
+    """The non-dominated trials in bytes and loss among those measured in full, by ascending bytes."""
     front: list[AnyTrial] = []
     for trial in sorted(trials, key=lambda trial: (trial.bytes, trial.loss, trial.index)):
         if not trial.stopped_early and (not front or trial.loss < front[-1].loss):

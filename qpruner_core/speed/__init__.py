@@ -1,1 +1,1 @@
-"""How fast a machine does what the stages are made of, and what that says of a run that is still to come."""
+"""Speed of a machine at the parts of the stages, and the resulting expected time of a run."""

@@ -1,4 +1,4 @@
-"""How much data the stages of a run have to work on."""
+"""Amount of data that the stages of a run process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class DataAmounts:
-    """How much of the data the stages run on: sequences of ``length`` tokens to calibrate on and held out, training
-    examples of ``example`` tokens on average, and choices to score."""
+    """Amounts of data: calibration and held-out sequences of ``length`` tokens, training examples of ``example`` tokens
+    on average, and choices to score."""
 
     length: int
     calibration: float
@@ -28,7 +28,7 @@ class DataAmounts:
 
     @classmethod
     def of(cls, data: PreparedData) -> Self:
-        """The amounts of data that has been read."""
+        """The amounts of data that was read."""
         tokens = sum(len(example.input_ids) for example in data.train)
         return cls(
             length=data.held_out.shape[1],
@@ -41,7 +41,8 @@ class DataAmounts:
 
     @classmethod
     def asked(cls, config: CompressionConfig, dataset_bytes: int | None) -> Self:
-        """What the settings ask for, as far as a dataset of so many bytes probably gives it (``None``: enough)."""
+        """The amounts that the settings ask for, as far as a dataset of so many bytes probably has them (``None``:
+        enough)."""
         length = config.sequence_length
         sequences = float("inf") if dataset_bytes is None else dataset_bytes / _BYTES_OF_A_TOKEN / length
         stages = (config.prune, config.score, config.allocate)

@@ -1,4 +1,4 @@
-"""What passes through decoder layers take, measured on small Llamas with random weights."""
+"""Time of passes through decoder layers, measured on small Llamas with random weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYERS = 2
 _VOCABULARY = 64
 _HIDDEN = (64, 256, 1024, 4096)
 _LONGEST = 0.12
-"""Seconds of the slowest pass up to which the next larger layer, sixteen times as slow, is measured too."""
+"""Seconds of the slowest pass up to which the next larger layer, sixteen times as slow, is also measured."""
 _LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -42,7 +42,7 @@ def small_llama(hidden: int, layers: int, device: torch.device, dtype: torch.dty
 
 
 def measure_layers(device: torch.device, dtype: torch.dtype) -> Iterator[LayerCost]:
-    """Layers of rising size, as large as take little time here."""
+    """Layers of ascending size, up to those that take little time here."""
     few, many = (16, 128) if device.type == "cpu" else (16, 1024)
     for hidden in _HIDDEN:
         model = small_llama(hidden, LAYERS, device, dtype)
@@ -92,7 +92,7 @@ def _forward(model: torch.nn.Module, ids: torch.Tensor) -> None:
 
 
 def _backward(model: PreTrainedModel, ids: torch.Tensor) -> Callable[[], None]:
-    """A backward pass to the inputs of the first layer, through a graph that is made once."""
+    """A backward pass to the inputs of the first layer, through a graph that is built once."""
     model.requires_grad_(False)
     inputs = model.get_input_embeddings()(ids.unsqueeze(0)).detach().requires_grad_()
     states = model.model(inputs_embeds=inputs, use_cache=False).last_hidden_state

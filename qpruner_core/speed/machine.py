@@ -1,4 +1,4 @@
-"""Which machine this is, as far as its speed goes."""
+"""Identity of a machine, as far as its speed is concerned."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from qpruner_core.resources import best_device
 
 Identity = dict[str, str | int]
 _REVISION = 2
-"""Of what is measured and how: figures of another revision are not comparable."""
+"""Revision of the measurements: figures of another revision are not comparable."""
 
 
 def machine_identity(products: str) -> Identity:
-    """What speeds depend on: processor, its instructions, threads, torch, device, and the type of products."""
+    """Everything that speeds depend on: processor, its instructions, threads, torch, device, and the type of
+    products."""
     device = best_device()
     return {
         "device": device.type,
@@ -29,7 +30,7 @@ def machine_identity(products: str) -> Identity:
 
 
 def identity_key(identity: Identity) -> str:
-    """The digest that tells one machine from another."""
+    """Digest that identifies a machine."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

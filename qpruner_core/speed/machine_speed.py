@@ -1,4 +1,4 @@
-"""Seconds that the parts of the stages take on one machine, as they were measured there. No torch is imported here."""
+"""Measured seconds of the parts of the stages on one machine. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import Field
 from qpruner_core.strict import StrictModel
 
 Pass = Literal["forward", "adapted", "backward", "gradients", "training"]
-"""What runs through a decoder layer: a forward pass, one with adapters, a backward pass to the inputs, importance from
-gradients of the weights (forward, backward and their reduction), and a training step of the adapters."""
+"""A pass through a decoder layer: forward, forward with adapters, backward to the inputs, importance from gradients of
+the weights (forward, backward and their reduction), or a training step of the adapters."""
 Kernel = Literal["nf4", "int8", "llm_int8"]
 """A kind of quantized module."""
 Seconds = float
@@ -26,7 +26,7 @@ class PassCost(StrictModel):
 
 
 class LayerCost(StrictModel):
-    """The passes through a layer of so many ``weights`` and this ``hidden`` size."""
+    """The passes through a layer with so many ``weights`` and this ``hidden`` size."""
 
     weights: int = Field(ge=1)
     hidden: int = Field(ge=1)
@@ -34,7 +34,7 @@ class LayerCost(StrictModel):
 
 
 class QuantizedCost(StrictModel):
-    """What a quantized module takes beyond one of 16 bits: by call, by weight, and by token and weight."""
+    """Additional time of a quantized module over a 16-bit one: per call, per weight, and per token and weight."""
 
     call: Seconds = Field(ge=0)
     per_weight: Seconds = Field(ge=0)
@@ -42,7 +42,7 @@ class QuantizedCost(StrictModel):
 
 
 class LogitCost(StrictModel):
-    """Seconds per logit, without the product that makes them: of cross-entropy, of a divergence, and of distillation
+    """Seconds per logit, without the product that computes it: of cross-entropy, of a divergence, and of distillation
     with its gradient."""
 
     loss: Seconds = Field(ge=0)
@@ -51,8 +51,8 @@ class LogitCost(StrictModel):
 
 
 class FitCost(StrictModel):
-    """Fitting linear modules of the same inputs: seconds by module and precision, by input, and by weight and
-    precision, beside the products in float32; ``nearest`` by weight and precision without error feedback."""
+    """Time of fitting linear modules that share inputs: seconds per module and precision, per input, and per weight and
+    precision, without the float32 products; ``nearest`` per weight and precision without error feedback."""
 
     module: Seconds = Field(ge=0)
     column: Seconds = Field(ge=0)
@@ -61,7 +61,7 @@ class FitCost(StrictModel):
 
 
 class FileCost(StrictModel):
-    """Seconds to load a model, by model and by layer; to put adapters on a layer; for a small file; and by byte."""
+    """Seconds to load a model, per model and per layer; to attach adapters to a layer; per small file; and per byte."""
 
     model: Seconds = Field(ge=0)
     layer: Seconds = Field(ge=0)
@@ -72,13 +72,13 @@ class FileCost(StrictModel):
 
 
 class MachineSpeed(StrictModel):
-    """One machine: what it is, and what the parts of the stages take on it.
+    """One machine: its identity, and its time for the parts of the stages.
 
-    ``key`` digests what the figures depend on. ``layers``: by rising weights. ``rounding``: of rounding a weight to the
-    nearest and packing it, by precision. ``product``: seconds of one multiply-add
-    of a large float32 product. ``token``: of generating one token, beside its layers. ``cluster`` and
-    ``cluster_value``: of a layer's mutual information, and of each of its values. ``proposal``: of the search, for 12
-    groups. ``collect``: of a collection of garbage, which follows each model.
+    ``key`` digests everything that the figures depend on. ``layers``: by ascending weights. ``rounding``: of rounding a
+    weight to the nearest and packing it, by precision. ``product``: seconds of one multiply-add of a large float32
+    product. ``token``: of generating one token, without its layers. ``cluster`` and ``cluster_value``: of a layer's
+    mutual information, and of each of its values. ``proposal``: of the search, for 12 groups. ``collect``: of a garbage
+    collection, which follows each model.
     """
 
     key: str
@@ -98,7 +98,7 @@ class MachineSpeed(StrictModel):
     collect: Seconds = Field(ge=0)
 
     def layer(self, kind: Pass, weights: float) -> PassCost:
-        """What ``kind`` takes in a layer of ``weights``, between the layers that were measured."""
+        """Seconds of ``kind`` in a layer of ``weights``, interpolated between the measured layers."""
         measured = [(layer.weights, layer.passes[kind]) for layer in self.layers]
         return PassCost(
             call=_between([(size, cost.call) for size, cost in measured], weights),
@@ -107,13 +107,13 @@ class MachineSpeed(StrictModel):
 
 
 def fit_products(inputs: float, outputs: float, precisions_below_16: float) -> float:
-    """Multiply-adds in float32 of fitting a module with error feedback, its inputs' moments factorised."""
+    """Multiply-adds in float32 of fitting a module with error feedback, after factorising the moments of its inputs."""
     return inputs**3 + 1.1 * precisions_below_16 * outputs * inputs**2
 
 
 def _between(points: Sequence[tuple[float, float]], size: float) -> float:
-    """The value at ``size`` on straight lines between the logarithms of ``points``; as at the first below it, in
-    proportion to the size above the last."""
+    """Log-log interpolation of ``points`` at ``size``: constant below the first, proportional to the size above the
+    last."""
     if size <= points[0][0]:
         return points[0][1]
     if size >= points[-1][0]:

@@ -1,4 +1,4 @@
-"""Measures the machine at hand, in a few seconds."""
+"""Measures this machine, in a few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qpruner_core.speed.timing import seconds_of
 
 
 def measure_machine(products: str = "bfloat16") -> MachineSpeed:
-    """Seconds of the parts of the stages, here and now, with products computed in ``products`` (a torch dtype)."""
+    """Seconds of the parts of the stages on this machine, with products computed in ``products`` (a torch dtype)."""
     device, dtype = best_device(), torch.bfloat16
     identity = machine_identity(products)
     with torch.random.fork_rng(), torch.enable_grad(), products_in(getattr(torch, products), device):

@@ -1,4 +1,4 @@
-"""Seconds of what the stages do with a whole model, from its shape and a machine's speed."""
+"""Seconds of operations on a whole model, from its shape and a machine's speed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass, fit_pro
 
 _MEASURED_TOKENS = 128
 _MEASURED_ROOT = 0.6
-"""Share of the products of second moments that are computed: the rest is mirrored."""
+"""Share of the products of second moments that is computed: the rest is mirrored."""
 _MEASURED_FITS = ("nf4", "int8")
-"""What :class:`FitCost` was measured with."""
+"""Conditions of the :class:`FitCost` measurement."""
 _PASSES_OF_DECODING = 10
-"""Passes over a weight's values that make it from what is stored, each as long as one over logits."""
+"""Passes over a weight's values that decode it, each as long as one over logits."""
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """A model of ``layers`` layers, each with ``weights`` that a token is multiplied with, on a machine.
+    """A model of ``layers`` layers, each with ``weights`` per token, on a machine.
 
-    ``linears``: (inputs, outputs of each module) of the modules of one layer that have the same inputs.
-    ``outside``: weights of embeddings and a head of its own. ``stored``: bytes in 16 bits.
+    ``linears``: (inputs, outputs of each module) of the modules of one layer that share inputs. ``outside``: weights of
+    embeddings and a separate head. ``stored``: bytes in 16 bits.
     """
 
     speed: MachineSpeed
@@ -42,7 +42,7 @@ class ModelCost:
 
     @classmethod
     def of(cls, dense: PretrainedConfig, family: Family, speed: MachineSpeed) -> Self:
-        """The model of ``dense``; of experts, those that one token is sent to."""
+        """The model of ``dense``; of experts, those used per token."""
         model = empty_model(dense)
         layers = family.decoder_layers(model)
         paths = family.linear_paths(layers[-1])
@@ -68,7 +68,7 @@ class ModelCost:
         )
 
     def pruned(self, ratio: float) -> ModelCost:
-        """The model with ``ratio`` of its layers' weights gone."""
+        """The model with ``ratio`` of its layers' weights removed."""
         gone = 2.0 * self.layers * self.weights * ratio
         return replace(self, weights=self.weights * (1 - ratio), stored=self.stored - gone)
 
@@ -81,7 +81,7 @@ class ModelCost:
         return sequences * self.layers * (cost.call + cost.per_token * tokens * longer)
 
     def head(self, tokens: float) -> float:
-        """The product that makes the logits of ``tokens``."""
+        """The product that computes the logits of ``tokens``."""
         return tokens * self.speed.layer("forward", self.hidden * self.vocabulary).per_token
 
     def logits(self, tokens: float, by_logit: float) -> float:
@@ -89,7 +89,7 @@ class ModelCost:
         return self.head(tokens) + tokens * self.vocabulary * by_logit
 
     def quantized(self, kernel: Kernel, calls: float, tokens: float) -> float:
-        """What quantized modules add to ``calls`` forward passes of ``tokens`` each."""
+        """Additional time of quantized modules in ``calls`` forward passes of ``tokens`` each."""
         cost = self.speed.quantized[kernel]
         by_layer = self.modules * cost.call + self.weights * (cost.per_weight + cost.per_product * tokens)
         return calls * self.layers * by_layer
@@ -114,7 +114,7 @@ class ModelCost:
 
     @property
     def adapt(self) -> float:
-        """Putting adapters on it."""
+        """Attaching adapters to it."""
         return self.layers * self.speed.files.adapters
 
     # -- fitting
@@ -128,8 +128,8 @@ class ModelCost:
         self, names: Sequence[str], sequences: float, tokens: float, settings: QuantizeConfig, share: float = 1.0,
         *, moments_kept: bool = False,
     ) -> float:  # fmt: skip
-        """A ``share`` of the outputs of every linear module fitted at each of the precisions ``names`` below 16 bits,
-        on calibration text, and kept in files; ``moments_kept``: those of the inputs are read from files."""
+        """Fitting a ``share`` of the outputs of every linear module at each of the precisions ``names`` below 16 bits
+        on calibration text, and writing the files; ``moments_kept``: moments of the inputs are read from files."""
         precisions, encoding = len(names) * share, self.encode(names) * share
         files = self.layers * self.modules * precisions * self.speed.files.file
         rounds = settings.loftq_iterations / 2
@@ -152,13 +152,14 @@ class ModelCost:
         )
 
     def refit(self, sequences: float, tokens: float) -> float:
-        """The weights that end the MLPs fitted anew: a forward pass with the moments of their inputs, and a system."""
+        """Refitting the weights at the end of the MLPs: a forward pass with the moments of their inputs, and a
+        system."""
         inputs, outputs = self.linears[-1]
         products = inputs**2 * _MEASURED_ROOT * tokens * sequences + inputs**3 / 3 + inputs**2 * sum(outputs)
         return self.passes("forward", sequences, tokens) + self.layers * products * self.speed.product
 
     def values(self, precisions: float) -> float:
-        """The values of every linear module at so many precisions, read from what fitting wrote."""
+        """The values of every linear module at so many precisions, read from files of fits."""
         decoding = self.weights * _PASSES_OF_DECODING * self.speed.logits.loss
         return self.layers * precisions * (self.modules * self.speed.files.file + decoding)
 

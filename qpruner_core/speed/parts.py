@@ -1,4 +1,4 @@
-"""What the stages do beside passes through layers, measured on little of it."""
+"""Parts of the stages other than passes through layers, measured on small inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
+from qpruner_core.fitting.fitted_linear import UnfittedLinear, fit_linears
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.measure.divergence import Reference
 from qpruner_core.models import load_model
@@ -25,7 +25,7 @@ from qpruner_core.score.information import ESTIMATORS
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.search import AllocationSearch
 from qpruner_core.search.space import SearchSpace
-from qpruner_core.search.trial import Measurement
+from qpruner_core.search.trial import TrialMeasurement
 from qpruner_core.speed.layers import small_llama
 from qpruner_core.speed.machine_speed import FileCost, FitCost, Kernel, LogitCost, QuantizedCost, fit_products
 from qpruner_core.speed.timing import seconds_of
@@ -45,7 +45,7 @@ def measure_product(device: torch.device) -> float:
 
 
 def measure_logits(device: torch.device) -> LogitCost:
-    """What losses take, on 32 positions of 4096 logits in bfloat16."""
+    """Time of losses, on 32 positions of 4096 logits in bfloat16."""
     logits = torch.randn(32, 4096, device=device, dtype=torch.bfloat16)
     targets = torch.zeros(32, dtype=torch.long, device=device)
     reference = Reference(logits)
@@ -63,7 +63,7 @@ def measure_logits(device: torch.device) -> LogitCost:
 
 
 def measure_quantized(device: torch.device, dtype: torch.dtype) -> dict[Kernel, QuantizedCost]:
-    """What quantized modules take beyond plain ones."""
+    """Additional time of quantized modules over plain ones."""
     kinds = {"nf4": precisions(QuantizeConfig())["nf4"], "int8": precisions(QuantizeConfig())["int8"]}
     kinds["llm_int8"] = precisions(QuantizeConfig(int8="llm_int8"))["int8"]
     found: dict[Kernel, QuantizedCost] = {}
@@ -88,7 +88,7 @@ def measure_quantized(device: torch.device, dtype: torch.dtype) -> dict[Kernel, 
 
 
 def measure_fit(device: torch.device, product: float) -> FitCost:
-    """What is left of fitting modules in NF4 and INT8 when the time of its products is taken off."""
+    """Time of fitting modules in NF4 and INT8 without the time of its products."""
     kinds, settings = precisions(QuantizeConfig()), QuantizeConfig()
     rows, seconds = [], []
     for inputs, outputs in _FIT_SHAPES:
@@ -113,7 +113,7 @@ def _fit(linears: list[UnfittedLinear], sums: torch.Tensor) -> None:
 
 
 def measure_files(device: torch.device) -> FileCost:
-    """What reading and writing models and small files takes; a file that was just written is read from memory."""
+    """Time of reading and writing models and small files; a file that was just written is read from memory."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         few, many = (_seconds_to_load(root / str(layers), layers, device) for layers in (1, 5))
@@ -145,7 +145,7 @@ def _seconds_to_adapt(device: torch.device) -> float:
 
 
 def measure_token(device: torch.device, dtype: torch.dtype, layer: float) -> float:
-    """Seconds of generating a token beside those of its layers, of which each takes ``layer`` seconds."""
+    """Seconds of generating a token without its layers, of which each takes ``layer`` seconds."""
     model, count = small_llama(64, 2, device, dtype), 8
     ids = torch.zeros(1, 4, dtype=torch.long, device=device)
     settings = {"do_sample": False, "attention_mask": torch.ones_like(ids), "pad_token_id": 0}
@@ -157,7 +157,7 @@ def measure_token(device: torch.device, dtype: torch.dtype, layer: float) -> flo
 
 
 def measure_clusters() -> tuple[float, float]:
-    """Seconds of one layer's mutual information, and of each value of its output more."""
+    """Seconds of one layer's mutual information, and of each additional value of its output."""
     cpu, settings = torch.device("cpu"), ScoreConfig()
     random = np.random.default_rng(0)
     taken = {}
@@ -183,5 +183,5 @@ def measure_proposal() -> float:
     search = AllocationSearch(space, scores, settings, seed=0)
     for index in range(settings.trials - 1):
         [proposal] = search.ask()
-        search.tell(proposal, Measurement(1.0 + index, 1.0 + index, proposal.sequences, 0.0))
+        search.tell(proposal, TrialMeasurement(1.0 + index, 1.0 + index, proposal.sequences, 0.0))
     return seconds_of(search._acquire, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What is known of a machine's speed: how it was measured, and how long stages took there; kept in a file."""
+"""Known speed of a machine: its measurement, and the times of earlier stages; stored in a file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from qpruner_core.strict import StrictModel
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 20
-"""Observations of a stage that are kept."""
+"""Stored observations per stage."""
 _COUNTED = 5
 _ALIKE = 8.0
-"""Stages of lengths that differ by no more than this factor correct each other."""
+"""Stages whose lengths differ by no more than this factor correct each other."""
 _LARGEST_CORRECTION = 8.0
 
 
 class Observation(StrictModel):
-    """A stage that ran from its beginning to its end: seconds ``expected`` by the machine's speed alone, and
-    ``measured``."""
+    """A stage that ran from beginning to end: seconds ``expected`` by the machine's speed alone, and ``measured``."""
 
     expected: float = Field(gt=0)
     measured: float = Field(gt=0)
@@ -44,9 +43,9 @@ class SpeedRecord(StrictModel):
     observations: dict[StageName, tuple[Observation, ...]] = Field(default_factory=dict)
 
     def correction(self, stage: StageName, expected: float) -> float:
-        """What the ``expected`` seconds of ``stage`` are to be multiplied with: the median of measured over expected in
-        the latest stages of about that length, by its logarithm. One that took just as long as expected counts with
-        them, so that a single run on a busy machine says half of what several alike do."""
+        """Factor for the ``expected`` seconds of ``stage``: the median of measured over expected in the latest stages
+        of about that length, by its logarithm. One that took exactly as long as expected is added, so that a single run
+        on a busy machine counts half as much as several alike."""
         alike = [
             math.log(observed.measured / observed.expected)
             for observed in self.observations.get(stage, ())
@@ -56,7 +55,7 @@ class SpeedRecord(StrictModel):
         return min(max(factor, 1 / _LARGEST_CORRECTION), _LARGEST_CORRECTION)
 
     def observed(self, found: Mapping[StageName, Observation]) -> SpeedRecord:
-        """This record with what one run has ``found``."""
+        """This record with the observations that one run has ``found``."""
         observations = dict(self.observations)
         for stage, observation in found.items():
             observations[stage] = (*observations.get(stage, ()), observation)[-_KEPT:]
@@ -64,7 +63,7 @@ class SpeedRecord(StrictModel):
 
 
 def stored_record(cache_dir: Path, key: str) -> SpeedRecord | None:
-    """The record of the machine of ``key``, if one is kept and whole."""
+    """The record of the machine of ``key``, if a valid one is stored."""
     with suppress(OSError, ValidationError):
         record = SpeedRecord.model_validate_json(_path(cache_dir, key).read_bytes())
         return record if record.speed.key == key else None
@@ -72,7 +71,7 @@ def stored_record(cache_dir: Path, key: str) -> SpeedRecord | None:
 
 
 def store_record(cache_dir: Path, record: SpeedRecord) -> None:
-    """Keep ``record`` in place of the one before; a cache that cannot be written to is no error."""
+    """Store ``record`` in place of the previous one; an unwritable cache is not an error."""
     path = _path(cache_dir, record.speed.key)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,10 +85,11 @@ def store_record(cache_dir: Path, record: SpeedRecord) -> None:
 
 
 def record_of_this_machine(policy: SourcePolicy, compute_dtype: ComputeDtype = "auto") -> SpeedRecord | None:
-    """What is known of this machine, with the threads that this process uses and matrix products computed as
-    ``compute_dtype`` says. Where nothing is known yet it is measured, in a few seconds, and kept in the cache
-    directory. ``None`` where it cannot be measured, which is logged, and while another thread of this process
-    computes."""
+    """Known speed of this machine, with the threads of this process and the matrix products of ``compute_dtype``.
+
+    An unknown speed is measured, in a few seconds, and stored in the cache directory. ``None`` if it cannot be
+    measured, which is logged, and while another thread of this process computes.
+    """
     from qpruner_core.compute.choice import choose_compute
     from qpruner_core.resources import best_device
     from qpruner_core.speed.machine import identity_key, machine_identity

@@ -1,4 +1,4 @@
-"""What rounding weights takes, measured for each precision: formats of ggml differ by a factor of two hundred."""
+"""Time of rounding weights, measured for each precision: formats of ggml differ by a factor of two hundred."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qpruner_core.targets.registry import TARGETS, bind_target
 
 _INPUTS = 256
 _FEW, _MANY, _MANY_ON_GPU = 128, 512, 16384
-"""Outputs of the weights that are rounded; the more, the less is what each call takes beside its arithmetic."""
+"""Outputs of the rounded weights; the more, the smaller the share of each call's overhead."""
 _SLOW = 0.03
 
 
@@ -29,7 +29,7 @@ def measure_rounding(device: torch.device) -> dict[str, Seconds]:
 
 def _seconds_per_weight(kind: Precision, many: torch.Tensor) -> Seconds:
     few = many[:_FEW]
-    _seconds(kind, few)  # makes tables
+    _seconds(kind, few)  # builds tables
     seconds = _seconds(kind, few)
     slow = many.device.type == "cpu" and seconds * many.numel() > _SLOW
     return min(seconds, _seconds(kind, few if slow else many))

@@ -1,4 +1,4 @@
-"""The expected times of one run, and what its stages teach of the next."""
+"""Expected times of one run, and corrections for the next from its stages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from qpruner_core.stage_store import StageStore
 
 
 class RunTimes:
-    """An event callback that hands on to another, tells it the expected times, and remembers how long stages took.
+    """An event callback that forwards to another, sends it the expected times, and records how long stages took.
 
-    Only stages that this run began and ended itself count: one that goes on from an earlier run, or follows one that
-    was not computed, has less to do, or more. ``expected``: seconds of each stage; empty where the machine's speed
-    cannot be measured.
+    Only stages that this run began and ended itself count: one that resumes an earlier run, or follows one that was not
+    computed, has less to do, or more. ``expected``: seconds of each stage; empty if the machine's speed cannot be
+    measured.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RunTimes:
         on_event(TimesExpected(seconds=self.expected))
 
     def __call__(self, event: Event) -> None:
-        """Hand on ``event``."""
+        """Forward ``event``."""
         self._on_event(event)
         if isinstance(event, StageFinished) and self._record is not None:
             self._counts &= not event.resumed

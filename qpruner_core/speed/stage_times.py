@@ -1,4 +1,4 @@
-"""Expected seconds of each stage, from the work that it does and the measured speed of a machine."""
+"""Expected seconds of each stage, from its work and the measured speed of a machine."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from qpruner_core.targets.registry import bind_target
 
 _VALIDATION_SHARE = 0.1
 _NEAR = 3
-"""Precisions of a module that a search tries: that of the first knapsack and those beside it."""
+"""Precisions of a module that a search tries: that of the first knapsack and its neighbours."""
 _SHARE_OF_PASS = 0.5
-"""Of the layers that run when one group has changed: those before it are known."""
+"""Share of the layers that run after a change of one group: those before it are cached."""
 _SHARE_OF_TRIAL = 0.7
-"""Of the sequences that a trial may take where hopeless ones end early."""
+"""Share of the sequences per trial, because hopeless trials end early."""
 _GROUPS_OF_PROPOSAL = 12
 _RATIOS_TRIED = 4
 _START_OF_WORKER = 6.0
-"""Seconds until a process that measures trials has imported what it needs."""
+"""Seconds until a process that measures trials has imported its libraries."""
 _CHOICE_TOKENS = 64
 _CHOICES = 4
 _ESTIMATORS: dict[Information, float] = {"kmeans": 1.0, "knn": 1.0, "gaussian": 4.0}
-"""How long each estimator of mutual information takes, kmeans being 1."""
+"""Relative time of each estimator of mutual information; kmeans is 1."""
 
 
 def expected_seconds(
@@ -49,13 +49,13 @@ def expected_seconds(
     target: Target | None = None,
     corrected: bool = True,
 ) -> dict[StageName, float]:
-    """Seconds of each stage on the machine of ``record``, whatever else it is busy with left out.
+    """Seconds of each stage on the machine of ``record``, ignoring other load.
 
     Args:
-        dense: config of the dense model, whose ``ratio`` of the layers' parameters will be pruned.
-        data: how much data there is; what the settings ask for, if not given.
-        target: with the precisions around the budget; all that the settings allow, if not given.
-        corrected: by how long such stages took there before; else by the machine's speed alone.
+        dense: config of the dense model, of whose layers' parameters ``ratio`` will be pruned.
+        data: amounts of data; default: the amounts of the settings.
+        target: with the precisions around the budget; default: all that the settings allow.
+        corrected: correct by the times of earlier stages there; else use the machine's speed alone.
     """
     target = target or bind_target(config.target, config.quantize, config.allocate, config.finetune)
     model = ModelCost.of(dense, family, record.speed)
@@ -76,7 +76,7 @@ def expected_seconds(
 
 
 class _Work:
-    """What each stage does, as seconds."""
+    """The work of each stage, as seconds."""
 
     def __init__(
         self, config: CompressionConfig, dense: ModelCost, ratio: float, data: DataAmounts, target: Target
@@ -167,7 +167,7 @@ class _Work:
             return ready
         if "merge" in self._recovery:
             ready += self._fits(self._part(1))
-        # Scales: of each step, half for each part where there are two, weights are made from codes twice
+        # Scales: in each step, half for each part if there are two, weights are decoded twice
         made = 2 * model.values(1) * ("scales" in self._recovery) / len(self._recovery)
         if settings.loss != "cross_entropy":
             ready += self._dense.load
@@ -189,7 +189,7 @@ class _Work:
             mixed.append("llm_int8" if self._config.quantize.int8 == "llm_int8" else "int8")
         seconds = self._dense.load + self._measured(self._dense, [], settings.generated_tokens)
         seconds += model.load + (self._measured(model, [], settings.generated_tokens) if self._ratio > 0 else 0.0)
-        if self._config.target == "bitsandbytes":  # which alone has a row of all NF4
+        if self._config.target == "bitsandbytes":  # the only target with a row of all NF4
             seconds += 2 * model.load + model.encode(["nf4"]) + model.write / 4
             seconds += self._measured(model, ["nf4"], settings.generated_tokens)
         as_quantized = declared("mixed")  # the row before recovery, and that after it if no format is measured as such
@@ -202,7 +202,7 @@ class _Work:
         compared = min(self._data.held_out * self._data.length, MOST_BYTES / 2 / model.vocabulary)
         return seconds + (2 + len(rows)) * compared * model.vocabulary * self._speed.logits.divergence
 
-    # -- what they share
+    # -- shared parts
 
     @property
     def _formats(self) -> list[FormatDeclaration]:
@@ -235,12 +235,12 @@ class _Work:
         return model.refit(count, length) if kind == "refit" else model.passes("forward", count, length)
 
     def _part(self, precisions: int) -> float:
-        """The share that so many precisions are of all."""
+        """The share of so many precisions among all."""
         return precisions / max(len(self._lowered), 1)
 
     def _fits(self, share: float, *, moments_kept: bool = False) -> float:
-        """Fits of a ``share`` of all modules at all precisions, with what is worked out of the inputs for them unless
-        the score stage kept it."""
+        """Fits of a ``share`` of all modules at all precisions, including the statistics of their inputs, which the
+        score stage may have kept."""
         if not self._lowered:
             return 0.0
         count = self._sequences(self._config.fitting_sequences)
@@ -254,7 +254,7 @@ class _Work:
         if settings.sensitivity == "divergence":
             return self._alone(count) * (1 if settings.sensitivity_context == "highest" else 2)
         effects = (1 + len(self._lowered) * share) * model.passes("forward", count, length)
-        outputs = model.modules * self._speed.quantized["int8"].call  # what a hook takes beside its arithmetic
+        outputs = model.modules * self._speed.quantized["int8"].call  # overhead of a hook
         samples = settings.fisher_samples * count
         products = samples * model.layers * len(self._lowered) * outputs
         backward = model.passes("backward", samples, length) + 2 * model.logits(
@@ -263,11 +263,11 @@ class _Work:
         return effects + products + backward
 
     def _alone(self, count: float) -> float:
-        """The divergence that each precision of each group causes alone."""
+        """The divergence of each precision of each group alone."""
         return self._groups * len(self._lowered) * self._divergence(count)
 
     def _divergence(self, count: float) -> float:
-        """That of a model of which some groups have changed, on ``count`` sequences."""
+        """The divergence of a model of which some groups have changed, on ``count`` sequences."""
         length, model = self._data.length, self._pruned
         layers = model.passes("forward", count, length) * _SHARE_OF_PASS
         return layers + model.logits(count * length, self._speed.logits.divergence)
@@ -288,7 +288,7 @@ class _Work:
 
     @property
     def _row(self) -> float:
-        """Tokens of a row of a training batch."""
+        """Tokens per row of a training batch."""
         return self._data.length if self._config.finetune.packing else self._data.example
 
     def _training_step(self, *, distils: bool | None = None) -> float:
@@ -314,7 +314,8 @@ class _Work:
         return layers + self._pruned.logits(sequences * tokens, self._speed.logits.loss)
 
     def _measured(self, model: ModelCost, kernels: list[Kernel], generated: int, *, adapted: bool = False) -> float:
-        """Perplexity, choices and speed of generation of a model whose modules are of these ``kernels``, alike many."""
+        """Perplexity, choices and generation speed of a model whose modules are of these ``kernels``, equally many of
+        each."""
         kind: Pass = "adapted" if adapted else "forward"
         data, generated = self._data, generated + 2
         seconds = self._speed.collect + model.passes(kind, data.held_out, data.length)

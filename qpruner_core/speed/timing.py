@@ -1,4 +1,4 @@
-"""Seconds of a function, measured with little of it."""
+"""Time of a function, measured in few runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 9
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
-    """The least of a few runs of ``function``, see :func:`seconds_once`; a slow one runs once."""
+    """The minimum of a few runs of ``function``, see :func:`seconds_once`; a slow one runs once."""
     first = seconds_once(function, device)
     if first > _SLOW:
         return first
@@ -24,8 +24,8 @@ def seconds_of(function: Callable[[], object], device: torch.device) -> float:
 
 
 def seconds_once(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one run: on a CPU those that this thread computed for, which are the same however busy the machine is
-    with other things; of a GPU, those until it is done."""
+    """Seconds of one run: on a CPU, the computing time of this thread, which is independent of other load; on a GPU,
+    the time until it is done."""
     clock = time.perf_counter if device.type == "cuda" else time.thread_time
     started = clock()
     function()

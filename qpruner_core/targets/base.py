@@ -1,4 +1,4 @@
-"""What a target is: where a checkpoint runs, and how that engine stores a model."""
+"""Interface of a target: an engine, and how it stores a model."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Shape = tuple[int, int]
 """Outputs and inputs of a linear module; rows and columns of an embedding."""
 
 WITHOUT_ADAPTERS = {"initialisation": "zero", "loftq_iterations": 0, "rank_allocation": "uniform"}
-"""Settings of quantization under which adapters begin at nothing."""
+"""Quantization settings without adapters."""
 
 
 class Target(ABC):
     """A target, bound to the settings of a run.
 
     Attributes:
-        quantize: settings of quantization in force: without adapters, nothing initialises them.
-        precisions: every precision that the engine can hold, by name and rising size.
-        options: those that a search may give to weights in the layers, by rising size.
-        embedding_options: those for the embeddings and a head of its own; only ``bf16`` where they stay unquantized.
+        quantize: effective quantization settings: without adapters, nothing initialises them.
+        precisions: every precision that the engine supports, by name and ascending size.
+        options: precisions that a search may give to weights in the layers, by ascending size.
+        embedding_options: precisions for the embeddings and a separate head; only ``bf16`` if they stay unquantized.
         granularity: the unit that gets its own precision.
-        recovery: what recovery trains, in order.
-        adapter_rank: rank of the adapters that ship with the checkpoint and count as its bytes; 0: none do.
+        recovery: parts of the recovery, in order.
+        adapter_rank: rank of the adapters that ship with the checkpoint and count in its bytes; 0: none.
     """
 
     name: ClassVar[TargetName]
@@ -75,8 +75,8 @@ class Target(ABC):
         """For a group of ``modules`` (full names) of these ``shapes``: the precision of each module under every option
         of ``names``.
 
-        Options under which no module differs from an earlier option are left out. An option that gives one precision
-        to all modules has its name.
+        Options that equal an earlier one for every module are left out. An option that gives one precision to all
+        modules has its name.
         """
         fused = self.fused(modules) if modules else list(range(len(shapes)))
         found: dict[str, tuple[str, ...]] = {}
@@ -90,12 +90,12 @@ class Target(ABC):
         return dict(sorted(found.items(), key=lambda item: size_order(item[0])))
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
-        """The precision of fused modules of ``shapes`` that were given ``name``: that, or what the engine falls back
-        to. Most modules are fused with no other."""
+        """Stored precision of fused modules of ``shapes`` at ``name``: that, or the engine's fallback. Most modules are
+        not fused."""
         return name
 
     def fused(self, modules: Sequence[str]) -> list[int]:
-        """For each of ``modules`` (full names) a number, the same for those that the engine fuses."""
+        """A number for each of ``modules`` (full names), equal for modules that the engine fuses."""
         return list(range(len(modules)))
 
     def together(self, family: Family) -> Sequence[frozenset[str]]:
@@ -103,32 +103,32 @@ class Target(ABC):
         return ()
 
     def unquantized_bytes(self, config: PretrainedConfig, model: PreTrainedModel) -> dict[str, int]:
-        """Bytes that each parameter of ``model`` (of ``config``, on the meta device) takes where it is not quantized,
-        by its name, tied ones once; and what else the engine keeps of it, such as buffers."""
+        """Unquantized bytes of each parameter of ``model`` (of ``config``, on the meta device) by name, tied ones once;
+        and other data that the engine keeps, such as buffers."""
         tensors = [*model.named_parameters(), *model.named_buffers()]
         once = {id(tensor): (name, tensor) for name, tensor in reversed(tensors)}
         return {name: tensor.numel() * tensor.element_size() for name, tensor in once.values()}
 
     def adapter_shapes(self, config: PretrainedConfig, shapes: Mapping[str, Shape]) -> Mapping[str, Shape]:
-        """Outputs and inputs that the factors of each module's adapter have in the files, from those of the modules."""
+        """Outputs and inputs of the factors of each module's adapter in the files, from those of the modules."""
         return shapes
 
     def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
-        """Why the engine cannot run a model of this ``config``, dense or pruned; ``None``: it can."""
+        """Reason why the engine cannot run a model of this ``config``, dense or pruned; ``None``: it can."""
         return None
 
     def adapted(
         self, prune: PruneConfig, dense: PretrainedConfig, family: Family
     ) -> tuple[PruneConfig, tuple[str, ...]]:
-        """Settings of pruning whose result the engine can run, or runs best, and why they differ from those given.
+        """Pruning settings that the engine can run, or runs best, and why they differ from those given.
 
         Raises:
-            UnsupportedByTargetError: the engine runs no result of what was asked for by name.
+            UnsupportedByTargetError: the engine cannot run any result of explicitly given settings.
         """
         return prune, ()
 
     def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:
-        """Why the engine cannot use the tokenizer of ``directory`` with so many rows of an embedding."""
+        """Reason why the engine cannot use the tokenizer of ``directory`` with so many rows of an embedding."""
         return None
 
     @abstractmethod

@@ -13,7 +13,7 @@ from qpruner_core.targets.config import PRECISIONS, TargetName
 
 
 class BitsAndBytes(Target):
-    """NF4, INT8 and 16 bits in one model; by itself with LoRA adapters on every linear module of the layers."""
+    """NF4, INT8 and 16 bits in one model; by default with LoRA adapters on every linear module of the layers."""
 
     name: ClassVar[TargetName] = "bitsandbytes"
     default_options: ClassVar[tuple[str, ...]] = PRECISIONS[name]

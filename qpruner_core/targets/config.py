@@ -9,12 +9,12 @@ from qpruner_core import precision_names
 TargetName = Literal["gguf", "compressed-tensors", "bitsandbytes"]
 
 RunsOn = Literal["gpu", "gpu+humming", "cpu"]
-"""What the engine computes on: a GPU, an NVIDIA GPU from sm75 with the kernels of the package Humming, a CPU."""
+"""Hardware of the engine: a GPU, an NVIDIA GPU from sm75 with the kernels of the package Humming, a CPU."""
 
 DEFAULT_RUNS_ON: RunsOn = "gpu"
 
 DEFAULT_TARGET: TargetName = "compressed-tensors"
-"""Of runs that name none, but for those with a preset of the paper."""
+"""Target of runs that name none, except with a preset of the paper."""
 
 PRECISIONS: dict[TargetName, tuple[str, ...]] = {
     target: tuple(
@@ -25,16 +25,16 @@ PRECISIONS: dict[TargetName, tuple[str, ...]] = {
     )
     for target in get_args(TargetName)
 }
-"""Names of the precisions of each target, by rising size."""
+"""Names of the precisions of each target, by ascending size."""
 
 _HUMMING_ALONE = frozenset({"int2_g64", "int3_g64", "int5_g64", "int6_g64", "int7_g64"})
-"""Those that vLLM has but one kernel for: Humming's."""
+"""Precisions for which Humming has vLLM's only kernel."""
 _ON_A_CPU = frozenset({"int4_g128", "int4_g64", "int4_g32", "int8_w8a8", "fp8", "bf16"})
-"""Those of compressed-tensors that vLLM 0.32 has a kernel for on a CPU, seen to run; 4 bits want AVX-512."""
+"""Precisions of compressed-tensors for which vLLM 0.32 has a CPU kernel, tested; 4 bits need AVX-512."""
 
 
 def has_kernel(target: TargetName, runs_on: RunsOn, precision: str) -> bool:
-    """Whether the engine of ``target`` computes with weights in ``precision``, one of its own, there.
+    """Whether the engine of ``target`` has a kernel for ``precision``, one of its own, there.
 
     llama.cpp and bitsandbytes have all of theirs on every processor.
     """
@@ -46,7 +46,7 @@ def has_kernel(target: TargetName, runs_on: RunsOn, precision: str) -> bool:
 
 
 def without_kernel(runs_on: RunsOn, precision: str) -> str:
-    """Why a run for ``runs_on`` cannot name ``precision``, for which :func:`has_kernel` is false there; the remedy."""
+    """Reason and remedy for a run for ``runs_on`` with a ``precision`` for which :func:`has_kernel` is false."""
     other: RunsOn = "gpu+humming" if precision in _HUMMING_ALONE else "gpu"
     lack = "no kernel" if runs_on == "cpu" else "only the Humming kernels"
     where = " on a CPU" if runs_on == "cpu" else ""

@@ -1,4 +1,4 @@
-"""An endless stream of training batches, which can begin anywhere."""
+"""An endless stream of training batches, which can start at any position."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Row = tuple[int, ...]
 class Batch:
     """``input_ids``, ``position_ids`` and ``targets``, int64 ``[batch, length]``.
 
-    Positions begin anew with each example of a row, and with the padding behind the last: that is how transformers
-    tells packed examples apart. ``targets``: the id that is to be predicted at each place, :data:`IGNORED` where none.
+    Positions restart with each example of a row, and with the padding after the last: transformers separates packed
+    examples by them. ``targets``: the id to predict at each position, :data:`IGNORED` if none.
     """
 
     input_ids: torch.Tensor
@@ -52,7 +52,7 @@ def make_batch(rows: Sequence[Sequence[Example]], device: torch.device) -> Batch
 
 
 def _targets(example: Example) -> torch.Tensor:
-    """The labels one place earlier, where they are predicted; the first is predicted nowhere."""
+    """The labels shifted to the positions that predict them; the first is never predicted."""
     return torch.cat([example.labels[1:], torch.tensor([IGNORED])])
 
 
@@ -65,9 +65,9 @@ def batches(
     packed_length: int | None = None,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """Batches of ``size`` rows in an order shuffled anew each epoch, for ever, from number ``first`` on.
+    """Endless batches of ``size`` rows, reshuffled each epoch, from batch number ``first`` on.
 
-    A row is one example, or with ``packed_length`` as many in a row as fit into so many tokens.
+    A row is one example, or with ``packed_length`` as many consecutive ones as fit into so many tokens.
     """
     rows = _rows([len(example.input_ids) for example in examples], seed, packed_length or 0)
     while True:
@@ -92,7 +92,7 @@ def _order(count: int, seed: int) -> Iterator[int]:
 
 
 def in_batches(examples: Sequence[Example], size: int, device: torch.device) -> list[Batch]:
-    """All ``examples`` once, in their order, one to a row."""
+    """All ``examples`` once, in order, one per row."""
     return [
         make_batch([[example] for example in examples[start : start + size]], device)
         for start in range(0, len(examples), size)

@@ -1,8 +1,8 @@
-"""The losses of recovery, a few positions at a time.
+"""The losses of recovery, computed a few positions at a time.
 
-Logits of all positions would be the largest tensors of training by far (``tokens · vocabulary``, in float32, several of
-them). So only positions with a target go through the head, :data:`CHUNK` at a time, and each chunk's gradient is taken
-before the next is computed.
+Logits of all positions would be by far the largest tensors of training (``tokens · vocabulary``, in float32, several of
+them). So only positions with a target go through the head, :data:`CHUNK` at a time, and each chunk's gradient is
+computed before the next chunk.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from transformers import PreTrainedModel
 from qpruner_core.data.tokenization import IGNORED
 from qpruner_core.training.batches import Batch
 
-CHUNK = 32
-"""Positions whose logits are in memory at once; to distil, four times over in float32."""
+CHUNK = 256
+"""Positions whose logits are in memory at once; to distil, four times over in float32. So many that widening the head's
+weight for them, on a CPU, costs little beside the product."""
 
 
 @dataclass(frozen=True)
 class Distillation:
     """KL(teacher ‖ student) of predictions softened by ``temperature``, times its square (arXiv 1503.02531).
 
-    ``share``: of this loss; the rest is cross-entropy.
+    ``share``: weight of this loss; the rest is cross-entropy.
     """
 
     teacher: PreTrainedModel
@@ -35,7 +36,7 @@ class Distillation:
 
 
 def hidden_states(model: PreTrainedModel | PeftModel, batch: Batch) -> torch.Tensor:
-    """What the head makes predictions of, ``[n, hidden]``, at the ``n`` positions that have a target."""
+    """Inputs of the head, ``[n, hidden]``, at the ``n`` positions with a target."""
     states = _causal(model).base_model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
     ).last_hidden_state  # fmt: skip
@@ -44,7 +45,7 @@ def hidden_states(model: PreTrainedModel | PeftModel, batch: Batch) -> torch.Ten
 
 
 def logits_of(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
-    """The model's logits ``[n, vocabulary]``, float32, from ``hidden [n, hidden]``, scaled and capped as it does."""
+    """The model's logits ``[n, vocabulary]``, float32, from ``hidden [n, hidden]``, with its scaling and caps."""
     causal = _causal(model)
     logits: torch.Tensor = causal.get_output_embeddings()(hidden).float()
     if (scaling := getattr(causal.config, "logits_scaling", None)) is not None:
@@ -61,7 +62,8 @@ def _causal(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 def add_gradient(
     student: PreTrainedModel | PeftModel, batch: Batch, tokens: int, distillation: Distillation | None
 ) -> float:
-    """Add the gradient of the loss on ``batch``, summed over its targets and divided by ``tokens``, and return it."""
+    """Add the gradient of the loss on ``batch``, summed over its targets and divided by ``tokens``; returns that
+    loss."""
     targets = batch.targets[batch.targets != IGNORED]
     if len(targets) == 0:
         return 0.0
@@ -89,9 +91,9 @@ def add_gradient(
 def _learn_text(
     student: PreTrainedModel | PeftModel, hidden: torch.Tensor, targets: torch.Tensor, tokens: int
 ) -> float:
-    """Add the gradient of the cross-entropy of one chunk, divided by ``tokens``, and return it undivided.
+    """Add the gradient of the cross-entropy of one chunk, divided by ``tokens``; returns the undivided loss.
 
-    Its gradient by the logits, their softmax less one at the target, takes their place: autograd would hold three
+    The gradient of the logits, their softmax minus one at the target, overwrites them: autograd would hold three
     tensors of their size.
     """
     logits, wanted = logits_of(student, hidden), targets.unsqueeze(1)
@@ -111,7 +113,7 @@ def _distilled(
     targets: torch.Tensor,
     distillation: Distillation,
 ) -> torch.Tensor:
-    """The loss of one chunk; on return its logits are free, as the gradient needs only their softmax."""
+    """The loss of one chunk; afterwards its logits are free, as the gradient needs only their softmax."""
     logits = logits_of(student, hidden)
     temperature, share = distillation.temperature, distillation.share
     with torch.no_grad():
@@ -125,7 +127,7 @@ def _distilled(
 
 @torch.no_grad()
 def loss_sum(model: PreTrainedModel | PeftModel, batch: Batch, distillation: Distillation | None = None) -> float:
-    """The loss that :func:`add_gradient` takes the gradient of, summed over the targets of ``batch``, in nats."""
+    """The loss of :func:`add_gradient`, summed over the targets of ``batch``, in nats."""
     targets = batch.targets[batch.targets != IGNORED]
     hidden = hidden_states(model, batch)
     if distillation is None:

@@ -1,4 +1,4 @@
-"""Whether a model keeps the examples of one row apart."""
+"""Whether a model keeps the examples of one row separate."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from qpruner_core.training.losses import hidden_states
 
 _LENGTH = 8
 _FIRST = 2
-_TOLERANCE = 0.02  # of rounding: experts may be grouped otherwise
+_TOLERANCE = 0.02  # of rounding: experts may be grouped differently
 
 
 @torch.no_grad()
 def keeps_examples_apart(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether an example behind another in a row is read as it is alone, measured on one.
+    """Whether an example after another in a row is read as if alone, measured on one.
 
-    transformers builds the mask from position ids; not every attention can have such a mask. What is in front must make
-    no difference, and the first tokens must be as they are without it: rounding in bfloat16 may grow from token to
-    token, so that the later ones of a sound model differ by half.
+    transformers builds the mask from position ids; not every attention supports such a mask. The preceding example must
+    make no difference, and the first tokens must be as without it: bfloat16 rounding may grow from token to token, so
+    that later tokens of a correct model differ by half.
     """
     example = torch.arange(_LENGTH, 0, -1)
     training = model.training
@@ -37,7 +37,7 @@ def keeps_examples_apart(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def _read(model: PreTrainedModel | PeftModel, before: list[torch.Tensor], example: torch.Tensor) -> torch.Tensor:
-    """Hidden states of ``example`` behind ``before`` in one row."""
+    """Hidden states of ``example`` after ``before`` in one row."""
     row = [Example(ids, torch.full_like(ids, IGNORED)) for ids in before] + [Example(example, example)]
     return hidden_states(model, make_batch([row], model.device)).float()
 

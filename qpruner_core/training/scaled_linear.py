@@ -1,4 +1,4 @@
-"""A linear module whose block scales are trained while its codes stay as they are."""
+"""A linear module with trainable block scales and fixed codes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from qpruner_core.precisions.scaled import ScaledPrecision
 
 
 class ScaledLinear(nn.Module):
-    """Multiplies with the stored ``tensors``, whose scales are changed by a share each.
+    """Multiplies with the stored ``tensors``, whose scales change by a share each.
 
     The ``shares`` are the parameters, zero at first: a step of an optimiser is then relative to the scale. The codes
-    stay packed. The 16-bit weight is made of them in each forward pass and again in each backward pass, and kept by
-    neither.
+    stay packed. The 16-bit weight is decoded in each forward pass and again in each backward pass, and never stored.
     """
 
     def __init__(self, kind: ScaledPrecision, tensors: Tensors, bias: nn.Parameter | None) -> None:
@@ -43,7 +42,7 @@ class ScaledLinear(nn.Module):
 
     @torch.no_grad()
     def stored(self) -> Tensors:
-        """The tensors with the trained scales as the format stores them, every code as it was; without the bias."""
+        """The tensors with the trained scales in the format's precision, with unchanged codes and without the bias."""
         return self._kind.with_scales(self._tensors, self._changed(list(self.shares)))
 
     def _changed(self, shares: Sequence[torch.Tensor]) -> Tensors:
@@ -51,7 +50,7 @@ class ScaledLinear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """``inputs · weightᵀ + bias``, of which the inputs alone are kept for the gradient."""
+    """``inputs · weightᵀ + bias``, keeping only the inputs for the gradient."""
 
     @staticmethod
     def forward(

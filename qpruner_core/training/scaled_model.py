@@ -1,4 +1,4 @@
-"""A mixed checkpoint of which all that the format keeps exactly can be trained."""
+"""A mixed checkpoint with everything trainable that the format stores exactly."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from qpruner_core.training.scaled_linear import ScaledLinear
 
 
 def load_scaled_model(directory: Path, *, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The mixed checkpoint of ``directory``; its norms, its biases and the scales of the linear modules of its layers
-    take gradients, nothing else. In train mode.
+    """The mixed checkpoint of ``directory`` in train mode; only its norms, its biases and the scales of the linear
+    modules of its layers require gradients.
 
-    Of a precision without scales the weight is a fixed 16-bit copy, as are embeddings and head: their scales would have
-    to be applied for every few positions whose logits are computed together.
+    The weight of a precision without scales is a fixed 16-bit copy, and so are embeddings and head: their scales would
+    have to be applied for every few positions whose logits are computed together.
     """
     _, precision, family = read_mixed_config(directory)
     model = load_mixed_model(directory, device=device, dequantize=True).requires_grad_(False)
@@ -42,14 +42,14 @@ def load_scaled_model(directory: Path, *, device: str | torch.device = "cpu") ->
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Shares of scales, and everything that has one dimension: norms and biases."""
+    """Shares of scales, and all one-dimensional parameters: norms and biases."""
     shares = {id(share) for module in model.modules() if isinstance(module, ScaledLinear) for share in module.shares}
     return [each for each in model.parameters() if id(each) in shares or each.dim() == 1]
 
 
 def stored_tensors(model: PreTrainedModel, directory: Path) -> Tensors:
-    """All tensors of the mixed checkpoint of ``directory``, on the CPU, with what ``model``, loaded from there, has
-    learned since."""
+    """All tensors of the mixed checkpoint of ``directory``, on the CPU, with the trained values of ``model``, which was
+    loaded from there."""
     found: Tensors = {}
     for name, module in model.named_modules():
         if isinstance(module, ScaledLinear):

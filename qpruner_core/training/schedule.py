@@ -1,4 +1,4 @@
-"""Learning-rate schedules, as functions of the step alone, so that a run goes on anywhere."""
+"""Learning-rate schedules as functions of the step alone, so that a run can resume anywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qpruner_core.finetune.config import FinetuneConfig
 
 
 def learning_rate(settings: FinetuneConfig, step: int) -> float:
-    """The rate of optimiser step ``step`` (from 0): linear warm-up, then as ``settings.schedule`` says; never zero."""
+    """The learning rate of optimiser step ``step`` (from 0): linear warm-up, then ``settings.schedule``; never zero."""
     warmup = min(settings.warmup_steps, settings.steps // 2)
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)

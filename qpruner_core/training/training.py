@@ -1,9 +1,10 @@
-"""The optimisation of adapters, or of scales."""
+"""The training loop for adapters or scales."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
@@ -19,6 +20,15 @@ from qpruner_core.training.training_state import TrainingState
 from qpruner_core.training.validation import validation_loss
 
 OnStep = Callable[[int, float], None]
+"""Called with a number of finished optimiser steps and a mean loss, in nats per token."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Batches that :func:`train` validates on, and the callback that receives their loss."""
+
+    batches: Sequence[Batch]
+    on_loss: OnStep = lambda step, loss: None
 
 
 def train(
@@ -28,29 +38,30 @@ def train(
     on_step: OnStep,
     *,
     distillation: Distillation | None = None,
-    validation: Sequence[Batch] = (),
-    on_validation: OnStep = lambda step, loss: None,
+    validation: Validation | None = None,
     state: TrainingState | None = None,
     seed: int = 0,
 ) -> TrainingState:
-    """Train what of ``model`` takes gradients in place with AdamW; it ends in bfloat16, at the best evaluation if there
-    was one.
+    """Train the trainable parameters of ``model`` in place with AdamW.
+
+    They end in bfloat16, at their values of the best validation if there is any.
 
     Args:
         model: with a trainable adapter or scales, in train mode.
-        stream: batches; ``settings.gradient_accumulation`` of them a step.
-        settings: ``batch_size``, ``packing``, ``loss`` and ``validation_sequences`` are for who makes the arguments.
-        on_step: receives the number of finished optimiser steps and the mean loss of the last, in nats per token. What
-            it raises ends the training with ``state`` at that step.
-        distillation: the loss in place of cross-entropy, in training and in evaluations.
-        validation: batches whose loss is taken before the first step, every ``settings.evaluate_every`` steps and
-            after the last; the best of these is kept, and training ends after ``settings.patience`` without a better.
-        on_validation: receives the step and that loss, in nats per token.
-        state: of ``model``; one that has begun goes on, and then ``stream`` begins at its step.
-        seed: of dropout.
+        stream: batches; each step takes ``settings.gradient_accumulation`` of them.
+        settings: ``batch_size``, ``packing``, ``loss`` and ``validation_sequences`` are not read here; the caller
+            applies them when it builds the other arguments.
+        on_step: receives the loss of the last step. An exception that it raises ends the training with ``state`` at
+            that step.
+        distillation: replaces cross-entropy as the loss, in training and in validation.
+        validation: evaluated before the first step, every ``settings.evaluate_every`` steps and after the last. The
+            best parameters are kept, and training ends after ``settings.patience`` validations without improvement.
+        state: training state of ``model``. If it has steps behind it, training resumes there; ``stream`` must then
+            start at that step.
+        seed: seed of dropout.
 
     Raises:
-        NotFiniteError: the loss is not finite before anything was learned.
+        NotFiniteError: the loss is not finite before the first step.
         TrainingDivergedError: the loss or the gradient is no longer finite.
     """
     state = state or TrainingState(model, settings)
@@ -58,8 +69,8 @@ def train(
     if settings.activation_checkpointing:
         _checkpoint_activations(model)
     while True:
-        if validation and _evaluation_is_due(state, settings):
-            _evaluate(model, validation, distillation, state, on_validation)
+        if validation and _validation_is_due(state, settings):
+            _validate(model, validation, distillation, state)
         out_of_patience = settings.patience and validation and curves.evaluations_since_best >= settings.patience
         if curves.step >= settings.steps or out_of_patience:
             break
@@ -75,31 +86,29 @@ def train(
 def _checkpoint_activations(model: PreTrainedModel | PeftModel) -> None:
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-    enable({"use_reentrant": False})  # the older kind wants inputs with gradients, which frozen embeddings have not
+    enable(
+        {"use_reentrant": False}
+    )  # the older kind requires inputs with gradients, which frozen embeddings do not have
 
 
-def _evaluation_is_due(state: TrainingState, settings: FinetuneConfig) -> bool:
+def _validation_is_due(state: TrainingState, settings: FinetuneConfig) -> bool:
     step, done = state.curves.step, state.curves.validation
     if done and done[-1][0] == step:
         return False
     return step % settings.evaluate_every == 0 or step == settings.steps
 
 
-def _evaluate(
-    model: PreTrainedModel | PeftModel,
-    validation: Sequence[Batch],
-    distillation: Distillation | None,
-    state: TrainingState,
-    on_validation: OnStep,
+def _validate(
+    model: PreTrainedModel | PeftModel, validation: Validation, distillation: Distillation | None, state: TrainingState
 ) -> None:
     curves = state.curves
-    loss = validation_loss(model, validation, distillation)
+    loss = validation_loss(model, validation.batches, distillation)
     if not math.isfinite(loss):
         raise _not_finite("loss on held-out text", loss, curves.step)
     curves.validation.append((curves.step, loss))
     if curves.best[0] == curves.step:
         state.remember_best()
-    on_validation(curves.step, loss)
+    validation.on_loss(curves.step, loss)
 
 
 def _step(
@@ -120,7 +129,7 @@ def _step(
         raise _not_finite("gradient", norm, state.curves.step)
     state.set_learning_rate(learning_rate(settings, state.curves.step))
     state.optimizer.step()
-    state.optimizer.zero_grad()  # frees them: they are as large as the masters, and activations are still to come
+    state.optimizer.zero_grad()  # free them: they are as large as the masters, and activations are still to come
     state.masters_to_factors()
     return loss
 
@@ -130,7 +139,7 @@ def _not_finite(what: str, value: float, steps: int) -> NotFiniteError | Trainin
         return NotFiniteError(
             f"The {what} is {value} before the first step, so it is the model and not the learning rate.",
             field="model",
-            remedy="Look for NaN or infinite weights in it, or prune less.",
+            remedy="Check its weights for NaN or infinity, or prune less.",
         )
     return TrainingDivergedError(
         f"The {what} became {value} after {steps} steps.",

@@ -1,4 +1,4 @@
-"""Where a training is: everything that its next step follows from, and how that is saved."""
+"""State of a training: all inputs of its next step, and how they are saved."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Curves(BaseModel):
 
     @property
     def best(self) -> tuple[int, float]:
-        """The first evaluation with the lowest loss."""
+        """The first validation with the lowest loss."""
         return min(self.validation, key=lambda point: point[1])
 
     @property
     def evaluations_since_best(self) -> int:
-        """How many evaluations there were after the best one."""
+        """Number of validations after the best one."""
         return len(self.validation) - 1 - self.validation.index(self.best)
 
 
 class TrainingState:
-    """The parameters of ``model`` that are under training: those of its adapter, or its scales.
+    """The trained parameters of ``model``: those of its adapter, or its scales.
 
-    The model computes with bfloat16 ``factors``; the optimiser works on float32 ``masters`` of them, as steps are too
-    small for bfloat16 to hold. ``best``: the factors of the best evaluation, if there was one. ``relative``: steps are
-    relative to the size of each parameter, its root mean square, or 1 where that is zero.
+    The model computes with bfloat16 ``factors``; the optimiser works on float32 ``masters``, because steps are too
+    small for bfloat16. ``best``: the factors of the best validation, if any. ``relative``: steps are relative to the
+    size of each parameter, its root mean square, or 1 if that is zero.
     """
 
     def __init__(self, model: nn.Module, settings: FinetuneConfig, *, relative: bool = False) -> None:
@@ -57,32 +57,32 @@ class TrainingState:
             factor.data = factor.data.to(torch.bfloat16)
 
     def set_learning_rate(self, rate: float) -> None:
-        """The rate of the next step."""
+        """Set the learning rate of the next step."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["size"]
 
     def gradients_to_masters(self) -> None:
-        """Move the factors' gradients over."""
+        """Move the factors' gradients to the masters."""
         for master, factor in zip(self.masters, self.factors, strict=True):
             master.grad = None if factor.grad is None else factor.grad.float()
             factor.grad = None
 
     def masters_to_factors(self) -> None:
-        """Let the model compute with the masters."""
+        """Copy the masters to the model's factors."""
         for master, factor in zip(self.masters, self.factors, strict=True):
             factor.data.copy_(master.data)
 
     def remember_best(self) -> None:
-        """The factors as they are now are the best so far."""
+        """Store the present factors as the best so far."""
         self.best = [factor.detach().clone() for factor in self.factors]
 
     def restore_best(self) -> None:
-        """Give the model the best factors, if any were remembered."""
+        """Restore the best factors, if any."""
         for factor, best in zip(self.factors, self.best or [], strict=self.best is not None):
             factor.data.copy_(best)
 
     def save(self, directory: Path, key: str) -> None:
-        """Write the state to ``directory`` in one file that replaces the last, all or nothing."""
+        """Save the state to ``directory`` atomically, in one file that replaces the last."""
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {f"master.{index}": master.detach() for index, master in enumerate(self.masters)}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -98,7 +98,7 @@ class TrainingState:
             partial.unlink(missing_ok=True)
 
     def load(self, directory: Path, key: str) -> bool:
-        """Go on where :meth:`save` was called with the same ``key``; ``False`` if that left nothing usable."""
+        """Resume from :meth:`save` with the same ``key``; ``False`` if there is nothing usable."""
         try:
             with safe_open(directory / _FILE, framework="pt") as file:
                 metadata = file.metadata() or {}

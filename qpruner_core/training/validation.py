@@ -1,4 +1,4 @@
-"""What is kept back of the training side, and the loss on it."""
+"""Training examples held back for validation, and the loss on them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LARGEST_SHARE = 10  # at most every tenth example
 
 
 def keep_back(examples: Sequence[Example], count: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """``examples`` to train on and to validate on: ``count`` of them, at most a tenth, drawn by ``seed``.
+    """Split ``examples`` into training and validation: ``count`` of them, at most a tenth, drawn by ``seed``.
 
-    What is equal to a validation example is not trained on either.
+    Duplicates of validation examples are excluded from training.
     """
     count = min(count, len(examples) // _LARGEST_SHARE)
     chosen = random.Random(seed).sample(range(len(examples)), count)  # noqa: S311 - a choice, not a secret
@@ -36,9 +36,9 @@ def _content(example: Example) -> bytes:
 def validation_loss(
     model: PreTrainedModel | PeftModel, validation: Sequence[Batch], distillation: Distillation | None = None
 ) -> float:
-    """Mean loss of a target, in nats: what is trained by, so cross-entropy, or with ``distillation`` that.
+    """Mean loss per target, in nats: the training loss, which is cross-entropy, or ``distillation``.
 
-    Leaves the model in the mode that it was in.
+    Leaves the model in its mode.
     """
     training = model.training
     model.eval()

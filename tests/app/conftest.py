@@ -11,22 +11,14 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.broker import Broker
 from app.keys.service import create_key
 from app.main import create_app
 from app.secrets import load_signing_key
 from app.settings import Settings
-from tests.tiny_model import build_tiny_llama, write_text_dataset
+from tests.valkey import Valkey, run_valkey
 
 BASE_URL = "http://127.0.0.1"
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that jobs may read from: a tiny model at ``model`` and a dataset at ``text.txt``."""
-    root = tmp_path_factory.mktemp("sources")
-    build_tiny_llama(root / "model", train_steps=0)
-    write_text_dataset(root / "text.txt")
-    return root
 
 
 @pytest.fixture
@@ -77,3 +69,26 @@ def authorize(settings: Settings, sessions: sessionmaker[Session]) -> Callable[.
         return {"Authorization": f"Bearer {key}"}
 
     return headers
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a service's data, by its setting, for commands that run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """A running Valkey."""
+    with run_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def broker(valkey: Valkey) -> Iterator[Broker]:
+    """A broker on it."""
+    made = Broker(valkey.url)
+    yield made
+    made.close()

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.broker import QUEUE, Broker, BrokerUnavailableError, embedded_socket
-from tests.valkey import Valkey, run_valkey
+from tests.valkey import Valkey
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with run_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(valkey: Valkey) -> Iterator[Broker]:
-    made = Broker(valkey.url)
-    yield made
-    made.close()
 
 
 CALLS: list[Callable[[Broker], object]] = [

@@ -14,14 +14,9 @@ from typer.testing import CliRunner
 from app.cli import app, main
 from qpruner_core.threads import usable_cpus
 
+pytestmark = pytest.mark.usefixtures("data_dir")
+
 RUN = CliRunner()
-
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def test_every_command_of_core_and_service_is_offered() -> None:

@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, service: Service) -> None:
 def test_the_demo_ends_with_a_model_within_the_budget(tmp_path: Path) -> None:
     answer = run_demo(data_dir=tmp_path, timeout=1400)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "is as the manifest says" in answer.stdout
+    assert "matches the manifest" in answer.stdout
     assert "make serve ARGS=" in answer.stdout
     assert processes_below(tmp_path) == []
 

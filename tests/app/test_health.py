@@ -47,7 +47,8 @@ def test_all_who_ask_at_once_get_one_checks_answer_and_hold_no_thread(applicatio
         transport = httpx.ASGITransport(app=application)
         async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
             waiting = [asyncio.create_task(client.get("/readyz")) for _ in range(200)]
-            await asyncio.sleep(0.2)
+            while not check.runs:  # by then all of them wait
+                await asyncio.sleep(0.01)
             assert (await client.get("/healthz")).status_code == 200  # which needs one of the threads
             waiting[0].cancel()  # one who goes away takes nothing from the others
             await asyncio.sleep(0)

@@ -15,38 +15,33 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("data_dir")
+
 RUN = CliRunner()
 SECRET = "s3cr3t-pa55word"
 
 BAD = [
-    ("DATABASE_URL", f"garbage with {SECRET}", "QPRUNER_DATABASE_URL: It is no database URL. Give"),
-    ("DATABASE_URL", f"mysql://me:{SECRET}@host/name", "'mysql' is a database that is not supported"),
-    ("DATABASE_URL", f"postgresql://me:{SECRET}@host:port/name", "It is no database URL"),
-    ("DATABASE_URL", "sqlite+aiosqlite:////tmp/x.db", "a driver that is not supported"),
-    ("DATABASE_URL", "sqlite://", "is a file"),
-    ("DATABASE_URL", "sqlite:///:memory:", "is a file"),
-    ("BROKER_URL", f"garbage {SECRET}", "QPRUNER_BROKER_URL: It is no Redis URL. Give"),
-    ("BROKER_URL", "amqp://host", "It is no Redis URL"),
-    ("BROKER_URL", "redis://host:70000/0", "It is no Redis URL"),
+    ("DATABASE_URL", f"garbage with {SECRET}", "QPRUNER_DATABASE_URL: Not a database URL. Give"),
+    ("DATABASE_URL", f"mysql://me:{SECRET}@host/name", "The database 'mysql' is not supported"),
+    ("DATABASE_URL", f"postgresql://me:{SECRET}@host:port/name", "Not a database URL"),
+    ("DATABASE_URL", "sqlite+aiosqlite:////tmp/x.db", "The driver 'sqlite+aiosqlite' is not supported"),
+    ("DATABASE_URL", "sqlite://", "must be a file"),
+    ("DATABASE_URL", "sqlite:///:memory:", "must be a file"),
+    ("BROKER_URL", f"garbage {SECRET}", "QPRUNER_BROKER_URL: Not a Redis URL. Give"),
+    ("BROKER_URL", "amqp://host", "Not a Redis URL"),
+    ("BROKER_URL", "redis://host:70000/0", "Not a Redis URL"),
     ("STORE_URL", "ftp://host/x", "QPRUNER_STORE_URL"),
-    ("S3_ENDPOINT_URL", "nonsense", "QPRUNER_S3_ENDPOINT_URL: It is no address of HTTP. Give"),
-    ("PUBLIC_URL", "prune.example.org:8000", "QPRUNER_PUBLIC_URL: It is no address of HTTP"),
-    ("HUB_ENDPOINT", "hub", "QPRUNER_HUB_ENDPOINT: It is no address of HTTP"),
+    ("S3_ENDPOINT_URL", "nonsense", "QPRUNER_S3_ENDPOINT_URL: Not an HTTP address. Give"),
+    ("PUBLIC_URL", "prune.example.org:8000", "QPRUNER_PUBLIC_URL: Not an HTTP address"),
+    ("HUB_ENDPOINT", "hub", "QPRUNER_HUB_ENDPOINT: Not an HTTP address"),
     ("ALLOWED_ROOTS", "[/models", "QPRUNER_ALLOWED_ROOTS: It begins like a JSON list and is none. Give"),
     ("ALLOWED_ROOTS", "[1]", "QPRUNER_ALLOWED_ROOTS"),
-    ("LOG_LEVEL", "loud", "QPRUNER_LOG_LEVEL: 'loud' is no level. Give one of"),
+    ("LOG_LEVEL", "loud", "QPRUNER_LOG_LEVEL: 'loud' is not a log level. Give one of"),
     ("PORT", "65536", "QPRUNER_PORT"),
     ("LEASE_SECONDS", "soon", "QPRUNER_LEASE_SECONDS"),
     ("ALLOW_HUB", "perhaps", "QPRUNER_ALLOW_HUB"),
     ("SIGNING_KEY", "short", "signing_key"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def refused(*arguments: str, exit_code: int = 2) -> str:

@@ -147,5 +147,5 @@ def test_days_are_for_all_tenants_and_for_some(monkeypatch: pytest.MonkeyPatch) 
     assert days_of(Settings(_env_file=None).keep_artifacts_days, "any") is None
     for wrong in ("soon", "x=", "=3", "-1", "research=1.5"):
         monkeypatch.setenv("QPRUNER_KEEP_ARTIFACTS_DAYS", wrong)
-        with pytest.raises(ValueError, match="Give them"):
+        with pytest.raises(ValueError, match="Give one for all tenants"):
             Settings(_env_file=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.gemma3 import render
-from bench.resident_memory import PhasePeak
+from bench.study.memory import PhasePeak
 from qpruner_core.report import CompressionReport, Measurement
 
 

@@ -16,7 +16,6 @@ from app.settings import Settings
 from qpruner_client import Client, Retries
 from tests.app import seeded_jobs
 from tests.app.live_service import Service, run_service
-from tests.tiny_model import build_tiny_llama, write_text_dataset
 
 QUICK = Retries(first_delay=0.02, longest_delay=0.1, patience=20.0)
 CONTENT = os.urandom(900_001)
@@ -58,15 +57,6 @@ class Refusals:
 
 async def _nowhere(message: object) -> None:
     pass
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that jobs may read from: a tiny model at ``model`` and a dataset at ``text.txt``."""
-    root = tmp_path_factory.mktemp("sources")
-    build_tiny_llama(root / "model", train_steps=0)
-    write_text_dataset(root / "text.txt")
-    return root
 
 
 @pytest.fixture

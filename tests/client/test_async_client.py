@@ -16,9 +16,11 @@ from app.jobs.models import Job
 from qpruner_client import AsyncClient, JobCancelledError, NotFoundError, WaitTimeoutError
 from qpruner_client.async_datasets import AsyncDatasets
 from qpruner_client.async_jobs import AsyncArtifacts, AsyncJob, AsyncJobs
+from qpruner_client.async_models import AsyncModels
 from qpruner_client.datasets import Datasets
 from qpruner_client.jobs import Artifacts, Jobs
 from qpruner_client.jobs import Job as SyncJob
+from qpruner_client.uploaded_models import Models
 from tests.app import seeded_jobs
 from tests.app.live_service import Service
 from tests.client.conftest import CONTENT, QUICK, Refusals
@@ -33,7 +35,8 @@ def public(kind: type) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("synchronous", "asynchronous"), [(SyncJob, AsyncJob), (Jobs, AsyncJobs), (Datasets, AsyncDatasets)]
+    ("synchronous", "asynchronous"),
+    [(SyncJob, AsyncJob), (Jobs, AsyncJobs), (Datasets, AsyncDatasets), (Models, AsyncModels)],
 )
 def test_it_has_the_same_names_and_arguments(synchronous: type, asynchronous: type) -> None:
     assert public(synchronous) == public(asynchronous)

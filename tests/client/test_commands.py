@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import app
 from app.commands import jobs as jobs_commands
+from app.jobs.logs import keep_log
 from qpruner_client import profiles
 from qpruner_core import cli as core
 from tests.app import seeded_jobs
@@ -23,6 +25,7 @@ from tests.client.conftest import CONTENT
 from tests.client.test_following import end, running_job
 from tests.client.test_requests import run_of
 from tests.server_processes import free_port
+from tests.uploading import checks_of
 
 pytestmark = pytest.mark.service
 
@@ -70,6 +73,7 @@ def test_a_job_is_submitted_from_a_file_with_a_local_dataset_and_managed(
     assert (job["config"]["seed"], job["labels"], job["config"]["prune"]["ratio"]) == (5, {"team": "search"}, 0.1)
     (dataset,) = json.loads(printed("datasets", "list", "--json"))
     assert job["dataset"] == dataset["id"]
+    assert job_id in printed("jobs", "list", "--search", "team:SEA")
     assert job_id in printed("jobs", "list", "--label", "team=search", "--status", "queued")
     assert job_id not in printed("jobs", "list", "--label", "team=other")
     refused = qpruner("datasets", "delete", dataset["id"])
@@ -82,6 +86,42 @@ def test_a_job_is_submitted_from_a_file_with_a_local_dataset_and_managed(
     printed("datasets", "delete", dataset["id"])
     uploaded = printed("datasets", "upload", str(sources / "text.txt"))
     assert uploaded.startswith("ds_")
+
+
+def test_models_are_uploaded_shown_and_deleted(service: Service, sources: Path) -> None:
+    checks = checks_of(service.app, service.app.state.settings)
+    checks.start()
+    model_id = printed("models", "upload", str(sources / "model"), "--name", "mine")
+    assert model_id.startswith("md_")
+    shown = printed("models", "show", model_id)
+    assert "ready" in shown
+    assert "model.safetensors" in shown
+    (listed,) = json.loads(printed("models", "list", "--json"))
+    assert (listed["id"], listed["name"], listed["status"]) == (model_id, "mine", "ready")
+    assert model_id in printed("models", "list")
+    assert "is deleted" in printed("models", "delete", model_id)
+    absent = qpruner("models", "show", model_id)
+    assert (absent.exit_code, "model_not_found" in absent.stderr) == (2, True)
+    unreadable = qpruner("models", "upload", str(sources / "text.txt"))
+    assert (unreadable.exit_code, "upload_failed" in unreadable.stderr) == (1, True)
+    checks.stop()
+
+
+def test_a_local_model_that_the_service_cannot_read_is_uploaded_and_submitted(
+    service: Service, sources: Path, tmp_path: Path
+) -> None:
+    run = run_of(sources)
+    folder = tmp_path / "own"
+    shutil.copytree(sources / "model", folder)
+    (tmp_path / "job.json").write_text(json.dumps(run | {"model": str(folder)}))
+    checks = checks_of(service.app, service.app.state.settings)
+    checks.start()
+    job_id = printed("jobs", "submit", "--config", str(tmp_path / "job.json"))
+    (model,) = json.loads(printed("models", "list", "--json"))
+    assert json.loads(printed("jobs", "show", job_id, "--json"))["model"] == model["id"]
+    readable = printed("jobs", "submit", str(sources / "model"), "--config", str(tmp_path / "job.json"))
+    assert json.loads(printed("jobs", "show", readable, "--json"))["model"] == str(sources / "model")
+    checks.stop()
 
 
 def test_a_recipe_is_submitted_with_what_it_expects(service: Service, sources: Path, tmp_path: Path) -> None:
@@ -107,6 +147,22 @@ def test_watching_ends_with_the_job_and_the_exit_code_says_how(service: Service,
     answer = qpruner("jobs", "watch", failed)
     assert (answer.exit_code, "finetune.learning_rate" in answer.stderr) == (1, True)
     assert "NaN at step 31" in printed("jobs", "show", failed)
+
+
+def test_logs_are_followed_until_the_job_has_ended(service: Service) -> None:
+    job_id = running_job(service)
+
+    def print_and_end() -> None:
+        with service.app.state.session_factory.begin() as session:
+            keep_log(session, job_id, 2, b"first\nlast", 10)
+        end(service, job_id)
+
+    with service.app.state.session_factory.begin() as session:
+        keep_log(session, job_id, 2, b"first\n 10%", 10)
+    threading.Timer(0.3, print_and_end).start()
+    assert printed("jobs", "logs", job_id, "--follow") == "first\nlast"
+    refused = qpruner("jobs", "logs", job_id, "-f", "--attempt", "1")
+    assert (refused.exit_code, "--attempt" in refused.stderr) == (2, True)
 
 
 def test_a_finished_job_is_shown_and_its_files_downloaded(
@@ -144,7 +200,7 @@ def test_servers_have_names_and_one_is_the_default(service: Service, monkeypatch
     printed("jobs", "list", "--server", service.url)
     printed("servers", "remove", "away")
     unknown = qpruner("jobs", "list", "--server", "away")
-    assert (unknown.exit_code, "Those in" in unknown.stderr) == (2, True)
+    assert (unknown.exit_code, "Known names in" in unknown.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +15,7 @@ from qpruner_client.models import CancelledEvent, StageProgressEvent, StageStart
 from tests.app import seeded_jobs
 from tests.app.live_service import Service
 from tests.client.conftest import QUICK, Refusals
+from tests.server_processes import wait_until
 from tests.worker.severable import severable
 
 pytestmark = pytest.mark.service
@@ -61,9 +61,10 @@ def test_a_connection_that_breaks_again_and_again_costs_no_event_and_doubles_non
             for number in range(5):
                 with service.app.state.session_factory.begin() as session:
                     append_event(session, job_id, "warning", {"message": str(number)})
-                time.sleep(0.1)
+                assert wait_until(lambda: cable.connected, every=0.01)
                 cable.pull()
-                time.sleep(0.1)
+                refused = cable.refused
+                assert wait_until(lambda: cable.refused > refused, every=0.01)  # noqa: B023 - called at once
                 cable.plug_in()
             end(service, job_id)
 
@@ -86,7 +87,7 @@ def test_an_event_with_the_id_of_one_that_was_deleted_is_not_missed(service: Ser
 
     def reuse_an_id() -> None:
         end(service, other)
-        time.sleep(0.5)  # the stream's feed has seen the id
+        list(client.jobs.get(other).events())  # the feed has seen the id
         client.jobs.get(other).delete()
         end(service, job.id)
 

@@ -56,6 +56,8 @@ def test_a_job_is_submitted_cancelled_retried_and_deleted(client: Client, source
         client.jobs.create(**run_of(sources, seed=1), idempotency_key="mine")
     assert (conflict.value.code, conflict.value.field) == ("idempotency_conflict", "Idempotency-Key")
     assert [one.id for one in client.jobs.list(status="queued", label={"team": "search"})] == [job.id]
+    assert [one.id for one in client.jobs.list(q="team:sea")] == [job.id]
+    assert list(client.jobs.list(q="team:chat")) == []
     with pytest.raises(ConflictError, match="Cancel it first"):
         job.delete()
     assert job.cancel().status == "cancelled"
@@ -70,6 +72,8 @@ def test_an_estimate_says_what_a_run_would_come_to(client: Client, sources: Path
     estimate = client.jobs.estimate(**run_of(sources))
     assert estimate.feasible
     assert estimate.predicted_total_bytes <= 300_000
+    without_dataset = {name: value for name, value in run_of(sources).items() if name != "dataset"}
+    assert client.jobs.estimate(**without_dataset).predicted_bytes == estimate.predicted_bytes
 
 
 def test_a_refusal_names_field_and_remedy(client: Client, sources: Path) -> None:
@@ -104,6 +108,14 @@ def test_a_retry_whose_response_was_lost_is_not_made_twice(client: Client, sourc
     with pytest.raises(ClientError):
         job.retry()
     assert [path for method, path, _ in refusals.seen].count(f"/jobs/{job.id}/retry") == 1
+
+
+def test_a_deletion_whose_response_was_lost_is_done(client: Client, sources: Path, refusals: Refusals) -> None:
+    job = client.jobs.create(**run_of(sources)).cancel()
+    refusals.next, refusals.after_the_fact = [(502, {})], True
+    job.delete()
+    with pytest.raises(NotFoundError):
+        job.delete()  # nothing was lost this time
 
 
 def test_a_refusal_that_lasts_is_an_error_of_its_kind(service: Service, refusals: Refusals) -> None:

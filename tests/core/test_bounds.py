@@ -167,3 +167,39 @@ def test_a_setting_of_the_command_line_that_json_cannot_hold_is_refused_by_name(
 def test_bounds_are_shown_where_settings_are_described() -> None:
     described = json.dumps(CompressionConfig.model_json_schema())
     assert '"maximum": 1000000' in described
+
+
+def numbers_of(model: type[BaseModel]) -> list[tuple[str, ...]]:
+    """The paths of the settings that take a number and no boolean."""
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    for path, schema in leaves_of(model):
+        kinds.setdefault(path, set()).add(schema.get("type", ""))
+    return [path for path, types in kinds.items() if types & {"integer", "number"} and "boolean" not in types]
+
+
+@pytest.mark.parametrize("path", numbers_of(JobRequest), ids=".".join)
+def test_a_boolean_is_no_number(path: tuple[str, ...]) -> None:
+    value: Any = True
+    for name in reversed(path):
+        value = [value] if name.startswith("[") else {name: value}
+    with pytest.raises(ValidationError) as refused:
+        JobRequest.model_validate(RUN | value)
+    assert any("number" in error["msg"] and error["loc"][0] == path[0] for error in refused.value.errors())
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in leaves_of(JobRequest) if path}), ids=".".join)
+def test_a_fault_is_reported_under_the_name_of_its_setting(path: tuple[str, ...]) -> None:
+    names = {name for known, _ in leaves_of(JobRequest) for name in known} | set(JobRequest.model_fields)
+    for garbage in ("", {}, [], -1.5):
+        value: Any = garbage
+        for name in reversed(path):
+            value = [value] if name.startswith("[") else {name: value}
+        assert {part for part in faulty_parts(RUN | value) if isinstance(part, str)} <= names
+
+
+def faulty_parts(request: dict[str, Any]) -> set[int | str]:
+    try:
+        JobRequest.model_validate(request)
+    except ValidationError as error:
+        return {part for fault in error.errors() for part in fault["loc"]}
+    return set()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from typer.testing import CliRunner, Result
 from qpruner_core.cli import app
 from qpruner_core.compute.processor import processor_name
 from qpruner_core.events import STAGES
+from tests.server_processes import wait_until
 
 TINY = [
     "--set", "sequence_length=64", "--set", "prune.protect_first=1", "--set", "prune.protect_last=1",
@@ -150,9 +150,9 @@ def test_an_interrupt_stops_between_batches_and_keeps_finished_stages(
         [sys.executable, "-m", "qpruner_core", *arguments], env=environment, stderr=subprocess.PIPE, text=True
     )
     try:
-        while not (tmp_path / "out.work" / "finetune.partial").exists():
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            time.sleep(0.02)
+        partial = tmp_path / "out.work" / "finetune.partial"
+        assert wait_until(lambda: partial.exists() or process.poll() is not None, 250, every=0.02)
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:

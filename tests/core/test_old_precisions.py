@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qpruner_core.checkpoint import load_compressed
 from qpruner_core.config import CompressionConfig
+from qpruner_core.loading import load_compressed
 from qpruner_core.mixed.mixed_model import MixedPrecision
 from qpruner_core.precision_names import precision_name, precision_names
 from qpruner_core.report import CompressionReport
@@ -120,5 +120,5 @@ def test_a_checkpoint_whose_config_has_bits_loads_as_it_did(tiny_llama: Path, tm
 
 
 def test_a_precision_that_this_release_does_not_know_is_refused() -> None:
-    with pytest.raises(ValueError, match="'nf5' is no precision that this release knows"):
+    with pytest.raises(ValueError, match="'nf5' is not a precision of this release"):
         MixedPrecision.model_validate({"precisions": {"a": "nf5"}, "double_quant": True})

@@ -15,18 +15,39 @@ from qpruner_core.presets import PRESETS
 from qpruner_core.quantize.config import QuantizeConfig
 
 RUN: dict[str, Any] = {"model": "m", "dataset": "d", "target": "bitsandbytes", "memory_budget": 1000}
-SETTINGS = [
-    (preset, stage, name, value)
-    for preset, stages in PRESETS.items()
-    for stage, settings in stages.items()
-    for name, value in settings.items()
-]
+PAPER = ("llm-pruner", "qpruner1", "qpruner2", "qpruner3")
+OF_ALL = {
+    "prune.criterion": "taylor_first", "prune.attention_unit": "kv_group", "prune.compensation": "none",
+    "prune.protect_first": 4, "prune.protect_last": 2, "prune.calibration_sequences": 10,
+    "finetune.loss": "cross_entropy", "finetune.learning_rate": 1e-4, "finetune.warmup_steps": 100,
+    "finetune.validation_sequences": 0, "allocate.granularity": "layer", "allocate.embeddings": False,
+}  # fmt: skip
+"""LLM-Pruner's pruning and recovery (arXiv 2305.11627, and its README), which QPruner (arXiv 2412.11629) shares."""
+OF_ONE: dict[str, dict[str, object]] = {
+    "llm-pruner": {"allocate.precisions": ("bf16",), "quantize.initialisation": "zero"},
+    "qpruner1": {"allocate.precisions": ("nf4",), "allocate.search": "uniform", "quantize.initialisation": "loftq"},
+    "qpruner2": {
+        "allocate.precisions": ("nf4", "int8"), "allocate.search": "mutual_information", "quantize.int8": "llm_int8",
+        "score.information": "kmeans",
+    },
+    "qpruner3": {
+        "allocate.precisions": ("nf4", "int8"), "allocate.search": "bayesian", "allocate.prior": "none",
+        "allocate.objective": "recovered", "quantize.rounding": "nearest", "quantize.loftq_iterations": 1,
+        "allocate.trials": 40,
+    },
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("preset", "stage", "name", "value"), SETTINGS)
-def test_each_setting_of_a_preset_is_in_force(preset: str, stage: str, name: str, value: object) -> None:
+@pytest.mark.parametrize("preset", PAPER)
+def test_a_preset_of_the_paper_runs_what_the_paper_says(preset: str) -> None:
     config = CompressionConfig.model_validate(RUN | {"preset": preset})
-    assert getattr(getattr(config, stage), name) == value
+    expected = OF_ALL | OF_ONE[preset]
+    found = {path: getattr(getattr(config, path.split(".")[0]), path.split(".")[1]) for path in expected}
+    assert found == expected
+
+
+def test_every_preset_is_known_here() -> None:
+    assert set(PRESETS) == {*PAPER, "best"}
 
 
 @given(

@@ -43,7 +43,7 @@ def test_a_recipe_makes_the_same_bytes_again_and_refuses_another_dataset(
     copy = tmp_path / "copy.txt"
     copy.write_bytes(text_dataset.read_bytes() + b"One more passage.\n")
     other = parse_config(run_settings(recipe, {"dataset": str(copy)}, None))
-    with pytest.raises(OtherInputsError, match=r"dataset: .*not that of the recipe"):
+    with pytest.raises(OtherInputsError, match=r"dataset: .*differs from that of the recipe"):
         compress(other, tmp_path / "other")
 
 

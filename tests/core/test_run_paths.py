@@ -384,7 +384,7 @@ def test_an_earlier_result_that_may_not_be_deleted_is_told_at_once(tmp_path: Pat
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_directory_without_permission_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
-    assert "may not be written" in refusal(tmp_path, tmp_path / "closed" / "out").message
+    assert "permission denied" in refusal(tmp_path, tmp_path / "closed" / "out").message
 
 
 def test_missing_parents_are_made_and_a_refused_run_leaves_none(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -23,6 +22,8 @@ import httpx
 import numpy as np
 import pytest
 import torch
+
+from tests.server_processes import wait_until
 
 VERSION = "11434.0.0"
 DIRECTORY = "QPRUNER_TEST_LLAMA_CPP"
@@ -98,14 +99,12 @@ def server(path: Path, *arguments: str) -> Iterator[str]:
 
 
 def _answers(address: str, process: subprocess.Popen[bytes]) -> bool:
-    for _ in range(600):
-        if process.poll() is not None:
-            return False
+    def healthy() -> bool:
         with suppress(httpx.HTTPError):
-            if httpx.get(f"{address}/health").status_code == 200:
-                return True
-        time.sleep(0.1)
-    return False
+            return httpx.get(f"{address}/health").status_code == 200
+        return False
+
+    return wait_until(lambda: process.poll() is not None or healthy(), 60, every=0.1) and process.poll() is None
 
 
 def convert(models: Mapping[Path, Path]) -> None:

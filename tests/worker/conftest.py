@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_model import build_tiny_llama, write_text_dataset
+from tests.worker.bench import Bench, run_bench
 from tests.worker.installation import TINY, Installation, run_installation
 
 
@@ -33,3 +34,10 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     build_tiny_llama(root / "model", train_steps=20)
     write_text_dataset(root / "prose.txt", max_bytes=60_000)
     return {"model": str(root / "model"), "dataset": str(root / "prose.txt"), **TINY}
+
+
+@pytest.fixture
+def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
+    """Supervisors in threads, whose children run a scripted pipeline."""
+    with run_bench(offline_installation, tmp_path / "directions") as made:
+        yield made

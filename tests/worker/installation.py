@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -113,19 +112,26 @@ class Installation:
 
     def wait_for_stage(self, job_id: str, stage: str, *, again: bool = False, seconds: float = 120) -> None:
         """Wait until ``stage`` has begun; ``again``: once more, from now on."""
-        seen = [event.id for event in self.events(job_id)][-1:] if again else []
-        deadline = time.monotonic() + seconds
-        while not any(
-            event.data["stage"] == stage and event.id > max(seen, default=0)
-            for event in self.events(job_id, "stage_started")
-        ):
-            assert time.monotonic() < deadline, self.describe(job_id)
-            time.sleep(0.005)  # stages of a tiny model are short, and this one must be hit
+        seen = max([event.id for event in self.events(job_id)], default=0) if again else 0
+
+        def begun() -> bool:
+            started = self.events(job_id, "stage_started")
+            return any(event.data["stage"] == stage and event.id > seen for event in started)
+
+        # Stages of a tiny model are short, and this one must be hit
+        assert wait_until(begun, seconds, every=0.005), self.describe(job_id)
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until a worker has written ``text``."""
+        assert wait_until(lambda: any(text in log.read_text() for log in self._logs())), text
+
+    def _logs(self) -> list[Path]:
+        return sorted(self.settings.data_dir.parent.glob("worker-*.log"))
 
     def describe(self, job_id: str) -> str:
         job = self.job(job_id)
         history = "\n".join(f"{event.type} {event.data}" for event in self.events(job_id)[-15:])
-        logs = "\n".join(log.read_text()[-3000:] for log in sorted(self.settings.data_dir.parent.glob("worker-*.log")))
+        logs = "\n".join(log.read_text()[-3000:] for log in self._logs())
         return f"{job.status} in {job.stage}, error {job.error}\n{history}\n{logs}"
 
     def start_worker(self, **overrides: str) -> subprocess.Popen[bytes]:

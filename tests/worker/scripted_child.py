@@ -1,8 +1,9 @@
 """The real child process around a pipeline that a test directs through files in a folder.
 
-``<stage>.hold``: the stage waits until the file is gone. ``<stage>.eat``: it takes as many bytes of memory and sleeps.
-``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in the file. ``<stage>.told``:
-written once the stage has begun. Imports no torch.
+``<stage>.hold``: the stage waits until the file is gone. ``<stage>.sleep``: it takes so many seconds. ``<stage>.eat``:
+it takes as many bytes of memory and sleeps. ``<stage>.fill``: its file has so many bytes more. ``<stage>.print``: it
+prints the text of the file. ``<stage>.crash``: it kills its process. ``<stage>.raise``: it raises the error named in
+the file. ``<stage>.told``: written as it begins. Imports no torch.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_ev
     resumed = record is not None
     if record is None:
         on_event(StageStarted(stage=stage))
+        if (printing := DIRECTIONS / f"{stage}.print").exists():
+            print(printing.read_text(), file=sys.stderr, flush=True)
         (DIRECTIONS / f"{stage}.told").touch()
         _obey(stage)
         for step in range(20):
@@ -81,7 +84,7 @@ def _stage(store: StageStore, stage: StageName, config: CompressionConfig, on_ev
         if stage == "allocate":
             _search(store, config, on_event)
         with store.begin(stage) as partial:
-            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000)
+            (partial / "data.bin").write_bytes(f"{stage} {config.seed}\n".encode() * 1000 + _filling(stage))
             record = store.commit(stage, _key(stage, config), partial, {"stage": stage}, 0.1)
     on_event(
         StageFinished(
@@ -113,9 +116,16 @@ def _key(stage: StageName, config: CompressionConfig) -> str:
     return hashlib.sha256(f"{stage} {config.digest()}".encode()).hexdigest()
 
 
+def _filling(stage: StageName) -> bytes:
+    filling = DIRECTIONS / f"{stage}.fill"
+    return bytes(int(filling.read_text())) if filling.exists() else b""
+
+
 def _obey(stage: StageName) -> None:
     while (DIRECTIONS / f"{stage}.hold").exists():
         time.sleep(0.02)
+    if (sleeping := DIRECTIONS / f"{stage}.sleep").exists():
+        time.sleep(float(sleeping.read_text()))
     if (DIRECTIONS / f"{stage}.crash").exists():
         print("Killed by the test", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -127,5 +137,6 @@ def _obey(stage: StageName) -> None:
         raise getattr(errors, raising.read_text())("It cannot be done.", field="dataset", remedy="Do another.")
 
 
-qpruner_core.compress = compress
-sys.exit(worker.child.main())
+if __name__ == "__main__":
+    qpruner_core.compress = compress
+    sys.exit(worker.child.main())

@@ -17,8 +17,14 @@ class Cable:
         self.port = int(self._listener.getsockname()[1])
         self._plugged = True
         self._open: list[socket.socket] = []
+        self.refused = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection was made since the cable was last plugged in."""
+        return bool(self._open)
 
     def pull(self) -> None:
         """Break every connection, and every new one."""
@@ -47,6 +53,7 @@ class Cable:
                 return
             with self._lock:
                 if not self._plugged:
+                    self.refused += 1
                     client.close()
                     continue
                 server = socket.create_connection(("127.0.0.1", self._target))

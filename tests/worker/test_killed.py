@@ -74,7 +74,7 @@ def test_a_job_survives_a_broker_that_goes_and_comes_back_and_the_death_of_its_p
     installation.valkey.stop()
     job_id = installation.submit(tiny_config)
     worker = installation.start_worker()
-    time.sleep(1)
+    installation.wait_for_log("Cannot connect to")
     assert installation.job(job_id).status == "queued"
     installation.valkey.start()
     installation.wait_for_stage(job_id, "score")

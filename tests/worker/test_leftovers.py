@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,7 @@ from app.jobs.models import Job
 from app.store import StoreUnavailableError
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
-from tests.worker.bench import CONFIG, Bench, run_bench
-from tests.worker.installation import Installation
+from tests.worker.bench import CONFIG, Bench
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
@@ -47,12 +46,6 @@ class SlowStore(LocalStore):
     def of(cls, bench: Bench, slow: str) -> SlowStore:
         assert isinstance(bench.installation.store, LocalStore)
         return cls(bench.installation.store, slow)
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
 
 
 def start_slowly(bench: Bench, slow: str, **settings: float) -> tuple[str, SlowStore, Supervisor]:

@@ -18,7 +18,7 @@ from app.jobs.dispatcher import Dispatcher
 from app.jobs.models import Job
 from app.settings import Settings
 from tests.server_processes import wait_until
-from tests.worker.bench import CONFIG, Bench, run_bench
+from tests.worker.bench import CONFIG, Bench
 from tests.worker.installation import Installation, children_of, eventually
 from worker.watch import Breach, Watch, machine_memory
 
@@ -41,12 +41,14 @@ def running(code: str) -> Iterator[int]:
 
 def looked(watch: Watch, pid: int, quiet_since: float | None, seconds: float) -> Breach | None:
     """The first breach within ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if (breach := watch.look(pid, quiet_since)) is not None:
-            return breach
-        time.sleep(0.05)
-    return None
+    found: list[Breach | None] = []
+
+    def look() -> bool:
+        found.append(watch.look(pid, quiet_since))
+        return found[-1] is not None
+
+    wait_until(look, seconds)
+    return found[-1]
 
 
 def test_memory_of_a_process_and_its_children_counts_together_and_pages_of_files_do_not(tmp_path: Path) -> None:
@@ -91,12 +93,6 @@ def test_a_process_that_is_gone_is_no_breach() -> None:
 def test_the_memory_limit_is_the_operators_or_that_of_the_machine() -> None:
     assert Watch.of(Settings(_env_file=None, job_memory=5 * MIB))._memory == 5 * MIB
     assert 0.9 * machine_memory() < Watch.of(Settings(_env_file=None))._memory < machine_memory()
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
 
 
 def give_deadline(installation: Installation, job_id: str, seconds: int) -> None:

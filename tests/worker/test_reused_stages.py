@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,12 @@ from app.jobs import service
 from app.jobs.models import JobMetric, JobTrial
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
-from tests.worker.bench import CONFIG, Bench, run_bench
-from tests.worker.installation import Installation
+from tests.worker.bench import CONFIG, Bench
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
 OTHER = CONFIG | {"memory_budget": 900}
 SHARED = ("prune", "score")
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
 
 
 def run(bench: Bench, config: dict[str, Any], *, tenant: str = "default", **parts: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,10 @@ from app.database import create_database_engine, utc_now
 from app.datasets.models import Dataset
 from app.ids import new_id
 from app.store import open_store
-from tests.worker.bench import CONFIG, Bench, run_bench
+from tests.worker.bench import CONFIG, Bench
 from tests.worker.installation import Installation, eventually
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
 
 
 def _upload(installation: Installation, folder: Path) -> str:

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import tarfile
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,18 +24,12 @@ from app.store import StoreUnavailableError
 from qpruner_core.events import STAGES
 from qpruner_core.speed.record import SpeedRecord
 from tests.made_up_speed import made_up_speed
-from tests.worker.bench import CONFIG, Bench, run_bench
-from tests.worker.installation import Installation, children_of, eventually
+from tests.worker.bench import CONFIG, Bench
+from tests.worker.installation import children_of, eventually
 from worker.scratch import Scratch, scratch_root
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
 
 
 def test_a_run_leaves_result_artifacts_history_and_nothing_in_scratch(bench: Bench) -> None:
@@ -314,7 +307,7 @@ def test_a_store_that_is_away_holds_a_job_up_and_fails_nothing(bench: Bench) -> 
     bench.join()
     assert installation.job(job_id).status == "succeeded"
     (warning,) = installation.events(job_id, "warning")
-    assert warning.data["message"] == "The store does not answer; the run waits for it."
+    assert warning.data["message"] == "The store is unreachable; the run waits for it."
 
 
 def test_a_job_is_cancelled_within_five_seconds_while_the_store_is_away(bench: Bench) -> None:
@@ -346,14 +339,20 @@ def test_a_database_that_is_locked_holds_a_job_up_and_fails_nothing(bench: Bench
     assert installation.job(job_id).status == "succeeded"
 
 
-def test_a_full_scratch_disk_fails_the_job_with_its_reason(bench: Bench) -> None:
-    bench.direct("prune", "raise", "DiskFullError")
+def test_a_full_scratch_disk_fails_the_job_with_its_reason(bench: Bench, small_disk: Path) -> None:
+    filling = bench.direct("score", "fill", str(2**21))
+    parts = bench.parts(data_dir=small_disk)
     job_id = bench.installation.submit(CONFIG)
-    bench.start(job_id)
+    bench.start(job_id, parts=parts)
     bench.join()
     error = bench.installation.job(job_id).error
     assert error is not None
     assert (error["code"], error["user"]) == ("disk_full", False)
+    filling.unlink()
+    bench.installation.requeue(job_id)
+    bench.start(job_id, parts=parts)
+    bench.join()
+    assert bench.installation.job(job_id).status == "succeeded"
 
 
 def test_a_child_that_outlives_its_supervisor_is_gone_before_the_next_one_starts(bench: Bench) -> None:

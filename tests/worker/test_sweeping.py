@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from app.ids import new_id
 from app.store.local import LocalStore
-from tests.worker.bench import CONFIG, Bench, run_bench
-from tests.worker.installation import Installation
+from tests.worker.bench import CONFIG, Bench
 from worker.scratch import scratch_root
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-def bench(offline_installation: Installation, tmp_path: Path) -> Iterator[Bench]:
-    with run_bench(offline_installation, tmp_path / "directions") as made:
-        yield made
 
 
 class FaultyStore(LocalStore):

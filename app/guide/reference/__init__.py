@@ -1,4 +1,4 @@
-"""Reference pages made from the code: one module per page, each with ``render() -> str`` in Markdown."""
+"""Reference pages generated from the code: one module per page, each with ``render() -> str`` in Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error code: its meaning, HTTP status, exit code, and the remedies that the code names with it."""
+"""Every error code: its meaning, HTTP status, exit code, and its remedies in the code."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from app.problems import from_core_error
 from qpruner_core import errors as core
 from qpruner_core.errors import BudgetInfeasibleError, QPrunerError
 
-_INTRODUCTION = """\
-# Error codes
-
-Over HTTP an error is an `application/problem+json` document (RFC 9457) with a stable `code`, the `field` at fault and
-a `remedy`. A failed job carries the same three in `error`. The command line prints them and exits with the exit code.
-Where a remedy depends on the request, `…` stands for what is filled in.
-"""
+_INTRODUCTION = (
+    "# Error codes\n\nOver HTTP an error is an `application/problem+json` document (RFC 9457) with a stable "
+    "`code`, the invalid `field` and\na `remedy`. A failed job has the same three in `error`. The command line "
+    "prints them and exits with the exit code. In a\nremedy that depends on the request, `…` stands for the "
+    "inserted value."
+)
 
 
 @dataclass
@@ -76,7 +75,7 @@ def _calls() -> Iterator[ast.Call]:
 
 
 def _load_kinds() -> None:
-    """Import every module that gives an error a code, so that the page does not depend on what was imported before."""
+    """Import every module with error codes, so that the page does not depend on earlier imports."""
     for name, tree in _trees().items():
         classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name.endswith("Error"))
         if any(_has_code(one) for one in classes):
@@ -93,7 +92,7 @@ def _has_code(node: ast.ClassDef) -> bool:
 
 @cache
 def _trees() -> dict[str, ast.Module]:
-    """Every module of ours by its name, parsed."""
+    """Every module of this project by name, parsed."""
     found = {}
     for package in (qpruner_core, app, worker):
         root = Path(package.__path__[0])
@@ -121,7 +120,7 @@ def _add(entries: dict[str, Entry], call: ast.Call) -> None:
 
 
 def _text(node: ast.expr) -> str:
-    """A string of the code, with ``…`` in place of what is filled in."""
+    """A string of the code, with ``…`` in place of inserted values."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):

@@ -43,7 +43,7 @@ def _operations(schema: Mapping[str, Any], tag: str) -> Iterator[str]:
 def _bodies(schemas: Mapping[str, Any]) -> Iterator[str]:
     for name, schema in sorted(schemas.items()):
         if name.endswith("Config"):
-            continue  # the settings of a job have a page of their own
+            continue  # the settings of a job have their own page
         yield f"### {name}\n\n{schema.get('description', '')}\n"
         if properties := schema.get("properties"):
             yield "\n".join([HEADER, *rows(properties), ""])

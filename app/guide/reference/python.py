@@ -12,11 +12,7 @@ import qpruner_core
 from app.guide.reference.schema_table import HEADER, rows
 from qpruner_core.config import CompressionConfig
 
-_INTRODUCTION = """\
-# Python
-
-`import qpruner_core` loads no torch; the functions that need it load it when they are first used.
-"""
+_INTRODUCTION = "# Python\n\n`import qpruner_core` does not load torch; functions that need it load it on first use."
 
 
 def render() -> str:
@@ -54,7 +50,7 @@ def _signature(name: str, one: Any) -> str:
 
 def _parameter(parameter: inspect.Parameter) -> str:
     said = str(parameter).replace("'", "") if isinstance(parameter.annotation, str) else str(parameter)
-    return said.split(" = <")[0] + " = …" if " = <" in said else said  # a function has an address, not a text
+    return said.split(" = <")[0] + " = …" if " = <" in said else said  # a function has an address instead of a text
 
 
 def _sections(docstring: str) -> str:

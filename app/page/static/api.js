@@ -1,5 +1,7 @@
 // The service's requests. The key, where there is one, stays in this tab and only goes to this host.
 
+import { inWords, remedyOf } from "./words.js";
+
 const KEY = "qpruner.key";
 
 export const apiKey = {
@@ -10,7 +12,7 @@ export const apiKey = {
 /** An answer that is an error: a problem document, or the network's failure (status 0). */
 export class ApiError extends Error {
   constructor(status, problem) {
-    super([problem.detail, problem.remedy].filter(Boolean).join(" "));
+    super([inWords(problem.detail), remedyOf(problem)].filter(Boolean).join(" "));
     this.status = status;
     this.code = problem.code ?? "";
     this.problem = problem;
@@ -18,9 +20,9 @@ export class ApiError extends Error {
 
   /** Every field at fault with its message. */
   get faults() {
-    const { errors, field, detail, remedy } = this.problem;
-    if (errors?.length > 1) return errors.map((fault) => ({ field: fault.field, message: fault.detail }));
-    return [{ field: field ?? null, message: [detail, remedy].filter(Boolean).join(" ") }];
+    const { errors, field } = this.problem;
+    if (!(errors?.length > 1)) return [{ field: field ?? null, message: this.message }];
+    return errors.map((fault) => ({ field: fault.field, message: inWords(fault.detail) }));
   }
 }
 
@@ -62,8 +64,14 @@ export async function postJson(path, value, more) {
   return (await request("POST", path, { body, more: { "Content-Type": "application/json", ...more } })).json();
 }
 
+export async function patchJson(path, value) {
+  return (await request("PATCH", path, { body: JSON.stringify(value), more: { "Content-Type": "application/json" } })).json();
+}
+
+/** Delete what is at path; how many bytes of the store that frees, where the service says so. */
 export async function remove(path) {
-  await request("DELETE", path);
+  const freed = (await request("DELETE", path)).headers.get("X-Freed-Bytes");
+  return freed === null ? null : Number(freed);
 }
 
 export async function uploadDataset(file) {

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { bytes, change, duration, percent } from "./format.js";
+import { inWords } from "./words.js";
 
 const PARTS = [
   ["layers", "Layers"], ["embeddings", "Embeddings"], ["quantization_constants", "Quantization constants"],
@@ -17,7 +18,7 @@ export function estimateView(estimate, useBudget) {
       el("h3", {}, estimate.feasible ? "Fits the budget" : "Does not fit the budget"),
       el("span", { class: "muted small" }, stages.length ? `about ${duration(seconds)}` : "time not known yet")),
     estimate.feasible ? fits(estimate) : tooSmall(estimate, useBudget),
-    estimate.notes.map((note) => el("p", { class: "muted small" }, note)));
+    estimate.notes.map((note) => el("p", { class: "muted small" }, inWords(note))));
 }
 
 function tooSmall(estimate, useBudget) {

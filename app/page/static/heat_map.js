@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 import { count } from "./format.js";
 
+const MOST_COLUMNS = 32;
 const ROWS = { attention: "Attention", mlp: "MLP" };
 const OUTSIDE = { embeddings: "Embeddings", head: "Head" };
 
@@ -34,7 +35,7 @@ export function heatMap(groups, precisions, note, widths) {
   return el("section", { class: "card" },
     el("div", { class: "row between wrap" }, el("h2", {}, title), legend(layers, outside, unit, used)),
     el("div", { class: "heat" },
-      unit === "layer" ? strip(layers, title, about, cell) : table(layers, parts, title, about, cell),
+      unit === "layer" ? strip(layers, title, about, cell) : el("div", { class: "bands" }, tables(layers, parts, title, about, cell)),
       outside.length > 0 && el("ul", { class: "outside", "aria-label": "Outside the layers" }, outside.map((one) =>
         cell("li", one.precision, `${one.name}: ${one.precision}`, el("span", {}, one.name))))));
 }
@@ -78,12 +79,18 @@ function strip(layers, title, about, cell) {
     cell("li", layer.get(""), about(index, ""), el("span", {}, index))));
 }
 
-/** One row a part; it scrolls sideways below its names where the screen is too narrow. */
-function table(layers, parts, title, about, cell) {
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, el("table", {},
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Layer"), layers.map((_, index) => el("th", { scope: "col" }, index)))),
-    el("tbody", {}, parts.map((part) => el("tr", {}, el("th", { scope: "row", title: part }, rowName(part, parts)),
-      layers.map((layer, index) => (layer.has(part) ? cell("td", layer.get(part), about(index, part)) : el("td"))))))));
+/** One row a part, and so many layers in a table as a screen has room for; a narrow screen scrolls through one table. */
+function tables(layers, parts, title, about, cell) {
+  const bands = matchMedia("(max-width: 52rem)").matches ? 1 : Math.ceil(layers.length / MOST_COLUMNS);
+  const size = Math.ceil(layers.length / bands);
+  const indices = layers.map((_, index) => index);
+  return Array.from({ length: bands }, (_, band) => indices.slice(band * size, (band + 1) * size)).map((some) => {
+    const name = bands > 1 ? `${title}, layers ${some[0]} to ${some.at(-1)}` : title;
+    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, el("table", {},
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Layer"), some.map((index) => el("th", { scope: "col" }, index)))),
+      el("tbody", {}, parts.map((part) => el("tr", {}, el("th", { scope: "row", title: part }, rowName(part, parts)),
+        some.map((index) => (layers[index].has(part) ? cell("td", layers[index].get(part), about(index, part)) : el("td"))))))));
+  });
 }
 
 /** The last word of a module's path, unless another module ends in it too. */

@@ -5,12 +5,15 @@ import { recoveryChart, trialsChart } from "./charts.js";
 import { confirmed, copyButton, el, notify, replace } from "./dom.js";
 import { bytes, clock, duration, percent, shortName } from "./format.js";
 import { heatMap } from "./heat_map.js";
-import { badge } from "./home.js";
+import { badge } from "./job_list.js";
 import { logCard } from "./job_log.js";
 import { artifactsCard, headline, measurementsCard } from "./job_result.js";
+import { outlook } from "./outlook.js";
 import { stageTimeline } from "./timeline.js";
+import { inWords, remedyOf } from "./words.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
+const QUEUE_REFRESH = 5000;
 
 export function showJob(main, id, signal) {
   new JobPage(main, id, signal).start();
@@ -30,18 +33,33 @@ class JobPage {
     replace(this.main, el("div", { class: "job" }, Object.values(this.parts)));
     replace(this.parts.log, logCard(this.id, this.signal));
     await Promise.all([this.loadTrials(), this.loadMetrics(), this.loadArtifacts()]);
-    const tick = setInterval(() => this.job.status === "running" && this.renderNow(), 1000);
-    this.signal.addEventListener("abort", () => clearInterval(tick));
+    const ticks = [
+      setInterval(() => this.job.status === "running" && this.renderNow(), 1000),
+      setInterval(() => this.job.status === "queued" && this.loadJob(), QUEUE_REFRESH), // others' jobs send no events here
+    ];
+    this.signal.addEventListener("abort", () => ticks.forEach(clearInterval));
     await followEvents(this.id, {
       signal: this.signal,
       onEvent: (event) => this.onEvent(event),
-      onState: (state) => ((this.connection = state), this.renderNow()),
+      onState: (state) => this.onState(state),
       hasEnded: async () => (await this.loadJob()) && ENDED.includes(this.job.status),
     });
     if (this.signal.aborted) return;
     this.connection = "";
     this.renderNow();
     await Promise.all([this.loadTrials(), this.loadMetrics(), this.loadArtifacts()]);
+  }
+
+  /** Once the service is back, what it said while it was away is over, and what happened meanwhile shows at once. */
+  onState(state) {
+    const back = this.connection === "reconnecting" && state !== "reconnecting";
+    this.connection = state;
+    this.renderNow();
+    if (!back) return;
+    notify("");
+    this.loadJob();
+    this.loadTrials();
+    this.loadMetrics();
   }
 
   onEvent(event) {
@@ -119,12 +137,15 @@ class JobPage {
       el("a", { href: "#/", class: "back" }, "← Jobs"),
       el("div", { class: "row between wrap" },
         el("h1", {}, shortName(job.model), " ", badge(job)),
-        el("div", { class: "actions" }, retry, cancel, erase)),
+        el("div", { class: "actions" }, retry, cancel,
+          el("a", { class: "button", href: `#/?copy=${this.id}` }, "Duplicate"),
+          el("a", { class: "button", href: `#/compare/${this.id}` }, "Compare"), erase)),
       el("dl", { class: "facts" },
         job.config.target && fact("Target", job.config.target),
         job.config.runs_on && fact("Runs on", job.config.runs_on),
         fact("Budget", bytes(job.memory_budget)), fact("Dataset", job.dataset), fact("Created", clock(job.created_at)),
-        fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
+        job.attempt > 0 && fact("Attempt", `${job.attempt} of ${job.max_attempts}`),
+        Object.entries(job.labels).map(([key, value]) => el("div", {}, el("dt", {}, "Label"), el("dd", {}, el("a", { href: `#/?q=${encodeURIComponent(`${key}:${value}`)}` }, `${key}:${value}`)))),
         el("div", {}, el("dt", {}, "Id"), el("dd", {}, el("code", {}, job.id)))));
   }
 
@@ -157,7 +178,7 @@ class JobPage {
   renderNow() {
     const { job } = this;
     const running = job.stage && this.progress[job.stage];
-    const elapsed = job.started_at && ((job.finished_at ? Date.parse(job.finished_at) : Date.now()) - Date.parse(job.started_at)) / 1000;
+    const elapsed = job.status !== "queued" && job.started_at && ((job.finished_at ? Date.parse(job.finished_at) : Date.now()) - Date.parse(job.started_at)) / 1000;
     const words = {
       queued: "Waiting for a worker",
       running: job.cancel_requested ? "Stopping" : running?.message || (job.stage ? `Stage ${job.stage}` : "Starting"),
@@ -165,14 +186,15 @@ class JobPage {
     };
     replace(this.parts.now,
       job.error && el("section", { class: "card failure", role: "alert" },
-        el("h2", {}, job.error.message),
-        el("p", {}, job.error.remedy),
+        el("h2", {}, inWords(job.error.message)),
+        el("p", {}, remedyOf(job.error)),
         el("p", { class: "muted small" }, "Code ", el("code", {}, job.error.code), job.error.field && [" · setting ", el("code", {}, job.error.field)])),
       el("section", { class: "card", "aria-label": "Progress" },
         el("div", { class: "row between" },
           el("span", {}, words[job.status], el("span", { class: "muted" }, elapsed ? ` · ${duration(Math.max(0, elapsed))}` : "")),
           el("span", { class: "muted small" }, this.connection && !ENDED.includes(job.status) && el("span", { class: `live ${this.connection}` }, this.connection), " ", percent(job.progress))),
         el("progress", { max: 1, value: job.progress, "aria-label": "Progress of the whole job" }),
+        outlook(job),
         stageTimeline(job, this.progress)));
   }
 

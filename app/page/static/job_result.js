@@ -31,7 +31,7 @@ export function measurementsCard(report) {
   return el("section", { class: "card" },
     el("h2", {}, "Before and after"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of before and after" }, el("table", {},
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("thead", {}, el("tr", {}, heads.map((head) => (head ? el("th", { scope: "col" }, head) : el("td"))))),
       el("tbody", {}, rows.map((row) => el("tr", { class: row.variant },
         el("th", { scope: "row" }, row.label),
         el("td", {}, bytes(row.bytes), against(row, "bytes")),

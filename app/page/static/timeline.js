@@ -13,7 +13,8 @@ const SAYS = {
 export function stageTimeline(job, progress) {
   return el("ol", { class: "stages" }, job.stages.map((stage) => {
     const running = stage.status === "running";
-    const state = running ? percent(progress[stage.name]?.fraction ?? 0) : stage.reused_from ? "reused" : stage.seconds !== null ? duration(stage.seconds) : stage.status;
+    const expected = stage.status === "pending" && stage.expected_seconds !== null ? `about ${duration(stage.expected_seconds)}` : stage.status;
+    const state = running ? percent(progress[stage.name]?.fraction ?? 0) : stage.reused_from ? "reused" : stage.seconds !== null ? duration(stage.seconds) : expected;
     const says = stage.reused_from ? `${SAYS[stage.name]}: taken from ${stage.reused_from}, which took ${duration(stage.seconds)}` : SAYS[stage.name];
     return el("li", { class: stage.status, title: says, "aria-current": running && "step" },
       el("span", { class: "mark", "aria-hidden": "true" }, { finished: "✓", failed: "!", cancelled: "×" }[stage.status] ?? ""),

@@ -1,6 +1,6 @@
-"""What the service sends and takes, as types. Generated; see ``generate_models.py``."""
+"""Types of the bodies that the service sends and accepts. Generated; see ``generate_models.py``."""
 
-from qpruner_client.models.datasets import DatasetPage, DatasetView
+from qpruner_client.models.datasets import DatasetPage, DatasetView, JobErrorView, PartsView, PartView
 from qpruner_client.models.event_data import (
     AttemptLostData,
     CancelledData,
@@ -34,7 +34,6 @@ from qpruner_client.models.jobs import (
     ArtifactList,
     ArtifactView,
     CurvePoint,
-    JobErrorView,
     JobLinks,
     JobMetricsView,
     JobPage,
@@ -48,6 +47,7 @@ from qpruner_client.models.jobs import (
     TrialList,
     TrialView,
 )
+from qpruner_client.models.keys import AuditEntryView, AuditPage, KeyList, KeyView, NewKeyView
 from qpruner_client.models.problems import Fault, ProblemDocument
 from qpruner_client.models.reports import (
     BytesByPart,
@@ -64,9 +64,13 @@ from qpruner_client.models.reports import (
 )
 from qpruner_client.models.service import Alive, PartState, Readiness
 from qpruner_client.models.settings import (
+    EstimateRequest,
     Expected,
+    FileRequest,
     JobRequest,
     JobWebhook,
+    KeyRequest,
+    ModelRequest,
     RotationRequest,
     WebhookChange,
     WebhookRequest,
@@ -81,6 +85,7 @@ from qpruner_client.models.stage_settings import (
     QuantizeConfig,
     ScoreConfig,
 )
+from qpruner_client.models.uploads import FileView, ModelPage, ModelSummary, ModelView
 from qpruner_client.models.webhooks import DeliveryPage, DeliveryView, WebhookPage, WebhookSecret, WebhookView
 
 __all__ = [
@@ -91,6 +96,8 @@ __all__ = [
     "ArtifactView",
     "AttemptLostData",
     "AttemptLostEvent",
+    "AuditEntryView",
+    "AuditPage",
     "BytesByPart",
     "CancelRequestedEvent",
     "CancelledData",
@@ -104,6 +111,7 @@ __all__ = [
     "DeliveryView",
     "DeviceMemory",
     "Estimate",
+    "EstimateRequest",
     "EvaluateConfig",
     "EventPage",
     "EventView",
@@ -114,6 +122,8 @@ __all__ = [
     "FailedEvent",
     "Fault",
     "FileRecord",
+    "FileRequest",
+    "FileView",
     "FinetuneConfig",
     "FitConfig",
     "JobErrorView",
@@ -124,12 +134,22 @@ __all__ = [
     "JobSummary",
     "JobView",
     "JobWebhook",
+    "KeyList",
+    "KeyRequest",
+    "KeyView",
     "LogList",
     "LogView",
     "Measurement",
+    "ModelPage",
+    "ModelRequest",
+    "ModelSummary",
+    "ModelView",
+    "NewKeyView",
     "NoData",
     "OtherEvent",
     "PartState",
+    "PartView",
+    "PartsView",
     "ProblemDocument",
     "PruneConfig",
     "Pruning",

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Model(BaseModel):
-    """Part of a response. What a newer service adds is kept and does no harm."""
+    """Part of a response. Fields of a newer service are kept."""
 
     # Built when first used: a command that needs one of them starts without the others
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), defer_build=True)

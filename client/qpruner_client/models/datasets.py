@@ -3,24 +3,85 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from qpruner_client.models.base import Model
 
 
+class JobErrorView(Model):
+    """Reason of a failed job. `code` is stable."""
+
+    code: str
+    """Stable identifier of the error."""
+
+    message: str
+    """The error, in one sentence."""
+
+    field: str | None = None
+    """Dotted path of the invalid setting."""
+
+    remedy: str = ""
+    """Suggested remedy."""
+
+    user: bool
+    """Whether the request is at fault, and must be changed; otherwise the service is, and a retry may help."""
+
+
+class PartView(Model):
+    """A part that is missing. PUT exactly these bytes of the file to `url`, without an API key."""
+
+    file: str
+    """Name of the file."""
+
+    number: int
+    """Number of the part, from 1."""
+
+    offset: int
+    """Where in the file the part begins."""
+
+    bytes: int
+    """Size of the part in bytes."""
+
+    url: str
+    """Signed URL for the PUT; relative where the service does not know its own address."""
+
+
+class PartsView(Model):
+    """What is there of an upload, and what is missing."""
+
+    part_bytes: int
+    """Bytes of each part but the last of a file."""
+
+    uploaded_bytes: int
+    """Bytes of the parts that are there."""
+
+    missing_parts: int
+    """How many parts are missing."""
+
+    parts: list[PartView]
+    """The first of the missing parts, each with a signed URL."""
+
+    urls_expire_at: datetime
+    """When the signed URLs expire; ask for the parts again then."""
+
+
 class DatasetView(Model):
-    """An uploaded dataset. Name its `id` as the `dataset` of a job."""
+    """An uploaded dataset. Use its `id` as the `dataset` of a job once it is `ready`."""
 
     id: str
     """Id of the dataset."""
 
     filename: str
-    """Name of the file, made safe."""
+    """Name of the file, sanitised."""
 
-    kind: str
-    """`text`, `instruction`, `messages` or `choices`: what its records are."""
+    status: Literal["uploading", "checking", "ready", "failed"] | str = "ready"
+    """`uploading`, `checking`, `ready` or `failed`."""
 
-    records: int
-    """Records that were read."""
+    kind: str | None
+    """Kind of its records: `text`, `instruction`, `messages` or `choices`; null until it is ready."""
+
+    records: int | None
+    """Records that were read; null until it is ready."""
 
     bytes: int
     """Size in bytes."""
@@ -29,14 +90,23 @@ class DatasetView(Model):
     """SHA-256 of the content, in hex."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
+
+    expires_at: datetime | None = None
+    """When it is deleted unless it gets ready; null once it is."""
+
+    error: JobErrorView | None = None
+    """Why it failed; null unless it did."""
+
+    upload: PartsView | None = None
+    """The parts to send; only in the response to a POST that named a file."""
 
 
 class DatasetPage(Model):
-    """A page of datasets, the newest first."""
+    """A page of datasets, newest first."""
 
     datasets: list[DatasetView]
     """The datasets."""
 
     next_cursor: str | None
-    """Give it as `cursor` to see older datasets; null on the last page."""
+    """Send it as `cursor` for older datasets; null on the last page."""

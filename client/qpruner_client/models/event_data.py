@@ -10,7 +10,7 @@ from qpruner_client.models.base import Model
 
 
 class AttemptLostData(Model):
-    """Why an attempt ended before its job did."""
+    """Reason why an attempt ended before its job."""
 
     attempt: int = 1
     """Number of the attempt."""
@@ -26,14 +26,14 @@ class AttemptLostData(Model):
 
 
 class NoData(Model):
-    """Nothing beyond the event's type and time."""
+    """No data beyond the event's type and time."""
 
 
 class CancelledData(Model):
-    """Where the job was when it was cancelled."""
+    """State of the job when it was cancelled."""
 
     stage: Literal["prune", "score", "allocate", "quantize", "finetune", "export", "evaluate"] | str | None = None
-    """The stage at work; null before the first."""
+    """The running stage; null before the first."""
 
 
 class StartedData(Model):
@@ -47,7 +47,7 @@ class StartedData(Model):
 
 
 class StageStartedData(Model):
-    """A stage that begins, and its expected time."""
+    """A starting stage, and its expected time."""
 
     stage: Literal["prune", "score", "allocate", "quantize", "finetune", "export", "evaluate"] | str
     """The stage that the event is about."""
@@ -63,16 +63,16 @@ class StageStartedData(Model):
 
 
 class StageProgressData(Model):
-    """How far a stage is."""
+    """Progress of a stage."""
 
     stage: Literal["prune", "score", "allocate", "quantize", "finetune", "export", "evaluate"] | str
     """The stage that the event is about."""
 
     fraction: float
-    """Share of this stage that is done."""
+    """Finished share of this stage."""
 
     message: str = ""
-    """What the stage is doing."""
+    """Present activity of the stage."""
 
 
 class StageFinishedData(Model):
@@ -82,20 +82,20 @@ class StageFinishedData(Model):
     """The stage that the event is about."""
 
     seconds: float
-    """Seconds it took where it was computed."""
+    """Seconds of the computation."""
 
     summary: dict[str, Any] = Field(default_factory=dict)
     """Figures of the stage; they differ from stage to stage."""
 
     resumed: bool = False
-    """Whether an earlier attempt or another job had computed it."""
+    """Whether an earlier attempt or another job computed it."""
 
     reused_from: str | None = None
-    """Id of the job that had computed it."""
+    """Id of the job that computed it."""
 
 
 class WarningData(Model):
-    """Something to know that does not stop the job."""
+    """A warning that does not stop the job."""
 
     stage: Literal["prune", "score", "allocate", "quantize", "finetune", "export", "evaluate"] | str | None = None
     """The stage that gave it; null outside of stages."""
@@ -105,7 +105,7 @@ class WarningData(Model):
 
 
 class FailedData(Model):
-    """Why the job failed: the same as its `error`."""
+    """Reason of the failure: the same as the job's `error`."""
 
     code: str
     """Stable identifier of the reason."""
@@ -117,7 +117,7 @@ class FailedData(Model):
     """Dotted path of the setting at fault."""
 
     remedy: str = ""
-    """What to do about it."""
+    """Suggested remedy."""
 
     user: bool = False
-    """Whether the request is at fault; else the service is."""
+    """Whether the request is at fault; otherwise the service is."""

@@ -25,10 +25,10 @@ class AttemptLostEvent(Model):
     """The worker was lost or stopped; the job is queued again, or fails once its attempts are used up."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["attempt_lost"]
     """The kind of event."""
@@ -38,13 +38,13 @@ class AttemptLostEvent(Model):
 
 
 class CancelRequestedEvent(Model):
-    """The job was asked to stop."""
+    """Cancellation of the job was requested."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["cancel_requested"]
     """The kind of event."""
@@ -54,29 +54,29 @@ class CancelRequestedEvent(Model):
 
 
 class CancelledEvent(Model):
-    """The job was cancelled. It is the last event, unless the job is retried."""
+    """The job was cancelled. This is the last event, unless the job is retried."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["cancelled"]
     """The kind of event."""
 
     data: CancelledData
-    """Where the job was."""
+    """State of the job at that time."""
 
 
 class QueuedEvent(Model):
     """The job was submitted."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["queued"]
     """The kind of event."""
@@ -89,10 +89,10 @@ class StartedEvent(Model):
     """A worker took the job."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["started"]
     """The kind of event."""
@@ -105,10 +105,10 @@ class StageStartedEvent(Model):
     """A stage began."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["stage_started"]
     """The kind of event."""
@@ -118,29 +118,29 @@ class StageStartedEvent(Model):
 
 
 class StageProgressEvent(Model):
-    """A stage went on; at most one per second."""
+    """Progress of a stage; at most one event per second."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["stage_progress"]
     """The kind of event."""
 
     data: StageProgressData
-    """The stage and how far it is."""
+    """Progress of the stage."""
 
 
 class StageFinishedEvent(Model):
     """A stage finished, and its files are stored."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["stage_finished"]
     """The kind of event."""
@@ -150,13 +150,13 @@ class StageFinishedEvent(Model):
 
 
 class WarningEvent(Model):
-    """The job goes on, but there is something to know."""
+    """A warning; the job continues."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["warning"]
     """The kind of event."""
@@ -166,13 +166,13 @@ class WarningEvent(Model):
 
 
 class FailedEvent(Model):
-    """The job failed. It is the last event, unless the job is retried."""
+    """The job failed. This is the last event, unless the job is retried."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["failed"]
     """The kind of event."""
@@ -182,13 +182,13 @@ class FailedEvent(Model):
 
 
 class SucceededEvent(Model):
-    """The job succeeded. It is the last event."""
+    """The job succeeded. This is the last event."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["succeeded"]
     """The kind of event."""
@@ -198,13 +198,13 @@ class SucceededEvent(Model):
 
 
 class RetriedEvent(Model):
-    """The job was queued again after it had failed or was cancelled."""
+    """The failed or cancelled job was queued again."""
 
     id: int
-    """Grows; what `after` and `Last-Event-ID` name."""
+    """Increasing id; the value for `after` and `Last-Event-ID`."""
 
     created_at: datetime
-    """When it happened."""
+    """Time of the event."""
 
     type: Literal["retried"]
     """The kind of event."""
@@ -246,10 +246,10 @@ class EventView(
 
 
 class EventPage(Model):
-    """Some of a job's history, the oldest first."""
+    """Part of a job's history, oldest first."""
 
     events: list[EventView]
     """The events, by id."""
 
     next_after: int | None
-    """Give it as `after` to read on; null if this was all there is yet."""
+    """Send it as `after` for later events; null if there are none yet."""

@@ -6,17 +6,18 @@ from datetime import datetime
 from typing import Any, Literal
 
 from qpruner_client.models.base import Model
+from qpruner_client.models.datasets import JobErrorView
 from qpruner_client.models.reports import CompressionReport, Measurement, Snippet
 
 
 class AllocationView(Model):
-    """The best allocation known for another budget, from the job's scores and trials."""
+    """The best known allocation for another budget, from the job's scores and trials."""
 
     memory_budget: int
-    """Bytes that were asked for."""
+    """Requested bytes."""
 
     groups: list[str]
-    """Units with a precision of their own."""
+    """Units that each have their own precision."""
 
     precisions: list[str]
     """Precision of each group."""
@@ -25,17 +26,17 @@ class AllocationView(Model):
     """Bytes of the loaded model."""
 
     loss: float
-    """Nats per token on calibration text, before recovery; less is better."""
+    """Nats per token on calibration text, before recovery; lower is better."""
 
     measured: bool
-    """Whether a trial has measured the loss; else it is predicted."""
+    """Whether a trial measured the loss; otherwise it is predicted."""
 
 
 class ArtifactView(Model):
-    """A file to download, and what to do with it."""
+    """A file to download, and how to use it."""
 
     name: str
-    """Name of the file, as it is downloaded."""
+    """File name of the download."""
 
     bytes: int
     """Size in bytes."""
@@ -47,23 +48,23 @@ class ArtifactView(Model):
     """Kind of file: gguf, tar, json or md."""
 
     url: str
-    """Needs no key; good for GET with Range until `expires_at`."""
+    """Needs no key; supports GET with Range until `expires_at`."""
 
     expires_at: datetime
     """When the signed URL expires."""
 
     title: str
-    """What it is."""
+    """Description of the file."""
 
     unpack: str | None
-    """The command that unpacks it; null for what is used as it is."""
+    """The command that unpacks it; null if it is used as it is."""
 
     snippets: list[Snippet]
-    """The lines that run it, once unpacked, for each tool; empty for documents and in older jobs."""
+    """Commands or code that run it, once unpacked, per tool; empty for documents and in older jobs."""
 
 
 class ArtifactList(Model):
-    """Every file of a job, the one to take first."""
+    """Every file of a job, the recommended one first."""
 
     artifacts: list[ArtifactView]
     """The files."""
@@ -79,27 +80,8 @@ class CurvePoint(Model):
     """Value at that step."""
 
 
-class JobErrorView(Model):
-    """Why a job failed. `code` is stable."""
-
-    code: str
-    """Stable identifier of the reason."""
-
-    message: str
-    """The reason, in a sentence."""
-
-    field: str | None = None
-    """Dotted path of the setting at fault."""
-
-    remedy: str = ""
-    """What to do about it."""
-
-    user: bool
-    """Whether the request is at fault, and must be changed; else the service is, and a retry may help."""
-
-
 class JobLinks(Model):
-    """Paths of what else there is to see of the job."""
+    """Paths of the job's sub-resources."""
 
     self: str
     """The job."""
@@ -118,7 +100,7 @@ class JobLinks(Model):
 
 
 class JobMetricsView(Model):
-    """The curves of a job, and what was measured before and after."""
+    """The curves of a job, and the measurements before and after."""
 
     curves: dict[str, list[CurvePoint]]
     """By name, such as `finetune.loss`."""
@@ -137,10 +119,10 @@ class JobSummary(Model):
     """State of the job."""
 
     stage: str | None
-    """The stage at work; null before the first."""
+    """The running stage; null before the first."""
 
     progress: float
-    """Share of the whole job that is done."""
+    """Finished share of the whole job."""
 
     attempt: int
     """Attempts so far. A job that loses its worker gets another."""
@@ -149,31 +131,31 @@ class JobSummary(Model):
     """Attempts before the job fails."""
 
     cancel_requested: bool
-    """The job was asked to stop, and its worker has yet to obey."""
+    """Cancellation was requested, and its worker has not stopped yet."""
 
     model: str
-    """The model as it was named."""
+    """Model as given in the request."""
 
     dataset: str
-    """The dataset as it was named."""
+    """Dataset as given in the request."""
 
     memory_budget: int
-    """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
+    """Bytes of the loaded model's weights: as requested, or left by the device of `fit`."""
 
     labels: dict[str, str]
-    """Names and values of yours."""
+    """Your own names and values."""
 
     priority: int
-    """Order among your own jobs that wait: the highest first."""
+    """Order among your own waiting jobs: the highest first."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
     started_at: datetime | None
-    """When its first attempt began."""
+    """Start of its first attempt."""
 
     finished_at: datetime | None
-    """When it ended."""
+    """End time."""
 
     dense_bytes: int | None
     """Bytes of the loaded model before; null until the job succeeds."""
@@ -182,24 +164,24 @@ class JobSummary(Model):
     """Bytes of the loaded model after; null until the job succeeds."""
 
     error: JobErrorView | None
-    """Why the job failed."""
+    """Error of a failed job."""
 
     links: JobLinks
-    """Paths of the job's parts."""
+    """Paths of the job's sub-resources."""
 
 
 class JobPage(Model):
-    """A page of jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[JobSummary]
     """The jobs."""
 
     next_cursor: str | None
-    """Give it as `cursor` to see older jobs; null on the last page."""
+    """Send it as `cursor` for older jobs; null on the last page."""
 
 
 class StageView(Model):
-    """One of the seven stages. `seconds` is what the attempt that finished it took, also if that was another job's."""
+    """One of the seven stages. `seconds`: time of the attempt that finished it, also if another job's."""
 
     name: str
     """Name of the stage."""
@@ -211,22 +193,21 @@ class StageView(Model):
     """Seconds it took; null until it has finished."""
 
     expected_seconds: float | None = None
-    """What its worker expects it to take; null before the job has begun, and on machines that could not be measured.
-    """
+    """Expected seconds; null before the job has begun, and on machines that could not be measured."""
 
     reused_from: str | None = None
-    """The job of yours that had computed it already; null if this one did."""
+    """Your job that had already computed it; null if this one did."""
 
 
 class QueueView(Model):
-    """The place of a job that waits."""
+    """Place of a waiting job in the queue."""
 
     ahead: int
-    """Jobs that will be taken before it, of all who use the service, as it stands."""
+    """Number of jobs of all users that will be taken before it, as things stand."""
 
 
 class JobView(Model):
-    """A job, and how far it is."""
+    """A job and its state."""
 
     id: str
     """Id of the job."""
@@ -235,10 +216,10 @@ class JobView(Model):
     """State of the job."""
 
     stage: str | None
-    """The stage at work; null before the first."""
+    """The running stage; null before the first."""
 
     progress: float
-    """Share of the whole job that is done."""
+    """Finished share of the whole job."""
 
     attempt: int
     """Attempts so far. A job that loses its worker gets another."""
@@ -247,31 +228,31 @@ class JobView(Model):
     """Attempts before the job fails."""
 
     cancel_requested: bool
-    """The job was asked to stop, and its worker has yet to obey."""
+    """Cancellation was requested, and its worker has not stopped yet."""
 
     model: str
-    """The model as it was named."""
+    """Model as given in the request."""
 
     dataset: str
-    """The dataset as it was named."""
+    """Dataset as given in the request."""
 
     memory_budget: int
-    """Bytes of the loaded model's weights: as asked for, or what the device of `fit` leaves for them."""
+    """Bytes of the loaded model's weights: as requested, or left by the device of `fit`."""
 
     labels: dict[str, str]
-    """Names and values of yours."""
+    """Your own names and values."""
 
     priority: int
-    """Order among your own jobs that wait: the highest first."""
+    """Order among your own waiting jobs: the highest first."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
     started_at: datetime | None
-    """When its first attempt began."""
+    """Start of its first attempt."""
 
     finished_at: datetime | None
-    """When it ended."""
+    """End time."""
 
     dense_bytes: int | None
     """Bytes of the loaded model before; null until the job succeeds."""
@@ -280,34 +261,34 @@ class JobView(Model):
     """Bytes of the loaded model after; null until the job succeeds."""
 
     error: JobErrorView | None
-    """Why the job failed."""
+    """Error of a failed job."""
 
     links: JobLinks
-    """Paths of the job's parts."""
+    """Paths of the job's sub-resources."""
 
     config: dict[str, Any]
-    """Every setting of the run, defaults included."""
+    """Every setting of the run, including defaults."""
 
     deadline: int | None
-    """Seconds that the job may take from its first start to its end; null for jobs of earlier releases."""
+    """Time limit in seconds from the first start to the end; null for jobs of earlier releases."""
 
     deadline_at: datetime | None
-    """When that time is over; null before the first start."""
+    """End of that time limit; null before the first start."""
 
     stages: list[StageView]
     """The seven stages, in order."""
 
     queue: QueueView | None
-    """Its place in the queue; null unless the job waits, and in the answer to its submission."""
+    """Place in the queue; null unless the job waits, and in the response to its submission."""
 
     expected_start: datetime | None
-    """When a worker is expected to take the job; null unless it waits, and where nothing is known yet."""
+    """Expected start; null unless the job waits, and if unknown."""
 
     expected_end: datetime | None
-    """When the job is expected to end; null once it has, and where nothing is known yet."""
+    """Expected end; null once it has ended, and if unknown."""
 
     result: CompressionReport | None
-    """The report of a job that succeeded."""
+    """The report of a succeeded job."""
 
 
 class LogView(Model):
@@ -317,27 +298,30 @@ class LogView(Model):
     """Number of the attempt, from 1."""
 
     text: str
-    """What its process printed, at most the last 64 KiB."""
+    """Output of its process, at most the last 64 KiB."""
 
     omitted_bytes: int
-    """Bytes before it that are not kept."""
+    """Earlier bytes that were not kept."""
 
     updated_at: datetime
-    """When it was last written."""
+    """Time of the last write."""
 
 
 class LogList(Model):
     """The output of every attempt, the first attempt first."""
 
     logs: list[LogView]
-    """One entry per attempt; none before the first has printed anything."""
+    """One entry per attempt with output."""
 
 
 class StorageView(Model):
-    """Bytes in the store, and how long they are kept after a job has ended."""
+    """Bytes in the store, and how long they are kept."""
 
     datasets_bytes: int
     """Bytes of uploaded datasets."""
+
+    models_bytes: int
+    """Bytes of uploaded models, and of uploads that are unfinished."""
 
     artifacts_bytes: int
     """Bytes of files to download."""
@@ -357,6 +341,9 @@ class StorageView(Model):
     keep_stages_days: int | None
     """Days that stages are kept; null: for ever."""
 
+    keep_models_days: int | None
+    """Days that uploaded models are kept without being used; null: for ever."""
+
     keep_events_days: int | None
     """Days that the history of a job is kept; null: for ever."""
 
@@ -368,34 +355,34 @@ class TrialView(Model):
     """Number of the trial, from 0."""
 
     origin: str
-    """What proposed it."""
+    """Origin of the proposal."""
 
     precisions: list[str]
-    """Precision of each of `groups`, in their order."""
+    """Precision of each of `groups`, in order."""
 
     bytes: int
     """Bytes of the loaded model."""
 
     loss: float
-    """Nats per token on calibration text; less is better."""
+    """Nats per token on calibration text; lower is better."""
 
     stopped_early: bool = False
-    """Whether only part of the text was tried, because the loss on it was hopeless."""
+    """Whether only part of the text was measured, because its loss was hopeless."""
 
 
 class TrialList(Model):
-    """Every allocation tried, and which of them no other beats in both bytes and loss."""
+    """Every measured allocation, and the non-dominated ones in bytes and loss."""
 
     groups: list[str]
-    """Units with a precision of their own: by `allocate.granularity` a layer, its attention or MLP, or a module; and
-    the embeddings and the head. Empty until the score stage has finished.
+    """Units that each have their own precision: by `allocate.granularity` a layer, its attention or MLP, or a module;
+    and the embeddings and the head. Empty until the score stage has finished.
     """
 
     trials: list[TrialView]
     """The trials, in order."""
 
     pareto_front: list[int]
-    """Indices of those trials, by bytes."""
+    """Indices of the non-dominated trials, by bytes."""
 
     selected: int | None
-    """Index of the trial that the result uses; null until the job succeeds."""
+    """Index of the trial in the result; null until the job succeeds."""

@@ -8,17 +8,17 @@ from qpruner_client.models.base import Model
 
 
 class Fault(Model):
-    """One of several faults of a request."""
+    """One of several errors in a request."""
 
     field: str | None
-    """Dotted path of the value at fault."""
+    """Dotted path of the invalid value."""
 
     detail: str
-    """The fault, in one sentence."""
+    """The error, in one sentence."""
 
 
 class ProblemDocument(Model):
-    """What every error answers with (RFC 9457). `code` is stable; `detail` and `remedy` are for people."""
+    """The body of every error (RFC 9457). `code` is stable; `detail` and `remedy` are for people."""
 
     type: str
     """A URN that ends in the code."""
@@ -30,25 +30,25 @@ class ProblemDocument(Model):
     """HTTP status."""
 
     detail: str
-    """The fault, in one sentence."""
+    """The error, in one sentence."""
 
     code: str
     """Stable identifier of the kind of error."""
 
     field: str | None = None
-    """Dotted path of the value at fault."""
+    """Dotted path of the invalid value."""
 
     remedy: str = ""
-    """What to do about it."""
+    """Suggested remedy."""
 
     instance: str
     """Path of the request."""
 
     request_id: str
-    """The same as the header X-Request-Id; names the request in the log."""
+    """The value of the header X-Request-Id; identifies the request in the log."""
 
     errors: list[Fault] = Field(default_factory=list)
-    """Faults found, where there are several: the first 20."""
+    """Errors, if there are several: the first 20."""
 
     more_errors: int = 0
-    """How many faults there are beyond those in `errors`."""
+    """Number of errors beyond those in `errors`."""

@@ -10,50 +10,50 @@ from qpruner_client.models.base import Model
 
 
 class Snippet(Model):
-    """The few lines that run a checkpoint with ``tool``."""
+    """Command or code that runs a checkpoint with ``tool``."""
 
     tool: str
     """The tool that runs it."""
 
     language: Literal["python", "shell"] | str
-    """Of the text."""
+    """Language of the text."""
 
     text: str
-    """The lines."""
+    """The commands or code."""
 
 
 class BytesByPart(Model):
     """Bytes of the loaded model, by part; their sum is the prediction that the budget is held against."""
 
     embeddings: int
-    """Of embeddings and head."""
+    """Bytes of embeddings and head."""
 
     layers: int
-    """Of the layers' weights."""
+    """Bytes of the layers' weights."""
 
     quantization_constants: int
-    """Of scales and other constants of quantized weights."""
+    """Bytes of scales and other constants of quantized weights."""
 
     norms: int
-    """Of norms and biases."""
+    """Bytes of norms and biases."""
 
     adapters: int
-    """Of adapters."""
+    """Bytes of adapters."""
 
 
 class DeviceMemory(Model):
-    """What the memory of a device goes to, in bytes: ``weights + kv_cache + activations + engine == memory``.
+    """Shares of a device's memory, in bytes: ``weights + kv_cache + activations + engine == memory``.
 
-    ``weights``: what is left for them, the budget of the run. ``kv_cache``: as the engine of ``target`` allocates
-    it for ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits.
-    ``engine``: process or GPU context, and what the engine leaves to others.
+    ``weights``: the rest, which is the budget of the run. ``kv_cache``: as allocated by the engine of ``target``
+    for ``sequences`` of ``context`` tokens. ``activations``: hidden states, buffers of products, logits.
+    ``engine``: process or GPU context, and memory that the engine leaves to others.
     """
 
     memory: int
     """Memory of the device that the engine may use."""
 
     weights: int
-    """Bytes that are left for weights."""
+    """Bytes left for weights."""
 
     kv_cache: int
     """Bytes of keys and values."""
@@ -62,7 +62,7 @@ class DeviceMemory(Model):
     """Bytes of hidden states, buffers and logits."""
 
     engine: int
-    """Bytes of the engine itself and of what it leaves to others."""
+    """Bytes of the engine itself and of memory that it leaves to others."""
 
     context: int
     """Tokens of the longest sequence."""
@@ -78,7 +78,7 @@ class DeviceMemory(Model):
 
 
 class Compute(Model):
-    """What a run computes with.
+    """Type of matrix products and processor of a run.
 
     ``products``: the type of matrix products. ``reason``: why that type, in a sentence. ``processor``: model of the
     CPU or GPU. ``threads``: CPU threads.
@@ -88,7 +88,7 @@ class Compute(Model):
     """Type of matrix products."""
 
     reason: str
-    """Why that type, in a sentence."""
+    """Reason for that type, in a sentence."""
 
     processor: str
     """Model of the CPU or GPU."""
@@ -98,9 +98,10 @@ class Compute(Model):
 
 
 class RatioTrial(Model):
-    """A ratio that was tried within the budget, where ``prune.ratio_choice`` is "measured". ``bits``: of a weight, on
-    average; ``bytes``: of the loaded model; ``loss``: KL divergence of its predictions from the dense model's, nats
-    per token, before recovery.
+    """A ratio that was tried within the budget, if ``prune.ratio_choice`` is "measured".
+
+    ``bits``: average per weight; ``bytes``: of the loaded model; ``loss``: KL divergence of its predictions from
+    the dense model's, nats per token, before recovery.
     """
 
     ratio: float
@@ -110,46 +111,46 @@ class RatioTrial(Model):
     """Fraction removed."""
 
     bits: float
-    """Bits of a weight, on average."""
+    """Average bits per weight."""
 
     bytes: int
     """Size in bytes."""
 
     loss: float
-    """Nats per token; less is better."""
+    """Nats per token; lower is better."""
 
 
 class Pruning(Model):
-    """What pruning removed.
+    """Result of pruning.
 
-    ``ratio``: the fraction of the layers' parameters that was asked for; ``removed_fraction``: what came of it.
-    ``parameters_…`` count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the
-    loaded 16-bit model. ``removed_layers``: whole layers that are gone, by their place in the dense model.
-    ``width_multiple``: what MLP widths were rounded to; ``None`` where no width was cut, and in reports that lack
-    it. ``ratio_reason``: how the ratio came about, in a sentence; empty in reports that lack it. ``ratio_trials``:
-    where it was chosen by measuring, all that were tried.
+    ``ratio``: requested fraction of the layers' parameters; ``removed_fraction``: actual fraction. ``parameters_…``
+    count the whole model, ``block_parameters_…`` its decoder layers. ``bytes_…`` are those of the loaded 16-bit
+    model. ``removed_layers``: whole layers removed, by their position in the dense model. ``width_multiple``:
+    multiple that MLP widths were rounded to; ``None`` if no width was cut, and in old reports. ``ratio_reason``:
+    reason for the ratio, in a sentence; empty in old reports. ``ratio_trials``: all measured ratios, if it was
+    chosen by measuring.
     """
 
     ratio: float
-    """Fraction of the layers' parameters that was to be removed."""
+    """Requested fraction of the layers' parameters to remove."""
 
     removed_fraction: float
     """Fraction removed."""
 
     criterion: str
-    """Importance of a unit."""
+    """Criterion of importance."""
 
     layout: str
-    """Where units were removed."""
+    """How removal was spread across layers."""
 
     compensation: str
-    """What makes up for removed units."""
+    """Compensation for removed units."""
 
     width_multiple: int | None = None
     """Multiple that widths were rounded to."""
 
     removed_layers: list[int]
-    """Whole layers removed, by their place in the dense model."""
+    """Whole layers removed, by their position in the dense model."""
 
     parameters_before: int
     """Parameters of the dense model."""
@@ -173,7 +174,7 @@ class Pruning(Model):
     """Widths of each layer."""
 
     ratio_reason: str = ""
-    """How the ratio came about."""
+    """Reason for the ratio."""
 
     ratio_trials: list[RatioTrial] = Field(default_factory=list)
     """Ratios that were measured."""
@@ -182,17 +183,17 @@ class Pruning(Model):
 class Measurement(Model):
     """One row of the table. Every figure was measured, none predicted.
 
-    ``variant``: the model as it came (dense), pruned, with all its layers at NF4 (pruned_nf4), at the precisions
-    found with its adapters as they begin (mixed), after recovery (final), and each further format; what was
-    exported was read back from its files. ``label``: what the row is called. ``bytes``: storage of all parameters
-    and buffers of the loaded model. ``file_bytes``: of what was exported; null for other rows. ``perplexity``: exp
-    of the mean negative log-likelihood per held-out token. ``divergence``: mean KL divergence of the predictions
-    from the dense model's, nats per token, and ``top1_agreement``: share of tokens for which both predict the same
-    one first; on the first ``compared_tokens`` of the held-out text. Null for the dense model, and in reports that
-    lack them. ``accuracy``: share of multiple-choice examples whose right choice had the highest log-likelihood,
-    with its standard error; null where the dataset has no choices. ``tokens_per_second``: greedy generation at
-    batch 1 by ``speed_engine``, the format's own where it is installed, else torch; ``prefill_tokens_per_second``:
-    reading a prompt, null in torch. Both are null in reports that lack them.
+    ``variant``: dense: the original model; pruned; pruned_nf4: pruned with all its layers at NF4; mixed: at the
+    chosen precisions with the initial adapters; final: after recovery; and each further format. Exported
+    checkpoints are read back from their files. ``label``: name of the row. ``bytes``: storage of all parameters and
+    buffers of the loaded model. ``file_bytes``: bytes of its exported files; null for other rows. ``perplexity``:
+    exp of the mean negative log-likelihood per held-out token. ``divergence``: mean KL divergence of the
+    predictions from the dense model's, nats per token, and ``top1_agreement``: share of tokens for which both
+    predict the same next token; on the first ``compared_tokens`` of the held-out text. Null for the dense model,
+    and in old reports. ``accuracy``: share of multiple-choice examples whose right choice had the highest
+    log-likelihood, with its standard error; null if the dataset has no choices. ``tokens_per_second``: greedy
+    generation at batch 1 by ``speed_engine``, the format's own if it is installed, else torch;
+    ``prefill_tokens_per_second``: reading a prompt, null in torch. Both are null in old reports.
     """
 
     variant: str
@@ -208,7 +209,7 @@ class Measurement(Model):
     """Size in bytes."""
 
     file_bytes: int | None = None
-    """Bytes of its files; null for what was not exported."""
+    """Bytes of its files; null if it was not exported."""
 
     perplexity: float
     """Exponential of the mean loss per held-out token."""
@@ -217,10 +218,10 @@ class Measurement(Model):
     """Mean KL divergence from the dense model, nats per token."""
 
     top1_agreement: float | None = None
-    """Share of tokens for which both predict the same one first."""
+    """Share of tokens for which both models predict the same next token."""
 
     compared_tokens: int | None = None
-    """Held-out tokens that these two are measured on."""
+    """Held-out tokens of these two measurements."""
 
     accuracy: float | None = None
     """Share of multiple-choice examples answered right; null without such examples."""
@@ -239,27 +240,27 @@ class Measurement(Model):
 
 
 class ExportedFormat(Model):
-    """A checkpoint of the result: its directory or file in the output (``path``), what it is, the name that a job
-    hands it out under (``artifact``), bytes of its files, and how it is run.
+    """A checkpoint of the result: its directory or file in the output (``path``), its description, the name of its
+    artifact of a job (``artifact``), bytes of its files, and how to run it.
     """
 
     name: str
     """Name of the format."""
 
     title: str
-    """What it is."""
+    """Description of the format."""
 
     path: str
-    """Its place in the output of a run."""
+    """Path in the output directory of a run."""
 
     artifact: str
-    """Name of the file that the job hands out."""
+    """Name of the job's artifact."""
 
     bytes: int
     """Size in bytes."""
 
     snippets: list[Snippet]
-    """The lines that run it."""
+    """Commands or code that run it."""
 
 
 class FileRecord(Model):
@@ -278,28 +279,27 @@ class FileRecord(Model):
 class CompressionReport(Model):
     """The result of a run.
 
-    ``precisions``: of each of ``groups``, the modules that share one, as the search chose it. ``stored``: those
-    that the modules of each group are stored in, by rising size: others where the engine cannot hold their shapes
-    in that; empty in earlier reports. ``compute``: the type of matrix products and the processor; ``None`` in
-    reports of release 0.1.0. ``exported``: the checkpoints, the one to take first; empty in reports of that
-    release. ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` where no ``fit``
-    was asked for.
+    ``precisions``: chosen precision of each of ``groups``, the modules that share one. ``stored``: precisions that
+    the modules of each group are stored in, by ascending size; they differ if the engine does not support the
+    shape; empty in earlier reports. ``compute``: the type of matrix products and the processor; ``None`` in reports
+    of release 0.1.0. ``exported``: the checkpoints, the recommended one first; empty in reports of that release.
+    ``memory_budget``: of weights, as given or as left by ``device``, which is ``None`` without ``fit``.
     """
 
     model: str
-    """The model as it was named."""
+    """Model as given in the request."""
 
     revision: str | None
     """Commit of the hub; null for other models."""
 
     dataset: str
-    """The dataset as it was named."""
+    """Dataset as given in the request."""
 
     memory_budget: int
     """Bytes of the loaded model's weights."""
 
     device: DeviceMemory | None = None
-    """The device of `fit`, where one was given."""
+    """Device of `fit`, if given."""
 
     seed: int
     """Random seed."""
@@ -308,74 +308,73 @@ class CompressionReport(Model):
     """Type of matrix products and processor; null in old reports."""
 
     prune_ratio: float
-    """Fraction of the layers' parameters that was to be removed."""
+    """Requested fraction of the layers' parameters to remove."""
 
     pruning: Pruning | None = None
-    """What pruning removed."""
+    """Result of pruning."""
 
     groups: list[str]
-    """Units with a precision of their own."""
+    """Units that each have their own precision."""
 
     precisions: list[str]
-    """Precision of each of `groups`, in their order."""
+    """Precision of each of `groups`, in order."""
 
     stored: list[list[str]] | None = None
-    """Formats that modules are stored in."""
+    """Precisions that modules are stored in."""
 
     widths: list[dict[str, int]]
     """Widths of each layer after pruning."""
 
     predicted_bytes: int
-    """Bytes that were predicted."""
+    """Predicted bytes."""
 
     measurements: list[Measurement]
-    """The table of before and after."""
+    """The before/after table."""
 
     exported: list[ExportedFormat] | None = None
-    """The checkpoints, the one to take first."""
+    """The checkpoints, the recommended one first."""
 
     stage_seconds: dict[str, float]
     """Seconds of each stage."""
 
     warnings: list[str]
-    """What to know of the run."""
+    """Warnings of the run."""
 
     files: list[FileRecord]
     """Files of the checkpoints."""
 
 
 class Estimate(Model):
-    """What a run would do, worked out from shapes alone.
+    """Prediction of a run, from shapes alone.
 
-    ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is not known; ``notes``:
-    what they and the bytes rest on. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: where
-    the run asks to ``fit`` one, how its memory is shared; ``smallest_feasible_memory``: of such a device, in the
-    same use.
+    ``stage_seconds``: expected seconds of each stage, empty while the speed of the machine is unknown; ``notes``:
+    assumptions of times and bytes. ``memory_budget``, ``smallest_feasible_bytes``: of weights. ``device``: shares
+    of the device's memory, if the run has ``fit``; ``smallest_feasible_memory``: of such a device, in the same use.
     """
 
     feasible: bool
-    """Whether the budget can be met."""
+    """Whether the budget is feasible."""
 
     memory_budget: int
     """Bytes of the loaded model's weights."""
 
     device: DeviceMemory | None = None
-    """The device of `fit`, where one was given."""
+    """Device of `fit`, if given."""
 
     smallest_feasible_memory: int | None = None
-    """Smallest memory of such a device that would do."""
+    """Smallest feasible memory of such a device."""
 
     dense_bytes: int
-    """Bytes of the model as it is."""
+    """Bytes of the dense model."""
 
     smallest_feasible_bytes: int
-    """Smallest budget that can be met."""
+    """Smallest feasible budget."""
 
     prune_ratio: float
     """Fraction of the layers' parameters to remove."""
 
     predicted_bytes: BytesByPart
-    """Bytes by part, at the lowest precision everywhere."""
+    """Bytes by part, with the lowest precision everywhere."""
 
     predicted_total_bytes: int
     """Sum of all parts."""
@@ -384,4 +383,4 @@ class Estimate(Model):
     """Expected seconds of each stage; empty while no machine's speed is known."""
 
     notes: list[str] = Field(default_factory=list)
-    """What bytes and times rest on."""
+    """Assumptions behind bytes and times."""

@@ -8,14 +8,14 @@ from qpruner_client.models.base import Model
 
 
 class Alive(Model):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["alive"] = "alive"
     """Always `alive`."""
 
 
 class PartState(Model):
-    """One part that the service stands on. Why it fails is in the log."""
+    """One part that the service depends on. The log has the reason of a failure."""
 
     ready: bool
     """Whether the part can be used."""

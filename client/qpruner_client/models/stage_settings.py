@@ -42,13 +42,13 @@ class AllocateConfig(TypedDict, total=False):
     """Candidates per proposal, all within the budget."""
 
     calibration_sequences: int
-    """Sequences that a trial is measured on."""
+    """Sequences per trial."""
 
     screening_sequences: int
-    """Sequences of the first look at a trial; a hopeless trial ends after them."""
+    """Sequences of the screening at the start of a trial; a hopeless trial stops after them."""
 
     batch: int
-    """Number of allocations proposed at once; those of a batch do not learn from each other."""
+    """Number of allocations proposed at once. Proposals of one batch do not learn from each other."""
 
     workers: int
     """Number of processes that measure the trials of a batch in parallel, at most as many as batch. Each has a model
@@ -56,51 +56,172 @@ class AllocateConfig(TypedDict, total=False):
     """
 
     front_points: int
-    """Number of other budgets, from the smallest to the largest, whose best allocations are measured as well."""
+    """Number of other budgets, from the smallest to the largest, whose best allocations are measured too."""
 
     precisions: list[str]
-    """Precisions that the weights of a layer may have; they must belong to the target. Default: those listed for the
-    target in the guide.
+    """Precisions that the weights of a layer may have. They must belong to the target. Default: the target's list in
+    the guide.
     """
 
     granularity: Literal["layer", "block", "module"]
-    """Unit that gets its own precision: a layer, a block (attention or MLP), or a module."""
+    """Unit that gets its own precision: a decoder layer, a block (attention or MLP), or a module."""
 
     embeddings: bool
-    """Quantize the embeddings and the head as well, where that is the better use of bytes."""
+    """Also quantize the embeddings and the head if that uses the bytes better."""
 
 
-class EvaluateConfig(TypedDict, total=False):
-    """What the before/after table is measured on."""
-
-    max_tokens: int
-    """Held-out tokens for perplexity."""
-
-    max_choices: int
-    """Multiple-choice examples to score, if the dataset has any."""
-
-    generated_tokens: int
-    """Tokens to generate for measuring speed."""
-
-
-class ExportConfig(TypedDict, total=False):
-    """Which checkpoints are written."""
-
-    formats: list[Literal["gguf", "gguf_adapter", "compressed_tensors", "mixed", "merged", "merged_quantized"]]
-    """"gguf": one file for llama.cpp and Ollama; "gguf_adapter": the adapter that goes with the GGUF file, for
-    llama.cpp; "compressed_tensors": for vLLM, SGLang and transformers; "mixed": every part at its precision, with
-    adapters; "merged": one 16-bit model for any tool; "merged_quantized": mixed with the adapters merged in and
-    quantized again, at a loss that is measured. Default: that of the target.
+class FitConfig(TypedDict, total=False):
+    """Device that runs the finished model. The byte budget of the weights is derived from it, in place of
+    ``memory_budget``.
     """
 
-    max_shard_size: int | str
-    """Size of the largest weight file of a checkpoint, as a number of bytes or as "5GB"."""
+    memory: Required[int | str]
+    """Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB"."""
+
+    context: int
+    """Length of the longest sequence in tokens, prompt and answer together."""
+
+    sequences: int
+    """Number of sequences served at the same time."""
+
+    cache_type: Literal["f16", "bf16", "q8_0", "fp8"]
+    """Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM."""
+
+
+class PruneConfig(TypedDict, total=False):
+    """Settings of pruning: the ratio, the importance of units, and the spread of removal over the layers."""
+
+    ratio: float | None
+    """Fraction of the layers' parameters to remove; null chooses it by ratio_choice."""
+
+    ratio_choice: Literal["smallest", "enough_bits", "measured"]
+    """How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at the lowest
+    precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; measured: of several
+    ratios, the one whose pruned and quantized model is predicted to be nearest to the dense one (takes minutes
+    longer).
+    """
+
+    criterion: Literal[
+        "taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"
+    ]
+    """How the importance of a unit is measured: from gradients (taylor_…), weights (magnitude), activations (wanda,
+    flap), or at random (random).
+    """
+
+    layout: Literal["same_ratio", "global", "stock", "depth"]
+    """How removal is spread across layers. same_ratio: the same fraction in every unprotected layer; global: by one
+    ranking across all layers; stock: one width for all layers, so that stock model classes load the result; depth:
+    whole layers.
+    """
+
+    remove_layers: int
+    """Number of whole layers to remove first, those that change their input least; narrower layers provide the rest.
+    """
+
+    compensation: Literal["none", "bias", "refit"]
+    """Compensation for the removed units. refit: the remaining weights are fitted by least squares; bias: the mean of
+    the removed contribution is added as a bias; none.
+    """
+
+    steps: int
+    """Number of pruning steps; importance is measured again before each."""
+
+    attention_unit: Literal["kv_group", "query_head", "none"]
+    """Unit removed from attention. kv_group: a key-value head with its query heads; query_head: one query head from
+    every group; none: attention is not pruned.
+    """
+
+    protect_first: int
+    """Layers at the input that keep their width."""
+
+    protect_last: int
+    """Layers at the output that keep their width."""
+
+    width_multiple: int
+    """MLP widths are rounded to a multiple of this."""
+
+    calibration_sequences: int
+    """Calibration sequences for measuring importance."""
+
+
+class ScoreConfig(TypedDict, total=False):
+    """How layer importance and (layer, precision) sensitivity are measured."""
+
+    calibration_sequences: int
+    """Calibration sequences for the scores."""
+
+    information: Literal["kmeans", "knn", "gaussian"]
+    """Estimator of the mutual information between a layer's output and the prediction."""
+
+    clusters: int
+    """Number of bins of a layer's output (kmeans)."""
+
+    neighbours: int
+    """Number of neighbours with the same prediction (knn)."""
+
+    components: int
+    """Principal components of a layer's output (knn, gaussian)."""
+
+    predictions: int
+    """Most frequent predicted tokens that are kept separate; all others count as one class."""
+
+    sensitivity: Literal["divergence", "fisher"]
+    """How the harm of a precision is measured. fisher: estimated from gradients; divergence: measured as KL
+    divergence, which takes several times as long.
+    """
+
+    sensitivity_context: Literal["highest", "lowest", "mean"]
+    """Precision of the other layers while divergence is measured: highest (16 bits), lowest, or the mean of both."""
+
+    fisher_samples: int
+    """Backward passes per sequence (fisher)."""
+
+
+class QuantizeConfig(TypedDict, total=False):
+    """Quantization constants and the adapters' initialisation."""
+
+    double_quant: bool
+    """Also quantize the block constants of NF4 to 8 bits."""
+
+    int8: Literal["weight_only", "llm_int8"]
+    """Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; llm_int8:
+    LLM.int8(), which also rounds the inputs to 8 bits; same bytes, less exact.
+    """
+
+    lora_rank: int
+    """Rank of each adapter."""
+
+    lora_alpha: float
+    """Scaling numerator of LoRA; the scaling is alpha / rank."""
+
+    rounding: Literal["nearest", "error_feedback"]
+    """Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for the errors of
+    earlier ones on calibration text (GPTQ), with less error in more time.
+    """
+
+    damping: float
+    """Damping of error feedback: share of the mean of the inputs' mean squares that is added to them. Higher values
+    rely less on the correlation of inputs on the calibration text.
+    """
+
+    initialisation: Literal["loftq", "qera", "zero"]
+    """Initialisation of adapters. loftq: nearest to the quantization error of the weights; qera: nearest to the error
+    of the outputs on calibration text; zero.
+    """
+
+    loftq_iterations: int
+    """Alternations between quantizing a weight and fitting its adapter; 0 starts adapters at zero."""
+
+    rank_allocation: Literal["uniform", "error"]
+    """Distribution of adapter ranks. uniform: lora_rank everywhere; error: more rank where it removes more error, in
+    the same total bytes.
+    """
 
 
 class FinetuneConfig(TypedDict, total=False):
-    """Recovery by training on the quantized model."""
+    """Recovery: training of the quantized model to reduce the loss from compression."""
 
-    recovery: Literal["auto"] | Literal["adapter", "merge", "scales", "merge+scales"]
+    recovery: Literal["auto", "adapter", "merge", "scales", "merge+scales"]
     """Parameters that are trained. adapter: a LoRA that ships beside the model and counts in its bytes; merge: a LoRA
     that is merged into the weights, which are then rounded again; scales: norms, biases and block scales as the
     format stores them, with unchanged codes; merge+scales: both in turn; auto: adapter for bitsandbytes, scales for
@@ -149,7 +270,7 @@ class FinetuneConfig(TypedDict, total=False):
     """Recompute activations in the backward pass: less memory, a third more time."""
 
     validation_sequences: int
-    """Training examples held back to choose the best step by its loss; 0 takes the last step."""
+    """Training examples held back for choosing the best step by their loss; 0 takes the last step."""
 
     evaluate_every: int
     """Steps between evaluations on the examples held back."""
@@ -161,147 +282,28 @@ class FinetuneConfig(TypedDict, total=False):
     """Steps between checkpoints, from which an interrupted run resumes."""
 
 
-class FitConfig(TypedDict, total=False):
-    """What the finished model is to run in. The bytes of weights follow from it, as ``memory_budget`` gives them."""
+class EvaluateConfig(TypedDict, total=False):
+    """Measurements of the before/after table."""
 
-    memory: Required[int | str]
-    """Memory of the device that the engine may use, as a number of bytes or as "24GB" or "22GiB"."""
+    max_tokens: int
+    """Held-out tokens for perplexity."""
 
-    context: int
-    """Length of the longest sequence in tokens, prompt and answer together."""
+    max_choices: int
+    """Multiple-choice examples to score, if the dataset has any."""
 
-    sequences: int
-    """Number of sequences served at the same time."""
-
-    cache_type: Literal["f16", "bf16", "q8_0", "fp8"]
-    """Type of the KV cache: f16 or bf16 in every engine, q8_0 in llama.cpp, fp8 in vLLM."""
+    generated_tokens: int
+    """Tokens to generate when speed is measured."""
 
 
-class PruneConfig(TypedDict, total=False):
-    """What to remove, how its importance is measured, and how the removal is spread over the layers."""
+class ExportConfig(TypedDict, total=False):
+    """Checkpoints to write."""
 
-    ratio: float | None
-    """Fraction of the layers' parameters to remove; null chooses it by ratio_choice."""
-
-    ratio_choice: Literal["smallest", "enough_bits", "measured"]
-    """How the ratio is chosen if it is not given. smallest: the smallest ratio that meets the budget at the lowest
-    precision; enough_bits: up to 0.2 more, until the remaining weights have three bits each; measured: of several
-    ratios, the one whose pruned and quantized model is expected to be nearest to the dense one (takes minutes
-    more).
+    formats: list[Literal["gguf", "gguf_adapter", "compressed_tensors", "mixed", "merged", "merged_quantized"]]
+    """"gguf": one file for llama.cpp and Ollama; "gguf_adapter": the adapter of the GGUF file, for llama.cpp;
+    "compressed_tensors": for vLLM, SGLang and transformers; "mixed": every part at its precision, with adapters;
+    "merged": one 16-bit model for any tool; "merged_quantized": mixed with the adapters merged in and quantized
+    again; the loss is measured. Default: that of the target.
     """
 
-    criterion: Literal[
-        "taylor_first", "taylor_second", "taylor_mixed", "taylor_vector", "magnitude", "wanda", "flap", "random"
-    ]
-    """How the importance of a unit is measured: from gradients (taylor_…), weights (magnitude), activations (wanda,
-    flap), or at random (random).
-    """
-
-    layout: Literal["same_ratio", "global", "stock", "depth"]
-    """How removal is spread across layers. same_ratio: the same fraction in every unprotected layer; global: by one
-    ranking across all layers; stock: one width for all layers, so that stock model classes load the result; depth:
-    whole layers.
-    """
-
-    remove_layers: int
-    """Whole layers to remove first, chosen by how little they change their input; narrower layers provide the rest.
-    """
-
-    compensation: Literal["none", "bias", "refit"]
-    """Compensation for the removed units. refit: the remaining weights are fitted by least squares; bias: the mean of
-    the removed contribution is added as a bias; none.
-    """
-
-    steps: int
-    """Number of pruning steps; importance is measured again before each."""
-
-    attention_unit: Literal["kv_group", "query_head", "none"]
-    """Unit removed from attention. kv_group: a key-value head with its query heads; query_head: one query head from
-    every group; none: attention is not pruned.
-    """
-
-    protect_first: int
-    """Layers at the input that keep their width."""
-
-    protect_last: int
-    """Layers at the output that keep their width."""
-
-    width_multiple: int
-    """MLP widths are rounded to a multiple of this."""
-
-    calibration_sequences: int
-    """Calibration sequences for measuring importance."""
-
-
-class ScoreConfig(TypedDict, total=False):
-    """How layer importance and (layer, precision) sensitivity are measured."""
-
-    calibration_sequences: int
-    """Calibration sequences for the scores."""
-
-    information: Literal["kmeans", "knn", "gaussian"]
-    """Estimator of the mutual information between a layer's output and the prediction."""
-
-    clusters: int
-    """Number of bins of a layer's output (kmeans)."""
-
-    neighbours: int
-    """Number of neighbours with the same prediction (knn)."""
-
-    components: int
-    """Principal components of a layer's output (knn, gaussian)."""
-
-    predictions: int
-    """Most frequent predicted tokens that are kept apart; all others count as one class."""
-
-    sensitivity: Literal["divergence", "fisher"]
-    """How the harm of a precision is measured. fisher: estimated from gradients; divergence: measured as KL
-    divergence, which takes several times as long.
-    """
-
-    sensitivity_context: Literal["highest", "lowest", "mean"]
-    """Precision of the other layers while divergence is measured: highest (16 bits), lowest, or the mean of both."""
-
-    fisher_samples: int
-    """Backward passes per sequence (fisher)."""
-
-
-class QuantizeConfig(TypedDict, total=False):
-    """Quantization constants and the adapters' initialisation."""
-
-    double_quant: bool
-    """Quantize the block constants of NF4 to 8 bits as well."""
-
-    int8: Literal["weight_only", "llm_int8"]
-    """Kind of int8 for the bitsandbytes target. weight_only: weights in 8 bits, multiplied in 16; llm_int8:
-    LLM.int8(), which also rounds the inputs to 8 bits, in the same bytes and less exact.
-    """
-
-    lora_rank: int
-    """Rank of each adapter."""
-
-    lora_alpha: float
-    """Scaling numerator of LoRA; the scaling is alpha / rank."""
-
-    rounding: Literal["nearest", "error_feedback"]
-    """Rounding of weights. nearest: to the nearest level; error_feedback: later weights compensate for the errors of
-    earlier ones on calibration text (GPTQ), which has less error and takes more time.
-    """
-
-    damping: float
-    """Share of their mean that is added to the mean squares of the inputs for error feedback: the more, the less it
-    relies on how inputs go together on the calibration text.
-    """
-
-    initialisation: Literal["loftq", "qera", "zero"]
-    """Initialisation of adapters. loftq: nearest to the quantization error of the weights; qera: nearest to the error
-    of the outputs on calibration text; zero.
-    """
-
-    loftq_iterations: int
-    """Alternations between quantizing a weight and fitting its adapter; 0 starts adapters at zero."""
-
-    rank_allocation: Literal["uniform", "error"]
-    """Distribution of adapter ranks. uniform: lora_rank everywhere; error: more rank where it removes more error, in
-    the same total bytes.
-    """
+    max_shard_size: int | str
+    """Size of the largest weight file of a checkpoint, as a number of bytes or as "5GB"."""

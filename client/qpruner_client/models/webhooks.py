@@ -9,7 +9,7 @@ from qpruner_client.models.base import Model
 
 
 class DeliveryView(Model):
-    """A message to a webhook, and how far it came."""
+    """A message to a webhook, and its state."""
 
     id: str
     """The `webhook-id` of the message."""
@@ -27,42 +27,42 @@ class DeliveryView(Model):
     """Attempts so far."""
 
     due_at: datetime
-    """When a pending message is sent next."""
+    """Next attempt of a pending message."""
 
     last_attempt_at: datetime | None
-    """When it was sent last."""
+    """Last attempt."""
 
     response_status: int | None
     """HTTP status of the last response."""
 
     error: str | None
-    """Why the last attempt failed."""
+    """Reason why the last attempt failed."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
     delivered_at: datetime | None
-    """When a receiver took it."""
+    """Time of acceptance by the receiver."""
 
 
 class DeliveryPage(Model):
-    """A page of deliveries, the newest first."""
+    """A page of deliveries, newest first."""
 
     deliveries: list[DeliveryView]
     """The deliveries."""
 
     next_cursor: str | None
-    """Give it as `cursor` to see older ones; null on the last page."""
+    """Send it as `cursor` for older ones; null on the last page."""
 
 
 class WebhookView(Model):
-    """A webhook. Its secret is had from `GET /webhooks/{id}/secret`."""
+    """A webhook. `GET /webhooks/{id}/secret` returns its secret."""
 
     id: str
     """Id of the webhook."""
 
     url: str
-    """Where events are sent to."""
+    """URL that events are sent to."""
 
     events: list[str]
     """Events that are sent."""
@@ -71,24 +71,24 @@ class WebhookView(Model):
     """The job whose events are sent; null: all jobs."""
 
     enabled: bool
-    """Whether events are sent; a receiver that answers 410 disables it."""
+    """Whether events are sent; a receiver that responds with 410 disables it."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
 
 class WebhookPage(Model):
-    """A page of webhooks, the newest first."""
+    """A page of webhooks, newest first."""
 
     webhooks: list[WebhookView]
     """The webhooks."""
 
     next_cursor: str | None
-    """Give it as `cursor` to see older ones; null on the last page."""
+    """Send it as `cursor` for older ones; null on the last page."""
 
 
 class WebhookSecret(Model):
-    """The secret that messages are signed by, as Standard Webhooks has it."""
+    """The secret for signing messages, as specified by Standard Webhooks."""
 
     secret: str
-    """Give it to the library that verifies."""
+    """Pass it to a Standard Webhooks library."""

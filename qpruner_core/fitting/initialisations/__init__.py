@@ -1,4 +1,4 @@
-"""How adapters begin, one file each; see :class:`Initialisation`."""
+"""Adapter initialisations, one file each; see :class:`Initialisation`."""
 
 from qpruner_core.fitting.initialisations.base import Initialisation
 from qpruner_core.fitting.initialisations.loftq import loftq

@@ -1,4 +1,4 @@
-"""What an initialisation answers: the factors of a layer's adapter, from what quantization took of its weight."""
+"""Interface of an adapter initialisation: factors of an adapter from the quantization error of a weight."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _POWER_ITERATIONS = 4
 
 
 class Initialisation(Protocol):
-    """A way to begin an adapter."""
+    """An adapter initialisation."""
 
     def __call__(
         self, error: torch.Tensor, input_scale: torch.Tensor | None, *, rank: int, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Factors ``A [rank, in]`` and ``B [out, rank]`` (float32) whose product ``B·A`` makes up for ``error``.
+        """Factors ``A [rank, in]`` and ``B [out, rank]`` (float32) whose product ``B·A`` approximates ``error``.
 
-        ``None``: for nothing, so that there is nothing to alternate with.
+        Returns ``None`` if it approximates nothing, so that there is nothing to alternate with.
 
         Args:
-            error: the weight less what its quantized module multiplies with, float32 ``[out, in]``.
+            error: the weight minus the effective weight of its quantized module, float32 ``[out, in]``.
             input_scale: root mean square of each input on calibration text, float32 ``[in]``; ``None``: not measured.
         """
         ...
@@ -30,13 +30,13 @@ class Initialisation(Protocol):
 def truncated_svd(matrix: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """``U [rows, k]``, ``S [k]`` and ``V [columns, k]`` of the first ``k = min(rank, *matrix.shape)`` singular values.
 
-    By random projection with power iterations (Halko, Martinsson and Tropp, arXiv 0909.4061). Random numbers follow
-    from ``seed`` alone; the global generators are left as they were.
+    By random projection with power iterations (Halko, Martinsson and Tropp, arXiv 0909.4061). Random numbers depend on
+    ``seed`` alone; the global generators are unchanged.
     """
     size = min(rank, *matrix.shape)
     devices = [matrix.device] if matrix.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        # torch.manual_seed also seeds GPUs; for each kind that is not in use it keeps a traceback for good
+        # torch.manual_seed also seeds GPUs; for each unused kind it keeps a traceback forever
         (torch.manual_seed if devices else torch.default_generator.manual_seed)(seed)
         width = min(size + _OVERSAMPLING, *matrix.shape)
         u, s, v = torch.svd_lowrank(matrix, q=width, niter=_POWER_ITERATIONS)

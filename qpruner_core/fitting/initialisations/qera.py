@@ -1,4 +1,4 @@
-"""QERA (arXiv 2410.06040): the adapter that leaves the least error in the layer's output."""
+"""QERA (arXiv 2410.06040): the adapter with the least error in the layer's output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qpruner_core.forward.input_moments import InputMoments
 
 _COLUMNS_AT_ONCE = 192
 _LEAST_SCALE = 1e-4
-"""Of the largest: what an input that is never seen counts as."""
+"""Lower clamp of an input's scale, as a share of the largest."""
 
 
 def qera(
@@ -17,8 +17,8 @@ def qera(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """``B·A = SVD_rank(error·S)·S⁻¹`` with ``S = diag(input_scale)``; see :class:`Initialisation`.
 
-    The least ``E‖(error − B·A)·x‖²`` over inputs ``x`` that are uncorrelated (QERA-approx, theorem 2): an error in a
-    column weighs as much as the input that it is multiplied with.
+    Minimises ``E‖(error − B·A)·x‖²`` over uncorrelated inputs ``x`` (QERA-approx, theorem 2): an error in a column
+    counts by the scale of its input.
     """
     if input_scale is None:
         raise ValueError("qera needs the scale of the inputs")
@@ -33,7 +33,8 @@ def qera_exact(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``A`` and ``B`` with ``B·A = SVD_rank(error·root)·root⁻¹``, where ``root·rootᵀ`` is the moments of the inputs.
 
-    The least error for inputs that go together (QERA-exact, theorem 1, where any square root of the moments does)."""
+    Minimises the error for correlated inputs (QERA-exact, theorem 1; any square root of the moments works).
+    """
     u, s, v = truncated_svd(_times_upper(error.index_select(1, moments.order), moments.root), rank, seed)
     inputs = torch.empty_like(v)
     inputs[moments.order] = moments.inverse_root.T @ v
@@ -41,7 +42,7 @@ def qera_exact(
 
 
 def _times_upper(matrix: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    """``matrix @ upper``, where ``upper`` is triangular: without most of what is zero."""
+    """``matrix @ upper`` for a triangular ``upper``, skipping most of the zeros."""
     product = torch.empty_like(matrix)
     for start in range(0, len(upper), _COLUMNS_AT_ONCE):
         columns = slice(start, start + _COLUMNS_AT_ONCE)

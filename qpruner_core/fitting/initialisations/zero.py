@@ -1,4 +1,4 @@
-"""Adapters that do nothing yet, as LoRA starts them."""
+"""Neutral adapters, as in LoRA."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import torch
 def zero(
     error: torch.Tensor, input_scale: torch.Tensor | None, *, rank: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Nothing; see :class:`Initialisation`."""
+    """Returns ``None``; see :class:`Initialisation`."""
     return None

@@ -1,9 +1,8 @@
 """The model families, one file each: ``modeling_qpruner_<model_type>.py``.
 
 Such a file holds the family's declaration (``FAMILY``) and the model classes, with and without the head, whose layers
-may differ. It needs nothing
-but transformers, because a copy of it travels with every checkpoint that no stock class can load. A new family is one
-new file; it is found by its name, and imported when a model of it is first met.
+may differ. It needs nothing but transformers, because a copy of it travels with every checkpoint that no stock class
+can load. A new family is one new file; it is found by its name, and imported on first use.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def _load(name: str) -> Family:
 
 
 def register_families() -> None:
-    """Teach transformers' Auto classes every pruned family, so that loading one needs no trust in remote code."""
+    """Register every pruned family with transformers' Auto classes, so that loading needs no trust in remote code."""
     for name in family_names():
         _load(name)
 

@@ -1,4 +1,4 @@
-"""What the pipeline must know of an architecture: where its coupled units lie, and which config fields follow them."""
+"""Declaration of an architecture: the position of its coupled units, and the config fields that follow them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Cut:
 
 
 DECI = "DeciLMForCausalLM"
-"""vLLM's own class of Llamas with MLPs of different widths. A config of ours that has ``block_configs`` is of it."""
+"""vLLM's own class of Llamas with MLPs of different widths. A config of ours with ``block_configs`` belongs to it."""
 
 
 class Family(StrictModel):
     """A model family. All paths are relative to a decoder layer, except ``layers``.
 
-    ``config_class``, ``model_class``, ``base_class``: names of the classes in the family's file whose layers may
-    differ: of the config, of the model, and of the model without its head.
-    ``linears``: path -> (axis of the outputs, axis of the inputs), in the order of computation; these modules are also
-    the ones that precisions apply to and adapters join. ``attention_output`` and ``down``: those of them that end the
-    attention and the MLP. ``parameters``: path -> axis of dimension 0, for parameters of other modules.
-    ``fields``: field of :class:`LayerWidths` -> field of the config; what is not named follows from the others.
-    ``layer_lists``: config fields that hold one entry a layer. ``explicit_head_dim``: the stock code reads
-    ``config.head_dim``, so that a stock config can have fewer heads.
+    ``config_class``, ``model_class``, ``base_class``: class names in the family's file of the config, of the model, and
+    of the model without its head, whose layers may differ. ``linears``: path -> (axis of the outputs, axis of the
+    inputs), in the order of computation; precisions and adapters apply to these modules. ``attention_output`` and
+    ``down``: those of them at the end of the attention and the MLP. ``parameters``: path -> axis of dimension 0, for
+    parameters of other modules. ``fields``: field of :class:`LayerWidths` -> field of the config; unnamed ones follow
+    from the others. ``layer_lists``: config fields with one entry per layer. ``explicit_head_dim``: the stock code
+    reads ``config.head_dim``, so that a stock config can have fewer heads.
 
-    What a config does not say plainly: ``key_value_heads``: their number. ``sparse``: whether the layer of a config and
-    an index has experts in place of a dense MLP. ``kept_layers``: config values once only the layers of these indices
-    stay, beyond ``layer_lists``. ``unsupported``: what of the config this package cannot prune, if anything.
+    Functions for values that a config does not state directly: ``key_value_heads``: their number. ``sparse``: whether
+    the layer of a config and an index has experts instead of a dense MLP. ``kept_layers``: config values if only the
+    layers of these indices stay, beyond ``layer_lists``. ``unsupported``: features of the config that this package
+    cannot prune.
     """
 
     model_type: str
@@ -86,7 +86,7 @@ class Family(StrictModel):
         return [layer.get_submodule(path) for path in self.linear_paths(layer)]
 
     def cuts(self, layer: nn.Module) -> list[Cut]:
-        """Every dimension of every parameter of ``layer`` that units lie along."""
+        """Every dimension of every parameter of ``layer`` that units run along."""
         return list(self._cuts(layer))
 
     def _cuts(self, layer: nn.Module) -> Iterator[Cut]:
@@ -110,7 +110,7 @@ class Family(StrictModel):
         return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
     def widths(self, config: PretrainedConfig) -> list[LayerWidths]:
-        """The widths of every layer of a model with ``config``, dense or pruned; 0 of what a layer has none of."""
+        """The widths of every layer of a model with ``config``, dense or pruned; 0 for missing parts."""
         return [self._layer_widths(layer, index) for index, layer in enumerate(config.per_layer_config)]
 
     def _layer_widths(self, config: PretrainedConfig, index: int) -> LayerWidths:
@@ -124,7 +124,7 @@ class Family(StrictModel):
         return LayerWidths(**{"num_key_value_heads": found["num_attention_heads"], **found})
 
     def config_values(self, widths: LayerWidths) -> dict[str, int]:
-        """The config fields that say ``widths``, without those of what the layer has none of."""
+        """The config fields of ``widths``, without those of missing parts."""
         values = {field: getattr(widths, name) for name, field in self.fields.items()}
         return {field: value for field, value in values.items() if value > 0}
 
@@ -152,7 +152,7 @@ def linear_weight(linear: nn.Module) -> torch.Tensor:
 
 
 def set_linear_weight(linear: nn.Module, weight: torch.Tensor) -> None:
-    """Let a linear module multiply with ``weight [outputs, inputs]``, which it shares."""
+    """Make a linear module multiply with ``weight [outputs, inputs]``, which it shares."""
     cast(torch.Tensor, linear.weight).data = weight.T if isinstance(linear, Conv1D) else weight
 
 

@@ -69,7 +69,7 @@ class UnevenLayers(PreTrainedModel):
             layer.num_attention_heads = layer.hidden_size // config.head_dim
             block = FalconDecoderLayer(layer, index)
             set_heads(block.self_attention, heads, groups)
-            if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
+            if getattr(config, "output_bias", False):  # replaces the mean contribution of the removed units
                 block.self_attention.dense = biased(block.self_attention.dense)
                 block.mlp.dense_4h_to_h = biased(block.mlp.dense_4h_to_h)
             self.base_model.h[index] = block

@@ -31,7 +31,7 @@ class QPrunerGraniteConfig(GraniteConfig):
 
     @property
     def logit_scale(self) -> float:
-        """What vLLM's transformers backend multiplies logits by, which the model divides by ``logits_scaling``."""
+        """Factor of vLLM's transformers backend for logits, which the model divides by ``logits_scaling``."""
         return 1 / float(self.logits_scaling)
 
 
@@ -42,7 +42,7 @@ class UnevenLayers(PreTrainedModel):
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = GraniteDecoderLayer(config.per_layer_config[index], index)
-            if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
+            if getattr(config, "output_bias", False):  # replaces the mean contribution of the removed units
                 layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
             self.base_model.layers[index] = layer

@@ -37,7 +37,7 @@ class UnevenLayers(PreTrainedModel):
         super().__init__(config)
         for index in range(config.num_hidden_layers):
             layer = Qwen2DecoderLayer(config.per_layer_config[index], index)
-            if getattr(config, "output_bias", False):  # makes up for what the removed units added on average
+            if getattr(config, "output_bias", False):  # replaces the mean contribution of the removed units
                 layer.self_attn.o_proj = biased(layer.self_attn.o_proj)
                 layer.mlp.down_proj = biased(layer.mlp.down_proj)
             self.base_model.layers[index] = layer

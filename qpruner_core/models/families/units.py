@@ -1,4 +1,4 @@
-"""The units that pruning removes, and where they lie along the dimensions of a layer's parameters."""
+"""The units that pruning removes, and their positions along the dimensions of a layer's parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qpruner_core.strict import StrictModel
 
 
 class Unit(StrEnum):
-    """A coupled structure: everything that must go together so that the layer still computes."""
+    """A coupled structure: parameters that must be removed together so that the layer still computes."""
 
     CHANNEL = "channel"
     QUERY_HEAD = "query_head"
@@ -21,9 +21,9 @@ class Unit(StrEnum):
 
 
 class LayerWidths(StrictModel):
-    """How many units of each kind one layer has.
+    """Number of units of each kind in one layer.
 
-    ``num_experts`` is 0 where the MLP is dense, ``intermediate_size`` where it is made of experts, which stay whole.
+    ``num_experts`` is 0 if the MLP is dense, ``intermediate_size`` if it consists of experts, which stay whole.
     """
 
     num_attention_heads: NonNegativeInt
@@ -32,7 +32,7 @@ class LayerWidths(StrictModel):
     num_experts: NonNegativeInt = 0
 
     def count(self, unit: Unit) -> int:
-        """How many units of this kind the layer has."""
+        """Number of units of this kind in the layer."""
         return {
             Unit.CHANNEL: self.intermediate_size,
             Unit.QUERY_HEAD: self.num_attention_heads,
@@ -42,16 +42,16 @@ class LayerWidths(StrictModel):
 
 
 Axis = Literal["hidden", "query", "key_value", "query|key|value", "grouped_qkv", "channel", "channel|channel", "expert"]
-"""What a dimension of a parameter runs over.
+"""Content of a dimension of a parameter.
 
-``hidden``: nothing that is ever cut. ``query``, ``key_value``: heads of ``head_dim`` entries each. ``query|key|value``:
-the three stacked (Phi-3, GPT-2). ``grouped_qkv``: for each key-value head its query heads, its key and its value
-(GPT-NeoX, Falcon). ``channel|channel``: gate above up (Phi-3). ``expert``: one entry an expert.
+``hidden``: never cut. ``query``, ``key_value``: heads of ``head_dim`` entries each. ``query|key|value``: the three
+stacked (Phi-3, GPT-2). ``grouped_qkv``: for each key-value head its query heads, its key and its value (GPT-NeoX,
+Falcon). ``channel|channel``: gate above up (Phi-3). ``expert``: one entry per expert.
 """
 
 
 def positions(axis: Axis, widths: LayerWidths, head_dim: int) -> dict[Unit, torch.Tensor]:
-    """Where along ``axis`` the units lie: for each kind, int64 ``[units, entries of one unit]``."""
+    """Positions of the units along ``axis``: for each kind, int64 ``[units, entries of one unit]``."""
     heads, groups, channels = widths.num_attention_heads, widths.num_key_value_heads, widths.intermediate_size
     if axis == "hidden":
         return {}

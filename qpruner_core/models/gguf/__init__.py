@@ -1,4 +1,4 @@
-"""Reading GGUF models: bounded headers, whole models of several files, declared architectures, exact tokenizers."""
+"""Read GGUF models: bounded headers, models of several files, declared architectures, exact tokenizers."""
 
 from qpruner_core.models.gguf.convert import convert_gguf, read_gguf_config
 from qpruner_core.models.gguf.split import gguf_models, missing_shard, shard_names

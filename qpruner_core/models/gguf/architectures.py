@@ -1,8 +1,8 @@
-"""The GGUF architectures that this package reads, each declared as a name, its metadata and its tensors.
+"""The supported GGUF architectures, each declared by its name, metadata and tensors.
 
 Written after llama.cpp's loaders (``src/models/*.cpp``) and converter (``conversion/*.py``), which are the format's
-only specification. Architectures differ in details that a file does not repeat, so one that is not declared here is
-refused, as is a key or a tensor that a declaration does not mention.
+only specification. Architectures differ in details that a file does not contain, so undeclared architectures, keys and
+tensors are rejected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Architecture:
 
     ``values``: the config's values from the metadata. ``outer``: module of the model -> name in the file; ``inner``:
     module of a decoder layer (below ``layers``) -> name within ``blk.N``, where several names are stacked along the
-    outputs. ``layouts``: what undoes how a module's tensors lie, of those that do not lie as transformers has them.
+    outputs. ``layouts``: inverse layouts of modules whose tensors are not stored as in transformers.
     """
 
     model_type: str
@@ -46,7 +46,7 @@ class Architecture:
     layouts: Mapping[str, Layout] = field(default_factory=dict)
 
     def stored_names(self, parameter: str) -> tuple[str, ...]:
-        """The names in the file of the tensors that the model's ``parameter`` is made of; none if it has none."""
+        """Names in the file of the tensors that form the model's ``parameter``; none if it has none."""
         module, suffix = _module_and_suffix(parameter)
         if module in self.outer:
             return (self.outer[module] + suffix,)
@@ -54,13 +54,13 @@ class Architecture:
         return tuple(f"blk.{index}.{name}{suffix}" for name in self.inner.get(path, ()))
 
     def layout(self, parameter: str) -> Layout:
-        """What undoes the layout of ``parameter``; biases and matrices of a module lie alike, but for transposition."""
+        """Inverse layout of ``parameter``; biases and matrices of a module share it, up to transposition."""
         module, suffix = _module_and_suffix(parameter)
         layout = self.layouts.get(self.layer_and_path(module)[1], self.layouts.get(module, as_stored))
         return as_stored if layout is transposed and suffix == ".bias" else layout
 
     def layer_and_path(self, module: str) -> tuple[str, str]:
-        """The index of the decoder layer of ``module`` (or a parameter), and its path in it; else nothing useful."""
+        """The index of the decoder layer of ``module`` (or a parameter), and its path in it; meaningless for others."""
         index, _, path = module.removeprefix(f"{self.layers}.").partition(".")
         return index, path
 
@@ -69,7 +69,7 @@ def find_architecture(name: str) -> Architecture:
     """The declaration of the GGUF architecture ``name``.
 
     Raises:
-        UnsupportedArchitectureError: there is none.
+        UnsupportedArchitectureError: it is not declared.
     """
     if name not in ARCHITECTURES:
         supported = name in family_names()
@@ -77,7 +77,7 @@ def find_architecture(name: str) -> Architecture:
             f'The architecture "{name}" is '
             + ("supported, but not as a GGUF file." if supported else "not supported as a GGUF file."),
             field="model",
-            remedy=AS_SAFETENSORS if supported else f"As GGUF files are supported: {', '.join(ARCHITECTURES)}.",
+            remedy=AS_SAFETENSORS if supported else f"Supported GGUF architectures: {', '.join(ARCHITECTURES)}.",
         )
     return ARCHITECTURES[name]
 
@@ -186,4 +186,4 @@ DECI: dict[str, Architecture] = {
         layouts={"self_attn.qkv_proj": paired_stack},
     ),
 }
-"""How ``deci``, llama.cpp's Llama whose layers may differ, holds the models of each architecture that it computes."""
+"""How ``deci``, llama.cpp's Llama with different layers, stores the models of each architecture that it computes."""

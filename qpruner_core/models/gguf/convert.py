@@ -1,4 +1,4 @@
-"""GGUF models: looked at by their headers, and converted once to a safetensors directory."""
+"""GGUF models: inspected by their headers, and converted once to a safetensors directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from qpruner_core.models.checkpoint import INDEX_FILE, read_checkpoint, tensor_bytes
 from qpruner_core.models.families import find_family
-from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.gguf.architectures import Architecture, find_architecture
 from qpruner_core.models.gguf.header import corrupt
 from qpruner_core.models.gguf.keys import ArchitectureKeys
@@ -27,24 +26,25 @@ from qpruner_core.models.gguf.split import GgufModel, read_model
 from qpruner_core.models.gguf.tensors import account_for_tensors, read_parameter
 from qpruner_core.models.gguf.tokenizer import build_tokenizer, check_tokenizer, end_ids, special_ids
 from qpruner_core.models.model_config import check_sizes, expected_tensors
+from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
 from qpruner_core.writable import cache_errors
 
-_LAYOUT = "2"  # raise when the conversion changes, so that older results are not taken for new ones
+_LAYOUT = "2"  # raise it when the conversion changes, so that older results are not reused
 _ABANDONED_SECONDS = 6 * 3600
 _PARAMETERS_PER_BYTE = 8  # the smallest types have 1.6 bits per weight
-_SHARD_BYTES = 2_000_000_000  # what conversion holds in memory at once
+_SHARD_BYTES = 2_000_000_000  # memory of the conversion at once
 
 
 def read_gguf_config(path: Path) -> PretrainedConfig:
-    """The config that the headers of a GGUF model describe, once all of its tensors are accounted for.
+    """The config of a GGUF model from its headers, after accounting for all of its tensors.
 
     ``path``: its only file, or any of its shards.
 
     Raises:
-        UnsupportedArchitectureError: no architecture is declared for it, or something of it cannot be done right.
+        UnsupportedArchitectureError: the architecture is not declared, or a feature is not supported.
         CorruptModelError: not a GGUF file, truncated, a shard is missing, impossible sizes, or tensors that are
-            missing, of another shape, or without a place in the architecture.
+            missing, of another shape, or unknown to the architecture.
     """
     return _check(read_model(path))[1]
 
@@ -52,7 +52,7 @@ def read_gguf_config(path: Path) -> PretrainedConfig:
 def convert_gguf(path: Path, cache_dir: Path) -> Path:
     """The directory of the model of ``path`` as bfloat16 safetensors with config and tokenizer, converted once.
 
-    The directory is named after the files' content, and appears whole or not at all.
+    The directory is named after the files' content. It appears atomically.
 
     Raises:
         CorruptModelError, UnsupportedArchitectureError: as :func:`read_gguf_config`.
@@ -83,14 +83,14 @@ def _directory_of(model: GgufModel, cache_dir: Path) -> Path:
 
 
 def declared_model(model: GgufModel) -> tuple[Architecture, PretrainedConfig]:
-    """The declaration of the architecture of ``model``, and the config that its metadata describe.
+    """The declaration of the architecture of ``model``, and the config from its metadata.
 
     Raises:
         CorruptModelError, UnsupportedArchitectureError: as :func:`read_gguf_config`.
     """
     if model.metadata.get("general.type", "model") != "model":
         raise corrupt(
-            model.path, f"it is not a model but of the type {model.metadata['general.type']!r}", "Name a model."
+            model.path, f"it is not a model but has the type {model.metadata['general.type']!r}", "Name a model."
         )
     keys = ArchitectureKeys(model)
     architecture = find_architecture(keys.architecture)
@@ -139,7 +139,7 @@ def _convert(model: GgufModel, architecture: Architecture, config: PretrainedCon
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Delete what conversions that were killed have left; one that still runs is younger."""
+    """Delete leftovers of killed conversions; running ones are younger."""
     for partial in directory.parent.glob(f"{directory.name}.*.partial"):
         with suppress(OSError):  # another process deletes it too
             if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
@@ -156,7 +156,7 @@ def _move_into_place(partial: Path, directory: Path) -> None:
     try:
         partial.rename(directory)
     except OSError:
-        if not _is_whole(directory):  # else another process was faster, and its result is the same
+        if not _is_whole(directory):  # otherwise another process was faster, with the same result
             raise
 
 

@@ -1,7 +1,7 @@
-"""The header of one GGUF file, read with bounds on everything that it counts.
+"""The header of one GGUF file, read with bounds on all counts.
 
-A header is text and numbers from a stranger: each count is checked against a limit and against the bytes that are left
-before anything is made from it. Long arrays (vocabularies) are skipped and read by :func:`read_array` when needed.
+A header is untrusted: each count is checked against a limit and against the remaining bytes before anything is
+allocated. Long arrays (vocabularies) are skipped and read by :func:`read_array` on demand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VERSIONS = (2, 3)
 _MOST_KEYS = 4096
 _MOST_TENSORS = 100_000
 _MOST_ELEMENTS = 2_000_000
-"""The most elements of an array; the largest vocabularies and lists of merges have half a million."""
+"""Most elements of an array; the largest vocabularies and lists of merges have half a million."""
 _KEPT_ELEMENTS = 1024
 """Arrays up to this length are kept with the header: one value per layer, and tags."""
 _LONGEST_STRING = 16 * 2**20
@@ -39,7 +39,7 @@ _FETCH = "Fetch the file again."
 
 @dataclass(frozen=True)
 class LongArray:
-    """An array that was not read: ``count`` elements of GGUF's type ``kind`` from byte ``offset`` of the file."""
+    """A skipped array: ``count`` elements of GGUF's type ``kind`` from byte ``offset`` of the file."""
 
     path: Path
     kind: int
@@ -53,7 +53,7 @@ Value = Scalar | list[Scalar] | LongArray
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: ``shape`` in torch's order, ``offset`` and ``size`` in bytes of the file ``path``."""
+    """Location of a tensor: ``shape`` in torch's order, ``offset`` and ``size`` in bytes of the file ``path``."""
 
     path: Path
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Header:
-    """What one GGUF file says of itself. Both mappings are in the file's order."""
+    """Header of one GGUF file. Both mappings are in the file's order."""
 
     path: Path
     metadata: dict[str, Value]
@@ -72,18 +72,18 @@ class Header:
 
 
 class HeaderIncompleteError(Exception):
-    """The header goes on behind what is there of the file."""
+    """The header continues beyond the available part of the file."""
 
 
 def read_header(path: Path, *, present: int | None = None) -> Header:
     """The metadata and the table of tensors of the file ``path``, without its weights.
 
-    ``present``: bytes from its beginning that are there, if not all are; what is behind them has no meaning.
+    ``present``: available bytes from its beginning, if not all; later bytes are undefined.
 
     Raises:
-        HeaderIncompleteError: more bytes need to be there.
-        CorruptModelError: not a GGUF file, truncated, or with counts that no model has.
-        UnsupportedArchitectureError: a tensor is stored in a format that the installed ``gguf`` does not know.
+        HeaderIncompleteError: more bytes are needed.
+        CorruptModelError: not a GGUF file, truncated, or impossible counts.
+        UnsupportedArchitectureError: a tensor has a format that the installed ``gguf`` does not know.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size < 24:
@@ -110,12 +110,12 @@ def read_array(array: LongArray) -> list[Scalar]:
 
 
 def corrupt(path: Path, what: str, remedy: str = _FETCH) -> CorruptModelError:
-    """The error for a file that cannot be what it says."""
+    """The error of a damaged or invalid file."""
     return CorruptModelError(f"The model file {path.name} cannot be used: {what}.", field="model", remedy=remedy)
 
 
 class _Reader:
-    """A place in the header of a file."""
+    """A position in the header of a file."""
 
     def __init__(self, path: Path, data: mmap.mmap, place: int = 0) -> None:
         self.path = path
@@ -130,7 +130,7 @@ class _Reader:
         if version not in _VERSIONS:
             raise corrupt(
                 self.path,
-                f"it has version {version & 0xFFFF or 'big-endian'} of the format, where 2 and 3 are known",
+                f"it has version {version & 65535 or 'big-endian'} of the format; supported versions are 2 and 3",
                 "Convert the model again with a current llama.cpp.",
             )
         tensors, keys = self.count("tensors", _MOST_TENSORS, 24), self.count("keys", _MOST_KEYS, 13)
@@ -138,12 +138,12 @@ class _Reader:
         for _ in range(keys):
             key = self.string(_LONGEST_NAME)
             if key in metadata:
-                raise corrupt(self.path, f"its header has {key!r} twice")
+                raise corrupt(self.path, f"its header contains {key!r} twice")
             metadata[key] = self.value()
         return Header(self.path, metadata, self.tensors(tensors, metadata))
 
     def require(self, present: int | None) -> None:
-        """Raise :class:`HeaderIncompleteError` if something behind ``present`` bytes was read."""
+        """Raise :class:`HeaderIncompleteError` if bytes after ``present`` were read."""
         if present is not None and self.place > present:
             raise HeaderIncompleteError
 
@@ -153,7 +153,7 @@ class _Reader:
         return int(value)
 
     def count(self, what: str, limit: int, least_bytes: int) -> int:
-        """A number of things of at least ``least_bytes`` bytes each, which therefore must fit into the file."""
+        """A count of items of at least ``least_bytes`` bytes each, which must fit into the file."""
         count = self.number("Q")
         if count > limit or count * least_bytes > len(self.data) - self.place:
             raise corrupt(self.path, f"its header announces {count} {what}, more than a model or the file can hold")
@@ -228,13 +228,13 @@ class _Reader:
         form = _readable(kind)
         if form is None:
             raise UnsupportedArchitectureError(
-                f"{self.path.name} stores {name!r} in the format {kind} of GGML, which cannot be read.",
+                f"{self.path.name} stores {name!r} in the format {kind} of GGML, which is not supported.",
                 field="model",
                 remedy="Give the model in another format, such as F16 or Q8_0, or as safetensors.",
             )
         block, size = GGML_QUANT_SIZES[form]
         if min(shape) < 1 or shape[-1] % block:
-            raise corrupt(self.path, f"the tensor {name!r} has the shape {shape}, which {form.name} cannot have")
+            raise corrupt(self.path, f"the tensor {name!r} has the shape {shape}, which {form.name} does not support")
         size *= math.prod(shape) // block
         if offset + size > len(self.data):
             raise corrupt(self.path, f"it ends within the tensor {name!r}: it is truncated")
@@ -244,7 +244,7 @@ class _Reader:
         end = 0
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
             if tensor.offset < end:
-                raise corrupt(self.path, f"the tensor {name!r} lies within another")
+                raise corrupt(self.path, f"the tensor {name!r} overlaps another")
             end = tensor.offset + tensor.size
 
 
@@ -260,7 +260,7 @@ def _readable(kind: int) -> GGMLQuantizationType | None:
 
 
 def _shortest(value: float) -> float:
-    """The shortest decimal number that is ``value`` in 32 bits, as whoever wrote the file had it: 1e-06."""
+    """The shortest decimal number that equals ``value`` in 32 bits, such as 1e-06, as in the original config."""
     if not math.isfinite(value):
         return value
     for digits in range(6, 10):

@@ -1,4 +1,4 @@
-"""The metadata of an architecture, read key by key, so that a key that nobody read is noticed."""
+"""The metadata of an architecture, read key by key, so that unread keys are detected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qpruner_core.models.gguf.split import GgufModel
 ARCHITECTURE = "general.architecture"
 AS_SAFETENSORS = "Give the safetensors model that the file was made from."
 _WITHOUT_EFFECT = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
-"""Keys that no value of changes what is computed (the embedding has as many rows as it has)."""
+"""Keys that do not affect the computation (the embedding has as many rows as it has)."""
 _NEUTRAL: dict[str, tuple[Scalar, ...]] = {
     "attention.causal": (True,),
     "attention.clamp_kqv": (0.0,),
@@ -30,17 +30,17 @@ _NEUTRAL: dict[str, tuple[Scalar, ...]] = {
     "pooling_type": (0,),
     "rope.scaling.alpha": (0.0,),
 }
-"""Values that say "not used" of keys that a family does not map."""
+"""Values that mean "not used", for keys that a family does not map."""
 
 
 class ArchitectureKeys:
-    """The keys ``<architecture>.*`` of a model; :meth:`refuse_unread` refuses those that no method was asked for.
+    """The keys ``<architecture>.*`` of a model; :meth:`refuse_unread` rejects those that no method has read.
 
-    Numbers may stand as one value or as a list of one value per layer, all the same.
+    Numbers may be stored as one value or as a list with the same value for each layer.
 
     Raises:
         CorruptModelError: a key is missing or of another type.
-        UnsupportedArchitectureError: a value that differs between layers.
+        UnsupportedArchitectureError: a value differs between layers.
     """
 
     def __init__(self, model: GgufModel) -> None:
@@ -56,7 +56,7 @@ class ArchitectureKeys:
         self._read: set[str] = set()
 
     def has(self, name: str) -> bool:
-        """Whether the key is there."""
+        """Whether the key exists."""
         return name in self._values
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -88,7 +88,7 @@ class ArchitectureKeys:
         return value
 
     def each_layer(self, name: str) -> list[Scalar] | int | None:
-        """The value of a key that may differ between layers: a list, one number, or ``None`` where it is missing."""
+        """The value of a key that may differ between layers: a list, one number, or ``None`` if it is missing."""
         self._read.add(name)
         value = self._values.get(name)
         if value is not None and not isinstance(value, list | int):
@@ -96,7 +96,7 @@ class ArchitectureKeys:
         return value
 
     def refuse(self, name: str, why: str) -> UnsupportedArchitectureError:
-        """The error for a key whose value this package cannot do right."""
+        """The error for a key with an unsupported value."""
         return UnsupportedArchitectureError(
             f"{self.path.name} has {self.architecture}.{name} = {self._values.get(name)!r}: {why}.",
             field="model",
@@ -104,13 +104,13 @@ class ArchitectureKeys:
         )
 
     def refuse_unread(self) -> None:
-        """Raise :class:`UnsupportedArchitectureError` for a key that may change what is computed and was not read."""
+        """Raise :class:`UnsupportedArchitectureError` for an unread key that may change the computation."""
         for name, value in self._values.items():
             if name in self._read or name in _WITHOUT_EFFECT:
                 continue
             values = value if isinstance(value, list) else [value]
             if any(one not in _NEUTRAL.get(name, ()) for one in values):
-                raise self.refuse(name, "it is not known how that changes the model")
+                raise self.refuse(name, "its effect on the model is unknown")
 
     def _one(self, name: str, default: Scalar | None) -> Value:
         self._read.add(name)

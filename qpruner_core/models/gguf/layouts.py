@@ -1,6 +1,6 @@
-"""How tensors lie in a GGUF file, and what undoes it: the converse of llama.cpp's ``convert_hf_to_gguf.py``.
+"""Layouts of tensors in a GGUF file, inverted: the converse of llama.cpp's ``convert_hf_to_gguf.py``.
 
-A layout takes a tensor as stored (vectors in 32-bit floating point, which their arithmetic needs) and the config.
+A layout takes a stored tensor (vectors in 32-bit floating point, which their arithmetic needs) and the config.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Layout = Callable[[torch.Tensor, PretrainedConfig], torch.Tensor]
 
 
 def as_stored(tensor: torch.Tensor, _: PretrainedConfig) -> torch.Tensor:
-    """Nothing to undo."""
+    """The identity."""
     return tensor
 
 
@@ -29,17 +29,17 @@ def transposed(tensor: torch.Tensor, _: PretrainedConfig) -> torch.Tensor:
 
 
 def query_halves(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
-    """Query rows whose rotary pairs lie side by side, back to two halves per head."""
+    """Query rows with adjacent rotary pairs, back to two halves per head."""
     return _halves(tensor, config.num_attention_heads)
 
 
 def key_halves(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
-    """Key rows, as :func:`query_halves`."""
+    """Key rows, like :func:`query_halves`."""
     return _halves(tensor, config.num_key_value_heads)
 
 
 def paired_stack(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
-    """Queries, keys and values one above the other, the first two as :func:`query_halves` and :func:`key_halves`."""
+    """Stacked queries, keys and values, the first two like :func:`query_halves` and :func:`key_halves`."""
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     width = tensor.shape[0] // (heads + 2 * groups)
     queries, keys, values = tensor.split([heads * width, groups * width, groups * width])
@@ -63,9 +63,9 @@ def falcon_groups(tensor: torch.Tensor, config: PretrainedConfig) -> torch.Tenso
 
 
 def stored_rows(layout: Layout, rows: int, config: PretrainedConfig) -> torch.Tensor:
-    """Which of a tensor's ``rows`` stands in each row of the file: int64 ``[rows]``, the converse of ``layout``.
+    """Source row of each row of the file, for a tensor of ``rows``: int64 ``[rows]``, the converse of ``layout``.
 
-    For layouts that do nothing but move rows, so that rows of any format move as a whole.
+    Only for layouts that move whole rows, so that rows of any format can be moved.
     """
     return layout(torch.arange(rows), config).argsort()
 

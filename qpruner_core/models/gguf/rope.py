@@ -28,11 +28,11 @@ _MOST_FACTORS = 4096
 def rope_parameters(keys: ArchitectureKeys, model: GgufModel, dims: int, context: int) -> dict[str, Any]:
     """transformers' ``rope_parameters`` of a model that rotates ``dims`` of each head's dimensions.
 
-    ``context``: the most positions of the model.
+    ``context``: number of positions of the model.
 
     Raises:
         UnsupportedArchitectureError: a scaling that transformers does not compute.
-        CorruptModelError: impossible values, or factors of the wrong number.
+        CorruptModelError: impossible values, or a wrong number of factors.
     """
     found: dict[str, Any] = {"rope_theta": keys.number("rope.freq_base", _DEFAULT_BASE)}
     if not found["rope_theta"] > 1:
@@ -42,7 +42,7 @@ def rope_parameters(keys: ArchitectureKeys, model: GgufModel, dims: int, context
     original = keys.integer(f"{_SCALING}.original_context_length", context)
     magnitude = keys.number(f"{_SCALING}.attn_factor", 1.0)
     if divisor < 1 or original < 1 or magnitude <= 0:
-        raise corrupt(model.path, f"its {_SCALING} values are not those of a model")
+        raise corrupt(model.path, f"its {_SCALING} values are impossible")
     tensors = model.tensors
     if LONG in tensors or SHORT in tensors or kind == "longrope":
         if FREQUENCIES in tensors:
@@ -73,7 +73,7 @@ def _yarn(keys: ArchitectureKeys, factor: float, original: int, magnitude: float
         "rope_type": "yarn",
         "factor": factor,
         "original_max_position_embeddings": original,
-        # The converter writes a model's own attention factor here, which takes the place of the computed one
+        # The converter writes a model's own attention factor here, which replaces the computed one
         "attention_factor": keys.number(f"{_SCALING}.yarn_attn_factor", by_length * magnitude),
         "beta_fast": keys.number(f"{_SCALING}.yarn_beta_fast", 32.0),
         "beta_slow": keys.number(f"{_SCALING}.yarn_beta_slow", 1.0),
@@ -95,7 +95,7 @@ def _longrope(factors: dict[str, list[float]], context: int, original: int, magn
 
 
 def _frequencies(factors: list[float], theta: float, dims: int, context: int, original: int) -> dict[str, Any]:
-    """What divides the frequencies one by one: as Llama 3 has it if that gives these factors, else as a list."""
+    """Divisors of the frequencies: Llama 3's form if it gives these factors, else a list."""
     if all(factor == 1 for factor in factors):
         return {"rope_type": "default"}
     llama = {"rope_type": "llama3", "factor": max(factors), **_LLAMA_3}
@@ -105,7 +105,7 @@ def _frequencies(factors: list[float], theta: float, dims: int, context: int, or
 
 
 def _llama_3_factors(parameters: dict[str, Any], theta: float, dims: int) -> np.ndarray:
-    """What Llama 3.1's scaling divides each frequency by (transformers, ``modeling_rope_utils``)."""
+    """Divisors of the frequencies by Llama 3.1's scaling (transformers, ``modeling_rope_utils``)."""
     low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
     turns = parameters["original_max_position_embeddings"] * theta ** (-np.arange(0, dims, 2) / dims) / (2 * math.pi)
     smooth = np.clip((turns - low) / (high - low), 0, 1)
@@ -121,13 +121,13 @@ def _factors(model: GgufModel, name: str, dims: int) -> list[float]:
         raise corrupt(model.path, f"{name!r} has the shape {tensor.shape} for {dims // 2} frequencies")
     values = read_vector(tensor)
     if not np.isfinite(values).all() or (values <= 0).any():
-        raise corrupt(model.path, f"{name!r} holds values that are not positive numbers")
-    # The shortest decimals that are these 32-bit numbers, which is what the model's config had
+        raise corrupt(model.path, f"{name!r} contains values that are not positive numbers")
+    # The shortest decimals that equal these 32-bit numbers, as in the model's config
     return [float(np.format_float_positional(value)) for value in values]
 
 
 def read_vector(tensor: StoredTensor) -> np.ndarray:
-    """A short tensor of one dimension in 32-bit floating point."""
+    """A short one-dimensional tensor in 32-bit floating point."""
     with tensor.path.open("rb") as stream:
         stream.seek(tensor.offset)
         data = np.frombuffer(stream.read(tensor.size), np.uint8)

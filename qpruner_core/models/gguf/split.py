@@ -1,4 +1,4 @@
-"""A GGUF model in one file or several: every shard found, and all of them of one model."""
+"""A GGUF model in one file or several: finds every shard and checks that they belong together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qpruner_core.models.gguf.header import Header, StoredTensor, Value, corrupt
 
 _SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MOST_SHARDS = 4096
-_ALL = "Put all files of the split model into one directory under the names that they were published with."
+_ALL = "Put all files of the split model into one directory under their published names."
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GgufModel:
 
 
 def shard_names(name: str) -> tuple[str, ...]:
-    """The names of all files of the model that the file ``name`` belongs to, in order; often that is the only one."""
+    """Names of all files of the model that the file ``name`` belongs to, in order; often only one."""
     match = _SHARD.fullmatch(name)
     if match is None or not 1 <= int(match["count"]) <= _MOST_SHARDS:
         return (name,)
@@ -44,7 +44,7 @@ def gguf_models(names: Iterable[str]) -> list[str]:
 
 
 def missing_shard(name: str, present: Iterable[str]) -> CorruptModelError | None:
-    """The error for the model of the file ``name`` if one of its files is not among ``present``."""
+    """The error for the model of the file ``name`` if one of its files is missing from ``present``."""
     missing = sorted(set(shard_names(name)) - set(present))
     if not missing:
         return None
@@ -59,8 +59,9 @@ def read_model(path: Path) -> GgufModel:
     """The headers of the model of ``path``, its only file or any of its shards.
 
     Raises:
-        CorruptModelError: a shard is missing or of another model, a tensor lies in two of them, or a header is damaged.
-        UnsupportedArchitectureError: a tensor is stored in a format that cannot be read.
+        CorruptModelError: a shard is missing or belongs to another model, a tensor is in two of them, or a header is
+            damaged.
+        UnsupportedArchitectureError: a tensor has an unsupported format.
     """
     names = shard_names(path.name)
     first = path.with_name(names[0])
@@ -74,7 +75,7 @@ def read_model(path: Path) -> GgufModel:
     for shard in headers:
         twice = tensors.keys() & shard.tensors.keys()
         if twice:
-            raise corrupt(shard.path, f"it holds {min(twice)!r}, which another file of the model holds too", _ALL)
+            raise corrupt(shard.path, f"it holds {min(twice)!r}, which another file of the model also holds", _ALL)
         tensors |= shard.tensors
     _check_total(headers, len(tensors))
     return GgufModel(tuple(shard.path for shard in headers), header.metadata, tensors)
@@ -90,20 +91,22 @@ def _check_split(headers: Sequence[Header]) -> None:
             at = header.metadata.get("split.no")
             raise corrupt(
                 header.path,
-                f"its header says file {'?' if not isinstance(at, int) else at + 1} of {said}, "
-                f"its name file {number + 1} of {count}",
+                f"its header says file {('?' if not isinstance(at, int) else at + 1)} of {said}, but its name "
+                f"says file {number + 1} of {count}",
                 _ALL,
             )
         for key, value in header.metadata.items():
             if not key.startswith("split.") and headers[0].metadata.get(key) != value and not _is_long(value):
-                raise corrupt(header.path, f"it is of another model than {headers[0].path.name}: {key} differs", _ALL)
+                raise corrupt(
+                    header.path, (f"it belongs to another model than {headers[0].path.name}: {key} differs"), _ALL
+                )
 
 
 def _check_total(headers: Sequence[Header], found: int) -> None:
     for header in headers:
         total = header.metadata.get("split.tensors.count", found)
         if total not in (found, 0):
-            raise corrupt(header.path, f"its model has {total} tensors, and its files hold {found}", _ALL)
+            raise corrupt(header.path, f"its model has {total} tensors, but its files hold {found}", _ALL)
 
 
 def _is_long(value: Value) -> bool:

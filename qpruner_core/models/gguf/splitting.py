@@ -1,7 +1,7 @@
-"""The rules that llama.cpp splits text by before it merges, and which of them a tokenizer has.
+"""llama.cpp's rules for splitting text before merging, and detection of a tokenizer's rule.
 
-They are part of llama.cpp (``src/llama-vocab.cpp``), and a file names one. Its converter tells them by a hash of what a
-tokenizer makes of one text; here a tokenizer has a rule if it splits a hard text at the same places.
+The rules are part of llama.cpp (``src/llama-vocab.cpp``), and a file names one. llama.cpp's converter detects them by a
+hash of a tokenizer's output for one text; here a tokenizer has a rule if it splits a hard text at the same places.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEAD = r"[^\r\n\p{L}\p{N}]?"
 
 @dataclass(frozen=True)
 class Rule:
-    """How text is split before merging, one expression after the other; two habits of tokenizers that split so."""
+    """Splitting of text before merging: one expression after the other, and two options of such tokenizers."""
 
     expressions: tuple[str, ...]
     begins: bool = False
@@ -50,12 +50,12 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("gpt-4o", "llama4"), _GPT_4O),
     "tekken": _TEKKEN,
 }  # fmt: skip
-"""Each rule under all of its names, first the one to write."""
+"""Each rule under all of its names; the first one is written."""
 
 FALCON = "falcon"
 _FALCON_STEPS = ("Punctuation", "ByteLevel", "Digits", "Split")
-"""How Falcon splits. It looks for digits once bytes have become letters, some of which count as digits; llama.cpp does
-not, so that they agree on ASCII alone."""
+"""Falcon's rule. It looks for digits after bytes have become letters, some of which count as digits; llama.cpp does
+not, so the two agree on ASCII only."""
 
 HARD_TEXT = (
     "Hello, y'all! I'LL we've don't O'Neill 3 33 333 3333 33333 1,234.56 ½ ² ٣ a1b2c3\n \n\n \n\n\n \t \t\t \t\n  \n "
@@ -67,14 +67,14 @@ HARD_TEXT = (
 
 
 def splitter(rule: Rule) -> pre_tokenizers.PreTokenizer:
-    """What splits text by ``rule``, and writes the pieces in the letters of byte-level vocabularies."""
+    """A pre-tokenizer that splits text by ``rule``, and writes the pieces in the letters of byte-level vocabularies."""
     splits: list[Any] = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in rule.expressions]
     splits.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     return pre_tokenizers.Sequence(splits)
 
 
 def name_of_rule(pre_tokenizer: pre_tokenizers.PreTokenizer, *, whole_words: bool) -> str | None:
-    """The name of the rule by which ``pre_tokenizer`` splits, ``None`` if llama.cpp has none that is known here.
+    """Name of the rule by which ``pre_tokenizer`` splits, ``None`` if it matches no known rule of llama.cpp.
 
     ``whole_words``: whether a piece that is in the vocabulary as a whole is taken without merging.
     """

@@ -1,4 +1,4 @@
-"""The tensors of a GGUF file as those of the transformers model: accounted for by their headers, and read."""
+"""The tensors of a GGUF file as those of the transformers model: checked by their headers, and read."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from qpruner_core.models.gguf.rope import FACTOR_TENSORS
 from qpruner_core.models.gguf.split import GgufModel
 
 _AT_ONCE = 2**22
-"""Weights unpacked at once; unpacking takes some ten times their bytes in 32 bits."""
+"""Weights unpacked at once; unpacking takes about ten times their bytes in 32 bits."""
 
 
 def account_for_tensors(model: GgufModel, architecture: Architecture, expected: TensorShapes) -> None:
-    """Check that the file holds every tensor of ``expected`` (by the names and shapes of transformers) and no other.
+    """Check that the file holds every tensor of ``expected`` (by transformers' names and shapes) and no other.
 
     Raises:
-        CorruptModelError: a tensor is missing, of another shape, or has no place in the architecture.
-        UnsupportedArchitectureError: the installed transformers has a parameter that is not declared.
+        CorruptModelError: a tensor is missing, has another shape, or is unknown to the architecture.
+        UnsupportedArchitectureError: the installed transformers has an undeclared parameter.
     """
     used = {name for name in FACTOR_TENSORS if name in model.tensors}  # they are part of the config
     for parameter, (shape, _) in expected.items():
         names = architecture.stored_names(parameter)
         if not names:
             raise UnsupportedArchitectureError(
-                f"The installed transformers has {parameter!r} here, and no GGUF tensor is known for it.",
+                f"The installed transformers has {parameter!r} here, but no GGUF tensor is known for it.",
                 field="model",
                 remedy=AS_SAFETENSORS,
             )
@@ -46,12 +46,12 @@ def account_for_tensors(model: GgufModel, architecture: Architecture, expected: 
         if architecture.layout(parameter) is transposed:
             found = found[::-1]
         if found != shape:
-            raise corrupt(model.path, f"{names[0]!r} has the shape {found}, where its metadata asks for {shape}")
+            raise corrupt(model.path, f"{names[0]!r} has the shape {found}, but its metadata require {shape}")
     surplus = sorted(model.tensors.keys() - used)
     if surplus:
         raise corrupt(
             model.path,
-            f"it holds {surplus[0]!r}, which the architecture has no place for",
+            f"it holds {surplus[0]!r}, which is unknown to the architecture",
             AS_SAFETENSORS,
         )
 
@@ -65,7 +65,7 @@ def read_parameter(
 ) -> torch.Tensor:
     """``parameter`` of the transformers model in ``dtype``, unpacked a part at a time.
 
-    ``config``: of the parameter's layer, where layers differ.
+    ``config``: that of the parameter's layer, if layers differ.
     """
     parts = [read_tensor(stored[name], dtype) for name in architecture.stored_names(parameter)]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=max(parts[0].dim() - 2, 0))
@@ -73,7 +73,7 @@ def read_parameter(
 
 
 def read_tensor(tensor: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor in ``dtype``, or of one dimension in 32-bit floating point, which layouts calculate with."""
+    """A tensor in ``dtype``, or if one-dimensional in 32-bit floating point, which layouts compute with."""
     count = int(np.prod(tensor.shape[:-1], dtype=np.int64))
     width = tensor.size // count
     found = torch.empty(count, tensor.shape[-1], dtype=torch.float32 if len(tensor.shape) == 1 else dtype)

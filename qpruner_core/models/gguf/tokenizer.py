@@ -1,7 +1,7 @@
-"""The tokenizer that a GGUF file describes, built as llama.cpp reads it.
+"""The tokenizer of a GGUF file, built as llama.cpp reads it.
 
-A file holds the vocabulary and names the rule that text is split by; the rules themselves are part of llama.cpp
-(``src/llama-vocab.cpp``). Text that is split otherwise gives other tokens, so an unknown rule is refused.
+A file holds the vocabulary and names the rule for splitting text; the rules themselves are part of llama.cpp
+(``src/llama-vocab.cpp``). Another rule gives other tokens, so an unknown rule is rejected.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from qpruner_core.models.gguf.splitting import RULES, Rule, splitter
 _PREFIX = "tokenizer.ggml"
 _CONTROL, _USER_DEFINED = 3, 4
 _LONGEST_TOKEN = 512
-"""The most characters of a token; the longest of known vocabularies, runs of spaces, have 128."""
+"""Most characters of a token; the longest of known vocabularies, runs of spaces, have 128."""
 _SPACE = "\u2581"
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
 def check_tokenizer(model: GgufModel) -> None:
-    """Refuse now what :func:`build_tokenizer` would refuse after reading the vocabulary.
+    """Check what :func:`build_tokenizer` needs, without reading the vocabulary.
 
     Raises:
         CorruptModelError: the file has no tokenizer.
-        UnsupportedArchitectureError: its kind, or the rule that it splits text by, is not known here.
+        UnsupportedArchitectureError: its kind or its splitting rule is not supported.
     """
     kind = _get(model, f"{_PREFIX}.model")
     if not isinstance(kind, str) or f"{_PREFIX}.tokens" not in model.metadata:
@@ -45,7 +45,7 @@ def check_tokenizer(model: GgufModel) -> None:
     count = _count(model, "tokens")
     for name in ("token_type", "scores") if kind == "llama" else ("token_type",):
         if _count(model, name) != count:
-            raise corrupt(model.path, f"its header has {count} tokens and {_count(model, name)} of {_PREFIX}.{name}")
+            raise corrupt(model.path, f"its header has {count} tokens, but {_count(model, name)} of {_PREFIX}.{name}")
     for key in _NAMED.values():
         _special_id(model, key, count)
 
@@ -56,7 +56,7 @@ def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
     tokens = [str(token) for token in _list(model, "tokens")]
     longest = max(tokens, key=len, default="")
     if len(longest) > _LONGEST_TOKEN:
-        raise corrupt(model.path, f"it has a token of {len(longest)} characters, which no vocabulary has")
+        raise corrupt(model.path, f"it has a token of {len(longest)} characters, which is too long")
     try:
         backend = (
             _byte_level(model, tokens) if _get(model, f"{_PREFIX}.model") == "gpt2" else _sentencepiece(model, tokens)
@@ -65,8 +65,8 @@ def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
         backend.add_tokens(_added(model, tokens, _USER_DEFINED))
     except CorruptModelError:
         raise
-    except Exception as error:  # the library has one type of error for all that is wrong with a vocabulary
-        raise corrupt(model.path, f"its tokenizer does not fit together ({error})") from error
+    except Exception as error:  # the library has one error type for all faults of a vocabulary
+        raise corrupt(model.path, f"its tokenizer is inconsistent ({error})") from error
     named = {name: _token(model, tokens, key) for name, key in _NAMED.items()}
     backend.post_processor = _ends(model, named, tokens)
     tokenizer = PreTrainedTokenizerFast(
@@ -81,14 +81,14 @@ def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
 
 
 def special_ids(model: GgufModel) -> dict[str, int]:
-    """The ids of the beginning, end and padding of a text as configs name them, of those that the file names."""
+    """Ids of the beginning, end and padding of a text under config names, as far as the file has them."""
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     found = {name: _get(model, f"{_PREFIX}.{key}_token_id") for name, key in names.items()}
     return {name: value for name, value in found.items() if isinstance(value, int)}
 
 
 def end_ids(model: GgufModel) -> list[int]:
-    """Every id that ends an answer: of the end of a text, and of a turn in chats."""
+    """Ids that end an answer: of the end of a text, and of a turn in chats."""
     found = [_get(model, f"{_PREFIX}.{key}_token_id") for key in ("eos", "eot", "eom")]
     return sorted({value for value in found if isinstance(value, int)})
 
@@ -107,7 +107,7 @@ def _byte_level(model: GgufModel, tokens: list[str]) -> Tokenizer:
 def _sentencepiece(model: GgufModel, tokens: list[str]) -> Tokenizer:
     scores = [float(score) for score in _list(model, "scores")]
     if not all(math.isfinite(score) for score in scores):
-        raise corrupt(model.path, "the scores of its tokens are not all numbers")
+        raise corrupt(model.path, "the scores of its tokens are not all finite")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     unknown = _token(model, tokens, "unknown")
     backend = Tokenizer(
@@ -124,7 +124,7 @@ def _sentencepiece(model: GgufModel, tokens: list[str]) -> Tokenizer:
 
 
 def _merges(vocabulary: dict[str, int], scores: list[float]) -> list[tuple[str, str]]:
-    """All pairs of tokens that make a token, in the order of its score: what SentencePiece merges first."""
+    """All pairs of tokens that form a token, in the order of its score: SentencePiece's merges."""
     found: list[tuple[float, int, tuple[str, str]]] = []
     for token, index in vocabulary.items():
         for cut in range(1, len(token)):
@@ -136,8 +136,8 @@ def _merges(vocabulary: dict[str, int], scores: list[float]) -> list[tuple[str, 
 
 
 def _added(model: GgufModel, tokens: list[str], kind: int) -> list[AddedToken]:
-    """The tokens of the vocabulary of a kind that is found in text before it is split."""
-    # llama.cpp and Phi 3's own tokenizer drop the spaces behind its special tokens, but for these
+    """Vocabulary tokens of a kind that is recognised in text before it is split."""
+    # llama.cpp and Phi 3's own tokenizer drop the spaces after its special tokens, except for these
     strips = model.metadata[ARCHITECTURE] == "phi3" and _get(model, f"{_PREFIX}.model") == "llama"
     kept = ("<unk>", "<s>", "<|endoftext|>")
     types = _list(model, "token_type")
@@ -149,7 +149,7 @@ def _added(model: GgufModel, tokens: list[str], kind: int) -> list[AddedToken]:
 
 
 def _ends(model: GgufModel, named: dict[str, str | None], tokens: list[str]) -> processors.TemplateProcessing:
-    """What is put before and after every text."""
+    """Tokens before and after every text."""
     sentencepiece = _get(model, f"{_PREFIX}.model") == "llama"
     begins = _flag(model, "add_bos_token", sentencepiece or _rule(model).begins)
     ends = _flag(model, "add_eos_token", False)
@@ -177,12 +177,12 @@ def _token(model: GgufModel, tokens: list[str], key: str) -> str | None:
 
 
 def _special_id(model: GgufModel, key: str, count: int) -> int | None:
-    """The id of a special token of ``count`` tokens, if the file names it."""
+    """Id of a special token among ``count`` tokens, if the file names it."""
     index = _get(model, f"{_PREFIX}.{key}_token_id")
     if index is None:
         return None
     if not isinstance(index, int) or not 0 <= index < count:
-        raise corrupt(model.path, f"{_PREFIX}.{key}_token_id is {index}, and it has {count} tokens")
+        raise corrupt(model.path, f"{_PREFIX}.{key}_token_id is {index}, but it has {count} tokens")
     return index
 
 
@@ -205,12 +205,12 @@ def _list(model: GgufModel, name: str) -> list[Scalar]:
 
 
 def _count(model: GgufModel, name: str) -> int:
-    """The length of a list, which is not read for it."""
+    """Length of a list, without reading it."""
     value = model.metadata.get(f"{_PREFIX}.{name}")
     return value.count if isinstance(value, LongArray) else len(_list(model, name))
 
 
 def _unknown(what: str, model: GgufModel) -> UnsupportedArchitectureError:
     return UnsupportedArchitectureError(
-        f"{model.path.name} needs {what}, which is not known here.", field="model", remedy=AS_SAFETENSORS
+        f"{model.path.name} needs {what}, which is not supported.", field="model", remedy=AS_SAFETENSORS
     )

@@ -1,4 +1,4 @@
-"""The config values of each architecture, from its metadata and from which tensors the file holds."""
+"""Config values of each architecture, from its metadata and its tensors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _WINDOW = "attention.sliding_window"
 _PATTERN = "attention.sliding_window_pattern"
 _MOST_LAYERS, _LARGEST_SIZE = 1024, 2**24
 GEMMA2_27B, GEMMA3_27B = 46, 62
-"""Layers of the models whose attention is scaled by the hidden size; llama.cpp tells them by that number too."""
+"""Layers of the models whose attention is scaled by the hidden size; llama.cpp also recognises them by that number."""
 
 
 def llama(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
-    """Llama, Mistral and what else llama.cpp writes as ``llama``."""
+    """Llama, Mistral and other models that llama.cpp writes as ``llama``."""
     return _decoder(keys, model) | _biases(model)
 
 
@@ -29,7 +29,7 @@ def smollm3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
 
 
 def granite(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
-    """Granite, with its four scales; 0 and nothing mean that a scale is not used."""
+    """Granite, with its four scales; 0 or a missing value means that a scale is not used."""
     if not keys.flag("rope.scaling.finetuned", True):
         raise keys.refuse("rope.scaling.finetuned", "Granite without rotary positions is not supported")
     found = _decoder(keys, model) | _biases(model)
@@ -53,7 +53,7 @@ def qwen3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
 
 
 def qwen3_moe(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
-    """Qwen 3 with experts in every layer, whose weights are normed, as llama.cpp computes them."""
+    """Qwen 3 with experts in every layer and normed expert weights, as computed by llama.cpp."""
     if not keys.flag("expert_weights_norm", True):
         raise keys.refuse("expert_weights_norm", "only normed weights of experts are supported")
     return qwen3(keys, model) | {
@@ -80,7 +80,7 @@ def phi3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
     dims = keys.integer("rope.dimension_count", found["head_dim"])
     rope = rope_parameters(keys, model, dims, found["max_position_embeddings"])
     if rope["rope_type"] not in ("default", "longrope"):
-        raise keys.refuse("rope.scaling.type", "Phi 3 is supported with longrope alone")
+        raise keys.refuse("rope.scaling.type", "Phi 3 is supported only with longrope")
     found["rope_parameters"] = rope | {"partial_rotary_factor": dims / found["head_dim"]}
     if found["head_dim"] == found["hidden_size"] // found["num_attention_heads"]:
         del found["head_dim"]  # which stock configs do not have
@@ -95,7 +95,7 @@ def phi3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
 
 
 def gemma2(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
-    """Gemma 2: every second layer sees a window, attention and logits are capped softly."""
+    """Gemma 2: every second layer has a sliding window; attention and logits are soft-capped."""
     found = _decoder(keys, model)
     if (
         keys.number("rope.freq_base_swa", found["rope_parameters"]["rope_theta"])
@@ -113,7 +113,7 @@ def gemma2(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
 
 
 def gemma3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
-    """The language model of Gemma 3: five layers of six see a window, with rotary positions of their own."""
+    """The language model of Gemma 3: five layers of six have a sliding window, with separate rotary positions."""
     found = _decoder(keys, model)
     window = keys.integer(_WINDOW, 0)
     local = keys.number("rope.freq_base_swa", 10000.0)
@@ -132,7 +132,7 @@ def gemma3(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
 
 
 def gpt2(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
-    """GPT-2, which has positions of its own in place of rotary ones."""
+    """GPT-2, which has learned positions instead of rotary ones."""
     found = _sizes(keys, model)
     if found["num_key_value_heads"] != found["num_attention_heads"]:
         raise keys.refuse("attention.head_count_kv", "GPT-2 has no grouped attention")
@@ -188,7 +188,9 @@ def _decoder(
     """Sizes, norm and rotary positions of a decoder that rotates each head as a whole."""
     found = _sizes(keys, model)
     if keys.integer("rope.dimension_count", found["head_dim"]) != found["head_dim"]:
-        raise keys.refuse("rope.dimension_count", f"heads of {found['head_dim']} are rotated as a whole or not at all")
+        raise keys.refuse(
+            "rope.dimension_count", (f"heads of {found['head_dim']} must be rotated as a whole or not at all")
+        )
     rope = rope_parameters(keys, model, found["head_dim"], found["max_position_embeddings"])
     return found | {norm_field: keys.number(norm), "rope_parameters": rope}
 
@@ -215,7 +217,7 @@ def _sizes(keys: ArchitectureKeys, model: GgufModel) -> dict[str, Any]:
     }
     for name, value in found.items():
         if not 1 <= value <= (_MOST_LAYERS if name == "num_hidden_layers" else _LARGEST_SIZE):
-            raise corrupt(model.path, f"{name} is {value}, which no model has")
+            raise corrupt(model.path, f"{name} is {value}, which is impossible")
     return found | {"tie_word_embeddings": "output.weight" not in model.tensors}
 
 
@@ -225,11 +227,11 @@ def _biases(model: GgufModel) -> dict[str, bool]:
 
 
 def _layer_types(keys: ArchitectureKeys, layers: int, period: int) -> list[str]:
-    """Which layers see a window: all but the last of each period, unless the file lists them one by one."""
+    """Whether each layer has a window: all but the last of each period, unless the file lists them."""
     pattern = keys.each_layer(_PATTERN)
     if isinstance(pattern, list):
         if len(pattern) != layers or not all(isinstance(windowed, bool | int) for windowed in pattern):
-            raise keys.refuse(_PATTERN, f"it must say yes or no for each of {layers} layers")
+            raise keys.refuse(_PATTERN, f"it must have a boolean for each of {layers} layers")
         windowed = [bool(one) for one in pattern]
     else:
         period = period if pattern is None else pattern
@@ -238,7 +240,7 @@ def _layer_types(keys: ArchitectureKeys, layers: int, period: int) -> list[str]:
 
 
 def _gemma_scalar(found: dict[str, Any], layers_of_27b: int) -> int:
-    """What attention scores are divided by the root of."""
+    """Attention scores are divided by the root of this."""
     if found["num_hidden_layers"] == layers_of_27b:
         return int(found["hidden_size"] // found["num_attention_heads"])
     return int(found["head_dim"])

@@ -1,4 +1,4 @@
-"""The precisions of the format ``compressed-tensors``: what vLLM, SGLang and transformers read."""
+"""The precisions of the format ``compressed-tensors``, for vLLM, SGLang and transformers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qpruner_core.precisions.compressed_tensors.packed import PackedInt
 __all__ = ["QUANTIZED", "Fp8", "Int8W8A8", "PackedInt", "Quantized"]
 
 Quantized = PackedInt | Int8W8A8 | Fp8
-"""A precision of this format that loses something."""
+"""A lossy precision of this format."""
 
 _EVERYWHERE: tuple[Quantized, ...] = (
     PackedInt(4, 32),
@@ -22,4 +22,4 @@ _EVERYWHERE: tuple[Quantized, ...] = (
 _OF_HUMMING: tuple[Quantized, ...] = tuple(PackedInt(bits, 64) for bits in (2, 3, 5, 6, 7))
 
 QUANTIZED: dict[str, Quantized] = {precision.name: precision for precision in (*_EVERYWHERE, *_OF_HUMMING)}
-"""Every precision of this format but 16 bits, by its name."""
+"""Every precision of this format but 16 bits, by name."""

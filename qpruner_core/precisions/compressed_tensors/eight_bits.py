@@ -1,4 +1,4 @@
-"""Eight bits in weights and inputs (W8A8): what GPUs and CPUs multiply in 8 bits."""
+"""Eight bits in weights and inputs (W8A8), which GPUs and CPUs multiply in 8 bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qpruner_core.precisions.compressed_tensors.scale_search import best_scales,
 
 
 class _EightBits(ABC):
-    """A weight in 8 bits, one bfloat16 scale per output, inputs rounded per token as they come.
+    """A weight in 8 bits, one bfloat16 scale per output; inputs are rounded per token at run time.
 
     Tensors are those of the library: ``weight`` ``[out, in]`` and ``weight_scale`` bfloat16 ``[out, 1]``.
     """
@@ -31,21 +31,21 @@ class _EightBits(ABC):
     bits_per_weight = 8.0
 
     def scheme(self) -> dict[str, Any]:
-        """What ``config_groups`` says of modules in this precision."""
+        """Entry of ``config_groups`` for modules in this precision."""
         weights = {**int_weights(8, None), "type": self.kind}
         inputs = {"num_bits": 8, "type": self.kind, "symmetric": True, "dynamic": True, "strategy": "token"}
         return {"weights": weights, "input_activations": inputs, "format": self.format}
 
     def accepts(self, rows: int, columns: int) -> bool:
-        """Multiples of 32 both ways; kernels ask for 16."""
+        """Multiples of 32 in both dimensions; kernels require 16."""
         return rows % MULTIPLE == columns % MULTIPLE == 0
 
     def weight_bytes(self, rows: int, columns: int) -> int:
-        """One byte a weight."""
+        """One byte per weight."""
         return rows * columns
 
     def constant_bytes(self, rows: int, columns: int) -> int:
-        """A scale per output."""
+        """One scale per output."""
         return 2 * rows
 
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
@@ -58,11 +58,11 @@ class _EightBits(ABC):
         """The scales.
 
         Raises:
-            ValueError: the format does not hold a ``weight`` of this shape; see :meth:`accepts`.
+            ValueError: the format does not support a ``weight`` of this shape; see :meth:`accepts`.
         """
         rows, columns = weight.shape
         if not self.accepts(rows, columns):
-            raise ValueError(f"{self.name} does not hold a weight of {rows} x {columns}")
+            raise ValueError(f"{self.name} does not support a weight of {rows} x {columns}")
         return {"weight_scale": self.find_scales(weight, importance)}
 
     @abstractmethod
@@ -77,7 +77,7 @@ class _EightBits(ABC):
         """The bfloat16 product of weight and scale.
 
         Raises:
-            ValueError: the tensors do not fit each other.
+            ValueError: the tensors do not match each other.
         """
         return self.values(tensors).to(torch.bfloat16)
 
@@ -90,18 +90,19 @@ class _EightBits(ABC):
         return tensors | {"weight_scale": stored(scales["weight_scale"].detach()).to(torch.bfloat16)}
 
     def values(self, tensors: Tensors) -> torch.Tensor:
-        """What the tensors stand for, float32 ``[out, in]``; raises as :meth:`decode` does."""
+        """The values of the tensors, float32 ``[out, in]``; raises as :meth:`decode` does."""
         return self.values_with(tensors, self.scales(tensors))
 
     def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
-        """:meth:`values` with these ``scales [out, 1]`` instead: differentiable in them."""
+        """:meth:`values` with these ``scales [out, 1]``; differentiable in them."""
         weight, kept = tensors["weight"], scales["weight_scale"]
         if weight.dtype != self.dtype or weight.ndim != 2 or kept.shape != (len(weight), 1):
             raise ValueError(f"weight_scale is not one number for each row of a weight in {self.dtype}")
         return weight.float() * kept
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Each token's inputs ``[..., in]`` at their nearest levels, with the largest at the last; gradients pass."""
+        """Each token's inputs ``[..., in]`` at their nearest levels, with the largest at the last level; gradients
+        pass."""
         largest = inputs.detach().abs().amax(dim=-1, keepdim=True).float()
         scale = (largest / self.largest).clamp_min(TINY)
         rounded = (self.rounded(inputs.detach().float() / scale) * scale).to(inputs.dtype)
@@ -115,12 +116,12 @@ class _EightBits(ABC):
 
 
 class Int8W8A8(_EightBits):
-    """int8 weights and inputs; the 8 bits that vLLM has kernels for on a CPU."""
+    """int8 weights and inputs; the only 8 bits that vLLM has CPU kernels for."""
 
     name, format, kind, dtype, largest = "int8_w8a8", "int-quantized", "int", torch.int8, 127.0
 
     def find_scales(self, weight: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
-        """Those of the smallest weighted error."""
+        """Scales of the smallest weighted error."""
         return best_scales(weight, 8, weight.shape[1], importance)
 
     def rounded(self, scaled: torch.Tensor) -> torch.Tensor:
@@ -142,7 +143,7 @@ class Fp8(_EightBits):
     name, format, kind, dtype, largest = "fp8", "float-quantized", "float", torch.float8_e4m3fn, E4M3_MAX
 
     def find_scales(self, weight: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
-        """The absolute maxima at the largest level: steps are relative, so that another scale gains nothing."""
+        """Absolute maxima at the largest level: steps are relative, so another scale gains nothing."""
         return stored(weight.abs().amax(dim=1, keepdim=True).float() / self.largest).to(torch.bfloat16)
 
     def rounded(self, scaled: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ from qpruner_core.precisions.compressed_tensors.packing import pack, unpack, wor
 from qpruner_core.precisions.compressed_tensors.scale_search import best_scales, stored
 
 MULTIPLE = 32
-"""What rows and columns are multiples of: vLLM's CPU kernel asks for it, and packed rows then end with a word. GPU
-kernels pad what they need."""
+"""Rows and columns are multiples of this: vLLM's CPU kernel requires it, and packed rows then end with a word. GPU
+kernels pad as needed."""
 
 
 class PackedInt:
@@ -34,11 +34,11 @@ class PackedInt:
         self.bits_per_weight = bits + (0 if group is None else 16 / group)
 
     def scheme(self) -> dict[str, Any]:
-        """What ``config_groups`` says of modules in this precision."""
+        """Entry of ``config_groups`` for modules in this precision."""
         return {"weights": int_weights(self.bits, self.group), "input_activations": None, "format": self.format}
 
     def accepts(self, rows: int, columns: int) -> bool:
-        """Whole groups, and multiples of 32 both ways."""
+        """Whole groups, and multiples of 32 in both dimensions."""
         return rows % MULTIPLE == columns % MULTIPLE == columns % self._group(columns) == 0
 
     def weight_bytes(self, rows: int, columns: int) -> int:
@@ -53,7 +53,7 @@ class PackedInt:
         """:meth:`constants`, and each weight at its nearest level.
 
         Raises:
-            ValueError: the format does not hold a ``weight`` of this shape; see :meth:`accepts`.
+            ValueError: the format does not support a ``weight`` of this shape; see :meth:`accepts`.
         """
         constants = self.constants(weight, importance)
         half = 2 ** (self.bits - 1)
@@ -71,7 +71,7 @@ class PackedInt:
         """
         rows, columns = weight.shape
         if not self.accepts(rows, columns):
-            raise ValueError(f"{self.name} does not hold a weight of {rows} x {columns}")
+            raise ValueError(f"{self.name} does not support a weight of {rows} x {columns}")
         scales = best_scales(weight, self.bits, self._group(columns), importance)
         return {"weight_scale": scales, "weight_shape": torch.tensor([rows, columns], device=weight.device)}
 
@@ -85,10 +85,10 @@ class PackedInt:
         return tensors | {"weight_packed": pack(codes, self.bits)}
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
-        """The bfloat16 product of number and scale, as the library has it and Marlin computes it.
+        """The bfloat16 product of number and scale, as in the library and in Marlin.
 
         Raises:
-            ValueError: the tensors do not fit each other.
+            ValueError: the tensors do not match each other.
         """
         return self.values(tensors).to(torch.bfloat16)
 
@@ -101,11 +101,11 @@ class PackedInt:
         return tensors | {"weight_scale": stored(scales["weight_scale"].detach()).to(torch.bfloat16)}
 
     def values(self, tensors: Tensors) -> torch.Tensor:
-        """What the tensors stand for, float32 ``[out, in]``; raises as :meth:`decode` does."""
+        """The values of the tensors, float32 ``[out, in]``; raises as :meth:`decode` does."""
         return self.values_with(tensors, self.scales(tensors))
 
     def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
-        """:meth:`values` with these ``scales [out, in / group]`` instead: differentiable in them."""
+        """:meth:`values` with these ``scales [out, in / group]``; differentiable in them."""
         packed, shape, kept = tensors["weight_packed"], tensors["weight_shape"], scales["weight_scale"]
         if shape.shape != (2,) or shape.dtype != torch.int64:
             raise ValueError("weight_shape is not two numbers")
@@ -113,12 +113,12 @@ class PackedInt:
         group = self._group(columns)
         fits = packed.ndim == 2 and len(packed) == rows and columns % group == 0
         if not fits or kept.shape != (rows, columns // group):
-            raise ValueError(f"weight_packed and weight_scale do not fit a weight of {rows} x {columns}")
+            raise ValueError(f"weight_packed and weight_scale do not match a weight of {rows} x {columns}")
         numbers = unpack(packed, self.bits, columns).float().sub_(2 ** (self.bits - 1))
         return (numbers.view(rows, -1, group) * kept.unsqueeze(2)).view(rows, columns)
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """As they are."""
+        """The unchanged inputs."""
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
@@ -130,7 +130,7 @@ class PackedInt:
 
 
 _ROWS = 1024
-"""Of a weight, rounded at once: in float32 they take twice the memory of the weight."""
+"""Weights rounded at once: in float32 they take twice the memory of the weight."""
 
 
 def int_weights(bits: int, group: int | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Numbers of a few bits in words of 32, as the format ``pack-quantized`` has them.
+"""Numbers of a few bits in 32-bit words, in the format ``pack-quantized``.
 
-``pack_to_int32`` of the library ``compressed-tensors`` does the same in version 0.20. In 0.17, that of vLLM 0.32,
-it leaves bits unused where 32 is no multiple of the width (3, 5, 6, 7); vLLM itself reads the dense form. So we pack
-ourselves, and tests compare with the library.
+``pack_to_int32`` of the library ``compressed-tensors`` does the same in version 0.20. In 0.17, the version of vLLM
+0.32, it leaves bits unused if 32 is not a multiple of the width (3, 5, 6, 7), while vLLM itself reads the dense form.
+So we pack ourselves, and tests compare with the library.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def words(columns: int, bits: int) -> int:
 def pack(numbers: torch.Tensor, bits: int) -> torch.Tensor:
     """int32 ``[out, words]`` of whole ``numbers [out, in]`` from 0 to ``2**bits - 1``, of any dtype.
 
-    Number i of a row starts at bit ``i · bits``, lowest bit first; where a word ends, the number goes on in the next.
+    Number i of a row starts at bit ``i · bits``, lowest bit first; at the end of a word the number continues in the
+    next.
     """
     rows, columns = numbers.shape
     blocks = pad(numbers.to(torch.int32), (0, -columns % _WORD)).view(rows, -1, _WORD)
@@ -40,7 +41,7 @@ def unpack(packed: torch.Tensor, bits: int, columns: int) -> torch.Tensor:
     """The numbers uint8 ``[out, columns]`` that :func:`pack` packed.
 
     Raises:
-        ValueError: there are not as many words as that takes.
+        ValueError: the number of words is wrong.
     """
     rows, count = packed.shape
     if packed.dtype != torch.int32 or count != words(columns, bits):
@@ -50,7 +51,7 @@ def unpack(packed: torch.Tensor, bits: int, columns: int) -> torch.Tensor:
     mask = (1 << bits) - 1
     for index in range(_WORD):
         word, start = divmod(index * bits, _WORD)
-        # Shifting keeps the sign, whose copies the mask takes away: it is never wider than what is left of the word
+        # Shifting keeps the sign, whose copies the mask removes: it is never wider than the rest of the word
         value = (blocks[..., word] >> start) & (mask & ((1 << (_WORD - start)) - 1))
         if start + bits > _WORD:
             value |= (blocks[..., word + 1] << (_WORD - start)) & mask

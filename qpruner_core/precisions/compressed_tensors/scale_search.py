@@ -1,4 +1,4 @@
-"""Scales of whole numbers: which step of each group loses least, weighted by how much its inputs matter."""
+"""Scales of whole numbers: the step of each group with the least error, weighted by the importance of its inputs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from qpruner_core.precisions.base import TINY
 
 _RATIOS = 20
 _SMALLEST_RATIO = {2: 0.35, 3: 0.45, 4: 0.55, 5: 0.65, 6: 0.75, 7: 0.8, 8: 0.85}
-"""Bits -> the smallest share of the step that no weight would be clipped by."""
+"""Bits -> the smallest share of the step that clips no weight."""
 _REFINEMENTS = 2
 _AT_ONCE = 2**17
 _AT_ONCE_ON_GPU = 2**25
-"""Weights that are tried together: what fits a processor's cache, and what keeps a GPU busy."""
+"""Weights that are tried together: a size that fits a processor's cache and keeps a GPU busy."""
 
 
 def best_scales(weight: torch.Tensor, bits: int, group: int, importance: torch.Tensor | None) -> torch.Tensor:
     """bfloat16 scales ``[out, in / group]`` for levels from ``-2**(bits - 1)`` to ``2**(bits - 1) - 1``.
 
-    Of :data:`_RATIOS` shares of the group's absolute maximum the one with the smallest ``Σ h·(w − s·q)²`` is taken,
-    where ``q`` is the nearest level and ``h`` the ``importance [in]`` (mean squares of inputs; ``None``: all alike).
-    Least squares over the levels it found, ``s = Σ h·w·q / Σ h·q²``, then improve it. Errors are those of the scale as
-    it is stored.
+    Of :data:`_RATIOS` shares of the group's absolute maximum the one with the smallest ``Σ h·(w − s·q)²`` is chosen,
+    where ``q`` is the nearest level and ``h`` the ``importance [in]`` (mean squares of inputs; ``None``: all equal).
+    Least squares over its levels, ``s = Σ h·w·q / Σ h·q²``, then improve it. Errors are those of the scale as stored.
     """
     columns = weight.shape[1]
     levels = -float(2 ** (bits - 1)), float(2 ** (bits - 1) - 1)
@@ -37,7 +36,7 @@ def best_scales(weight: torch.Tensor, bits: int, group: int, importance: torch.T
 
 
 def _importances(weight: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
-    """What each input counts, float32 ``[in]``: never nothing, so that a group without inputs has a scale, too."""
+    """Weight of each input, float32 ``[in]``; always positive, so that a group without inputs has a scale as well."""
     if importance is None:
         return torch.ones(weight.shape[1], device=weight.device)
     wanted = importance.to(weight.device, torch.float32)
@@ -85,6 +84,6 @@ def _errors(
 
 
 def stored(scales: torch.Tensor) -> torch.Tensor:
-    """``scales`` as bfloat16 has them, in float32; 1 where that is zero: engines divide by none."""
+    """``scales`` rounded to bfloat16, in float32; 1 if that is zero, because engines divide by them."""
     rounded = scales.to(torch.bfloat16).float()
     return torch.where(rounded.abs() < TINY, torch.ones_like(rounded), rounded)

@@ -1,6 +1,7 @@
-"""The formats of ggml, which llama.cpp and Ollama run.
+"""The formats of ggml, for llama.cpp and Ollama.
 
-A new one is an object in a file here, found by its type, and its line in :mod:`qpruner_core.precision_names`."""
+A new one is an object in a file here, found by its type, and its line in :mod:`qpruner_core.precision_names`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ GgmlPrecision = BlockFormat | SixteenBits
 
 
 def _declared() -> Iterator[GgmlPrecision]:
-    """Those that the files beside this one hold."""
+    """Formats in the files beside this one."""
     for file in iter_modules(__path__):
         values = vars(import_module(f"{__name__}.{file.name}")).values()
         yield from (value for value in values if isinstance(value, GgmlPrecision))
@@ -30,4 +31,4 @@ def _declared() -> Iterator[GgmlPrecision]:
 GGML: Mapping[str, GgmlPrecision] = MappingProxyType(
     {precision.name: precision for precision in sorted(_declared(), key=lambda one: _PLACES.index(one.name))}
 )
-"""Every precision of ggml by its name, in the order of bits per weight."""
+"""Every precision of ggml by name, in the order of bits per weight."""

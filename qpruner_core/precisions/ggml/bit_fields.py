@@ -1,4 +1,4 @@
-"""Packing of small whole numbers into the bytes of a block, in the orders that ggml has."""
+"""Packing of small whole numbers into the bytes of a block, in ggml's orders."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 @dataclass(frozen=True)
 class BitField:
-    """``bits`` of each number, in the bytes called ``name``: ``run`` numbers that follow each other take the lowest
-    bits of ``run`` bytes, the next ``run`` numbers the bits above them, until the bytes are full."""
+    """``bits`` of each number, in the bytes called ``name``: ``run`` consecutive numbers take the lowest bits of
+    ``run`` bytes, the next ``run`` numbers the bits above them, until the bytes are full."""
 
     name: str
     bits: int
@@ -29,7 +29,7 @@ class BitField:
         return flat
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
-        """The numbers, uint8 ``[n, bytes · 8 / bits]``, that lie in ``packed`` (uint8 ``[n, bytes]``)."""
+        """The numbers, uint8 ``[n, bytes · 8 / bits]``, in ``packed`` (uint8 ``[n, bytes]``)."""
         per_byte = 8 // self.bits
         if per_byte == 1:
             return packed

@@ -1,4 +1,4 @@
-"""What all block formats of ggml have in common: rows of blocks, each with its constants and codes, packed in bytes."""
+"""Common part of all block formats of ggml: rows of blocks, each with its constants and codes, packed in bytes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from qpruner_core.precisions.ggml.sub_scales import Fields
 
 _AT_ONCE = 2**18
 _AT_ONCE_ON_GPU = 2**24
-"""Weights that are worked on together: what a processor's caches hold, and what keeps a GPU busy."""
+"""Weights that are processed together: a size that fits a processor's caches and keeps a GPU busy."""
 LARGEST_F16 = 65504.0
 
 
 @dataclass(frozen=True)
 class BlockFormat(ABC):
-    """Weights ``[out, in]`` as ``{"weight": uint8 [out, bytes of a row]}``, packed as ggml packs its ``type``.
+    """Weights ``[out, in]`` as ``{"weight": uint8 [out, bytes of a row]}``, packed like ggml's ``type``.
 
-    ``layout`` are the fields of a block and their bytes, in order; ``floats`` those of them that are float16.
+    ``layout``: the fields of a block and their bytes, in order; ``floats``: the float16 fields.
     """
 
     name: str
@@ -46,15 +46,15 @@ class BlockFormat(ABC):
     @property
     @abstractmethod
     def code_bytes(self) -> int:
-        """Those bytes of a block that hold codes."""
+        """Bytes of a block that hold codes."""
 
     @property
     def bits_per_weight(self) -> float:
-        """With all constants."""
+        """Including all constants."""
         return 8 * self.block_bytes / self.block
 
     def accepts(self, rows: int, columns: int) -> bool:
-        """Whether rows are of whole blocks."""
+        """Whether rows consist of whole blocks."""
         return rows > 0 and columns > 0 and columns % self.block == 0
 
     def weight_bytes(self, rows: int, columns: int) -> int:
@@ -66,16 +66,15 @@ class BlockFormat(ABC):
         return rows * (columns // self.block) * (self.block_bytes - self.code_bytes)
 
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """The ``weight [out, in]`` in blocks, each entry at the nearest value that the constants of :meth:`constants`
-        leave.
+        """The ``weight [out, in]`` in blocks, each entry at the nearest value of the grid of :meth:`constants`.
 
         Raises:
-            ValueError: rows are not of whole blocks.
+            ValueError: rows do not consist of whole blocks.
         """
         return self._encoded(weight, importance, codes=True)
 
     def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """As :meth:`encode`, with codes of zero. ``importance``: float32 ``[in]``, the mean square of each input."""
+        """:meth:`encode` with codes of zero. ``importance``: float32 ``[in]``, the mean square of each input."""
         return self._encoded(weight, importance, codes=False)
 
     def decode(self, tensors: Tensors) -> torch.Tensor:
@@ -83,35 +82,35 @@ class BlockFormat(ABC):
         return self._decoded(tensors, torch.bfloat16)
 
     def values(self, tensors: Tensors) -> torch.Tensor:
-        """The weight as ggml unpacks it, float32 ``[out, in]``."""
+        """The weight as unpacked by ggml, float32 ``[out, in]``."""
         return self._decoded(tensors, torch.float32)
 
     def scales(self, tensors: Tensors) -> Tensors:
-        """The float16 constants of the blocks by their names in ggml (``d``, ``dmin``, ``m``), float32
-        ``[out, blocks of a row]``."""
+        """Float16 constants of the blocks by their names in ggml (``d``, ``dmin``, ``m``), float32 ``[out, blocks of a
+        row]``."""
         fields, rows = self._fields(tensors), len(tensors["weight"])
         return {name: as_float(fields[name]).view(rows, -1) for name in self.floats}
 
     def with_scales(self, tensors: Tensors, scales: Tensors) -> Tensors:
-        """``tensors`` with these ``scales``, rounded to float16, of which the largest stands for what is larger."""
+        """``tensors`` with these ``scales``, rounded to float16 and clamped to its largest number."""
         return self._with_fields(tensors, {name: as_f16_bytes(scales[name].detach().flatten()) for name in self.floats})
 
     def values_with(self, tensors: Tensors, scales: Tensors) -> torch.Tensor:
-        """:meth:`values` with these ``scales`` in place of the stored ones, unrounded; gradients reach them."""
+        """:meth:`values` with these unrounded ``scales``; differentiable in them."""
         floats = {name: scales[name].flatten() for name in self.floats}
         return self._values(self._fields(tensors), floats).view(len(tensors["weight"]), -1)
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """As they are."""
+        """The unchanged inputs."""
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:
-        """A plain linear module that multiplies with what :meth:`decode` gives."""
+        """A plain linear module with the weight of :meth:`decode`."""
         return plain_linear(self.decode(tensors), bias)
 
     @abstractmethod
     def grid(self, tensors: Tensors) -> Grid | None:
-        """The values that the entries can take with the constants of ``tensors``."""
+        """Possible values of the entries with the constants of ``tensors``."""
 
     @abstractmethod
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
@@ -119,11 +118,12 @@ class BlockFormat(ABC):
 
     @abstractmethod
     def _encode_rows(self, rows: torch.Tensor, importance: torch.Tensor | None, codes: bool) -> Fields:
-        """Fields of the blocks of the float32 ``rows [n, in]``; without ``codes``, those of the codes are left out."""
+        """Fields of the blocks of the float32 ``rows [n, in]``; without ``codes``, the fields of the codes are left
+        out."""
 
     @abstractmethod
     def _values(self, fields: Fields, floats: Tensors) -> torch.Tensor:
-        """Float32 ``[blocks, block]`` of what the blocks' ``fields`` say, with ``floats`` (float32 ``[blocks]``)."""
+        """Values of the blocks' ``fields`` with ``floats`` (float32 ``[blocks]``), float32 ``[blocks, block]``."""
 
     def _encoded(self, weight: torch.Tensor, importance: torch.Tensor | None, codes: bool) -> Tensors:
         rows, columns = weight.shape
@@ -176,7 +176,7 @@ class BlockFormat(ABC):
 
 
 def parts(rows: int, columns: int, on_gpu: bool) -> Iterator[slice]:
-    """Rows that are worked on together."""
+    """Rows that are processed together."""
     at_once = max(1, (_AT_ONCE_ON_GPU if on_gpu else _AT_ONCE) // max(columns, 1))
     return (slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once))
 
@@ -187,7 +187,7 @@ def as_f16_bytes(values: torch.Tensor) -> torch.Tensor:
 
 
 def to_f16(values: torch.Tensor) -> torch.Tensor:
-    """``values`` in float16, at most its largest number."""
+    """``values`` in float16, clamped to its largest number."""
     return values.clamp(-LARGEST_F16, LARGEST_F16).to(torch.float16)
 
 
@@ -197,8 +197,8 @@ def as_float(stored: torch.Tensor) -> torch.Tensor:
 
 
 def positive(importance: torch.Tensor) -> torch.Tensor:
-    """``importance [in]`` relative to its mean and nowhere quite zero: weights that see no input keep their values as
-    far as that costs the others nothing."""
+    """``importance [in]`` relative to its mean and always positive: weights without inputs keep their values as far as
+    that costs the others nothing."""
     mean = importance.mean()
     return torch.where(mean > 0, importance / mean, 1.0).clamp(min=1e-6)
 

@@ -1,4 +1,4 @@
-"""Blocks of weights as scales are searched for: their size taken out, and how much each weight counts."""
+"""Normalised blocks of weights for the search of scales, and the importance of each weight."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from qpruner_core.precisions.ggml.block_format import to_f16
 
 _LEAST_EXPONENT = -100
 _NOTHING = 2.0**-40
-"""What counts as zero beside a block's largest weight, so that nothing overflows that is divided by it."""
+"""Share of a block's largest weight that counts as zero, so that no division by it overflows."""
 _TOGETHER = 64
-"""Blocks that there are a multiple of: processors add in another order where vectors end."""
+"""The number of blocks is padded to a multiple of this: processors add in another order at the end of vectors."""
 
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """``x [part, parts, n]``: the weights of ``n`` blocks, each block over its ``power`` of two (``[n]``), so that its
-    largest is between 1 and 2; ``w``: what they count, at most 1. Blocks of zeros fill ``n`` up: ``count`` are real."""
+    """``x [part, parts, n]``: the weights of ``n`` blocks, each divided by its ``power`` of two (``[n]``), so that its
+    largest is between 1 and 2; ``w``: their importance, at most 1. Blocks of zeros pad ``n``: ``count`` are real."""
 
     x: torch.Tensor
     w: torch.Tensor
@@ -28,7 +28,7 @@ class BlockWeights:
 
     @staticmethod
     def of(rows: torch.Tensor, importance: torch.Tensor | None, block: int, part: int) -> BlockWeights:
-        """Of the float32 ``rows [n, in]``; ``importance``: float32 ``[in]``, positive."""
+        """From float32 ``rows [n, in]``; ``importance``: float32 ``[in]``, positive."""
         columns = rows.reshape(-1, block // part, part).permute(2, 1, 0)
         count = columns.shape[2]
         x = pad(columns, (0, -count % _TOGETHER)).contiguous()
@@ -43,9 +43,9 @@ class BlockWeights:
         return BlockWeights(x, w / w.amax(dim=(0, 1)).clamp(min=1e-30), power, count)
 
     def stored(self, value: torch.Tensor) -> torch.Tensor:
-        """``value [n]`` as float16 can store it at the blocks' real size; float16."""
+        """``value [n]`` rounded to float16 at the blocks' real size; float16."""
         return to_f16(value * self.power)
 
     def read(self, stored: torch.Tensor) -> torch.Tensor:
-        """What ``stored`` (float16 ``[n]``) is over the blocks' powers; float32."""
+        """``stored`` (float16 ``[n]``) divided by the blocks' powers; float32."""
         return stored.float() / self.power

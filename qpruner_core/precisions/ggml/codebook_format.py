@@ -1,4 +1,4 @@
-"""Block formats in which 4 or 8 magnitudes together are an entry of a table: there is no grid for each weight alone."""
+"""Block formats in which 4 or 8 magnitudes together are an entry of a table: single weights have no grid."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ _MOST = 31
 
 @dataclass(frozen=True)
 class Codes:
-    """What a block's bytes hold beside ``d``: ``entries`` of the table, int64 ``[n, groups]``; ``signs``, uint8
-    ``[n, 32]``, a bit for each weight, the first lowest, set where it is negative; ``scales``, float32 ``[n, parts]``,
-    odd numbers from 1 to 31."""
+    """Content of a block beside ``d``: ``entries`` of the table, int64 ``[n, groups]``; ``signs``, uint8 ``[n, 32]``, a
+    bit per weight, the first lowest, set if negative; ``scales``, float32 ``[n, parts]``, odd numbers from 1 to 31."""
 
     entries: torch.Tensor
     signs: torch.Tensor
@@ -40,7 +39,7 @@ class CodebookFormat(BlockFormat):
     """``d · unit · scale · entry · sign``, with a ``scale`` for each ``part`` weights.
 
     ``even``: of 8 weights an even number is negative, so that the last sign needs no bit. ``reaches``: shares of the
-    table's largest magnitude that the largest of a part is tried at.
+    table's largest magnitude that are tried for the largest weight of a part.
     """
 
     part: int
@@ -55,11 +54,11 @@ class CodebookFormat(BlockFormat):
         return self.block_bytes - 2 - self.block // self.part // 2
 
     def grid(self, tensors: Tensors) -> Grid | None:
-        """None: what a weight can be depends on its neighbours."""
+        """None: the values of a weight depend on its neighbours."""
         return None
 
     def with_codes(self, tensors: Tensors, codes: torch.Tensor) -> Tensors:
-        """There are none for each weight."""
+        """Not available for single weights."""
         raise TypeError(f"{self.name} has no codes of single weights")
 
     @abstractmethod
@@ -89,7 +88,7 @@ class CodebookFormat(BlockFormat):
     def _again(
         self, blocks: BlockWeights, search: _Search, stored: torch.Tensor, scales: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``d`` and the ``scales`` fitted to the entries that they give: each scale for itself, then ``d``."""
+        """Fit ``d`` and the ``scales`` to the entries that they give: each scale alone, then ``d``."""
         d = self._read(blocks, stored)
         products, squares = search.sums(search.entries(d * scales))
         new_scales = odd(ratio(products, squares) / nonzero(d))
@@ -125,7 +124,7 @@ class CodebookFormat(BlockFormat):
 
 
 class _Search:
-    """The entries of a ``table [entries, group]`` nearest to ``y [n, parts, part]`` in the weights ``w``."""
+    """Entries of a ``table [entries, group]`` nearest to ``y [n, parts, part]``, weighted by ``w``."""
 
     def __init__(self, y: torch.Tensor, w: torch.Tensor, table: torch.Tensor) -> None:
         self._y, self._w, self._wy, self._table = y, w, w * y, table
@@ -156,8 +155,8 @@ class _Search:
         return each.sum(dim=2) * scale.square()
 
     def _distances(self, scale: torch.Tensor) -> Iterator[torch.Tensor]:
-        """``Σ w·(y / scale − entry)²``, less what does not depend on the entry, ``[groups, entries]``, of some groups
-        after the other, in the same memory."""
+        """``Σ w·(y / scale − entry)²`` without the terms that do not depend on the entry, ``[groups, entries]``, for
+        successive groups in the same memory."""
         group = self._table.shape[1]
         inverse = ratio(torch.ones_like(scale), scale).unsqueeze(2)
         both = torch.cat([(self._wy * inverse).view(-1, group), self._w.view(-1, group)], dim=1)
@@ -169,10 +168,10 @@ class _Search:
             yield torch.mm(part, self._factor, out=distances)
 
     def _nearest(self, distances: torch.Tensor) -> torch.Tensor:
-        """Numbers of the smallest of ``distances [groups, entries]``, which are used up.
+        """Indices of the smallest of ``distances [groups, entries]``, which are overwritten.
 
-        ``argmin`` takes ten times as long as ``amin`` on a processor, so the smallest are looked for by their value;
-        where there are several, their numbers would be added up.
+        ``argmin`` takes ten times as long as ``amin`` on a processor, so the smallest are located by value; equal ones
+        would have their indices added.
         """
         if distances.is_cuda:
             return distances.argmin(dim=1)
@@ -210,7 +209,7 @@ def _bits_of(packed: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _table(type_: gguf.GGMLQuantizationType, device: torch.device) -> torch.Tensor:
-    """The table of a type, float32 ``[entries, group]``, as the gguf package has it."""
+    """The table of a type, float32 ``[entries, group]``, from the gguf package."""
     owner = getattr(gguf.quants, type_.name)
     owner.init_grid()
     return torch.tensor(owner.grid[0, 0], dtype=torch.float32, device=device)

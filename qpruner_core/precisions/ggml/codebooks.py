@@ -1,4 +1,4 @@
-"""iq2_xs, iq2_s, iq3_xxs and iq3_s: how their entries, signs and scales lie in bytes."""
+"""iq2_xs, iq2_s, iq3_xxs and iq3_s: byte layouts of their entries, signs and scales."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCALES = BitField("scales", 4, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class SignBytes(CodebookFormat):
-    """A byte of signs for each 8 weights; what entries need above 8 bits lies in ``high``."""
+    """A byte of signs for each 8 weights; bits of entries above 8 are in ``high``."""
 
     high: BitField
 

@@ -1,4 +1,4 @@
-"""Blocks of 32 weights with a scale, and a minimum for those called ``_1``: q4_0, q5_0, q8_0, iq4_nl, q4_1, q5_1."""
+"""Blocks of 32 weights with a scale, and a minimum in types named ``_1``: q4_0, q5_0, q8_0, iq4_nl, q4_1, q5_1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIVE = (BitField("qs", 4, 16), BitField("qh", 1, 1))
 
 @dataclass(frozen=True)
 class ScaledBlocks(ScalarFormat):
-    """``d · level``; ``reaches``: the levels that the largest weight is tried at."""
+    """``d · level``; ``reaches``: levels that are tried for the largest weight."""
 
     reaches: tuple[float, ...] = ()
     refinements: int = 2

@@ -1,4 +1,4 @@
-"""Block formats in which each weight is a level times a scale, plus an offset where there are minima."""
+"""Block formats in which each weight is a level times a scale, plus an offset if there are minima."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from qpruner_core.precisions.ggml.sub_scales import Fields
 
 @dataclass(frozen=True)
 class ScalarFormat(BlockFormat):
-    """``part`` weights that follow each other have the same scale; their codes, from 0, lie in the fields ``codes``.
+    """``part`` consecutive weights share a scale; their codes, from 0, are in the fields ``codes``.
 
-    ``lowest`` and ``highest`` are the levels of the first and the last code, whole numbers between them unless
-    ``uneven`` lists all.
+    ``lowest`` and ``highest``: levels of the first and the last code, with whole numbers between them unless ``uneven``
+    lists all.
     """
 
     part: int
@@ -29,15 +29,15 @@ class ScalarFormat(BlockFormat):
     highest: int
     uneven: tuple[int, ...] = ()
     flipped: int = 0
-    """Bits of the codes that are stored the other way round."""
+    """Bits of the codes that are stored inverted."""
 
     @property
     def code_bytes(self) -> int:
-        """Those bytes of a block that hold codes."""
+        """Bytes of a block that hold codes."""
         return self.block * sum(field.bits for field in self.codes) // 8
 
     def grid(self, tensors: Tensors) -> Grid | None:
-        """The levels, with the scale and the offset of the part that each entry is in."""
+        """The levels, with the scale and the offset of the part of each entry."""
         rows = len(tensors["weight"])
         fields = self._fields(tensors)
         scale, offset = self._placing(fields, {name: as_float(fields[name]) for name in self.floats})
@@ -61,7 +61,7 @@ class ScalarFormat(BlockFormat):
         """Scale and offset of the blocks' parts, float32 ``[blocks, parts]`` each."""
 
     def _rounding(self, values: torch.Tensor) -> torch.Tensor:
-        """The nearest levels of ``values``, which are counted in scales and used up."""
+        """The nearest levels of ``values``, which are in units of the scale and overwritten."""
         if not self.uneven:
             return values.round_().clamp_(self.lowest, self.highest)
         grid = self._grid(values, None)
@@ -98,11 +98,11 @@ class ScalarFormat(BlockFormat):
 
 
 class _TabledGrid(Grid):
-    """A grid whose levels are whole numbers at any distance: the middles between them lie on halves, so that a table of
-    halves has the nearest, except in the middle between two, where either is."""
+    """A grid of whole numbers at any distance as levels: the midpoints lie on halves, so a table of halves has the
+    nearest; at a midpoint, either is right."""
 
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
-        """As of any grid."""
+        """See :class:`Grid`."""
         first, count = 2 * self.levels[0], len(self._table)
         halves = values.mul(2).floor_().sub_(first).clamp_(0, count - 1)
         return self._table.index_select(0, halves.to(torch.int32))

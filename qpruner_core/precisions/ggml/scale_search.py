@@ -1,10 +1,11 @@
-"""Scales, and minima, of blocks by weighted least squares.
+"""Scales and minima of blocks by weighted least squares.
 
 After ``make_qx_quants``, ``make_qkx3_quants`` and ``make_qp_quants`` of llama.cpp's ``ggml-quants.c``: round to whole
-numbers with some scales near the one that the extremes give, take for each rounding the constants that fit it best,
-keep what leaves the least error. From there on, rounding with the best constants and fitting again can only help.
+numbers with several scales near that of the extremes, fit the best constants to each rounding, and keep the result with
+the least error. From there on, rounding with the best constants and fitting again can only improve it.
 
-Weights lie as ``[count, …]``: the members of a block come first, so that sums over them are sums of long vectors.
+Weights are stored as ``[count, …]``: the members of a block come first, so that sums over them are sums of long
+vectors.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import dataclass, fields
 import torch
 
 Rounding = Callable[[torch.Tensor], torch.Tensor]
-"""Values counted in scales to the levels that they are nearest to."""
+"""Maps values in units of the scale to their nearest levels."""
 _SAME = 1e-6
-"""A determinant that is this share of its terms comes from rounding alone."""
+"""A determinant below this share of its terms is rounding noise."""
 
 
 def steps(reach: float, width: float, count: int) -> list[float]:
@@ -28,16 +29,16 @@ def steps(reach: float, width: float, count: int) -> list[float]:
 
 
 def ratio(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-    """``above / below``, 0 where ``below`` is."""
+    """``above / below``, 0 if ``below`` is 0."""
     return torch.where(below == 0, 0.0, above / torch.where(below == 0, 1.0, below))
 
 
 def fit_scale(
     x: torch.Tensor, w: torch.Tensor, rounding: Rounding, reaches: Sequence[float], refinements: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scale ``[…]`` with which levels come nearest to ``x [count, …]`` in the weights ``w``, and ``Σ w·level²``.
+    """The scale ``[…]`` with which levels come nearest to ``x [count, …]``, weighted by ``w``, and ``Σ w·level²``.
 
-    ``reaches``: levels that the entry of largest magnitude is tried at.
+    ``reaches``: levels that are tried for the entry of largest magnitude.
     """
     high, low = x.amax(dim=0), x.amin(dim=0)
     extreme = torch.where(high > -low, high, low)
@@ -69,7 +70,7 @@ class Sums:
 
     @property
     def spread(self) -> torch.Tensor:
-        """``Σw · Σwl² − (Σwl)²``, 0 where all levels are the same."""
+        """``Σw · Σwl² − (Σwl)²``, 0 if all levels are equal."""
         spread = self.w * self.ll - self.l.square()
         return torch.where(spread > _SAME * self.w * self.ll, spread, 0.0)
 
@@ -79,7 +80,7 @@ class Sums:
         return self.xx + of_scale + offset * (offset * self.w - 2 * self.x)
 
     def where(self, better: torch.Tensor, other: Sums) -> Sums:
-        """These where ``better``, elsewhere those of ``other``."""
+        """These where ``better``, else those of ``other``."""
         names = [field.name for field in fields(self)]
         return Sums(*(torch.where(better, getattr(self, name), getattr(other, name)) for name in names))
 
@@ -93,14 +94,14 @@ class WeightedValues:
         self._of_w, self._of_x, self._of_xx = w.sum(dim=0), self._wx.sum(dim=0), (self._wx * x).sum(dim=0)
 
     def sums(self, levels: torch.Tensor) -> Sums:
-        """With these ``levels [count, …]``, which are used up."""
+        """With these ``levels [count, …]``, which are overwritten."""
         of_xl = (self._wx * levels).sum(dim=0)
         weighted = self.w * levels
         return Sums(self._of_w, self._of_x, self._of_xx, weighted.sum(dim=0), weighted.mul_(levels).sum(dim=0), of_xl)
 
 
 def best_affine(sums: Sums, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scale and the offset that leave the least error; the offset at most 0 unless ``signed``."""
+    """Scale and offset with the least error; the offset at most 0 unless ``signed``."""
     spread = sums.spread
     scale = ratio(sums.w * sums.xl - sums.x * sums.l, spread)
     offset = ratio(sums.ll * sums.x - sums.l * sums.xl, spread)
@@ -113,10 +114,10 @@ def best_affine(sums: Sums, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def fit_affine(
     values: WeightedValues, top: int, reaches: Sequence[float], refinements: int, signed: bool
 ) -> tuple[torch.Tensor, torch.Tensor, Sums]:
-    """The scale and the offset ``[…]`` with which the levels 0 … ``top`` come nearest to the ``values``, and the sums
-    of the rounding that they were fitted to.
+    """Scale and offset ``[…]`` with which the levels 0 … ``top`` come nearest to the ``values``, and the sums of the
+    rounding that they were fitted to.
 
-    ``reaches``: levels that the distance between the extremes is tried at. The offset is at most 0 unless ``signed``.
+    ``reaches``: levels that are tried for the distance between the extremes. The offset is at most 0 unless ``signed``.
     """
     x = values.x
     low, high = x.amin(dim=0), x.amax(dim=0)

@@ -1,4 +1,4 @@
-"""16-bit floats: nothing is rounded, or next to nothing."""
+"""16-bit floats, with almost no rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SixteenBits:
     """``{"weight": [out, in]}`` in the float ``dtype`` of ggml's ``type``.
 
     float16 holds every bfloat16 number between 2⁻¹⁴ and 65504 exactly. Larger ones become ±65504, never infinite;
-    smaller ones lose bits, and below 2⁻²⁵ become zero. :meth:`exact` says whether a weight is held as it is.
+    smaller ones lose bits, and below 2⁻²⁵ become zero. :meth:`exact` tells whether a weight is stored exactly.
     """
 
     name: str
@@ -34,7 +34,7 @@ class SixteenBits:
         return rows > 0 and columns > 0
 
     def weight_bytes(self, rows: int, columns: int) -> int:
-        """Two bytes a weight."""
+        """Two bytes per weight."""
         return 2 * rows * columns
 
     def constant_bytes(self, rows: int, columns: int) -> int:
@@ -44,11 +44,11 @@ class SixteenBits:
     def encode(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
         """The weight in the format's dtype."""
         stored = weight.to(self.dtype).contiguous()
-        # Clamped once it is float16: bfloat16 has no number between 65280 and 65536
+        # Clamped after conversion to float16: bfloat16 has no number between 65280 and 65536
         return {"weight": stored.clamp(-LARGEST_F16, LARGEST_F16) if self.dtype is torch.float16 else stored}
 
     def exact(self, weight: torch.Tensor) -> bool:
-        """Whether this ``weight`` is stored without any rounding."""
+        """Whether this ``weight`` is stored without rounding."""
         return torch.equal(self.encode(weight)["weight"].to(weight.dtype), weight)
 
     def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
@@ -84,7 +84,7 @@ class SixteenBits:
         return self.values(tensors)
 
     def round_input(self, inputs: torch.Tensor) -> torch.Tensor:
-        """As they are."""
+        """The unchanged inputs."""
         return inputs
 
     def build(self, tensors: Tensors, bias: torch.Tensor | None) -> nn.Module:

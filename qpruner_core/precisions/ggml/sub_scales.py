@@ -1,4 +1,4 @@
-"""The scales of the parts of a super-block: whole numbers of 4 to 8 bits, as ggml packs them."""
+"""Scales of the parts of a super-block: whole numbers of 4 to 8 bits, packed like ggml."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Fields = dict[str, torch.Tensor]
 
 
 class SubScales(Protocol):
-    """How whole numbers from ``lowest`` to ``highest``, one for each of a super-block's parts, are stored."""
+    """Storage of whole numbers from ``lowest`` to ``highest``, one for each part of a super-block."""
 
     lowest: int
     highest: int
 
     def pack(self, numbers: torch.Tensor) -> Fields:
-        """Fields of the whole ``numbers``, float32 ``[n, parts]``, or ``[n, 2 · parts]`` where minima follow scales."""
+        """Fields of the whole ``numbers``, float32 ``[n, parts]``, or ``[n, 2 · parts]`` if minima follow scales."""
 
     def unpack(self, fields: Fields) -> torch.Tensor:
         """The reverse of :meth:`pack`."""

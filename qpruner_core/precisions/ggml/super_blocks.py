@@ -25,8 +25,8 @@ from qpruner_core.precisions.ggml.sub_scales import Bytes, Fields, Nibbles, SixB
 
 @dataclass(frozen=True, kw_only=True)
 class SuperBlocks(ScalarFormat):
-    """``reaches``: the levels that the largest weight of a part, or the distance of its extremes, is tried at;
-    ``rounds``: how often all constants are fitted to the codes that they gave."""
+    """``reaches``: levels that are tried for the largest weight of a part, or the distance of its extremes; ``rounds``:
+    how often all constants are fitted to their codes."""
 
     sub_scales: SubScales
     reaches: tuple[float, ...]
@@ -52,7 +52,7 @@ class ScaledSuperBlocks(SuperBlocks):
     def _again(
         self, blocks: BlockWeights, wx: torch.Tensor, stored: torch.Tensor, scales: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``d`` and ``scales`` fitted to the codes that they give: each scale for itself, then ``d``."""
+        """Fit ``d`` and ``scales`` to the codes that they give: each scale alone, then ``d``."""
         d = blocks.read(stored)
         levels = self._rounding(blocks.x / nonzero(d * scales))
         products = (wx * levels).sum(dim=0)
@@ -97,21 +97,21 @@ class AffineSuperBlocks(SuperBlocks):
         self, blocks: BlockWeights, own: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The float16 ``[n]`` and the whole numbers ``[parts, n]`` whose product comes nearest to ``own``."""
-        # Where nothing depends on any of them, something has to be said all the same
+        # If nothing depends on any of them, some value is still needed
         weights = weights + 1e-6 * weights.amax(dim=0).clamp(min=1e-6)
         shared, _ = fit_scale(own, weights, self._whole, steps(self.sub_scales.highest, 0.4, 9), 2)
         stored = blocks.stored(shared)
         return stored, self._whole(own / nonzero(blocks.read(stored)))
 
     def _least(self, sums: Sums, scale: torch.Tensor) -> torch.Tensor:
-        """What is best subtracted with this ``scale``, at least 0."""
+        """The best subtrahend with this ``scale``, at least 0."""
         return ratio(scale * sums.l - sums.x, sums.w).clamp_(min=0)
 
     def _again(
         self, blocks: BlockWeights, values: WeightedValues, stored: torch.Tensor, stored_min: torch.Tensor,
         scales: torch.Tensor, minima: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-        """All constants fitted to the codes that they give: minima and scales of each part, then ``d`` and ``dmin``."""
+        """Fit all constants to the codes that they give: minima and scales of each part, then ``d`` and ``dmin``."""
         d, dmin = blocks.read(stored), blocks.read(stored_min)
         scale, least = d * scales, dmin * minima
         levels = (values.x + least).div_(nonzero(scale))
@@ -136,7 +136,7 @@ class AffineSuperBlocks(SuperBlocks):
 
 
 def _both(sums: Sums, scales: torch.Tensor, minima: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``d`` and ``dmin [n]`` that leave the least error with these whole numbers; neither is negative."""
+    """``d`` and ``dmin [n]`` with the least error for these whole numbers; neither is negative."""
     uu = (scales.square() * sums.ll).sum(dim=0)
     uv = (scales * minima * sums.l).sum(dim=0)
     vv = (minima.square() * sums.w).sum(dim=0)

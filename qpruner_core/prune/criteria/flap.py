@@ -1,8 +1,8 @@
 """Fluctuation (FLAP, arXiv 2312.11983, equation 5): variance of an input feature times the squared norm of its column.
 
-It measures what is lost when a feature is replaced by its mean, which a bias can carry: see
-:mod:`qpruner_core.prune.bias_compensation`. The variance is over all calibration tokens. Taken at the modules that end
-attention and MLP, and summed over the unit's columns there.
+It measures the loss from replacing a feature by its mean, which a bias can represent: see
+:mod:`qpruner_core.prune.bias_compensation`. The variance is over all calibration tokens. Computed at the modules at the
+end of attention and MLP, and summed over the unit's columns there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from qpruner_core.prune.importance import LayerImportance
 
 
 def flap(model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch) -> list[LayerImportance]:
-    """See :class:`qpruner_core.prune.importance.Criterion`; key-value heads have 0 of their own."""
+    """See :class:`qpruner_core.prune.importance.Criterion`; key-value heads have importance 0."""
     return reduce_inputs(model, family, calibration, _score, on_batch)
 
 

@@ -1,4 +1,4 @@
-"""Random importance: what any criterion must beat. The same every time."""
+"""Random importance, a baseline for the other criteria. Deterministic."""
 
 from __future__ import annotations
 

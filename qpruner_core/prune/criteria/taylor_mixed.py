@@ -80,7 +80,7 @@ def taylor_mixed(
 
 
 def _packed(scored: Sequence[_Scored], allowance: int) -> list[list[_Scored]]:
-    """``scored`` in its order, in parts whose accumulators fit ``allowance``."""
+    """``scored`` in order, in parts whose accumulators fit ``allowance``."""
     parts: list[list[_Scored]] = []
     room = 0
     for parameter in scored:

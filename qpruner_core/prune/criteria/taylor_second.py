@@ -1,8 +1,8 @@
 """Second-order Taylor importance (LLM-Pruner, arXiv 2305.11627, equation 4, its second-order term alone).
 
-When a weight w is removed, the loss changes in second order by half of w² times the diagonal of the Hessian, for which
-stands the empirical Fisher information F: the mean over sequences of the squared gradient of each (not the square of
-the mean gradient). A unit's importance is the sum of ``w²F/2`` over all weights that go with it.
+When a weight w is removed, the second-order change of the loss is half of w² times the diagonal of the Hessian, which
+is approximated by the empirical Fisher information F: the mean over sequences of the squared gradient of each (not the
+square of the mean gradient). A unit's importance is the sum of ``w²F/2`` over all weights that go with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def taylor_second(
     model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
 ) -> list[LayerImportance]:
     """See :class:`qpruner_core.prune.importance.Criterion`."""
-    # Linear in the squared gradient, so that each sequence can be reduced on its own
+    # Linear in the squared gradient, so each sequence can be reduced separately
     return reduce_gradients(
         model, family, calibration, lambda weight, grad: wide(grad).mul_(weight).square_().mul_(0.5), on_batch
     )

@@ -1,7 +1,7 @@
 """Wanda for structures (Wanda-sp, from FLAP, arXiv 2312.11983; Wanda: arXiv 2306.11695): ``|w|·‖x‖₂``.
 
-x: the input feature that w multiplies, over all calibration tokens; here as its root mean square, so that scores do
-not grow with the text. Taken at the modules that end attention and MLP, and summed over the unit's columns there.
+x: the input feature that w multiplies, over all calibration tokens; here as its root mean square, so that scores do not
+grow with the text. Computed at the modules at the end of attention and MLP, and summed over the unit's columns there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qpruner_core.prune.importance import LayerImportance
 def wanda(
     model: PreTrainedModel, family: Family, calibration: torch.Tensor, on_batch: OnBatch
 ) -> list[LayerImportance]:
-    """See :class:`qpruner_core.prune.importance.Criterion`; key-value heads have 0 of their own."""
+    """See :class:`qpruner_core.prune.importance.Criterion`; key-value heads have importance 0."""
     return reduce_inputs(model, family, calibration, _score, on_batch)
 
 

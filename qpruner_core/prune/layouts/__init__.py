@@ -1,4 +1,4 @@
-"""Layouts, one file each: where in the model what is pruned is taken from."""
+"""Layouts, one file each: how removal is spread over the model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import LayoutName, PruneConfig
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts.depth import depth, remove_layers
 from qpruner_core.prune.layouts.global_ranking import global_ranking
 from qpruner_core.prune.layouts.layout import Layout, one_of, ways_to_prune_more
@@ -29,23 +29,23 @@ LAYOUTS: dict[LayoutName, Layout] = {
 
 
 def plan_shape(
-    blocks: Blocks,
+    layer_sizes: LayerSizes,
     settings: PruneConfig,
     ratio: float,
     importance: Sequence[LayerImportance] | None = None,
     influence: Sequence[float] | None = None,
 ) -> Shape:
-    """The shape of ``blocks`` at ``ratio``: whole layers first if ``remove_layers`` says so, then by the layout.
+    """The shape of ``layer_sizes`` at ``ratio``: whole layers first if ``remove_layers`` is set, then by the layout.
 
-    The arguments and errors are those of :class:`Layout`; layers that are already gone count.
+    The arguments and errors are those of :class:`Layout`; layers already removed count.
     """
     refuse_conflicts(settings)
-    count = layers_to_remove(blocks, settings)
+    count = layers_to_remove(layer_sizes, settings)
     if count == 0:
-        return LAYOUTS[settings.layout](blocks, settings, ratio, importance, influence)
-    without = remove_layers(blocks, settings, count, influence)
+        return LAYOUTS[settings.layout](layer_sizes, settings, ratio, importance, influence)
+    without = remove_layers(layer_sizes, settings, count, influence)
     kept = [layer for layer, widths in enumerate(without) if widths is not None]
-    left = blocks.after(without)
+    left = layer_sizes.after(without)
     if left.removed_fraction() > ratio and left.parameters_to_remove(ratio) < -max(left.layer_parameters) / 2:
         raise InvalidConfigError(
             f"Removing {count} layers removes {left.removed_fraction():.1%}, more than the ratio of {ratio:.1%}.",
@@ -60,27 +60,27 @@ def plan_shape(
     return shape
 
 
-def layers_to_remove(blocks: Blocks, settings: PruneConfig) -> int:
-    """How many whole layers are still to go before any width does."""
-    return max(settings.remove_layers - (blocks.first_layers - len(blocks.widths)), 0)
+def layers_to_remove(layer_sizes: LayerSizes, settings: PruneConfig) -> int:
+    """Number of whole layers to remove before any width."""
+    return max(settings.remove_layers - (layer_sizes.first_layers - len(layer_sizes.widths)), 0)
 
 
 def refuse_conflicts(settings: PruneConfig) -> None:
-    """Refuse settings that contradict each other.
+    """Reject contradictory settings.
 
     Raises:
-        InvalidConfigError: with the setting at fault.
+        InvalidConfigError: with the invalid setting.
     """
     if settings.layout == "depth" and settings.remove_layers:
         raise InvalidConfigError(
-            "The layout depth removes as many whole layers as the ratio asks for.",
+            "The layout depth removes as many whole layers as the ratio requires.",
             field="prune.remove_layers",
             remedy='Leave it at 0, or choose another layout than "depth".',
         )
     if settings.layout in ("stock", "depth") and settings.compensation == "bias":
         why = {
-            "stock": "keeps to what a stock config can say, which are no biases of ours",
-            "depth": "removes whole layers, whose contribution no bias stands for",
+            "stock": "must be expressible by a stock config, which has no additional biases",
+            "depth": "removes whole layers, whose contribution no bias can replace",
         }
         raise InvalidConfigError(
             f"The layout {settings.layout} {why[settings.layout]}.",

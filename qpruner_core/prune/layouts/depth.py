@@ -6,55 +6,61 @@ from collections.abc import Sequence
 
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts.layout import prunable_layers, refuse_ratio
 
 
 def depth(
-    blocks: Blocks,
+    layer_sizes: LayerSizes,
     settings: PruneConfig,
     ratio: float,
     importance: Sequence[LayerImportance] | None,
     influence: Sequence[float] | None,
 ) -> Shape:
     """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs the influence. A group is a layer."""
-    shape: Shape = list(blocks.widths)
-    amount = blocks.parameters_to_remove(ratio)
+    shape: Shape = list(layer_sizes.widths)
+    amount = layer_sizes.parameters_to_remove(ratio)
     if amount <= 0:
         return shape
-    order = _least_influence_first(blocks, settings, influence)
+    order = _least_influence_first(layer_sizes, settings, influence)
     removable = order[: len(shape) - 1]
     for layer in removable:
-        cost = blocks.layer_parameters[layer]
+        cost = layer_sizes.layer_parameters[layer]
         if abs(amount - cost) >= abs(amount):
             break
         shape[layer] = None
         amount -= cost
-    if amount > max(blocks.layer_parameters):
-        raise refuse_ratio(blocks, settings, ratio, sum(blocks.layer_parameters[layer] for layer in removable))
+    if amount > max(layer_sizes.layer_parameters):
+        raise refuse_ratio(
+            layer_sizes, settings, ratio, sum(layer_sizes.layer_parameters[layer] for layer in removable)
+        )
     return shape
 
 
-def remove_layers(blocks: Blocks, settings: PruneConfig, count: int, influence: Sequence[float] | None) -> Shape:
-    """The shape of ``blocks`` without the ``count`` unprotected layers of least influence.
+def remove_layers(
+    layer_sizes: LayerSizes, settings: PruneConfig, count: int, influence: Sequence[float] | None
+) -> Shape:
+    """The shape of ``layer_sizes`` without the ``count`` unprotected layers of least influence.
 
     Raises:
-        InvalidConfigError: there are not so many.
+        InvalidConfigError: there are fewer.
     """
-    order = _least_influence_first(blocks, settings, influence)
-    removable = order[: len(blocks.widths) - 1]
+    order = _least_influence_first(layer_sizes, settings, influence)
+    removable = order[: len(layer_sizes.widths) - 1]
     if count > len(removable):
         raise InvalidConfigError(
-            f"{count} layers cannot be removed: {len(removable)} of {blocks.first_layers} may go.",
+            f"{count} layers cannot be removed: only {len(removable)} of {layer_sizes.first_layers} are unprotected.",
             field="prune.remove_layers",
             remedy="Remove fewer layers, or protect fewer.",
         )
     gone = set(removable[:count])
-    return [None if layer in gone else widths for layer, widths in enumerate(blocks.widths)]
+    return [None if layer in gone else widths for layer, widths in enumerate(layer_sizes.widths)]
 
 
-def _least_influence_first(blocks: Blocks, settings: PruneConfig, influence: Sequence[float] | None) -> list[int]:
-    layers = prunable_layers(blocks, settings)
+def _least_influence_first(
+    layer_sizes: LayerSizes, settings: PruneConfig, influence: Sequence[float] | None
+) -> list[int]:
+    layers = prunable_layers(layer_sizes, settings)
     return layers if influence is None else sorted(layers, key=lambda layer: influence[layer])

@@ -1,4 +1,4 @@
-"""Adaptive widths: the least important units of all unprotected layers go, wherever they are."""
+"""Adaptive widths: the least important units of all unprotected layers are removed, wherever they are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from qpruner_core.models.families import Unit
 from qpruner_core.models.reshape import Shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts.ladder import Ladder, attention_ladder, mlp_ladder, with_rungs
 from qpruner_core.prune.layouts.layout import prunable_layers, refuse_ratio
 from qpruner_core.prune.layouts.same_ratio import same_ratio
@@ -20,7 +20,7 @@ from qpruner_core.prune.normalize import Normalization, normalize
 
 
 def global_ranking(
-    blocks: Blocks,
+    layer_sizes: LayerSizes,
     settings: PruneConfig,
     ratio: float,
     importance: Sequence[LayerImportance] | None,
@@ -28,15 +28,15 @@ def global_ranking(
 ) -> Shape:
     """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs the importance.
 
-    Units go in the order of importance a parameter: key-value groups (or a query head of every group), experts, and
-    channels in blocks of ``width_multiple``, those of a layer in ascending order. No layer loses its last group,
-    block of channels, or the experts that each token is sent to.
+    Units are removed in the order of importance per parameter: key-value groups (or a query head of every group),
+    experts, and channels in sets of ``width_multiple``, those of a layer in ascending order. No layer loses its last
+    group, its last set of channels, or the experts needed per token.
     """
-    shape: Shape = list(blocks.widths)
-    amount = blocks.parameters_to_remove(ratio)
+    shape: Shape = list(layer_sizes.widths)
+    amount = layer_sizes.parameters_to_remove(ratio)
     if importance is None or amount <= 0:
-        return same_ratio(blocks, settings, ratio, importance, influence)
-    removals = sorted(_removals(blocks, settings, importance), key=lambda removal: removal.density)
+        return same_ratio(layer_sizes, settings, ratio, importance, influence)
+    removals = sorted(_removals(layer_sizes, settings, importance), key=lambda removal: removal.density)
     rungs: dict[tuple[int, bool], dict[str, int]] = {}
     for removal in removals:
         if abs(amount - removal.parameters) >= abs(amount):
@@ -44,7 +44,7 @@ def global_ranking(
         amount -= removal.parameters
         rungs[removal.layer, removal.of_attention] = removal.widths
     if amount > max((removal.parameters for removal in removals), default=0):
-        raise refuse_ratio(blocks, settings, ratio, sum(removal.parameters for removal in removals))
+        raise refuse_ratio(layer_sizes, settings, ratio, sum(removal.parameters for removal in removals))
     for (layer, _), widths in rungs.items():
         now = shape[layer]
         assert now is not None
@@ -54,7 +54,7 @@ def global_ranking(
 
 @dataclass(frozen=True)
 class _Removal:
-    """The next group of a part of a layer to go, its importance a parameter, and the widths that it leaves."""
+    """The next removable group of a part of a layer, its importance per parameter, and the remaining widths."""
 
     density: float
     layer: int
@@ -66,31 +66,33 @@ class _Removal:
 def normalization_of(criterion: str) -> Normalization:
     """The scale on which ``criterion`` is comparable between layers.
 
-    Taylor criteria estimate one thing everywhere, the change of the loss. Weights and activations differ in scale
-    from layer to layer, so they are standardised, as FLAP does (arXiv 2312.11983).
+    Taylor criteria estimate the same quantity everywhere, the change of the loss. Weights and activations differ in
+    scale from layer to layer, so they are standardised, as in FLAP (arXiv 2312.11983).
     """
     return "none" if criterion.startswith("taylor") else "standardize"
 
 
-def _removals(blocks: Blocks, settings: PruneConfig, importance: Sequence[LayerImportance]) -> Iterator[_Removal]:
-    """Every group that may go; those of one part of a layer in the order in which they must."""
+def _removals(
+    layer_sizes: LayerSizes, settings: PruneConfig, importance: Sequence[LayerImportance]
+) -> Iterator[_Removal]:
+    """Every removable group; those of one part of a layer in their fixed order."""
     how = normalization_of(settings.criterion)
     scores = {unit: normalize(importance, unit, how) for unit in Unit}
-    for layer in prunable_layers(blocks, settings):
-        sizes = blocks.unit_parameters[layer]
+    for layer in prunable_layers(layer_sizes, settings):
+        sizes = layer_sizes.unit_parameters[layer]
         attention = scores[Unit.KEY_VALUE_HEAD][layer]
         if settings.attention_unit == "query_head":
-            heads = scores[Unit.QUERY_HEAD][layer].view(blocks.widths[layer].num_key_value_heads, -1)
+            heads = scores[Unit.QUERY_HEAD][layer].view(layer_sizes.widths[layer].num_key_value_heads, -1)
             attention = heads.sort(dim=1).values.sum(dim=0)
         mlp = scores[Unit.EXPERT if Unit.EXPERT in sizes else Unit.CHANNEL][layer]
-        yield from _of_ladder(layer, True, attention_ladder(blocks, layer, settings), attention.sort().values, how)
-        yield from _of_ladder(layer, False, mlp_ladder(blocks, layer, settings), mlp.sort().values, how)
+        yield from _of_ladder(layer, True, attention_ladder(layer_sizes, layer, settings), attention.sort().values, how)
+        yield from _of_ladder(layer, False, mlp_ladder(layer_sizes, layer, settings), mlp.sort().values, how)
 
 
 def _of_ladder(
     layer: int, of_attention: bool, ladder: Ladder, ascending: torch.Tensor, how: Normalization
 ) -> Iterator[_Removal]:
-    """One removal a rung; ``ascending``: importance of the units of this part, the first to go first."""
+    """One removal per rung; ``ascending``: importance of the units of this part, the first to remove first."""
     density = -math.inf
     for rung in range(1, len(ladder.widths)):
         parameters = ladder.removed[rung] - ladder.removed[rung - 1]

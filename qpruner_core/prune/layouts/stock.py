@@ -1,4 +1,4 @@
-"""One width for all layers, such that a stock config says it and the checkpoint loads with no code of ours."""
+"""One width for all layers, so that a stock config describes it and the checkpoint loads without our code."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.families import LayerWidths
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts.ladder import Ladder, attention_ladder, mlp_ladder, with_rungs
 from qpruner_core.prune.layouts.layout import refuse_ratio
 
 
 def stock(
-    blocks: Blocks,
+    layer_sizes: LayerSizes,
     settings: PruneConfig,
     ratio: float,
     importance: Sequence[LayerImportance] | None,
@@ -23,43 +23,43 @@ def stock(
 ) -> Shape:
     """See :class:`qpruner_core.prune.layouts.layout.Layout`; needs neither importance nor influence.
 
-    No layer is protected, and a group is the same unit in every layer. Attention loses at most its share, as far as
-    the stock config accepts the number of heads; the MLP makes up the rest.
+    No layer is protected, and a group is the same unit in every layer. Attention loses at most its share, as far as the
+    stock config accepts the number of heads; the MLP provides the rest.
     """
-    now = blocks.widths[0]
-    if any(widths != now for widths in blocks.widths):
+    now = layer_sizes.widths[0]
+    if any(widths != now for widths in layer_sizes.widths):
         raise _no_stock_config("The layers of this model differ in width")
-    amount = blocks.parameters_to_remove(ratio) / len(blocks.widths)
+    amount = layer_sizes.parameters_to_remove(ratio) / len(layer_sizes.widths)
     if amount <= 0:
-        return list(blocks.widths)
-    attention, mlp = attention_ladder(blocks, 0, settings), mlp_ladder(blocks, 0, settings)
-    accepted = [rung for rung, fields in enumerate(attention.widths) if is_stock(blocks, with_rungs(now, fields))]
+        return list(layer_sizes.widths)
+    attention, mlp = attention_ladder(layer_sizes, 0, settings), mlp_ladder(layer_sizes, 0, settings)
+    accepted = [rung for rung, fields in enumerate(attention.widths) if is_stock(layer_sizes, with_rungs(now, fields))]
     if not accepted:
-        raise _no_stock_config(f"This model's layers are not those of a stock {blocks.family.model_type}")
+        raise _no_stock_config(f"This model's layers differ from those of a stock {layer_sizes.family.model_type}")
     if settings.attention_unit == "query_head" and len(attention.widths) > 1 and accepted == [0]:
         raise InvalidConfigError(
-            f"No stock {blocks.family.model_type} config has fewer query heads in each group of this model.",
+            f"No stock {layer_sizes.family.model_type} config allows fewer query heads in each group of this model.",
             field="prune.attention_unit",
             remedy='Choose "none", or another layout.',
         )
-    share = amount / blocks.layer_parameters[0]
+    share = amount / layer_sizes.layer_parameters[0]
     rung = _attention_rung(attention, mlp, accepted, share, amount)
     if rung is None:
         most = max(attention.removed[rung] for rung in accepted) + mlp.removed[-1]
-        raise refuse_ratio(blocks, settings, ratio, most * len(blocks.widths))
+        raise refuse_ratio(layer_sizes, settings, ratio, most * len(layer_sizes.widths))
     channels = mlp.widths[mlp.nearest(amount - attention.removed[rung])]
-    return [with_rungs(now, attention.widths[rung], channels)] * len(blocks.widths)
+    return [with_rungs(now, attention.widths[rung], channels)] * len(layer_sizes.widths)
 
 
-def is_stock(blocks: Blocks, widths: LayerWidths) -> bool:
-    """Whether a stock config can say that every layer has ``widths``."""
-    config = config_with_shape(blocks.config, blocks.family, [widths] * blocks.first_layers)
-    return bool(config.model_type == blocks.family.model_type)
+def is_stock(layer_sizes: LayerSizes, widths: LayerWidths) -> bool:
+    """Whether a stock config can give every layer ``widths``."""
+    config = config_with_shape(layer_sizes.config, layer_sizes.family, [widths] * layer_sizes.first_layers)
+    return bool(config.model_type == layer_sizes.family.model_type)
 
 
 def _no_stock_config(why: str) -> InvalidConfigError:
     return InvalidConfigError(
-        f"{why}, so no stock config can describe it pruned.",
+        f"{why}, so no stock config can describe the pruned model.",
         field="prune.layout",
         remedy='Choose the layout "same_ratio" or "global".',
     )

@@ -1,8 +1,8 @@
 """Entropy and mutual information of labels, with the Miller-Madow correction.
 
-The plug-in entropy of N labels is too low by about ``(bins - 1) / 2N`` nats, so that the plug-in mutual information
-``Σ p(x,y) log p(x,y) / (p(x) p(y))`` is too high by about ``(|X|-1)(|Y|-1) / 2N``. The correction adds that to each
-entropy, with the number of bins that were seen (Miller, "Note on the bias of information estimates", 1955).
+The plug-in entropy of N labels is too low by about ``(bins - 1) / 2N`` nats, so the plug-in mutual information ``Σ
+p(x,y) log p(x,y) / (p(x) p(y))`` is too high by about ``(|X|-1)(|Y|-1) / 2N``. The correction adds that to each
+entropy, with the number of observed bins (Miller, "Note on the bias of information estimates", 1955).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an estimator of mutual information is, and what all of them ask of their input."""
+"""Interface of an estimator of mutual information, and common checks of its input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qpruner_core.score.config import ScoreConfig
 
 
 class Estimator(Protocol):
-    """A way to estimate I(X; Y) from samples; the same samples, settings and seed give the same value."""
+    """An estimator of I(X; Y) from samples; deterministic for the same samples, settings and seed."""
 
     def __call__(
         self, hidden: NDArray[np.float32], labels: NDArray[np.int64], settings: ScoreConfig, seed: int
@@ -26,10 +26,10 @@ class Estimator(Protocol):
 
 
 def require_positions(count: int, needed: int, field: str) -> None:
-    """Raise :class:`InvalidConfigError` about the setting ``field`` if there are fewer than ``needed``."""
+    """Raise :class:`InvalidConfigError` for the setting ``field`` if there are fewer than ``needed``."""
     if count < needed:
         raise InvalidConfigError(
-            f"The calibration text has {count} positions; this setting wants {needed} or more.",
+            f"The calibration text has {count} positions; this setting needs at least {needed}.",
             field=field,
             remedy="Choose a smaller value, or more score.calibration_sequences.",
         )
@@ -43,7 +43,7 @@ def merge_rare(labels: NDArray[np.int64], keep: int) -> NDArray[np.int64]:
 
 
 def at_least(labels: NDArray[np.int64], least: int) -> NDArray[np.int64]:
-    """``labels`` numbered anew, the rarest of them made one (-1) so that each is there ``least`` times or more."""
+    """``labels`` renumbered, with the rarest merged into one (-1) so that each occurs at least ``least`` times."""
     _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
     rarest = np.argsort(counts, kind="stable")
     merged = int((counts < least).sum())

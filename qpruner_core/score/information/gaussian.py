@@ -1,13 +1,14 @@
-"""What a Gaussian classifier finds out: the lower bound ``I(X; Y) ≥ H(Y) - CE`` (Barber and Agakov, 2003).
+"""Lower bound by a Gaussian classifier: ``I(X; Y) ≥ H(Y) - CE`` (Barber and Agakov, 2003).
 
 CE is the cross-entropy, on positions that it was not fitted to, of linear discriminant analysis: Gaussians with one
-mean a label and one covariance for all (shrunk by Ledoit and Wolf's rule), on the first ``components`` principal
-components. Hidden states are not that normal, and so it is too sure of itself; its log-likelihood ratios are therefore
-scaled by the one factor that makes CE least. Whatever X is, the result stays a bound, so it is never above H(Y). The
+mean per label and one covariance for all (shrunk by Ledoit and Wolf's rule), on the first ``components`` principal
+components. Hidden states are not that normal, so the classifier is overconfident; its log-likelihood ratios are
+therefore scaled by the factor that minimises CE. The result is a bound for any X, so it is never above H(Y). The
 log-determinant ``½ log |Σ| / |Σ_within|`` is not used: with many labels X is far from one Gaussian, and then that is
 neither a lower nor an upper bound.
 
-What only a curved boundary tells apart is not seen. With few positions a label, the error of the means makes it low.
+Differences that need a curved boundary are missed. With few positions per label, the error of the means lowers the
+result.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from qpruner_core.score.information.estimator import at_least, require_positions
 from qpruner_core.score.information.principal import principal_components
 
 _FOLDS = 5
-_LEAST_VARIANCE = 1e-6  # of all there is: vectors that repeat have none around their label's mean
+_LEAST_VARIANCE = 1e-6  # share of the total variance: repeated vectors have none around their label's mean
 
 
 def gaussian(hidden: NDArray[np.float32], labels: NDArray[np.int64], settings: ScoreConfig, seed: int) -> float:
-    """H(Y) - CE in nats, see :class:`Estimator`, cross-validated five-fold.
+    """H(Y) - CE in nats, see :class:`Estimator`, five-fold cross-validated.
 
-    The rarest labels count as one where they are on fewer positions than there are folds.
+    The rarest labels are merged if they are on fewer positions than there are folds.
     """
     require_positions(len(hidden), _FOLDS, "score.calibration_sequences")
     labels = at_least(labels, _FOLDS)
     if len(np.unique(labels)) == 1:
         return 0.0
     vectors = principal_components(hidden, settings.components, seed)
-    # Folds are runs of positions, not drawn: neighbours in a text are alike, and must not be on both sides.
+    # Folds are runs of positions, not random: neighbours in a text are alike, and must not be on both sides.
     folds = list(StratifiedKFold(_FOLDS).split(vectors, labels))
     ratios = np.concatenate([_log_likelihoods(vectors, labels, fitted, held_out) for fitted, held_out in folds])
     classes, counts = np.unique(labels, return_counts=True)
@@ -48,13 +49,13 @@ def gaussian(hidden: NDArray[np.float32], labels: NDArray[np.int64], settings: S
         return float(-log_softmax(scale * ratios + prior, axis=1)[np.arange(len(own)), own].mean())
 
     least = minimize_scalar(cross_entropy, bounds=(0, 1), method="bounded", options={"xatol": 1e-3}).fun
-    return max(cross_entropy(0.0) - float(least), 0.0)  # both with the frequencies of these very labels
+    return max(cross_entropy(0.0) - float(least), 0.0)  # both with the frequencies of these labels
 
 
 def _log_likelihoods(
     vectors: NDArray[np.float64], labels: NDArray[np.int64], fitted: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """log p(x|y), but for what is the same for every y, of the ``held_out`` positions ``[n, labels]``, by Gaussians
+    """log p(x|y), up to terms that do not depend on y, of the ``held_out`` positions ``[n, labels]``, by Gaussians
     fitted to the ``fitted`` ones."""
     _, classes = np.unique(labels[fitted], return_inverse=True)
     means = np.stack([vectors[fitted][classes == number].mean(axis=0) for number in range(classes.max() + 1)])

@@ -1,7 +1,7 @@
-"""Mutual information with the cluster that a vector is in: k-means bins, plug-in estimate, Miller-Madow correction.
+"""Mutual information with the cluster of a vector: k-means bins, plug-in estimate, Miller-Madow correction.
 
-Binning loses information, so but for noise the result is a lower bound of I(X; Y), and at most the logarithm of the
-number of clusters. It finds any dependence that tells the clusters apart, linear or not.
+Binning loses information, so up to noise the result is a lower bound of I(X; Y), and at most the logarithm of the
+number of clusters. It detects any dependence that separates the clusters, linear or not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Mutual information between a layer's output and the model's prediction (QPruner, arXiv 2412.11629, section 3.2).
 
-X is the hidden state that a layer passes on at a position of the text, scaled to unit length: whatever reads it scales
-it too, and some positions' states are hundreds of times as large as others and would own every cluster and component.
-The prediction Y is the most likely next token there, with all but the most frequent ones counted as one.
+X is the output hidden state of a layer at a position of the text, scaled to unit length: its readers scale it too, and
+the states of some positions are hundreds of times as large as others and would dominate every cluster and component.
+The prediction Y is the most likely next token there, with all but the most frequent ones merged into one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MAX_POSITIONS = 4096
 
 
 class LayerOutputs(NamedTuple):
-    """``hidden``: of each layer ``[positions, hidden size]`` in the model's dtype, on the CPU. ``predicted``: token ids
-    ``[positions]``, int64."""
+    """``hidden``: output of each layer ``[positions, hidden size]`` in the model's dtype, on the CPU. ``predicted``:
+    token ids ``[positions]``, int64."""
 
     hidden: list[torch.Tensor]
     predicted: NDArray[np.int64]
@@ -40,9 +40,9 @@ class LayerOutputs(NamedTuple):
         hidden = self.hidden[layer].float().numpy()
         if not np.isfinite(hidden).all():
             raise NotFiniteError(
-                f"The output of layer {layer} is not a number.",
+                f"The output of layer {layer} is not finite.",
                 field="model",
-                remedy="Look for NaN or infinite weights in it, or prune less.",
+                remedy="Check its weights for NaN or infinity, or prune less.",
             )
         scaled: NDArray[np.float32] = hidden / np.maximum(np.linalg.norm(hidden, axis=1, keepdims=True), 1e-12)
         return scaled
@@ -50,8 +50,8 @@ class LayerOutputs(NamedTuple):
 
 @torch.no_grad()
 def layer_outputs(model: PreTrainedModel, family: Family, calibration: torch.Tensor) -> LayerOutputs:
-    """What every layer passes on and what ``model`` predicts, at no more than 4096 positions spread evenly over token
-    ids ``calibration [n, length]``."""
+    """Outputs of every layer and predictions of ``model``, at no more than 4096 positions spread evenly over token ids
+    ``calibration [n, length]``."""
     layers = family.decoder_layers(model)
     outputs: list[list[torch.Tensor]] = [[] for _ in layers]
     per_sequence = max(1, min(calibration.shape[1], _MAX_POSITIONS // len(calibration)))

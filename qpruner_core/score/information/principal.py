@@ -1,4 +1,4 @@
-"""Vectors of a layer in the few directions in which they vary most."""
+"""Vectors of a layer in the few directions of largest variance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 def principal_components(hidden: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float64]:
     """``hidden [n, d]`` in its ``count`` first principal components (all, if it has fewer), float64 ``[n, count]``.
 
-    What the others tell of anything is lost: by the data-processing inequality mutual information only falls.
+    Information in the others is lost: by the data-processing inequality mutual information only decreases.
     """
     vectors = hidden.astype(np.float64)
     if vectors.shape[1] <= count:

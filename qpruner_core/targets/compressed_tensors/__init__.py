@@ -1,4 +1,4 @@
-"""Checkpoints in the format ``compressed-tensors``: for vLLM, SGLang and transformers."""
+"""Checkpoints in the format ``compressed-tensors``, for vLLM, SGLang and transformers."""
 
 from __future__ import annotations
 

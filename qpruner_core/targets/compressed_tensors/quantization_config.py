@@ -1,4 +1,4 @@
-"""``quantization_config`` of ``config.json``: which module has which precision, in the words of the library."""
+"""``quantization_config`` of ``config.json``: the precision of each module, in the form of the library."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MIXED = "mixed-precision"
 
 
 def quantization_config(precision: Mapping[str, str], ignored: Sequence[str]) -> dict[str, Any]:
-    """What the library's ``QuantizationConfig`` is made of: a group of modules for each precision, by full names.
+    """Arguments of the library's ``QuantizationConfig``: a group of modules for each precision, by full names.
 
-    ``precision``: the name of each linear module's. ``ignored``: modules beside them that stay in 16 bits (the head).
+    ``precision``: name of each linear module's precision. ``ignored``: other modules that stay in 16 bits (the head).
     """
     groups: dict[str, dict[str, Any]] = {}
     for module, name in precision.items():
@@ -36,8 +36,8 @@ def read_precisions(values: Mapping[str, Any]) -> dict[str, str]:
     """The name of the precision of every quantized module, from a ``quantization_config`` that we wrote.
 
     Raises:
-        ValueError: it is none, or a group says something else than its name.
-        KeyError, TypeError, AttributeError: it has not the form of one.
+        ValueError: it is not one, or a group differs from the precision of its name.
+        KeyError, TypeError, AttributeError: it has another structure.
     """
     if values["quant_method"] != QUANT_METHOD:
         raise ValueError(f"quant_method is {values['quant_method']!r}")
@@ -45,7 +45,7 @@ def read_precisions(values: Mapping[str, Any]) -> dict[str, str]:
     for name, group in values["config_groups"].items():
         scheme = {key: group[key] for key in ("weights", "input_activations", "format")}
         if name not in QUANTIZED or scheme != QUANTIZED[name].scheme():
-            raise ValueError(f"its group {name!r} is no precision of ours")
+            raise ValueError(f"its group {name!r} is not a precision of QPruner")
         for module in group["targets"]:
             if found.setdefault(module, name) != name:
                 raise ValueError(f"{module} is in two groups")

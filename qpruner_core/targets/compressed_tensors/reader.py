@@ -1,4 +1,4 @@
-"""Reading such a checkpoint back into a torch model that computes what the engines compute."""
+"""Read such a checkpoint back into a torch model that computes the same as the engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from transformers import PretrainedConfig, PreTrainedModel
 from qpruner_core.errors import CorruptModelError
 from qpruner_core.models.checkpoint import read_checkpoint
 from qpruner_core.models.families import linear_shape
-from qpruner_core.models.fit import require_bounded
 from qpruner_core.models.json_files import read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
     CONFIG_FILE,
@@ -24,18 +23,19 @@ from qpruner_core.models.model_config import (
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.models.stored_parameters import damaged, set_parameter
+from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 from qpruner_core.targets.compressed_tensors.quantization_config import read_precisions
 
 _PARAMETERS_PER_BYTE = 5
-"""More than a checkpoint has in 2 bits, the constants left out."""
+"""More than a checkpoint has in 2 bits, without constants."""
 
 
 def read_config(directory: Path) -> tuple[PretrainedConfig, dict[str, str]]:
     """The model's config without its quantization, and the name of the precision of every quantized module.
 
     Raises:
-        CorruptModelError: no checkpoint of this format, written by us, is there.
+        CorruptModelError: the directory has no checkpoint of this format written by QPruner.
     """
     path = directory / CONFIG_FILE
     try:
@@ -47,7 +47,7 @@ def read_config(directory: Path) -> tuple[PretrainedConfig, dict[str, str]]:
         config, _ = stored_config(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(
-            f"{directory} holds no compressed-tensors checkpoint of QPruner ({type(error).__name__}: {error}).",
+            f"{directory} is not a compressed-tensors checkpoint of QPruner ({type(error).__name__}: {error}).",
             field="model",
             remedy='Name the directory that has config.json with a "compressed-tensors" quantization_config.',
         ) from error
@@ -56,11 +56,11 @@ def read_config(directory: Path) -> tuple[PretrainedConfig, dict[str, str]]:
 
 
 def read_compressed_tensors(directory: Path, *, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The model on ``device``, in eval mode, of plain bfloat16 linear modules with the values that engines multiply
-    with; those of W8A8 precisions round their inputs.
+    """The model on ``device``, in eval mode, with plain bfloat16 linear modules of the engines' effective weights;
+    modules in W8A8 precisions round their inputs.
 
     Raises:
-        CorruptModelError: the files are damaged or do not fit each other.
+        CorruptModelError: the files are damaged or do not match each other.
     """
     config, precision = read_config(directory)
     require_bounded(config, read_checkpoint(directory).weight_bytes, parameters_per_byte=_PARAMETERS_PER_BYTE)
@@ -92,5 +92,5 @@ def _built(
     except (KeyError, AttributeError, ValueError, TypeError, RuntimeError) as error:
         raise damaged(directory, f"{name} cannot be read as {kind} ({type(error).__name__}: {error})") from error
     if not fits:
-        raise damaged(directory, f"{name} is not of the shape that config.json says")
+        raise damaged(directory, f"{name} does not have the shape of config.json")
     return built

@@ -1,4 +1,4 @@
-"""What vLLM, SGLang and transformers can have in this format: families, modules that share a precision, fallbacks."""
+"""Support of this format in vLLM, SGLang and transformers: families, modules that share a precision, fallbacks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from qpruner_core.models.families import Family, find_family
 from qpruner_core.precisions.compressed_tensors import QUANTIZED
 
 UNQUANTIZED = "bf16"
-"""The name of 16 bits: modules that ``ignore`` lists, and every precision's last resort."""
+"""The name of 16 bits: modules in ``ignore``, and the last fallback of every precision."""
 
 _FUSED = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("mlp.gate_proj", "mlp.up_proj"),
 )
-"""Paths in a layer of modules that vLLM multiplies as one. It takes the precision of the first for all of them, and
-refuses them where some are in ``ignore`` and some are not."""
+"""Paths in a layer of modules that vLLM fuses. It uses the precision of the first for all of them, and rejects them if
+only some are in ``ignore``."""
 
 _REFUSED = {
-    "falcon": "transformers asks every linear module of Falcon for a weight as it loads, which packed ones have not",
-    "gpt2": "the linear modules of GPT-2 are Conv1D, whose weights lie the other way round: neither the library "
-    "compressed-tensors nor vLLM quantizes them",
-    "qwen3_moe": "the experts stay in 16 bits and stacked, and vLLM reads them one by one",
+    "falcon": (
+        "transformers reads the weight of every linear module of Falcon while loading, which packed ones do not have"
+    ),
+    "gpt2": (
+        "the linear modules of GPT-2 are Conv1D with transposed weights: neither the library "
+        "compressed-tensors nor vLLM quantizes them"
+    ),
+    "qwen3_moe": "the experts stay in 16 bits and stacked, but vLLM reads them one by one",
 }
 
 _SMALLER: Mapping[str, str] = {
@@ -32,11 +36,11 @@ _SMALLER: Mapping[str, str] = {
     "int4_g64": "int4_g32",
     "int8_g128": "int8_channel",
 }
-"""What takes the place of a precision whose groups do not fit, in as many bits. Else it is 16 bits."""
+"""Fallback of a precision whose groups do not fit, with equal bits. Otherwise it is 16 bits."""
 
 
 def supports(config: PretrainedConfig) -> str | None:
-    """Why no model of ``config`` can be written in this format; ``None`` if it can."""
+    """Reason why no model of ``config`` can be written in this format; ``None`` if it can."""
     return _REFUSED.get(find_family(config.model_type).model_type)
 
 
@@ -46,7 +50,7 @@ def fused_paths(family: Family) -> list[tuple[str, ...]]:
 
 
 def fused_with(module: str) -> str:
-    """The full name of the first module that ``module`` is fused with in its layer; its own if there is none."""
+    """The full name of the first module that ``module`` is fused with in its layer, or its own."""
     for paths in _FUSED:
         for path in paths:
             if module.endswith(f".{path}"):
@@ -67,9 +71,9 @@ def torn_apart(groups: Iterable[Sequence[str]], precision: Mapping[str, str]) ->
 
 
 def fitting(precision: str, shapes: Iterable[tuple[int, int]]) -> str:
-    """``precision``, or what takes its place where a weight of one of ``shapes`` (outputs, inputs) cannot have it.
+    """``precision``, or its fallback if a weight of one of ``shapes`` (outputs, inputs) cannot have it.
 
-    Modules that are fused are asked for together, so that they stay alike.
+    Fused modules are passed together, so that they stay alike.
     """
     wanted = list(shapes)
     while precision != UNQUANTIZED and not all(QUANTIZED[precision].accepts(*shape) for shape in wanted):

@@ -31,11 +31,11 @@ class CompressedTensors(Target):
     default_recovery: ClassVar[Recovery] = "scales"
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
-        """``name``, or smaller groups, or 16 bits where the rows of any of them are no multiple of the group."""
+        """``name``, or smaller groups, or 16 bits if the rows of any of them are not a multiple of the group."""
         return fitting(name, shapes)
 
     def fused(self, modules: Sequence[str]) -> list[int]:
-        """Queries, keys and values are one for vLLM, and gate and up."""
+        """vLLM fuses queries, keys and values, and gate and up."""
         keys = [fused_with(module) for module in modules]
         return [keys.index(key) for key in keys]
 
@@ -48,12 +48,12 @@ class CompressedTensors(Target):
         return {name: 2 * parameter.numel() for name, parameter in model.named_parameters()}
 
     def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
-        """Why this format cannot hold a model of ``config``."""
+        """Reason why this format cannot hold a model of ``config``."""
         reason = supports(config)
         if reason is None:
             return None
         return UnsupportedByTargetError(
-            f"The target compressed-tensors cannot hold {family.model_type} models: {reason}.",
+            f"The target compressed-tensors does not support {family.model_type} models: {reason}.",
             field="target",
             remedy="Choose another target.",
         )
@@ -62,8 +62,8 @@ class CompressedTensors(Target):
         return {**QUANTIZED, UNQUANTIZED: precisions(quantize)[UNQUANTIZED]}
 
     def _default_options(self, runs_on: RunsOn) -> tuple[str, ...]:
-        """Those that vLLM has kernels for there: on a CPU its 8 bits round the inputs as well, and are not for the base
-        of an adapter, which vLLM cannot put on them there."""
+        """Precisions with vLLM kernels there. On a CPU its 8 bits also round the inputs, and are not for the base of an
+        adapter, because vLLM cannot attach one to them there."""
         options = self.default_options
         if runs_on == "gpu+humming":
             options += self._with_humming

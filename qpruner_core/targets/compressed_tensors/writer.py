@@ -1,4 +1,4 @@
-"""Writing a checkpoint that vLLM, SGLang and stock transformers read."""
+"""Write a checkpoint for vLLM, SGLang and stock transformers."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def write_compressed_tensors(
 ) -> None:
     """Write a checkpoint of linear modules with ``precision`` (full module name -> name of the precision).
 
-    ``tensors``: every tensor under its full name, as :func:`encode_model` answers them; tied ones once. Modules that
+    ``tensors``: every tensor under its full name, as returned by :func:`encode_model`; tied ones once. Modules that
     ``precision`` does not name, the embeddings and the head are in 16 bits: transformers cannot load quantized
-    embeddings, and vLLM reads them with Triton's kernels alone.
+    embeddings, and vLLM reads them with Triton's kernels only.
 
     Raises:
-        ValueError: the format cannot have the model, modules that vLLM fuses differ, or ``precision`` names what is no
-            linear module of a layer.
+        ValueError: the format does not support the model, modules that vLLM fuses differ, or ``precision`` names
+            anything but a linear module of a layer.
     """
     model = shapes_only(config)
     _check(model, family, precision)
@@ -69,9 +69,10 @@ def encode_model(
     precision: Mapping[str, str],
     importance: Mapping[str, torch.Tensor] | None = None,
 ) -> Tensors:
-    """Tensors of ``model`` with each module rounded to its ``precision``, everything else as it is; tied ones once.
+    """Tensors of ``model`` with each module rounded to its ``precision``, everything else unchanged; tied ones once.
 
-    ``importance``: mean squares of the inputs, float32 ``[in]``, by module name; of a module without, all count alike.
+    ``importance``: mean squares of the inputs, float32 ``[in]``, by module name; modules without it weigh all inputs
+    equally.
     """
     quantized = {module: QUANTIZED[name] for module, name in precision.items() if name != UNQUANTIZED}
     tensors: Tensors = {}
@@ -96,13 +97,13 @@ def tensor_bytes(model: PreTrainedModel, precision: Mapping[str, str]) -> int:
 
 def _check(model: PreTrainedModel, family: Family, precision: Mapping[str, str]) -> None:
     if (reason := supports(model.config)) is not None:
-        raise ValueError(f"compressed-tensors cannot have this model: {reason}")
+        raise ValueError(f"compressed-tensors does not support this model: {reason}")
     if strange := sorted(set(precision) - set(_linear_names(model, family))):
-        raise ValueError(f"{strange[0]} is no linear module of a layer")
+        raise ValueError(f"{strange[0]} is not a linear module of a layer")
     layers = enumerate(family.decoder_layers(model))
     groups = [group for index, layer in layers for group in fused_modules(family, layer, f"{family.layers}.{index}")]
     if (group := torn_apart(groups, precision)) is not None:
-        raise ValueError(f"{' and '.join(group)} must have the same precision: vLLM multiplies them as one")
+        raise ValueError(f"{' and '.join(group)} must have the same precision: vLLM fuses them")
 
 
 def _linear_names(model: nn.Module, family: Family) -> list[str]:

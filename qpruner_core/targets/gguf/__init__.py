@@ -1,4 +1,4 @@
-"""GGUF files for llama.cpp: whether a model can be one, its exact bytes, writing it and reading it back."""
+"""GGUF files for llama.cpp: supported models, exact bytes, writing and reading."""
 
 from qpruner_core.targets.gguf.about import about_model
 from qpruner_core.targets.gguf.adapter import adapter_shapes, read_with_adapter, write_gguf_adapter

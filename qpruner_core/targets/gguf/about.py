@@ -1,4 +1,4 @@
-"""What a file says of the model's origin."""
+"""Metadata about a model's origin."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def about_model(name: str, *, source: str, pruned: str, recipe: str, quantized_by: str = "qpruner") -> dict[str, Any]:
-    """Metadata of a file: ``source`` names the dense model, ``pruned`` says in a sentence what was removed.
+    """Metadata of a file: ``source`` names the dense model, ``pruned`` describes in a sentence what was removed.
 
-    What is empty is left out. ``recipe``: SHA-256 of all that the weights follow from.
+    Empty values are left out. ``recipe``: SHA-256 of all inputs of the weights.
     """
     values = {
         "general.name": name,

@@ -1,7 +1,7 @@
-"""A LoRA adapter as a GGUF file of its own, which llama.cpp puts on the file of its base.
+"""A LoRA adapter as its own GGUF file, which llama.cpp applies to the file of its base.
 
 llama.cpp adds ``alpha / rank · B · A`` to a product, with one ``alpha`` for all and the rank of each pair of tensors
-(``llama-adapter.h``). Rows of ``B`` stand in the order of the base's rows. Where a module's weight is cut into several
+(``llama-adapter.h``). Rows of ``B`` are in the order of the base's rows. If a module's weight is split into several
 tensors of the base, each has its rows of ``B`` and the whole ``A``.
 """
 
@@ -29,7 +29,7 @@ from qpruner_core.targets.gguf.plan import layer_config, planned_tensors
 from qpruner_core.targets.gguf.reader import described_model, read_gguf
 from qpruner_core.targets.gguf.writer import add_value
 
-if TYPE_CHECKING:  # PEFT takes longer to import than torch, and a plan only asks for shapes
+if TYPE_CHECKING:  # PEFT takes longer to import than torch, and planning only needs shapes
     from peft import PeftModel
 
     from qpruner_core.adapters import Factors
@@ -44,7 +44,7 @@ def adapter_shapes(config: PretrainedConfig, shapes: Mapping[str, tuple[int, int
     count once for every tensor of the base.
 
     Raises:
-        UnsupportedByTargetError: no architecture of llama.cpp takes the model.
+        UnsupportedByTargetError: no architecture of llama.cpp supports the model.
     """
     declared = loader_of(config).declared
     return {name: (rows, len(_names(declared, name)) * columns) for name, (rows, columns) in shapes.items()}
@@ -58,13 +58,13 @@ def write_gguf_adapter(
     alpha: float,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the adapter of ``factors`` (by names of modules) for the base of ``config`` to ``path``, in bfloat16.
+    """Write the adapter of ``factors`` (by module names) for the base of ``config`` to ``path``, in bfloat16.
 
-    ``alpha``: the file's. ``B`` of a module with another is multiplied by the quotient, so that its scaling is kept.
-    ``metadata``: as in :func:`qpruner_core.targets.gguf.write_gguf`.
+    ``alpha``: that of the file. ``B`` of a module with another alpha is multiplied by the quotient, which keeps its
+    scaling. ``metadata``: as in :func:`qpruner_core.targets.gguf.write_gguf`.
 
     Raises:
-        UnsupportedByTargetError: no architecture of llama.cpp takes the model; nothing is written then.
+        UnsupportedByTargetError: no architecture of llama.cpp supports the model; nothing is written then.
     """
     loader = loader_of(config)
     writer = GGUFWriter(path, loader.name)
@@ -80,11 +80,11 @@ def write_gguf_adapter(
 
 
 def read_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype = torch.bfloat16) -> PeftModel:
-    """The model of the file ``base`` with the adapter of the file ``adapter`` on it, in eval mode: what llama.cpp
-    computes with both, without the rounding of its products.
+    """The model of the file ``base`` with the adapter of the file ``adapter`` attached, in eval mode: it computes the
+    same as llama.cpp, without the rounding of its products.
 
     Raises:
-        CorruptModelError: the adapter is damaged, or of another base. Of the base: as ``read_gguf``.
+        CorruptModelError: the adapter is damaged, or belongs to another base. Of the base: as ``read_gguf``.
     """
     from qpruner_core.adapters import attach_factors
 
@@ -99,9 +99,7 @@ def read_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype = torch.b
     factors = {name: _factors(stored, declared, config, name, alpha, dtype) for name in modules}
     used = {f"{one}.lora_{factor}" for name in modules for one in _names(declared, name) for factor in "ab"}
     if not factors or (surplus := sorted(stored.tensors.keys() - used)):
-        raise corrupt(
-            adapter, f"it holds {surplus[0]!r}, for which the base has no place" if factors else "it is empty"
-        )
+        raise corrupt(adapter, f"it holds {surplus[0]!r}, which is unknown to the base" if factors else "it is empty")
     for name, each in factors.items():
         _require_fit(adapter, name, each, model.get_submodule(name))
     return attach_factors(model, factors)
@@ -132,7 +130,7 @@ def _alpha(stored: GgufModel, base: GgufModel) -> float:
     expected = {**_KIND, ARCHITECTURE: base.metadata.get(ARCHITECTURE)}
     for key, value in expected.items():
         if stored.metadata.get(key) != value:
-            raise corrupt(stored.path, f"{key} is {stored.metadata.get(key)!r}, where {value!r} belongs")
+            raise corrupt(stored.path, f"{key} is {stored.metadata.get(key)!r} instead of {value!r}")
     alpha = stored.metadata.get(_ALPHA)
     if not isinstance(alpha, float) or not alpha > 0:
         raise corrupt(stored.path, f"{_ALPHA} is {alpha!r}")
@@ -165,4 +163,4 @@ def _require_fit(path: Path, name: str, factors: Factors, module: torch.nn.Modul
     rows, columns = linear_shape(module)
     rank = len(factors.a)
     if tuple(factors.a.shape) != (rank, columns) or tuple(factors.b.shape) != (rows, rank):
-        raise corrupt(path, f"its adapter of {name} does not fit the base")
+        raise corrupt(path, f"its adapter of {name} does not match the base")

@@ -14,10 +14,10 @@ Keys = dict[str, Any]
 
 
 def context_length(config: PretrainedConfig, *, windows: bool) -> int:
-    """The most positions at which llama.cpp computes what the model does.
+    """Largest number of positions at which llama.cpp computes the same as the model.
 
-    ``windows``: llama.cpp knows the windows of the architecture. Where it does not, its layers see everything, which
-    is the same up to the window's length.
+    ``windows``: llama.cpp supports the windows of the architecture. If it does not, its layers have full attention,
+    which is the same up to the window's length.
     """
     window = sliding_window(config)
     longest = int(config.max_position_embeddings)
@@ -25,7 +25,7 @@ def context_length(config: PretrainedConfig, *, windows: bool) -> int:
 
 
 def sliding_window(config: PretrainedConfig) -> int | None:
-    """How many positions the layers with a window see; ``None`` if every layer sees everything."""
+    """Positions visible to the layers with a window; ``None`` if every layer has full attention."""
     window = getattr(config, "sliding_window", None)
     types = getattr(config, "layer_types", None)
     if not window or (types is not None and "sliding_attention" not in types):
@@ -34,7 +34,7 @@ def sliding_window(config: PretrainedConfig) -> int | None:
 
 
 def size_keys(config: PretrainedConfig, family: Family, *, by_layer: bool, windows: bool) -> Keys:
-    """What every architecture says of itself. ``by_layer``: widths stand as a list of one value per layer."""
+    """Common keys of all architectures. ``by_layer``: widths are stored as one value per layer."""
     widths = family.widths(config)
     head_dim = family.head_dim(config)
     lists = {
@@ -56,7 +56,7 @@ def size_keys(config: PretrainedConfig, family: Family, *, by_layer: bool, windo
 
 
 def no_keys(config: PretrainedConfig) -> Keys:
-    """Of an architecture that has none of its own."""
+    """Keys of an architecture without special ones."""
     return {}
 
 
@@ -71,7 +71,7 @@ def granite_keys(config: PretrainedConfig) -> Keys:
 
 
 def gemma2_keys(config: PretrainedConfig) -> Keys:
-    """Windows, and soft caps (0: none, where nothing would mean the usual ones)."""
+    """Windows, and soft caps (0: none, because a missing value would mean the usual ones)."""
     return {
         "attn_logit_softcapping": float(config.attn_logit_softcapping or 0.0),
         "final_logit_softcapping": float(config.final_logit_softcapping or 0.0),
@@ -81,7 +81,7 @@ def gemma2_keys(config: PretrainedConfig) -> Keys:
 
 
 def gemma3_keys(config: PretrainedConfig) -> Keys:
-    """Windows, and the cap of logits where there is one."""
+    """Windows, and the cap of logits if there is one."""
     cap = {"final_logit_softcapping": float(config.final_logit_softcapping)} if config.final_logit_softcapping else {}
     if sliding_window(config) is None:
         return cap
@@ -89,7 +89,7 @@ def gemma3_keys(config: PretrainedConfig) -> Keys:
 
 
 def gpt_neox_keys(config: PretrainedConfig) -> Keys:
-    """Whether attention and MLP see the same input."""
+    """Whether attention and MLP have the same input."""
     return {"use_parallel_residual": bool(config.use_parallel_residual)}
 
 
@@ -99,7 +99,8 @@ def falcon_keys(config: PretrainedConfig) -> Keys:
 
 
 def phi3_keys(config: PretrainedConfig) -> Keys:
-    """No window, as llama.cpp has none for Phi 3 (0 tells it from Phi 4), and the length before it was extended."""
+    """No window, because llama.cpp has none for Phi 3 (0 distinguishes it from Phi 4), and the length before
+    extension."""
     original = rope_parameters(config).get("original_max_position_embeddings")
     original = original or getattr(config, "original_max_position_embeddings", None) or config.max_position_embeddings
     return {"attention.sliding_window": 0, "rope.scaling.original_context_length": int(original)}
@@ -123,7 +124,7 @@ def _norm_keys(config: PretrainedConfig) -> Keys:
 
 
 def _pattern_keys(config: PretrainedConfig, period: int) -> Keys:
-    """Which layers have a window, one by one, where it is not all but the last of each ``period``."""
+    """Layers with a window, one by one, unless it is all but the last of each ``period``."""
     windowed = [kind == "sliding_attention" for kind in config.layer_types]
     usual = [index % period < period - 1 for index in range(len(windowed))]
     return {} if windowed == usual else {"attention.sliding_window_pattern": windowed}

@@ -1,7 +1,7 @@
-"""What llama.cpp's loader and graph of each architecture take, and which of them takes a model.
+"""Models that llama.cpp's loader and graph of each architecture support, and the choice of one for a model.
 
-Written after ``src/models/*.cpp`` of llama.cpp b11434. A tensor that a loader does not ask for fails the loading, and a
-shape that it does not expect, too; what a graph computes otherwise than the model is refused here.
+Written after ``src/models/*.cpp`` of llama.cpp b11434. A loader fails on an unknown tensor or an unexpected shape;
+models that its graph computes differently are rejected here.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _MOST_LAYERS = 512
 
 @dataclass(frozen=True)
 class Loader:
-    """How llama.cpp reads one architecture.
+    """Loader of one architecture in llama.cpp.
 
-    ``name``: what the file calls it. ``declared``: the names and layouts of its tensors. ``own_keys``: metadata beyond
-    sizes. ``biases``: names within a layer (and of the final norm) that may have one. ``activations``: of the MLP, as
-    transformers calls those that the graph computes. ``every_head``: heads must fill the hidden size. ``by_layer``:
-    layers may differ in width. ``partly_rotated``: a part of each head may be rotated. ``windows``: it knows windows.
-    ``limit``: what else of a config it cannot do.
+    ``name``: its name in the file. ``declared``: names and layouts of its tensors. ``own_keys``: metadata beyond sizes.
+    ``biases``: names within a layer (and of the final norm) that may have one. ``activations``: of the MLP, by the
+    names in transformers. ``every_head``: heads must fill the hidden size. ``by_layer``: layers may differ in width.
+    ``partly_rotated``: a part of each head may be rotated. ``windows``: it supports windows. ``limit``: other
+    unsupported features of a config.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Loader:
         return sizes | self.own_keys(config)
 
     def refusal(self, config: PretrainedConfig, expected: TensorShapes) -> Refusal | None:
-        """Why it does not take a model of ``config``, whose tensors are ``expected``; ``None`` if it does."""
+        """Reason why it does not support a model of ``config`` with tensors ``expected``; ``None`` if it does."""
         limit = self.limit(config)
         if limit is not None:
             return Refusal(limit)
@@ -79,18 +79,18 @@ class Loader:
         widths = family.widths(config)
         kind = family.model_type
         if len(widths) > _MOST_LAYERS:
-            return Refusal(f"llama.cpp takes at most {_MOST_LAYERS} layers, and the model has {len(widths)}.")
+            return Refusal(f"llama.cpp supports at most {_MOST_LAYERS} layers, but the model has {len(widths)}.")
         if not self.by_layer and any(layer != widths[0] for layer in widths):
             return Refusal(
-                f"In llama.cpp the layers of {kind} models all have one width.", STOCK_LAYOUT, "prune.layout"
+                f"In llama.cpp all layers of {kind} models have the same width.", STOCK_LAYOUT, "prune.layout"
             )
         if self.by_layer and any(not (layer.num_attention_heads and layer.intermediate_size) for layer in widths):
             return Refusal("llama.cpp requires attention and an MLP in every layer.", STOCK_LAYOUT, "prune.layout")
         width = widths[0].num_attention_heads * family.head_dim(config)
         if self.every_head and width != config.hidden_size:
             return Refusal(
-                f"In llama.cpp {kind} models must have as many attention heads as fill the hidden size "
-                f"({width} of {config.hidden_size} entries are left).",
+                f"In llama.cpp the attention heads of {kind} models must fill the hidden size ({width} of "
+                f"{config.hidden_size} entries are left).",
                 'Choose "none", or another target.',
                 "prune.attention_unit",
             )
@@ -111,10 +111,10 @@ class Loader:
         for parameter in expected:
             names = self.declared.stored_names(parameter)
             if not names:
-                return Refusal(f"GGUF has no place for the parameter {parameter!r}.")
+                return Refusal(f"GGUF does not support the parameter {parameter!r}.")
             stem = names[0].removesuffix(".bias").rpartition(".")[2]
             if names[0].endswith(".bias") and stem not in (*self.biases, *_NORMS):
-                reason = f"llama.cpp knows no bias there ({parameter!r})."
+                reason = f"llama.cpp does not support a bias there ({parameter!r})."
                 compensation = output_bias and stem in ("attn_output", "ffn_down")
                 remedy = 'Choose "refit" or "none", or another target.'
                 return Refusal(reason, remedy, "prune.compensation") if compensation else Refusal(reason)
@@ -122,10 +122,10 @@ class Loader:
 
 
 def loader_of(config: PretrainedConfig) -> Loader:
-    """The loader that takes a model of ``config``: the family's own, or ``deci`` where layers differ.
+    """The loader for a model of ``config``: the family's own, or ``deci`` if layers differ.
 
     Raises:
-        UnsupportedByTargetError: none does.
+        UnsupportedByTargetError: there is none.
         UnsupportedArchitectureError: no family declares the model.
     """
     family = find_family(config.model_type).model_type
@@ -142,7 +142,8 @@ def loader_of(config: PretrainedConfig) -> Loader:
 
 
 def supports(config: PretrainedConfig) -> Refusal | None:
-    """Why a model of ``config``, dense or pruned, cannot be a GGUF file; ``None`` if it can. No memory is taken."""
+    """Reason why a model of ``config``, dense or pruned, cannot be a GGUF file; ``None`` if it can. Takes no memory for
+    weights."""
     try:
         loader_of(config)
     except UnsupportedByTargetError as error:
@@ -196,4 +197,4 @@ LOADERS: dict[str, tuple[Loader, ...]] = {
     "qwen3_moe": (Loader("qwen3moe", ARCHITECTURES["qwen3moe"], keys.qwen3_moe_keys, limit=moe_limit),),
     "smollm3": (Loader("smollm3", ARCHITECTURES["smollm3"], limit=smollm3_limit),),
 }  # fmt: skip
-"""The loaders that may take a family, by its ``model_type``: first its own, then one that takes more."""
+"""Candidate loaders of a family, by its ``model_type``: first its own, then a more general one."""

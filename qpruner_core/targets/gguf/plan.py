@@ -1,6 +1,6 @@
-"""Which tensors a file will hold, and their bytes: worked out from shapes and types alone.
+"""The tensors of a file and their bytes, from shapes and types alone.
 
-The writer writes exactly this list, so that the bytes that are predicted are those of the file.
+The writer writes exactly this list, so that predicted bytes equal those of the file.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from qpruner_core.targets.gguf.refusal import Refusal
 from qpruner_core.targets.gguf.rope import factor_tensors
 
 TypeOf = Callable[[str], GGMLQuantizationType]
-"""The type of a parameter of the model, by its name; not called for those that are always in 32 bits."""
+"""The type of a parameter of the model, by name; not called for those that are always in 32 bits."""
 
 ALIGNMENT = 32
-"""Bytes of the file that each tensor begins at a multiple of."""
+"""Alignment of tensors in the file, in bytes."""
 _FLOAT = GGMLQuantizationType.F32
 _ALWAYS_FLOAT = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight")
 
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor of the file: ``shape`` in torch's order, made of the rows ``first`` to ``last`` of ``parameter``.
+    """A tensor of the file: ``shape`` in torch's order, consisting of the rows ``first`` to ``last`` of ``parameter``.
 
-    Rows are counted along the last dimension but one (of a vector: its entries), after the parameter's rows have been
-    put in the file's order. ``parameter`` is ``None`` for tensors that are part of the config.
+    Rows are counted along the second to last dimension (of a vector: its entries), after reordering to the file's
+    order. ``parameter`` is ``None`` for tensors that are part of the config.
     """
 
     name: str
@@ -46,19 +46,19 @@ class PlannedTensor:
 
     @property
     def bytes(self) -> int:
-        """The bytes of its values, without what aligns the next tensor."""
+        """The bytes of its values, without alignment."""
         return stored_bytes(self.shape, self.type)
 
 
 def stored_bytes(shape: tuple[int, ...], form: GGMLQuantizationType) -> int:
-    """The bytes that ggml stores a tensor of ``shape`` in.
+    """The bytes of a tensor of ``shape`` in ggml.
 
     Raises:
-        ValueError: a row is no multiple of the type's block.
+        ValueError: a row is not a multiple of the type's block.
     """
     block, size = GGML_QUANT_SIZES[form]
     if shape[-1] % block:
-        raise ValueError(f"a row of {shape[-1]} values is no multiple of the {block} in a block of {form.name}")
+        raise ValueError(f"a row of {shape[-1]} values is not a multiple of the {block} in a block of {form.name}")
     return int(math.prod(shape) // block * size)
 
 
@@ -68,7 +68,7 @@ def planned_tensors(config: PretrainedConfig, type_of: TypeOf) -> list[PlannedTe
     Norms, biases, the experts' router, positions of GPT-2 and factors of rotary positions are in 32 bits.
 
     Raises:
-        UnsupportedByTargetError: no architecture of llama.cpp takes the model, or a row does not fit its type.
+        UnsupportedByTargetError: no architecture of llama.cpp supports the model, or a row does not fit its type.
     """
     loader = loader_of(config)
     found = [PlannedTensor(name, tuple(tensor.shape), _FLOAT, None) for name, tensor in factor_tensors(config).items()]
@@ -78,7 +78,7 @@ def planned_tensors(config: PretrainedConfig, type_of: TypeOf) -> list[PlannedTe
 
 
 def tensor_bytes(config: PretrainedConfig, type_of: TypeOf) -> int:
-    """The bytes of all tensors of the file, which are what llama.cpp calls the model's size. Raises as the plan."""
+    """The bytes of all tensors of the file, which llama.cpp prints as the model's size. Raises as the plan."""
     return sum(tensor.bytes for tensor in planned_tensors(config, type_of))
 
 
@@ -87,16 +87,16 @@ def other_tensor_bytes(
     counted_elsewhere: Collection[str],
     others: GGMLQuantizationType = GGMLQuantizationType.BF16,
 ) -> int:
-    """The bytes of the file's tensors but those of the parameters ``counted_elsewhere``, such as quantized weights.
+    """The bytes of the file's tensors except those of the parameters ``counted_elsewhere``, such as quantized weights.
 
-    ``others``: the type of matrices that are not among them. Raises as the plan.
+    ``others``: the type of other matrices. Raises as the plan.
     """
     planned = planned_tensors(config, lambda name: others)
     return sum(tensor.bytes for tensor in planned if tensor.parameter not in counted_elsewhere)
 
 
 def always_float(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether the file's tensor ``name`` is in 32 bits whatever the model is in, as llama.cpp's graphs want it."""
+    """Whether the file's tensor ``name`` is always in 32 bits, as llama.cpp's graphs require."""
     return len(shape) == 1 or name.endswith(_ALWAYS_FLOAT)
 
 
@@ -118,7 +118,7 @@ def _parts(
 
 
 def _rows(parameter: str, rows: int, parts: int, declared: Architecture, config: PretrainedConfig) -> list[int]:
-    """How many rows go to each of the tensors that a parameter is cut into: halves, or queries, keys and values."""
+    """Number of rows of each tensor that a parameter is split into: halves, or queries, keys and values."""
     if parts != 3:
         return [rows // parts] * parts
     layer = layer_config(config, declared, parameter)
@@ -128,7 +128,7 @@ def _rows(parameter: str, rows: int, parts: int, declared: Architecture, config:
 
 
 def layer_config(config: PretrainedConfig, declared: Architecture, parameter: str) -> PretrainedConfig:
-    """The config of the layer of ``parameter``, where layers may differ; else ``config`` itself."""
+    """The config of the layer of ``parameter``, if layers may differ; else ``config`` itself."""
     index, _ = declared.layer_and_path(parameter)
     if not index.isdecimal() or not config.model_type.startswith("qpruner_"):
         return config
@@ -146,7 +146,7 @@ def _require_blocks(parameter: str, shape: tuple[int, ...], form: GGMLQuantizati
 
 
 def float_type(dtype: torch.dtype) -> GGMLQuantizationType:
-    """The type that stores a tensor of ``dtype`` as it is.
+    """The type that stores a tensor of ``dtype`` without conversion.
 
     Raises:
         ValueError: neither bfloat16, float16 nor float32.
@@ -157,5 +157,5 @@ def float_type(dtype: torch.dtype) -> GGMLQuantizationType:
         torch.float32: GGMLQuantizationType.F32,
     }
     if dtype not in types:
-        raise ValueError(f"GGUF stores no tensor of {dtype} as it is")
+        raise ValueError(f"GGUF has no type for tensors of {dtype}")
     return types[dtype]

@@ -1,4 +1,4 @@
-"""A GGUF file as the torch model that computes what llama.cpp computes with it."""
+"""A GGUF file as a torch model that computes the same as llama.cpp."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _BY_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_le
 def read_gguf(path: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """The model of ``path`` with its weights unpacked to ``dtype``, in eval mode.
 
-    Of the stock class of its architecture, or of ours where layers differ or end in biases. A Mistral is read as the
-    Llama that llama.cpp takes it for.
+    Of the stock class of its architecture, or of ours if layers differ or have biases at their ends. A Mistral is read
+    as a Llama, as in llama.cpp.
 
     Raises:
         CorruptModelError, UnsupportedArchitectureError: as :func:`qpruner_core.models.gguf.read_gguf_config`.
@@ -48,7 +48,7 @@ def read_gguf(path: Path, *, dtype: torch.dtype = torch.bfloat16) -> PreTrainedM
 
 
 def described_model(model: GgufModel) -> tuple[Architecture, PretrainedConfig]:
-    """How the file of ``model`` holds tensors, and the config that it describes."""
+    """The declaration of the tensors of the file of ``model``, and its config."""
     shape = None
     declared = None
     if model.metadata.get(ARCHITECTURE) == _DECI:
@@ -91,7 +91,7 @@ def _each(keys: ArchitectureKeys, name: str, layers: int, model: GgufModel) -> l
 
 
 def _as_uniform(model: GgufModel, model_type: str) -> GgufModel:
-    """The same file as one of the architecture that ``deci`` stands for, whose layers are all as the first."""
+    """The same file as one of the architecture that ``deci`` stands for, with all layers like the first."""
     metadata: dict[str, Any] = {}
     for key, value in model.metadata.items():
         name = key.removeprefix(f"{_DECI}.")

@@ -1,4 +1,4 @@
-"""Why a model cannot be a GGUF file, and what to do about it."""
+"""Reason why a model cannot be a GGUF file, and the remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STOCK_LAYOUT = 'Choose the layout "stock", or another target.'
 
 @dataclass(frozen=True)
 class Refusal:
-    """``reason``: a sentence. ``remedy``: what to choose instead. ``field``: the setting at fault."""
+    """``reason``: a sentence. ``remedy``: the alternative. ``field``: the invalid setting."""
 
     reason: str
     remedy: str = ANOTHER_TARGET
@@ -22,5 +22,5 @@ class Refusal:
         return f"{self.reason} {self.remedy}"
 
     def error(self) -> UnsupportedByTargetError:
-        """The error that says so."""
+        """The corresponding error."""
         return UnsupportedByTargetError(self.reason, field=self.field, remedy=self.remedy)

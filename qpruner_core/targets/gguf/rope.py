@@ -1,4 +1,4 @@
-"""Rotary positions of a transformers config as GGUF says them: the converse of ``models/gguf/rope.py``."""
+"""Rotary positions of a transformers config in GGUF's form: the converse of ``models/gguf/rope.py``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _YARN = {"beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
 
 
 def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:
-    """The parameters of layers that see everything."""
+    """The parameters of layers with full attention."""
     found: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     full: dict[str, Any] = found.get("full_attention", found)
     return full
 
 
 def rotated_part(config: PretrainedConfig) -> float:
-    """The part of each head that is rotated."""
+    """The rotated part of each head."""
     return float(rope_parameters(config).get("partial_rotary_factor") or 1.0)
 
 
@@ -58,7 +58,7 @@ def rope_keys(config: PretrainedConfig, head_dim: int) -> dict[str, Any]:
     if kind == "longrope":
         keys |= {"rope.scaling.type": kind, "rope.scaling.attn_factor": _magnitude(config, kind)}
     if kind == "yarn":
-        # llama.cpp takes the magnitude that follows from the factor times this one, and no notice of yarn_attn_factor
+        # llama.cpp multiplies the magnitude from the factor by this one, and ignores yarn_attn_factor
         own = _magnitude(config, kind) / (1 + 0.1 * math.log(max(float(rope["factor"]), 1.0)))
         if not math.isclose(own, 1.0, rel_tol=1e-6):
             keys["rope.scaling.attn_factor"] = own
@@ -69,7 +69,7 @@ def rope_keys(config: PretrainedConfig, head_dim: int) -> dict[str, Any]:
 
 
 def factor_tensors(config: PretrainedConfig) -> dict[str, torch.Tensor]:
-    """What divides the frequencies one by one: tensors of the file, float32 ``[rotated dimensions / 2]``."""
+    """Divisors of the frequencies: tensors of the file, float32 ``[rotated dimensions / 2]``."""
     rope = rope_parameters(config)
     kind = rope.get("rope_type")
     if kind == "longrope":
@@ -84,7 +84,7 @@ def factor_tensors(config: PretrainedConfig) -> dict[str, torch.Tensor]:
 
 
 def _magnitude(config: PretrainedConfig, kind: str) -> float:
-    """What cosine and sine are multiplied with."""
+    """Factor of cosine and sine."""
     layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
     _, magnitude = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), **layers)
     return float(magnitude)

@@ -1,4 +1,4 @@
-"""GGUF: llama.cpp, Ollama and whatever else runs ggml."""
+"""GGUF: llama.cpp, Ollama and other programs with ggml."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _FALLBACKS = {
     "q5_k": "q5_0",
     "q6_k": "q5_1",
 }
-"""Formats of blocks of 32 that take the place of those of 256 where a row is no multiple of that; of about their size,
-but that none has fewer than 4.5 bits."""
+"""Formats with blocks of 32 that replace those of 256 if a row is not a multiple of that; of about the same size, but
+none has fewer than 4.5 bits."""
 
 
 class Gguf(Target):
-    """Every format of ggml that llama.cpp computes with; embeddings and head in any of them; by itself no adapters."""
+    """Every format of ggml that llama.cpp computes with; embeddings and head in any of them; by default no adapters."""
 
     name: ClassVar[TargetName] = "gguf"
     default_recovery: ClassVar[Recovery] = "scales"
@@ -45,14 +45,14 @@ class Gguf(Target):
     )  # fmt: skip
 
     def stored_as(self, name: str, shapes: Sequence[Shape]) -> str:
-        """``name``, or a format of shorter blocks, or 16 bits where rows are no multiple of 32."""
+        """``name``, or a format of shorter blocks, or 16 bits if rows are not a multiple of 32."""
         for candidate in (name, _FALLBACKS.get(name, name)):
             if all(self.precisions[candidate].accepts(*shape) for shape in shapes):
                 return candidate
         return "bf16"
 
     def unquantized_bytes(self, config: PretrainedConfig, model: PreTrainedModel) -> dict[str, int]:
-        """As the file holds them: norms, biases and other vectors in 32 bits; factors of rotary positions too."""
+        """Bytes in the file: norms, biases and other vectors in 32 bits; factors of rotary positions too."""
         sizes: dict[str, int] = {}
         for tensor in planned_tensors(config, lambda name: GGML["bf16"].type):
             name = tensor.parameter or tensor.name
@@ -60,37 +60,37 @@ class Gguf(Target):
         return sizes
 
     def adapter_shapes(self, config: PretrainedConfig, shapes: Mapping[str, Shape]) -> Mapping[str, Shape]:
-        """A module that is several tensors of the file has its ``A`` as often."""
+        """A module that is split into several tensors of the file has its ``A`` once for each."""
         return adapter_shapes(config, shapes)
 
     def refusal(self, config: PretrainedConfig, family: Family) -> QPrunerError | None:
-        """Why llama.cpp cannot run a model of ``config``."""
+        """Reason why llama.cpp cannot run a model of ``config``."""
         found = supports(config)
         return None if found is None else found.error()
 
     def adapted(
         self, prune: PruneConfig, dense: PretrainedConfig, family: Family
     ) -> tuple[PruneConfig, tuple[str, ...]]:
-        """One width for all layers where llama.cpp's graph has one; MLP widths that K-quants can hold.
+        """One width for all layers if llama.cpp's graph requires it; MLP widths that K-quants support.
 
         Raises:
-            UnsupportedByTargetError: another layout was asked for that gives layers widths of their own.
+            UnsupportedByTargetError: another layout was given that gives layers different widths.
         """
         changes: dict[str, object] = {}
         notes: list[str] = []
         by_layer = any(loader.by_layer for loader in LOADERS.get(family.model_type, ()))
         if prune.layout == "global" and family.model_type in LOADERS and not by_layer:
             raise Refusal(
-                f"In llama.cpp the layers of {family.model_type} models all have one width, and the layout global "
-                "gives each its own.",
+                f"In llama.cpp all layers of {family.model_type} models have the same width, but the layout "
+                "global gives each its own.",
                 STOCK_LAYOUT,
                 "prune.layout",
             ).error()
         if prune.layout == "same_ratio" and not by_layer:
             changes["layout"] = "stock"
             notes.append(
-                f"prune.layout is stock, not same_ratio: in llama.cpp the layers of {family.model_type} models all "
-                "have one width."
+                f"prune.layout is stock, not same_ratio: in llama.cpp all layers of {family.model_type} models "
+                "have the same width."
             )
         widths = {layer.intermediate_size for layer in family.widths(dense)}
         default = PruneConfig.model_fields["width_multiple"].default
@@ -102,7 +102,7 @@ class Gguf(Target):
         return prune.model_copy(update=changes), tuple(notes)
 
     def tokenizer_refusal(self, directory: Path, vocabulary: int) -> QPrunerError | None:
-        """Why a GGUF file cannot carry the tokenizer."""
+        """Reason why a GGUF file cannot carry the tokenizer."""
         found = supports_tokenizer(directory, vocabulary)
         return None if found is None else found.error()
 

@@ -1,8 +1,8 @@
-"""A tokenizer as GGUF carries it: the vocabulary, the merges or scores, and the name of the rule that splits text.
+"""A tokenizer in GGUF's form: the vocabulary, the merges or scores, and the name of the splitting rule.
 
-llama.cpp has the rules and the procedures built in, so that not every tokenizer can be said. Whether one can is found
-out by building the tokenizer that llama.cpp will have (as ``models/gguf/tokenizer.py`` does for any file) and comparing
-what both make of hard texts and of the vocabulary's own tokens.
+llama.cpp has the rules and procedures built in, so not every tokenizer can be expressed. To find out, the tokenizer
+that llama.cpp will have is built (as ``models/gguf/tokenizer.py`` does for any file), and both are compared on hard
+texts and on the vocabulary's own tokens.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _TOPICS = ("lambda", "strings", "numbers")
 
 
 def supports_tokenizer(directory: Path, vocabulary: int | None = None) -> Refusal | None:
-    """Why a GGUF file cannot carry the tokenizer of ``directory``; ``None`` if it can.
+    """Reason why a GGUF file cannot carry the tokenizer of ``directory``; ``None`` if it can.
 
-    ``vocabulary``: rows of the model's embedding; as many as the tokenizer has if it is not given.
+    ``vocabulary``: rows of the model's embedding; default: the tokens of the tokenizer.
     """
     try:
         tokenizer_keys(directory, vocabulary)
@@ -54,8 +54,8 @@ def tokenizer_keys(directory: Path, vocabulary: int | None = None) -> dict[str, 
     """The keys ``tokenizer.*`` of the tokenizer and chat template of ``directory``, for so many rows of an embedding.
 
     Raises:
-        UnsupportedByTargetError: llama.cpp would split or merge text otherwise, or there are more tokens than rows.
-        ModelNotFoundError, CorruptModelError: there is no tokenizer, or none that can be read.
+        UnsupportedByTargetError: llama.cpp would split or merge text differently, or there are more tokens than rows.
+        ModelNotFoundError, CorruptModelError: there is no readable tokenizer.
     """
     # Checked once for each state of the file: it takes a second for a large vocabulary
     files = [directory / name for name in TRAVELLING_FILES]
@@ -64,9 +64,9 @@ def tokenizer_keys(directory: Path, vocabulary: int | None = None) -> dict[str, 
 
 
 def generation_keys(directory: Path, end: int | None) -> dict[str, Any]:
-    """The keys of how answers are sampled and of other tokens than ``end`` that end them (``generation_config.json``).
+    """Keys of sampling settings and of tokens other than ``end`` that end an answer (``generation_config.json``).
 
-    GGUF has places for two of those: the end of a turn, and that of a message.
+    GGUF has keys for two of those: the end of a turn, and the end of a message.
     """
     path = directory / GENERATION_CONFIG
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -87,7 +87,7 @@ def generation_keys(directory: Path, end: int | None) -> dict[str, Any]:
 def _checked_keys(directory: Path, vocabulary: int | None, state: object) -> dict[str, Any]:
     tokenizer = load_tokenizer(directory)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise Refusal("GGUF cannot carry a tokenizer that is a program of its own (it has no tokenizer.json).").error()
+        raise Refusal("GGUF cannot carry a tokenizer that is a separate program (it has no tokenizer.json).").error()
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     keys = _vocabulary_keys(tokenizer, vocabulary)
     if parts["model"].get("type") != "BPE":
@@ -102,12 +102,12 @@ def _checked_keys(directory: Path, vocabulary: int | None, state: object) -> dic
 
 
 def _vocabulary_keys(tokenizer: PreTrainedTokenizerFast, vocabulary: int | None) -> dict[str, Any]:
-    """Tokens and their types; rows of the embedding that have no token are named and never made."""
+    """Tokens and their types; rows of the embedding without a token are named and never generated."""
     found = {index: token for token, index in tokenizer.get_vocab().items()}
     count = vocabulary or max(found) + 1
     if max(found) >= count:
         raise Refusal(
-            f"The tokenizer has {max(found) + 1} tokens, and the model's embedding {count} rows.",
+            f"The tokenizer has {max(found) + 1} tokens, but the model's embedding has {count} rows.",
             "Give the tokenizer that belongs to the model.", "model",
         ).error()  # fmt: skip
     added = tokenizer.added_tokens_decoder
@@ -125,7 +125,7 @@ def _byte_level_keys(tokenizer: PreTrainedTokenizerFast, parts: dict[str, Any]) 
     model = parts["model"]
     strange = [name for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix") if model.get(name)]
     kinds = {one.get("type") for one in _steps(parts.get("normalizer"), "normalizers")}
-    strange += sorted(str(kind) for kind in kinds - {"NFC"})  # of which llama.cpp takes no notice either
+    strange += sorted(str(kind) for kind in kinds - {"NFC"})  # which llama.cpp ignores too
     if strange:
         raise _no_such(f"one with {strange[0]}")
     before = tokenizer.backend_tokenizer.pre_tokenizer
@@ -139,7 +139,7 @@ def _byte_level_keys(tokenizer: PreTrainedTokenizerFast, parts: dict[str, Any]) 
 
 
 def _sentencepiece_keys(parts: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Scores in the order in which the merges make each token first, so that the best merge is the same one."""
+    """Scores in the order in which the merges first form each token, so that the best merge stays the same."""
     model = parts["model"]
     tokens: list[str] = known[f"{_PREFIX}.tokens"]
     types: list[int] = known[f"{_PREFIX}.token_type"]
@@ -187,7 +187,7 @@ def _special_keys(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 def _require_same(tokenizer: PreTrainedTokenizerFast, keys: dict[str, Any]) -> None:
-    """Refuse a tokenizer that llama.cpp would not be like."""
+    """Reject a tokenizer that differs in llama.cpp."""
     metadata = {ARCHITECTURE: "llama", "llama.context_length": 2048, **keys}
     try:
         found = build_tokenizer(GgufModel((Path("tokenizer"),), metadata, {}))
@@ -198,7 +198,7 @@ def _require_same(tokenizer: PreTrainedTokenizerFast, keys: dict[str, Any]) -> N
         if ascii_alone and not text.isascii():
             continue
         if found(text, verbose=False)["input_ids"] != tokenizer(text, verbose=False)["input_ids"]:
-            raise _no_such(f"one that cuts {text[:40]!r} as this one does")
+            raise _no_such(f"one that splits {text[:40]!r} like this one")
 
 
 def _texts(tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:

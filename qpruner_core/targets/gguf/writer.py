@@ -1,4 +1,4 @@
-"""Writing a model as one GGUF file, tensor by tensor."""
+"""Write a model as one GGUF file, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from qpruner_core.targets.gguf.rope import factor_tensors
 from qpruner_core.targets.gguf.tokenizer import generation_keys, tokenizer_keys
 
 FAMILY_KEY = "qpruner.model_type"
-"""The key of the family of transformers that a file was written from."""
+"""Key of the transformers family that a file was written from."""
 
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """A weight as ggml stores it: ``data`` uint8 ``[..., rows, bytes of a row]``, rows being outputs, of ``type``."""
+    """A weight as stored by ggml: ``data`` uint8 ``[..., rows, bytes of a row]``, rows being outputs, of ``type``."""
 
     data: torch.Tensor
     type: GGMLQuantizationType
 
 
 Weights = Mapping[str, torch.Tensor | PackedTensor]
-"""By the names of the transformers model. Each is taken twice, first for its type and then for its values."""
+"""By the names of the transformers model. Each is read twice, first for its type and then for its values."""
 
 
 def write_gguf(
@@ -50,14 +50,15 @@ def write_gguf(
     """Write the model of ``config`` (stock, or of ours with layers that differ) to ``path``.
 
     ``weights``: every parameter of the model, tied ones once. A plain tensor is written in its own type (bfloat16,
-    float16, float32), or in 32 bits where llama.cpp wants that; a packed one byte for byte, but for the order of rows.
-    ``tokenizer_directory``: where the tokenizer, chat template and generation config lie. ``metadata``: whole keys and
-    their values (bool, int, float, str or a list of one of them), see :func:`about_model`.
+    float16, float32), or in 32 bits if llama.cpp requires that; a packed one byte for byte, except for the order of
+    rows. ``tokenizer_directory``: location of the tokenizer, chat template and generation config. ``metadata``: whole
+    keys and their values (bool, int, float, str or a list of one of them), see :func:`about_model`.
 
     Raises:
-        UnsupportedByTargetError: llama.cpp cannot have the model or its tokenizer; nothing is written then.
-        KeyError: a parameter is missing. ValueError: it is of another shape, or packed where 32 bits are needed. No
-            part of a file is left behind.
+        UnsupportedByTargetError: llama.cpp does not support the model or its tokenizer; nothing is written then.
+        KeyError: a parameter is missing.
+        ValueError: a parameter has another shape, or is packed where 32 bits are needed. No partial file is left
+            behind.
     """
     loader = loader_of(config)
     planned = planned_tensors(config, lambda name: _type_of(weights[name]))
@@ -94,7 +95,7 @@ def write_gguf(
 def _write_tensors(
     writer: GGUFWriter, planned: list[PlannedTensor], weights: Weights, declared: Architecture, config: PretrainedConfig
 ) -> None:
-    """The values of all tensors; a parameter that several are made of is laid out once."""
+    """The values of all tensors; a parameter that is split into several is laid out once."""
     factors = factor_tensors(config)
     parameter, rows = None, torch.empty(0)
     for tensor in planned:
@@ -111,7 +112,7 @@ def _write_tensors(
 def _laid_out(
     parameter: str, weight: torch.Tensor | PackedTensor, declared: Architecture, config: PretrainedConfig
 ) -> torch.Tensor:
-    """The parameter with the file's rows in the file's order, packed or as numbers."""
+    """The parameter with its rows in the file's order, packed or as numbers."""
     layout = declared.layout(parameter)
     packed = isinstance(weight, PackedTensor)
     data = weight.data if isinstance(weight, PackedTensor) else weight.detach()
@@ -126,14 +127,14 @@ def _laid_out(
 
 
 def _as_bytes(part: torch.Tensor, tensor: PlannedTensor) -> np.ndarray[Any, Any]:
-    """The values of ``tensor`` as they stand in the file: uint8."""
+    """The values of ``tensor`` as stored in the file: uint8."""
     if part.dtype != torch.uint8:
         if tuple(part.shape) != tensor.shape:
-            raise ValueError(f"{tensor.parameter!r} has the shape {tuple(part.shape)}, where {tensor.shape} belongs")
+            raise ValueError(f"{tensor.parameter!r} has the shape {tuple(part.shape)} instead of {tensor.shape}")
         dtype = torch.float32 if tensor.type is GGMLQuantizationType.F32 else part.dtype
         part = part.to(dtype).contiguous().cpu().flatten().view(torch.uint8)
     elif part.numel() != tensor.bytes:
-        raise ValueError(f"{tensor.parameter!r} has {part.numel()} packed bytes, where {tensor.bytes} belong")
+        raise ValueError(f"{tensor.parameter!r} has {part.numel()} packed bytes instead of {tensor.bytes}")
     return cast("np.ndarray[Any, Any]", part.contiguous().cpu().numpy())
 
 
@@ -142,7 +143,7 @@ def _type_of(weight: torch.Tensor | PackedTensor) -> GGMLQuantizationType:
 
 
 def _file_type(planned: list[PlannedTensor]) -> LlamaFileType:
-    """The name that llama.cpp has for a file most of whose bytes are of one type; it is shown, and nothing else."""
+    """llama.cpp's name for a file most of whose bytes are of one type; it is only displayed."""
     sizes: dict[GGMLQuantizationType, int] = {}
     for tensor in planned:
         if tensor.type is not GGMLQuantizationType.F32:
@@ -154,7 +155,7 @@ def _file_type(planned: list[PlannedTensor]) -> LlamaFileType:
 
 
 def add_value(writer: GGUFWriter, key: str, value: Any) -> None:
-    """Put the metadata ``key`` into the header."""
+    """Add the metadata ``key`` to the header."""
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

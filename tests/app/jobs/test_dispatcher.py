@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from app.broker import Broker, BrokerUnavailableError
+from app.broker import QUEUE, Broker, BrokerUnavailableError
 from app.database import create_database_engine, create_session_factory, utc_now
 from app.jobs import lease as leases
+from app.jobs import repository
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.models import Dispatch, Job, JobEvent
 from app.settings import Settings
 from tests.app.jobs.test_lease import Sessions, claim, history, must_claim, owed, queue_job, read
 from tests.server_processes import wait_until
-from tests.valkey import Valkey, run_valkey
+from tests.valkey import Valkey
 
 pytestmark = pytest.mark.service
 
@@ -28,19 +29,6 @@ def sessions(database_url: str) -> Iterator[Sessions]:
     engine = create_database_engine(database_url)
     yield create_session_factory(engine)
     engine.dispose()
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with run_valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(valkey: Valkey) -> Iterator[Broker]:
-    made = Broker(valkey.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -68,6 +56,21 @@ def test_a_wake_up_is_sent_once_and_again_when_nobody_came(
     broker._redis.flushall()  # the broker has lost it
     make_due(sessions)
     assert (dispatcher.send_due(), broker.backlog()) == (1, 1)
+
+
+def test_what_this_process_submits_is_sent_at_once(sessions: Sessions, broker: Broker, settings: Settings) -> None:
+    dispatcher = Dispatcher(sessions, broker, settings.model_copy(update={"poll_seconds": 3600.0}))
+    dispatcher.start()
+    try:
+        for sent in (1, 2):
+            job_id = queue_job(sessions)
+            with sessions.begin() as session:
+                repository.owe_wake_up(session, job_id)
+            assert wait_until(lambda: _backlog(broker) == 1)
+            broker._redis.delete(QUEUE)  # a worker has taken it
+            assert owed(sessions) == sent
+    finally:
+        dispatcher.stop()
 
 
 def test_wake_ups_do_not_pile_up_while_all_workers_are_busy(
@@ -116,7 +119,7 @@ def test_a_wake_up_outlives_a_broker_that_is_away(
         assert [record.message.split(";")[0] for record in caplog.records] == ["The broker is unavailable"]
         valkey.start()
         assert wait_until(lambda: _backlog(broker) == 1)
-        assert wait_until(lambda: caplog.records[-1].message == "Database and broker answer again")
+        assert wait_until(lambda: caplog.records[-1].message == "Database and broker are available again")
 
 
 def test_a_silent_worker_loses_its_job_and_the_job_is_owed_a_wake_up(

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -126,13 +125,12 @@ def test_a_stream_that_waits_sends_heartbeats_and_holds_no_connection_of_the_dat
         pings = 0
         while pings < 3:
             pings += any("ping" in comment for comment in next(messages).comments)
-        checked_out = [engine.pool.checkedout() for _ in range(50) if time.sleep(0.005) is None]  # type: ignore[attr-defined]
-        assert checked_out.count(0) > 25
+        assert wait_until(lambda: engine.pool.checkedout() == 0, 5, every=0.005)  # type: ignore[attr-defined]
     assert server.get(f"/jobs/{job_id}").json()["status"] == "queued"
 
 
 def test_a_stream_outlives_a_database_that_goes_away_for_a_while(
-    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = make_job("queued")
     with server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT) as response:
@@ -140,7 +138,7 @@ def test_a_stream_outlives_a_database_that_goes_away_for_a_while(
         assert next(messages).event == "queued"
         with sessions.begin() as session:
             session.execute(text("ALTER TABLE job_events RENAME TO job_events_away"))
-        time.sleep(0.3)  # several looks fail
+        assert wait_until(lambda: "the database is unavailable" in caplog.text)  # a look has failed
         with sessions.begin() as session:
             session.execute(text("ALTER TABLE job_events_away RENAME TO job_events"))
         server.post(f"/jobs/{job_id}/cancel")

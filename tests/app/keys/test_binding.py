@@ -37,7 +37,7 @@ def test_a_key_is_demanded_where_others_reach_the_service(tmp_path: Path) -> Non
 
 
 def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsafeBindingError, match="no API key is demanded") as caught:
+    with pytest.raises(UnsafeBindingError, match="no API key is required") as caught:
         ensure_safe_binding(_settings(tmp_path, host="0.0.0.0", require_key=False))
     assert (caught.value.code, caught.value.field) == ("unsafe_binding", "require_key")
 

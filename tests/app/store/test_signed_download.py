@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
@@ -19,6 +18,7 @@ from app.settings import Settings
 from app.store import ArtifactStore, LocalStore
 from app.store.endpoints import router
 from tests.s3 import S3Server
+from tests.server_processes import wait_until
 
 KEY = "jobs/job_1/artifacts/mixed.tar"
 CONTENT = os.urandom(300_000)
@@ -37,9 +37,8 @@ def base_url(store: ArtifactStore, store_settings: Settings) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
+    assert wait_until(lambda: server.started or not thread.is_alive(), every=0.01)
+    assert thread.is_alive()
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
@@ -111,7 +110,7 @@ def test_a_download_that_broke_off_goes_on_where_it_stopped(url: str) -> None:
 
 def test_an_expired_url_is_refused(strict_store: ArtifactStore, url: str, base_url: str) -> None:
     short = strict_store.signed_url(KEY, expires_in=1, filename="mixed.tar", base_url=base_url)
-    time.sleep(2.1)
+    assert wait_until(lambda: httpx.get(short).status_code != 200)
     _assert_refused(httpx.get(short), strict_store, "signature_expired")
     assert httpx.get(url).status_code == 200
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -13,13 +12,6 @@ from app.cli import app
 from app.store.identity import MARKER
 
 RUN = CliRunner()
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QPRUNER_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def _shown() -> dict[str, object]:
@@ -47,7 +39,7 @@ def test_a_new_store_is_adopted_in_place_of_a_lost_one(data_dir: Path) -> None:
     adopted = json.loads(RUN.invoke(app, ["store", "adopt", "--json"]).output)
     assert adopted["is_the_same"] is True
     assert adopted["known_id"] != first["known_id"]
-    assert "knows already" in RUN.invoke(app, ["store", "adopt"]).output
+    assert "is already the store" in RUN.invoke(app, ["store", "adopt"]).output
 
 
 def test_readiness_says_that_the_store_is_away_and_requests_wait_for_it(client: TestClient, tmp_path: Path) -> None:
@@ -60,7 +52,7 @@ def test_readiness_says_that_the_store_is_away_and_requests_wait_for_it(client: 
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["parts"]["store"] == {
-        "ready": False, "detail": "is unavailable: what is there is not the store that the database knows"
+        "ready": False, "detail": "is unavailable: it is not the store that the database knows"
     }  # fmt: skip
     for refused in (
         client.post("/datasets", files={"file": ("b.txt", b"Some words. " * 400)}),

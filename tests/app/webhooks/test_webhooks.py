@@ -168,8 +168,8 @@ def test_a_redirect_is_followed_but_not_to_a_private_address(
     sender.send_due()
     assert [path for _, _, path in receiver.received] == ["/hook", "/moved"]
     for target, reason in (
-        ("http://10.1.2.3/", "no public address"),
-        ("ftp://host/", "no http"),
+        ("http://10.1.2.3/", "not a public address"),
+        ("ftp://host/", "Not an http"),
         ("/loop", "redirects"),
     ):
         receiver.answers = [(302, target)] * 5

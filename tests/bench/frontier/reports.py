@@ -6,7 +6,7 @@ from bench.frontier.amounts import Amounts
 from bench.frontier.cells import LLAMA, OURS
 from bench.frontier.plan import COMPARED, llama_row, our_row
 from bench.frontier.rows import Cost, Figures, FrontierReport, FrontierRow, SourceRow
-from bench.report import Machine
+from bench.study.machine import Machine
 
 MODEL, TEXT = "SmolLM2-135M", "prose"
 _SOURCE = SourceRow(

@@ -13,7 +13,7 @@ from bench.frontier.cells import Cell, Command, Setting
 from bench.frontier.measuring import Measuring
 from bench.frontier.rows import FrontierRow, SourceRow
 from bench.frontier.workplace import DENSE, Workplace, prepare
-from bench.texts import Texts
+from bench.study.texts import Texts
 from tests.tiny_model import build_tiny_llama, topic_paragraphs
 
 _AMOUNTS = Amounts(models=("tiny",), tokens={"tiny": 1024}, sequences=2, length=32)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.paper.amounts import Amounts
-from bench.paper.report import PaperReport
-from bench.paper.rows import MemoryRow, PaperRow, SearchRow, SpeedRow, TrialPoint, TuningRow
-from bench.report import Machine
-from bench.resident_memory import PhasePeak
+from bench.paper.rows import MemoryRow, PaperReport, PaperRow, SearchRow, TrialPoint, TuningRow
+from bench.study.machine import Machine
+from bench.study.memory import PhasePeak
 
 TEXT = "prose"
 AMOUNTS = Amounts(ratios=(0.2,), seeds=2)
@@ -52,12 +51,11 @@ def search(name: str, found: Sequence[tuple[float, float, float]], objective: st
 
 
 def report(
-    rows: Sequence[PaperRow], searches: Sequence[SearchRow] = (), speed: SpeedRow | None = None,
-    memory: Sequence[MemoryRow] = (),
+    rows: Sequence[PaperRow], searches: Sequence[SearchRow] = (), memory: Sequence[MemoryRow] = (),
 ) -> PaperReport:  # fmt: skip
     return PaperReport(
         model="tiny", amounts=AMOUNTS, text_name="c4", learning_rate=4e-4,
         machine=Machine(machine="a machine", threads=1, versions="Python 3", date="2026-01-31"),
-        dense=row("dense", ratio=0.0), rows=list(rows), memory=list(memory), searches=list(searches), speed=speed,
+        dense=row("dense", ratio=0.0), rows=list(rows), memory=list(memory), searches=list(searches),
         tuning=[TuningRow(name="tuning", config="", learning_rate=4e-4, validation=[(0, 4.0), (10, 3.5)])],
     )  # fmt: skip

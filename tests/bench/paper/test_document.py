@@ -6,9 +6,9 @@ import pytest
 
 from bench.paper.claims import claims
 from bench.paper.document import render
-from bench.paper.plots import draw, layer_bits
+from bench.paper.plots import layer_bits
 from bench.paper.reasons import reasons
-from bench.paper.report import PaperReport
+from bench.paper.rows import PaperReport
 from bench.paper.search_comparison import improvements
 from bench.paper.tables import at_chance_table, results_table
 from qpruner_core.precision_names import BITS_PER_WEIGHT
@@ -37,11 +37,11 @@ def test_a_line_is_the_mean_over_seeds_with_the_error_of_its_perplexity(full: Pa
 
 def test_the_document_and_its_pictures_follow_from_the_json_alone(full: PaperReport, tmp_path: Path) -> None:
     document = tmp_path / "paper.md"
-    first = render(full, draw(full, document), None)
+    first = render(full, document)
     pictures = {file.name: file.read_bytes() for file in tmp_path.glob("*.png")}
     again = PaperReport.model_validate_json(full.model_dump_json())
 
-    assert render(again, draw(again, document), None) == first
+    assert render(again, document) == first
     assert {file.name: file.read_bytes() for file in tmp_path.glob("*.png")} == pictures
     assert set(pictures) == {f"paper_{name}.png" for name in ("front", "search", "precisions", "curves")}
     assert all(f"({name})" in first for name in pictures)
@@ -65,16 +65,16 @@ def test_why_a_claim_on_memory_fails_is_told_by_what_is_beside_the_weights(full:
     peaks = [memory("LLM-Pruner", kept=2_000_000, recomputed=1_200_000)]
     peaks.append(memory("QPruner3", kept=1_590_000, recomputed=790_000))
     measured = full.model_copy(update={"memory": peaks})
-    _, table, *others = reasons(measured, claims(measured, None))
+    _, table, *others = reasons(measured, claims(measured))
 
     # 20.5 % less, and 34.2 % less, which is enough
     assert "| 20% | kept | 1.0 MB + 1.0 MB | – | 600.0 kB + 990.0 kB | – |" in table
     assert "| 20% | recomputed | 1.0 MB + 200.0 kB | – | 600.0 kB + 190.0 kB | – |" in table
     assert others == []  # its losses are the same
-    assert reasons(full, claims(full, None)) == []
+    assert reasons(full, claims(full)) == []
 
 
 def test_why_perplexity_is_worse_is_told_where_it_is() -> None:
     worse = report([row("LLM-Pruner"), row("QPruner3", losses=(4.0, 5.0))])
-    (paragraph,) = reasons(worse, claims(worse, None))
+    (paragraph,) = reasons(worse, claims(worse))
     assert paragraph.startswith("*Perplexity.*")

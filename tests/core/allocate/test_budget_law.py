@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from qpruner_core.adapters import adapter_name, write_adapter
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.checkpoint import load_mixed_checkpoint
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import BudgetInfeasibleError, InvalidConfigError
 from qpruner_core.fitting.rank_allocation import allocate_ranks
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.groups import embedding_names, precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from qpruner_core.checkpoint import load_compressed
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.loading import load_compressed
 from tests.model_in_memory import IDS, LOGITS_SCRIPT, PATTERN, compress_in_memory
 
 

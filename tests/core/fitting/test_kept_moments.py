@@ -9,7 +9,7 @@ import torch
 
 from qpruner_core import compress
 from qpruner_core.fitting.error_feedback import encode_with_feedback
-from qpruner_core.fitting.fits import DIRECTORY
+from qpruner_core.fitting.fit_files import DIRECTORY
 from qpruner_core.fitting.kept_moments import KeptMoments, MomentsOfModules
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions.ggml import GGML

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
+from qpruner_core.fitting.fitted_linear import UnfittedLinear, fit_linears
 from qpruner_core.fitting.sampled_bank import Sample
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import Precision

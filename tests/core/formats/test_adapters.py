@@ -27,7 +27,7 @@ def test_the_gguf_adapter_is_there_only_after_the_recovery_that_trains_one() -> 
 @pytest.mark.parametrize("recovery", ["auto", "merge", "scales"])
 def test_an_adapter_that_nothing_trains_is_refused_with_the_setting_that_does(recovery: str) -> None:
     values = {"target": "gguf", "finetune": {"recovery": recovery}, "export": {"formats": ["gguf_adapter"]}}
-    with pytest.raises(InvalidConfigError, match=r"'gguf_adapter' is only there if finetune\.recovery is 'adapter'"):
+    with pytest.raises(InvalidConfigError, match=r"'gguf_adapter' needs finetune\.recovery 'adapter'"):
         parse_config(RUN | values)
 
 
@@ -35,7 +35,7 @@ def test_an_adapter_that_nothing_trains_is_refused_with_the_setting_that_does(re
 def test_other_targets_have_no_gguf_adapter(target: str) -> None:
     values = {"target": target, "finetune": {"recovery": "adapter"}}
     assert "gguf_adapter" not in parse_config(RUN | values).export.formats
-    with pytest.raises(InvalidConfigError, match=f"is no format of the target {target}"):
+    with pytest.raises(InvalidConfigError, match=f"is not a format of the target {target}"):
         parse_config(RUN | values | {"export": {"formats": ["gguf_adapter"]}})
 
 

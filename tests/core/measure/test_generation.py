@@ -121,7 +121,7 @@ def test_a_prompt_that_the_model_cannot_read_is_refused(model: PreTrainedModel, 
     tokenizer = build_tokenizer(tmp_path)
     with pytest.raises(InvalidConfigError, match="no tokens"):
         continue_text(model, tokenizer, "", 5)
-    with pytest.raises(InvalidConfigError, match="the model reads"):
+    with pytest.raises(InvalidConfigError, match="exceed the model"):
         continue_text(model, tokenizer, "a", 64)
     with pytest.raises(CorruptModelError, match="embeddings for 97 tokens"):
         continue_text(model, tokenizer, "</s> the statement é", 5)

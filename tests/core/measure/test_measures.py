@@ -7,6 +7,7 @@ import torch
 
 from qpruner_core.data import ChoiceExample
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.measure import speed
 from qpruner_core.measure.choices import choice_accuracy
 from qpruner_core.measure.perplexity import perplexity
 from qpruner_core.measure.speed import tokens_per_second
@@ -66,5 +67,19 @@ def test_a_choice_of_several_tokens_is_scored_by_all_of_them() -> None:
     assert choice_accuracy(model, [example], nobody)[0] == 1.0
 
 
-def test_speed_is_positive_whatever_the_prompt() -> None:
-    assert tokens_per_second(small_model("qwen2", dtype=torch.float32), WINDOWS[0, :1], 3) > 0
+@pytest.mark.parametrize(("length", "asked", "prompt", "generated"), [(1, 3, 1, 3), (30, 8, 24, 8), (4, 90, 1, 31)])
+def test_speed_is_that_of_the_tokens_generated_behind_the_warm_up(
+    length: int, asked: int, prompt: int, generated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of 32 positions; the clock advances by a second for each pass through it."""
+    model = small_model("qwen2", dtype=torch.float32, max_position_embeddings=32)
+    read: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda module, args, given: read.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: float(len(read)))
+
+    found = tokens_per_second(model, WINDOWS[0].repeat(4)[:length], asked)
+
+    assert read == [prompt, 1, prompt, *[1] * (generated - 1)]  # two tokens of warm-up
+    assert found == 1.0

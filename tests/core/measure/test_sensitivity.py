@@ -6,7 +6,7 @@ import torch
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.fitting.precision_bank import PrecisionBank
 from qpruner_core.measure.divergence import Divergence
-from qpruner_core.measure.sensitivity import Sensitivity, divergence_sensitivity, lowest_context
+from qpruner_core.measure.sensitivity import SensitivityTable, divergence_sensitivity, lowest_context
 from qpruner_core.mixed.groups import precision_groups
 from qpruner_core.models.families import family_of
 from qpruner_core.quantize.config import QuantizeConfig
@@ -63,7 +63,7 @@ def test_the_mean_is_of_both() -> None:
 
 def test_a_group_that_breaks_the_model_alone_stays_whole_in_the_lowest_context() -> None:
     bank, _ = parts()
-    harmless: Sensitivity = [{"nf4": 0.1, "int8": 0.08, "bf16": 0.0} for _ in bank.groups]
+    harmless: SensitivityTable = [{"nf4": 0.1, "int8": 0.08, "bf16": 0.0} for _ in bank.groups]
     assert lowest_context(bank, harmless) == [next(iter(group.options)) for group in bank.groups]
     harmless[2] = {"nf4": 5.0, "int8": 0.01, "bf16": 0.0}
     assert lowest_context(bank, harmless)[1:4] == ["nf4", "bf16", "nf4"]

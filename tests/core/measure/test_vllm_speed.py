@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qpruner_core.checkpoint import engine_speed
 from qpruner_core.errors import CancelledError
 from qpruner_core.events import CancelToken
+from qpruner_core.loading import engine_speed
 from qpruner_core.measure.speed import EngineFailedError, Speed
 from qpruner_core.measure.vllm import vllm_speed
 from qpruner_core.measure.vllm_python import PYTHON, vllm_python
@@ -46,8 +46,8 @@ def test_where_vllm_is_not_installed_nothing_is_measured(checkpoint: Path, monke
     ("text", "said"),
     [
         ("echo no kernel for int8_channel >&2; exit 3", "vLLM ended with 3: no kernel for int8_channel"),
-        ("true", "vLLM gave no speeds"),
-        ('echo [] > "$4"', "vLLM gave no speeds"),
+        ("true", "vLLM printed no speeds"),
+        ('echo [] > "$4"', "vLLM printed no speeds"),
     ],
 )
 def test_an_engine_that_fails_says_how(
@@ -80,7 +80,7 @@ def test_an_adapter_of_a_rank_that_vllm_does_not_take_is_not_tried(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine(tmp_path, "exit 1", monkeypatch)
-    with pytest.raises(EngineFailedError, match="up to rank 512, and this one has 513"):
+    with pytest.raises(EngineFailedError, match="up to rank 512, but this one has 513"):
         vllm_speed(checkpoint, 4, gpu=False, adapter=tmp_path, adapter_rank=513)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qpruner_core.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.allocate.config import AllocateConfig
-from qpruner_core.fitting.fit import UnfittedLinear, fit_linears
+from qpruner_core.fitting.fitted_linear import UnfittedLinear, fit_linears
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.groups import embedding_names, linear_names, precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel

@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qpruner_core.checkpoint import load_compressed
 from qpruner_core.errors import CorruptModelError, QPrunerError
-from qpruner_core.evaluate.checkpoint import load_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
+from qpruner_core.loading import load_compressed
 from qpruner_core.models import inspect_model, load_tokenizer
 from qpruner_core.models.checkpoint import read_checkpoint
 from qpruner_core.models.model_config import read_config

@@ -96,7 +96,7 @@ def test_a_shard_of_another_place_or_model_is_refused(
     copy = Path(shutil.copytree(split, tmp_path / "copy"))
     first, second, *_ = sorted(copy.iterdir())
     shutil.copy(first, second)
-    with pytest.raises(CorruptModelError, match="its name file 2"):
+    with pytest.raises(CorruptModelError, match="its name says file 2"):
         inspect_model(str(first), policy)
     other = (
         write_model(source, tmp_path / "two" / "m.gguf", shards_of=30) if (tmp_path / "two").mkdir() is None else first

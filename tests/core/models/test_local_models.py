@@ -283,7 +283,7 @@ def test_layers_that_the_config_does_not_have_are_refused_before_work_and_when_l
 ) -> None:
     edit_config(num_hidden_layers=5)
     assert "layers.5" in _refused(str(model_copy), policy, CorruptModelError).message
-    with pytest.raises(CorruptModelError, match="no place"):
+    with pytest.raises(CorruptModelError, match="does not describe"):
         load_model(model_copy)
 
 

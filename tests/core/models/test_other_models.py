@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from qpruner_core.errors import QPrunerError, UnsafeModelError, UnsupportedArchitectureError
-from qpruner_core.evaluate.checkpoint import load_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
 from qpruner_core.models import inspect_model, load_model
 from qpruner_core.models.families import family_names
 from qpruner_core.models.model_config import read_config

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from qpruner_core import parse_config
 from qpruner_core.errors import InvalidConfigError
-from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import evaluate_checkpoint
 from qpruner_core.measure.speed import tokens_per_second
 from qpruner_core.models.families import family_names
 from qpruner_core.models.positions import most_positions

@@ -32,7 +32,7 @@ def test_exactly_what_is_not_finite_in_bfloat16_is_refused(
     if bool(tensor.to(torch.bfloat16).isfinite().all()):
         assert checked_sha256(path) == file_sha256(path)
     else:
-        with pytest.raises(CorruptModelError, match=r"'tested\.weight' holds NaN"):
+        with pytest.raises(CorruptModelError, match=r"'tested\.weight' contains NaN"):
             checked_sha256(path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from qpruner_core import CancelToken, CompressionConfig, CompressionReport, compress, parse_config
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import CancelledError
-from qpruner_core.events import Event, EventCallback, StageFinished, ignore_event
+from qpruner_core.events import Event, EventCallback, MetricRecorded, StageFinished, StageName, ignore_event
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.search.trial import Trial
 from qpruner_core.stage_store import list_files
@@ -45,6 +45,39 @@ def checkpoint_hashes(output: Path) -> dict[str, str]:
     return {record.path: record.sha256 for record in list_files(output) if record.path != "report.json"}
 
 
+BEFORE_RECOVERY: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize")
+
+
+def continued(run: FinishedRun, output: Path, *stages: str) -> Path:
+    """``output``, whose work directory has these ``stages`` of ``run``; those that are there already stay."""
+    source, work = (place.with_name(f"{place.name}.work") for place in (run.output, output))
+    for stage in stages:
+        if not (work / stage).exists():
+            shutil.copytree(source / stage, work / stage)
+    return output
+
+
+def recover_until(config: CompressionConfig, output: Path, stop_at: int | None = None) -> tuple[Path, list[Event]]:
+    """Run up to the end of the fine-tune stage, or to a step of it: its directory, and all events."""
+    events: list[Event] = []
+    cancel = CancelToken()
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        at_step = isinstance(event, MetricRecorded) and event.name == "finetune.loss" and event.step == stop_at
+        if at_step or (isinstance(event, StageFinished) and event.stage == "finetune"):
+            cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        compress(config, output, on_event=listen, cancel=cancel)
+    return output.with_name(f"{output.name}.work") / "finetune", events
+
+
+def steps_told(events: list[Event], name: str = "finetune.loss") -> list[int]:
+    """The steps of that metric, in order."""
+    return [event.step for event in events if isinstance(event, MetricRecorded) and event.name == name]
+
+
 def search_again(
     run: FinishedRun, output: Path, *, on_event: EventCallback = ignore_event, **allocate: Any
 ) -> AllocationResult:
@@ -52,9 +85,7 @@ def search_again(
     with the allocate stage. Fits are there, trials are not."""
     work = output.with_name(output.name + ".work")
     if not work.exists():
-        source = run.output.with_name(run.output.name + ".work")
-        for part in ("prune", "score", "fits"):
-            shutil.copytree(source / part, work / part)
+        continued(run, output, "prune", "score", "fits")
     settings = run.config.allocate.model_dump(mode="json") | allocate
     config = run.config.model_copy(update={"allocate": AllocateConfig.model_validate(settings)})
     cancel = CancelToken()

@@ -8,9 +8,9 @@ import pytest
 from peft import PeftModel
 
 from qpruner_core import compress
-from qpruner_core.checkpoint import held_bytes
-from qpruner_core.evaluate.checkpoint import load_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import load_checkpoint
 from qpruner_core.formats.registry import load_format
+from qpruner_core.loading import held_bytes
 from tests.core.pipeline.conftest import quick_config
 
 BUDGETS = [("gguf", 420_000), ("compressed-tensors", 420_000), ("compressed-tensors", 300_000)]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from qpruner_core import compress
 from qpruner_core.adapters import attach_adapter
-from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
+from qpruner_core.loading import load_compressed, load_mixed_checkpoint
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import load_mixed_model

@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
 from qpruner_core.cli import app
 from qpruner_core.errors import UserError
-from qpruner_core.evaluate.checkpoint import evaluate_checkpoint
+from qpruner_core.evaluate.evaluate_checkpoint import evaluate_checkpoint
+from qpruner_core.loading import load_compressed, load_mixed_checkpoint
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from tests.core.pipeline.conftest import FinishedRun

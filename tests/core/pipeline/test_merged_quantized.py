@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qpruner_core import CompressionReport, compress, load_compressed
-from qpruner_core.checkpoint import load_mixed_checkpoint
+from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from tests.core.pipeline.conftest import FinishedRun
 

@@ -27,7 +27,7 @@ from qpruner_core.planning import make_plan
 from qpruner_core.quantize.stage import ADAPTER, MODEL
 from qpruner_core.resources import best_device
 from qpruner_core.search.known_trials import KNOWN_TRIALS, KnownTrials
-from qpruner_core.search.trial import Measurement, Proposal
+from qpruner_core.search.trial import Proposal, TrialMeasurement
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage import StageContext
 from qpruner_core.stage_store import StageStore
@@ -85,7 +85,7 @@ def test_a_known_trial_gives_exactly_what_measuring_gives(
     assert len(known) == 3
     asked = [dataclasses.replace(proposal, stop_above=stop_above) for proposal in proposals]
 
-    def refuse(proposals: Sequence[Proposal]) -> list[Measurement]:
+    def refuse(proposals: Sequence[Proposal]) -> list[TrialMeasurement]:
         assert not proposals, "measured again"
         return []
 

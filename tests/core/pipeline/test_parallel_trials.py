@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, StageProgress, StageStarted, TrialRecorded
 from tests.core.pipeline.conftest import FinishedRun, search_again, without_seconds
+from tests.server_processes import wait_until
 
 BRIEF: dict[str, Any] = {"objective": "recovered", "prior": "none", "recovery_steps": 2, "trials": 4}
 TWO: dict[str, Any] = {"batch": 3, "workers": 2}
@@ -79,7 +79,7 @@ def test_what_goes_wrong_in_a_process_is_the_error_of_the_run(finished_run: Fini
 
     with pytest.raises((QPrunerError, OSError)) as caught:
         search_again(finished_run, tmp_path / "out", on_event=remove_the_model, **BRIEF, **TWO)
-    assert any("parallel.py" in note for note in caught.value.__notes__)
+    assert any("trial_workers.py" in note for note in caught.value.__notes__)
     assert not workers_of(os.getpid())
 
 
@@ -100,10 +100,7 @@ def test_the_processes_end_when_their_parent_is_killed(finished_run: FinishedRun
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
     assert len(workers) == 2
-    end = time.monotonic() + 20
-    while any(worker.is_running() and worker.status() != "zombie" for worker in workers):
-        assert time.monotonic() < end, "still there"
-        time.sleep(0.1)
+    assert wait_until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
 
 
 def _two_workers(run: FinishedRun) -> str:

@@ -23,7 +23,15 @@ from qpruner_core.errors import (
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TimesExpected, TrialRecorded
 from qpruner_core.export.config import ExportConfig
 from qpruner_core.stage_store import file_sha256
-from tests.core.pipeline.conftest import QUICK, FinishedRun, checkpoint_hashes, quick_config, search_again
+from tests.core.pipeline.conftest import (
+    BEFORE_RECOVERY,
+    QUICK,
+    FinishedRun,
+    checkpoint_hashes,
+    continued,
+    quick_config,
+    search_again,
+)
 from tests.small_disk import NoSmallDiskError, mount_small_disk
 
 
@@ -191,7 +199,7 @@ def test_another_budget_uses_the_pruned_model_and_the_scores_again(finished_run:
 
 
 def test_a_budget_that_cannot_be_met_fails_before_any_work_and_says_the_smallest_that_can(
-    tiny_llama: Path, text_dataset: Path, tmp_path: Path
+    tiny_llama: Path, text_dataset: Path, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
     with pytest.raises(BudgetInfeasibleError) as caught:
         compress(quick_config(tiny_llama, text_dataset, memory_budget=1000), tmp_path / "out")
@@ -199,7 +207,8 @@ def test_a_budget_that_cannot_be_met_fails_before_any_work_and_says_the_smallest
     assert not list(tmp_path.iterdir())
     smallest = caught.value.smallest_feasible_bytes
     assert str(smallest) in str(caught.value)
-    report = compress(quick_config(tiny_llama, text_dataset, memory_budget=smallest), tmp_path / "out")
+    config = quick_config(tiny_llama, text_dataset, memory_budget=smallest)
+    report = compress(config, continued(finished_run, tmp_path / "out", "prune", "score", "fits"))
     assert report.measurement("final").bytes == smallest
     with pytest.raises(BudgetInfeasibleError):
         compress(quick_config(tiny_llama, text_dataset, memory_budget=smallest - 1), tmp_path / "less")
@@ -242,8 +251,9 @@ def test_a_budget_above_the_models_size_is_refused(tiny_llama: Path, text_datase
 
 def test_a_ratio_is_found_from_the_budget(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
     prune = {"protect_first": 1, "protect_last": 1, "width_multiple": 8, "calibration_sequences": 4}
-    loose = compress(quick_config(tiny_llama, text_dataset, memory_budget=320_000, prune=prune), tmp_path / "loose")
-    tight = compress(quick_config(tiny_llama, text_dataset, memory_budget=250_000, prune=prune), tmp_path / "tight")
+    quick: dict[str, Any] = {"prune": prune, "finetune": {"steps": 0}}
+    loose = compress(quick_config(tiny_llama, text_dataset, memory_budget=320_000, **quick), tmp_path / "loose")
+    tight = compress(quick_config(tiny_llama, text_dataset, memory_budget=250_000, **quick), tmp_path / "tight")
     assert loose.prune_ratio == 0
     assert 0 < tight.prune_ratio <= 0.5
     assert tight.measurement("final").bytes <= 250_000
@@ -262,6 +272,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_stages_before(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
     finetune = finished_run.config.finetune.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    continued(finished_run, tmp_path / "out", *BEFORE_RECOVERY)
     with pytest.raises(TrainingDivergedError) as caught:
         compress(finished_run.config.model_copy(update={"finetune": finetune}), tmp_path / "out")
     assert caught.value.field == "finetune.learning_rate"
@@ -289,9 +300,11 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
 
 
-def test_only_the_formats_asked_for_are_written(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
+def test_only_the_formats_asked_for_are_written(
+    tiny_llama: Path, text_dataset: Path, finished_run: FinishedRun, tmp_path: Path
+) -> None:
     config = quick_config(tiny_llama, text_dataset, export={"formats": ["merged"]}, finetune={"steps": 0})
-    compress(config, tmp_path / "out")
+    compress(config, continued(finished_run, tmp_path / "out", *BEFORE_RECOVERY))
     assert (tmp_path / "out" / "merged").is_dir()
     assert not (tmp_path / "out" / "mixed").exists()
 

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 from qpruner_core import compress
-from qpruner_core.checkpoint import load_compressed, load_mixed_checkpoint
+from qpruner_core.loading import load_compressed, load_mixed_checkpoint
 from qpruner_core.mixed.mixed_model import load_mixed_model
 from qpruner_core.models.families import register_families
 from tests.core.pipeline.conftest import FinishedRun, quick_config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from qpruner_core import CancelToken, CompressionConfig, compress
-from qpruner_core.errors import CancelledError
-from qpruner_core.events import Event, MetricRecorded, RunWarning, StageFinished, StageName
+from qpruner_core import CompressionConfig
+from qpruner_core.events import Event, RunWarning, StageFinished
 from qpruner_core.stage_store import file_sha256
-from tests.core.pipeline.conftest import FinishedRun
+from tests.core.pipeline.conftest import BEFORE_RECOVERY, FinishedRun, continued, recover_until, steps_told
 
-BEFORE: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize")
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -40,30 +37,14 @@ def recovery(run: FinishedRun, **changed: Any) -> CompressionConfig:
 
 def quantized(run: FinishedRun, directory: Path) -> Path:
     """A place for a run whose stages before recovery are finished."""
-    for stage in BEFORE:
-        shutil.copytree(run.output.with_name("out.work") / stage, directory / "out.work" / stage)
-    return directory / "out"
+    return continued(run, directory / "out", *BEFORE_RECOVERY)
 
 
 def recover(config: CompressionConfig, output: Path, stop_at: int | None = None) -> tuple[str, list[Event]]:
-    """Run up to the end of the fine-tune stage, or to a step of it: digest of the adapter, and all events."""
-    events: list[Event] = []
-    cancel = CancelToken()
-
-    def listen(event: Event) -> None:
-        events.append(event)
-        at_step = isinstance(event, MetricRecorded) and event.name == "finetune.loss" and event.step == stop_at
-        if at_step or (isinstance(event, StageFinished) and event.stage == "finetune"):
-            cancel.cancel()
-
-    with pytest.raises(CancelledError):
-        compress(config, output, on_event=listen, cancel=cancel)
-    adapter = output.with_name("out.work") / "finetune" / "adapter" / "adapter_model.safetensors"
+    """As :func:`recover_until`, with the digest of the adapter."""
+    stage, events = recover_until(config, output, stop_at)
+    adapter = stage / "adapter" / "adapter_model.safetensors"
     return (file_sha256(adapter) if adapter.is_file() else ""), events
-
-
-def steps_told(events: list[Event], name: str = "finetune.loss") -> list[int]:
-    return [event.step for event in events if isinstance(event, MetricRecorded) and event.name == name]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +106,7 @@ def test_without_memory_for_the_dense_model_recovery_learns_from_the_text_and_sa
     output = quantized(finished_run, tmp_path)
     _, events = recover(recovery(finished_run), output)
     warnings = [event.message for event in events if isinstance(event, RunWarning)]
-    assert any("learns from the text" in message and "400.0 kB" in message for message in warnings)
+    assert any("trains on the text" in message and "400.0 kB" in message for message in warnings)
     record = json.loads((tmp_path / "out.work" / "finetune" / "stage.json").read_text())
     assert record["summary"]["loss"] == "cross_entropy"
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from qpruner_core import CancelToken, CompressionConfig, compress
-from qpruner_core.errors import CancelledError
-from qpruner_core.events import Event, MetricRecorded, StageFinished
+from qpruner_core import CompressionConfig, compress
+from qpruner_core.events import Event
 from qpruner_core.finetune.config import Recovery
 from qpruner_core.mixed.mixed_model import read_mixed_config
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint import read_header, tensor_bytes
 from qpruner_core.models.shards import StoredTensors
 from qpruner_core.stage_store import file_sha256, list_files
-from tests.core.pipeline.conftest import FinishedRun, quick_config
+from tests.core.pipeline.conftest import (
+    BEFORE_RECOVERY,
+    FinishedRun,
+    continued,
+    quick_config,
+    recover_until,
+    steps_told,
+)
 
 WAYS: tuple[Recovery, ...] = ("merge", "scales", "merge+scales")
-BEFORE = ("prune", "score", "allocate", "quantize")
 WEIGHTS = "model.safetensors"
 
 
@@ -49,31 +53,12 @@ def recovered_by(run: FinishedRun, recovery: Recovery, **settings: Any) -> Compr
 def recover(
     run: FinishedRun, config: CompressionConfig, output: Path, stop_at: int | None = None
 ) -> tuple[Path, list[Event]]:
-    """Run up to the end of the fine-tune stage, or to a step of it: its directory, and all events."""
-    work = output.with_name("out.work")
-    for stage in BEFORE:
-        if not (work / stage).exists():
-            shutil.copytree(run.output.with_name("out.work") / stage, work / stage)
-    events: list[Event] = []
-    cancel = CancelToken()
-
-    def listen(event: Event) -> None:
-        events.append(event)
-        at_step = isinstance(event, MetricRecorded) and event.name == "finetune.loss" and event.step == stop_at
-        if at_step or (isinstance(event, StageFinished) and event.stage == "finetune"):
-            cancel.cancel()
-
-    with pytest.raises(CancelledError):
-        compress(config, output, on_event=listen, cancel=cancel)
-    return work / "finetune", events
+    """As :func:`recover_until`, from what ``run`` has quantized."""
+    return recover_until(config, continued(run, output, *BEFORE_RECOVERY), stop_at)
 
 
 def hashes(stage: Path) -> dict[str, str]:
     return {record.path: record.sha256 for record in list_files(stage)}
-
-
-def steps_told(events: list[Event], name: str = "finetune.loss") -> list[int]:
-    return [event.step for event in events if isinstance(event, MetricRecorded) and event.name == name]
 
 
 @pytest.fixture(scope="module")

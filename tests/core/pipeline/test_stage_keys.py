@@ -14,6 +14,7 @@ from qpruner_core.events import STAGES, Event, StageFinished, StageName
 from qpruner_core.models.families import find_family
 from qpruner_core.stage import RunPlan
 from qpruner_core.stage_keys import stage_keys
+from qpruner_core.stage_store import StageStore
 from qpruner_core.targets.registry import bind_target
 from tests.core.pipeline.conftest import QUICK, FinishedRun
 
@@ -38,7 +39,7 @@ and the precisions, granularity and embeddings of allocate too."""
 CASES = [(stage, name, value) for stage, own in SETTINGS.items() for name, value in own.items()]
 
 
-def keys_of(data: DataDigests = DATA, **overrides: Any) -> dict[StageName, str]:
+def keys_of(data: DataDigests = DATA, loss: str = "distillation", **overrides: Any) -> dict[StageName, str]:
     config = parse_config({"model": "m", "dataset": "d", **_merged(QUICK, overrides)})
     plan = RunPlan(
         dense_config=None,  # type: ignore[arg-type]
@@ -49,7 +50,7 @@ def keys_of(data: DataDigests = DATA, **overrides: Any) -> dict[StageName, str]:
         target=bind_target(config.target, config.quantize, config.allocate, config.finetune),
         memory_budget=config.memory_budget or 0,
     )
-    return stage_keys(config, plan, data, model="model", versions={}, products="bfloat16")
+    return stage_keys(config, plan, data, model="model", versions={}, products="bfloat16", loss=loss)
 
 
 def _merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +74,38 @@ def test_another_value_of_a_setting_leaves_the_stages_before_its_own(stage: Stag
 def test_other_data_is_in_the_key_of_the_first_stage_that_reads_it(part: str, first: StageName) -> None:
     other = DataDigests(**{"train": "t", "probe": "p", "measured": "m", part: "other"})
     assert changed(keys_of(), keys_of(other)) == STAGES[STAGES.index(first) :]
+
+
+def test_the_loss_that_recovery_takes_is_in_its_key_whoever_chose_it() -> None:
+    other = keys_of(loss="cross_entropy")
+    assert changed(keys_of(), other)[0] == "finetune"
+    assert keys_of(loss="cross_entropy", finetune={"loss": "cross_entropy"}) == other
+
+
+def test_a_recovery_by_the_other_loss_is_not_taken_over(finished_run: FinishedRun, tmp_path: Path) -> None:
+    before = finished_run.output.with_name("out.work")
+    work = tmp_path / "work"
+    for stage in STAGES[:4]:
+        shutil.copytree(before / stage, work / stage)
+    wanted: list[str] = []
+    values = finished_run.config.model_dump(mode="json")
+
+    def find_stage(stage: StageName, key: str) -> bool:
+        if stage == "finetune":  # what another job would bring
+            wanted.append(key)
+            shutil.copytree(before / stage, work / stage)
+        return stage == "finetune"
+
+    events: list[Event] = []
+    config = parse_config(values | {"expected": {"recovery_loss": "cross_entropy"}})
+    compress(config, tmp_path / "out", work_dir=work, on_event=events.append, find_stage=find_stage)
+    (told,) = [one for one in events if isinstance(one, StageFinished) and one.stage == "finetune"]
+    assert (told.resumed, told.summary["loss"]) == (False, "cross_entropy")
+    store = StageStore(before)
+    assert wanted == [told.key] != [store.key("finetune")]
+    again: list[Event] = []  # what is finished decides, whatever is free now
+    compress(parse_config(values), tmp_path / "out", work_dir=work, on_event=again.append)
+    assert all(one.resumed for one in again if isinstance(one, StageFinished))
 
 
 def test_recovery_is_in_the_key_of_a_search_that_recovers() -> None:

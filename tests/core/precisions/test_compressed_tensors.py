@@ -54,7 +54,7 @@ def test_predicted_bytes_are_those_of_the_tensors_and_the_library_decompresses_t
     shape = 32 * rows, 32 * columns
     weight, importance = random(*shape).to(torch.bfloat16), random(shape[1], seed=1).square() if weighted else None
     if not kind.accepts(*shape):
-        with pytest.raises(ValueError, match="does not hold"):
+        with pytest.raises(ValueError, match="does not support"):
             kind.encode(weight, importance)
         return
     tensors = kind.encode(weight, importance)
@@ -173,7 +173,7 @@ def test_feedback_leaves_less_error_in_the_output_in_the_same_bytes(name: str) -
 def test_tensors_that_do_not_fit_each_other_are_refused(name: str, tensor: str, damage: object) -> None:
     kind = QUANTIZED[name]
     tensors = kind.encode(random(64, 128).to(torch.bfloat16))
-    with pytest.raises(ValueError, match=r"fit|number"):
+    with pytest.raises(ValueError, match=r"match|number"):
         kind.decode(tensors | {tensor: damage(tensors[tensor])})  # type: ignore[operator]
 
 

@@ -9,10 +9,10 @@ import torch
 from transformers import PretrainedConfig
 
 from qpruner_core.models.families import find_family
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import LAYOUTS
-from qpruner_core.prune.pruning import prune_to_ratio
+from qpruner_core.prune.pruning import PruningOptions, prune_to_ratio
 from tests.core.small_models import small_model
 
 IDS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -30,8 +30,9 @@ def test_the_model_has_the_widths_that_are_told_and_runs(layout: str, steps: int
     model, family = small_model("llama", dtype=torch.float32, **OVERRIDES), find_family("llama")
     told: list[tuple[float, str]] = []
     pruned, left = prune_to_ratio(
-        model, family, config_of(layout=layout, steps=steps), 0.3, IDS, lambda *progress: told.append(progress)
-    )
+        model, family, config_of(layout=layout, steps=steps), 0.3, IDS,
+        PruningOptions(on_progress=lambda *progress: told.append(progress)),
+    )  # fmt: skip
     assert family.widths(pruned.config) == left.widths
     measured = sum(tensor.numel() for layer in family.decoder_layers(pruned) for tensor in layer.parameters())
     assert measured == left.total
@@ -76,15 +77,17 @@ def test_compensated_pruning_gives_every_layer_biases_that_change_the_output(ste
 @pytest.mark.parametrize("layout", ["same_ratio", "global", "depth"])
 def test_more_is_removed_until_the_model_fits(layout: str) -> None:
     model, family = small_model("llama", dtype=torch.float32, **OVERRIDES), find_family("llama")
-    blocks = Blocks.of(model.config, family)
+    layer_sizes = LayerSizes.of(model.config, family)
 
-    def fits(config: PretrainedConfig) -> bool:
-        return Blocks.of(config, family).total <= 0.6 * blocks.total
+    def meets_budget(config: PretrainedConfig) -> bool:
+        return LayerSizes.of(config, family).total <= 0.6 * layer_sizes.total
 
-    pruned, left = prune_to_ratio(model, family, config_of(layout=layout), 0.3, IDS, fits=fits)
-    assert left.total <= 0.6 * blocks.total
+    pruned, left = prune_to_ratio(
+        model, family, config_of(layout=layout), 0.3, IDS, PruningOptions(meets_budget=meets_budget)
+    )
+    assert left.total <= 0.6 * layer_sizes.total
     assert left.removed_fraction() < 0.6
-    assert Blocks.of(pruned.config, family).total == left.total
+    assert LayerSizes.of(pruned.config, family).total == left.total
 
 
 def test_a_ratio_of_zero_gives_back_the_same_model() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qpruner_core.fitting.fit import UnfittedLinear, fit_linears, module_seed
+from qpruner_core.fitting.fitted_linear import UnfittedLinear, fit_linears, module_seed
 from qpruner_core.forward.input_scales import input_scales
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.models.families import family_of, linear_weight

@@ -13,7 +13,7 @@ from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.search.scores import Scores
 from qpruner_core.search.search import AllocationSearch
 from qpruner_core.search.space import Allocation, SearchSpace
-from qpruner_core.search.trial import Measurement, Proposal, Trial
+from qpruner_core.search.trial import Proposal, Trial, TrialMeasurement
 
 
 def space_of(layers: int = 8, share: float = 0.3, *, seed: int = 0, embeddings: bool = True) -> SearchSpace:
@@ -43,15 +43,17 @@ def scores_of(space: SearchSpace, seed: int = 0) -> Scores:
     )
 
 
-def measured_by(loss: Callable[[Allocation], float], screening_error: float = 0.0) -> Callable[[Proposal], Measurement]:
+def measured_by(
+    loss: Callable[[Allocation], float], screening_error: float = 0.0
+) -> Callable[[Proposal], TrialMeasurement]:
     """Measures as a worker does: on a little text first, and no more where that is hopeless."""
 
-    def measure(proposal: Proposal) -> Measurement:
+    def measure(proposal: Proposal) -> TrialMeasurement:
         full = loss(proposal.precisions)
         few = full * math.exp(random.Random(str(proposal.precisions)).gauss(0, screening_error))
         if few > proposal.stop_above:
-            return Measurement(few, few, proposal.screening, 1.0)
-        return Measurement(full, few, proposal.sequences, 4.0)
+            return TrialMeasurement(few, few, proposal.screening, 1.0)
+        return TrialMeasurement(full, few, proposal.sequences, 4.0)
 
     return measure
 

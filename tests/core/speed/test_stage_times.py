@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from transformers import AutoConfig
 
 from qpruner_core import parse_config
 from qpruner_core.events import STAGES, StageName
 from qpruner_core.models.families import find_family
+from qpruner_core.planner import Planner
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.record import Observation, SpeedRecord
 from qpruner_core.speed.stage_times import expected_seconds
@@ -14,6 +18,9 @@ from tests.core.small_models import small_config
 from tests.made_up_speed import made_up_speed
 
 RECORD = SpeedRecord(speed=made_up_speed())
+OBSERVED = sorted((Path(__file__).parent / "observed").glob("*.json"))
+WORTH_A_CLOCK = 5.0
+"""Seconds of a stage from which on its time matters to anybody."""
 
 
 def times(
@@ -123,3 +130,25 @@ def test_stages_that_ran_before_correct_the_next_estimate() -> None:
     after = times({}, record=record)
     for stage in STAGES:
         assert after[stage] == pytest.approx(before[stage] * (3 if stage in stages else 1), rel=0.01)
+
+
+@pytest.mark.parametrize("file", OBSERVED, ids=lambda file: file.stem)
+def test_stages_of_a_real_run_took_as_long_as_expected_within_a_factor_of_two(file: Path) -> None:
+    """Of runs that were recorded once, with the speed of their machine as it was measured before."""
+    run = json.loads(file.read_text())
+    config, dense = parse_config(run["settings"]), AutoConfig.for_model(**run["model"])
+    planner = Planner(config, dense, find_family(dense.model_type))
+    expected = expected_seconds(
+        config, dense, planner.family, SpeedRecord.model_validate({"speed": run["speed"]}),
+        ratio=run["settings"]["prune"]["ratio"], data=DataAmounts.asked(config, run["dataset_bytes"]),
+        target=planner.target,
+    )  # fmt: skip
+    long = {stage: measured for stage, measured in run["seconds"].items() if measured > WORTH_A_CLOCK}
+    assert len(long) >= 4
+    off = {stage: measured / expected[stage] for stage, measured in long.items()}
+    assert all(0.5 <= ratio <= 2 for ratio in off.values()), off
+    assert 0.5 <= sum(run["seconds"].values()) / sum(expected.values()) <= 2
+
+
+def test_there_are_recorded_runs() -> None:
+    assert OBSERVED

@@ -89,12 +89,12 @@ def test_without_embeddings_these_have_no_choice() -> None:
 
 def test_a_precision_of_another_target_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BITS_PER_WEIGHT, "q4_of_another", 4.5)
-    with pytest.raises(InvalidConfigError, match="'q4_of_another' is no precision of the target bitsandbytes"):
+    with pytest.raises(InvalidConfigError, match="'q4_of_another' is not a precision of the target bitsandbytes"):
         parse_config(RUN | {"target": "bitsandbytes", "allocate": {"precisions": ["nf4", "q4_of_another"]}})
 
 
 def test_a_precision_that_there_is_not_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValidationError, match=r"'nf5' is no precision; known are .*nf4"):
+    with pytest.raises(ValidationError, match=r"'nf5' is not a precision; known precisions: .*nf4"):
         CompressionConfig.model_validate(RUN | {"allocate": {"precisions": ["nf5"]}})
 
 

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from qpruner_core.data.tokenization import IGNORED
 from qpruner_core.models.families import family_names
+from qpruner_core.training import losses
 from qpruner_core.training.batches import Batch, make_batch
-from qpruner_core.training.losses import CHUNK, Distillation, add_gradient, hidden_states, logits_of
+from qpruner_core.training.losses import Distillation, add_gradient, hidden_states, logits_of
 from tests.core.small_models import small_model
 from tests.core.training.adapters import CPU, example
 
@@ -32,11 +33,12 @@ def test_logits_from_hidden_states_are_the_models_own(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_gradient_in_chunks_is_that_of_the_whole_loss(share: float) -> None:
+def test_the_gradient_in_chunks_is_that_of_the_whole_loss(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK", 5)
     student, teacher = small_model("llama", seed=1), small_model("llama", seed=2)
     batch = make_batch(ROWS, CPU)
     targets = batch.targets[batch.targets != IGNORED]
-    assert len(targets) > CHUNK  # else nothing is cut
+    assert len(targets) > losses.CHUNK  # else nothing is cut
     weight = student.get_parameter("model.layers.2.mlp.down_proj.weight")
 
     logits, temperature = whole_logits(student, batch), 2.0

@@ -12,7 +12,7 @@ from qpruner_core.finetune.config import FinetuneConfig
 from qpruner_core.training.batches import batches, in_batches, make_batch
 from qpruner_core.training.losses import Distillation
 from qpruner_core.training.schedule import learning_rate
-from qpruner_core.training.training import train
+from qpruner_core.training.training import Validation, train
 from qpruner_core.training.training_state import TrainingState
 from qpruner_core.training.validation import keep_back, validation_loss
 from tests.core.small_models import small_model
@@ -89,7 +89,7 @@ def test_the_best_evaluation_is_kept_and_training_ends_when_none_is_better(adapt
     told: list[tuple[int, float]] = []
     state = train(
         model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None,
-        validation=validation, on_validation=lambda step, loss: told.append((step, loss)),
+        validation=Validation(validation, lambda step, loss: told.append((step, loss))),
     )  # fmt: skip
     assert told == state.curves.validation
     assert told[0][0] == 0
@@ -108,7 +108,7 @@ def test_a_distilled_model_is_kept_where_it_is_nearest_to_its_teacher(adapter: P
     ]
     state = train(
         model, batches(EXAMPLES, 2, seed=0, device=CPU), settings, lambda step, loss: None,
-        distillation=teacher, validation=held_out,
+        distillation=teacher, validation=Validation(held_out),
     )  # fmt: skip
     expected = 4 * kl_div(*softened, reduction="sum", log_target=True).item() / len(softened[0])
     assert state.curves.validation[0][1] == pytest.approx(expected, rel=0.02)
@@ -124,7 +124,7 @@ def test_a_model_that_predicts_nan_is_not_blamed_on_the_learning_rate(adapter: P
     with pytest.raises(NotFiniteError):
         train(
             model, iter([]), FinetuneConfig(steps=3), lambda step, loss: None,
-            validation=[make_batch([EXAMPLES], CPU)],
+            validation=Validation([make_batch([EXAMPLES], CPU)]),
         )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_a_training_that_goes_on_gives_the_same_bytes(stop: int, dropout: float,
 
         first = 2 * state.curves.step
         stream = batches(EXAMPLES, 1, seed=0, device=CPU, packed_length=24, first=first)
-        train(model, stream, settings, on_step, validation=validation, state=state, seed=5)
+        train(model, stream, settings, on_step, validation=Validation(validation), state=state, seed=5)
         return [*state.factors, *state.masters, torch.tensor(state.curves.losses)]
 
     expected = run(tmp_path / "undisturbed", 0)

@@ -81,7 +81,7 @@ def test_a_model_with_a_weight_that_is_not_a_number_is_refused(name: str) -> Non
     model = small_model("llama", dtype=torch.float32)
     family = family_of(model)
     family.linears_of(family.decoder_layers(model)[2])[0].weight.data[3, 5] = float("nan")
-    with pytest.raises(NotFiniteError, match="not a number" if name not in OF_OUTPUTS else "not all numbers"):
+    with pytest.raises(NotFiniteError, match="not finite"):
         _score(name, model)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 

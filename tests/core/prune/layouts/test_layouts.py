@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.families import Unit, find_family
 from qpruner_core.models.reshape import Shape, config_with_shape
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.prune.importance import LayerImportance
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import LAYOUTS, plan_shape
 from qpruner_core.prune.layouts.ladder import attention_ladder, mlp_ladder
 from qpruner_core.prune.pruning import shape_of_step
@@ -33,32 +33,36 @@ MODELS = (
 
 
 @cache
-def blocks_of(model: int) -> Blocks:
+def layer_sizes_of(model: int) -> LayerSizes:
     model_type, overrides = MODELS[model]
-    return Blocks.of(small_config(model_type, **dict(overrides)), find_family(model_type))
+    return LayerSizes.of(small_config(model_type, **dict(overrides)), find_family(model_type))
 
 
-def importance_of(blocks: Blocks, seed: int) -> list[LayerImportance]:
+def importance_of(layer_sizes: LayerSizes, seed: int) -> list[LayerImportance]:
     generator = torch.Generator().manual_seed(seed)
     return [
         {unit: torch.rand(widths.count(unit), generator=generator, dtype=torch.float64) * scale for unit in sizes}
-        for scale, (widths, sizes) in enumerate(zip(blocks.widths, blocks.unit_parameters, strict=True), start=1)
+        for scale, (widths, sizes) in enumerate(
+            zip(layer_sizes.widths, layer_sizes.unit_parameters, strict=True), start=1
+        )
     ]
 
 
-def influence_of(blocks: Blocks, seed: int) -> list[float]:
-    return torch.rand(len(blocks.widths), generator=torch.Generator().manual_seed(seed)).tolist()
+def influence_of(layer_sizes: LayerSizes, seed: int) -> list[float]:
+    return torch.rand(len(layer_sizes.widths), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def largest_group(blocks: Blocks, config: PruneConfig) -> int:
+def largest_group(layer_sizes: LayerSizes, config: PruneConfig) -> int:
     """Parameters of the largest group that one decision can take."""
     if config.layout == "depth":
-        return max(blocks.layer_parameters)
+        return max(layer_sizes.layer_parameters)
     ladders = [
-        make(blocks, layer, config) for layer in range(len(blocks.widths)) for make in (attention_ladder, mlp_ladder)
+        make(layer_sizes, layer, config)
+        for layer in range(len(layer_sizes.widths))
+        for make in (attention_ladder, mlp_ladder)
     ]
     largest = max(b - a for ladder in ladders for a, b in zip(ladder.removed, ladder.removed[1:], strict=False))
-    return largest * (len(blocks.widths) if config.layout == "stock" else 1)
+    return largest * (len(layer_sizes.widths) if config.layout == "stock" else 1)
 
 
 @st.composite
@@ -77,9 +81,9 @@ def prune_configs(draw: st.DrawFn, layouts: tuple[str, ...] = tuple(LAYOUTS)) ->
     )
 
 
-def shape_or_discard(blocks: Blocks, config: PruneConfig, ratio: float, seed: int) -> Shape:
+def shape_or_discard(layer_sizes: LayerSizes, config: PruneConfig, ratio: float, seed: int) -> Shape:
     try:
-        return plan_shape(blocks, config, ratio, importance_of(blocks, seed), influence_of(blocks, seed))
+        return plan_shape(layer_sizes, config, ratio, importance_of(layer_sizes, seed), influence_of(layer_sizes, seed))
     except InvalidConfigError:
         assume(False)  # more than these settings leave to remove
         raise
@@ -90,10 +94,10 @@ def shape_or_discard(blocks: Blocks, config: PruneConfig, ratio: float, seed: in
 def test_the_removed_fraction_is_within_one_group_of_the_ratio(
     model: int, config: PruneConfig, ratio: float, seed: int
 ) -> None:
-    blocks = blocks_of(model)
-    shape = shape_or_discard(blocks, config, ratio, seed)
-    group = largest_group(blocks, config) if config.remove_layers == 0 else max(blocks.layer_parameters)
-    assert abs(blocks.removed_fraction(shape) - ratio) <= group / blocks.first_total + 1e-9
+    layer_sizes = layer_sizes_of(model)
+    shape = shape_or_discard(layer_sizes, config, ratio, seed)
+    group = largest_group(layer_sizes, config) if config.remove_layers == 0 else max(layer_sizes.layer_parameters)
+    assert abs(layer_sizes.removed_fraction(shape) - ratio) <= group / layer_sizes.first_total + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
@@ -101,10 +105,10 @@ def test_the_removed_fraction_is_within_one_group_of_the_ratio(
 def test_widths_keep_the_ratio_of_queries_to_key_values_the_multiple_and_the_protected_layers(
     model: int, config: PruneConfig, ratio: float, seed: int
 ) -> None:
-    blocks = blocks_of(model)
-    shape = shape_or_discard(blocks, config, ratio, seed)
+    layer_sizes = layer_sizes_of(model)
+    shape = shape_or_discard(layer_sizes, config, ratio, seed)
     assert sum(widths is None for widths in shape) >= config.remove_layers
-    for layer, (old, new) in enumerate(zip(blocks.widths, shape, strict=True)):
+    for layer, (old, new) in enumerate(zip(layer_sizes.widths, shape, strict=True)):
         protected = layer < config.protect_first or layer >= len(shape) - config.protect_last
         if protected and config.layout != "stock":
             assert new == old
@@ -131,7 +135,7 @@ def test_pruning_in_steps_ends_as_pruning_at_once_does_when_importance_does_not_
     model: int, config: PruneConfig, ratio: float, steps: int, seed: int
 ) -> None:
     config = config.model_copy(update={"remove_layers": 0, "criterion": "taylor_first"})
-    start = now = blocks_of(model)
+    start = now = layer_sizes_of(model)
     importance = importance_of(start, seed)
     at_once = shape_or_discard(start, config, ratio, seed)
     kept = [{unit: torch.arange(widths.count(unit)) for unit in importance[0]} for widths in start.widths]
@@ -154,7 +158,7 @@ def test_pruning_in_steps_ends_as_pruning_at_once_does_when_importance_does_not_
 @given(ratio=st.floats(0.05, 0.6), seed=st.integers(0, 9))
 def test_layers_removed_in_steps_are_those_removed_at_once(ratio: float, seed: int) -> None:
     config = PruneConfig(layout="depth", protect_first=1, protect_last=1)
-    now = blocks_of(1)
+    now = layer_sizes_of(1)
     influence = influence_of(now, seed)
     at_once = shape_or_discard(now, config, ratio, seed)
     for step in range(1, 4):
@@ -165,16 +169,16 @@ def test_layers_removed_in_steps_are_those_removed_at_once(ratio: float, seed: i
 @settings(max_examples=30, deadline=None)
 @given(ratio=st.floats(0.05, 0.6), unit=st.sampled_from(["kv_group", "none"]), model=st.integers(0, 2))
 def test_the_stock_layout_needs_no_code_of_ours(ratio: float, unit: str, model: int) -> None:
-    blocks = blocks_of(model)
+    layer_sizes = layer_sizes_of(model)
     config = PruneConfig.model_validate({"layout": "stock", "attention_unit": unit, "width_multiple": 8})
-    shape = shape_or_discard(blocks, config, ratio, 0)
-    assert config_with_shape(blocks.config, blocks.family, shape).model_type == blocks.family.model_type
+    shape = shape_or_discard(layer_sizes, config, ratio, 0)
+    assert config_with_shape(layer_sizes.config, layer_sizes.family, shape).model_type == layer_sizes.family.model_type
 
 
 def test_attention_and_mlp_lose_the_same_share_over_all_layers() -> None:
-    blocks = blocks_of(1)
+    layer_sizes = layer_sizes_of(1)
     config = PruneConfig(attention_unit="kv_group", protect_first=1, protect_last=1, width_multiple=8)
-    shape = plan_shape(blocks, config, 0.3)
+    shape = plan_shape(layer_sizes, config, 0.3)
     share = 0.3 * 9 / 7
     groups = sum(widths.num_key_value_heads for widths in shape[1:-1] if widths)
     channels = sum(widths.intermediate_size for widths in shape[1:-1] if widths)
@@ -183,10 +187,10 @@ def test_attention_and_mlp_lose_the_same_share_over_all_layers() -> None:
 
 
 def test_a_global_ranking_takes_the_least_important_units_wherever_they_are() -> None:
-    blocks = blocks_of(1)
-    importance = importance_of(blocks, 0)  # grows from layer to layer
+    layer_sizes = layer_sizes_of(1)
+    importance = importance_of(layer_sizes, 0)  # grows from layer to layer
     shape = plan_shape(
-        blocks, PruneConfig(layout="global", protect_first=0, protect_last=0, width_multiple=8), 0.3, importance
+        layer_sizes, PruneConfig(layout="global", protect_first=0, protect_last=0, width_multiple=8), 0.3, importance
     )
     removed, kept = [], []
     for scores, widths in zip(importance, shape, strict=True):
@@ -200,26 +204,26 @@ def test_a_global_ranking_takes_the_least_important_units_wherever_they_are() ->
 
 
 def test_a_more_important_kind_of_unit_stays_in_a_global_ranking() -> None:
-    blocks = blocks_of(1)
-    importance = importance_of(blocks, 0)
+    layer_sizes = layer_sizes_of(1)
+    importance = importance_of(layer_sizes, 0)
     for layer in importance:
         layer[Unit.KEY_VALUE_HEAD] += 1e6
     config = PruneConfig(layout="global", attention_unit="kv_group", protect_first=0, protect_last=0)
-    shape = plan_shape(blocks, config, 0.3, importance)
+    shape = plan_shape(layer_sizes, config, 0.3, importance)
     assert [widths.num_key_value_heads for widths in shape if widths] == [8] * 9
 
 
 def test_depth_removes_the_layers_of_least_influence_that_are_not_protected() -> None:
     config = PruneConfig(layout="depth", protect_first=1, protect_last=1)
     influence = [0.0, 0.5, 0.1, 0.6, 0.2, 0.7, 0.8, 0.9, 0.0]
-    shape = plan_shape(blocks_of(1), config, 2 / 9, None, influence)
+    shape = plan_shape(layer_sizes_of(1), config, 2 / 9, None, influence)
     assert [layer for layer, widths in enumerate(shape) if widths is None] == [2, 4]
 
 
 def test_protected_layers_stay_the_same_ones_after_others_are_gone() -> None:
     config = PruneConfig(layout="depth", protect_first=2, protect_last=2)
-    blocks = blocks_of(1)
-    left = blocks.after(plan_shape(blocks, config, 3 / 9, None, [0.1] * 9))
+    layer_sizes = layer_sizes_of(1)
+    left = layer_sizes.after(plan_shape(layer_sizes, config, 3 / 9, None, [0.1] * 9))
     assert left.indices == [0, 1, 5, 6, 7, 8]
     assert left.unprotected(2, 2) == [2, 3]
     assert left.removed_fraction() == pytest.approx(3 / 9)
@@ -243,35 +247,37 @@ def test_what_cannot_be_is_refused_with_the_setting_at_fault(
     given_settings: dict[str, object], ratio: float, field: str
 ) -> None:
     with pytest.raises(InvalidConfigError) as caught:
-        plan_shape(blocks_of(1), PruneConfig.model_validate(given_settings), ratio)
+        plan_shape(layer_sizes_of(1), PruneConfig.model_validate(given_settings), ratio)
     assert caught.value.field == field
     assert caught.value.remedy
 
 
 def test_query_heads_that_no_stock_config_can_say_are_refused() -> None:
-    blocks = Blocks.of(small_config("falcon"), find_family("falcon"))  # its code divides hidden_size by the heads
+    layer_sizes = LayerSizes.of(
+        small_config("falcon"), find_family("falcon")
+    )  # its code divides hidden_size by the heads
     config = PruneConfig(layout="stock", attention_unit="query_head", width_multiple=8)
     with pytest.raises(InvalidConfigError) as caught:
-        plan_shape(blocks, config, 0.2)
+        plan_shape(layer_sizes, config, 0.2)
     assert caught.value.field == "prune.attention_unit"
 
 
 @pytest.mark.parametrize("output_bias", [False, True])
 def test_the_stock_layout_refuses_a_model_that_needs_our_code_already(output_bias: bool) -> None:
-    dense = Blocks.of(small_config("gpt2"), find_family("gpt2"))  # its code divides n_embd by the heads
+    dense = LayerSizes.of(small_config("gpt2"), find_family("gpt2"))  # its code divides n_embd by the heads
     heads = 6 if output_bias else 5
     narrow = dense.widths[0].model_copy(update={"num_attention_heads": heads, "num_key_value_heads": heads})
     ours = config_with_shape(dense.config, dense.family, [narrow] * 5, output_bias=output_bias)
-    blocks = Blocks.of(ours, dense.family)
+    layer_sizes = LayerSizes.of(ours, dense.family)
     with pytest.raises(InvalidConfigError) as caught:
-        plan_shape(blocks, PruneConfig(layout="stock", width_multiple=8), 0.2)
+        plan_shape(layer_sizes, PruneConfig(layout="stock", width_multiple=8), 0.2)
     assert caught.value.field == "prune.layout"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_ratio_of_zero_changes_nothing(layout: str) -> None:
-    blocks = blocks_of(0)
+    layer_sizes = layer_sizes_of(0)
     assert (
-        plan_shape(blocks, PruneConfig.model_validate({"layout": layout}), 0.0, importance_of(blocks, 0))
-        == blocks.widths
+        plan_shape(layer_sizes, PruneConfig.model_validate({"layout": layout}), 0.0, importance_of(layer_sizes, 0))
+        == layer_sizes.widths
     )

@@ -6,8 +6,8 @@ import pytest
 
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.models.families import find_family
-from qpruner_core.prune.blocks import Blocks
 from qpruner_core.prune.config import PruneConfig
+from qpruner_core.prune.layer_sizes import LayerSizes
 from qpruner_core.prune.layouts import plan_shape
 from tests.core.small_models import small_config
 
@@ -27,10 +27,10 @@ from tests.core.small_models import small_config
 def test_a_ratio_out_of_reach_is_refused_with_what_would_help_under_these_settings(
     model_type: str, given_settings: dict[str, object], helps: list[str], no_help: list[str]
 ) -> None:
-    blocks = Blocks.of(small_config(model_type), find_family(model_type))
+    layer_sizes = LayerSizes.of(small_config(model_type), find_family(model_type))
     config = PruneConfig.model_validate({"protect_last": 1} | given_settings)
     with pytest.raises(InvalidConfigError) as caught:
-        plan_shape(blocks, config, 0.9)
+        plan_shape(layer_sizes, config, 0.9)
     assert caught.value.field == "prune.ratio"
     assert caught.value.remedy.startswith("Choose a smaller ratio")
     assert all(word in caught.value.remedy for word in helps)

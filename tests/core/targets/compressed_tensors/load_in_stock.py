@@ -11,7 +11,7 @@ sys.modules["qpruner_core"] = None  # any import of it fails
 
 import torch  # noqa: E402
 from peft import PeftModel  # noqa: E402
-from transformers import AutoModelForCausalLM, CompressedTensorsConfig  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 
 def main(directory: Path, answers_file: Path) -> None:
@@ -23,16 +23,14 @@ def main(directory: Path, answers_file: Path) -> None:
         try:
             trusted = any(checkpoint.glob("*.py"))
             adapted = (checkpoint / "adapter").is_dir()
-            # PEFT wants modules that have their weight
-            unpacked = {"quantization_config": CompressedTensorsConfig(dequantize=True)} if adapted else {}
             model = AutoModelForCausalLM.from_pretrained(
                 checkpoint,
                 dtype=torch.bfloat16,
                 trust_remote_code=trusted,
                 local_files_only=True,
-                **unpacked,
             )
             if adapted:
+                model.hf_quantizer.compressor.decompress_model(model)  # PEFT needs modules with a plain weight
                 model = PeftModel.from_pretrained(model, checkpoint / "adapter", autocast_adapter_dtype=False)
             with torch.no_grad():
                 answers[checkpoint.name] = model.eval()(ids).logits

@@ -24,6 +24,7 @@ from qpruner_core.targets.compressed_tensors import encode_model, write_compress
 from qpruner_core.targets.compressed_tensors.target import CompressedTensors
 from tests.core.targets.compressed_tensors.quantized_models import (
     IDS,
+    MIX,
     SUPPORTED,
     StockLogits,
     precisions_in_turn,
@@ -72,7 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoints")
     write_ids(directory)
     for name in MODELS:
-        _write(directory / name, name).rename(directory / f"{name} stock")
+        _write(directory / name, name, names=MIX).rename(directory / f"{name} stock")
     return directory
 
 

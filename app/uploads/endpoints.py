@@ -1,0 +1,172 @@
+"""Requests about models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BeforeValidator
+
+from app.audit import entries as audit
+from app.dependencies import BaseUrlDep, ReadSessionDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
+from app.ids import is_id
+from app.keys.auth import Reader, Submitter
+from app.problems import Problem, problem_responses
+from app.query_values import require_digits
+from app.settings import Settings
+from app.uploads import service
+from app.uploads.models import Upload
+from app.uploads.names import refuse_bad_names
+from app.uploads.schemas import ModelPage, ModelRequest, ModelSummary, ModelView, PartsView
+from app.uploads.service import Access
+from qpruner_core.errors import ModelTooLargeError
+from qpruner_core.sizes import format_bytes
+
+NOT_FOUND = "404 model_not_found"
+FIRST_PARTS = 100
+BEGIN_PROBLEMS = (
+    "400 invalid_json", "403 storage_full", "413 body_too_large", "422 invalid_config", "429 too_many_uploads",
+    "503 store_unavailable",
+)  # fmt: skip
+
+router = APIRouter(
+    prefix="/models", tags=["models"], responses=problem_responses("401 unauthenticated", "403 forbidden")
+)
+ModelId = Annotated[str, Path(description="Id of the model.", examples=["md_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
+PartLimit = Annotated[
+    int, BeforeValidator(require_digits), Query(ge=1, le=1000, description="At most so many missing parts.")
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a model",
+    responses=problem_responses(
+        *BEGIN_PROBLEMS, "415 unsupported_media_type", "422 file_refused", "422 model_incomplete", "422 model_too_large"
+    ),
+)
+def upload_model(
+    body: ModelRequest,
+    principal: Submitter,
+    sessions: SessionFactoryDep,
+    settings: SettingsDep,
+    store: StoreDep,
+    base_url: BaseUrlDep,
+    response: Response,
+) -> ModelView:
+    """Name the files with their bytes and SHA-256; the response has signed URLs to PUT their parts to.
+
+    Then `POST /models/{id}/complete`. A worker verifies every file and looks at the model as a job would.
+    """
+    refuse_bad_names([file.name for file in body.files])
+    _refuse_too_large(sum(file.bytes for file in body.files), settings)
+    upload, files = service.begin(sessions, settings, store, principal, service.MODEL, body.name, body.files)
+    response.headers["Location"] = f"/models/{upload.id}"
+    access = Access(store, base_url, settings.signed_url_seconds)
+    return ModelView.with_files(upload, files, service.parts_of(upload, files, access, FIRST_PARTS, new=True))
+
+
+@router.get("", summary="List models", responses=problem_responses("422 invalid_cursor"))
+def list_models(
+    principal: Reader,
+    session: ReadSessionDep,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
+) -> ModelPage:
+    """The uploaded models, the newest first, also those that are not ready."""
+    if cursor is not None and not is_id(cursor, service.MODEL):
+        raise Problem(
+            422,
+            "invalid_cursor",
+            "The cursor does not come from a page of models.",
+            field="cursor",
+            remedy="Give next_cursor of the page before, or none for the first page.",
+        )
+    rows = service.list_models(session, principal.tenant, before=cursor, limit=limit + 1)
+    return ModelPage(
+        models=[ModelSummary.of(row) for row in rows[:limit]],
+        next_cursor=rows[limit - 1].id if len(rows) > limit else None,
+    )
+
+
+@router.get("/{model_id}", summary="See a model", responses=problem_responses(NOT_FOUND))
+def get_model(model_id: ModelId, principal: Reader, session: ReadSessionDep) -> ModelView:
+    """Its state (`uploading`, `checking`, `ready` or `failed`), its files, and why it failed if it did."""
+    upload = _require(session, principal.tenant, model_id)
+    return ModelView.with_files(upload, service.files_of(session, model_id))
+
+
+@router.get(
+    "/{model_id}/parts",
+    summary="See which parts are missing",
+    responses=problem_responses(NOT_FOUND, "409 not_uploading", "503 store_unavailable"),
+)
+def list_model_parts(
+    model_id: ModelId,
+    principal: Submitter,
+    session: ReadSessionDep,
+    settings: SettingsDep,
+    store: StoreDep,
+    base_url: BaseUrlDep,
+    limit: PartLimit = FIRST_PARTS,
+) -> PartsView:
+    """Where an upload goes on after it broke off: the missing parts, each with a fresh signed URL."""
+    upload, files = _require(session, principal.tenant, model_id), service.files_of(session, model_id)
+    session.commit()  # nothing; a store takes its time
+    access = Access(store, base_url, settings.signed_url_seconds)
+    return service.parts_of(upload, files, access, limit)
+
+
+@router.post(
+    "/{model_id}/complete",
+    status_code=202,
+    summary="Complete a model",
+    responses=problem_responses(NOT_FOUND, "409 upload_incomplete", "409 not_uploading", "503 store_unavailable"),
+)
+def complete_model(
+    model_id: ModelId, principal: Submitter, sessions: SessionFactoryDep, store: StoreDep
+) -> ModelView:  # fmt: skip
+    """All parts are sent. The model is `checking` until a worker has verified and inspected it; then `ready` or
+    `failed`. Completing it again changes nothing."""
+    _refuse_other_ids(model_id)
+    with sessions() as session:
+        upload = service.complete(session, store, principal.tenant, model_id)
+        return ModelView.with_files(upload, service.files_of(session, model_id))
+
+
+@router.delete(
+    "/{model_id}",
+    status_code=204,
+    summary="Delete a model",
+    responses=problem_responses(NOT_FOUND, "409 model_in_use", "503 store_unavailable"),
+)
+def delete_model(
+    model_id: ModelId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
+) -> None:
+    """Its files, for good, or an upload that is not to be finished. Refused while an unfinished job uses it. The header
+    `X-Freed-Bytes` says its bytes."""
+    _refuse_other_ids(model_id)
+    freed = service.delete(session, store, principal.tenant, model_id)
+    response.headers["X-Freed-Bytes"] = str(freed)
+    audit.record(session, principal, "model.delete", model_id)
+
+
+def _require(session: ReadSessionDep, tenant: str, model_id: str) -> Upload:
+    _refuse_other_ids(model_id)
+    return service.require(session, tenant, model_id)
+
+
+def _refuse_other_ids(model_id: str) -> None:
+    if not is_id(model_id, service.MODEL):
+        raise service.not_found(model_id)
+
+
+def _refuse_too_large(size: int, settings: Settings) -> None:
+    if size > settings.max_model_bytes:
+        raise ModelTooLargeError(
+            f"The model has {format_bytes(size)}; this installation takes at most "
+            f"{format_bytes(settings.max_model_bytes)}.",
+            field="files",
+            remedy="Choose a smaller model, or ask the operator for a higher limit.",
+        )

@@ -1,0 +1,62 @@
+"""Sends generated requests to every operation of a service of its own (Schemathesis), and fails on a status of 500 or
+more, or on an answer that the API's description does not have.
+
+    python -m bench.fuzz_api [--cases N] [--seed N] [-- options of `st run`]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from bench.load.parts import Served, served
+
+_CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+    "response_schema_conformance",
+)  # fmt: skip
+
+
+def main() -> int:
+    """Parse, fuzz; the exit code of Schemathesis, or 1 if it made fewer cases than asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=int, default=5000, help="at least so many (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
+    parser.add_argument("more", nargs="*", help="options of `st run`")
+    given = parser.parse_args()
+    with served(None) as service:
+        report = service.folder / "report.ndjson"
+        code = subprocess.run(_command(service, given, report), check=False).returncode  # noqa: S603 - our own
+        cases = _count(report)
+    print(f"{cases} cases")
+    return code or (1 if cases < given.cases and not given.more else 0)
+
+
+def _command(service: Served, given: argparse.Namespace, report: Path) -> list[str]:
+    paths = httpx.get(f"{service.url}/openapi.json", timeout=60).json()["paths"]
+    operations = sum(len(methods) for methods in paths.values())
+    return [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json",
+        "--checks", ",".join(_CHECKS), "--seed", str(given.seed),
+        "--max-examples", str(-(-given.cases // operations)), "--continue-on-failure", "--request-timeout", "60",
+        "--report", "ndjson", "--report-ndjson-path", str(report), *given.more,
+    ]  # fmt: skip
+
+
+def _count(report: Path) -> int:
+    """Cases in the report of a run."""
+    cases = 0
+    for line in report.read_text().splitlines():
+        finished = json.loads(line).get("ScenarioFinished")
+        if finished is not None:
+            cases += len(finished["recorder"]["cases"])
+    return cases
+
+
+if __name__ == "__main__":
+    sys.exit(main())

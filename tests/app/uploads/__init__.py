@@ -1,0 +1,1 @@
+"""Uploads that go straight to the store."""

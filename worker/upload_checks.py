@@ -1,0 +1,198 @@
+"""Checks uploads that are complete, beside the job that the worker is at: nobody waits hours for that."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Select, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.database import read_only, utc_now
+from app.settings import Settings
+from app.store import ArtifactStore, StoreUnavailableError
+from app.uploads.errors import CheckFailedError, UploadCorruptError
+from app.uploads.models import Upload, UploadFile
+from app.uploads.service import DATASET, files_of
+from qpruner_core.errors import DiskFullError, QPrunerError
+from worker.check_child import CheckRequest
+from worker.check_process import NoResultError, look_at
+from worker.model_files import ModelFiles
+from worker.patience import Stopped
+from worker.protocol import RunError
+from worker.upload_sweep import UploadSweep
+from worker.upload_verdicts import accept, postpone, refuse
+
+_LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0  # between two looks for an upload to check
+_SWEEP_SECONDS = 600.0
+_ATTEMPTS = 3
+_Verdict = Callable[[Session, Upload], None]
+
+
+class UploadChecks:
+    """A thread that checks one upload at a time, and now and then deletes what has expired."""
+
+    def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: ArtifactStore) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._reading = read_only(sessions)
+        self._store = store
+        self._files = ModelFiles(settings, store)
+        self._sweep = UploadSweep(settings, sessions, store)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upload-checks", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop soon, and give back what is being checked."""
+        self._stopping.set()
+
+    def check_next(self) -> str | None:
+        """Check the upload that has waited longest; its id, or ``None`` if there is none.
+
+        Raises what a database that does not answer raises.
+        """
+        claimed = self._claim()
+        if claimed is None:
+            return None
+        upload, files, token = claimed
+        with self._leased(upload.id, token) as check_stop:
+            self._settle(upload, token, self._verdict(upload, files, check_stop))
+        return upload.id
+
+    def _run(self) -> None:
+        sweep_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() >= sweep_at:
+                    sweep_at = time.monotonic() + _SWEEP_SECONDS
+                    self._sweep.sweep()
+                checked = self.check_next()
+            except (SQLAlchemyError, StoreUnavailableError) as error:
+                _LOG.info("Uploads wait: %s", error)
+                checked = None
+            except Exception:  # noqa: BLE001 - uploads would wait for ever on a dead thread
+                _LOG.exception("Checking uploads met a fault of its own and goes on")
+                checked = None
+            if checked is None:
+                self._stopping.wait(_LOOK_SECONDS)
+
+    def _claim(self) -> tuple[Upload, list[UploadFile], str] | None:
+        waiting = _waiting()
+        with self._reading() as session:  # most often there is none, and nobody needs to wait for that
+            if session.scalar(waiting.with_only_columns(Upload.id).limit(1)) is None:
+                return None
+        with self._sessions.begin() as session:
+            upload = session.scalar(waiting.order_by(Upload.id).limit(1).with_for_update(skip_locked=True))
+            if upload is None:
+                return None
+            upload.attempts += 1
+            upload.lease_token = token = uuid.uuid4().hex
+            upload.lease_expires_at = utc_now() + timedelta(seconds=self._settings.lease_seconds)
+            return upload, files_of(session, upload.id), token
+
+    def _verdict(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> _Verdict:
+        """What is to be done with the upload's row once it has been looked at."""
+        try:
+            if upload.attempts > _ATTEMPTS:
+                raise CheckFailedError(
+                    f"Looking at it failed {_ATTEMPTS} times.", remedy="Ask the operator for the worker's log."
+                )
+            found = self._look(upload, files, check_stop)
+        except NoResultError as error:
+            _LOG.warning("%s: attempt %d: %s", upload.id, upload.attempts, error)
+            return lambda session, row: postpone(row, counted=True)
+        except (Stopped, StoreUnavailableError, DiskFullError) as error:
+            _LOG.info("%s: the check is postponed: %s", upload.id, error)
+            return lambda session, row: postpone(row, counted=False)
+        except (_RefusedError, QPrunerError) as error:
+            failure = error.said if isinstance(error, _RefusedError) else RunError.of(error)
+            return lambda session, row: refuse(row, failure, self._settings.upload_lifetime)
+        return lambda session, row: accept(session, row, files, found)
+
+    def _look(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> dict[str, Any]:
+        """What the upload is. Raises an error for whatever is wrong with it."""
+        try:
+            for file in files:
+                check_stop()
+                self._store.finish_upload(file.key, file.token)
+            folder = self._files.fetch(upload.id, files, check_stop)
+        except FileNotFoundError as error:
+            raise UploadCorruptError(
+                "The store has lost a part of it.", field="files", remedy="Upload it again."
+            ) from error
+        is_dataset = upload.id.startswith(DATASET)
+        request = CheckRequest(
+            kind="dataset" if is_dataset else "model",
+            name=files[0].name if is_dataset else upload.name,
+            path=folder / files[0].name if is_dataset else folder,
+            policy=self._settings.source_policy.model_copy(update={"allow_hub": False, "hub_token": None}),
+        )
+        result = look_at(request, upload.id, self._settings, check_stop)
+        if result.error is not None:
+            raise _RefusedError(result.error.model_copy(update={"field": "file" if is_dataset else "files"}))
+        return result.found or {}
+
+    def _settle(self, upload: Upload, token: str, verdict: _Verdict) -> None:
+        with self._sessions.begin() as session:
+            mine = select(Upload).where(Upload.id == upload.id, Upload.lease_token == token)
+            row = session.scalar(mine.with_for_update().execution_options(populate_existing=True))
+            if row is None:
+                return  # deleted, or another worker's by now
+            verdict(session, row)
+            is_failed = row.status == "failed"
+        _LOG.info("%s: looked at: %s", upload.id, row.status)
+        if is_failed:
+            self._sweep.drop_files(upload.id)
+        elif upload.id.startswith(DATASET):
+            self._files.forget(upload.id)
+
+    @contextmanager
+    def _leased(self, upload_id: str, token: str) -> Iterator[Callable[[], None]]:
+        """Renew the lease within the block. What it yields raises :class:`Stopped` once the upload is lost."""
+        ended, lost = threading.Event(), threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(self._settings.lease_seconds / 3):
+                with suppress(SQLAlchemyError), self._sessions.begin() as session:
+                    until = utc_now() + timedelta(seconds=self._settings.lease_seconds)
+                    mine = update(Upload).where(Upload.id == upload_id, Upload.lease_token == token)
+                    if not session.execute(mine.values(lease_expires_at=until)).rowcount:  # type: ignore[attr-defined]
+                        lost.set()
+
+        def check_stop() -> None:
+            if lost.is_set() or self._stopping.is_set():
+                raise Stopped(f"the check of {upload_id}")
+
+        keeper = threading.Thread(target=renew, name="upload-lease", daemon=True)
+        keeper.start()
+        try:
+            yield check_stop
+        finally:
+            ended.set()
+            keeper.join()
+
+
+class _RefusedError(Exception):
+    """The process said what is wrong."""
+
+    def __init__(self, said: RunError) -> None:
+        super().__init__(said.message)
+        self.said = said
+
+
+def _waiting() -> Select[Upload]:
+    """Uploads that nobody is checking."""
+    free = or_(Upload.lease_expires_at.is_(None), Upload.lease_expires_at < utc_now())
+    return select(Upload).where(Upload.status == "checking", free)

@@ -1,0 +1,82 @@
+"""Deletes uploads that were not finished in time, and models that nobody has used for as long as the operator said."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.database import read_only, utc_now
+from app.jobs.models import TERMINAL, Job
+from app.settings import Settings
+from app.storage.retention import days_of
+from app.store import ArtifactStore
+from app.uploads.models import Upload
+from app.uploads.service import prefix_of
+from worker.model_files import ModelFiles
+
+_LOG = logging.getLogger(__name__)
+_BATCH = 100
+_IN_USE = exists().where(Job.tenant == Upload.tenant, Job.model == Upload.id, Job.status.not_in(TERMINAL))
+
+
+class UploadSweep:
+    """What is to go, from the database, from the store and from this host. Several processes may sweep."""
+
+    def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: ArtifactStore) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._reading = read_only(sessions)
+        self._store = store
+        self._files = ModelFiles(settings, store)
+
+    def sweep(self) -> int:
+        """Delete what is to go now; how many uploads.
+
+        Raises:
+            StoreUnavailableError: the store is unavailable; rows of files that still lie there are kept.
+        """
+        done = 0
+        for upload_id in self._due():
+            with self._sessions.begin() as session:
+                due = select(Upload).where(Upload.id == upload_id, self._is_due(), ~_IN_USE)
+                upload = session.scalar(due.with_for_update(skip_locked=True))
+                if upload is not None:
+                    session.delete(upload)
+                    session.flush()
+                    self._store.delete_prefix(prefix_of(upload_id))
+                    done += 1
+        if done:
+            _LOG.info("%d uploads were not finished or not used in time, and are deleted", done)
+        self._sweep_host()
+        return done
+
+    def drop_files(self, upload_id: str) -> None:
+        """Delete the files of an upload that has failed; its row says why for a while."""
+        self._store.delete_prefix(prefix_of(upload_id))
+        self._files.forget(upload_id)
+
+    def _sweep_host(self) -> None:
+        here = self._files.ids()
+        with self._reading() as session:
+            existing = session.scalars(select(Upload.id).where(Upload.id.in_(here))).all() if here else ()
+        self._files.sweep(existing)
+
+    def _due(self) -> list[str]:
+        with self._reading() as session:
+            return list(session.scalars(select(Upload.id).where(self._is_due(), ~_IN_USE).limit(_BATCH)))
+
+    def _is_due(self) -> ColumnElement[bool]:
+        """Whether an upload has expired, or is a model that was not used for the days of its tenant."""
+        now, days = utc_now(), self._settings.keep_models_days
+        unused: list[ColumnElement[bool]] = []
+        named = [tenant for tenant in days if tenant]
+        for tenant in days:
+            kept = days_of(days, tenant)
+            whose = Upload.tenant == tenant if tenant else Upload.tenant.not_in(named)
+            if kept is not None:
+                unused.append(and_(whose, Upload.status == "ready", Upload.used_at < now - timedelta(days=kept)))
+        expired = and_(Upload.status.in_(("uploading", "failed")), Upload.expires_at < now)
+        return or_(expired, *unused)
