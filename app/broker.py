@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from app.settings import Settings
 
 QUEUE = "qpruner"
 RUN_JOB = "qpruner.run_job"
+TRIALS_QUEUE = "qpruner.trials"
+"""Apart from :data:`QUEUE`: what waits there says how many wake-ups lie unread."""
+MEASURE_TRIALS = "qpruner.measure_trials"
+_HELP_SECONDS = 60  # after which nobody needs to read that help was wanted
 SOCKET_SECONDS = 1.0
 _SOCKET_PATH_LIMIT = 100  # a Unix socket's address holds 108 bytes on Linux, 104 elsewhere
 
@@ -36,13 +41,33 @@ class Broker:
         )
         self._ping_lock = threading.Lock()
 
-    def wake(self, job_id: str) -> None:
-        """Send one wake-up for ``job_id``. Raises :class:`BrokerUnavailableError` if the broker is unreachable."""
+    def wake(self, job_id: str, headers: Mapping[str, str] | None = None) -> None:
+        """Send one wake-up for ``job_id``, with ``headers``.
+
+        Raises:
+            BrokerUnavailableError: the broker is unreachable.
+        """
         self.check()  # otherwise the publisher's own retries would outlast the caller's patience
         try:
-            self._celery.send_task(RUN_JOB, args=[job_id], ignore_result=True, retry=False)
+            self._celery.send_task(RUN_JOB, args=[job_id], ignore_result=True, retry=False, headers=dict(headers or {}))
         except (redis.RedisError, KombuError, OSError) as error:
             raise BrokerUnavailableError(f"The broker rejected a wake-up: {error}") from error
+
+    def ask_for_help(self, job_id: str, trials: int) -> None:
+        """Send a message for each of ``trials`` of a job that idle workers may measure, less those that lie unread.
+
+        Raises:
+            BrokerUnavailableError: the broker is unreachable.
+        """
+        self.check()
+        try:
+            for _ in range(trials - int(self._redis.llen(TRIALS_QUEUE))):
+                self._celery.send_task(
+                    MEASURE_TRIALS, args=[job_id], queue=TRIALS_QUEUE, expires=_HELP_SECONDS, ignore_result=True,
+                    retry=False,
+                )  # fmt: skip
+        except (redis.RedisError, KombuError, OSError) as error:
+            raise BrokerUnavailableError(f"The broker rejected a message: {error}") from error
 
     def check(self) -> None:
         """Return if the broker responds. Raises :class:`BrokerUnavailableError` otherwise."""

@@ -59,6 +59,10 @@ async def _streams(request: Request) -> Streams:
     return cast(Streams, request.app.state.streams)
 
 
+async def _traceparent(request: Request) -> str | None:
+    return cast("str | None", request.app.state.traces.current())
+
+
 async def _client_left(request: Request) -> AsyncIterator[Event]:
     """An event that is set once the client has closed its connection."""
     left = Event()
@@ -97,6 +101,8 @@ SessionDep = Annotated[Session, Depends(_session, scope="function")]
 """
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 """A read-only session, which blocks no writer."""
+TraceparentDep = Annotated[str | None, Depends(_traceparent)]
+"""Trace context of the request, if traces are enabled."""
 StreamsDep = Annotated[Streams, Depends(_streams)]
 InspectorDep = Annotated[Inspector, Depends(_inspector)]
 ClientLeftDep = Annotated[Event, Depends(_client_left, scope="function")]

@@ -26,6 +26,7 @@ from app.database import create_database_engine
 from app.jobs.lease import expire_leases_of, worker_name
 from app.kept_process import KeptProcess
 from app.keys.binding import ensure_safe_binding
+from app.metrics_port import PortInUseError, serving_metrics
 from app.migrate import upgrade
 from app.settings import Settings
 from qpruner_core.errors import QPrunerError
@@ -36,13 +37,6 @@ _WORKER_STOP_SECONDS = 20.0
 _VALKEY_STOP_SECONDS = 5.0
 _VALKEY_START_SECONDS = 10.0
 _DRAIN_SECONDS = 5
-
-
-class PortInUseError(QPrunerError):
-    """Another program listens on the address of the service."""
-
-    code = "port_in_use"
-    exit_code = 2
 
 
 class AlreadyRunningError(QPrunerError):
@@ -88,7 +82,7 @@ class EmbeddedService:
             with_valkey = settings.broker_url is None
             settings = settings.model_copy(update={"broker_url": resolved_broker_url(settings)})
             app = _create_app(settings)  # before anything is started, to find invalid settings
-            parts.enter_context(_metrics_port(settings, app))
+            parts.enter_context(serving_metrics(settings, app.state.registry, "metrics_port"))
             if with_valkey:
                 parts.enter_context(_running_valkey(settings))
             if self._with_worker:
@@ -236,21 +230,6 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         ) from error  # fmt: skip
     with listener:
         yield listener
-
-
-@contextmanager
-def _metrics_port(settings: Settings, app: FastAPI) -> Iterator[None]:
-    from app.metrics_endpoint import serving_metrics
-
-    with ExitStack() as server:
-        try:
-            server.enter_context(serving_metrics(settings, app.state.registry))
-        except OSError as error:
-            raise PortInUseError(
-                f"The metrics cannot be served on {settings.host}:{settings.metrics_port}: {error.strerror or error}.",
-                field="metrics_port", remedy="Stop the program that listens there, or change QPRUNER_METRICS_PORT.",
-            ) from error  # fmt: skip
-        yield
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
 from app.keys.endpoints import router as keys_router
 from app.keys.same_origin import SameOriginMiddleware
+from app.measured_database import DatabaseMetrics
 from app.metrics_endpoint import metrics_router
 from app.openapi import DESCRIPTION, LICENSE, TAGS, TITLE, describe_problems
 from app.page.documentation import STATIC_URL
@@ -38,6 +39,8 @@ from app.storage.endpoints import router as storage_router
 from app.storage.retention import Retention
 from app.store import LocalStore, open_store
 from app.store.endpoints import router as store_router
+from app.store.measured import measure_store
+from app.traces import open_traces
 from app.uploads.endpoints import router as models_router
 from app.uploads.part_endpoint import router as parts_router
 from app.webhooks.endpoints import router as webhooks_router
@@ -47,10 +50,11 @@ from app.webhooks.sender import WebhookSender
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application with the parts of ``settings``; none of them needs to be reachable yet.
 
-    ``app.state`` has ``settings``, ``engine``, ``session_factory``, ``store``, ``broker``, ``readiness`` and
-    ``registry`` (Prometheus). The database must be migrated for requests to succeed.
+    ``app.state`` has ``settings``, ``traces``, ``engine``, ``session_factory``, ``store``, ``broker``, ``readiness``
+    and ``registry`` (Prometheus). The database must be migrated for requests to succeed.
     """
     settings = settings or get_settings()
+    traces = open_traces(settings, "qpruner-api")
     app: FastAPI = FastAPIOffline(
         docs_url=None,  # ours: app/page/documentation.py
         redoc_url=None,
@@ -63,7 +67,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         servers=[{"url": settings.public_url or "/", "description": "This service."}],
         generate_unique_id_function=lambda route: route.name,  # the method name in generated clients
         lifespan=_lifespan,
+        **traces.of_fastapi(),
     )
+    app.state.traces = traces
     _open_parts(app, settings)
     routers = (
         jobs_router, logs_router, datasets_router, models_router, storage_router, webhooks_router, keys_router,
@@ -86,23 +92,26 @@ def _open_parts(app: FastAPI, settings: Settings) -> None:
     state = app.state
     state.settings = settings
     state.engine = create_database_engine(settings.resolved_database_url)
+    state.registry = CollectorRegistry()
+    DatabaseMetrics(state.registry).watch(state.engine)
+    state.traces.watch(state.engine)
     state.session_factory = create_session_factory(state.engine)
     state.read_sessions = create_read_session_factory(state.engine)
     state.inspector = Inspector(state.session_factory, settings)
     feed = EventFeed(state.engine, state.read_sessions, settings.poll_seconds)
     state.streams = Streams(feed, state.read_sessions, settings.max_streams, settings.poll_seconds)
     state.store = open_store(settings, state.engine)
+    measure_store(state.store, settings, state.registry)
     state.broker = open_broker(settings)
     state.warm_up = WarmUp()
     state.readiness = health.ReadinessProbe(lambda: health.check_service(state))
-    state.registry = CollectorRegistry()
     state.registry.register(metrics.JobCollector(state.read_sessions))
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    dispatcher = Dispatcher(state.session_factory, state.broker, state.settings)
+    dispatcher = Dispatcher(state.session_factory, state.broker, state.settings, state.traces)
     sender = WebhookSender(state.session_factory, state.settings)
     dispatcher.start()
     sender.start()
@@ -120,3 +129,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.streams.feed.stop()
         state.broker.close()
         state.engine.dispose()
+        state.traces.close()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.types import Scope
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUEUEING_EVENTS = ("queued", "retried", "attempt_lost")
+_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
 
 
 class HttpMetrics:
@@ -55,7 +56,9 @@ class JobCollector(Collector):
         """The metrics; only ``qpruner_database_up 0`` while the database is unavailable."""
         try:
             with self._factory() as session:
-                families = [_jobs(session), _oldest_queued(session), _stage_seconds(session), _reused(session)]
+                families = [
+                    _jobs(session), _oldest_queued(session), _waits(session), _stage_seconds(session), _reused(session),
+                ]  # fmt: skip
         except SQLAlchemyError as error:
             logger.warning("metrics: %s", error)
             families = []
@@ -86,11 +89,32 @@ def _oldest_queued(session: Session) -> Metric:
 
 
 def _stage_seconds(session: Session) -> Metric:
-    family = SummaryMetricFamily("qpruner_stage_seconds", "Seconds of finished stages.", labels=("stage",))
-    query = select(StageResult.stage, func.count(), func.sum(StageResult.seconds)).group_by(StageResult.stage)
-    for stage, count, seconds in session.execute(query.where(StageResult.reused_from.is_(None))):
-        family.add_metric((stage,), count_value=count, sum_value=seconds)
+    family = HistogramMetricFamily("qpruner_stage_seconds", "Seconds of finished stages.", labels=("stage",))
+    query = _counted(StageResult.seconds.expression).add_columns(StageResult.stage).group_by(StageResult.stage)
+    for *figures, stage in session.execute(query.where(StageResult.reused_from.is_(None))):
+        _add(family, (stage,), figures)
     return family
+
+
+def _waits(session: Session) -> Metric:
+    family = HistogramMetricFamily(
+        "qpruner_queue_wait_seconds", "Seconds that jobs waited before their latest start.", labels=()
+    )
+    query = _counted(Job.waited.expression).where(Job.waited.is_not(None))
+    _add(family, (), list(session.execute(query).one()))
+    return family
+
+
+def _counted(seconds: ColumnElement[Any]) -> Select[Any]:
+    """How many rows are in each bucket or below, how many there are, and the sum."""
+    below = [func.sum(case((seconds <= bucket, 1), else_=0)) for bucket in _BUCKETS]
+    return select(*below, func.count(), func.sum(seconds))
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], figures: list[Any]) -> None:
+    *below, count, total = (figure or 0 for figure in figures)
+    buckets = [(str(bucket), number) for bucket, number in zip(_BUCKETS, below, strict=True)]
+    family.add_metric(labels, buckets=[*buckets, ("+Inf", count)], sum_value=total)
 
 
 def _reused(session: Session) -> Metric:

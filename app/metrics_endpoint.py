@@ -1,13 +1,12 @@
-"""Access to the metrics: public, by a key with the scope ``metrics``, or on a separate port."""
+"""Access to the metrics: public, by a key with the scope ``metrics``, or on a separate port
+(:mod:`app.metrics_port`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.keys.auth import Principal, require_scope, unauthenticated
 from app.keys.binding import key_required
@@ -45,22 +44,3 @@ def _require_key(principal: Annotated[Principal, Depends(require_scope("metrics"
     """Also if the service requires no key."""
     if principal.key_id is None:
         raise unauthenticated("The metrics need an API key.")
-
-
-@contextmanager
-def serving_metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve the metrics of ``registry`` on their own port, if ``settings`` name one.
-
-    Raises:
-        OSError: another program listens there.
-    """
-    if settings.metrics_port is None:
-        yield
-        return
-    server, thread = start_http_server(settings.metrics_port, addr=settings.host, registry=registry)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

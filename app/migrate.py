@@ -18,6 +18,7 @@ from app.database import Base, create_database_engine
 from app.database_errors import SchemaMismatchError
 from app.datasets import models as _datasets
 from app.jobs import models as _jobs
+from app.jobs import trial_work as _trial_work
 from app.keys import models as _keys
 from app.settings import get_settings
 from app.store import models as _store
@@ -30,6 +31,7 @@ TABLE_MODULES = (
     _audit,
     _datasets,
     _jobs,
+    _trial_work,
     _keys,
     _store,
     _uploads,

@@ -66,6 +66,15 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Port that only serves /metrics, without a key; default: none."
     )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port on which a worker serves its own /metrics; default: none."
+    )
+    traces_endpoint: HttpUrl = Field(
+        default=None,
+        description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as "
+        "http://127.0.0.1:4318; default: no traces. Needs the extra otel.",
+    )
+    traces_share: float = Field(default=1.0, ge=0, le=1, description="Share of requests of which traces are kept.")
     signing_key: SecretStr | None = Field(
         default=None, description="Secret for signed URLs and key hashes; default: generated and kept in data_dir."
     )
@@ -189,7 +198,8 @@ class Settings(BaseSettings):
         default={}, description="Days that the history of ended jobs is kept, in the same form; default: forever."
     )
     keep_models_days: DaysOfTenants = Field(
-        default={}, description="Days that uploaded models are kept without being used, likewise; default: for ever."
+        default={},
+        description="Days that uploaded models are kept without being used, in the same form; default: forever.",
     )
     max_storage_bytes: ByteSize | None = Field(
         default=None, description="Bytes per tenant in the store; more are refused with status 403. Default: no limit."
@@ -199,6 +209,11 @@ class Settings(BaseSettings):
         ge=0,
         le=4096,
         description="CPU threads of a job's process; 0: every CPU that the process may use.",
+    )
+    share_trials: bool = Field(
+        default=False,
+        description="Let idle workers measure trials of a job that another worker runs, where allocate.batch is 2 or "
+        "more.",
     )
     llama_cpp: Path | None = Field(
         default=None, description="Directory of llama.cpp's programs, for measuring GGUF files; default: those on PATH."

@@ -48,6 +48,12 @@ class UserError(QPrunerError):
     exit_code = 2
 
 
+class NoHelpError(QPrunerError):
+    """A machine that is to measure another's trials lacks what that one has, or has made something else of it."""
+
+    code = "no_help"
+
+
 class InvalidConfigError(UserError):
     """A setting is unknown, malformed or out of range."""
 

@@ -132,7 +132,7 @@ class KnownModels:
         return known[0] if known is not None and time.monotonic() < known[1] else None
 
     def _uploaded(self, model_id: str, store: FactsStore) -> KnownModel:
-        """An upload, by what is kept of it: its files are not here. An id stands for the same files for ever."""
+        """An upload by its stored facts: its files are elsewhere. An id always refers to the same files."""
         config = self._configs.peek(model_id)
         if config is None:
             facts = store.of_upload(model_id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import PretrainedConfig
 
@@ -17,6 +17,7 @@ from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset, require_known_tokens, tokens_of
+from qpruner_core.errors import NoHelpError
 from qpruner_core.events import (
     STAGES,
     CancelToken,
@@ -37,6 +38,7 @@ from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
 from qpruner_core.resources import best_device
 from qpruner_core.run_paths import check_run_paths
+from qpruner_core.search.exchange import TrialExchange, TrialHelper
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.run_times import RunTimes
@@ -69,6 +71,7 @@ def compress(
     on_event: EventCallback = ignore_event,
     cancel: CancelToken | None = None,
     find_stage: StageFinder = lambda stage, key: False,
+    exchange: TrialExchange | None = None,
 ) -> CompressionReport:
     """Compress a model to a memory budget.
 
@@ -83,6 +86,7 @@ def compress(
         cancel: set it from another thread to stop the run; finished stages are kept.
         find_stage: called with a stage and its key before a stage that ``work_dir`` lacks is computed. It may copy the
             files of an equal stage of another run there.
+        exchange: where the search offers the trials of a batch to other machines; the result is the same.
 
     Raises:
         UserError: the model, dataset or budget is unusable; raised before any stage begins.
@@ -96,17 +100,19 @@ def compress(
         on_event=on_event,
         cancel=cancel or CancelToken(),
         find_stage=find_stage,
+        exchange=exchange,
     )
     return run_stages(config, Path(output), options)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of :func:`run_stages`; those of :func:`compress` and two more.
+    """Options of :func:`run_stages`; those of :func:`compress` and three more.
 
     Attributes:
         plan: makes the plan of the run from its config and the config of the dense model.
         origin: digests of other inputs of the stages that ``find_stage`` provides.
+        helper: gives the trials of another machine's search to measure, which is all that the run is for.
     """
 
     work_dir: Path | None = None
@@ -115,7 +121,23 @@ class RunOptions:
     cancel: CancelToken = field(default_factory=CancelToken)
     find_stage: StageFinder = lambda stage, key: False
     plan: Callable[[CompressionConfig, PretrainedConfig], RunPlan] = make_plan
+    exchange: TrialExchange | None = None
     origin: Sequence[str] = ()
+    helper: TrialHelper | None = None
+
+
+def help_search(
+    config: CompressionConfig, output: Path, *, work_dir: Path, policy: SourcePolicy, helper: TrialHelper
+) -> NoReturn:
+    """Measure trials of the search of another machine.
+
+    The stages before its search must be finished in ``work_dir``. Ends when ``helper`` raises.
+
+    Raises:
+        NoHelpError: this machine would have made other stages.
+    """
+    run_stages(config, output, RunOptions(work_dir=work_dir, policy=policy, helper=helper))
+    raise NoHelpError("The search is over.")
 
 
 def run_stages(config: CompressionConfig, output: Path, options: RunOptions) -> CompressionReport:
@@ -158,8 +180,9 @@ def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) ->
     with products_in(compute.dtype, best_device()), survivors_exempt_from_collection():
         for stage in STAGES:
             context = StageContext(
-                stage, config, source, dataset.sha256, plan, data, store, times, options.cancel, compute, warnings
-            )
+                stage, config, source, dataset.sha256, plan, data, store, times, options.cancel, compute, warnings,
+                options.exchange, options.helper,
+            )  # fmt: skip
             if stage == "finetune":
                 keys = keys_with(loss=loss_of_run(context, lambda loss: keys_with(loss=loss)["finetune"]))
             records[stage] = _run_stage(context, keys[stage], times.expected)
@@ -190,6 +213,8 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
     context.cancel.raise_if_cancelled()
     record = context.store.load(context.stage, key)
     resumed = record is not None
+    if record is None and context.helper is not None and context.stage != "allocate":
+        raise NoHelpError(f"The stage {context.stage} is not there as this machine would make it.")
     if record is None:
         free_garbage()  # models of the previous stage
         run = load_stage(context.stage)

@@ -1,4 +1,4 @@
-"""What Pydantic says of a value, in the words of people: what is wrong, and what to give."""
+"""Pydantic's messages in plain words: the error, and a valid value."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _SAID: Mapping[str, str] = {
     "less_than": "It is too large. Give less than {lt}.",
     "less_than_equal": "It is too large. Give {le} or less.",
     "multiple_of": "It does not divide evenly. Give a multiple of {multiple_of}.",
-    "int_type": "It is no whole number. Give one such as 8.",
-    "int_parsing": "It is no whole number. Give one such as 8.",
+    "int_type": "Not a whole number. Give one such as 8.",
+    "int_parsing": "Not a whole number. Give one such as 8.",
     "int_parsing_size": "It has too many digits. Give a smaller number.",
-    "int_from_float": "It is no whole number. Give one such as 8.",
-    "float_type": "It is no number. Give one such as 0.5.",
-    "float_parsing": "It is no number. Give one such as 0.5.",
-    "finite_number": "It is no finite number. Give one such as 0.5.",
-    "bool_type": "It is neither of yes and no. Give true or false.",
-    "bool_parsing": "It is neither of yes and no. Give true or false.",
-    "string_type": "It is no text. Give it in quotes.",
+    "int_from_float": "Not a whole number. Give one such as 8.",
+    "float_type": "Not a number. Give one such as 0.5.",
+    "float_parsing": "Not a number. Give one such as 0.5.",
+    "finite_number": "Not a finite number. Give one such as 0.5.",
+    "bool_type": "Not a boolean. Give true or false.",
+    "bool_parsing": "Not a boolean. Give true or false.",
+    "string_type": "Not a text. Give it in quotes.",
     "string_too_long": "It is too long. Give at most {max_length} characters.",
-    "literal_error": "There is no such choice. Give {expected}.",
-    "enum": "There is no such choice. Give {expected}.",
-    "list_type": "It is no list. Give one such as [8].",
-    "tuple_type": "It is no list. Give one such as [8].",
-    "dict_type": "It is no group of settings. Give an object with a value for each name.",
-    "model_type": "It is no group of settings. Give an object with a value for each name.",
-    "model_attributes_type": "It is no group of settings. Give an object with a value for each name.",
+    "literal_error": "Unknown value. Give {expected}.",
+    "enum": "Unknown value. Give {expected}.",
+    "list_type": "Not a list. Give one such as [8].",
+    "tuple_type": "Not a list. Give one such as [8].",
+    "dict_type": "Not a group of settings. Give an object with a value for each name.",
+    "model_type": "Not a group of settings. Give an object with a value for each name.",
+    "model_attributes_type": "Not a group of settings. Give an object with a value for each name.",
     "too_long": "There are too many entries. Give at most {max_length}.",
     "too_short": "There are too few entries. Give at least {min_length}.",
-    "string_pattern_mismatch": "It is not written as it should be. Give a text that matches {pattern}.",
+    "string_pattern_mismatch": "It has the wrong form. Give a text that matches {pattern}.",
 }
 
 

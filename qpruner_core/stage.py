@@ -17,6 +17,7 @@ from qpruner_core.models.families import Family
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune.config import PruneConfig
 from qpruner_core.report import DeviceMemory
+from qpruner_core.search.exchange import TrialExchange, TrialHelper
 from qpruner_core.stage_store import StageStore
 from qpruner_core.targets.base import Target
 
@@ -42,7 +43,11 @@ class RunPlan:
 
 @dataclass
 class StageContext:
-    """The run from the view of one stage: settings, sources, finished earlier stages, and event callbacks."""
+    """The run from the view of one stage: settings, sources, finished earlier stages, and event callbacks.
+
+    ``exchange``: where the search offers trials to other machines. ``helper``: gives the trials of another machine's
+    search, which is all that the run is for.
+    """
 
     stage: StageName
     config: CompressionConfig
@@ -55,6 +60,8 @@ class StageContext:
     cancel: CancelToken
     compute: Compute
     warnings: list[str] = field(default_factory=list)
+    exchange: TrialExchange | None = None
+    helper: TrialHelper | None = None
 
     def finished(self, stage: StageName) -> Path:
         """The directory of a finished stage."""

@@ -11,24 +11,29 @@ import socket
 import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
+from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
-from app.broker import create_celery, resolved_broker_url
+from app.broker import QUEUE, TRIALS_QUEUE, create_celery, open_broker, resolved_broker_url
 from app.database import create_database_engine, create_session_factory
+from app.measured_database import DatabaseMetrics
+from app.metrics_port import serving_metrics
 from app.migrate import require_current_schema
 from app.settings import Settings
 from app.store import open_store
+from app.store.measured import measure_store
+from app.traces import open_traces
 from qpruner_core.writable import require_writable
 from worker.child_process import CHILD_COMMAND
 from worker.job_run import Parts
 from worker.supervisor import Supervisor
-from worker.tasks import register_run_job
+from worker.tasks import register_measure_trials, register_run_job
 from worker.upload_checks import UploadChecks
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +57,8 @@ def create_worker(settings: Settings, supervisor: Supervisor) -> Celery:
         worker_hijack_root_logger=False,
     )
     register_run_job(celery, supervisor)
+    if settings.share_trials:
+        register_measure_trials(celery, supervisor)
     return celery
 
 
@@ -63,14 +70,27 @@ def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> in
     Raises:
         OutputInvalidError, DiskFullError: the data folder, which holds the scratch space of jobs, cannot be written.
         SchemaMismatchError: the database's schema belongs to another release.
-        InvalidStoreUrlError, SigningKeyError: a setting is invalid.
+        InvalidStoreUrlError, SigningKeyError, ExtraMissingError: a setting is invalid.
+        PortInUseError: another program listens on the port of the worker's metrics.
     """
     require_writable(settings.data_dir.resolve(), "data_dir")
     engine = create_database_engine(settings.resolved_database_url)
     with suppress(OperationalError):  # the worker waits for an unreachable database
         require_current_schema(engine)
-    parts = Parts(settings, create_session_factory(engine), open_store(settings, engine), command)
-    supervisor, checks = Supervisor(parts), UploadChecks(parts.settings, parts.sessions, parts.store)
+    registry = CollectorRegistry()
+    DatabaseMetrics(registry).watch(engine)
+    store = open_store(settings, engine)
+    measure_store(store, settings, registry)
+    with (
+        closing(open_traces(settings, "qpruner-worker")) as traces,
+        serving_metrics(settings, registry, "worker_metrics_port"),
+    ):
+        broker = open_broker(settings) if settings.share_trials else None
+        parts = Parts(settings, create_session_factory(engine), store, command, traces=traces, broker=broker)
+        return _work(settings, Supervisor(parts), UploadChecks(settings, parts.sessions, store))
+
+
+def _work(settings: Settings, supervisor: Supervisor, checks: UploadChecks) -> int:
     supervisor.sweep()
     checks.start()
     celery = create_worker(settings, supervisor)
@@ -90,6 +110,7 @@ def run_worker(settings: Settings, command: Sequence[str] = CHILD_COMMAND) -> in
     worker = celery.Worker(
         hostname=f"qpruner-{os.getpid()}@{socket.gethostname()}", loglevel=settings.log_level, quiet=True,
         without_mingle=True, without_gossip=True, without_heartbeat=True,
+        queues=[QUEUE, TRIALS_QUEUE] if settings.share_trials else None,
     )  # fmt: skip
     worker.start()
     return 0 if told_to_stop.is_set() else int(worker.exitcode or 0)  # Celery reports a Ctrl-C as a failure

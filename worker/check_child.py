@@ -1,4 +1,4 @@
-"""The process that looks at an upload as a job would: torch and whatever a file does to it stay in here.
+"""The process that inspects an upload as a job would, isolated because it loads torch and untrusted files.
 
 Run as ``python -m worker.check_child``: a :class:`CheckRequest` on standard input, a :class:`CheckResult` on standard
 output. It ends when its worker does.
@@ -18,7 +18,7 @@ from worker.protocol import RunError
 
 
 class CheckRequest(StrictModel):
-    """The upload ``name``, which lies at ``path``: the folder of a model, or the file of a dataset."""
+    """The upload ``name`` at ``path``: the folder of a model, or the file of a dataset."""
 
     kind: Literal["model", "dataset"]
     name: str
@@ -27,14 +27,14 @@ class CheckRequest(StrictModel):
 
 
 class CheckResult(StrictModel):
-    """What it is, or why it cannot be used. ``found``: a model's facts, or kind and records of a dataset."""
+    """Result of the inspection, or the error. ``found``: a model's facts, or kind and records of a dataset."""
 
     found: dict[str, Any] | None = None
     error: RunError | None = None
 
 
 def main() -> int:
-    """Look at what standard input names; 0 if a result was told."""
+    """Inspect the upload named on standard input; 0 if a result was reported."""
     die_with_parent()
     request = CheckRequest.model_validate_json(sys.stdin.buffer.read())
     policy = request.policy.model_copy(update={"uploads": {request.name: request.path}})

@@ -1,4 +1,4 @@
-"""Runs the process that looks at an upload, within limits of memory and time."""
+"""Runs the process that inspects an upload, within limits of memory and time."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _LOOK_SECONDS = 0.1
 
 
 class NoResultError(Exception):
-    """The process ended without a result: it crashed, or took more memory or time than it may."""
+    """The process ended without a result: it crashed, or exceeded its memory or time."""
 
 
 def look_at(request: CheckRequest, upload_id: str, settings: Settings, check_stop: Callable[[], None]) -> CheckResult:
-    """What the process says of the upload.
+    """Result of the process about the upload.
 
-    ``check_stop`` is called now and then; the process is ended when it raises.
+    ``check_stop`` is called periodically; the process is ended when it raises.
 
     Raises:
-        NoResultError: it said nothing.
+        NoResultError: there is no result.
     """
     temporary = settings.data_dir.resolve() / "checks" / upload_id
     temporary.mkdir(parents=True, exist_ok=True)
@@ -61,14 +61,14 @@ def look_at(request: CheckRequest, upload_id: str, settings: Settings, check_sto
         return CheckResult.model_validate_json(output)
     except ValidationError as error:
         _LOG.error(
-            "%s: looking at it ended with %d and no result:\n%s",
+            "%s: the inspection ended with %d and no result:\n%s",
             upload_id, process.returncode, errors.decode(errors="replace")[-4000:],
         )  # fmt: skip
         raise NoResultError(f"The process ended with {process.returncode}.") from error
 
 
 def _wait(talk: threading.Thread, pid: int, watch: Watch, check_stop: Callable[[], None]) -> None:
-    """Return once the process has said all, or must be ended."""
+    """Return once the process has reported everything, or must be ended."""
     deadline = time.monotonic() + _MOST_SECONDS
     while talk.is_alive():
         talk.join(_LOOK_SECONDS)

@@ -20,7 +20,8 @@ from qpruner_core.errors import QPrunerError
 from qpruner_core.events import StageName
 from qpruner_core.garbage import collector_paused
 from qpruner_core.stage_store import disk_full_as_error
-from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
+from worker.protocol import ANSWER_ADAPTER, ChildRequest, RunError, RunResult, StageAnswer, StageWanted, TrialTurn
+from worker.trial_lines import HelperLines, SharingLines
 
 _PR_SET_PDEATHSIG = 1
 
@@ -37,9 +38,10 @@ def main() -> int:
     with open(0, "rb", buffering=0, closefd=False) as unbuffered:
         request = ChildRequest.model_validate_json(unbuffered.readline())
     answers: queue.SimpleQueue[StageAnswer] = queue.SimpleQueue()
-    threading.Thread(target=_read_lifeline, args=(answers,), name="lifeline", daemon=True).start()
+    turns: queue.SimpleQueue[TrialTurn] = queue.SimpleQueue()
+    threading.Thread(target=_read_lifeline, args=(answers, turns), name="lifeline", daemon=True).start()
     try:
-        final: BaseModel = _run(request, lines, answers)
+        final: BaseModel = _run(request, lines, answers, turns)
     except QPrunerError as error:
         traceback.print_exc()
         final = RunError.of(error)
@@ -53,9 +55,22 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer]) -> RunResult:
+def _run(
+    request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageAnswer], turns: queue.SimpleQueue[TrialTurn]
+) -> RunResult:
     with collector_paused(freeze=True):
         from qpruner_core import compress
+
+    def tell(line: BaseModel) -> None:
+        _tell(lines, line)
+
+    if request.trials == "of_another":
+        from qpruner_core.pipeline import help_search
+
+        help_search(
+            request.config, request.output, work_dir=request.work_dir, policy=request.policy,
+            helper=HelperLines(tell, turns),
+        )  # fmt: skip
 
     patience = _PATIENCE
 
@@ -75,7 +90,8 @@ def _run(request: ChildRequest, lines: TextIO, answers: queue.SimpleQueue[StageA
     with disk_full_as_error(request.work_dir):
         report = compress(
             request.config, request.output, work_dir=request.work_dir, policy=request.policy,
-            on_event=lambda event: _tell(lines, event), find_stage=find_stage,
+            on_event=tell, find_stage=find_stage,
+            exchange=SharingLines(tell, turns) if request.trials == "shared" else None,
         )  # fmt: skip
     return RunResult(report=report)
 
@@ -100,12 +116,16 @@ def _tell(lines: TextIO, message: BaseModel) -> None:
     lines.flush()
 
 
-def _read_lifeline(answers: queue.SimpleQueue[StageAnswer]) -> None:
+def _read_lifeline(answers: queue.SimpleQueue[StageAnswer], turns: queue.SimpleQueue[TrialTurn]) -> None:
     """Receive answers, and kill this process and its children once the supervisor's end of standard input closes."""
     try:
         with open(0, "rb", buffering=0, closefd=False) as lifeline:
             while line := lifeline.readline():
-                answers.put(StageAnswer.model_validate_json(line))
+                answer = ANSWER_ADAPTER.validate_json(line)
+                if isinstance(answer, TrialTurn):
+                    turns.put(answer)
+                else:
+                    answers.put(answer)
     finally:
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)

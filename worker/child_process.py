@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.jobs.logs import KEPT_BYTES
 from qpruner_core.threads import thread_settings
-from worker.protocol import LINE_ADAPTER, ChildRequest, Line, StageAnswer
+from worker.protocol import LINE_ADAPTER, Answer, ChildRequest, Line
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 _LOG = logging.getLogger(__name__)
@@ -43,13 +43,16 @@ def child_environment(environment: Mapping[str, str], threads: int, temporary: P
 
 
 class ChildProcess:
-    """Starts a child at once. ``lines`` yields its output, then ``None`` at the end."""
+    """Starts a child at once. ``lines`` yields its output, then ``None`` at the end; ``on_line`` is called with each
+    line first, in a thread of this class."""
 
     def __init__(
         self, request: ChildRequest, environment: Mapping[str, str], *,
         command: Sequence[str] = CHILD_COMMAND, keep_open: Sequence[int] = (),
+        on_line: Callable[[Line], None] = lambda line: None,
     ) -> None:  # fmt: skip
         self.lines: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+        self._on_line = on_line
         self._tail = bytearray()
         self._printed = 0
         self._tail_lock = threading.Lock()
@@ -80,8 +83,8 @@ class ChildProcess:
         """Whether the process has ended; its id may then belong to another process."""
         return self._ended.is_set() or self._process.poll() is not None
 
-    def answer(self, answer: StageAnswer) -> None:
-        """Send it the answer about the stage that it wants."""
+    def answer(self, answer: Answer) -> None:
+        """Send it the answer about the stage or the trial that it wants."""
         self._say(answer)
 
     def finish(self, seconds: float) -> int:
@@ -137,9 +140,12 @@ class ChildProcess:
             with stream:
                 for raw in stream:
                     try:
-                        self.lines.put(LINE_ADAPTER.validate_json(raw))
+                        line = LINE_ADAPTER.validate_json(raw)
                     except ValidationError:
                         _LOG.warning("The child wrote a line that is not an event: %.200r", raw)
+                    else:
+                        self._on_line(line)
+                        self.lines.put(line)
         finally:
             self.lines.put(None)  # however reading ended, a thread waits for this
 

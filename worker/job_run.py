@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +18,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.broker import Broker
 from app.database import utc_now
 from app.jobs.history import append_event
 from app.jobs.lease import Lease, LeaseLost, cancel, fail, give_up, hold, succeed
 from app.jobs.models import Artifact, StageResult
 from app.settings import Settings
 from app.store import ArtifactStore, StoreUnavailableError
+from app.traces import Traces
 from qpruner_core.config import parse_config
 from qpruner_core.errors import QPrunerError
 from qpruner_core.events import Event, RunWarning, StageFinished
@@ -34,13 +36,14 @@ from worker.attempt_log import AttemptLog
 from worker.child_process import CHILD_COMMAND, ChildProcess, child_environment
 from worker.model_files import ModelFiles
 from worker.patience import Stopped, is_away, persist
-from worker.protocol import ChildRequest, RunError, RunResult, StageAnswer, StageWanted
+from worker.protocol import ChildRequest, Line, RunError, RunResult, StageAnswer, StageWanted, Trials
 from worker.recording import ProgressThrottle, record_events
 from worker.reused_stages import ReusedStages
 from worker.scratch import Scratch, locked_scratch
 from worker.stage_files import fetch_stage, upload_stage
-from worker.store_keys import artifact_key, attempt_prefix, stage_prefix
+from worker.store_keys import artifact_key, attempt_prefix, fits_prefix, stage_prefix
 from worker.told_lines import ToldLines
+from worker.trial_board import TrialBoard
 from worker.uploads import fetch_model, fetch_uploads
 
 _LOG = logging.getLogger(__name__)
@@ -58,22 +61,42 @@ class Parts:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     command: Sequence[str] = CHILD_COMMAND
+    traces: Traces = field(default_factory=Traces)
+    broker: Broker | None = None
+
+    @property
+    def shares_trials(self) -> bool:
+        """Whether idle workers may measure trials of another's job."""
+        return self.settings.share_trials and self.broker is not None
+
+    def environment(self, temporary: Path) -> dict[str, str]:
+        """Environment of a child."""
+        settings = self.settings
+        environment = child_environment(os.environ, settings.worker_threads, temporary)
+        if settings.llama_cpp is not None:
+            environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
+        if settings.vllm_python is not None:  # its link tells Python about its environment
+            environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
+        return environment
 
 
 class JobRun:
     """The attempt of ``lease``. ``settled`` is set once everything is decided.
 
     ``touched``: prefixes of the store below which there may be files that no row names at the end.
+    ``on_line`` is called with each line of the child as it arrives.
     """
 
-    def __init__(self, lease: Lease, parts: Parts) -> None:
+    def __init__(self, lease: Lease, parts: Parts, on_line: Callable[[Line], None] = lambda line: None) -> None:
         self.settled = threading.Event()
         self.touched: set[str] = set()
         self._lease = lease
         self._parts = parts
+        self._on_line = on_line
         self._stop = threading.Event()
         self._child: ChildProcess | None = None
         self._child_lock = threading.Lock()
+        self._board: TrialBoard | None = None
         self._stored: set[str] = set()
         self._throttle = ProgressThrottle()
         self._told = ToldLines()
@@ -106,6 +129,8 @@ class JobRun:
             _LOG.exception("%s: unexpected error in the worker", self._lease.job_id)
         finally:
             self.stop()
+            if self._board is not None:
+                self._board.close()
             self.settled.set()
 
     def stop(self) -> None:
@@ -169,19 +194,19 @@ class JobRun:
             "fetching the model",
         )
         policy = self._parts.settings.source_policy.model_copy(update={"uploads": uploads})
-        return ChildRequest(config=config, policy=policy, output=scratch.output, work_dir=scratch.stages)
+        return ChildRequest(
+            config=config, policy=policy, output=scratch.output, work_dir=scratch.stages,
+            trials="shared" if self._parts.shares_trials else "alone",
+        )  # fmt: skip
 
     def _start_child(self, request: ChildRequest, scratch: Scratch) -> ChildProcess:
-        settings = self._parts.settings
-        environment = child_environment(os.environ, settings.worker_threads, scratch.temporary)
-        if settings.llama_cpp is not None:
-            environment[LLAMA_CPP_DIRECTORY] = str(settings.llama_cpp.resolve())
-        if settings.vllm_python is not None:  # its link tells Python about its environment
-            environment[VLLM_PYTHON] = str(settings.vllm_python.absolute())
+        environment = self._parts.environment(scratch.temporary)
         with self._child_lock:
             if self._stop.is_set():
                 raise Stopped("starting the child")
-            self._child = ChildProcess(request, environment, command=self._parts.command, keep_open=(scratch.lock,))
+            self._child = ChildProcess(
+                request, environment, command=self._parts.command, keep_open=(scratch.lock,), on_line=self._on_line
+            )  # fmt: skip
         return self._child
 
     def _follow(self, child: ChildProcess, log: AttemptLog, scratch: Scratch) -> RunResult | RunError | None:
@@ -198,6 +223,9 @@ class JobRun:
                     if line.is_waited_for():
                         child.answer(StageAnswer(found=None, key=line.key))
                         child.answer(StageAnswer(found=self._bring(line, scratch), key=line.key))
+                    continue
+                if isinstance(line, Trials):
+                    self._hear(line, child, scratch)
                     continue
                 if isinstance(line, StageFinished) and not (line.resumed and line.stage in self._stored):
                     self._record(told)
@@ -224,6 +252,16 @@ class JobRun:
         if found:
             self._stored.add(wanted.stage)
         return found
+
+    def _hear(self, line: Trials, child: ChildProcess, scratch: Scratch) -> None:
+        """Answer a child that shares its trials with others."""
+        assert self._parts.broker is not None
+        if self._board is None:
+            self.touched |= {attempt_prefix(self._lease), fits_prefix(self._lease)}
+            self._board = TrialBoard(self._lease, scratch.stages, self._write, self._put, self._parts.broker)
+        turn = self._board.hear(line)
+        if turn is not None:
+            child.answer(turn)
 
     def _store_stage(self, finished: StageFinished) -> None:
         prefix = stage_prefix(self._lease, finished.stage)

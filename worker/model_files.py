@@ -1,4 +1,4 @@
-"""Files of uploads on this host: fetched from the store once, verified, and shared by the jobs that read them."""
+"""Files of uploads on this host: downloaded from the store once, verified, and shared by the jobs that read them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from app.uploads.models import UploadFile
 from qpruner_core.stage_store import disk_full_as_error
 
 _PIECE = 2**20
-_UNUSED_SECONDS = 86_400.0  # until files that no job has asked for are fetched again for the next one
+_UNUSED_SECONDS = 86_400.0  # seconds until files that no job has requested are deleted
 
 
 class ModelFiles:
-    """The folder ``models`` in ``data_dir``, where a folder per upload holds its files.
+    """The folder ``models`` in ``data_dir``, with a folder of files per upload.
 
-    A local store has them in common with it (hard links), and so has a job's scratch folder: they take their room once,
-    and go when the last of these lets go.
+    A local store and the scratch folders of jobs share the files (hard links): they take space once, and are freed with
+    the last link.
     """
 
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
@@ -35,12 +35,11 @@ class ModelFiles:
     def fetch(self, upload_id: str, files: Sequence[UploadFile], check_stop: Callable[[], None]) -> Path:
         """The folder that holds the verified files.
 
-        ``check_stop`` is called now and then, and raises if the files are wanted no more.
+        ``check_stop`` is called periodically, and raises if the files are no longer needed.
 
         Raises:
-            UploadCorruptError: a file is not what was announced.
-            FileNotFoundError: the store has no such file.
-            StoreUnavailableError, DiskFullError.
+            UploadCorruptError: a file differs from the announced one.
+            FileNotFoundError: the store has no such file. StoreUnavailableError, DiskFullError.
         """
         folder = self._root / upload_id
         with disk_full_as_error(self._root):
@@ -54,7 +53,7 @@ class ModelFiles:
         return folder
 
     def place(self, upload_id: str, files: Sequence[UploadFile], into: Path, check_stop: Callable[[], None]) -> None:
-        """Make the verified files lie in ``into``, for a reader who changes none. Raises as :meth:`fetch`."""
+        """Provide the verified files in ``into``, for a reader that changes none. Raises as :meth:`fetch`."""
         folder = self.fetch(upload_id, files, check_stop)
         with disk_full_as_error(into):
             for file in files:
@@ -63,7 +62,7 @@ class ModelFiles:
                 _share(folder / file.name, target)
 
     def ids(self) -> list[str]:
-        """Ids of the uploads that have files here."""
+        """Ids of the uploads with files here."""
         return [entry.name for entry in self._root.iterdir()] if self._root.is_dir() else []
 
     def forget(self, upload_id: str) -> None:
@@ -71,7 +70,7 @@ class ModelFiles:
         shutil.rmtree(self._root / upload_id, ignore_errors=True)
 
     def sweep(self, existing: Collection[str]) -> None:
-        """Delete the files of uploads that are not ``existing``, and of those that were not asked for since a day."""
+        """Delete the files of uploads that are not ``existing``, and of those not requested for a day."""
         for upload_id in self.ids():
             folder = self._root / upload_id
             with suppress(FileNotFoundError):
@@ -90,7 +89,7 @@ def _verify(file: UploadFile, path: Path, check_stop: Callable[[], None]) -> Non
     size = path.stat().st_size
     if size != file.bytes:
         raise UploadCorruptError(
-            f"{file.name!r} has {size} bytes, not the {file.bytes} that were announced.",
+            f"{file.name!r} has {size} bytes instead of the announced {file.bytes}.",
             field=f"{field}.bytes", remedy="Upload it again, with the size and SHA-256 of the file as it is sent.",
         )  # fmt: skip
     digest = hashlib.sha256()
@@ -100,8 +99,8 @@ def _verify(file: UploadFile, path: Path, check_stop: Callable[[], None]) -> Non
             digest.update(piece)
     if digest.hexdigest() != file.sha256:
         raise UploadCorruptError(
-            f"The SHA-256 of {file.name!r} is {digest.hexdigest()}, not the one that was announced.",
-            field=f"{field}.sha256", remedy="Upload it again: it changed, or was damaged on its way.",
+            f"The SHA-256 of {file.name!r} is {digest.hexdigest()}, which differs from the announced one.",
+            field=f"{field}.sha256", remedy="Upload it again: it has changed, or was damaged on its way.",
         )  # fmt: skip
 
 

@@ -19,6 +19,11 @@ def stage_prefix(lease: Lease, stage: str) -> str:
     return f"{attempt_prefix(lease)}stages/{stage}/"
 
 
+def fits_prefix(lease: Lease) -> str:
+    """Where the fitted modules lie that trials of the attempt's search are made of, for workers that help."""
+    return f"{attempt_prefix(lease)}fits/"
+
+
 def artifact_key(lease: Lease, name: str) -> str:
     """Place of an artifact."""
     return f"{attempt_prefix(lease)}artifacts/{name}"

@@ -20,6 +20,7 @@ from app.jobs.lease import Lease, LeaseLost, LeaseState
 from app.jobs.models import TERMINAL, Job
 from app.jobs.queue import QueuePolicy
 from app.store import StoreUnavailableError
+from worker.help_run import HelpRun
 from worker.job_run import JobRun, Parts
 from worker.leftovers import delete_superfluous, delete_unrecorded
 from worker.patience import Stopped, persist
@@ -46,20 +47,35 @@ class Supervisor:
         """Give the running job back, without counting the attempt, and take no other."""
         self._stopping.set()
 
-    def run(self, woken_for: str) -> None:
+    def run(self, woken_for: str, woken_by: str | None = None) -> None:
         """Work on the jobs in turn until none is available, or until one did not end, for which a wake-up is owed.
 
         ``woken_for``: the job named by the wake-up, which need not be the first; it is if its holder fell silent.
+        ``woken_by``: trace context of the wake-up.
         """
         lease = self._claim(woken_for)
         while lease is not None:
-            self._work(lease)
+            self._work(lease, woken_by)
             lease = self._claim(None) if self._has_ended(lease.job_id) else None
 
-    def _work(self, lease: Lease) -> None:
+    def help(self, job_id: str) -> None:
+        """Measure trials of a job that another worker runs, until there is none, or a job waits to be run here.
+
+        What fails is no more than help that does not come.
+        """
+        try:
+            HelpRun(self._parts, job_id, self._owner, self._stopping).run()
+        except (SQLAlchemyError, StoreUnavailableError, Stopped) as error:
+            _LOG.info("%s: no help with its trials: %s", job_id, error)
+        except Exception:  # noqa: BLE001 - see above
+            _LOG.exception("%s: no help with its trials", job_id)
+
+    def _work(self, lease: Lease, woken_by: str | None) -> None:
         job_id = lease.job_id
         _LOG.info("%s: attempt %d", job_id, lease.attempt)
-        run = JobRun(lease, self._parts)
+        trace = self._parts.traces.attempt(job_id, lease.attempt, lease.config, lease.traceparent, woken_by)
+        run = JobRun(lease, self._parts, trace.observe)
+        verdict: Verdict | Literal["fault"] = "fault"
         thread = threading.Thread(target=run.run, name=job_id, daemon=True)
         thread.start()
         try:
@@ -70,6 +86,7 @@ class Supervisor:
         finally:
             run.stop()  # in any case: no child of a job whose lease nobody renews
             thread.join()
+            trace.end(verdict.code if isinstance(verdict, Breach) else verdict)
         self._drop_unrecorded(job_id, run.touched)
         self.sweep()
 
@@ -81,7 +98,7 @@ class Supervisor:
         for part in (self._sweep_scratch, self._sweep_store):
             try:
                 part()
-            except (SQLAlchemyError, StoreUnavailableError) as error:
+            except (SQLAlchemyError, StoreUnavailableError, Stopped) as error:
                 _LOG.info("Sweep incomplete: %s", error)
             except Exception:  # noqa: BLE001 - see above
                 _LOG.exception("Unexpected error in a sweep")

@@ -1,4 +1,4 @@
-"""Checks uploads that are complete, beside the job that the worker is at: nobody waits hours for that."""
+"""Checks complete uploads in parallel with the worker's job, so that nobody waits hours for a check."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from worker.upload_sweep import UploadSweep
 from worker.upload_verdicts import accept, postpone, refuse
 
 _LOG = logging.getLogger(__name__)
-_LOOK_SECONDS = 1.0  # between two looks for an upload to check
+_LOOK_SECONDS = 1.0  # between two searches for an upload to check
 _SWEEP_SECONDS = 600.0
 _ATTEMPTS = 3
 _Verdict = Callable[[Session, Upload], None]
 
 
 class UploadChecks:
-    """A thread that checks one upload at a time, and now and then deletes what has expired."""
+    """A thread that checks one upload at a time, and periodically deletes expired ones."""
 
     def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: ArtifactStore) -> None:
         self._settings = settings
@@ -55,13 +55,13 @@ class UploadChecks:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop soon, and give back what is being checked."""
+        """Stop soon, and give the upload in progress back."""
         self._stopping.set()
 
     def check_next(self) -> str | None:
-        """Check the upload that has waited longest; its id, or ``None`` if there is none.
+        """Check the upload that has waited longest; returns its id, or ``None`` if there is none.
 
-        Raises what a database that does not answer raises.
+        Raises the errors of an unreachable database.
         """
         claimed = self._claim()
         if claimed is None:
@@ -83,14 +83,14 @@ class UploadChecks:
                 _LOG.info("Uploads wait: %s", error)
                 checked = None
             except Exception:  # noqa: BLE001 - uploads would wait for ever on a dead thread
-                _LOG.exception("Checking uploads met a fault of its own and goes on")
+                _LOG.exception("Unexpected error in the check of uploads; it continues")
                 checked = None
             if checked is None:
                 self._stopping.wait(_LOOK_SECONDS)
 
     def _claim(self) -> tuple[Upload, list[UploadFile], str] | None:
         waiting = _waiting()
-        with self._reading() as session:  # most often there is none, and nobody needs to wait for that
+        with self._reading() as session:  # usually there is none, and the write lock is not needed
             if session.scalar(waiting.with_only_columns(Upload.id).limit(1)) is None:
                 return None
         with self._sessions.begin() as session:
@@ -103,11 +103,11 @@ class UploadChecks:
             return upload, files_of(session, upload.id), token
 
     def _verdict(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> _Verdict:
-        """What is to be done with the upload's row once it has been looked at."""
+        """Change of the upload's row after its inspection."""
         try:
             if upload.attempts > _ATTEMPTS:
                 raise CheckFailedError(
-                    f"Looking at it failed {_ATTEMPTS} times.", remedy="Ask the operator for the worker's log."
+                    f"The inspection failed {_ATTEMPTS} times.", remedy="Ask the operator for the worker's log."
                 )
             found = self._look(upload, files, check_stop)
         except NoResultError as error:
@@ -122,7 +122,7 @@ class UploadChecks:
         return lambda session, row: accept(session, row, files, found)
 
     def _look(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> dict[str, Any]:
-        """What the upload is. Raises an error for whatever is wrong with it."""
+        """Inspect the upload. Raises an error for any fault."""
         try:
             for file in files:
                 check_stop()
@@ -152,7 +152,7 @@ class UploadChecks:
                 return  # deleted, or another worker's by now
             verdict(session, row)
             is_failed = row.status == "failed"
-        _LOG.info("%s: looked at: %s", upload.id, row.status)
+        _LOG.info("%s: inspected: %s", upload.id, row.status)
         if is_failed:
             self._sweep.drop_files(upload.id)
         elif upload.id.startswith(DATASET):
@@ -160,7 +160,8 @@ class UploadChecks:
 
     @contextmanager
     def _leased(self, upload_id: str, token: str) -> Iterator[Callable[[], None]]:
-        """Renew the lease within the block. What it yields raises :class:`Stopped` once the upload is lost."""
+        """Context manager that renews the lease. The yielded function raises :class:`Stopped` once the upload is
+        lost."""
         ended, lost = threading.Event(), threading.Event()
 
         def renew() -> None:
@@ -185,7 +186,7 @@ class UploadChecks:
 
 
 class _RefusedError(Exception):
-    """The process said what is wrong."""
+    """The process reported an error of the upload."""
 
     def __init__(self, said: RunError) -> None:
         super().__init__(said.message)
@@ -193,6 +194,6 @@ class _RefusedError(Exception):
 
 
 def _waiting() -> Select[Upload]:
-    """Uploads that nobody is checking."""
+    """Uploads that no worker is checking."""
     free = or_(Upload.lease_expires_at.is_(None), Upload.lease_expires_at < utc_now())
     return select(Upload).where(Upload.status == "checking", free)

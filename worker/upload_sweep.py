@@ -1,4 +1,4 @@
-"""Deletes uploads that were not finished in time, and models that nobody has used for as long as the operator said."""
+"""Deletes uploads that were not finished in time, and models unused for the operator's retention time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IN_USE = exists().where(Job.tenant == Upload.tenant, Job.model == Upload.id, Jo
 
 
 class UploadSweep:
-    """What is to go, from the database, from the store and from this host. Several processes may sweep."""
+    """Expired uploads in the database, in the store and on this host. Several processes may sweep."""
 
     def __init__(self, settings: Settings, sessions: sessionmaker[Session], store: ArtifactStore) -> None:
         self._settings = settings
@@ -33,10 +33,10 @@ class UploadSweep:
         self._files = ModelFiles(settings, store)
 
     def sweep(self) -> int:
-        """Delete what is to go now; how many uploads.
+        """Delete everything that is due; returns the number of uploads.
 
         Raises:
-            StoreUnavailableError: the store is unavailable; rows of files that still lie there are kept.
+            StoreUnavailableError: the store is unavailable; rows of files that still exist are kept.
         """
         done = 0
         for upload_id in self._due():
@@ -49,12 +49,12 @@ class UploadSweep:
                     self._store.delete_prefix(prefix_of(upload_id))
                     done += 1
         if done:
-            _LOG.info("%d uploads were not finished or not used in time, and are deleted", done)
+            _LOG.info("%d uploads were not finished or not used in time, and were deleted", done)
         self._sweep_host()
         return done
 
     def drop_files(self, upload_id: str) -> None:
-        """Delete the files of an upload that has failed; its row says why for a while."""
+        """Delete the files of a failed upload; its row keeps the error for a while."""
         self._store.delete_prefix(prefix_of(upload_id))
         self._files.forget(upload_id)
 
@@ -69,7 +69,7 @@ class UploadSweep:
             return list(session.scalars(select(Upload.id).where(self._is_due(), ~_IN_USE).limit(_BATCH)))
 
     def _is_due(self) -> ColumnElement[bool]:
-        """Whether an upload has expired, or is a model that was not used for the days of its tenant."""
+        """Whether an upload has expired, or is a model that was unused for the days of its tenant."""
         now, days = utc_now(), self._settings.keep_models_days
         unused: list[ColumnElement[bool]] = []
         named = [tenant for tenant in days if tenant]

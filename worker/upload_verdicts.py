@@ -1,4 +1,4 @@
-"""What becomes of an upload that was looked at. The caller holds its row, and commits."""
+"""Outcomes of an inspected upload. The caller holds its row, and commits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAUSE = timedelta(seconds=15)
 
 
 def accept(session: Session, upload: Upload, files: Sequence[UploadFile], found: dict[str, Any]) -> None:
-    """A model is ready from now on; a dataset moves to the table of datasets."""
+    """The upload is ready: a model from now on; a dataset moves to the table of datasets."""
     if upload.id.startswith(DATASET):
         file = files[0]
         session.add(
@@ -35,7 +35,7 @@ def accept(session: Session, upload: Upload, files: Sequence[UploadFile], found:
 
 
 def refuse(upload: Upload, error: RunError, seconds: int) -> None:
-    """It has failed; why can be seen for so many ``seconds``."""
+    """The upload has failed; its error is kept for so many ``seconds``."""
     upload.status = "failed"
     upload.error = error.model_dump(exclude={"type"})
     upload.expires_at = utc_now() + timedelta(seconds=seconds)
@@ -43,6 +43,6 @@ def refuse(upload: Upload, error: RunError, seconds: int) -> None:
 
 
 def postpone(upload: Upload, *, counted: bool) -> None:
-    """It is looked at again in a while; ``counted``: as another attempt."""
+    """The upload is inspected again later; ``counted``: as another attempt."""
     upload.attempts -= 0 if counted else 1
     upload.lease_token, upload.lease_expires_at = None, utc_now() + _PAUSE

@@ -21,23 +21,23 @@ class AuditEntryView(BaseModel):
     """One change."""
 
     model_config = ConfigDict(from_attributes=True)
-    id: int = Field(description="Rises with each entry.", examples=[1042])
-    at: datetime = Field(description="When it was.", examples=["2026-11-28T12:00:00Z"])
+    id: int = Field(description="Increases with each entry.", examples=[1042])
+    at: datetime = Field(description="Time of the change.", examples=["2026-11-28T12:00:00Z"])
     actor: str = Field(
-        description="Id of the key, `local` where no key is demanded, or `operator:` with who ran a command.",
+        description="Id of the key, `local` if no key is required, or `operator:` with the user of a command.",
         examples=["key_01k9t4ae5xfz3v2s6q0m8y1d7c"],
     )
-    action: str = Field(description="What was done.", examples=["job.submit"])
-    target: str = Field(description="To what.", examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])
-    request_id: str | None = Field(description="Names the request in the log.")
-    address: str | None = Field(description="Address that the request came from.", examples=["127.0.0.1"])
+    action: str = Field(description="Action.", examples=["job.submit"])
+    target: str = Field(description="Target of the action.", examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"])
+    request_id: str | None = Field(description="Identifies the request in the log.")
+    address: str | None = Field(description="Client address of the request.", examples=["127.0.0.1"])
 
 
 class AuditPage(BaseModel):
     """A page of changes."""
 
-    entries: list[AuditEntryView] = Field(description="The newest first.")
-    next_before: int | None = Field(description="Give it as `before` to see older ones; null on the last page.")
+    entries: list[AuditEntryView] = Field(description="Newest first.")
+    next_before: int | None = Field(description="Send it as `before` for older ones; null on the last page.")
 
 
 @router.get("/audit", summary="See who changed what", responses=problem_responses("422 invalid_request"))
@@ -47,11 +47,11 @@ def list_audit(
     before: Annotated[
         int | None,
         BeforeValidator(require_digits),
-        Query(ge=1, lt=2**63, description="`next_before` of the page before."),
+        Query(ge=1, lt=2**63, description="`next_before` of the previous page."),
     ] = None,
-    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100, description="At most so many.")] = 20,
+    limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100, description="Maximum number.")] = 20,
 ) -> AuditPage:
-    """Changes to what your tenant has; they stay when a job, a dataset or a key goes. `qpruner audit` exports them."""
+    """Changes of your tenant's data; entries outlive their jobs, datasets and keys. `qpruner audit` exports them."""
     rows = newest(session, principal.tenant, before=before, limit=limit + 1)
     return AuditPage(
         entries=[AuditEntryView.model_validate(row) for row in rows[:limit]],

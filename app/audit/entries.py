@@ -52,7 +52,7 @@ def entries(
 
 
 def newest(session: Session, tenant: str, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
-    """At most ``limit`` entries of ``tenant`` with ids below ``before``, the newest first."""
+    """At most ``limit`` entries of ``tenant`` with ids below ``before``, newest first."""
     query = select(AuditEntry).where(AuditEntry.tenant == tenant)
     if before is not None:
         query = query.where(AuditEntry.id < before)

@@ -23,12 +23,12 @@ def upload(
     path: Annotated[
         Path, typer.Argument(exists=True, help="A folder with config.json and safetensors, or a GGUF file.")
     ],
-    name: Annotated[str | None, typer.Option(help="Its name; by default that of the folder or file.")] = None,
-    connections: Annotated[int, typer.Option(min=1, max=64, help="Parts that are sent at the same time.")] = 4,
+    name: Annotated[str | None, typer.Option(help="Its name; default: that of the folder or file.")] = None,
+    connections: Annotated[int, typer.Option(min=1, max=64, help="Number of parts sent in parallel.")] = 4,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a model and print its id, which goes where a model is named. Run again, it goes on where it ended."""
+    """Upload a model and print its id, for use as a model. Run it again to resume."""
     with connected(server, as_json) as client:
         model = upload_with_progress(client, path, name, connections)
         if as_json:
@@ -39,11 +39,11 @@ def upload(
 
 @app.command("list")
 def list_models(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")] = 50,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List models, the newest first, also those that are not ready."""
+    """List models, newest first, including those that are not ready."""
     with connected(server, as_json) as client:
         found = list(client.models.list(limit=limit))
         if as_json:
@@ -62,7 +62,7 @@ def show(
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model: its state, its files, and why it cannot be used if it failed."""
+    """Show a model: its state, its files, and the error of a failed one."""
     with connected(server, as_json) as client:
         model = client.models.get(model_id)
         if as_json:
@@ -73,7 +73,7 @@ def show(
 
 @app.command()
 def delete(model_ids: ModelIds, server: Server = None, as_json: AsJson = False) -> None:
-    """Delete models; one that an unfinished job uses is refused."""
+    """Delete models; one in use by an unfinished job is refused."""
     with connected(server, as_json) as client:
         for model_id in model_ids:
             client.models.delete(model_id)

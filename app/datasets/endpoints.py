@@ -72,7 +72,9 @@ async def upload_dataset(
     settings: SettingsDep,
     store: StoreDep,
     base_url: BaseUrlDep,
-    filename: Annotated[str, Query(max_length=1024, description="Name of the file, if it is the bare body.")] = "",
+    filename: Annotated[
+        str, Query(max_length=1024, description="Name of the file, if it is sent as the bare body.")
+    ] = "",
 ) -> DatasetView:
     if is_json(request):
         body = await _dataset_request(request)
@@ -115,7 +117,7 @@ def list_datasets(
 
 @router.get("/{dataset_id}", summary="See a dataset", responses=problem_responses(NOT_FOUND))
 def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDep) -> DatasetView:
-    """Its kind, records, size and SHA-256; of one that is still uploaded or checked, its state."""
+    """Its kind, records, size and SHA-256; the state of one that is not ready yet."""
     upload = uploads.find(session, principal.tenant, dataset_id)
     if upload is not None:
         return DatasetView.of_upload(upload, uploads.files_of(session, dataset_id)[0])
@@ -124,7 +126,7 @@ def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDe
 
 @router.get(
     "/{dataset_id}/parts",
-    summary="See which parts are missing",
+    summary="List missing parts",
     responses=problem_responses(NOT_FOUND, "409 not_uploading", "503 store_unavailable"),
 )
 def list_dataset_parts(
@@ -136,11 +138,11 @@ def list_dataset_parts(
     base_url: BaseUrlDep,
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
-    """Where an upload goes on after it broke off: the missing parts, each with a fresh signed URL."""
+    """The missing parts of an interrupted upload, each with a fresh signed URL."""
     _refuse_other_ids(dataset_id)
     upload = uploads.require(session, principal.tenant, dataset_id)
     files = uploads.files_of(session, dataset_id)
-    session.commit()  # nothing; a store takes its time
+    session.commit()  # nothing; the store may be slow
     return uploads.parts_of(upload, files, Access(store, base_url, settings.signed_url_seconds), limit)
 
 
@@ -153,8 +155,8 @@ def list_dataset_parts(
 def complete_dataset(
     dataset_id: DatasetId, principal: Submitter, sessions: SessionFactoryDep, store: StoreDep
 ) -> DatasetView:  # fmt: skip
-    """All parts are sent. The dataset is `checking` until a worker has verified and read it; then `ready` or `failed`.
-    Completing it again changes nothing."""
+    """Call it after sending all parts. The dataset is `checking` until a worker has verified and read it; then `ready`
+    or `failed`. Repeating the call changes nothing."""
     _refuse_other_ids(dataset_id)
     with sessions() as session:
         if row := service.find_dataset(session, principal.tenant, dataset_id):
@@ -189,7 +191,7 @@ async def _dataset_request(request: Request) -> DatasetRequest:
         faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
         if faults[0]["type"] == "json_invalid":
             raise Problem(
-                400, "invalid_json", "The body is not JSON that can be read.", remedy="Send a JSON object in UTF-8."
+                400, "invalid_json", "The body is not valid JSON.", remedy="Send a JSON object in UTF-8."
             ) from error
         raise RequestValidationError(faults, body={}) from error
 

@@ -23,14 +23,14 @@ class DatasetView(BaseModel):
     kind: str | None = Field(
         description="Kind of its records: `text`, `instruction`, `messages` or `choices`; null until it is ready."
     )
-    records: int | None = Field(description="Records that were read; null until it is ready.")
+    records: int | None = Field(description="Number of records; null until it is ready.")
     bytes: int
     sha256: str
     created_at: datetime
     expires_at: datetime | None = Field(
-        default=None, description="When it is deleted unless it gets ready; null once it is."
+        default=None, description="Deletion time unless it becomes ready; null once it is."
     )
-    error: JobErrorView | None = Field(default=None, description="Why it failed; null unless it did.")
+    error: JobErrorView | None = Field(default=None, description="Error of a failed upload; null otherwise.")
     upload: PartsView | None = Field(
         default=None, description="The parts to send; only in the response to a POST that named a file."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from app.jobs.lease import end_as_failed, lose_attempt
 from app.jobs.models import Dispatch, Job
 from app.jobs.repository import OWES_WAKE_UP
 from app.settings import Settings
+from app.traces import Traces
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 100
@@ -30,7 +32,7 @@ _TOGETHER_SECONDS = 0.02
 class Waker(Protocol):
     """The dispatcher's interface to the broker."""
 
-    def wake(self, job_id: str) -> None:
+    def wake(self, job_id: str, headers: Mapping[str, str] | None = None) -> None:
         """Send one wake-up. Raises :class:`BrokerUnavailableError`."""
 
     def backlog(self) -> int:
@@ -43,11 +45,14 @@ class Dispatcher:
     It checks every ``poll_seconds``, and at once when a transaction of this process that owes a wake-up has committed.
     """
 
-    def __init__(self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings) -> None:
+    def __init__(
+        self, session_factory: sessionmaker[Session], broker: Waker, settings: Settings, traces: Traces | None = None
+    ) -> None:
         self._sessions = session_factory
         self._reading = read_only(session_factory)
         self._broker = broker
         self._settings = settings
+        self._traces = traces or Traces()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._failures = 0
@@ -73,11 +78,21 @@ class Dispatcher:
         due = self._take_due()
         for position, job_id in enumerate(due):
             try:
-                self._broker.wake(job_id)
+                self._wake(job_id)
             except BrokerUnavailableError:
                 self._put_back(due[position:])
                 raise
         return len(due)
+
+    def _wake(self, job_id: str) -> None:
+        with self._traces.wake_up(job_id, self._traceparent(job_id)) as headers:
+            self._broker.wake(job_id, headers)
+
+    def _traceparent(self, job_id: str) -> str | None:
+        if not self._traces.are_kept:
+            return None
+        with self._reading() as session:
+            return session.scalar(select(Job.traceparent).where(Job.id == job_id))
 
     def reap(self) -> int:
         """Take back every job whose lease has expired; returns their number."""

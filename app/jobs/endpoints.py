@@ -22,6 +22,7 @@ from app.dependencies import (
     SettingsDep,
     StoreDep,
     StreamsDep,
+    TraceparentDep,
 )
 from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
@@ -90,7 +91,7 @@ EstimateBody = Annotated[
         openapi_examples={
             "model": {
                 "summary": "Without a dataset",
-                "description": "Whether a budget can be met follows from the model alone.",
+                "description": "Feasibility of a budget depends only on the model.",
                 "value": {key: EXAMPLE_REQUEST[key] for key in ("model", "memory_budget", "target")},
             }
         }
@@ -123,6 +124,7 @@ def submit_job(
     settings: SettingsDep,
     inspector: InspectorDep,
     left: ClientLeftDep,
+    traceparent: TraceparentDep,
     response: Response,
     idempotency_key: Annotated[
         str | None,
@@ -145,7 +147,7 @@ def submit_job(
         checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
         with sessions() as session:  # its locks block other submits: it ends here, not with the request
             job, replayed = service.submit_job(
-                session, settings, principal, body, checked.memory_budget, idempotency_key
+                session, settings, principal, body, checked.memory_budget, idempotency_key, traceparent
             )  # fmt: skip
             if not replayed:
                 audit.record(session, principal, "job.submit", job.id)
@@ -223,7 +225,7 @@ def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings:
 
 @router.get(
     "/{job_id}/request",
-    summary="See what a job was asked to do",
+    summary="See the request of a job",
     response_description="A body of `POST /jobs`.",
     responses={
         200: {"content": {"application/json": {"example": EXAMPLE_REQUEST}}},
@@ -231,8 +233,8 @@ def get_job(job_id: JobId, principal: Reader, session: ReadSessionDep, settings:
     },
 )
 def get_request(job_id: JobId, principal: Reader, session: ReadSessionDep, settings: SettingsDep) -> dict[str, Any]:
-    """What to send to `POST /jobs` for the same job, to be changed and submitted: settings that are not the default,
-    labels, priority and deadline."""
+    """A body of `POST /jobs` for the same job, to edit and submit: settings other than defaults, labels, priority and
+    deadline."""
     job = service.require_job(session, principal.tenant, job_id)
     return request_of(job, deadline_of(None, settings))
 
@@ -366,9 +368,11 @@ def cancel_job(
     summary="Retry a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_retryable", "429 queue_full"),
 )
-def retry_job(job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep) -> JobView:
+def retry_job(
+    job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep, traceparent: TraceparentDep
+) -> JobView:
     """Queue a failed or cancelled job again. It resumes after its last finished stage."""
-    job = service.retry_job(session, settings, principal.tenant, job_id)
+    job = service.retry_job(session, settings, principal.tenant, job_id, traceparent)
     audit.record(session, principal, "job.retry", job.id)
     return _view(session, settings, job)
 

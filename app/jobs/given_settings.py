@@ -1,4 +1,4 @@
-"""The settings of a job that somebody chose, told from those that are what they are by themselves."""
+"""The explicitly given settings of a job, separated from defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DECIDE = ("target", "runs_on")
 
 
 def request_of(job: Job, default_deadline: int) -> dict[str, Any]:
-    """The body of ``POST /jobs`` that makes the same job again, without what is the default."""
+    """The body of ``POST /jobs`` that creates the same job again, without defaults."""
     extras = {
         "labels": job.labels,
         "priority": job.priority or 0,
@@ -26,9 +26,9 @@ def request_of(job: Job, default_deadline: int) -> dict[str, Any]:
 
 
 def given_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config``, a whole one as a job keeps it, without the settings that defaults and its preset give anyway.
+    """``config``, a complete one from a job, without settings that equal the defaults and its preset.
 
-    One that this release cannot read any more is returned whole.
+    A config that this release cannot read is returned whole.
     """
     named = {name: config[name] for name in _ALWAYS if config.get(name) is not None}
     if fit := named.get("fit"):
@@ -40,7 +40,7 @@ def given_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         beneath = _dumped(named | decided | ({"finetune": {"recovery": recovery}} if recovery else {}))
     except ValidationError:
         return dict(config)
-    for name in decided:  # what the formats and precisions of the rest follow from
+    for name in decided:  # formats and precisions follow from it
         beneath[name] = by_default[name]
     if recovery:
         beneath["finetune"]["recovery"] = by_default["finetune"]["recovery"]

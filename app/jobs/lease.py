@@ -46,6 +46,7 @@ class Lease:
     seconds: float
     config: Mapping[str, Any]
     deadline_at: datetime | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,17 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Le
     job.attempt += 1
     job.stage, job.progress, job.error = None, 0.0, None
     job.started_at = job.started_at or now
+    job.waited = max(0.0, (now - (job.queued_at or now)).total_seconds())
     deadline.begin(job, now)
     job.was_lost = False
     job.lease_owner, job.lease_token = owner, secrets.token_hex(16)
     job.lease_expires_at = now + timedelta(seconds=lease_seconds)
     session.execute(delete(Dispatch).where(Dispatch.job_id == job_id))
     append_event(session, job_id, "started", {"attempt": job.attempt, "worker": owner})
-    return Lease(job_id, job.tenant, job.lease_token, owner, job.attempt, lease_seconds, job.config, job.deadline_at)
+    return Lease(
+        job_id, job.tenant, job.lease_token, owner, job.attempt, lease_seconds, job.config, job.deadline_at,
+        job.traceparent,
+    )  # fmt: skip
 
 
 def claim_next(

@@ -26,7 +26,8 @@ class Job(Base):
     A queued job waits since ``queued_at`` in the order of :mod:`app.jobs.queue`; ``was_lost``: a worker had it, and
     fell silent or was stopped. ``key_id``: the API key that submitted it. ``dense_bytes`` and ``final_bytes``: of the
     loaded model before and after, from the report of a succeeded job. ``deadline``: seconds from its first start, which
-    end at ``deadline_at``.
+    end at ``deadline_at``. ``waited``: seconds in the queue before its latest start. ``traceparent``: trace context of
+    the request that queued it.
     """
 
     __tablename__ = "jobs"
@@ -73,6 +74,8 @@ class Job(Base):
     dense_bytes: Mapped[int | None] = mapped_column(BigInteger)
     final_bytes: Mapped[int | None] = mapped_column(BigInteger)
     expected_seconds: Mapped[dict[str, float] | None] = mapped_column(JSON)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    waited: Mapped[float | None]
 
 
 class TenantTurn(Base):

@@ -122,11 +122,11 @@ class JobRequest(CompressionConfig):
 
 
 class EstimateRequest(JobRequest):
-    """What `POST /jobs` takes; the dataset may be left out."""
+    """A body of `POST /jobs`, in which the dataset is optional."""
 
     dataset: str = Field(
         default="", max_length=1024,
-        description="As for `POST /jobs`. Left out, nothing is said of it, and times are those of enough text.",
+        description="As for `POST /jobs`. Without it, it is not checked, and times assume enough text.",
     )  # fmt: skip
 
 

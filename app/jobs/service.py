@@ -95,7 +95,7 @@ def check_job(
 
 def submit_job(
     session: Session, settings: Settings, principal: Principal, request: JobRequest, memory_budget: int,
-    idempotency_key: str | None,
+    idempotency_key: str | None, traceparent: str | None = None,
 ) -> tuple[Job, bool]:  # fmt: skip
     """Queue a run that passed :func:`check_job`, and owe the workers its wake-up.
 
@@ -120,6 +120,7 @@ def submit_job(
         _require_room(session, settings, tenant)
     require_storage(session, settings, tenant)
     job = _new_job(principal, request, memory_budget, idempotency_key, settings)
+    job.traceparent = traceparent
     try:
         repository.add_job(session, job)
     except IntegrityError:  # the same request arrived twice at once, and the other was first
@@ -190,7 +191,7 @@ def cancel_job(session: Session, tenant: str, job_id: str) -> Job:
     return job
 
 
-def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) -> Job:
+def retry_job(session: Session, settings: Settings, tenant: str, job_id: str, traceparent: str | None = None) -> Job:
     """Queue a failed or cancelled job again; it resumes after its last finished stage with all its attempts.
 
     Raises:
@@ -208,7 +209,7 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str) ->
     job.max_attempts = settings.max_attempts
     job.stage = job.error = job.finished_at = job.cancel_requested_at = job.deadline_at = None
     job.lease_owner = job.lease_token = job.lease_expires_at = None
-    job.queued_at, job.was_lost = utc_now(), False
+    job.queued_at, job.was_lost, job.traceparent = utc_now(), False, traceparent
     repository.owe_wake_up(session, job.id)
     append_event(session, job.id, "retried")
     return job
@@ -231,7 +232,7 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
 
 
 def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
-    """What ``look`` finds, which is told whether to look at the dataset, too. Ends the transaction of ``session``.
+    """Result of ``look``, called with whether to inspect the dataset as well. Ends the transaction of ``session``.
 
     The model is looked at also where the upload cannot be used, so that both faults are named at once.
     """

@@ -23,7 +23,7 @@ KeyId = Annotated[str, Path(examples=["key_01k9t4ae5xfz3v2s6q0m8y1d7c"], descrip
 @router.post(
     "",
     status_code=201,
-    summary="Make an API key",
+    summary="Create an API key",
     responses=problem_responses(
         "400 invalid_json", "413 body_too_large", "415 unsupported_media_type", "422 invalid_config",
         "422 invalid_key_request",
@@ -32,7 +32,7 @@ KeyId = Annotated[str, Path(examples=["key_01k9t4ae5xfz3v2s6q0m8y1d7c"], descrip
 def create_key(
     body: KeyRequest, principal: Admin, session: SessionDep, settings: SettingsDep, response: Response
 ) -> NewKeyView:
-    """A key of your tenant. Its text is shown this once: only a hash is kept."""
+    """A key of your tenant. Its text is only shown in this response: the service stores a hash."""
     expires_at = None if body.days is None else utc_now() + timedelta(days=body.days)
     signing_key = load_signing_key(settings)
     row, text = service.create_key(session, signing_key, principal.tenant, body.name, body.scopes, expires_at)
@@ -50,9 +50,9 @@ def list_keys(principal: Admin, session: ReadSessionDep) -> KeyList:
 
 @router.delete("/{key_id}", summary="Revoke an API key", responses=problem_responses("404 key_not_found"))
 def revoke_key(key_id: KeyId, principal: Admin, session: SessionDep) -> KeyView:
-    """From the next request on it is of no use. It stays in the list."""
+    """Effective from the next request. The key stays in the list."""
     if not any(row.id == key_id for row in service.list_keys(session, principal.tenant)):
-        raise Problem(404, "key_not_found", "There is no such key.", remedy="GET /keys lists yours.")
+        raise Problem(404, "key_not_found", "There is no such key.", remedy="List yours with GET /keys.")
     row = service.revoke_key(session, key_id)
     audit.record(session, principal, "key.revoke", row.id)
     return KeyView.of(row)

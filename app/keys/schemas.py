@@ -15,7 +15,7 @@ KeyState = Literal["usable", "expired", "revoked"]
 
 
 class KeyRequest(BaseModel):
-    """A key to make, of your own tenant."""
+    """A key to create for your own tenant."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True,
@@ -26,23 +26,23 @@ class KeyRequest(BaseModel):
         list[Scope],
         Field(
             min_length=1, max_length=len(SCOPES),
-            description="What it may do: `read`; `submit`, which includes it; `metrics`; `admin`, which includes all.",
+            description="Scopes: `read`; `submit`, which includes it; `metrics`; `admin`, which includes all.",
         ),
     ] = ["submit"]  # fmt: skip
     days: int | None = Field(default=None, ge=1, le=36_500, description="Days until it expires; null: never.")
 
 
 class KeyView(BaseModel):
-    """A key, without its text: that is kept nowhere."""
+    """A key without its text, which is never stored."""
 
     id: str = Field(description="Id of the key.", examples=["key_01k9t4ae5xfz3v2s6q0m8y1d7c"])
     name: str = Field(description="Name of the user or program that uses it.", examples=["nightly tool"])
-    prefix: str = Field(description="What its text begins with, after `qp_`.", examples=["x4T9aB2c"])
-    scopes: list[str] = Field(description="What it may do.", examples=[["submit"]])
-    state: KeyState = Field(description="Whether it can be used.", examples=["usable"])
-    created_at: datetime = Field(description="When it was made.")
-    expires_at: datetime | None = Field(description="When it expires; null: never.")
-    revoked_at: datetime | None = Field(description="When it was revoked; null if it was not.")
+    prefix: str = Field(description="Start of its text, after `qp_`.", examples=["x4T9aB2c"])
+    scopes: list[str] = Field(description="Scopes.", examples=[["submit"]])
+    state: KeyState = Field(description="Whether it is usable.", examples=["usable"])
+    created_at: datetime = Field(description="Creation time.")
+    expires_at: datetime | None = Field(description="Expiry; null: never.")
+    revoked_at: datetime | None = Field(description="Time of revocation; null if it was not revoked.")
 
     @classmethod
     def of(cls, row: ApiKey) -> KeyView:
@@ -60,10 +60,10 @@ class KeyView(BaseModel):
 
 
 class NewKeyView(KeyView):
-    """A key that was just made."""
+    """A new key."""
 
     key: str = Field(
-        description="Its text, which is shown this once.",
+        description="Its text, which is only shown once.",
         examples=["qp_x4T9aB2c_0123456789abcdefghijklmnopqrstuv1a2b3c"],
     )
 
@@ -71,4 +71,4 @@ class NewKeyView(KeyView):
 class KeyList(BaseModel):
     """The keys of a tenant."""
 
-    keys: list[KeyView] = Field(description="The newest first, revoked and expired ones as well.")
+    keys: list[KeyView] = Field(description="Newest first, including revoked and expired ones.")

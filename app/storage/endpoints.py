@@ -20,15 +20,15 @@ class StorageView(BaseModel):
     datasets_bytes: int = Field(description="Bytes of uploaded datasets.")
     models_bytes: int = Field(description="Bytes of uploaded models, and of uploads that are unfinished.")
     artifacts_bytes: int = Field(description="Bytes of files to download.")
-    stages_bytes: int = Field(description="Bytes of stages that later jobs or attempts go on from.")
-    total_bytes: int = Field(description="Bytes of all of these.")
-    limit_bytes: int | None = Field(description="Bytes that there may be; null: no limit.")
-    keep_artifacts_days: int | None = Field(description="Days that files to download are kept; null: for ever.")
-    keep_stages_days: int | None = Field(description="Days that stages are kept; null: for ever.")
+    stages_bytes: int = Field(description="Bytes of stages that later jobs or attempts reuse.")
+    total_bytes: int = Field(description="Sum of all of these.")
+    limit_bytes: int | None = Field(description="Limit of the sum; null: no limit.")
+    keep_artifacts_days: int | None = Field(description="Days that files to download are kept; null: forever.")
+    keep_stages_days: int | None = Field(description="Days that stages are kept; null: forever.")
     keep_models_days: int | None = Field(
-        description="Days that uploaded models are kept without being used; null: for ever."
+        description="Days that uploaded models are kept without being used; null: forever."
     )
-    keep_events_days: int | None = Field(description="Days that the history of a job is kept; null: for ever.")
+    keep_events_days: int | None = Field(description="Days that the history of a job is kept; null: forever.")
 
 
 @router.get("/storage", summary="See storage usage")

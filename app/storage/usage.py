@@ -17,8 +17,8 @@ from qpruner_core.sizes import format_bytes
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of uploaded datasets and models, of artifacts, and of stages that later jobs or attempts go on from. All
-    bytes of an upload count from its beginning."""
+    """Bytes of uploaded datasets and models, of artifacts, and of stages that later jobs or attempts reuse. All bytes
+    of an upload count from its beginning."""
 
     datasets: int
     models: int
@@ -27,7 +27,7 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all."""
         return self.datasets + self.models + self.artifacts + self.stages
 
 

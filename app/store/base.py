@@ -26,10 +26,10 @@ class ArtifactStore(MarkedPlace, Protocol):
         """Write the object to ``path`` atomically. Raises ``FileNotFoundError`` if there is none."""
 
     def link_file(self, key: str, path: Path) -> None:
-        """As :meth:`get_file`; but where the store can, ``path`` is the object itself, which nobody may change."""
+        """:meth:`get_file`; if the store can, ``path`` is the object itself, which must not be changed."""
 
     def begin_upload(self, key: str, *, parts: int) -> str:
-        """Expect an object that comes in ``parts`` parts; the store's name of it while it is unfinished."""
+        """Begin an object of ``parts`` parts; returns the store's name of it while it is unfinished."""
 
     def part_url(self, key: str, token: str, number: int, *, size: int, expires_in: int, base_url: str) -> str:
         """A URL that lets its holder PUT the part ``number`` (from 1), of ``size`` bytes, for ``expires_in`` seconds.
@@ -38,10 +38,10 @@ class ArtifactStore(MarkedPlace, Protocol):
         """
 
     def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
-        """Bytes of every part that is there, by its number."""
+        """Bytes of every received part, by number."""
 
     def finish_upload(self, key: str, token: str) -> None:
-        """Make the object of its parts, in the order of their numbers. What is finished already stays as it is.
+        """Assemble the object from its parts, in the order of their numbers. A finished object is unchanged.
 
         Raises ``FileNotFoundError`` if there is neither the object nor a part of it.
         """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from app.dependencies import StoreDep
 from app.problems import Problem, ProblemDocument
@@ -16,15 +17,26 @@ from app.store.signing import SignatureExpiredError, SignatureInvalidError
 
 router = APIRouter(tags=["store"])
 
-_PIECE = 2**18
-"""Bytes read at a time: smaller pieces cost more thread switches than reading; each download holds a few of them."""
+_LARGEST_PIECE, _SMALLEST_PIECE = 2**20, 2**16
+"""Bytes that a download reads at a time: smaller pieces cost more thread switches than reading."""
+_ALL_PIECES = 16 * 2**20
+"""Bytes of one piece of every download together, as long as pieces can be smaller; twice that is held in memory."""
 _FRESH_URL = "Request the artifact again: every response has a fresh URL."
 
 
 class StoredFile(FileResponse):
-    """A file of the store."""
+    """A file of the store, in pieces that are the smaller the more files are on their way."""
 
-    chunk_size = _PIECE
+    _on_their_way: ClassVar[int] = 0  # of this process, whose event loop alone counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        StoredFile._on_their_way += 1
+        self.chunk_size = max(_SMALLEST_PIECE, min(_LARGEST_PIECE, _ALL_PIECES // StoredFile._on_their_way))
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            StoredFile._on_their_way -= 1
 
 
 async def _local_store(store: StoreDep) -> LocalStore:

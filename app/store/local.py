@@ -89,7 +89,7 @@ class LocalStore:
                 yield writer
 
     def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
-        """Bytes of every part that is there, by its number."""
+        """Bytes of every received part, by number."""
         with self._failures_as_unavailable():
             self.identity.require(self)
             return {int(path.name): path.stat().st_size for path in self._parts(key)}

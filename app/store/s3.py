@@ -102,7 +102,7 @@ class S3Store:
             )
 
     def uploaded_parts(self, key: str, token: str) -> dict[int, int]:
-        """Bytes of every part that is there, by its number."""
+        """Bytes of every received part, by number."""
         self.identity.require(self, max_age=_READ_AGE)
         if not token:
             size = self._size(key)

@@ -34,7 +34,7 @@ router = APIRouter(
 )
 ModelId = Annotated[str, Path(description="Id of the model.", examples=["md_01k9t4ae5xfz3v2s6q0m8y1d7c"])]
 PartLimit = Annotated[
-    int, BeforeValidator(require_digits), Query(ge=1, le=1000, description="At most so many missing parts.")
+    int, BeforeValidator(require_digits), Query(ge=1, le=1000, description="Maximum number of missing parts.")
 ]
 
 
@@ -57,7 +57,7 @@ def upload_model(
 ) -> ModelView:
     """Name the files with their bytes and SHA-256; the response has signed URLs to PUT their parts to.
 
-    Then `POST /models/{id}/complete`. A worker verifies every file and looks at the model as a job would.
+    Then `POST /models/{id}/complete`. A worker verifies every file and inspects the model as a job would.
     """
     refuse_bad_names([file.name for file in body.files])
     _refuse_too_large(sum(file.bytes for file in body.files), settings)
@@ -71,17 +71,17 @@ def upload_model(
 def list_models(
     principal: Reader,
     session: ReadSessionDep,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
     limit: Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100)] = 20,
 ) -> ModelPage:
-    """The uploaded models, the newest first, also those that are not ready."""
+    """Uploaded models, newest first, including those that are not ready."""
     if cursor is not None and not is_id(cursor, service.MODEL):
         raise Problem(
             422,
             "invalid_cursor",
             "The cursor does not come from a page of models.",
             field="cursor",
-            remedy="Give next_cursor of the page before, or none for the first page.",
+            remedy="Use next_cursor of the previous page, or none for the first page.",
         )
     rows = service.list_models(session, principal.tenant, before=cursor, limit=limit + 1)
     return ModelPage(
@@ -92,14 +92,14 @@ def list_models(
 
 @router.get("/{model_id}", summary="See a model", responses=problem_responses(NOT_FOUND))
 def get_model(model_id: ModelId, principal: Reader, session: ReadSessionDep) -> ModelView:
-    """Its state (`uploading`, `checking`, `ready` or `failed`), its files, and why it failed if it did."""
+    """Its state (`uploading`, `checking`, `ready` or `failed`), its files, and the error of a failed one."""
     upload = _require(session, principal.tenant, model_id)
     return ModelView.with_files(upload, service.files_of(session, model_id))
 
 
 @router.get(
     "/{model_id}/parts",
-    summary="See which parts are missing",
+    summary="List missing parts",
     responses=problem_responses(NOT_FOUND, "409 not_uploading", "503 store_unavailable"),
 )
 def list_model_parts(
@@ -111,9 +111,9 @@ def list_model_parts(
     base_url: BaseUrlDep,
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
-    """Where an upload goes on after it broke off: the missing parts, each with a fresh signed URL."""
+    """The missing parts of an interrupted upload, each with a fresh signed URL."""
     upload, files = _require(session, principal.tenant, model_id), service.files_of(session, model_id)
-    session.commit()  # nothing; a store takes its time
+    session.commit()  # nothing; the store may be slow
     access = Access(store, base_url, settings.signed_url_seconds)
     return service.parts_of(upload, files, access, limit)
 
@@ -127,8 +127,8 @@ def list_model_parts(
 def complete_model(
     model_id: ModelId, principal: Submitter, sessions: SessionFactoryDep, store: StoreDep
 ) -> ModelView:  # fmt: skip
-    """All parts are sent. The model is `checking` until a worker has verified and inspected it; then `ready` or
-    `failed`. Completing it again changes nothing."""
+    """Call it after sending all parts. The model is `checking` until a worker has verified and inspected it; then
+    `ready` or `failed`. Repeating the call changes nothing."""
     _refuse_other_ids(model_id)
     with sessions() as session:
         upload = service.complete(session, store, principal.tenant, model_id)
@@ -144,8 +144,8 @@ def complete_model(
 def delete_model(
     model_id: ModelId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
 ) -> None:
-    """Its files, for good, or an upload that is not to be finished. Refused while an unfinished job uses it. The header
-    `X-Freed-Bytes` says its bytes."""
+    """Deletes the files permanently, or abandons an unfinished upload. Refused while an unfinished job uses it. The
+    header `X-Freed-Bytes` has its bytes."""
     _refuse_other_ids(model_id)
     freed = service.delete(session, store, principal.tenant, model_id)
     response.headers["X-Freed-Bytes"] = str(freed)
@@ -165,7 +165,7 @@ def _refuse_other_ids(model_id: str) -> None:
 def _refuse_too_large(size: int, settings: Settings) -> None:
     if size > settings.max_model_bytes:
         raise ModelTooLargeError(
-            f"The model has {format_bytes(size)}; this installation takes at most "
+            f"The model has {format_bytes(size)}; the limit of this installation is "
             f"{format_bytes(settings.max_model_bytes)}.",
             field="files",
             remedy="Choose a smaller model, or ask the operator for a higher limit.",

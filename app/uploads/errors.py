@@ -1,4 +1,4 @@
-"""What an upload fails with."""
+"""Errors of an upload."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from qpruner_core.errors import QPrunerError, UserError
 
 
 class UploadCorruptError(UserError):
-    """What came is not what was announced: another size, or another SHA-256."""
+    """The received file differs from the announced one: another size, or another SHA-256."""
 
     code = "upload_corrupt"
 
 
 class CheckFailedError(QPrunerError):
-    """The process that looks at an upload died, or took too long or too much memory, again and again."""
+    """The process that inspects an upload repeatedly died, or exceeded its time or memory."""
 
     code = "check_failed"

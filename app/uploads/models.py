@@ -16,9 +16,9 @@ UploadStatus = Literal["uploading", "checking", "ready", "failed"]
 class Upload(Base):
     """A model (``md_…``), or a dataset (``ds_…``) until it is ready and has a row among the datasets.
 
-    ``bytes``: of all files together. ``part_bytes``: of each part but the last of a file. ``facts``: what planning
-    needs of a model that is ready, a :class:`qpruner_core.models.facts.ModelFacts`. ``expires_at``: when an upload that
-    is not ready is deleted. A worker checks it while ``lease_token`` is its own and ``lease_expires_at`` lies ahead.
+    ``bytes``: of all files together. ``part_bytes``: of each part but the last of a file. ``facts``: facts for planning
+    about a model that is ready, a :class:`qpruner_core.models.facts.ModelFacts`. ``expires_at``: deletion time of an
+    upload that is not ready. A worker checks it while ``lease_token`` is its own and ``lease_expires_at`` lies ahead.
     """
 
     __tablename__ = "uploads"
@@ -41,7 +41,7 @@ class Upload(Base):
 
 
 class UploadFile(Base):
-    """A file of an upload, at ``key`` once it is whole. ``token``: the store's name of its unfinished parts."""
+    """A file of an upload, at ``key`` once it is complete. ``token``: the store's name of its unfinished parts."""
 
     __tablename__ = "upload_files"
 

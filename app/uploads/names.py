@@ -1,4 +1,4 @@
-"""Which files a model may have, and which names."""
+"""Allowed files and file names of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.problems import Fault, Problem
 
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".gguf")
-"""How the name of a model's file may end: what is read of a model, and nothing that could be run."""
+"""Suffixes of a model's files: files that are read, and nothing executable."""
 
 _TEMPLATES = "additional_chat_templates/"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
@@ -19,10 +19,10 @@ _REMEDY = (
 
 
 def refuse_bad_names(names: Sequence[str]) -> None:
-    """Return if a model may consist of files of these names.
+    """Return if a model may consist of files with these names.
 
     Raises:
-        Problem: 422 ``file_refused`` with a fault per name; 422 ``model_incomplete``.
+        Problem: 422 ``file_refused`` with an error per name; 422 ``model_incomplete``.
     """
     faults = [
         Fault(field=f"files.{index}.name", detail=why)
@@ -45,9 +45,9 @@ def refuse_bad_names(names: Sequence[str]) -> None:
 def _fault(name: str, earlier: Sequence[str]) -> str | None:
     plain = name.removeprefix(_TEMPLATES)
     if not _NAME.fullmatch(plain) or (plain != name and not plain.endswith(".jinja")):
-        return f"{name!r} is not a name that a file of a model may have."
+        return f"{name!r} is not a valid file name of a model."
     if not plain.endswith(SUFFIXES):
-        return f"{name!r} is not a kind of file that is read of a model."
+        return f"{name!r} is not a kind of file that belongs to a model."
     if name.lower() in (other.lower() for other in earlier):
-        return f"{name!r} is there twice."
+        return f"{name!r} occurs twice."
     return None

@@ -1,4 +1,4 @@
-"""Takes parts of uploads to the local store at its signed URLs; a bucket takes its own."""
+"""Receives parts of uploads for the local store at its signed URLs; a bucket receives its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.uploads.service import part_size
 
 router = APIRouter(tags=["store"])
 _PIECE = 2**20
-_FRESH_URLS = "Ask for the missing parts again: every answer carries fresh URLs."
+_FRESH_URLS = "Request the missing parts again: every response has fresh URLs."
 
 
 @router.put(
@@ -50,9 +50,9 @@ async def upload_part(
     expires: Annotated[str, Query(description="Seconds since 1970.")] = "",
     signature: str = "",
 ) -> None:
-    """The bytes of one part. A part that is sent again replaces the earlier one; one that breaks off leaves nothing.
+    """The bytes of one part. Sending a part again replaces the earlier one; an interrupted one leaves nothing.
 
-    The URL is given by the service and cannot be made up.
+    The service issues the URL; it cannot be forged.
     """
     number = int(part)
     _verify(store, key, number, expires, signature)
@@ -66,7 +66,7 @@ async def upload_part(
 
 
 async def _receive(request: Request, writer: BinaryIO, size: int) -> None:
-    """Write the body as it comes, of which no more than a piece is ever held."""
+    """Write the body as it arrives, holding at most one piece in memory."""
     received, piece = 0, bytearray()
     try:
         async for chunk in request.stream():
@@ -78,7 +78,7 @@ async def _receive(request: Request, writer: BinaryIO, size: int) -> None:
                 await run_in_threadpool(writer.write, bytes(piece))
                 piece.clear()
     except ClientDisconnect as error:
-        raise Problem(400, "upload_broken_off", "The upload ended before the part was whole.") from error
+        raise Problem(400, "upload_broken_off", "The upload ended before the part was complete.") from error
     if received != size:
         raise _wrong_size(size, str(received))
     await run_in_threadpool(writer.write, bytes(piece))
@@ -102,12 +102,14 @@ def _expected_size(sessions: sessionmaker[Session], key: str, number: int) -> in
         found = session.execute(query).one_or_none()
     if found is None or found[0].status != "uploading":
         state = "gone" if found is None else found[0].status
-        raise Problem(409, "not_uploading", f"The upload is {state}.", remedy="Begin another one to send other files.")
+        raise Problem(
+            409, "not_uploading", f"The upload is {state}.", remedy=("Begin another upload to send other files.")
+        )
     return part_size(found[0], found[1], number)
 
 
 def _wrong_size(expected: int, received: str) -> Problem:
     return Problem(
-        422, "part_size_wrong", f"The part has {expected} bytes, but {received} came.",
-        remedy="Send exactly the bytes of the file from `offset` on, as many as `bytes` says.",
+        422, "part_size_wrong", f"The part has {expected} bytes, but {received} were received.",
+        remedy="Send exactly the bytes of the file from `offset` on, as many as in `bytes`.",
     )  # fmt: skip

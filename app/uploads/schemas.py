@@ -1,4 +1,4 @@
-"""What requests about uploads send and answer."""
+"""Bodies of requests about uploads, and of their responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class FileRequest(StrictModel):
-    """A file that is going to be sent."""
+    """A file to send."""
 
     name: FileName = Field(description="Name of the file.", examples=["model.safetensors"])
     bytes: int = Field(ge=1, le=_MOST_BYTES, description="Size in bytes.", examples=[59998464])
@@ -26,22 +26,22 @@ class FileRequest(StrictModel):
 
 
 class ModelRequest(StrictModel):
-    """A model that is going to be sent: config.json, tokenizer and safetensors, or one GGUF model."""
+    """A model to send: config.json, tokenizer and safetensors, or one GGUF model."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$")] = Field(
         default="model",
-        description="Name of the model, which its compressed files carry.",
+        description="Name of the model, which its compressed files have.",
         examples=["smollm2-135m-ours"],
     )
     files: list[FileRequest] = Field(
-        min_length=1, max_length=MOST_FILES, description="All files of the model; the names tell what each is."
+        min_length=1, max_length=MOST_FILES, description="All files of the model; their kinds follow from the names."
     )
 
 
 class DatasetRequest(FileRequest):
-    """A dataset that is going to be sent."""
+    """A dataset to send."""
 
-    name: FileName = Field(description="Name of the file, whose end says its form.", examples=["task.jsonl"])
+    name: FileName = Field(description="Name of the file, whose suffix has its form.", examples=["task.jsonl"])
 
 
 class PartView(BaseModel):
@@ -49,19 +49,19 @@ class PartView(BaseModel):
 
     file: str = Field(description="Name of the file.", examples=["model.safetensors"])
     number: int = Field(description="Number of the part, from 1.")
-    offset: int = Field(description="Where in the file the part begins.")
+    offset: int = Field(description="Offset of the part in the file.")
     bytes: int = Field(description="Size of the part in bytes.")
-    url: str = Field(description="Signed URL for the PUT; relative where the service does not know its own address.")
+    url: str = Field(description="Signed URL for the PUT; relative if the service does not know its own address.")
 
 
 class PartsView(BaseModel):
-    """What is there of an upload, and what is missing."""
+    """State of an upload: received and missing parts."""
 
     part_bytes: int = Field(description="Bytes of each part but the last of a file.")
-    uploaded_bytes: int = Field(description="Bytes of the parts that are there.")
-    missing_parts: int = Field(description="How many parts are missing.")
+    uploaded_bytes: int = Field(description="Bytes of the received parts.")
+    missing_parts: int = Field(description="Number of missing parts.")
     parts: list[PartView] = Field(description="The first of the missing parts, each with a signed URL.")
-    urls_expire_at: datetime = Field(description="When the signed URLs expire; ask for the parts again then.")
+    urls_expire_at: datetime = Field(description="Expiry of the signed URLs; request the parts again then.")
 
 
 class FileView(BaseModel):
@@ -78,16 +78,16 @@ class FileView(BaseModel):
 
 
 class ModelSummary(BaseModel):
-    """An uploaded model. Name its `id` as the `model` of a job once it is `ready`."""
+    """An uploaded model. Use its `id` as the `model` of a job once it is `ready`."""
 
     id: str = Field(description="Id of the model.", examples=["md_01k9t4ae5xfz3v2s6q0m8y1d7c"])
     name: str = Field(description="Name of the model.", examples=["smollm2-135m-ours"])
     status: UploadStatus = Field(description="State of the model.", examples=["ready"])
     bytes: int = Field(description="Bytes of all its files.")
     model_type: str | None = Field(description="Architecture, such as `llama`; null until it is ready.")
-    created_at: datetime = Field(description="When its upload began.")
-    used_at: datetime = Field(description="When a job last named it.")
-    expires_at: datetime | None = Field(description="When it is deleted unless it gets ready; null once it is.")
+    created_at: datetime = Field(description="Start of its upload.")
+    used_at: datetime = Field(description="Last use by a job.")
+    expires_at: datetime | None = Field(description="Deletion time unless it becomes ready; null once it is.")
 
     @classmethod
     def of(cls, upload: Upload) -> ModelSummary:
@@ -96,11 +96,11 @@ class ModelSummary(BaseModel):
 
 
 class ModelView(ModelSummary):
-    """An uploaded model with its files, and why it cannot be used if it failed."""
+    """An uploaded model with its files, and the error of a failed one."""
 
     files: list[FileView] = Field(description="The files.")
     weight_bytes: int | None = Field(description="Bytes of the weights as stored; null until it is ready.")
-    error: JobErrorView | None = Field(description="Why it failed; null unless it did.")
+    error: JobErrorView | None = Field(description="Error of a failed upload; null otherwise.")
     upload: PartsView | None = Field(default=None, description="The parts to send; only in the response to POST.")
 
     @classmethod
@@ -117,10 +117,10 @@ class ModelView(ModelSummary):
 
 
 class ModelPage(BaseModel):
-    """A page of models, the newest first."""
+    """A page of models, newest first."""
 
     models: list[ModelSummary] = Field(description="The models.")
-    next_cursor: str | None = Field(description="Give it as `cursor` to see older models; null on the last page.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for older models; null on the last page.")
 
 
 def _summary(upload: Upload) -> dict[str, object]:

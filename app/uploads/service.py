@@ -1,4 +1,4 @@
-"""Begins, completes, finds, lists and deletes uploads. The caller commits, unless it says otherwise."""
+"""Begins, completes, finds, lists and deletes uploads. The caller commits, unless noted otherwise."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from qpruner_core.sizes import format_bytes
 
 MODEL = "md"
 DATASET = "ds"
-_MOST_PARTS = 10_000  # that S3 takes
+_MOST_PARTS = 10_000  # the limit of S3
 _UNFINISHED = ("uploading", "checking")
 _RETRY_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where the parts of an upload go, and how their URLs are made."""
+    """Location of an upload's parts, and the signer of their URLs."""
 
     store: ArtifactStore
     base_url: str
@@ -43,7 +43,7 @@ def begin(
     sessions: sessionmaker[Session], settings: Settings, store: ArtifactStore, principal: Principal, kind: str,
     name: str, files: Sequence[FileRequest],
 ) -> tuple[Upload, list[UploadFile]]:  # fmt: skip
-    """Expect these files, and reserve their bytes. Commits.
+    """Register these files, and reserve their bytes. Commits.
 
     Raises:
         Problem: 403 ``storage_full``; 429 ``too_many_uploads``.
@@ -58,12 +58,12 @@ def begin(
         session.add_all(rows)
         audit.record(session, principal, "model.upload" if kind == MODEL else "dataset.upload", upload.id)
         session.commit()
-        try:  # in no transaction: a store takes its time
+        try:  # outside a transaction: the store may be slow
             tokens = [store.begin_upload(row.key, parts=part_count(upload, row)) for row in rows]
             for row, token in zip(rows, tokens, strict=True):
                 row.token = token
             session.commit()
-        except BaseException:  # nobody knows of it, so that nobody would delete it
+        except BaseException:  # nobody knows of it, so nobody else would delete it
             session.rollback()
             session.delete(upload)
             session.commit()
@@ -92,12 +92,12 @@ def _new_upload(
 
 
 def prefix_of(upload_id: str) -> str:
-    """Where in the store the files of an upload lie."""
+    """Place of an upload's files in the store."""
     return f"{'datasets' if upload_id.startswith(DATASET) else 'models'}/{upload_id}/"
 
 
 def part_count(upload: Upload, file: UploadFile) -> int:
-    """How many parts a file comes in."""
+    """Number of parts of a file."""
     return -(-file.bytes // upload.part_bytes)
 
 
@@ -111,7 +111,7 @@ def part_size(upload: Upload, file: UploadFile, number: int) -> int:
 def missing_parts(
     upload: Upload, files: Sequence[UploadFile], present: Callable[[UploadFile], dict[int, int]]
 ) -> list[tuple[UploadFile, int]]:
-    """The parts that are not there, or are there with another size: file and number, in order."""
+    """The missing parts, and those with another size: file and number, in order."""
     missing = []
     for file in files:
         there = present(file)
@@ -124,7 +124,7 @@ def missing_parts(
 def parts_of(
     upload: Upload, files: Sequence[UploadFile], access: Access, limit: int, *, new: bool = False
 ) -> PartsView:
-    """What is there and what is missing, with signed URLs. ``new``: nothing is there yet.
+    """Received and missing parts, with signed URLs. ``new``: nothing has been received yet.
 
     Raises:
         Problem: 409 ``not_uploading``.
@@ -132,7 +132,7 @@ def parts_of(
     if upload.status != "uploading":
         raise Problem(
             409, "not_uploading", f"The upload is {upload.status}.",
-            remedy="Begin another one to send other files." if upload.status == "failed" else "Send no more parts.",
+            remedy="Begin another upload to send other files." if upload.status == "failed" else "Send no more parts.",
         )  # fmt: skip
     store = access.store
     missing = missing_parts(upload, files, lambda file: {} if new else store.uploaded_parts(file.key, file.token))
@@ -147,16 +147,16 @@ def parts_of(
 
 
 def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) -> Upload:
-    """Hand the upload to a worker, which checks it; what was handed over already stays as it is. Commits.
+    """Hand the upload to a worker for checking; repeating it changes nothing. Commits.
 
     Raises:
         Problem: 404; 409 ``upload_incomplete`` with the files at fault, ``not_uploading`` if it failed.
     """
     upload = require(session, tenant, upload_id)
     files = files_of(session, upload_id)
-    session.commit()  # nothing yet; a store takes its time, and on SQLite every writer would wait for it
+    session.commit()  # nothing yet; the store may be slow, and on SQLite every writer would wait for it
     if upload.status == "failed":
-        raise Problem(409, "not_uploading", "The upload has failed.", remedy="Begin another one.")
+        raise Problem(409, "not_uploading", "The upload has failed.", remedy="Begin another upload.")
     if upload.status != "uploading":
         return upload
     _refuse_incomplete(upload, files, store)
@@ -167,7 +167,7 @@ def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str
 
 
 def require(session: Session, tenant: str, upload_id: str, *, hold: bool = False) -> Upload:
-    """The tenant's upload; with ``hold`` nobody else changes it in the transaction. Raises a 404 problem."""
+    """The tenant's upload; with ``hold`` it cannot change in the transaction. Raises a 404 problem."""
     upload = find(session, tenant, upload_id, hold=hold)
     if upload is None:
         raise not_found(upload_id)
@@ -175,7 +175,7 @@ def require(session: Session, tenant: str, upload_id: str, *, hold: bool = False
 
 
 def find(session: Session, tenant: str, upload_id: str, *, hold: bool = False) -> Upload | None:
-    """As :func:`require`; ``None`` if there is none."""
+    """:func:`require` that returns ``None`` if there is none."""
     if not is_id(upload_id, upload_id[:2]):
         return None
     query = select(Upload).where(Upload.id == upload_id, Upload.tenant == tenant)
@@ -184,13 +184,13 @@ def find(session: Session, tenant: str, upload_id: str, *, hold: bool = False) -
 
 
 def files_of(session: Session, upload_id: str) -> list[UploadFile]:
-    """The files of an upload, in the order in which they were named."""
+    """The files of an upload, in the order of the request."""
     query = select(UploadFile).where(UploadFile.upload_id == upload_id).order_by(UploadFile.position)
     return list(session.scalars(query))
 
 
 def list_models(session: Session, tenant: str, *, before: str | None, limit: int) -> Sequence[Upload]:
-    """The tenant's models, the newest first, beginning after the id ``before``."""
+    """The tenant's models, newest first, starting after the id ``before``."""
     query: Select[Upload] = select(Upload).where(Upload.tenant == tenant, Upload.id.startswith(f"{MODEL}_"))
     if before is not None:
         query = query.where(Upload.id < before)
@@ -198,7 +198,7 @@ def list_models(session: Session, tenant: str, *, before: str | None, limit: int
 
 
 def delete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) -> int:
-    """Delete rows and files; the bytes that were kept for it. Should the store fail, the caller rolls back.
+    """Delete rows and files; returns the freed bytes. If the store fails, the caller rolls back.
 
     Raises:
         Problem: 404; 409 ``model_in_use`` while an unfinished job of the tenant names it.
@@ -208,8 +208,8 @@ def delete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) 
     job_id = session.scalar(users.limit(1))
     if job_id is not None:
         raise Problem(
-            409, "model_in_use", f"The job {job_id} has not finished with it.",
-            remedy=f"Wait, or cancel it: POST /jobs/{job_id}/cancel.", extra={"job_id": job_id},
+            409, "model_in_use", f"The unfinished job {job_id} uses it.",
+            remedy=f"Wait for the job, or cancel it: POST /jobs/{job_id}/cancel.", extra={"job_id": job_id},
         )  # fmt: skip
     freed = 0 if upload.status == "failed" else upload.bytes
     session.delete(upload)
@@ -219,17 +219,17 @@ def delete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) 
 
 
 def not_found(upload_id: str) -> Problem:
-    """The 404 of an upload that is not there, or is another tenant's."""
+    """The 404 of an upload that does not exist, or belongs to another tenant."""
     if upload_id.startswith(f"{DATASET}_"):
         return Problem(404, "dataset_not_found", f"There is no dataset {upload_id!r}.", remedy="See GET /datasets.")
     return Problem(404, "model_not_found", f"There is no model {upload_id!r}.", remedy="See GET /models.")
 
 
 def not_ready(upload: Upload, field: str) -> Problem:
-    """The 409 of a job that names an upload which is not ready."""
+    """The 409 of a job that names an upload that is not ready."""
     remedy = {
         "uploading": "Send all its parts, then complete it.",
-        "checking": "A worker is checking it; try again shortly.",
+        "checking": "A worker is checking it; retry shortly.",
     }.get(upload.status, "See its error, and upload it again.")
     return Problem(409, "upload_not_ready", f"The upload {upload.id} is {upload.status}.", field=field, remedy=remedy)
 
@@ -265,7 +265,7 @@ def _refuse_incomplete(upload: Upload, files: Sequence[UploadFile], store: Artif
         409, "upload_incomplete",
         f"{len(missing)} parts with {format_bytes(size)} are missing or have another size.",
         field=f"files.{next(iter(lacking))}",
-        remedy=f"GET /{prefix_of(upload.id)}parts names them, with signed URLs; PUT them, then complete it again.",
+        remedy=f"GET /{prefix_of(upload.id)}parts lists them, with signed URLs; PUT them, then complete it again.",
         errors=[
             Fault(field=f"files.{position}", detail=f"{files[position].name!r} lacks {len(numbers)} parts.")
             for position, numbers in lacking.items()

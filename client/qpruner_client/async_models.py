@@ -1,4 +1,4 @@
-"""Models that were uploaded, asynchronously: the same names as in :mod:`qpruner_client.uploaded_models`."""
+"""Uploaded models, asynchronously: the same names as in :mod:`qpruner_client.uploaded_models`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AsyncModels:
         connections: int = CONNECTIONS,
         on_bytes: OnBytes | None = None,
     ) -> ModelView:
-        """As :meth:`qpruner_client.uploaded_models.Models.upload`, in threads; cancelling the task stops them."""
+        """:meth:`qpruner_client.uploaded_models.Models.upload` in threads; cancelling the task stops them."""
         stop = threading.Event()
 
         def run() -> ModelView:
@@ -48,14 +48,14 @@ class AsyncModels:
             raise
 
     async def wait(self, model_id: str, *, timeout: float | None = None) -> ModelView:
-        """As :meth:`qpruner_client.uploaded_models.Models.wait`."""
+        """See :meth:`qpruner_client.uploaded_models.Models.wait`."""
         look = Look(model_id, timeout)
         while (view := await self.get(model_id)).status == "checking":
             await asyncio.sleep(look.pause())
         return look.result(view)
 
     async def list(self, *, limit: int | None = None) -> AsyncIterator[ModelSummary]:
-        """Models, the newest first, page after page as you read on; at most ``limit``."""
+        """Models, newest first; further pages are requested as needed; at most ``limit``."""
         cursor, left = None, limit
         while left is None or left > 0:
             page = await self._connection.send(calls.list_models(cursor, min(left or 100, 100)))

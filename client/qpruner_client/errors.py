@@ -60,13 +60,13 @@ class DownloadError(ClientError):
 
 
 class UploadError(ClientError):
-    """Files could not be uploaded, or are none that a service reads."""
+    """Files could not be uploaded, or are not files of a model."""
 
     code = "upload_failed"
 
 
 class UploadFailedError(ClientError):
-    """The service found an upload to be of no use. ``upload_id`` names it; ``user``: whether its files are at fault."""
+    """The service rejected an upload. ``upload_id`` names it; ``user``: whether its files are at fault."""
 
     def __init__(self, view: ModelView) -> None:
         error = view.error or JobErrorView(code="upload_failed", message="The upload failed.", user=False)

@@ -1,4 +1,4 @@
-"""The files of a model in a local folder: which of them a service reads, with their sizes and SHA-256."""
+"""The files of a local model that a service reads, with their sizes and SHA-256."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class LocalFile:
 
 
 def find_files(path: Path) -> dict[str, Path]:
-    """The files of the model at ``path`` by their names on the service: of a folder what is read of a model, of a GGUF
-    file all of its shards.
+    """The files of the model at ``path`` by their names on the service: those of a folder that belong to a model, or
+    all shards of a GGUF file.
 
     Raises:
-        UploadError: no model lies there.
+        UploadError: there is no model.
     """
     if path.is_file() and path.suffix == ".gguf":
         return {shard.name: shard for shard in _shards(path)}
     if not path.is_dir():
-        raise UploadError(f"No model is at {str(path)!r}.", remedy=_REMEDY)
+        raise UploadError(f"There is no model at {str(path)!r}.", remedy=_REMEDY)
     here = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
     weights = _weights(here)
     if not weights:
@@ -48,7 +48,7 @@ def find_files(path: Path) -> dict[str, Path]:
         if len(models) != 1 and not all(_SHARD.fullmatch(name) for name in models):
             raise UploadError(f"{str(path)!r} has {len(models)} GGUF models.", remedy="Name the one to send.")
         if not models:
-            raise UploadError(f"{str(path)!r} holds no model that can be read.", remedy=_REMEDY)
+            raise UploadError(f"{str(path)!r} has no readable model.", remedy=_REMEDY)
         return find_files(here[models[0]])
     small = {name: file for name, file in here.items() if name.endswith(_KINDS) and name != "recipe.json"}
     templates = {f"{_TEMPLATES}/{file.name}": file for file in sorted((path / _TEMPLATES).glob("*.jinja"))}
@@ -70,7 +70,7 @@ def _weights(here: dict[str, Path]) -> dict[str, Path]:
         return {name: here[name] for name in shards}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UploadError(
-            f"{_INDEX} cannot be read, or names a file that is missing: {error}.", remedy="Fetch the model again."
+            f"{_INDEX} cannot be read, or names a file that is missing: {error}.", remedy="Download the model again."
         ) from error
 
 
@@ -94,5 +94,5 @@ def _read(name: str, path: Path, check_stop: Callable[[], None]) -> LocalFile:
             digest.update(piece)
             size += len(piece)
     if not size:
-        raise UploadError(f"The file {name!r} is empty.", remedy="Fetch it again.")
+        raise UploadError(f"The file {name!r} is empty.", remedy="Download it again.")
     return LocalFile(name, path, size, digest.hexdigest())

@@ -1,4 +1,4 @@
-"""Uploads a model: its files are read, named, sent and completed, and the service's check is waited for."""
+"""Uploads a model: reads, announces, sends and completes its files, and waits for the service's check."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def upload_model(
     connection: Connection, path: Path, name: str | None, *, wait: bool, connections: int, on_bytes: OnBytes | None,
     stop: threading.Event,
 ) -> ModelView:  # fmt: skip
-    """As :meth:`qpruner_client.uploaded_models.Models.upload`; ends with an :class:`UploadError` once ``stop`` is set,
-    and what was sent stays for the next time."""
+    """See :meth:`qpruner_client.uploaded_models.Models.upload`; ends with an :class:`UploadError` once ``stop`` is set,
+    and keeps the sent parts for the next time."""
     place = path.expanduser().resolve()
     files = read_files(find_files(place), _stopper(stop))
     view = _begin(connection, name or (place.stem if place.is_file() else place.name), files)
@@ -40,7 +40,7 @@ def upload_model(
 
 
 class Look:
-    """Looks at a model until it is checked."""
+    """Polls a model until it is checked."""
 
     def __init__(self, model_id: str, timeout: float | None) -> None:
         self._model_id = model_id
@@ -49,7 +49,7 @@ class Look:
         self._pause = _FIRST_LOOK
 
     def pause(self) -> float:
-        """Seconds until the next look. Raises :class:`WaitTimeoutError` once the time is over."""
+        """Seconds until the next poll. Raises :class:`WaitTimeoutError` once the time is over."""
         if self._until is not None and time.monotonic() > self._until:
             raise WaitTimeoutError(
                 f"The model {self._model_id} has not been checked within {self._timeout:.0f} s.",
@@ -110,4 +110,4 @@ def _stopper(stop: threading.Event) -> Callable[[], None]:
 
 
 def _stopped() -> UploadError:
-    return UploadError("The upload was stopped.", remedy="Run it again to go on.")
+    return UploadError("The upload was stopped.", remedy="Run it again to resume.")

@@ -1,6 +1,6 @@
-"""Sends files in parallel parts straight to the store, and goes on where an earlier upload of the same files ended.
+"""Sends files in parallel parts straight to the store, and resumes an interrupted upload of the same files.
 
-What was sent is known to the service, which names the parts that are missing: nothing is written on this machine.
+The service knows the sent parts and lists the missing ones: nothing is written on this machine.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from qpruner_client.retries import Attempts
 
 CONNECTIONS = 4
 OnBytes = Callable[[int, int], None]
-"""Is called with the bytes that are there and the bytes of all files."""
+"""Called with the received bytes and the bytes of all files."""
 _PIECE = 2**18
-_EXPIRED = (400, 401, 403)  # what stores answer to a signed URL whose time is over
+_EXPIRED = (400, 401, 403)  # responses of stores to an expired signed URL
 _MOST_ROUNDS_IN_VAIN = 3
 
 
 class Upload:
-    """The parts of ``files`` on their way.
+    """The parts of ``files`` to send.
 
     Args:
-        ask: asks the service which parts are missing, with fresh URLs.
-        stop: ends the upload when it is set; what was sent stays for the next one.
+        ask: requests the missing parts from the service, with fresh URLs.
+        stop: ends the upload when it is set; sent parts are kept.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Upload:
         self._sent = 0
 
     def run(self, first: PartsView) -> None:
-        """Send every part that is missing, beginning with those of ``first``. Raises :class:`UploadError`."""
+        """Send every missing part, beginning with those of ``first``. Raises :class:`UploadError`."""
         parts, in_vain = first, 0
         timeout = httpx.Timeout(self._server.timeout, connect=min(10.0, self._server.timeout))
-        # A client of its own: the API key is not for the store, and a signed URL needs none
+        # A separate client: the API key is not for the store, and a signed URL needs none
         with httpx.Client(timeout=timeout) as http:
             while parts.missing_parts:
                 self._sent = parts.uploaded_bytes
@@ -62,12 +62,12 @@ class Upload:
                 done = self._send_all(http, parts.parts)
                 in_vain = 0 if done else in_vain + 1
                 if in_vain == _MOST_ROUNDS_IN_VAIN:
-                    raise _failed("the store refuses its URLs; the clocks of service and store may differ")
+                    raise _failed("the store rejects its URLs; the clocks of service and store may differ")
                 parts = self._ask()
         self._on_bytes(self._total, self._total)
 
     def _send_all(self, http: httpx.Client, parts: Sequence[PartView]) -> int:
-        """How many of ``parts`` were sent; fewer than all where their URLs have expired."""
+        """Number of sent ``parts``; fewer than all if their URLs have expired."""
         done = 0
         with ThreadPoolExecutor(self._connections, thread_name_prefix="upload") as pool:
             futures = [pool.submit(self._send, http, part) for part in parts]
@@ -75,7 +75,7 @@ class Upload:
                 for future in as_completed(futures):
                     done += future.result()
             except BaseException:
-                self._stop.set()  # so that the other threads end, too
+                self._stop.set()  # so that the other threads end as well
                 pool.shutdown(cancel_futures=True)
                 raise
         return done
@@ -109,15 +109,15 @@ class Upload:
             time.sleep(delay)
 
     def sent_more(self, size: int) -> None:
-        """Count bytes that were sent, or were sent in vain if ``size`` is negative."""
+        """Count sent bytes, or with a negative ``size`` discard them."""
         with self._lock:
             self._sent += size
             self._on_bytes(self._sent, self._total)
 
     def check_stop(self) -> None:
-        """Raise if the upload is to end."""
+        """Raise if the upload must end."""
         if self._stop.is_set():
-            raise UploadError("The upload was stopped.", remedy="Run it again to go on.")
+            raise UploadError("The upload was stopped.", remedy="Run it again to resume.")
 
 
 class _Counted:
@@ -133,7 +133,7 @@ class _Counted:
             self._upload.check_stop()
             piece = stream.read(min(_PIECE, left))
             if not piece:
-                raise UploadError(f"{stream.name} has become shorter.", remedy="Upload it again as it is now.")
+                raise UploadError(f"{stream.name} has become shorter.", remedy="Upload it again in its present state.")
             yield piece
             left -= len(piece)
             self._sent += len(piece)
@@ -145,4 +145,4 @@ class _Counted:
 
 
 def _failed(why: str) -> UploadError:
-    return UploadError(f"The upload failed: {why}.", remedy="Run it again: it goes on where it ended.")
+    return UploadError(f"The upload failed: {why}.", remedy="Run it again: it resumes where it stopped.")

@@ -1,4 +1,4 @@
-"""Models that were uploaded, synchronously."""
+"""Uploaded models, synchronously."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ class Models:
         connections: int = CONNECTIONS,
         on_bytes: OnBytes | None = None,
     ) -> ModelView:
-        """Upload a model in parallel parts; name its ``id`` as the ``model`` of a job once it is ready.
+        """Upload a model in parallel parts. Use its ``id`` as the ``model`` of a job once it is ready.
 
-        Files of a folder that a service does not read are left out. An upload of the same files that broke off goes on
-        where it ended.
+        Files of a folder that a service does not read are left out. An interrupted upload of the same files resumes.
 
         Args:
             path: a folder with config.json, tokenizer and safetensors weights, or a GGUF file.
-            name: by default that of the folder or file.
-            wait: until the service has verified and looked at it.
-            on_bytes: called with the bytes so far and in all, from the threads that upload.
+            name: default: that of the folder or file.
+            wait: wait until the service has verified and inspected it.
+            on_bytes: called with the bytes so far and in all, from the uploading threads.
 
         Raises:
             UploadError: there is no model at ``path``, or it could not be sent.
-            UploadFailedError: the service found it to be of no use.
+            UploadFailedError: the service rejected it.
         """
         stop = threading.Event()
         return upload_model(
@@ -54,7 +53,7 @@ class Models:
 
         Raises:
             UploadFailedError: it has failed.
-            WaitTimeoutError: ``timeout`` seconds have passed; the service goes on.
+            WaitTimeoutError: ``timeout`` seconds have passed; the service continues.
         """
         look = Look(model_id, timeout)
         while (view := self.get(model_id)).status == "checking":
@@ -62,7 +61,7 @@ class Models:
         return look.result(view)
 
     def list(self, *, limit: int | None = None) -> Iterator[ModelSummary]:
-        """Models, the newest first, page after page as you read on; at most ``limit``."""
+        """Models, newest first; further pages are requested as needed; at most ``limit``."""
         cursor, left = None, limit
         while left is None or left > 0:
             page = self._connection.send(calls.list_models(cursor, min(left or 100, 100)))

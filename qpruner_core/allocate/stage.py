@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qpruner_core.allocate.objectives import FitsOfTrials, MeasureAll, RecoveredLoss, make_objective, remembered
+from qpruner_core.allocate.sharing import help_out, machine_of, shared
 from qpruner_core.allocate.trial_workers import TrialWorkers
 from qpruner_core.events import TrialRecorded
 from qpruner_core.mixed.groups import PrecisionGroup
@@ -42,6 +43,10 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         context.progress(0.1 + 0.8 * (trial.index + 1) / most, f"trial {trial.index + 1}")
 
     fits = FitsOfTrials(context, memory.groups, lambda done: context.progress(0.1 * done, "quantizing"))
+    if context.helper is not None:
+        context.helper.ready(machine_of(context))
+        fits.make(search.reach)  # these came along
+        help_out(fits.before(partial(map, make_objective(context, lambda done: None))), context.helper)
     fits.make(search.reach)
     with _measuring(context) as measure:
         trials = search.run(remembered(fits.before(measure), known), on_trial)
@@ -69,7 +74,8 @@ def _measuring(context: StageContext) -> Iterator[MeasureAll]:
     """The function that measures trials: in this process, or in ``allocate.workers`` processes."""
 
     if context.config.allocate.workers == 1:
-        yield partial(map, make_objective(context, lambda done: context.progress(0.1 * done, "quantizing")))
+        measure = make_objective(context, lambda done: context.progress(0.1 * done, "quantizing"))
+        yield partial(map, measure) if context.exchange is None else shared(measure, context.exchange, context)
         return
     with TrialWorkers(context) as workers:
         yield workers.measure

@@ -203,7 +203,7 @@ def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
 
 
 def _local_model(named: str, policy: SourcePolicy, reference: str) -> Path:
-    """What lies at the path ``named``; errors speak of ``reference``."""
+    """The model at the path ``named``; errors name ``reference``."""
     path = resolve_local_path(named, policy, "model")
     target = path.resolve()
     if target.suffix == ".gguf" and len(shard_names(path.name)) == 1:

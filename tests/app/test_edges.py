@@ -117,7 +117,7 @@ def test_figures_need_a_key_of_their_scope_where_requests_need_one(
 
 
 def test_figures_with_a_port_of_their_own_are_not_at_the_services(settings: Settings) -> None:
-    from app.metrics_endpoint import serving_metrics
+    from app.metrics_port import PortInUseError, serving_metrics
     from tests.server_processes import free_port
 
     chosen = settings.model_copy(update={"metrics_port": free_port(), "require_key": True})
@@ -125,9 +125,13 @@ def test_figures_with_a_port_of_their_own_are_not_at_the_services(settings: Sett
     client = TestClient(app, base_url="http://127.0.0.1")
     assert client.get("/metrics").status_code == 404
     assert "/metrics" not in client.get("/openapi.json").json()["paths"]
-    with serving_metrics(chosen, app.state.registry):
+    with serving_metrics(chosen, app.state.registry, "metrics_port"):
         assert "qpruner_jobs" in httpx.get(f"http://127.0.0.1:{chosen.metrics_port}/metrics").text
-        with pytest.raises(OSError, match="in use"), serving_metrics(chosen, app.state.registry):
+        other = chosen.model_copy(update={"worker_metrics_port": chosen.metrics_port})
+        with (
+            pytest.raises(PortInUseError, match="QPRUNER_WORKER_METRICS_PORT"),
+            serving_metrics(other, app.state.registry, "worker_metrics_port"),
+        ):
             pass
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{chosen.metrics_port}/metrics")

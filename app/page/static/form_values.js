@@ -32,8 +32,8 @@ export function faultsOf(form, dataset) {
   if (dataset) add("dataset", dataset);
   if (empty("memory_budget") && empty("fit.memory")) add("memory_budget", "Give the bytes of its weights, such as 130MB; or, under “Fit a device”, the memory of the device.");
   if (!empty("memory_budget") && !empty("fit.memory")) add("memory_budget", "Give a memory budget or a device to fit, not both.");
-  for (const [path] of SETTINGS) if (form.elements[path].validity.badInput) add(path, "It is no number.");
-  if (otherSettings(form) === null) add("other", "It is no JSON object. Write it as {\"finetune\": {\"batch_size\": 4}}.");
+  for (const [path] of SETTINGS) if (form.elements[path].validity.badInput) add(path, "Not a number.");
+  if (otherSettings(form) === null) add("other", "Not a JSON object. Write it as {\"finetune\": {\"batch_size\": 4}}.");
   const bad = form.elements.labels.value.split(",").map((one) => one.trim()).find((one) => one && one.indexOf(":") < 1);
   if (bad) add("labels", `“${bad}” has no value. Write key:value.`);
   return faults;

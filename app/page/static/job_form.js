@@ -53,7 +53,7 @@ function fields(dataset, signal) {
     .catch(() => {}); // only a help for typing
   const grid = (all) => el("div", { class: "grid" }, all.map((one) => field(...one)));
   return [
-    field("model", "Model", "A local directory, a hub id (org/name@revision), or the demo model", { type: "text", list: "models", required: true, placeholder: "org/name@revision" }),
+    field("model", "Model", "A local directory, a hub id (org/name@revision), an uploaded model (md_…), or the demo model", { type: "text", list: "models", required: true, placeholder: "org/name@revision" }),
     models,
     dataset.node,
     field("memory_budget", "Memory budget", "Bytes of the loaded model's weights, such as 130MB or 6GiB; or give a device below", { type: "text", placeholder: "130MB" }),

@@ -23,8 +23,8 @@ export function showManagement(main, signal) {
   replace(main, el("div", { class: "manage" },
     el("h1", {}, "Manage"),
     storage,
-    uploadsCard({ path: "/datasets", key: "datasets", title: "Datasets", onChange: showStorage }, signal),
-    uploadsCard({ path: "/models", key: "models", title: "Models", onChange: showStorage }, signal),
+    uploadsCard({ path: "/datasets", key: "datasets", title: "Datasets", empty: "None are uploaded: the form of a job does it.", onChange: showStorage }, signal),
+    uploadsCard({ path: "/models", key: "models", title: "Models", empty: "None are uploaded: the command “qpruner models upload” does it.", onChange: showStorage }, signal),
     webhooksCard(signal),
     keysCard(signal),
     auditCard(signal)));

@@ -4,9 +4,10 @@ import { remove } from "./api.js";
 import { confirmed, copyButton, el, notify } from "./dom.js";
 import { ago, bytes, count } from "./format.js";
 import { actionButton, pagedList } from "./paged.js";
+import { inWords } from "./words.js";
 
 /** A card with the list of path; it hides itself where the service has no such list. */
-export function uploadsCard({ path, key, title, onChange }, signal) {
+export function uploadsCard({ path, key, title, empty, onChange }, signal) {
   const card = el("section", { class: "card", "aria-label": title }, el("h2", {}, title));
   const erase = async (one) => {
     const name = one.filename ?? one.name ?? one.id;
@@ -21,9 +22,10 @@ export function uploadsCard({ path, key, title, onChange }, signal) {
     const about = [one.kind, one.records && `${count(one.records)} records`, one.model_type, one.status !== "ready" && one.status, one.bytes !== undefined && one.bytes !== null && bytes(one.bytes), ago(one.created_at)].filter(Boolean);
     return el("li", {},
       el("span", { class: "grow" }, el("strong", {}, name), " ", el("span", { class: "muted small" }, about.join(" · "))),
-      el("code", {}, one.id), copyButton(one.id, "Copy id"), actionButton("Delete", () => erase(one), { about: name }));
+      el("code", {}, one.id), copyButton(one.id, "Copy id"), actionButton("Delete", () => erase(one), { about: name }),
+      one.error && el("p", { class: "below alert" }, inWords(one.error.message)));
   };
-  const list = pagedList({ path, key, row, empty: "None are uploaded.", label: title, within: card }, signal);
+  const list = pagedList({ path, key, row, empty, label: title, within: card }, signal);
   card.append(list.node);
   return card;
 }

@@ -3,6 +3,7 @@
 const REMEDIES = {
   dataset_not_found: "Choose a file to upload, or the id of one that is uploaded already.",
   dataset_in_use: "Wait until that job has ended, or cancel it.",
+  model_in_use: "Wait until that job has ended, or cancel it.",
   job_not_found: "It may have been deleted.",
   job_finished: "",
   job_not_finished: "Cancel it first.",

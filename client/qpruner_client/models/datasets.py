@@ -37,32 +37,32 @@ class PartView(Model):
     """Number of the part, from 1."""
 
     offset: int
-    """Where in the file the part begins."""
+    """Offset of the part in the file."""
 
     bytes: int
     """Size of the part in bytes."""
 
     url: str
-    """Signed URL for the PUT; relative where the service does not know its own address."""
+    """Signed URL for the PUT; relative if the service does not know its own address."""
 
 
 class PartsView(Model):
-    """What is there of an upload, and what is missing."""
+    """State of an upload: received and missing parts."""
 
     part_bytes: int
     """Bytes of each part but the last of a file."""
 
     uploaded_bytes: int
-    """Bytes of the parts that are there."""
+    """Bytes of the received parts."""
 
     missing_parts: int
-    """How many parts are missing."""
+    """Number of missing parts."""
 
     parts: list[PartView]
     """The first of the missing parts, each with a signed URL."""
 
     urls_expire_at: datetime
-    """When the signed URLs expire; ask for the parts again then."""
+    """Expiry of the signed URLs; request the parts again then."""
 
 
 class DatasetView(Model):
@@ -81,7 +81,7 @@ class DatasetView(Model):
     """Kind of its records: `text`, `instruction`, `messages` or `choices`; null until it is ready."""
 
     records: int | None
-    """Records that were read; null until it is ready."""
+    """Number of records; null until it is ready."""
 
     bytes: int
     """Size in bytes."""
@@ -93,10 +93,10 @@ class DatasetView(Model):
     """Creation time."""
 
     expires_at: datetime | None = None
-    """When it is deleted unless it gets ready; null once it is."""
+    """Deletion time unless it becomes ready; null once it is."""
 
     error: JobErrorView | None = None
-    """Why it failed; null unless it did."""
+    """Error of a failed upload; null otherwise."""
 
     upload: PartsView | None = None
     """The parts to send; only in the response to a POST that named a file."""

@@ -327,25 +327,25 @@ class StorageView(Model):
     """Bytes of files to download."""
 
     stages_bytes: int
-    """Bytes of stages that later jobs or attempts go on from."""
+    """Bytes of stages that later jobs or attempts reuse."""
 
     total_bytes: int
-    """Bytes of all of these."""
+    """Sum of all of these."""
 
     limit_bytes: int | None
-    """Bytes that there may be; null: no limit."""
+    """Limit of the sum; null: no limit."""
 
     keep_artifacts_days: int | None
-    """Days that files to download are kept; null: for ever."""
+    """Days that files to download are kept; null: forever."""
 
     keep_stages_days: int | None
-    """Days that stages are kept; null: for ever."""
+    """Days that stages are kept; null: forever."""
 
     keep_models_days: int | None
-    """Days that uploaded models are kept without being used; null: for ever."""
+    """Days that uploaded models are kept without being used; null: forever."""
 
     keep_events_days: int | None
-    """Days that the history of a job is kept; null: for ever."""
+    """Days that the history of a job is kept; null: forever."""
 
 
 class TrialView(Model):

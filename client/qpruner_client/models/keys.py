@@ -12,39 +12,39 @@ class AuditEntryView(Model):
     """One change."""
 
     id: int
-    """Rises with each entry."""
+    """Increases with each entry."""
 
     at: datetime
-    """When it was."""
+    """Time of the change."""
 
     actor: str
-    """Id of the key, `local` where no key is demanded, or `operator:` with who ran a command."""
+    """Id of the key, `local` if no key is required, or `operator:` with the user of a command."""
 
     action: str
-    """What was done."""
+    """Action."""
 
     target: str
-    """To what."""
+    """Target of the action."""
 
     request_id: str | None
-    """Names the request in the log."""
+    """Identifies the request in the log."""
 
     address: str | None
-    """Address that the request came from."""
+    """Client address of the request."""
 
 
 class AuditPage(Model):
     """A page of changes."""
 
     entries: list[AuditEntryView]
-    """The newest first."""
+    """Newest first."""
 
     next_before: int | None
-    """Give it as `before` to see older ones; null on the last page."""
+    """Send it as `before` for older ones; null on the last page."""
 
 
 class KeyView(Model):
-    """A key, without its text: that is kept nowhere."""
+    """A key without its text, which is never stored."""
 
     id: str
     """Id of the key."""
@@ -53,33 +53,33 @@ class KeyView(Model):
     """Name of the user or program that uses it."""
 
     prefix: str
-    """What its text begins with, after `qp_`."""
+    """Start of its text, after `qp_`."""
 
     scopes: list[str]
-    """What it may do."""
+    """Scopes."""
 
     state: Literal["usable", "expired", "revoked"] | str
-    """Whether it can be used."""
+    """Whether it is usable."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
     expires_at: datetime | None
-    """When it expires; null: never."""
+    """Expiry; null: never."""
 
     revoked_at: datetime | None
-    """When it was revoked; null if it was not."""
+    """Time of revocation; null if it was not revoked."""
 
 
 class KeyList(Model):
     """The keys of a tenant."""
 
     keys: list[KeyView]
-    """The newest first, revoked and expired ones as well."""
+    """Newest first, including revoked and expired ones."""
 
 
 class NewKeyView(Model):
-    """A key that was just made."""
+    """A new key."""
 
     id: str
     """Id of the key."""
@@ -88,22 +88,22 @@ class NewKeyView(Model):
     """Name of the user or program that uses it."""
 
     prefix: str
-    """What its text begins with, after `qp_`."""
+    """Start of its text, after `qp_`."""
 
     scopes: list[str]
-    """What it may do."""
+    """Scopes."""
 
     state: Literal["usable", "expired", "revoked"] | str
-    """Whether it can be used."""
+    """Whether it is usable."""
 
     created_at: datetime
-    """When it was made."""
+    """Creation time."""
 
     expires_at: datetime | None
-    """When it expires; null: never."""
+    """Expiry; null: never."""
 
     revoked_at: datetime | None
-    """When it was revoked; null if it was not."""
+    """Time of revocation; null if it was not revoked."""
 
     key: str
-    """Its text, which is shown this once."""
+    """Its text, which is only shown once."""

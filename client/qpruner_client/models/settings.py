@@ -55,7 +55,7 @@ class JobWebhook(TypedDict, total=False):
 
 
 class EstimateRequest(TypedDict, total=False):
-    """What `POST /jobs` takes; the dataset may be left out."""
+    """A body of `POST /jobs`, in which the dataset is optional."""
 
     recipe: dict[str, Any]
     """The content of a `recipe.json` to reproduce; it replaces `model`, `dataset` and every other setting. Values
@@ -67,7 +67,7 @@ class EstimateRequest(TypedDict, total=False):
     """A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct"."""
 
     dataset: str
-    """As for `POST /jobs`. Left out, nothing is said of it, and times are those of enough text."""
+    """As for `POST /jobs`. Without it, it is not checked, and times assume enough text."""
 
     fit: FitConfig | None
     """Device that the model must fit into together with its KV cache, activations and engine; the memory budget is
@@ -150,7 +150,7 @@ class EstimateRequest(TypedDict, total=False):
 
 
 class FileRequest(TypedDict, total=False):
-    """A file that is going to be sent."""
+    """A file to send."""
 
     name: Required[str]
     """Name of the file."""
@@ -262,26 +262,26 @@ class JobRequest(TypedDict, total=False):
 
 
 class KeyRequest(TypedDict, total=False):
-    """A key to make, of your own tenant."""
+    """A key to create for your own tenant."""
 
     name: Required[str]
     """Name of the user or program that will use it."""
 
     scopes: list[Literal["read", "submit", "metrics", "admin"]]
-    """What it may do: `read`; `submit`, which includes it; `metrics`; `admin`, which includes all."""
+    """Scopes: `read`; `submit`, which includes it; `metrics`; `admin`, which includes all."""
 
     days: int | None
     """Days until it expires; null: never."""
 
 
 class ModelRequest(TypedDict, total=False):
-    """A model that is going to be sent: config.json, tokenizer and safetensors, or one GGUF model."""
+    """A model to send: config.json, tokenizer and safetensors, or one GGUF model."""
 
     name: str
-    """Name of the model, which its compressed files carry."""
+    """Name of the model, which its compressed files have."""
 
     files: Required[list[FileRequest]]
-    """All files of the model; the names tell what each is."""
+    """All files of the model; their kinds follow from the names."""
 
 
 class RotationRequest(TypedDict, total=False):

@@ -23,7 +23,7 @@ class FileView(Model):
 
 
 class ModelSummary(Model):
-    """An uploaded model. Name its `id` as the `model` of a job once it is `ready`."""
+    """An uploaded model. Use its `id` as the `model` of a job once it is `ready`."""
 
     id: str
     """Id of the model."""
@@ -41,27 +41,27 @@ class ModelSummary(Model):
     """Architecture, such as `llama`; null until it is ready."""
 
     created_at: datetime
-    """When its upload began."""
+    """Start of its upload."""
 
     used_at: datetime
-    """When a job last named it."""
+    """Last use by a job."""
 
     expires_at: datetime | None
-    """When it is deleted unless it gets ready; null once it is."""
+    """Deletion time unless it becomes ready; null once it is."""
 
 
 class ModelPage(Model):
-    """A page of models, the newest first."""
+    """A page of models, newest first."""
 
     models: list[ModelSummary]
     """The models."""
 
     next_cursor: str | None
-    """Give it as `cursor` to see older models; null on the last page."""
+    """Send it as `cursor` for older models; null on the last page."""
 
 
 class ModelView(Model):
-    """An uploaded model with its files, and why it cannot be used if it failed."""
+    """An uploaded model with its files, and the error of a failed one."""
 
     id: str
     """Id of the model."""
@@ -79,13 +79,13 @@ class ModelView(Model):
     """Architecture, such as `llama`; null until it is ready."""
 
     created_at: datetime
-    """When its upload began."""
+    """Start of its upload."""
 
     used_at: datetime
-    """When a job last named it."""
+    """Last use by a job."""
 
     expires_at: datetime | None
-    """When it is deleted unless it gets ready; null once it is."""
+    """Deletion time unless it becomes ready; null once it is."""
 
     files: list[FileView]
     """The files."""
@@ -94,7 +94,7 @@ class ModelView(Model):
     """Bytes of the weights as stored; null until it is ready."""
 
     error: JobErrorView | None
-    """Why it failed; null unless it did."""
+    """Error of a failed upload; null otherwise."""
 
     upload: PartsView | None = None
     """The parts to send; only in the response to POST."""

@@ -47,9 +47,9 @@ def test_values_out_of_range_are_refused_in_plain_words(client: TestClient) -> N
     }  # fmt: skip
     said = faults(client, body)
     assert said["dataset"] == "It is empty."
-    assert said["target"].startswith("There is no such choice. Give 'gguf'")
-    assert said["seed"] == said["sequence_length"] == "It is no whole number. Give one such as 8."
+    assert said["target"].startswith("Unknown value. Give 'gguf'")
+    assert said["seed"] == said["sequence_length"] == "Not a whole number. Give one such as 8."
     assert said["prune.ratio"] == "It is too large. Give 0.9 or less."
     assert said["allocate.trials"] == "It is too small. Give 1 or more."
-    assert said["finetune.learning_rate"] == "It is no number. Give one such as 0.5."
-    assert said["evaluate"].startswith("It is no group of settings.")
+    assert said["finetune.learning_rate"] == "Not a number. Give one such as 0.5."
+    assert said["evaluate"].startswith("Not a group of settings.")

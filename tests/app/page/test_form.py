@@ -121,7 +121,7 @@ def test_settings_without_a_field_are_written_as_json(page: Page, service: Servi
     page.get_by_label("Memory budget").fill("400kB")
     other.fill("{evaluate")
     page.get_by_role("button", name="Estimate").click()
-    expect(page.locator("[data-field=other] .field-error")).to_contain_text("It is no JSON object.")
+    expect(page.locator("[data-field=other] .field-error")).to_contain_text("Not a JSON object.")
     other.fill('{"evaluate": {"max_token": 5}}')
     page.get_by_role("button", name="Estimate").click()
     expect(page.locator("[data-field=other] .field-error")).to_contain_text("did you mean `evaluate.max_tokens`?")

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from app.database import utc_now
+from app.ids import new_id
 from app.keys.service import DEFAULT_TENANT, create_key
 from app.secrets import load_signing_key
+from app.uploads.models import Upload
 from tests.app import seeded_jobs as seed
 from tests.app.live_service import Service
 from tests.app.webhooks.receiver import run_receiver
@@ -42,9 +45,34 @@ def test_what_is_stored_is_shown_and_a_dataset_can_be_deleted(page: Page, servic
     expect(card(page, "Datasets")).to_contain_text("prose.txt")
     card(page, "Datasets").get_by_role("button", name="Delete prose.txt").click()
     confirm(page, "Delete it")
-    expect(card(page, "Datasets")).to_contain_text("None are uploaded.")
+    expect(card(page, "Datasets")).to_contain_text("None are uploaded")
     expect(page.locator("#notice")).to_contain_text("Deleted. That frees")
     expect(card(page, "Storage")).to_contain_text("Datasets0 B")
+
+
+def test_models_are_listed_with_what_became_of_them_and_deleted(page: Page, service: Service) -> None:
+    now = utc_now()
+    error = {"code": "unsafe_model", "message": "It has pickled weights.", "field": "model", "remedy": "", "user": True}
+    with service.app.state.session_factory.begin() as session:
+        for name, status, facts, fault in (
+            ("ours", "ready", {"config": {"model_type": "llama"}}, None),
+            ("bad", "failed", None, error),
+        ):
+            session.add(
+                Upload(
+                    id=new_id("md"), tenant=DEFAULT_TENANT, name=name, status=status, bytes=4_000_000, part_bytes=2**20,
+                    facts=facts, error=fault, created_at=now, used_at=now,
+                )
+            )  # fmt: skip
+    page.goto(f"{service.url}/#/manage")
+    models = card(page, "Models")
+    expect(models).to_contain_text("ours llama · 4.0 MB")
+    expect(models).to_contain_text("bad failed · 4.0 MB")
+    expect(models).to_contain_text("It has pickled weights.")
+    models.get_by_role("button", name="Delete ours").click()
+    confirm(page, "Delete it")
+    expect(page.locator("#notice")).to_contain_text("That frees 4.0 MB.")
+    expect(models).not_to_contain_text("ours")
 
 
 def test_a_webhook_is_added_tried_turned_off_and_deleted(page: Page, service: Service) -> None:

@@ -102,7 +102,7 @@ def test_what_a_stopped_recovery_saved_is_not_used_with_other_settings(
 def test_without_memory_for_the_dense_model_recovery_learns_from_the_text_and_says_so(
     finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qpruner_core.training.teacher.free_memory", lambda device: 400_000)
+    monkeypatch.setattr("qpruner_core.training.loss_choice.free_memory", lambda device: 400_000)
     output = quantized(finished_run, tmp_path)
     _, events = recover(recovery(finished_run), output)
     warnings = [event.message for event in events if isinstance(event, RunWarning)]
@@ -116,5 +116,5 @@ def test_a_run_that_goes_on_keeps_its_loss_whatever_memory_is_free_then(
 ) -> None:
     output = quantized(finished_run, tmp_path)
     recover(recovery(finished_run), output, stop_at=5)
-    monkeypatch.setattr("qpruner_core.training.teacher.free_memory", lambda device: 0)
+    monkeypatch.setattr("qpruner_core.training.loss_choice.free_memory", lambda device: 0)
     assert recover(recovery(finished_run), output)[0] == undisturbed[0]
