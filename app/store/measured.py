@@ -13,7 +13,10 @@ from prometheus_client import CollectorRegistry, Histogram
 from app.settings import Settings
 from app.store.base import ArtifactStore
 
-OPERATIONS = {"put_file": "put", "get_file": "get", "delete_prefix": "delete", "check": "check"}
+OPERATIONS = {
+    "put_file": "put", "get_file": "get", "link_file": "link", "finish_upload": "finish_upload",
+    "delete_prefix": "delete", "check": "check",
+}  # fmt: skip
 """Methods of a store that are measured, and what the figures call them."""
 _BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0)
 
