@@ -29,6 +29,7 @@ from bench.study.comparing import Figures, Meter, parameter_bytes
 from bench.study.machine import made_by
 from bench.study.tables import markdown_table
 from bench.study.texts import Texts, evaluated_windows, read_texts
+from qpruner_core.compute.choice import computing
 from qpruner_core.config import parse_config
 from qpruner_core.formats.registry import load_format
 from qpruner_core.garbage import free_garbage
@@ -159,6 +160,7 @@ def _ours(values: dict[str, Any], output: Path, meter: Meter, llama: Llama) -> R
     return in_engine[0] if in_engine else row
 
 
+@computing()
 def _in_torch(name: str, model: nn.Module, size: int, meter: Meter, seconds: float | None = None) -> Row:
     found = meter(model)
     prompt = torch.arange(_PROMPT) + 1000

@@ -35,12 +35,12 @@ def main() -> int:
 
 
 def measure(kind: Kind, checkpoint: Path, place: Workplace) -> Measured:
-    """The figures of ``checkpoint``; all are computed in bfloat16, as the dense model's predictions were."""
+    """The figures of ``checkpoint``; all are computed in float32, as the dense model's predictions were."""
     if kind == "gguf":
         tensors = read_model(checkpoint).tensors
         size = sum(tensor.size for tensor in tensors.values())
         types = {name: tensor.format.name.lower() for name, tensor in tensors.items()}
-        return Measured(bytes=size, types=types, texts=_compared(read_gguf(checkpoint), place))
+        return Measured(bytes=size, types=types, texts=_compared(read_gguf(checkpoint, dtype=torch.float32), place))
     counted = checkpoint / "stored_bytes.txt"
     if counted.is_file():
         size = int(counted.read_text(encoding="utf-8"))

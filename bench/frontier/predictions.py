@@ -1,4 +1,8 @@
-"""The dense model's predictions on disk, and how far another model's are from them."""
+"""The dense model's predictions on disk, and how far another model's are from them.
+
+Both are computed in float32. In bfloat16 the rounding of activations and logits of two models that differ a little is
+independent, and KL between them has a floor that is as large as what 6 bits per weight do.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +20,21 @@ from bench.frontier.rows import Figures
 
 Windows = Mapping[str, torch.Tensor]
 """By name of a text: token ids ``[windows, length]``, int64; the first of each window is not predicted."""
+COMPUTED = "float32"
+"""Type of activations and logits."""
 _ROWS = 4
 """Tokens compared at a time: what they take fits the processor's cache."""
 
 
 def keep_predictions(model: nn.Module, texts: Windows, file: Path) -> dict[str, Figures]:
-    """Write the logits of ``model`` on ``texts`` to ``file``: bfloat16 ``[length - 1, vocabulary]`` per window, and the
-    logarithm of the sum of their exponentials, float32 ``[length - 1]``."""
+    """Write the logits of ``model``, which is turned to float32, on ``texts`` to ``file``: float16 ``[length - 1,
+    vocabulary]`` per window, and the logarithm of the sum of their exponentials, float32 ``[length - 1]``."""
     kept: dict[str, torch.Tensor] = {}
     found: dict[str, Figures] = {}
     for name, windows in texts.items():
         losses = []
-        for index, (logits, wanted) in enumerate(_predicted(model, windows)):
+        for index, (exact, wanted) in enumerate(_predicted(model, windows)):
+            logits = exact.to(torch.float16)
             sums = torch.cat([rows.float().logsumexp(dim=-1) for rows in logits.split(_ROWS)])
             kept[f"{name}/{index}"], kept[f"{name}/{index}/sums"] = logits, sums
             losses.append(float((sums - _chosen(logits, wanted)).mean()))
@@ -39,7 +46,8 @@ def keep_predictions(model: nn.Module, texts: Windows, file: Path) -> dict[str, 
 
 
 def compare(model: nn.Module, texts: Windows, file: Path) -> dict[str, Figures]:
-    """Perplexity of ``model`` and its divergence from the model whose predictions on ``texts`` are in ``file``."""
+    """Perplexity of ``model``, which is turned to float32, and its divergence from the model whose predictions on
+    ``texts`` are in ``file``."""
     found: dict[str, Figures] = {}
     with safe_open(file, "pt") as stored:
         for name, windows in texts.items():
@@ -86,10 +94,11 @@ def divergence_by_token(
 
 @torch.no_grad()
 def _predicted(model: nn.Module, windows: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Logits (bfloat16) of each window and the tokens that they are predictions of."""
+    """Logits (float32) of each window and the tokens that they are predictions of."""
+    model = model.float()
     for window in windows:
         logits = model(input_ids=window.unsqueeze(0), use_cache=False).logits[0, :-1]
-        yield logits.to(torch.bfloat16).contiguous(), window[1:]
+        yield logits, window[1:]
 
 
 def _chosen(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,8 @@ class SourceRow(BaseModel):
 
 
 class FrontierReport(BaseModel):
-    """All that was measured. ``note``: what else must be known of how the rows came about."""
+    """All that was measured. ``computed``: type of activations and logits in which KL was measured; ``note``: what else
+    must be known of how the rows came about."""
 
     amounts: Amounts
     machine: Machine
@@ -112,4 +113,5 @@ class FrontierReport(BaseModel):
     sources: list[SourceRow]
     rows: list[FrontierRow]
     checks: list[CheckRow] = []
+    computed: str = "bfloat16"
     note: str = ""

@@ -15,6 +15,7 @@ from bench.frontier.cells import Cell, Setting
 from bench.frontier.check import check
 from bench.frontier.measuring import Measuring
 from bench.frontier.plan import claimed, others
+from bench.frontier.predictions import COMPUTED
 from bench.frontier.rivals.environments import pythons
 from bench.frontier.rows import FrontierReport, FrontierRow, SourceRow
 from bench.frontier.workplace import DENSE, prepare
@@ -70,7 +71,7 @@ def run_frontier(options: argparse.Namespace) -> FrontierReport:
     amounts, texts = _amounts(options), read_texts(options.data)
     report = FrontierReport(
         amounts=amounts, machine=this_machine(), calibration=next(iter(texts.calibration)), sources=[], rows=[],
-        note=options.note,
+        computed=COMPUTED, note=options.note,
     )  # fmt: skip
     environments = pythons(options.rivals.resolve()) if amounts.rivals and not options.collect else {}
     runs = []
@@ -99,6 +100,6 @@ def _folder(options: argparse.Namespace, amounts: Amounts) -> Path:
     """Where rows of these texts and this calibration are."""
     shared = amounts.model_dump(include={"tokens", "sequences", "length"})
     data = None if options.data is None else str(options.data.resolve())
-    digest = hashlib.sha256(json.dumps([shared, data]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps([shared, data, COMPUTED]).encode()).hexdigest()[:12]
     folder: Path = options.work_dir.resolve() / digest
     return folder

@@ -13,6 +13,7 @@ from bench.study.rows import Measures
 from bench.study.tasks import TASKS, TaskExample, read_task, score_task
 from bench.study.texts import Texts, evaluated_windows
 from qpruner_core.adapters import attach_adapter
+from qpruner_core.compute.choice import computing
 from qpruner_core.loading import load_mixed_checkpoint
 from qpruner_core.measure.memory import loaded_bytes
 from qpruner_core.measure.perplexity import perplexity
@@ -54,6 +55,7 @@ class PaperEvaluation:
         return losses, measures | {name: score_task(model, examples) for name, examples in self.tasks.items()}
 
 
+@computing()
 def window_losses(model: PreTrainedModel, windows: torch.Tensor) -> list[float]:
     """Mean negative log-likelihood of a token of each of ``windows [windows, length]``, in nats."""
     return [math.log(perplexity(model, window.unsqueeze(0), lambda done, total: None)) for window in windows]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from qpruner_core.compute.choice import computing
 from qpruner_core.measure.agreement import Agreement, Comparison, DensePredictions
 from qpruner_core.measure.perplexity import perplexity
 
@@ -34,6 +35,7 @@ class Meter:
         self._most_bytes = most_bytes
         self._dense: dict[str, DensePredictions] = {}
 
+    @computing()
     def __call__(self, model: nn.Module) -> dict[str, Figures]:
         """Perplexity, and agreement with the dense model, by text."""
         found = {}

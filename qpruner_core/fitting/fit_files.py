@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from qpruner_core.fitting.fitted_linear import FittedLinear, UnfittedLinear, fit_linears, module_seed
+from qpruner_core.fitting.kept_moments import KeptMoments, MomentsOfModules
 from qpruner_core.fitting.tables import encode_table
 from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
@@ -47,6 +48,15 @@ class FitFiles:
         parts = [context.store.key("prune"), context.config.seed, text, self._settings.model_dump(mode="json")]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self._directory = context.store.root / DIRECTORY / digest[:16]
+        self._moments = KeptMoments(self._directory / "moments", model.device)
+
+    def moments(self, wanted: Mapping[str, Iterable[str]], *, keep: bool) -> Iterator[MomentsOfModules]:
+        """As :func:`with_moments`, but for those that were kept in files; ``keep``: so are those worked out now."""
+
+        def missing(names: Sequence[str]) -> Iterator[MomentsOfModules]:
+            return with_moments(self._context, self._model, {name: wanted[name] for name in names})
+
+        return self._moments.those_of(wanted, missing, keep=keep)
 
     def make(self, wanted: Iterable[tuple[str, str]], on_module: Callable[[int, int], None]) -> None:
         """Fit each (module name, precision) of ``wanted`` that has no file. ``on_module`` is called with the number
@@ -60,7 +70,7 @@ class FitFiles:
         self._directory.mkdir(parents=True, exist_ok=True)
         scales = scales_of(self._context, self._model) if self._settings.rounding == "nearest" else {}
         done = 0
-        for names, moments in with_moments(self._context, self._model, missing):
+        for names, moments in self.moments(missing, keep=False):
             each = [(name, precision) for name in names for precision in missing[name]]
             for (name, precision), fitted in zip(
                 each, fit(self._context, self._model, each, scales, moments), strict=True
@@ -156,7 +166,7 @@ def scales_of(context: StageContext, model: PreTrainedModel) -> InputScales:
 
 def with_moments(
     context: StageContext, model: PreTrainedModel, wanted: Mapping[str, Iterable[str]]
-) -> Iterator[tuple[list[str], InputMoments | None]]:
+) -> Iterator[MomentsOfModules]:
     """Module names of ``wanted`` with the moments of their inputs, if rounding uses them; modules with shared inputs
     come together. A table that a head multiplies with has the head's moments."""
     if context.plan.target.quantize.rounding == "nearest":

@@ -6,7 +6,7 @@ other outputs have similar errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.fitting.fit_files import fit, scales_of, with_moments
 from qpruner_core.fitting.fitted_linear import module_seed
+from qpruner_core.fitting.kept_moments import MomentsOfModules
 from qpruner_core.mixed.groups import PrecisionGroup
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precisions import Precision
@@ -85,11 +86,13 @@ def sampled_bank(
     groups: Sequence[PrecisionGroup],
     tokens: torch.Tensor,
     on_progress: Callable[[float], None],
+    moments_of: Callable[[Mapping[str, Iterable[str]]], Iterator[MomentsOfModules]] | None = None,
 ) -> SampledBank:
     """The bank of the unquantized ``model`` with its sampled outputs rounded by the settings of the run, without
     adapters.
 
     Of embeddings and a head it also has the rows of ``tokens``. ``on_progress`` receives the finished share.
+    ``moments_of`` takes the place of :func:`with_moments`.
     """
     samples = _samples(context, model, groups, tokens)
     wanted = {
@@ -105,7 +108,8 @@ def sampled_bank(
         return weight[samples[name].rows.to(weight.device)]
 
     scales = scales_of(context, model) if context.plan.target.quantize.rounding == "nearest" else {}
-    for names, moments in with_moments(context, model, wanted):
+    found = with_moments(context, model, wanted) if moments_of is None else moments_of(wanted)
+    for names, moments in found:
         each = [(name, kind) for name in names for kind in wanted[name]]
         fitted = fit(context, model, each, scales, moments, weight_of=rows_of, adapters=False)
         for (name, kind), linear in zip(each, fitted, strict=True):

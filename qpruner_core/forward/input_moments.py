@@ -31,28 +31,33 @@ class InputMoments:
 
     def __init__(self, sums: torch.Tensor, tokens: int, damping: float = DAMPING) -> None:
         self.sums = sums
-        self._tokens = tokens
+        self.tokens = tokens
         self._damping = damping
+
+    @cached_property
+    def diagonal(self) -> torch.Tensor:
+        """``Σ x²`` of each input, ``[in]``, as wide as the sums."""
+        return self.sums.diagonal()
 
     @cached_property
     def any(self) -> bool:
         """Whether any input was not zero."""
-        return bool(self.sums.any())
+        return bool(self.diagonal.any())
 
     @cached_property
     def scale(self) -> torch.Tensor:
         """Root mean square of each input, float32 ``[in]``."""
-        return (self.sums.diagonal() / self._tokens).sqrt().float()
+        return (self.diagonal / self.tokens).sqrt().float()
 
     @cached_property
     def importance(self) -> torch.Tensor:
         """Mean square of each input, float32 ``[in]``: the cost of an error in its weights."""
-        return (self.sums.diagonal() / self._tokens).float()
+        return (self.diagonal / self.tokens).float()
 
     @cached_property
     def order(self) -> torch.Tensor:
         """Numbers of the inputs, int64 ``[in]``, the largest first."""
-        return self.sums.diagonal().argsort(descending=True)
+        return self.diagonal.argsort(descending=True)
 
     @cached_property
     def root(self) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def _sensitivity(
         if context.plan.target.adapter_rank:
             bank = _fitted(context, model, groups, on_fits)
         else:
-            bank = sampled_bank(context, model, groups, calibration, on_fits)
+            moments_of = partial(FitFiles(context, model).moments, keep=True)
+            bank = sampled_bank(context, model, groups, calibration, on_fits, moments_of)
         return fisher_sensitivity(
             model,
             bank,

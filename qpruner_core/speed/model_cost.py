@@ -125,10 +125,11 @@ class ModelCost:
         return self.passes("forward", sequences, tokens) + sequences * self.layers * products * self.speed.product
 
     def fit(
-        self, names: Sequence[str], sequences: float, tokens: float, settings: QuantizeConfig, share: float = 1.0
-    ) -> float:
+        self, names: Sequence[str], sequences: float, tokens: float, settings: QuantizeConfig, share: float = 1.0,
+        *, moments_kept: bool = False,
+    ) -> float:  # fmt: skip
         """Fitting a ``share`` of the outputs of every linear module at each of the precisions ``names`` below 16 bits
-        on calibration text, and writing the files."""
+        on calibration text, and writing the files; ``moments_kept``: moments of the inputs are read from files."""
         precisions, encoding = len(names) * share, self.encode(names) * share
         files = self.layers * self.modules * precisions * self.speed.files.file
         rounds = settings.loftq_iterations / 2
@@ -138,7 +139,8 @@ class ModelCost:
             return scales + weights * self.speed.fit.nearest * rounds + encoding + files
         each = sum(self._fit_of(inputs, outputs, precisions, max(rounds, 0.5)) for inputs, outputs in self.linears)
         constants = max(encoding - precisions * self.encode(_MEASURED_FITS) / len(_MEASURED_FITS), 0.0)
-        return self.moments(sequences, tokens) + self.layers * each + constants + files
+        moments = 0.0 if moments_kept else self.moments(sequences, tokens)
+        return moments + self.layers * each + constants + files
 
     def _fit_of(self, inputs: int, outputs: Sequence[int], precisions: float, rounds: float) -> float:
         cost, total = self.speed.fit, sum(outputs)

@@ -138,9 +138,9 @@ class _Work:
         asked = max(trials - 3 - settings.random_seeds, 0) if settings.search == "bayesian" else 0
         proposals = asked * self._speed.proposal * (0.75 + self._groups / (4 * _GROUPS_OF_PROPOSAL))
         tried = 1 if alone or trials == 1 else min(len(self._lowered), _NEAR)
-        ready = (
-            model.load + model.values(tried) + (model.load + self._fits(self._part(tried)) if self._samples else 0.0)
-        )
+        ready = model.load + model.values(tried)
+        if self._samples:
+            ready += model.load + self._fits(self._part(tried), moments_kept=True)
         if settings.objective == "recovered":
             ready += model.adapt
         else:
@@ -238,12 +238,15 @@ class _Work:
         """The share of so many precisions among all."""
         return precisions / max(len(self._lowered), 1)
 
-    def _fits(self, share: float) -> float:
-        """Fits of a ``share`` of all modules at all precisions, including the statistics of their inputs."""
+    def _fits(self, share: float, *, moments_kept: bool = False) -> float:
+        """Fits of a ``share`` of all modules at all precisions, including the statistics of their inputs, which the
+        score stage may have kept."""
         if not self._lowered:
             return 0.0
         count = self._sequences(self._config.fitting_sequences)
-        return self._pruned.fit(self._lowered, count, self._data.length, self._target.quantize, share)
+        return self._pruned.fit(
+            self._lowered, count, self._data.length, self._target.quantize, share, moments_kept=moments_kept
+        )
 
     def _sensitivity(self, count: float, share: float) -> float:
         """Sensitivities on ``count`` sequences, from a ``share`` of each module's outputs."""

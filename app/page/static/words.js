@@ -1,7 +1,6 @@
 // What the service says, for someone at a page: remedies that name requests make way for what the page has.
 
 const REMEDIES = {
-  dataset_not_found: "Choose a file to upload, or the id of one that is uploaded already.",
   dataset_in_use: "Wait until that job has ended, or cancel it.",
   model_in_use: "Wait until that job has ended, or cancel it.",
   job_not_found: "It may have been deleted.",
@@ -16,6 +15,11 @@ const REMEDIES = {
   invalid_cursor: "Go back to the newest jobs.",
   too_many_streams: "Close other tabs that follow jobs.",
 };
+/** Sentences of the service, and what the page says in their place. */
+const INSTEAD = [
+  ["Upload one with POST /datasets.", "Choose a file to upload, or the id of one that is uploaded already."],
+  ["Upload one with POST /models.", "Upload it by “qpruner models upload”."],
+];
 const LABELS = {
   memory_budget: "memory budget", runs_on: "“Runs on”", sequence_length: "sequence length",
   prune_ratio: "prune ratio", predicted_bytes: "predicted bytes", "fit.memory": "memory of the device",
@@ -30,7 +34,8 @@ export function nameSettings(labels) {
 
 /** Text of the service without sentences for programs, and with settings called by their labels. */
 export function inWords(text) {
-  return (text ?? "").split(/(?<=[.!?]) +(?=[A-Z“`])/).filter((sentence) => !FOR_PROGRAMS.test(sentence)).join(" ")
+  const said = INSTEAD.reduce((rest, [sentence, other]) => rest.replace(sentence, other), text ?? "");
+  return said.split(/(?<=[.!?]) +(?=[A-Z“`])/).filter((sentence) => !FOR_PROGRAMS.test(sentence)).join(" ")
     .replace(/`?\b([a-z0-9]+(?:[._][a-z0-9]+)+)\b`?/g, (whole, name) => LABELS[name] ?? whole);
 }
 

@@ -30,7 +30,8 @@ def test_a_waiting_job_shows_its_place_and_when_it_is_expected_to_start_and_end(
     with service.app.state.session_factory.begin() as session:
         for job_id in waiting[:2]:
             session.get_one(Job, job_id).status = "cancelled"
-    expect(page.locator(".outlook")).to_have_text(re.compile("^next in the queue · expected to start any moment"))
+    first = re.compile("^next in the queue · expected to start any moment")
+    expect(page.locator(".outlook")).to_have_text(first, timeout=20_000)  # the page looks every five seconds
 
 
 def test_a_running_job_shows_when_it_is_expected_to_end_and_how_long_stages_will_take(

@@ -68,7 +68,7 @@ def test_every_page_is_reached_there_and_back_without_losing_what_is_typed(page:
     page.go_back()
     expect(page.locator(".job-model").first).to_have_text("m9")
     expect(page.get_by_label("Model", exact=True)).to_have_value("org/typed")
-    page.get_by_role("searchbox").fill("m12")
+    page.get_by_role("searchbox").fill("org/m12")
     expect(page.locator(".job-model")).to_have_count(11)  # m129 to m120, and m12
 
 
