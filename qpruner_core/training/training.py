@@ -30,6 +30,10 @@ class Validation:
     batches: Sequence[Batch]
     on_loss: OnStep = lambda step, loss: None
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        return bool(self.batches)
+
 
 def train(
     model: PreTrainedModel | PeftModel,

@@ -36,7 +36,7 @@ def test_its_perplexity_is_measured_beside_that_with_adapters_and_it_is_smaller_
     assert final.bytes - row.bytes == report.predicted_bytes - row.bytes > 0
     assert row.parameters < final.parameters
     card = (output / "README.md").read_text()
-    assert f"adapters quantized in | {row.bytes} |" in card
+    assert f"adapters merged and quantized | {row.bytes} |" in card
     assert 'load_compressed("merged_quantized")' in card
 
 
