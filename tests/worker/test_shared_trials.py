@@ -13,7 +13,7 @@ from app.jobs.models import Job
 from app.jobs.trial_work import TrialWork
 from tests.worker.installation import Installation, children_of, eventually, kill, run_installation
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 CHECKPOINTS = ("mixed.tar", "merged.tar")
 SEARCH: dict[str, Any] = {
     "objective": "recovered", "prior": "none", "recovery_steps": 30, "trials": 17, "random_seeds": 1, "batch": 8,
