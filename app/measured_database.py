@@ -13,7 +13,7 @@ _BEGUN = "qpruner_begun"
 
 
 class DatabaseMetrics:
-    """Seconds of queries, and of transactions by what they may do, in ``registry``.
+    """Seconds of queries, and of transactions by access (read or write), in ``registry``.
 
     A transaction's seconds include the wait for the right to write, which SQLite gives to one at a time.
     """

@@ -55,12 +55,12 @@ class TrialSpec(StrictModel):
 
     @classmethod
     def of(cls, proposal: Proposal) -> TrialSpec:
-        """What tells of ``proposal``."""
+        """Message with a ``proposal``."""
         stop = proposal.stop_above
         return cls(**{**vars(proposal), "stop_above": stop if math.isfinite(stop) else None})
 
     def proposal(self) -> Proposal:
-        """What it tells of."""
+        """Its content."""
         return Proposal(**{**self.model_dump(), "stop_above": math.inf if self.stop_above is None else self.stop_above})
 
 
@@ -74,16 +74,16 @@ class TrialLoss(StrictModel):
 
     @classmethod
     def of(cls, measurement: TrialMeasurement) -> TrialLoss:
-        """What tells of ``measurement``."""
+        """Message with a ``measurement``."""
         return cls(**vars(measurement))
 
     def measurement(self) -> TrialMeasurement:
-        """What it tells of."""
+        """Its content."""
         return TrialMeasurement(**self.model_dump())
 
 
 class TrialTurn(StrictModel):
-    """What the child is to measure next, if anything, and what others have measured, by index."""
+    """Trial that the child measures next, if any, and the results of others, by index."""
 
     measure: TrialSpec | None
     measured: dict[int, TrialLoss] = Field(default_factory=dict)

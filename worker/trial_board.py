@@ -29,7 +29,7 @@ FITS_LIST = "list.json"
 
 
 class TrialBoard:
-    """What :class:`worker.job_run.JobRun` asks when its child speaks of trials.
+    """Answers of :class:`worker.job_run.JobRun` to its child's messages about trials.
 
     ``write`` runs a transaction, ``put`` stores a file; both try until they succeed or the run is stopped.
     """

@@ -20,7 +20,7 @@ class _Lines:
         self._turns = turns
 
     def tell(self, index: int, measurement: TrialMeasurement) -> None:
-        """What a proposal that was taken here gave."""
+        """Result of a proposal that was taken here."""
         self._tell(TrialMeasured(index=index, loss=TrialLoss.of(measurement)))
 
     def _next_turn(self) -> TrialTurn:

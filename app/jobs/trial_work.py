@@ -71,7 +71,7 @@ def any_open(session: Session, lease: Lease) -> bool:
 
 
 def machine_of(session: Session, lease: Lease) -> str | None:
-    """What machines that help must be like."""
+    """Requirements on machines that help."""
     of_attempt = (TrialWork.job_id == lease.job_id, TrialWork.job_token == lease.token)
     return session.scalar(select(TrialWork.machine).where(*of_attempt).limit(1))
 
@@ -93,7 +93,7 @@ def release(session: Session, lease: Lease, index: int, token: str) -> None:
 
 
 def measured_by_others(session: Session, lease: Lease, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """What helpers measured of the trials ``indices``."""
+    """Results of helpers for the trials ``indices``."""
     query = select(TrialWork.index, TrialWork.loss).where(
         TrialWork.job_id == lease.job_id, TrialWork.job_token == lease.token, TrialWork.index.in_(indices),
         TrialWork.loss.is_not(None), TrialWork.lease_token != lease.token,

@@ -24,7 +24,7 @@ class ExtraMissingError(QPrunerError):
 
 
 class AttemptTrace:
-    """What is told about an attempt at a job; safe to share between threads."""
+    """Trace of an attempt at a job; safe to share between threads."""
 
     def observe(self, line: object) -> None:
         """Take note of a line that the job's process has just written."""
@@ -50,7 +50,7 @@ class Traces:
         """Make a span of each query and each request to a hub that belongs to a trace."""
 
     def current(self) -> str | None:
-        """The context of what is being done, to be kept with the job."""
+        """Context of the current span, to be kept with the job."""
         return None
 
     @contextmanager

@@ -19,7 +19,7 @@ class QuerySpans:
         self._tracer = tracer
 
     def watch(self, engine: Engine) -> None:
-        """Make spans of what goes through ``engine`` from now on."""
+        """Make a span of every query of ``engine`` from now on."""
         event.listen(engine, "before_cursor_execute", self._before)
         event.listen(engine, "after_cursor_execute", self._after)
         event.listen(engine, "handle_error", self._failed)

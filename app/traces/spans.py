@@ -71,7 +71,7 @@ class OpenTelemetryTraces(Traces):
         HTTPXClientInstrumentor().instrument(tracer_provider=self._provider, request_hook=_name_host_alone)
 
     def current(self) -> str | None:
-        """The context of what is being done, to be kept with the job."""
+        """Context of the current span, to be kept with the job."""
         return _written(None)
 
     @contextmanager

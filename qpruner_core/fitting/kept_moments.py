@@ -1,5 +1,5 @@
-"""What rounding with error feedback needs of the inputs' moments, kept in files: the score stage works it out, and the
-fits of every budget read it.
+"""Moments of inputs in files, as rounding with error feedback uses them: the score stage computes them, and the fits of
+every budget read them.
 
 A file holds the moments of one input, which several modules may share: the upper triangle of the inverse root by rows,
 float32 ``[in · (in + 1) / 2]``, and the diagonal of the sums. Those of all modules take about as much as the model in

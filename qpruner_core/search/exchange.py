@@ -1,4 +1,4 @@
-"""What a search and the machines that help it say to each other; how it travels is not known here."""
+"""Messages between a search and the machines that help it, whatever carries them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qpruner_core.search.trial import Proposal, TrialMeasurement
 
 @dataclass(frozen=True)
 class Turn:
-    """What is to be measured here next, by its index, if anything; and what others have measured since."""
+    """Index of the trial to measure here next, if any, and the results of other machines since."""
 
     measure: int | None
     measured: Mapping[int, TrialMeasurement]
@@ -27,7 +27,7 @@ class TrialExchange(Protocol):
         """Take one of the proposals that nobody has taken."""
 
     def tell(self, index: int, measurement: TrialMeasurement) -> None:
-        """What the proposal that was taken here gave."""
+        """Result of the proposal that was taken here."""
 
 
 class TrialHelper(Protocol):
@@ -40,4 +40,4 @@ class TrialHelper(Protocol):
         """The next proposal to measure, which is waited for."""
 
     def tell(self, index: int, measurement: TrialMeasurement) -> None:
-        """What it gave."""
+        """Its result."""
