@@ -42,7 +42,7 @@ UNSERVABLE = {
     ),
     "biases in a family of one width": Unservable(
         "qwen3", {"target": "gguf", "prune": {"compensation": "bias"}}, "invalid_config", "prune.compensation",
-        "in llama.cpp the layers of qwen3 models all have one width",
+        "in llama.cpp all layers of qwen3 models have the same width",
     ),
     "an activation of another kind": Unservable(
         "llama", {"target": "gguf"}, "unsupported_by_target", "target", "relu", {"hidden_act": "relu"}

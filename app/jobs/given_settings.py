@@ -47,7 +47,8 @@ def given_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     changed = _different(config, beneath)
     if named.get("preset") == CompressionConfig.model_fields["preset"].default:
         named.pop("preset")
-    return merged(named, changed)
+    found = merged(named, changed)
+    return {name: value for name, value in found.items() if value is not None or name not in _ALWAYS}
 
 
 def _dumped(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,4 +27,5 @@ def get_documentation(request: Request) -> Response:
     text = bytes(page.body).decode()
     text = text.replace("<html>", '<html lang="en">', 1)
     text = text.replace("</head>", f'<link rel="stylesheet" href="{root}/page/docs.css">\n</head>', 1)
+    text = text.replace("</body>", f'<script type="module" src="{root}/page/docs.js"></script>\n</body>', 1)
     return HTMLResponse(text)

@@ -88,6 +88,7 @@ class ModelSummary(BaseModel):
     created_at: datetime = Field(description="Start of its upload.")
     used_at: datetime = Field(description="Last use by a job.")
     expires_at: datetime | None = Field(description="Deletion time unless it becomes ready; null once it is.")
+    error: JobErrorView | None = Field(description="Error of a failed upload; null otherwise.")
 
     @classmethod
     def of(cls, upload: Upload) -> ModelSummary:
@@ -96,11 +97,10 @@ class ModelSummary(BaseModel):
 
 
 class ModelView(ModelSummary):
-    """An uploaded model with its files, and the error of a failed one."""
+    """An uploaded model with its files."""
 
     files: list[FileView] = Field(description="The files.")
     weight_bytes: int | None = Field(description="Bytes of the weights as stored; null until it is ready.")
-    error: JobErrorView | None = Field(description="Error of a failed upload; null otherwise.")
     upload: PartsView | None = Field(default=None, description="The parts to send; only in the response to POST.")
 
     @classmethod
@@ -111,7 +111,6 @@ class ModelView(ModelSummary):
             **_summary(upload),
             files=[FileView.of(file) for file in files],
             weight_bytes=facts.get("weight_bytes"),
-            error=None if upload.error is None else JobErrorView.model_validate(upload.error),
             upload=parts,
         )
 
@@ -125,5 +124,7 @@ class ModelPage(BaseModel):
 
 def _summary(upload: Upload) -> dict[str, object]:
     names = ("id", "name", "status", "bytes", "created_at", "used_at", "expires_at")
-    config = (upload.facts or {}).get("config", {})
-    return {name: getattr(upload, name) for name in names} | {"model_type": config.get("model_type")}
+    return {name: getattr(upload, name) for name in names} | {
+        "model_type": (upload.facts or {}).get("config", {}).get("model_type"),
+        "error": None if upload.error is None else JobErrorView.model_validate(upload.error),
+    }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.jobs.schemas import JobRequest
+from app.jobs.schemas import EstimateRequest, JobRequest
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import BASE_URL
@@ -72,10 +72,13 @@ def test_every_reference_of_the_description_leads_somewhere(schema: dict[str, An
 
 def test_the_example_body_is_a_valid_request(schema: dict[str, Any]) -> None:
     (example,) = schema["components"]["schemas"]["JobRequest"]["examples"]
-    for path in ("/jobs", "/jobs/estimate"):
-        (shown,) = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"].values()
-        assert shown["value"] == example
-        assert "POST /datasets" in shown["description"]
+    of_job, of_estimate = (
+        next(iter(schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"].values()))
+        for path in ("/jobs", "/jobs/estimate")
+    )
+    assert of_job["value"] == example
+    assert "POST /datasets" in of_job["description"]
+    assert EstimateRequest.model_validate(of_estimate["value"]).dataset == ""
     assert "POST_DATASETS" in example["dataset"]  # which no upload is called: it says where the id comes from
     assert example["model"] == "demo:smollm2-135m-instruct"
     assert JobRequest.model_validate(example).memory_budget == 100_000_000

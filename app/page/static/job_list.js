@@ -56,7 +56,7 @@ function searchForm(query) {
       el("input", { type: "search", name: "q", "aria-label": "Search jobs", placeholder: "Model, label or id", autocomplete: "off", spellcheck: "false" }),
       el("select", { name: "status", id: "status-filter", "aria-label": "Show jobs of this status" },
         el("option", { value: "" }, "all"), ["queued", "running", "succeeded", "failed", "cancelled"].map((name) => el("option", { value: name }, name)))),
-    el("details", { class: "small", open: dates }, el("summary", {}, "Dates"), el("div", { class: "row wrap" }, date("from", "From"), date("to", "to"))));
+    el("details", { class: "small", open: dates }, el("summary", {}, "Dates"), el("div", { class: "row wrap" }, date("from", "From"), date("to", "To"))));
 }
 
 /** Remember the way to this page, so that there is one back. */

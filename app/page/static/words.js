@@ -36,6 +36,7 @@ export function nameSettings(labels) {
 export function inWords(text) {
   const said = INSTEAD.reduce((rest, [sentence, other]) => rest.replace(sentence, other), text ?? "");
   return said.split(/(?<=[.!?]) +(?=[A-Z“`])/).filter((sentence) => !FOR_PROGRAMS.test(sentence)).join(" ")
+    .replace(/ \([a-z_0-9]+\.[a-z_0-9.]+(?:, [a-z_0-9]+\.[a-z_0-9.]+)*\)/g, "")
     .replace(/`?\b([a-z0-9]+(?:[._][a-z0-9]+)+)\b`?/g, (whole, name) => LABELS[name] ?? whole);
 }
 

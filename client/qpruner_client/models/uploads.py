@@ -49,6 +49,9 @@ class ModelSummary(Model):
     expires_at: datetime | None
     """Deletion time unless it becomes ready; null once it is."""
 
+    error: JobErrorView | None
+    """Error of a failed upload; null otherwise."""
+
 
 class ModelPage(Model):
     """A page of models, newest first."""
@@ -61,7 +64,7 @@ class ModelPage(Model):
 
 
 class ModelView(Model):
-    """An uploaded model with its files, and the error of a failed one."""
+    """An uploaded model with its files."""
 
     id: str
     """Id of the model."""
@@ -87,14 +90,14 @@ class ModelView(Model):
     expires_at: datetime | None
     """Deletion time unless it becomes ready; null once it is."""
 
+    error: JobErrorView | None
+    """Error of a failed upload; null otherwise."""
+
     files: list[FileView]
     """The files."""
 
     weight_bytes: int | None
     """Bytes of the weights as stored; null until it is ready."""
-
-    error: JobErrorView | None
-    """Error of a failed upload; null otherwise."""
 
     upload: PartsView | None = None
     """The parts to send; only in the response to POST."""

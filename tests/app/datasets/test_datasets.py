@@ -97,7 +97,7 @@ def test_every_form_of_file_is_taken_and_its_name_kept(client: TestClient) -> No
 def test_docs_and_page_name_every_form_that_the_reader_takes(client: TestClient) -> None:
     description = client.get("/openapi.json").json()["paths"]["/datasets"]["post"]["description"]
     assert ACCEPTED_COLUMNS in description
-    page = (Path(app.page.__file__).parent / "static" / "job_form.js").read_text()
+    page = (Path(app.page.__file__).parent / "static" / "dataset_field.js").read_text()
     accepted = re.search(r'accept: "([^"]*)"', page)
     assert accepted is not None
     for suffix in SUFFIXES:

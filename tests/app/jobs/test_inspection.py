@@ -129,7 +129,7 @@ def _builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             built.append(name)
             return original(*arguments, **options)
 
-        for module in ("reshape", "fit", "model_config"):
+        for module in ("reshape", "tensor_checks", "model_config"):
             if hasattr(__import__(f"qpruner_core.models.{module}", fromlist=[name]), name):
                 monkeypatch.setattr(f"qpruner_core.models.{module}.{name}", count)
     monkeypatch.setattr("qpruner_core.mixed.memory_model.empty_model", reshape.empty_model)

@@ -82,7 +82,7 @@ def test_an_estimate_needs_no_dataset(page: Page, service: Service, model: Path)
     page.get_by_label("Target").select_option("bitsandbytes")
     page.get_by_role("button", name="Estimate").click()
     expect(page.get_by_text("Fits the budget")).to_be_visible(timeout=SLOWLY)
-    expect(page.locator("#estimate")).to_contain_text("The predicted bytes are at the lowest precision")
+    expect(page.locator("#estimate")).to_contain_text("Predicted bytes assume the lowest precision")
     expect(page.locator("#estimate")).not_to_contain_text("_")
 
 
