@@ -209,4 +209,4 @@ def _begin(
 
 def _refuse_other_ids(dataset_id: str) -> None:
     if not is_id(dataset_id, uploads.DATASET):
-        raise uploads.not_found(dataset_id)
+        raise uploads.not_found(dataset_id, uploads.DATASET)

@@ -159,7 +159,7 @@ def _require(session: ReadSessionDep, tenant: str, model_id: str) -> Upload:
 
 def _refuse_other_ids(model_id: str) -> None:
     if not is_id(model_id, service.MODEL):
-        raise service.not_found(model_id)
+        raise service.not_found(model_id, service.MODEL)
 
 
 def _refuse_too_large(size: int, settings: Settings) -> None:

@@ -218,9 +218,10 @@ def delete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) 
     return freed
 
 
-def not_found(upload_id: str) -> Problem:
-    """The 404 of an upload that does not exist, or belongs to another tenant."""
-    if upload_id.startswith(f"{DATASET}_"):
+def not_found(upload_id: str, kind: str | None = None) -> Problem:
+    """The 404 of an upload that does not exist, or belongs to another tenant. ``kind``: :data:`MODEL` or
+    :data:`DATASET`, whatever the id looks like."""
+    if (kind or upload_id.partition("_")[0]) == DATASET:
         return Problem(404, "dataset_not_found", f"There is no dataset {upload_id!r}.", remedy="See GET /datasets.")
     return Problem(404, "model_not_found", f"There is no model {upload_id!r}.", remedy="See GET /models.")
 

@@ -117,7 +117,7 @@ class _Scan:
             raise invalid("it is empty", "Give a file with some text.")
         self._left_out.check(count, self._rows, COLUMNS_REMEDY)
         if count == 0 and self._undesired:
-            raise invalid("Give answers to learn from.", "Give answers that are to be learned.")
+            raise invalid('"label" is false for all its answers', "Give answers to learn from.")
         if self._rows == 0 and self._kind is None:
             raise invalid("it has no records", "Give records with some text in them.")
         if count == 0 or self._kind is None:

@@ -34,7 +34,7 @@ BAD = [
     ("S3_ENDPOINT_URL", "nonsense", "QPRUNER_S3_ENDPOINT_URL: Not an HTTP address. Give"),
     ("PUBLIC_URL", "prune.example.org:8000", "QPRUNER_PUBLIC_URL: Not an HTTP address"),
     ("HUB_ENDPOINT", "hub", "QPRUNER_HUB_ENDPOINT: Not an HTTP address"),
-    ("ALLOWED_ROOTS", "[/models", "QPRUNER_ALLOWED_ROOTS: It begins like a JSON list and is none. Give"),
+    ("ALLOWED_ROOTS", "[/models", "QPRUNER_ALLOWED_ROOTS: It begins like a JSON list but is not one. Give"),
     ("ALLOWED_ROOTS", "[1]", "QPRUNER_ALLOWED_ROOTS"),
     ("LOG_LEVEL", "loud", "QPRUNER_LOG_LEVEL: 'loud' is not a log level. Give one of"),
     ("PORT", "65536", "QPRUNER_PORT"),
@@ -118,7 +118,7 @@ def test_a_database_ahead_of_the_code_is_told(
     monkeypatch.setenv("QPRUNER_SIGNING_KEY", "k" * 40)
     _set_revision(database_url, "9999")
     said = refused(*command)
-    assert "revision 9999, which this release does not know" in said
+    assert "revision 9999, which is unknown to this release" in said
     assert said.startswith("schema_mismatch")
 
 

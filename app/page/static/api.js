@@ -114,12 +114,17 @@ export async function followEvents(jobId, { onEvent, onState, hasEnded, signal }
     onEvent(event);
   };
   while (!signal.aborted) {
+    const lost = new AbortController(); // a browser without a network keeps its open streams, which bring nothing
+    const drop = () => lost.abort();
+    window.addEventListener("offline", drop, { once: true });
     try {
-      await (follower.silent < 3 ? stream : poll)(jobId, follower, seen, onState, signal);
+      await (follower.silent < 3 ? stream : poll)(jobId, follower, seen, onState, AbortSignal.any([signal, lost.signal]));
       if (await hasEnded()) return;
     } catch (error) {
       if (signal.aborted || error.status === 404 || error.status === 401) return;
       onState("reconnecting");
+    } finally {
+      window.removeEventListener("offline", drop);
     }
     follower.wait = Math.min(4000, 2 * follower.wait + 250);
     await pause(follower.wait, signal);

@@ -103,13 +103,13 @@ def test_a_job_is_duplicated_with_every_setting_and_edited(page: Page, service: 
     expect(page.get_by_label("Prune criterion")).to_have_value("wanda")
     expect(page.get_by_label("Prune layout")).to_have_value("")
     expect(page.get_by_label("Labels")).to_have_value("team:search")
-    page.get_by_label("Prune ratio").fill("0.2")
+    page.get_by_label("Prune ratio").fill("0.05")
     page.get_by_role("button", name="Compress", exact=True).click()
     expect(page).to_have_url(re.compile(f"#/jobs/job_(?!{first[4:]})"), timeout=SLOWLY)
     second = page.url.rpartition("/")[2]
     with service.app.state.session_factory() as session:
         old, new = (session.get_one(Job, one) for one in (first, second))
-        assert new.config == {**old.config, "prune": {**old.config["prune"], "ratio": 0.2}}
+        assert new.config == {**old.config, "prune": {**old.config["prune"], "ratio": 0.05}}
         assert new.labels == {"team": "search"}
 
 

@@ -201,7 +201,7 @@ def test_a_text_of_one_huge_line_is_read_and_its_letters_are_never_split(tmp_pat
     ("row", "said"),
     [
         ({"txt": "a"}, "'txt'"),
-        ({"k" * 1000: "a"}, f"it has '{'k' * 40}'"),
+        ({"k" * 1000: "a"}, f"but '{'k' * 40}'"),
         ({}, "none"),
         ({"instruction": "a", "responses": "b"}, "'responses'"),
         ({"text": 7}, "not a string"),

@@ -178,7 +178,7 @@ def test_a_model_larger_than_the_limit_is_refused_before_its_weights_are_fetched
         with pytest.raises(ModelTooLargeError) as caught:
             use("acme/large", hub_policy.model_copy(update={"max_model_bytes": 300_000}))
         assert caught.value.field == "model"
-        assert "at most 300.0 kB" in caught.value.message
+        assert "limit of this installation is 300.0 kB" in caught.value.message
     assert not [name for name in hub_server.sent if name.endswith((".safetensors", ".gguf"))]
     assert inspect_model("acme/large", hub_policy.model_copy(update={"max_model_bytes": 2_000_000})).revision
 
