@@ -12,7 +12,6 @@ from typing import Any
 import qpruner_core
 import worker.child
 from qpruner_core import CompressionConfig, CompressionReport
-from tests.worker import scripted_child
 
 REAL = "model"
 SCRIPTED = "scripted"
@@ -21,6 +20,8 @@ SCRIPTED = "scripted"
 def compress(config: CompressionConfig, output: str | Path, **given: Any) -> CompressionReport:
     """As :func:`qpruner_core.compress`."""
     if Path(config.model).name == SCRIPTED:
+        from tests.worker import scripted_child  # reads the command line of a child
+
         return scripted_child.compress(config, Path(output), **given)
     from qpruner_core.pipeline import compress as real
 
