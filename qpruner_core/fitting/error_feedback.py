@@ -5,12 +5,16 @@ The constants are those of plain rounding, so the result has the same bytes and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch.nn.functional import pad
 
+from qpruner_core.compute.side_by_side import side_by_side
 from qpruner_core.forward.input_moments import InputMoments
 from qpruner_core.precisions import Grid, Precision, Tensors
 from qpruner_core.precisions.base import nonzero
@@ -19,7 +23,9 @@ _BLOCK = 32
 _WIDTH = 32
 """Each weight is padded to a multiple of this many outputs while it is rounded."""
 _STACKED = 2**23
-"""Most weights that are rounded together, unless one module alone has more."""
+"""Most weights that are rounded together."""
+_LEAST = 512
+"""Outputs below which a stack takes as long as with more."""
 
 Unrounded = tuple[torch.Tensor, Precision]
 """A weight ``[out, in]`` and its target precision."""
@@ -34,72 +40,117 @@ def encode_with_feedback(weights: Sequence[Unrounded], moments: InputMoments) ->
     weights are rounded to the nearest. A precision without a grid has its own rounding, by the importance of each
     input.
     """
-    members: list[_Member] = []
-    found: dict[int, Tensors] = {}
-    for index, (weight, precision) in enumerate(weights):
-        importance = moments.importance.to(weight.device) if moments.any else None
-        constants = precision.constants(weight, importance)
-        grid = precision.grid(constants)
-        if grid is None or not moments.any:
-            found[index] = precision.encode(weight, importance)
-        else:
-            members.append(_Member(index, weight, precision, constants, grid))
-    for stack in _stacks(members):
-        for member, codes in zip(stack, _round(stack, moments), strict=True):
-            found[member.index] = member.precision.with_codes(member.constants, codes)
-    return [found[index] for index in range(len(weights))]
+    device = weights[0][0].device
+    importance = moments.importance.to(device) if moments.any else None
+    begun = side_by_side([partial(_begin, *each, importance) for each in weights], device)
+    members = {index: each for index, each in enumerate(begun) if isinstance(each, _Member)}
+    if members:
+        moments.prepare()
+    stacks = list(_stacks(members, torch.get_num_threads() if device.type == "cpu" else 1))
+    parts = [[piece.of(members) for piece in stack] for stack in stacks]
+    rounded = side_by_side([partial(_round, part, moments) for part in parts], device)
+    codes: dict[int, list[torch.Tensor]] = {}
+    for piece, own in zip(chain(*stacks), chain(*rounded), strict=True):
+        codes.setdefault(piece.index, []).append(own)
+    return [
+        each.precision.with_codes(each.constants, torch.cat(codes[index])) if isinstance(each, _Member) else each
+        for index, each in enumerate(begun)
+    ]
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A weight of a stack, and the values its entries can take."""
+    """A weight with a grid: the values its entries can take."""
 
-    index: int
     weight: torch.Tensor
     precision: Precision
     constants: Tensors
     grid: Grid
 
 
-def _stacks(members: Sequence[_Member]) -> Iterator[list[_Member]]:
-    """``members`` that are rounded together, grouped by precision."""
-    stack: list[_Member] = []
-    for member in sorted(members, key=lambda member: member.precision.name):
-        if stack and sum(other.weight.numel() for other in stack) + member.weight.numel() > _STACKED:
-            yield stack
-            stack = []
-        stack.append(member)
+def _begin(weight: torch.Tensor, precision: Precision, importance: torch.Tensor | None) -> _Member | Tensors:
+    """The constants of a ``weight``, or its tensors if it is rounded without feedback. ``importance``: that of the
+    inputs; ``None``: there were none."""
+    if importance is None:
+        return precision.encode(weight)
+    constants = precision.constants(weight, importance)
+    grid = precision.grid(constants)
+    return constants if grid is None else _Member(weight, precision, constants, grid)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """These ``rows`` of the weight number ``index``."""
+
+    index: int
+    rows: slice
+
+    def of(self, members: Mapping[int, _Member]) -> _Part:
+        """Weight and grid of the piece."""
+        member = members[self.index]
+        return _Part(member.precision.name, member.weight[self.rows], member.grid.of_rows(self.rows))
+
+
+class _Part(NamedTuple):
+    precision: str
+    weight: torch.Tensor
+    grid: Grid
+
+
+def _stacks(members: Mapping[int, _Member], count: int) -> Iterator[list[_Piece]]:
+    """The ``members`` sorted by precision and cut into stacks of equal size, at least ``count`` if there are outputs
+    enough: the fewer precisions are in a stack, the faster it is."""
+    ordered = sorted(members, key=lambda index: members[index].precision.name)
+    outputs = sum(_padded(len(member.weight)) for member in members.values())
+    inputs = max((member.weight.shape[1] for member in members.values()), default=1)
+    size = _padded(min(max(-(-outputs // count), _LEAST), _STACKED // inputs))
+    stack: list[_Piece] = []
+    room = size
+    for index in ordered:
+        rows, start = len(members[index].weight), 0
+        while start < rows:
+            stop = min(start + room, rows)
+            stack.append(_Piece(index, slice(start, stop)))
+            room -= _padded(stop - start)
+            start = stop
+            if not room:
+                yield stack
+                stack, room = [], size
     if stack:
         yield stack
 
 
-def _round(stack: Sequence[_Member], moments: InputMoments) -> list[torch.Tensor]:
-    """Level numbers (``[out, in]``) of every weight of the ``stack``.
+def _padded(rows: int) -> int:
+    return max(1, -(-rows // _WIDTH)) * _WIDTH
 
-    The result does not depend on the rest of the stack: outputs of zeros pad each weight, because processors add in
+
+def _round(stack: Sequence[_Part], moments: InputMoments) -> list[torch.Tensor]:
+    """Level numbers (``[out, in]``) of every part of the ``stack``.
+
+    The result does not depend on the rest of the stack: outputs of zeros pad each part, because processors add in
     another order if a width is not a multiple of theirs.
     """
     order = moments.order
-    padding = [-len(member.weight) % _WIDTH for member in stack]
+    padding = [-len(part.weight) % _WIDTH for part in stack]
     # Columns are stored as rows: each is read and written on its own
     columns, scale = (
         torch.cat(
             [pad(each.index_select(1, order).T, (0, more)) for each, more in zip(wholes, padding, strict=True)], 1
         )
         for wholes in (
-            [member.grid.shifted(member.weight.float()) for member in stack],
-            [member.grid.scale.expand(member.weight.shape) for member in stack],
+            [part.grid.shifted(part.weight.float()) for part in stack],
+            [part.grid.scale.expand(part.weight.shape) for part in stack],
         )
     )
-    sizes = [len(member.weight) + more for member, more in zip(stack, padding, strict=True)]
+    sizes = [len(part.weight) + more for part, more in zip(stack, padding, strict=True)]
     grids: dict[str, tuple[Grid, int]] = {}  # precision -> grid, and its columns' width
-    for member, size in zip(stack, sizes, strict=True):
-        grids[member.precision.name] = member.grid, grids.get(member.precision.name, (member.grid, 0))[1] + size
+    for part, size in zip(stack, sizes, strict=True):
+        grids[part.precision] = part.grid, grids.get(part.precision, (part.grid, 0))[1] + size
     rounded = _round_columns(columns, scale, list(grids.values()), moments.inverse_root)
     codes = torch.empty_like(rounded)
     codes[order] = rounded
-    parts = zip(stack, codes.split(sizes, dim=1), strict=True)
-    return [part[:, : len(member.weight)].T.contiguous() for member, part in parts]
+    found = zip(stack, codes.split(sizes, dim=1), strict=True)
+    return [own[:, : len(part.weight)].T.contiguous() for part, own in found]
 
 
 def _round_columns(

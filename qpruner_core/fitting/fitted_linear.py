@@ -129,8 +129,9 @@ class _Fit:
     def _error_of_nearest(self) -> torch.Tensor:
         """:attr:`error` if the rest were rounded to the nearest and stored."""
         rest, precision = self.rest, self.linear.precision
-        grid = precision.grid(precision.constants(rest))
-        nearest = precision.decode(precision.encode(rest)).float() if grid is None else grid.rounded(rest)
+        constants = precision.constants(rest)
+        grid = precision.grid(constants)
+        nearest = precision.decode(constants).float() if grid is None else grid.rounded(rest)
         return self.linear.weight.float() - nearest
 
     def finished(self, scaling: float, rank: int) -> FittedLinear:

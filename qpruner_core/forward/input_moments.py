@@ -73,6 +73,10 @@ class InputMoments:
         """Inverse of :attr:`root`, upper triangular: ``Rᵀ·R`` is the inverse of the moments; float32 ``[in, in]``."""
         return _inverse_of_upper(self.root)
 
+    def prepare(self) -> None:
+        """Work out :attr:`order` and :attr:`inverse_root`, before several threads read them."""
+        _ = self.order, self.inverse_root
+
 
 def _inverse_of_upper(matrix: torch.Tensor) -> torch.Tensor:
     """Inverse of an upper triangular matrix, by halves: solving for the identity takes several times as long."""

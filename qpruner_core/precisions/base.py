@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import nn
@@ -31,6 +31,11 @@ class Grid:
     levels: torch.Tensor
     scale: torch.Tensor
     offset: torch.Tensor | None = None
+
+    def of_rows(self, rows: slice) -> Self:
+        """The grid of these rows of the weight."""
+        offset = None if self.offset is None else _rows(self.offset, rows)
+        return replace(self, scale=_rows(self.scale, rows), offset=offset)
 
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers of the nearest levels of ``values [n]``, which are in units of the scale from the offset; returned as
@@ -87,6 +92,10 @@ class SteppedGrid(Grid):
         return float(self.levels[0])
 
 
+def _rows(values: torch.Tensor, rows: slice) -> torch.Tensor:
+    return values if len(values) == 1 else values[rows]
+
+
 def nonzero(scale: torch.Tensor) -> torch.Tensor:
     """``scale`` with its sign, but at least :data:`TINY` in magnitude, as a divisor."""
     return torch.where(scale.abs() < TINY, TINY, scale)
@@ -123,7 +132,8 @@ class Precision(Protocol):
         """The bfloat16 weight that the module of :meth:`build` multiplies with."""
 
     def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """The tensors of :meth:`encode` without the codes of the entries: the input of :meth:`grid`."""
+        """The tensors of :meth:`encode` without the codes of the entries: the input of :meth:`grid`. If entries have no
+        grid, those of :meth:`encode`."""
 
     def grid(self, tensors: Tensors) -> Grid | None:
         """Possible values of the entries with the constants of ``tensors``; ``None`` if they form no scalar grid

@@ -39,8 +39,8 @@ class Bf16:
         return tensors["weight"]
 
     def constants(self, weight: torch.Tensor, importance: torch.Tensor | None = None) -> Tensors:
-        """None."""
-        return {}
+        """The same: there are no codes to leave out."""
+        return self.encode(weight, importance)
 
     def grid(self, tensors: Tensors) -> Grid | None:
         """None: weights are not quantized."""

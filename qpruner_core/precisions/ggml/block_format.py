@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from torch import nn
 
+from qpruner_core.compute.side_by_side import side_by_side
 from qpruner_core.precisions.base import Grid, Tensors
 from qpruner_core.precisions.ggml.sub_scales import Fields
 
@@ -132,9 +134,12 @@ class BlockFormat(ABC):
         if importance is not None:
             importance = positive(importance.to(weight.device, torch.float32))
         packed = torch.zeros(rows, columns // self.block * self.block_bytes, dtype=torch.uint8, device=weight.device)
-        for part in parts(rows, columns, weight.is_cuda):
+
+        def encode_part(part: slice) -> None:
             fields = self._encode_rows(weight[part].float(), importance, codes)
             self._write(packed[part].view(-1, self.block_bytes), fields)
+
+        side_by_side([partial(encode_part, part) for part in parts(rows, columns, weight.is_cuda)], weight.device)
         return {"weight": packed}
 
     def _decoded(self, tensors: Tensors, dtype: torch.dtype) -> torch.Tensor:
