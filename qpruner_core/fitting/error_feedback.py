@@ -5,10 +5,10 @@ The constants are those of plain rounding, so the result has the same bytes and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import NamedTuple
 
 import torch
@@ -24,8 +24,8 @@ _WIDTH = 32
 """Each weight is padded to a multiple of this many outputs while it is rounded."""
 _STACKED = 2**23
 """Most weights that are rounded together."""
-_LEAST = 512
-"""Outputs below which a stack takes as long as with more."""
+_LEAST = 4096
+"""Outputs below which two stacks side by side take longer than one: most of the time is spent between operations."""
 
 Unrounded = tuple[torch.Tensor, Precision]
 """A weight ``[out, in]`` and its target precision."""
@@ -100,7 +100,7 @@ class _Part(NamedTuple):
 def _stacks(members: Mapping[int, _Member], count: int) -> Iterator[list[_Piece]]:
     """The ``members`` sorted by precision and cut into stacks of equal size, at least ``count`` if there are outputs
     enough: the fewer precisions are in a stack, the faster it is."""
-    ordered = sorted(members, key=lambda index: members[index].precision.name)
+    ordered = sorted(members, key=lambda index: (members[index].grid.whole, members[index].precision.name))
     outputs = sum(_padded(len(member.weight)) for member in members.values())
     inputs = max((member.weight.shape[1] for member in members.values()), default=1)
     size = _padded(min(max(-(-outputs // count), _LEAST), _STACKED // inputs))
@@ -164,25 +164,54 @@ def _round_columns(
     """
     scale = nonzero(scale)
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
-    values, numbers, levels = (torch.empty_like(columns[0]) for _ in range(3))
+    levels = torch.empty_like(columns[0])
+    roundings = _roundings(grids, columns.device)
+    parts = [
+        (to_nearest, own)
+        for (to_nearest, _), own in zip(roundings, levels.split([width for _, width in roundings]), strict=True)
+    ]
     widths = [width for _, width in grids]
-    views = (whole.split(widths) for whole in (values, numbers, levels))
-    parts = list(zip((grid for grid, _ in grids), *views, strict=True))
     count = len(columns)
     for start in range(0, count, _BLOCK):
         block = slice(start, min(start + _BLOCK, count))
-        errors = torch.empty_like(columns[block])
-        spread = factor[block] / factor.diagonal()[block].unsqueeze(
-            1
-        )  # share of these errors that every column compensates
-        each = zip(columns[block], scale[block], codes[block], errors, spread[:, block], strict=True)
-        for index, (column, scales, code, error, shares) in enumerate(each):
-            torch.div(column, scales, out=values)
-            for grid, own, number, level in parts:
-                number.copy_(grid.nearest(own))
-                level.copy_(grid.at(number))
-            code.copy_(numbers)
+        errors, found = torch.empty_like(columns[block]), torch.empty_like(columns[block])
+        # Share of these errors that every column compensates
+        spread = factor[block] / factor.diagonal()[block].unsqueeze(1)
+        each = zip(columns[block], scale[block], found, errors, spread[:, block], strict=True)
+        for index, (column, scales, own, error, shares) in enumerate(each):
+            torch.div(column, scales, out=levels)
+            for to_nearest, part in parts:
+                to_nearest(part)
+            own.copy_(levels)
             torch.addcmul(column, levels, scales, value=-1.0, out=error)
             columns[start + index + 1 : block.stop].addr_(shares[index + 1 :], error, alpha=-1.0)
         columns[block.stop :].addmm_(spread[:, block.stop :].T, errors, alpha=-1.0)
+        for (grid, _), own, code in zip(
+            grids, found.split(widths, dim=1), codes[block].split(widths, dim=1), strict=True
+        ):
+            code.copy_(grid.numbers(own))
     return codes
+
+
+def _roundings(
+    grids: Sequence[tuple[Grid, int]], device: torch.device
+) -> list[tuple[Callable[[torch.Tensor], object], int]]:
+    """Functions that round to the levels of ``grids`` in place, and their numbers of outputs. Adjoining grids of whole
+    numbers are rounded together, as are those with the same levels: each operation takes longer to begin than to run.
+    """
+    found: list[tuple[Callable[[torch.Tensor], object], int]] = []
+    for levels, several in groupby(grids, key=lambda each: () if each[0].whole else tuple(each[0].levels.tolist())):
+        alike = list(several)
+        width = sum(width for _, width in alike)
+        if not levels:
+            extremes = [
+                torch.tensor(grid.extremes, device=device).unsqueeze(1).expand(2, width) for grid, width in alike
+            ]
+            found.append((partial(_clamp_whole, *torch.cat(extremes, dim=1)), width))
+        else:
+            found.append((alike[0][0].to_nearest_, width))
+    return found
+
+
+def _clamp_whole(lowest: torch.Tensor, highest: torch.Tensor, values: torch.Tensor) -> None:
+    torch.clamp(values.round_(), lowest, highest, out=values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import nn
@@ -31,6 +31,8 @@ class Grid:
     levels: torch.Tensor
     scale: torch.Tensor
     offset: torch.Tensor | None = None
+    whole: ClassVar[bool] = False
+    """Whether the levels are consecutive whole numbers."""
 
     def of_rows(self, rows: slice) -> Self:
         """The grid of these rows of the weight."""
@@ -49,6 +51,14 @@ class Grid:
         """The levels of these ``numbers [n]``, as returned by :meth:`nearest`."""
         return self.levels.index_select(0, numbers.long())
 
+    def to_nearest_(self, values: torch.Tensor) -> torch.Tensor:
+        """Overwrite each of ``values [n]``, as in :meth:`nearest`, with its nearest level."""
+        return values.copy_(self.at(self.nearest(values)))
+
+    def numbers(self, levels: torch.Tensor) -> torch.Tensor:
+        """The numbers of these ``levels``, in their shape: the reverse of :meth:`at`."""
+        return torch.searchsorted(self.levels, levels.contiguous())
+
     def shifted(self, weight: torch.Tensor) -> torch.Tensor:
         """The float32 ``weight [out, in]`` minus the offset: the value that level times scale approximates."""
         return weight if self.offset is None else weight - self.offset
@@ -66,6 +76,11 @@ class Grid:
         return values if self.offset is None else values + self.offset
 
     @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """The lowest and the highest level."""
+        return float(self.levels[0]), float(self.levels[-1])
+
+    @cached_property
     def _middles(self) -> torch.Tensor:
         return ((self.levels[1:] + self.levels[:-1]) / 2).unsqueeze(1)
 
@@ -73,23 +88,25 @@ class Grid:
 class SteppedGrid(Grid):
     """A grid of consecutive whole numbers as levels: the nearest needs no search."""
 
+    whole = True
+
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
         """See :class:`Grid`."""
-        return values.round().clamp_(self._lowest, self._lowest + len(self.levels) - 1).sub_(self._lowest)
+        return values.round().clamp_(*self.extremes).sub_(self.extremes[0])
 
     def at(self, numbers: torch.Tensor) -> torch.Tensor:
         """See :class:`Grid`."""
-        return numbers + self._lowest
+        return numbers + self.extremes[0]
+
+    def numbers(self, levels: torch.Tensor) -> torch.Tensor:
+        """See :class:`Grid`."""
+        return levels - self.extremes[0]
 
     def rounded(self, weight: torch.Tensor) -> torch.Tensor:
         """See :class:`Grid`."""
         values = self.shifted(weight) / nonzero(self.scale)
-        values.round_().clamp_(self._lowest, self._lowest + len(self.levels) - 1).mul_(self.scale)
+        values.round_().clamp_(*self.extremes).mul_(self.scale)
         return values if self.offset is None else values.add_(self.offset)
-
-    @cached_property
-    def _lowest(self) -> float:
-        return float(self.levels[0])
 
 
 def _rows(values: torch.Tensor, rows: slice) -> torch.Tensor:

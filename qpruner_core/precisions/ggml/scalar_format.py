@@ -103,9 +103,23 @@ class _TabledGrid(Grid):
 
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
         """See :class:`Grid`."""
-        first, count = 2 * self.levels[0], len(self._table)
-        halves = values.mul(2).floor_().sub_(first).clamp_(0, count - 1)
-        return self._table.index_select(0, halves.to(torch.int32))
+        return self._table.index_select(0, self._halves(values.clone()))
+
+    def to_nearest_(self, values: torch.Tensor) -> torch.Tensor:
+        """See :class:`Grid`."""
+        return torch.index_select(self._levels_of_halves, 0, self._halves(values), out=values)
+
+    def _halves(self, values: torch.Tensor) -> torch.Tensor:
+        """Places of ``values``, which are overwritten, in the tables of halves."""
+        return values.mul_(2).floor_().sub_(self._first).clamp_(0, len(self._table) - 1).to(torch.int32)
+
+    @cached_property
+    def _first(self) -> float:
+        return 2 * float(self.levels[0])
+
+    @cached_property
+    def _levels_of_halves(self) -> torch.Tensor:
+        return self.at(self._table)
 
     @cached_property
     def _table(self) -> torch.Tensor:
