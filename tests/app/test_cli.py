@@ -57,7 +57,7 @@ def test_a_database_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_it_settles_its_threads_before_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT"):
         monkeypatch.setenv(name, "")  # an empty one counts as none, and what is set in its place is undone
     monkeypatch.setattr(sys, "argv", ["qpruner", "--help"])
     with pytest.raises(SystemExit):

@@ -11,7 +11,7 @@ from qpruner_core import threads
 from qpruner_core.threads import settle_threads, starting_processes, thread_settings, usable_cpus
 
 VARIABLES = (
-    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
 )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def test_a_quota_leaves_fewer_cpus_than_the_affinity(
     assert usable_cpus() == usable
 
 
-def test_a_process_computes_on_the_usable_cpus_and_waits_without_spinning() -> None:
-    passive = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+def test_a_process_computes_on_the_usable_cpus_and_waits_almost_without_spinning() -> None:
+    passive = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000", "OPENBLAS_THREAD_TIMEOUT": "4"}
     assert thread_settings({}) == {"OMP_NUM_THREADS": str(usable_cpus())} | passive
 
 
