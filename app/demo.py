@@ -48,9 +48,9 @@ JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
     "target": "gguf",
     "sequence_length": 128,
-    "prune": {"ratio": 0.2, "calibration_sequences": 8},
+    "prune": {"ratio": 0.2, "calibration_sequences": 16},
     "score": {"calibration_sequences": 2},
-    "finetune": {"steps": 16, "batch_size": 4, "loss": "cross_entropy", "validation_sequences": 8},
+    "finetune": {"steps": 12, "batch_size": 4, "loss": "cross_entropy", "validation_sequences": 8},
     "evaluate": {"max_tokens": 2048, "generated_tokens": 24},
     "labels": {"made-by": "demo"},
 }

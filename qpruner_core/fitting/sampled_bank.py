@@ -39,12 +39,16 @@ class Sample:
         """A random sample of about an eighth of ``outputs``, and all of ``among``, each of which counts once."""
         taken = torch.empty(0, dtype=torch.int64) if among is None else among.unique()
         others = torch.ones(outputs, dtype=torch.bool).index_fill_(0, taken, value=False).nonzero().squeeze(1)
-        count = max(_LEAST, -(-len(others) // (SHARE * _MULTIPLE)) * _MULTIPLE)
-        count = min(count, len(others))
+        count = sampled(len(others))
         chosen = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[:count]]
         counts = torch.ones(outputs).index_fill_(0, chosen, len(others) / max(count, 1))
         rows = torch.cat([taken, chosen]).sort().values
         return cls(rows, counts[rows])
+
+
+def sampled(outputs: int) -> int:
+    """How many of ``outputs`` are sampled."""
+    return min(max(_LEAST, -(-outputs // (SHARE * _MULTIPLE)) * _MULTIPLE), outputs)
 
 
 class SampledBank:

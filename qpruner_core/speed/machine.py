@@ -11,7 +11,7 @@ from qpruner_core.compute.processor import processor_name
 from qpruner_core.resources import best_device
 
 Identity = dict[str, str | int]
-_REVISION = 2
+_REVISION = 3
 """Revision of the measurements: figures of another revision are not comparable."""
 
 

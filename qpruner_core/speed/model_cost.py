@@ -9,6 +9,7 @@ from typing import Self
 
 from transformers import PretrainedConfig
 
+from qpruner_core.fitting.sampled_bank import sampled
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import empty_model
 from qpruner_core.quantize.config import QuantizeConfig
@@ -93,6 +94,12 @@ class ModelCost:
         cost = self.speed.quantized[kernel]
         by_layer = self.modules * cost.call + self.weights * (cost.per_weight + cost.per_product * tokens)
         return calls * self.layers * by_layer
+
+    @property
+    def sampled(self) -> float:
+        """Share of the weights of linear modules that belong to sampled outputs."""
+        weights = sum(inputs * sum(outputs) for inputs, outputs in self.linears)
+        return sum(inputs * sum(map(sampled, outputs)) for inputs, outputs in self.linears) / weights
 
     @property
     def modules(self) -> int:

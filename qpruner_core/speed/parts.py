@@ -28,7 +28,7 @@ from qpruner_core.search.space import SearchSpace
 from qpruner_core.search.trial import TrialMeasurement
 from qpruner_core.speed.layers import small_llama
 from qpruner_core.speed.machine_speed import FileCost, FitCost, Kernel, LogitCost, QuantizedCost, fit_products
-from qpruner_core.speed.timing import seconds_of
+from qpruner_core.speed.timing import on_one_thread, seconds_of
 from qpruner_core.stage_store import file_sha256
 
 GROUPS = 12
@@ -88,7 +88,15 @@ def measure_quantized(device: torch.device, dtype: torch.dtype) -> dict[Kernel, 
 
 
 def measure_fit(device: torch.device, product: float) -> FitCost:
-    """Time of fitting modules in NF4 and INT8 without the time of its products."""
+    """Time of fitting modules in NF4 and INT8 on one CPU thread, without the time of its products. ``product``: seconds
+    of a multiply-add on all threads."""
+    if device.type != "cpu":
+        return _measure_fit(device, product)
+    with on_one_thread() as threads:
+        return _measure_fit(device, product * threads)
+
+
+def _measure_fit(device: torch.device, product: float) -> FitCost:
     kinds, settings = precisions(QuantizeConfig()), QuantizeConfig()
     rows, seconds = [], []
     for inputs, outputs in _FIT_SHAPES:

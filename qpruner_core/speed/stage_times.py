@@ -8,7 +8,6 @@ from transformers import PretrainedConfig
 
 from qpruner_core.config import CompressionConfig
 from qpruner_core.events import StageName
-from qpruner_core.fitting.sampled_bank import SHARE
 from qpruner_core.formats.declarations import FINAL, Effort, FormatDeclaration, declared
 from qpruner_core.measure.agreement import MOST_BYTES
 from qpruner_core.models.families import Family
@@ -92,7 +91,7 @@ class _Work:
         self._lowered = [name for name in self._options if name != UNQUANTIZED]
         self._outside = [name for name in target.embedding_options if name != UNQUANTIZED]
         self._samples = config.score.sensitivity == "fisher" and not target.adapter_rank
-        self._share = 1 / SHARE if self._samples else 1.0
+        self._share = self._pruned.sampled if self._samples else 1.0
         self._groups = dense.layers * {"layer": 1, "block": 2, "module": dense.modules}[config.allocate.granularity]
 
     def _sequences(self, asked: int) -> float:
@@ -116,7 +115,7 @@ class _Work:
         if settings.ratio is not None or settings.ratio_choice != "measured":
             return ends + once
         text = self._sequences(self._config.score.calibration_sequences)
-        estimated = self._fits(1 / SHARE) + self._sensitivity(text, 1 / SHARE)
+        estimated = self._fits(model.sampled) + self._sensitivity(text, model.sampled)
         tried = model.load + compensation + estimated + model.passes("forward", text, length)
         return ends + once + _RATIOS_TRIED * tried
 
@@ -157,7 +156,11 @@ class _Work:
         windows = 2
         products = 3 * windows * length * model.layers * model.weights * self._speed.product
         nearest = model.encode(self._lowered) / max(len(self._lowered), 1)
-        errors = model.passes("forward", windows, length) + (products + nearest) / SHARE + 2 * windows * model.values(1)
+        errors = (
+            model.passes("forward", windows, length)
+            + (products + nearest) * model.sampled
+            + 2 * windows * model.values(1)
+        )
         return model.load + model.values(1) + errors + model.write / 2
 
     def finetune(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,6 +22,17 @@ def seconds_of(function: Callable[[], object], device: torch.device) -> float:
     while sum(found) < _ENOUGH and len(found) < _MOST:
         found.append(seconds_once(function, device))
     return min(found)
+
+
+@contextmanager
+def on_one_thread() -> Iterator[int]:
+    """Context manager: compute on one CPU thread. Gives the number of threads before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def seconds_once(function: Callable[[], object], device: torch.device) -> float:
