@@ -11,7 +11,8 @@ from qpruner_core import threads
 from qpruner_core.threads import settle_threads, starting_processes, thread_settings, usable_cpus
 
 VARIABLES = (
-    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
 )  # fmt: skip
 
 
