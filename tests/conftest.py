@@ -16,8 +16,9 @@ from tests.s3 import NoS3Error, S3Server, find_s3, run_s3
 from tests.small_disk import NoSmallDiskError, mount_small_disk
 
 LONGEST = (
-    "tests/worker/test_killed.py", "tests/bench/paper/test_run.py", "tests/worker/test_another_budget.py",
-    "tests/core/pipeline/", "tests/app/test_embedded.py", "tests/core/test_cli.py", "tests/worker/",
+    "tests/worker/test_killed.py", "tests/worker/test_another_budget.py", "tests/worker/test_uploaded_models.py",
+    "tests/app/page/test_accessibility.py", "tests/app/uploads/test_models.py", "tests/core/pipeline/",
+    "tests/app/test_embedded.py", "tests/core/test_cli.py", "tests/worker/",
 )  # fmt: skip
 """Files and folders whose tests take longest, in order. They are run first, so that the processes of pytest-xdist end
 together: it gives each a file at a time (with --no-loadscope-reorder in the order given)."""

@@ -58,6 +58,7 @@ def _arguments(model: Path, data: Path, tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_that_was_ended_goes_on_and_the_document_follows_from_the_json_alone(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
