@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ from transformers import PreTrainedModel
 from qpruner_core.errors import NotFiniteError
 from qpruner_core.forward import second_moments as moments_by_rows
 from qpruner_core.forward.second_moments import second_moments
-from qpruner_core.models.families import Family, family_names, family_of, linear_weight, positions
+from qpruner_core.models.families import Family, LayerWidths, Unit, family_names, family_of, linear_weight, positions
 from qpruner_core.models.reshape import Shape
 from qpruner_core.prune import refit
-from qpruner_core.prune.refit import RIDGE, refitted_weights
+from qpruner_core.prune.refit import refitted_weights, ridge
 from qpruner_core.prune.surgery import kept_entries, kept_units, prune_model
 from tests.core.prune.units import random_importance
 from tests.core.small_models import small_model
@@ -25,11 +26,11 @@ def _ignore(done: int, total: int) -> None:
     pass
 
 
-def _inputs(model: PreTrainedModel, module: nn.Module) -> torch.Tensor:
+def _inputs(model: PreTrainedModel, module: nn.Module, ids: torch.Tensor = IDS) -> torch.Tensor:
     seen: list[torch.Tensor] = []
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, -2)))
     with torch.no_grad():
-        for sequence in IDS:
+        for sequence in ids:
             model(input_ids=sequence[None], use_cache=False)
     handle.remove()
     return torch.cat(seen)
@@ -72,9 +73,9 @@ def test_refitted_weights_are_the_ridge_solution_of_the_kept_inputs_for_the_old_
         if len(kept) == weight.shape[1]:
             continue
         # The same problem as plain least squares: the ridge is rows that ask for no change
-        ridge = torch.diag((RIDGE * inputs[:, kept].square().sum(0)).sqrt())
+        held = torch.diag((ridge(len(kept), IDS.numel()) * inputs[:, kept].square().sum(0)).sqrt())
         removed = inputs @ weight.T - inputs[:, kept] @ weight[:, kept].T
-        rows = torch.cat([inputs[:, kept], ridge])
+        rows = torch.cat([inputs[:, kept], held])
         wanted = torch.cat([removed, torch.zeros(len(kept), weight.shape[0], dtype=torch.float64)])
         change = torch.linalg.lstsq(rows, wanted, driver="gelsd").solution.T
         name = f"{family.layers}.1.{path}.weight"
@@ -83,6 +84,28 @@ def test_refitted_weights_are_the_ridge_solution_of_the_kept_inputs_for_the_old_
         actual = actual.T if actual.shape != (weight.shape[0], len(kept)) else actual
         torch.testing.assert_close(actual, weight[:, kept] + change, rtol=1e-6, atol=1e-9)
     assert set(weights) == expected_names
+
+
+@pytest.mark.parametrize("sequences", [2, 3, 4, 6])
+def test_a_refit_on_little_text_is_no_worse_on_other_text_than_none(sequences: int) -> None:
+    model = small_model("llama", dtype=torch.float32)
+    family = family_of(model)
+    importance = random_importance(model, family)
+    widths = family.widths(model.config)
+    shape: Shape = [width.model_copy(update={"intermediate_size": 24}) for width in widths]
+    weights = refitted_weights(model, family, shape, importance, IDS[:sequences], _ignore)
+    others = torch.randint(0, 97, (20, 24), generator=torch.Generator().manual_seed(1))
+    ratios = []
+    for index, layer in enumerate(family.decoder_layers(model)):
+        linear = layer.get_submodule(family.down)
+        kept = kept_units(widths[index], cast(LayerWidths, shape[index]), importance[index])[Unit.CHANNEL]
+        inputs, whole = _inputs(model, linear, others), linear_weight(linear)
+        wanted = inputs @ whole.T
+        fitted = weights[f"{family.layers}.{index}.{family.down}.weight"]
+        errors = [(inputs[:, kept] @ weight.T - wanted).norm() for weight in (fitted, whole[:, kept])]
+        ratios.append(float(errors[0] / errors[1]))
+    assert sum(ratios) < len(ratios)
+    assert max(ratios) < 1.2
 
 
 def test_parts_of_the_model_at_a_time_give_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
