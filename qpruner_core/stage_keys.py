@@ -44,6 +44,8 @@ def _read_besides(stage: StageName, config: CompressionConfig, plan: RunPlan, da
     target = plan.target
     groups = [target.name, target.options, target.adapter_rank, allocate.granularity, allocate.embeddings]
     if stage == "prune":
+        if plan.prune.compensation == "refit":
+            yield "ridge by the amount of text"  # until 2026-11-29 it was fixed
         if plan.shape is not None:
             yield [None if widths is None else widths.model_dump() for widths in plan.shape]
         else:  # the shape depends on the data, within the budget
