@@ -13,7 +13,6 @@ TEST_WORKERS ?= 2
 ARGS ?=
 # Threads that wait sleep, as in the programs themselves: spinning, they take the time of what runs beside them.
 export OMP_WAIT_POLICY ?= PASSIVE
-export GOMP_SPINCOUNT ?= 10000
 # In a recipe: the CPUs that it may use.
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
 # What `make test-fast` runs: the inner loop, under two minutes on two cores.

@@ -161,6 +161,23 @@ def test_weights_of_other_precisions_and_sizes_do_not_change_what_one_becomes(
             assert all(torch.equal(own[name], other[name]) for name in own)
 
 
+def test_several_threads_give_the_bytes_of_one(weight: torch.Tensor, inputs: torch.Tensor) -> None:
+    kinds = precisions(QuantizeConfig())
+    large = random(5000, 72, seed=6).bfloat16()  # more outputs than one thread rounds alone
+    weights = [(each, kinds[name]) for each in (weight, large) for name in ("nf4", "int8", "bf16")]
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(encode_with_feedback(weights, moments_of(inputs)))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*found, strict=True):
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_moments_tell_the_scale_and_the_factors_of_their_inputs(inputs: torch.Tensor) -> None:
     moments = InputMoments(inputs.double().T @ inputs.double(), len(inputs), damping=0.01)
     torch.testing.assert_close(moments.scale, inputs.square().mean(dim=0).sqrt())
