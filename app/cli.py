@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.store_commands import store_app
 from qpruner_core.cli import app as core
 from qpruner_core.cli import options
-from qpruner_core.threads import settle_threads
+from qpruner_core.program import settle_program
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -210,7 +210,7 @@ def _log_to_stderr(settings: Settings) -> None:
 
 def main() -> None:
     """Run the command line."""
-    settle_threads()
+    settle_program()
     app()
 
 

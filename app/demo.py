@@ -38,11 +38,11 @@ from qpruner_client.models import (
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.formats.declarations import declared
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP
+from qpruner_core.program import settle_program
 from qpruner_core.report import CompressionReport
 from qpruner_core.sizes import format_bytes
 from qpruner_core.tables import compute_line, how_to_run, measurement_table
 from qpruner_core.terminal import Progress as StageProgress
-from qpruner_core.threads import settle_threads
 
 JOB: dict[str, Any] = {
     "model": "demo:smollm2-135m-instruct",
@@ -252,5 +252,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    settle_threads()
+    settle_program()
     typer.run(main)

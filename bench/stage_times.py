@@ -27,7 +27,7 @@ from bench.study.texts import read_texts
 from qpruner_core.config import parse_config
 from qpruner_core.events import STAGES
 from qpruner_core.pipeline import compress
-from qpruner_core.threads import settle_threads
+from qpruner_core.program import settle_program
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 TITLE = "# Stages by instruction set and type of products"
@@ -46,7 +46,7 @@ JOB: dict[str, Any] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; the exit status."""
-    settle_threads()
+    settle_program()
     options = _parser().parse_args(arguments)
     if options.one is not None:
         print(json.dumps(_one_run(options.one, options.data)))

@@ -1,7 +1,7 @@
 """``python -m qpruner_core``: the command line of the core alone."""
 
 from qpruner_core.cli import app
-from qpruner_core.threads import settle_threads
+from qpruner_core.program import settle_program
 
-settle_threads()
+settle_program()
 app()

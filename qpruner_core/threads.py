@@ -1,7 +1,7 @@
 """CPU threads: their number in a process, and how they wait for work.
 
 OpenMP and BLAS libraries read this from the environment once, when torch or NumPy loads them. So this module imports
-neither, and :func:`settle_threads` must be called before the first import of torch.
+neither, and :func:`qpruner_core.program.settle_program` must be called before the first import of torch.
 """
 
 from __future__ import annotations
@@ -43,14 +43,6 @@ def thread_settings(environment: Mapping[str, str], threads: int = 0) -> dict[st
     if environment.get("OMP_WAIT_POLICY", "PASSIVE").upper() != "PASSIVE":
         del defaults["GOMP_SPINCOUNT"]  # it would take precedence
     return {name: value for name, value in defaults.items() if not environment.get(name)} | asked
-
-
-def settle_threads() -> None:
-    """Make this process and its children compute on the CPUs that it may use, unless its environment differs.
-
-    Call it at the start of a program, before torch is imported.
-    """
-    os.environ.update(thread_settings(os.environ))
 
 
 @contextmanager

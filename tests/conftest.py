@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import make_url
 
 from app.migrate import upgrade
+from qpruner_core.program import settle_program
 from tests.postgres import NoPostgresError, find_postgres, fresh_database, run_postgres
 from tests.s3 import NoS3Error, S3Server, find_s3, run_s3
 from tests.small_disk import NoSmallDiskError, mount_small_disk
+
+settle_program()  # as the programs do, before any test imports torch
 
 LONGEST = (
     "tests/worker/test_killed.py", "tests/worker/test_another_budget.py", "tests/worker/test_uploaded_models.py",

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from app.jobs.logs import KEPT_BYTES
-from qpruner_core.threads import thread_settings
+from qpruner_core.program import program_settings
 from worker.protocol import LINE_ADAPTER, Answer, ChildRequest, Line
 
 CHILD_COMMAND = (sys.executable, "-m", "worker.child")
@@ -38,7 +38,7 @@ def child_environment(environment: Mapping[str, str], threads: int, temporary: P
     """The part of ``environment`` that a child may see, with its CPU threads (0: as many as it may use) and its
     temporary folder."""
     passed = {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
-    passed |= thread_settings(passed, threads)
+    passed |= program_settings(passed, threads)
     return passed | {"TMPDIR": str(temporary), "PYTHONHASHSEED": "0"}
 
 

@@ -11,19 +11,21 @@ import pytest
 
 _SCRIPT = """
 import json, sys
-from qpruner_core.threads import settle_threads
-settle_threads()
+from qpruner_core.program import settle_program
+settle_program()
 import qpruner_core
 assert not {"torch", "transformers", "numpy"} & set(sys.modules), "the package itself is light"
 import qpruner_core.pipeline
 print(json.dumps(sorted(sys.modules)))
+import bitsandbytes
+assert "torch._inductor.compile_fx" not in sys.modules, "nothing is compiled"
 """
 USED_BY_STAGES = ("bitsandbytes", "peft", "skopt", "sklearn", "scipy.stats", "torch._inductor.compile_fx")
 
 
 @pytest.fixture(scope="module")
 def started() -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "TORCH"))}
     environment["OMP_DISPLAY_ENV"] = "VERBOSE"
     return subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, env=environment, check=True)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from qpruner_core import threads
-from qpruner_core.threads import settle_threads, starting_processes, thread_settings, usable_cpus
+from qpruner_core.program import settle_program
+from qpruner_core.threads import starting_processes, thread_settings, usable_cpus
 
 VARIABLES = (
     "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT", "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS", "TORCHDYNAMO_DISABLE",
 )  # fmt: skip
 
 
@@ -72,8 +73,10 @@ def test_processes_that_are_started_get_their_share_and_this_one_stays_as_it_is(
 @pytest.mark.usefixtures("unset")
 def test_settling_leaves_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    settle_threads()
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "0")
+    settle_program()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ["TORCHDYNAMO_DISABLE"] == "0"
 
 
 @pytest.mark.usefixtures("unset")
@@ -83,3 +86,4 @@ def test_the_command_line_settles_its_threads(monkeypatch: pytest.MonkeyPatch) -
         runpy.run_module("qpruner_core", run_name="__main__")
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     assert os.environ["OMP_NUM_THREADS"] == str(usable_cpus())
+    assert os.environ["TORCHDYNAMO_DISABLE"] == "1"
