@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.settings import Settings
+from worker import upload_checks
+from worker.check_child import CheckRequest, CheckResult
+from worker.check_process import look_at
 from worker.upload_checks import UploadChecks
 
 PART_BYTES = 5 * 2**20
+_RESULTS: dict[tuple[str, str, str], CheckResult] = {}
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -57,6 +62,26 @@ def upload(client: TestClient, contents: Mapping[str, bytes], **headers: str) ->
 def checks_of(application: FastAPI, settings: Settings) -> UploadChecks:
     """A worker's checks on the application's parts; ``check_next`` does one."""
     return UploadChecks(settings, application.state.session_factory, application.state.store)
+
+
+def inspect_each_content_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the result of the process that inspects an upload, which imports for seconds, for the next upload of the
+    same content."""
+
+    def look_once(
+        request: CheckRequest, upload_id: str, settings: Settings, check_stop: Callable[[], None]
+    ) -> CheckResult:
+        key = (request.kind, request.path.name if request.kind == "dataset" else "", _digest(request.path))
+        if key not in _RESULTS:
+            _RESULTS[key] = look_at(request, upload_id, settings, check_stop)
+        return _RESULTS[key]
+
+    monkeypatch.setattr(upload_checks, "look_at", look_once)
+
+
+def _digest(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
 
 
 def peak_of(pid: int | str) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qpruner_core.errors import QPrunerError
+from qpruner_core.garbage import collector_paused
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.strict import StrictModel
 from worker.child import die_with_parent
@@ -48,14 +49,16 @@ def main() -> int:
 
 
 def _look_at_model(name: str, policy: SourcePolicy) -> dict[str, Any]:
-    from qpruner_core.models import inspect_model
-    from qpruner_core.models.facts import facts_of
+    with collector_paused(freeze=True):
+        from qpruner_core.models import inspect_model
+        from qpruner_core.models.facts import facts_of
 
     return facts_of(inspect_model(name, policy)).model_dump(mode="json")
 
 
 def _look_at_dataset(request: CheckRequest, policy: SourcePolicy) -> dict[str, Any]:
-    from qpruner_core.data import inspect_dataset
+    with collector_paused(freeze=True):
+        from qpruner_core.data import inspect_dataset
 
     description = inspect_dataset(request.name, policy)
     return {"kind": description.kind, "records": description.records}

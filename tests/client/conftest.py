@@ -16,6 +16,7 @@ from app.settings import Settings
 from qpruner_client import Client, Retries
 from tests.app import seeded_jobs
 from tests.app.live_service import Service, run_service
+from tests.uploading import inspect_each_content_once
 
 QUICK = Retries(first_delay=0.02, longest_delay=0.1, patience=20.0)
 CONTENT = os.urandom(900_001)
@@ -57,6 +58,12 @@ class Refusals:
 
 async def _nowhere(message: object) -> None:
     pass
+
+
+@pytest.fixture(autouse=True)
+def each_content_inspected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See :func:`tests.uploading.inspect_each_content_once`."""
+    inspect_each_content_once(monkeypatch)
 
 
 @pytest.fixture

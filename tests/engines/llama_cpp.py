@@ -28,7 +28,7 @@ from tests.server_processes import wait_until
 VERSION = "11434.0.0"
 DIRECTORY = "QPRUNER_TEST_LLAMA_CPP"
 """The environment variable that names the directory of the built engine, ``bin`` of which has the programs."""
-PROGRAMS = ("llama-server", "llama-quantize", "llama-bench", "llama-logits")
+PROGRAMS = ("llama-server", "llama-quantize", "llama-imatrix", "llama-bench", "llama-logits")
 _CONVERTER = Path(__file__).with_name("llama_convert.py")
 _HELPER = Path(__file__).with_name("llama_logits.cpp")
 _OPTIONS = {

@@ -28,8 +28,8 @@ from tests.valkey import Valkey, run_valkey
 
 TINY: dict[str, Any] = {
     "target": "bitsandbytes", "memory_budget": "300kB", "sequence_length": 32, "prune": {"calibration_sequences": 16},
-    "allocate": {"trials": 8}, "finetune": {"steps": 30, "warmup_steps": 2},
-    "evaluate": {"max_tokens": 512, "generated_tokens": 8},
+    "allocate": {"trials": 8}, "finetune": {"steps": 12, "warmup_steps": 2},
+    "evaluate": {"max_tokens": 256, "generated_tokens": 2},
 }  # fmt: skip
 
 
