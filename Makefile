@@ -53,7 +53,7 @@ reference: $(INSTALLED) ## Write docs/reference anew from the code
 
 test: lint ## Lint, check types and run every test but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
-	@echo 'Not run: the tests marked slow (SmolLM2 itself, minutes). They are `make test-slow`.'
+	@echo 'Not run: the tests marked slow (minutes; most run SmolLM2 itself). They are `make test-slow`.'
 
 test-fast: $(INSTALLED_TEST) ## Run the unit and property tests that need no server and no run of the pipeline
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not service' -n $(TEST_WORKERS) --dist loadfile $(FAST_TESTS) $(ARGS)
@@ -62,7 +62,7 @@ llama-cpp: $(INSTALLED_TEST) ## Build llama.cpp for the tests that run it, once;
 	@command -v cmake ninja >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check cmake ninja
 	$(BIN)/python -m tests.engines.llama_cpp
 
-test-slow: $(INSTALLED_TEST) ## Run the tests that take the real SmolLM2 through the pipeline
+test-slow: $(INSTALLED_TEST) ## Run the slow tests: the real SmolLM2 through the pipeline, a job killed and cancelled in every stage
 	OMP_NUM_THREADS=$(CPUS) $(BIN)/pytest -m slow $(ARGS)
 
 bench-paper: $(INSTALLED_BENCH) ## Measure LLM-Pruner, QPruner and ours after recovery into docs/benchmarks (DATA=folder; resumes; an hour and a half on two cores, ARGS=--quick a quarter of an hour)

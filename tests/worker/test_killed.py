@@ -13,6 +13,8 @@ from qpruner_core.events import STAGES
 from tests.worker.installation import Installation, children_of, eventually, kill, run_installation
 
 pytestmark = pytest.mark.service
+EVERY = pytest.param(STAGES, marks=pytest.mark.slow, id="every stage")
+"""Each attempt starts a process that imports for seconds, so the usual tests take some of the stages."""
 CHECKPOINTS = ("mixed.tar", "merged.tar")
 
 
@@ -28,11 +30,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict[str,
 
 
 @pytest.mark.timeout(600)
-def test_a_job_whose_worker_is_killed_in_every_stage_ends_with_the_same_bytes(
-    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
+@pytest.mark.parametrize("killed_in", [("prune", "allocate", "finetune", "evaluate"), EVERY])
+def test_a_job_whose_worker_is_killed_in_many_stages_ends_with_the_same_bytes(
+    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str], killed_in: tuple[str, ...]
 ) -> None:
-    job_id = installation.submit(tiny_config, max_attempts=len(STAGES) + 1)
-    for stage in STAGES:
+    job_id = installation.submit(tiny_config, max_attempts=len(killed_in) + 1)
+    for stage in killed_in:
         worker = installation.start_worker()
         installation.wait_for_stage(job_id, stage, again=True)
         kill(worker)
@@ -41,7 +44,7 @@ def test_a_job_whose_worker_is_killed_in_every_stage_ends_with_the_same_bytes(
     installation.start_worker()
     job = installation.wait_for(job_id, "succeeded", "failed")
     assert job.status == "succeeded", installation.describe(job_id)
-    assert job.attempt == len(STAGES) + 1
+    assert job.attempt == len(killed_in) + 1
     stages = installation.stages_started(job_id)
     assert all(stages.count(stage) <= 2 for stage in STAGES), f"a finished stage was done again: {stages}"
     found = installation.artifacts(job_id)
@@ -49,12 +52,13 @@ def test_a_job_whose_worker_is_killed_in_every_stage_ends_with_the_same_bytes(
 
 
 @pytest.mark.timeout(600)
-def test_a_job_is_cancelled_in_every_stage_within_five_seconds(
-    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
+@pytest.mark.parametrize("cancelled_in", [("score", "quantize", "export"), EVERY])
+def test_a_job_is_cancelled_within_five_seconds_in_many_stages(
+    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str], cancelled_in: tuple[str, ...]
 ) -> None:
     installation.start_worker()
     job_id = installation.submit(tiny_config)
-    for stage in STAGES:
+    for stage in cancelled_in:
         installation.wait_for_stage(job_id, stage, again=True)
         asked = time.monotonic()
         installation.ask_to_cancel(job_id)
