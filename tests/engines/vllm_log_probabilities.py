@@ -1,6 +1,7 @@
 """Run by vLLM's own Python: the log-probabilities of the tokens of prompts. Arguments: a request, where to answer."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,3 +23,4 @@ if __name__ == "__main__":
         for each, prompt in zip(done, prompts, strict=True)
     ]
     Path(sys.argv[2]).write_text(json.dumps(answer))
+    os._exit(0)  # its threads may abort the process while Python ends

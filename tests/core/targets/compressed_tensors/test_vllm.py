@@ -61,6 +61,8 @@ def test_four_bits_beside_sixteen(model_type: str, uneven: bool, tmp_path: Path)
 @pytest.mark.parametrize("uneven", [False, True], ids=["uniform", "uneven"])
 def test_eight_bits_in_weights_and_inputs_of_a_llama(uneven: bool, tmp_path: Path) -> None:
     vllm.python()
+    if uneven:
+        vllm.require_no_amx()
     write(tmp_path, "llama", uneven=uneven, names=["int8_w8a8"])
     found = vllm.log_probabilities(tmp_path, PROMPTS, own_code=uneven)
     assert errors(found, ours(read_compressed_tensors(tmp_path))).mean() < 0.03
