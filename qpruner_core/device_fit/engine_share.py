@@ -12,8 +12,7 @@ VLLM_UTILISATION_PERCENT = 92
 _VLLM_OWN = 1024 * _MIB
 """A GPU's context, NCCL and CUDA graphs within vLLM's share. From the examples of its documentation; not measured."""
 _VLLM_CPU_PROCESSES, _VLLM_CPU_ENTRY = 1360 * _MIB, 8 * 1024
-"""Memory of the three processes of ``vllm serve`` on a CPU, and per entry of the vocabulary (each process has a
-tokenizer, and the worker keeps the head a second time in its kernels' layout)."""
+"""Memory of the three processes of ``vllm serve`` on a CPU, and per entry of the vocabulary."""
 _GPU_CONTEXT = 512 * _MIB
 """A CUDA context with the kernels of cuBLAS. A safe assumption above what NVIDIA's tools show for torch and llama.cpp
 (300 to 500 MiB); not measured."""
@@ -37,7 +36,8 @@ def engine_bytes(fit: FitConfig, target: TargetName, runs_on: RunsOn, vocabulary
 
     For vLLM on a CPU the figure is 0 to 6 % above the measured memory of release 0.32 (anonymous and shared pages at
     their peak, from the start to the end of four prompts of 2,028 tokens) beside weights, cache and activations: 1,359
-    MiB with a vocabulary of 512 entries, 1,643 MiB with SmolLM2-135M and 3,383 MiB with Gemma 3 270M.
+    MiB with a vocabulary of 512 entries, 1,643 MiB with SmolLM2-135M and 3,383 MiB with Gemma 3 270M. All with
+    ``--enforce-eager``; compiling, vLLM's default, was not measured.
 
     For llama.cpp on a CPU the figure is 3 to 10 MiB above the measured memory of release 11434 beside all buffers of
     its log, after a prompt of 1,822 tokens in each sequence: 41.6 and 37.5 MiB with SmolLM2-135M and 4 or 1 sequences,
