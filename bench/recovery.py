@@ -51,10 +51,10 @@ _BEFORE: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize")
 
 
 class Trained(BaseModel):
-    """What a recovery took: seconds of the stage and bytes above the process before it; and how it began and ended on
-    what was kept back of the training text."""
+    """What a recovery took: CPU-seconds of the stage and bytes above the process before it; and how it began and ended
+    on what was kept back of the training text."""
 
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak: int = 0
     validation: list[tuple[int, float]] = []
 
@@ -190,13 +190,14 @@ def _until(config: CompressionConfig, output: Path, last: StageName) -> Trained:
     run_until(last, config, output, on_event=meter)
     record = json.loads((output.with_name(f"{output.name}.work") / last / STAGE_FILE).read_text())
     peak = meter.peaks[-1]
-    return Trained(seconds=peak.seconds, peak=peak.anonymous, validation=record["summary"].get("validation", []))
+    curve = record["summary"].get("validation", [])
+    return Trained(cpu_seconds=peak.cpu_seconds or 0.0, peak=peak.anonymous, validation=curve)
 
 
 def section(config: CompressionConfig, rows: Sequence[Row]) -> str:
     """The part of the page that is about one case."""
     what = ("perplexity", "KL to dense", "equal first")
-    head = ["recovery", "bytes", *(f"{one}, {text}" for text in rows[0].figures for one in what), "seconds", "peak"]
+    head = ["recovery", "bytes", *(f"{one}, {text}" for text in rows[0].figures for one in what), "CPU-seconds", "peak"]
     parts = [
         f"## Target {config.target}, {format_bytes(config.memory_budget or 0)}, {config.prune.ratio:.0%} pruned",
         f"{config.finetune.steps} steps of {config.finetune.batch_size} × {config.sequence_length} tokens, of "
@@ -211,7 +212,7 @@ def _cells(row: Row) -> list[str]:
     for one in row.figures.values():
         cells += [f"{one.perplexity:.3f}", *one.agreement_cells()]
     took = row.trained
-    return [*cells, *([f"{took.seconds:.0f}", format_bytes(took.peak)] if took.seconds else ["–", "–"])]
+    return [*cells, *([f"{took.cpu_seconds:.0f}", format_bytes(took.peak)] if took.cpu_seconds else ["–", "–"])]
 
 
 def render(options: argparse.Namespace, sections: Sequence[str]) -> str:
@@ -222,7 +223,7 @@ def render(options: argparse.Namespace, sections: Sequence[str]) -> str:
         f"`{options.model}` with channel scales that cancel (its weights would lie on a 4-bit grid). Perplexity, KL "
         "(nats per token) and the share of equal first choices are on text that nothing was trained or calibrated on. "
         "Bytes are those of the tensors, an adapter's with them; an adapter has an allocation of its own, so that it "
-        "fits into the budget too. Seconds and peaks are of the stage alone; peaks are of the process above its start.",
+        "fits into the budget too. CPU-seconds and peaks are of the stage; peaks are of the process above its start.",
     ]
     return "\n\n".join([*parts, *sections]) + "\n"
 

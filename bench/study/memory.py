@@ -19,7 +19,7 @@ _INTERVAL = 0.002
 
 
 class PhasePeak(BaseModel):
-    """One phase: bytes above the process before the first phase, and seconds.
+    """One phase: bytes above the process before the first phase, seconds, and CPU-seconds of all threads if measured.
 
     ``resident``: the kernel's own high-water mark (VmHWM), which counts pages of mapped files too; the kernel can drop
     those at any time, since they are on disk. ``anonymous``: what cannot be dropped (RssAnon), the largest of
@@ -30,6 +30,7 @@ class PhasePeak(BaseModel):
     resident: int
     anonymous: int
     seconds: float
+    cpu_seconds: float | None = None
 
 
 @dataclass
@@ -57,15 +58,17 @@ class MemoryMeter:
         sampler = _Sampler(threading.Event())
         thread = threading.Thread(target=sampler.run, daemon=True)
         thread.start()
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - started
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - used
             sampler.stop.set()
             thread.join()
             resident, anonymous = _status("VmHWM") - self._resident, sampler.largest - self._anonymous
-            self.peaks.append(PhasePeak(phase=name, resident=resident, anonymous=anonymous, seconds=seconds))
+            self.peaks.append(
+                PhasePeak(phase=name, resident=resident, anonymous=anonymous, seconds=seconds, cpu_seconds=cpu_seconds)
+            )
 
 
 class StageMeter:
