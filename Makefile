@@ -80,7 +80,7 @@ bench-frontier: $(INSTALLED_BENCH) ## Measure KL and perplexity against bytes, o
 bench-recovery: $(INSTALLED) ## Measure the kinds of recovery at equal bytes into docs/benchmarks/recovery.md (DATA=folder)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.recovery $(if $(DATA),--data '$(DATA)') --markdown docs/benchmarks/recovery.md $(ARGS)
 
-load: $(INSTALLED_TEST) ## Measure the service under load beside the least that does the same (ARGS, see bench/load/__main__.py)
+load: $(INSTALLED_TEST) ## Measure the service under load, compared with a minimal equivalent (ARGS, see bench/load/__main__.py)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.load $(ARGS)
 
 chaos: $(INSTALLED_TEST) ## Kill every part of the service while jobs run: nothing lost, doubled, failed or left over (ARGS="--minutes 60 --jobs 200 --kills 50" is the full size)

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         default=64 * 2**20,
         ge=5 * 2**20,
         le=5 * 2**30,
-        description="Bytes of a part of an upload; S3 wants 5 MiB or more.",
+        description="Bytes of a part of an upload; S3 requires at least 5 MiB.",
     )
     upload_lifetime: Duration = Field(
         default=86_400, description='Time after which an unfinished or failed upload is deleted, in seconds or "12h".'

@@ -57,7 +57,11 @@ _errors = Console(stderr=True, highlight=False)
 _out = Console(highlight=False)
 
 Model = Annotated[
-    str, typer.Argument(help='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".')
+    str,
+    typer.Argument(
+        help='A local directory or .gguf file, a hub id ("org/name@revision" or "org/name:file.gguf"), or '
+        '"demo:smollm2-135m-instruct".'
+    ),
 ]
 ModelOrNone = Annotated[
     str | None,

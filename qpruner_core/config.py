@@ -71,7 +71,8 @@ class CompressionConfig(StrictModel):
 
     model: str = Field(
         min_length=1, max_length=1024,
-        description='A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct".',
+        description='A local directory or .gguf file, a hub id ("org/name@revision" or "org/name:file.gguf"), the id '
+        'of an upload ("md_…"), or "demo:smollm2-135m-instruct".',
     )  # fmt: skip
     dataset: str = Field(
         min_length=1, max_length=1024,

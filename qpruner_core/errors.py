@@ -49,7 +49,7 @@ class UserError(QPrunerError):
 
 
 class NoHelpError(QPrunerError):
-    """A machine that is to measure another's trials lacks what that one has, or has made something else of it."""
+    """This machine cannot measure trials of another one: the search is over, or its own stages would differ."""
 
     code = "no_help"
 

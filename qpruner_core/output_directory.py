@@ -148,7 +148,7 @@ def _written(*reports: Path) -> dict[str, set[str]]:
 
 def _foreign(path: Path, what: str) -> OutputInvalidError:
     return OutputInvalidError(
-        f"{str(path)!r} is in the way of the result: it {what}.",
+        f"{str(path)!r} cannot be replaced by the result: it {what}.",
         field="output",
         remedy=(
             "Choose another output directory, or move that file away: only files that QPruner wrote are overwritten."

@@ -77,8 +77,9 @@ def compress(
 
     Args:
         config: model, dataset, budget and every setting.
-        output: directory for the checkpoints (``mixed/``, ``merged/``), ``recipe.json``, ``report.json`` and the
-            model card; created if missing. Files of an earlier run are replaced; no other file is touched.
+        output: directory for the checkpoints (such as ``model.gguf`` or ``compressed-tensors/``), ``recipe.json``,
+            ``report.json`` and the model card; created if missing. Files of an earlier run are replaced; no other file
+            is touched.
         work_dir: directory of finished stages; default ``<output>.work``. A second call with the same directory
             resumes after the last finished stage. It can be deleted once the run is finished.
         policy: allowed sources of models and datasets.

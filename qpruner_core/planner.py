@@ -169,7 +169,7 @@ class Planner:
                 f"The model takes {dense} bytes ({format_bytes(dense)}) in 16 bits, which already fits "
                 f"{budget} bytes{(' left for weights' if device else '')}.",
                 field="fit.memory" if device else "memory_budget",
-                remedy=f"Use the model as it is, or {MORE_USE if device else f'ask for fewer than {dense} bytes'}.",
+                remedy=f"Use the model unchanged, or {MORE_USE if device else f'give a budget below {dense} bytes'}.",
             )
 
     def smallest_memory(self) -> int | None:

@@ -118,7 +118,7 @@ class Pruning(StrictModel):
 
 
 class BytesByPart(StrictModel):
-    """Bytes of the loaded model, by part; their sum is the prediction that the budget is held against."""
+    """Bytes of the loaded model, by part; their sum is compared with the budget."""
 
     embeddings: int
     layers: int

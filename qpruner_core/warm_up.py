@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import get_args
 
 from transformers import LlamaConfig
@@ -14,9 +15,9 @@ from qpruner_core.planner import Planner
 from qpruner_core.targets.config import TargetName
 
 
+@cache
 def warm_up() -> None:
-    """Inspect and plan a made-up model for every target; takes seconds in a new process, and a fraction of one
-    later."""
+    """Inspect and plan a made-up model for every target, once per process; takes seconds."""
     dense = LlamaConfig(
         vocab_size=256, hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=256,

@@ -22,13 +22,20 @@ def open_known_store(settings: Settings) -> ArtifactStore:
 
 
 def migrated_engine(settings: Settings) -> Engine:
-    """An engine on the migrated database of ``settings``; a copy, as migrating takes longer than a test of a store."""
+    """An engine on the migrated database of ``settings``."""
+    migrate(settings)
+    return create_database_engine(settings.resolved_database_url)
+
+
+def migrate(settings: Settings) -> None:
+    """Migrate the database of ``settings``; a new one in their data folder is a copy, which is much faster."""
     path = settings.data_dir / "qpruner.db"
-    if settings.database_url is None and not path.exists():
+    if settings.database_url is not None:
+        upgrade(settings.resolved_database_url)
+    elif not path.exists():
         if not _MIGRATED:
             made = Path(tempfile.mkdtemp(prefix="qpruner-migrated-")) / "qpruner.db"
             upgrade(f"sqlite:///{made}")
             _MIGRATED.append(made)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(_MIGRATED[0], path)
-    return create_database_engine(settings.resolved_database_url)

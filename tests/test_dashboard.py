@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.migrate import upgrade
 from app.settings import Settings
+from tests.known_store import migrate
 
 ROOT = Path(__file__).parents[1]
 NAME = re.compile(r"\bqpruner_[a-z_]+\b")
@@ -21,7 +21,7 @@ NAME = re.compile(r"\bqpruner_[a-z_]+\b")
 def metrics(tmp_path: Path) -> dict[str, str]:
     """Names and types of what the service exports, as Prometheus reads them."""
     settings = Settings(_env_file=None, data_dir=tmp_path, signing_key="k" * 40)
-    upgrade(settings.resolved_database_url)
+    migrate(settings)
     figures = TestClient(create_app(settings), base_url="http://127.0.0.1").get("/metrics").text
     found = dict(re.findall(r"^# TYPE (qpruner_\S+) (\S+)$", figures, re.MULTILINE))
     # of each counter and histogram, the client library also exports when it was made

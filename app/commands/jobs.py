@@ -131,7 +131,7 @@ def show(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
-    """Follow a job until it ends; the exit code tells how it ended. Ctrl-C leaves it running."""
+    """Follow a job until it ends; the exit code reports the outcome. Ctrl-C leaves it running."""
     with connected(server, as_json) as client:
         _follow(client.jobs.get(job_id), as_json)
 

@@ -203,7 +203,7 @@ class JobSummary(BaseModel):
 class QueueView(BaseModel):
     """Place of a waiting job in the queue."""
 
-    ahead: int = Field(description="Number of jobs of all users that will be taken before it, as things stand.")
+    ahead: int = Field(description="Number of jobs of all users that are currently ahead of it.")
 
 
 class JobView(JobSummary):

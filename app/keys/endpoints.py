@@ -32,7 +32,7 @@ KeyId = Annotated[str, Path(examples=["key_01k9t4ae5xfz3v2s6q0m8y1d7c"], descrip
 def create_key(
     body: KeyRequest, principal: Admin, session: SessionDep, settings: SettingsDep, response: Response
 ) -> NewKeyView:
-    """A key of your tenant. Its text is only shown in this response: the service stores a hash."""
+    """Creates a key for your tenant. The key is only shown in this response: the service stores a hash."""
     expires_at = None if body.days is None else utc_now() + timedelta(days=body.days)
     signing_key = load_signing_key(settings)
     row, text = service.create_key(session, signing_key, principal.tenant, body.name, body.scopes, expires_at)
@@ -44,7 +44,7 @@ def create_key(
 
 @router.get("", summary="List API keys")
 def list_keys(principal: Admin, session: ReadSessionDep) -> KeyList:
-    """Those of your tenant, without their texts."""
+    """The keys of your tenant, without the secrets."""
     return KeyList(keys=[KeyView.of(row) for row in reversed(service.list_keys(session, principal.tenant))])
 
 

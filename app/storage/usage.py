@@ -64,5 +64,5 @@ def require_storage(session: Session, settings: Settings, tenant: str, more: int
         raise Problem(
             403, "storage_full",
             f"You have {format_bytes(used)} in the store, of the {format_bytes(limit)} that you may have.",
-            remedy="Delete jobs, models or datasets; GET /storage shows what takes the room.",
+            remedy="Delete jobs, models or datasets; GET /storage shows what uses the space.",
         )  # fmt: skip

@@ -45,7 +45,7 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number.")]
 def create_webhook(
     body: WebhookRequest, principal: Submitter, session: SessionDep, settings: SettingsDep, response: Response
 ) -> WebhookView:
-    """Sends events as specified by Standard Webhooks: signed, with retries for two days.
+    """Sends events as specified by Standard Webhooks: signed, with eight retries over a day and a half.
 
     A message has `webhook-id`, `webhook-timestamp` and `webhook-signature`; the body is `type`, `timestamp` and `data`
     with the job's id, status, model and labels. Messages may arrive twice or out of order. Hosts with private addresses

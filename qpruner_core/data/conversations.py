@@ -154,6 +154,6 @@ def _transcript(text: str) -> list[Message]:
     """Turns of a conversation in one text, as in Anthropic's HH-RLHF."""
     start, *turns = _TURN.split(text)
     if start.strip() or not turns:
-        raise BadRecordError('"chosen" answers no question', 'Give "prompt" beside it.')
+        raise BadRecordError('"chosen" has no question', 'Add the column "prompt".')
     roles = {"Human": "user", "Assistant": "assistant"}
     return [Message(roles[who], said.strip()) for who, said in zip(turns[::2], turns[1::2], strict=True)]

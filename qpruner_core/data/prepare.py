@@ -129,7 +129,7 @@ def prepare_data(
         )
     if left_out := train.left_out + held_out.left_out:
         warnings.append(
-            f"{left_out} records were left out: nothing to learn from them fits into {sequence_length} tokens."
+            f"{left_out} records were left out: no part of their answers fits into {sequence_length} tokens."
         )
     digests = DataDigests(
         train=_digest(tensor for example in examples for tensor in (example.input_ids, example.labels)),

@@ -12,7 +12,7 @@ from qpruner_core.errors import NotFiniteError
 from qpruner_core.forward.prefix import PrefixForward
 from qpruner_core.models.families import Family
 
-_ROWS = 4  # tokens compared at a time, so that their memory fits the processor's cache
+_LOGITS = 4 * 49_152  # compared at a time, so that their memory fits the processor's cache
 
 
 class Divergence:
@@ -82,7 +82,8 @@ class Reference:
 
     def __init__(self, logits: torch.Tensor) -> None:
         self._logits = logits.to(torch.bfloat16)
-        self._log_sums = torch.cat([rows.float().logsumexp(dim=-1) for rows in self._logits.split(_ROWS)])
+        self._rows = max(_LOGITS // logits.shape[1], 1)
+        self._log_sums = torch.cat([rows.float().logsumexp(dim=-1) for rows in self._logits.split(self._rows)])
 
     def __len__(self) -> int:
         return len(self._logits)
@@ -95,10 +96,10 @@ class Reference:
         a sequence took as long as the layers.
         """
         logits = logits.to(torch.bfloat16)
-        shape = (_ROWS, logits.shape[1])
+        shape = (self._rows, logits.shape[1])
         buffers = [torch.empty(shape, dtype=torch.float32, device=logits.device) for _ in range(3)]
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        parts = (self._logits.split(_ROWS), logits.split(_ROWS), self._log_sums.split(_ROWS))
+        parts = (each.split(self._rows) for each in (self._logits, logits, self._log_sums))
         for reference, changed, log_sum in zip(*parts, strict=True):
             expected, actual, difference = (buffer[: len(changed)] for buffer in buffers)
             expected.copy_(reference)
@@ -107,5 +108,5 @@ class Reference:
             probabilities = expected.sub_(log_sum.unsqueeze(1)).exp_()
             highest = actual.amax(dim=-1)
             changed_sum = actual.sub_(highest.unsqueeze(1)).exp_().sum(dim=-1).log_() + highest
-            total += (torch.linalg.vecdot(probabilities, difference) - log_sum + changed_sum).sum()
+            total += (torch.linalg.vecdot(probabilities, difference) - log_sum + changed_sum).sum(dtype=torch.float64)
         return total.item()

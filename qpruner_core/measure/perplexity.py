@@ -13,6 +13,8 @@ from qpruner_core.errors import NotFiniteError
 
 _ROWS = 128
 """Tokens whose logits are in float32 at once."""
+_TOKENS = 512
+"""Tokens in one forward pass, if a window is shorter: passes over short windows cost more than their products."""
 
 
 @torch.no_grad()
@@ -33,15 +35,16 @@ def perplexity(
     Raises:
         NotFiniteError: a prediction is NaN.
     """
-    total = 0.0
-    for index, window in enumerate(windows):
-        ids = window.unsqueeze(0).to(next(model.parameters()).device)
-        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-        for rows, wanted in zip(logits.split(_ROWS), ids[0, 1:].split(_ROWS), strict=True):
-            total += cross_entropy(rows.float(), wanted, reduction="sum").item()
-        on_logits(logits)
+    total, done = 0.0, 0
+    device = next(model.parameters()).device
+    for group in windows.to(device).split(max(_TOKENS // windows.shape[1], 1)):
+        for ids, logits in zip(group, model(input_ids=group, use_cache=False).logits[:, :-1], strict=True):
+            for rows, wanted in zip(logits.split(_ROWS), ids[1:].split(_ROWS), strict=True):
+                total += cross_entropy(rows.float(), wanted, reduction="sum").item()
+            on_logits(logits)
+            done += 1
+            on_window(done, len(windows))
         del logits
-        on_window(index + 1, len(windows))
     if math.isnan(total):
         raise NotFiniteError(
             "The model's predictions are not finite.",

@@ -32,8 +32,9 @@ def candidate_ratios(smallest: float) -> list[float]:
     return [ratio for number in range(MOST) if (ratio := round(smallest + number * STEP, 4)) <= max(LARGEST, smallest)]
 
 
-def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
-    """The reason for a run's ratio, in a sentence; ``trials``: those of :func:`choose_ratio`, if it ran."""
+def ratio_reason(settings: PruneConfig, ratio: float, trials: Sequence[RatioTrial]) -> str:
+    """The reason for a run's ``ratio``, in a sentence, empty if the budget needs no pruning; ``trials``: those of
+    :func:`choose_ratio`, if it ran."""
     if settings.ratio is not None:
         return "The ratio was given."
     if trials:
@@ -43,6 +44,8 @@ def ratio_reason(settings: PruneConfig, trials: Sequence[RatioTrial]) -> str:
             "its best precisions in the budget: by KL divergence of the pruned model in nats per token and "
             f"the loss added by the precisions, {tried}."
         )
+    if ratio == 0:
+        return ""
     needed = "the smallest at which the budget holds with everything at its lowest precision"
     if settings.remove_layers:
         return f"The ratio is that of the removed layers, or {needed} if that is more."

@@ -65,7 +65,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
         bytes_before=sizes[1],
         bytes_after=loaded_bytes(pruned),
         widths=[width.model_dump(exclude_defaults=True) for width in plan.family.widths(pruned.config)],
-        ratio_reason=ratio_reason(settings, ratio_trials),
+        ratio_reason=ratio_reason(settings, ratio, ratio_trials),
         ratio_trials=tuple(ratio_trials),
     )
     if ratio > 0:

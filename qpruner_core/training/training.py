@@ -141,7 +141,7 @@ def _step(
 def _not_finite(what: str, value: float, steps: int) -> NotFiniteError | TrainingDivergedError:
     if steps == 0:
         return NotFiniteError(
-            f"The {what} is {value} before the first step, so it is the model and not the learning rate.",
+            f"The {what} is {value} before the first step, so the model is the cause, not the learning rate.",
             field="model",
             remedy="Check its weights for NaN or infinity, or prune less.",
         )

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app.main import create_app
-from app.migrate import upgrade
 from app.settings import Settings
+from tests.known_store import migrate
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Service:
 def run_service(settings: Settings, around: Callable[[FastAPI], ASGIApp] = lambda app: app) -> Iterator[Service]:
     """Serve ``settings`` on a free port until the generator is closed; what ``around`` makes of the application, if
     it is given."""
-    upgrade(settings.resolved_database_url)
+    migrate(settings)
     app = create_app(settings)
     config = uvicorn.Config(around(app), host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

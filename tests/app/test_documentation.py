@@ -65,6 +65,14 @@ def test_every_operation_says_what_it_does_and_how_it_fails(schema: dict[str, An
         assert {"401", "403"} <= set(operation["responses"])
 
 
+def test_an_error_of_an_endpoint_does_not_hide_that_of_a_key_without_the_scope(schema: dict[str, Any]) -> None:
+    refusing = [(name, operation) for name, operation in operations(schema) if operation["security"]]
+    assert len(refusing) > 30
+    for name, operation in refusing:
+        assert "`unauthenticated`" in operation["responses"]["401"]["description"], name
+        assert "`forbidden`" in operation["responses"]["403"]["description"], name
+
+
 def test_every_reference_of_the_description_leads_somewhere(schema: dict[str, Any]) -> None:
     names = set(re.findall(r"#/components/schemas/(\w+)", str(schema)))
     assert names == set(schema["components"]["schemas"])

@@ -17,10 +17,10 @@ from app.embedded import settings_environment
 from app.jobs.history import append_event
 from app.jobs.models import Job, StageResult
 from app.main import create_app
-from app.migrate import upgrade
 from app.settings import Settings
 from qpruner_core.config import CompressionConfig
 from tests.app.conftest import BASE_URL
+from tests.known_store import migrate
 from tests.server_processes import start_server, wait_until
 from tests.worker.installation import Valkey
 
@@ -48,7 +48,7 @@ def valkey(tmp_path: Path, processes: ExitStack) -> Valkey:
 def settings(tmp_path: Path, valkey: Valkey) -> Settings:
     """Settings of a service of the test's own."""
     made = Settings(data_dir=tmp_path / "data", broker_url=valkey.url, poll_seconds=0.05, resend_seconds=60)
-    upgrade(made.resolved_database_url)
+    migrate(made)
     return made
 
 

@@ -12,11 +12,11 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.main import create_app
-from app.migrate import upgrade
 from app.problems import Problem, from_core_error
 from app.settings import Settings
 from qpruner_core import errors
 from tests.app.conftest import BASE_URL
+from tests.known_store import migrate
 from tests.server_processes import free_port
 
 MEMBERS = {
@@ -31,7 +31,7 @@ SECRET = SecretStr("a secret for tests, long enough to be one")
 def plain_settings(tmp_path: Path) -> Settings:
     """Settings of an embedded service whose database is migrated."""
     settings = Settings(data_dir=tmp_path / "data", max_body_bytes=1000)
-    upgrade(settings.resolved_database_url)
+    migrate(settings)
     return settings
 
 

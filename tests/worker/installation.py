@@ -19,10 +19,10 @@ from app.embedded import settings_environment
 from app.ids import new_id
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.models import Artifact, Dispatch, Job, JobEvent, StageResult
-from app.migrate import upgrade
 from app.settings import Settings
 from app.store import ArtifactStore, open_store
 from qpruner_core.config import parse_config
+from tests.known_store import migrate
 from tests.server_processes import start_server, wait_until
 from tests.valkey import Valkey, run_valkey
 
@@ -170,7 +170,7 @@ def run_installation(root: Path, settings: dict[str, Any], *, dispatching: bool 
     with ExitStack() as processes:
         valkey = processes.enter_context(run_valkey())
         made = Settings(_env_file=None, broker_url=valkey.url, **chosen)
-        upgrade(made.resolved_database_url)
+        migrate(made)
         installation = Installation(made, valkey, processes)
         processes.callback(installation.engine.dispose)
         if not dispatching:

@@ -35,7 +35,7 @@ async function problemOf(response) {
   try {
     return await response.json();
   } catch {
-    return { detail: `The service answered ${response.status}.`, code: "", remedy: "" };
+    return { detail: `The service returned status ${response.status}.`, code: "", remedy: "" };
   }
 }
 
@@ -45,7 +45,7 @@ async function request(method, path, { body, more, signal } = {}) {
     response = await fetch(path, { method, body, headers: headers(more), signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, { detail: "The service does not answer.", remedy: "Is it running?", code: "network" });
+    throw new ApiError(0, { detail: "The service is unreachable.", remedy: "Is it running?", code: "network" });
   }
   if (!response.ok) {
     const error = new ApiError(response.status, await problemOf(response));

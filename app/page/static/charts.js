@@ -83,7 +83,7 @@ export function trialsChart({ trials, pareto_front: front, selected }, budget) {
       svg("title", {}, `Trial ${one.index} (${one.origin}): ${bytes(one.bytes)}, loss ${one.loss.toPrecision(4)}${one.stopped_early ? ", stopped early" : ""}`)));
   }
   return el("section", { class: "card" },
-    el("div", { class: "row between wrap" }, el("h2", {}, "What the search tried"),
+    el("div", { class: "row between wrap" }, el("h2", {}, "Allocations tried"),
       el("ul", { class: "legend" }, el("li", {}, el("i", { class: "dot plain" }), `${trials.length} trials`), el("li", {}, el("i", { class: "dot front-dot" }), "Pareto front"),
         whole.length < trials.length && el("li", {}, el("i", { class: "dot stopped-dot" }), `${trials.length - whole.length} stopped early`),
         selected !== null && el("li", {}, el("i", { class: "dot chosen" }), "chosen"))),

@@ -43,7 +43,7 @@ function comparison(jobs) {
           el("a", { class: "button", href: `#/compare/${second.id}/${first.id}` }, "Swap"),
           el("a", { class: "button", href: `#/compare/${first.id}` }, "Another job")))),
     el("div", { class: "pair" }, jobs.map(card)),
-    table("What came out", results(jobs), "Change"),
+    table("Results", results(jobs), "Change"),
     table("Settings that differ", settings(jobs)),
     table("Time of each stage", stages(jobs)),
     el("div", { class: "part-charts" }, jobs.map((job, index) => job.result && map(job, NAMES[index]))));

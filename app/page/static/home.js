@@ -15,7 +15,7 @@ export function showHome(main, query, signal) {
         el("h1", { id: "form-title" }, copyOf ? "Compress again" : "Compress a model"),
         copyOf
           ? el("p", { class: "muted" }, "A copy of ", el("a", { href: `#/jobs/${copyOf}` }, "this job"), "’s settings: change what you like. ", el("a", { href: "#/" }, "Start with an empty form"))
-          : el("p", { class: "muted" }, "Prunes, gives each part its own precision and trains the loss back, so that the loaded model fits your budget."),
+          : el("p", { class: "muted" }, "Prunes the model, chooses a precision for each part, and trains to recover quality, all within your memory budget."),
         jobForm(signal, copyOf)),
       el("section", { class: "card", "aria-labelledby": "jobs-title" },
         el("h2", { id: "jobs-title" }, "Jobs"), jobs.node)));

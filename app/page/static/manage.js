@@ -10,7 +10,7 @@ import { pagedList } from "./paged.js";
 
 const PARTS = [
   ["datasets_bytes", "Datasets", "layers"], ["models_bytes", "Models", "embeddings"],
-  ["artifacts_bytes", "Files of jobs", "quantization_constants"], ["stages_bytes", "Stages to go on from", "norms"],
+  ["artifacts_bytes", "Files of jobs", "quantization_constants"], ["stages_bytes", "Reusable stages", "norms"],
 ];
 const KEPT = [["keep_artifacts_days", "files of jobs"], ["keep_stages_days", "stages"], ["keep_events_days", "histories"]];
 
@@ -23,8 +23,8 @@ export function showManagement(main, signal) {
   replace(main, el("div", { class: "manage" },
     el("h1", {}, "Manage"),
     storage,
-    uploadsCard({ path: "/datasets", key: "datasets", title: "Datasets", empty: "None are uploaded: the form of a job does it.", onChange: showStorage }, signal),
-    uploadsCard({ path: "/models", key: "models", title: "Models", empty: "None are uploaded: the command “qpruner models upload” does it.", onChange: showStorage }, signal),
+    uploadsCard({ path: "/datasets", key: "datasets", title: "Datasets", empty: "No datasets yet. Upload one in the job form.", onChange: showStorage }, signal),
+    uploadsCard({ path: "/models", key: "models", title: "Models", empty: "No models yet. Upload one with “qpruner models upload”.", onChange: showStorage }, signal),
     webhooksCard(signal),
     keysCard(signal),
     auditCard(signal)));

@@ -12,7 +12,7 @@ const SCOPES = { read: "see jobs and files", submit: "read, and submit jobs", me
 export function keysCard(signal) {
   const card = el("section", { class: "card", "aria-label": "API keys" }, el("h2", {}, "API keys"));
   const revoke = async (one) => {
-    if (!(await confirmed(`Revoke “${one.name}”?`, "What uses it gets no answer from its next request on.", "Revoke it"))) return;
+    if (!(await confirmed(`Revoke “${one.name}”?`, "Requests with this key are refused from now on.", "Revoke it"))) return;
     await remove(`/keys/${one.id}`);
     list.reload();
   };
@@ -35,7 +35,7 @@ function newKey(onMade) {
     el("p", { class: "field-error", id: `key-${name}-error`, hidden: true }));
   const form = el("form", { novalidate: true },
     el("div", { class: "grid" },
-      text("name", "Name of who uses it", { type: "text", maxlength: 255 }),
+      text("name", "Name of the user or program", { type: "text", maxlength: 255 }),
       el("div", { class: "field", "data-field": "scopes" }, el("label", { for: "key-scopes" }, "It may"),
         el("select", { id: "key-scopes", name: "scopes" }, Object.entries(SCOPES).map(([value, says]) => el("option", { value, selected: value === "submit" }, `${value} (${says})`))),
         el("p", { class: "field-error", hidden: true })),

@@ -33,7 +33,7 @@ function webhookRow(one, reload, signal) {
   };
   const test = async () => {
     await postJson(`${path}/test`);
-    notify("A test message is on its way; “Deliveries” shows what came of it.");
+    notify("A test message is on its way; “Deliveries” shows the result.");
   };
   return el("li", {},
     el("span", { class: "grow" }, el("strong", { class: "break" }, one.url), " ", !one.enabled && el("span", { class: "badge" }, "off"),
@@ -52,7 +52,7 @@ function deliveries(path, signal) {
   const row = (one) => el("li", {},
     el("span", { class: `badge ${{ delivered: "succeeded", failed: "failed" }[one.status] ?? ""}` }, one.status),
     el("span", { class: "grow" }, one.type, " ", el("span", { class: "muted small" },
-      [one.payload.data?.job_id ?? one.payload.data?.id, `${one.attempts} ${one.attempts === 1 ? "attempt" : "attempts"}`, one.response_status && `answered ${one.response_status}`, one.error, ago(one.created_at)].filter(Boolean).join(" · "))),
+      [one.payload.data?.job_id ?? one.payload.data?.id, `${one.attempts} ${one.attempts === 1 ? "attempt" : "attempts"}`, one.response_status && `status ${one.response_status}`, one.error, ago(one.created_at)].filter(Boolean).join(" · "))),
     actionButton("Send again", async () => (await postJson(`${path}/deliveries/${one.id}/resend`), list.reload()), { about: one.id }));
   const list = pagedList({ path: `${path}/deliveries`, key: "deliveries", row, empty: "Nothing was sent yet.", label: "Deliveries" }, signal);
   return [list.node, el("div", { class: "actions" }, actionButton("Refresh", async () => list.reload(), { about: "deliveries" }))];

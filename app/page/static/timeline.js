@@ -4,9 +4,9 @@ import { el } from "./dom.js";
 import { duration, percent } from "./format.js";
 
 const SAYS = {
-  prune: "Remove channels and heads that matter least", score: "Measure what each layer carries",
-  allocate: "Search the precision of each part", quantize: "Quantize, and start adapters from the error",
-  finetune: "Train the loss back", export: "Write the checkpoints", evaluate: "Read them back, and measure before and after",
+  prune: "Remove channels and heads that matter least", score: "Measure how sensitive each part is to rounding",
+  allocate: "Search the precision of each part", quantize: "Round the weights; initialise adapters, if any",
+  finetune: "Train to recover quality", export: "Write the checkpoints", evaluate: "Read them back, and measure before and after",
 };
 
 /** A list of stages; progress is {stage: {fraction}} for those at work. */

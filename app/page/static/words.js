@@ -6,7 +6,7 @@ const REMEDIES = {
   job_not_found: "It may have been deleted.",
   job_finished: "",
   job_not_finished: "Cancel it first.",
-  storage_full: "Delete jobs or datasets; “Manage” shows what takes the room.",
+  storage_full: "Delete jobs or datasets; “Manage” shows what uses the space.",
   too_many_webhooks: "Delete one of them first.",
   unauthenticated: "",
   webhook_not_found: "It may have been deleted.",

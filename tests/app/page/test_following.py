@@ -56,7 +56,7 @@ def test_a_service_that_comes_back_clears_what_was_said_and_shows_reused_stages_
     page.context.set_offline(True)
     expect(page.locator(".live.reconnecting")).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#notice .error")).to_contain_text("The service does not answer.")
+    expect(page.locator("#notice .error")).to_contain_text("The service is unreachable.")
     with service.app.state.session_factory.begin() as session:
         job = session.get_one(Job, job_id)
         job.status, job.stage, job.attempt, job.started_at = "running", "score", 1, utc_now()

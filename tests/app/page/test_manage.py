@@ -119,7 +119,7 @@ def test_an_administrator_makes_and_revokes_keys_and_sees_who_did(page: Page, ke
     keys.get_by_text("Make a key").click()
     keys.get_by_role("button", name="Make the key").click()
     expect(keys.locator("[data-field=name] .field-error")).to_have_text(re.compile("It is empty"))
-    keys.get_by_label("Name of who uses it").fill("nightly tool")
+    keys.get_by_label("Name of the user or program").fill("nightly tool")
     keys.get_by_label("It may").select_option("read")
     keys.get_by_label("Days until it expires").fill("30")
     keys.get_by_role("button", name="Make the key").click()

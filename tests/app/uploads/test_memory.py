@@ -12,9 +12,9 @@ import pytest
 
 import qpruner_client
 from app.embedded import settings_environment
-from app.migrate import upgrade
 from app.settings import Settings
 from qpruner_client import Client
+from tests.known_store import migrate
 from tests.server_processes import free_port, start_server, wait_until
 from tests.uploading import peak_of
 
@@ -25,6 +25,7 @@ SEND = """
 import sys
 from qpruner_client import Client
 from tests.uploading import peak_of
+from tests.known_store import migrate
 with Client(sys.argv[1]) as client:
     before = peak_of("self")
     print(client.models.upload(sys.argv[2], wait=False).id, peak_of("self") - before)
@@ -36,7 +37,7 @@ pytestmark = [pytest.mark.service, pytest.mark.skipif(sys.platform != "linux", r
 @pytest.mark.timeout(600)
 def test_no_process_holds_more_than_a_piece_of_a_file(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data_dir=tmp_path / "data", allow_hub=False)
-    upgrade(settings.resolved_database_url)
+    migrate(settings)
     environment = settings_environment(settings) | {"PYTHONPATH": str(ROOT)}
     folder = tmp_path / "model"
     folder.mkdir()
