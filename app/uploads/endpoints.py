@@ -25,8 +25,8 @@ from qpruner_core.sizes import format_bytes
 NOT_FOUND = "404 model_not_found"
 FIRST_PARTS = 100
 BEGIN_PROBLEMS = (
-    "400 invalid_json", "403 storage_full", "413 body_too_large", "422 invalid_config", "429 too_many_uploads",
-    "503 store_unavailable",
+    "400 invalid_json", "403 forbidden", "403 storage_full", "413 body_too_large", "422 invalid_config",
+    "429 too_many_uploads", "503 store_unavailable",
 )  # fmt: skip
 
 router = APIRouter(

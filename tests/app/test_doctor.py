@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from app.cli import app
 from app.doctor.clocks import judge
 from app.doctor.examination import run_checks
 from app.doctor.finding import ok
+from app.doctor.machine import check_vllm
 from app.embedded import settings_environment
 from app.settings import Settings
 from tests.app.live_service import run_service
@@ -148,6 +150,43 @@ def test_parts_that_are_away_are_told_once_each(tmp_path: Path, monkeypatch: pyt
     assert states(findings, "schema", "store", "workers", "clocks") == ["skipped"] * 4
     assert table.exit_code == 1
     assert "s3cret" not in table.output
+
+
+def python_with(tmp_path: Path, **modules: str) -> Path:
+    """A Python whose environment has these packages, of these versions, and which runs real code."""
+    for name, version in modules.items():
+        (tmp_path / "packages" / name).mkdir(parents=True)
+        (tmp_path / "packages" / name / "__init__.py").write_text("raise SystemExit('it was imported')")
+        folder = tmp_path / "packages" / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path}/packages exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_the_named_python_with_vllm_is_reported_with_its_version(tmp_path: Path) -> None:
+    python = python_with(tmp_path, vllm="0.11.2")
+    found = check_vllm(Settings(_env_file=None, data_dir=tmp_path, vllm_python=python))
+    assert (found.status, found.detail) == ("ok", f"vllm 0.11.2 in the environment of {python}")
+
+
+def test_a_named_python_without_vllm_is_a_failure_with_a_remedy(tmp_path: Path) -> None:
+    python = python_with(tmp_path)
+    found = check_vllm(Settings(_env_file=None, data_dir=tmp_path, vllm_python=python))
+    assert (found.status, found.detail) == ("failed", f"{python} has no vLLM: No module named 'vllm'")
+    assert "QPRUNER_VLLM_PYTHON" in found.remedy
+
+
+@pytest.mark.parametrize("content", [None, "#!/bin/sh\nexit 3\n", "not a program"])
+def test_what_is_named_as_vllm_s_python_but_is_none_is_a_failure(tmp_path: Path, content: str | None) -> None:
+    python = tmp_path / "python"
+    if content is not None:
+        python.write_text(content)
+        python.chmod(0o755)
+    found = check_vllm(Settings(_env_file=None, data_dir=tmp_path, vllm_python=python))
+    assert (found.status, "QPRUNER_VLLM_PYTHON" in found.remedy) == ("failed", True), found
 
 
 def test_a_setting_of_no_use_ends_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:

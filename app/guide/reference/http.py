@@ -23,14 +23,19 @@ sections of its body.
 
 def render() -> str:
     """The page in Markdown."""
-    with tempfile.TemporaryDirectory() as folder:
-        schema = create_app(Settings(data_dir=Path(folder), _env_file=None)).openapi()
+    schema = description()
     lines = [_INTRODUCTION]
     for tag in schema["tags"]:
         entries = list(_operations(schema, tag["name"]))
         if entries:
             lines += [f"## {tag['name'].capitalize()}\n", tag["description"] + "\n", *entries]
     return "\n".join([*lines, "## Bodies\n", *_bodies(schema["components"]["schemas"])])
+
+
+def description() -> dict[str, Any]:
+    """The OpenAPI description of a service with a local store, which has every operation."""
+    with tempfile.TemporaryDirectory() as folder:
+        return create_app(Settings(data_dir=Path(folder), _env_file=None)).openapi()
 
 
 def _operations(schema: Mapping[str, Any], tag: str) -> Iterator[str]:
@@ -61,13 +66,18 @@ def _operation(schema: Mapping[str, Any], title: str, operation: Mapping[str, An
             lines.append(f"|{name}| {one['in']} |{kind}|{default}|{meaning}|")
         lines.append("")
     if body := operation.get("requestBody"):
-        kinds = [f"`{kind}` ({_name(content['schema'])})" for kind, content in body["content"].items()]
-        lines += [f"Body: {', '.join(kinds)}", ""]
+        lines += [f"Body: {', '.join(_body(kind, content['schema']) for kind, content in body['content'].items())}", ""]
     lines += ["| status | body | meaning |", "|---|---|---|"]
     for status, answer in operation["responses"].items():
         kinds = [f"{_name(content.get('schema', {}))}" for content in answer.get("content", {}).values()]
         lines.append(f"| {status} | {', '.join(filter(None, kinds))} | {answer.get('description', '')} |")
     return "\n".join([*lines, ""])
+
+
+def _body(kind: str, schema: Mapping[str, Any]) -> str:
+    """A media type of a request and the name of its schema; a file or a form has none."""
+    name = _name(schema)
+    return f"`{kind}` ({name})" if name else f"`{kind}`"
 
 
 def _name(schema: Mapping[str, Any]) -> str:

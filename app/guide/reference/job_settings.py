@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from app.guide.reference.schema_table import HEADER, rows
 from qpruner_core.config import CompressionConfig
 from qpruner_core.precision_names import PRECISIONS
@@ -38,12 +41,17 @@ def _presets() -> list[str]:
     lines = ["| preset | sets |", "|---|---|"]
     for name, values in PRESETS.items():
         flat = [
-            f"`{section}.{key}={value}`" if isinstance(settings, dict) else f"`{section}={settings}`"
+            f"`{section}.{key}={_spelled(value)}`"
             for section, settings in values.items()
-            for key, value in (settings.items() if isinstance(settings, dict) else [("", settings)])
+            for key, value in settings.items()
         ]
         lines.append(f"| `{name}` | {', '.join(flat) or 'nothing'} |")
     return lines
+
+
+def _spelled(value: Any) -> str:
+    """``value`` as ``--set`` takes it: JSON, or a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _precisions() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,7 +13,7 @@ import qpruner_core
 from app.guide.reference.schema_table import HEADER, rows
 from qpruner_core.config import CompressionConfig
 
-_INTRODUCTION = "# Python\n\n`import qpruner_core` does not load torch; functions that need it load it on first use."
+_INTRODUCTION = "# Python\n\n`import qpruner_core` does not load torch; functions that need it load it on first use.\n"
 
 
 def render() -> str:
@@ -39,13 +40,28 @@ def _signature(name: str, one: Any) -> str:
     if inspect.isclass(one) and issubclass(one, BaseException):
         return f"class {name}({one.__bases__[0].__name__})"
     signature = inspect.signature(one)
-    parameters = ",\n    ".join(map(_parameter, signature.parameters.values()))
+    parameters = ",\n    ".join(_parameters(signature))
     returned = "" if signature.return_annotation is inspect.Signature.empty else f" -> {signature.return_annotation}"
     if inspect.isclass(one):
         returned = ""
     kind = "class" if inspect.isclass(one) else "def"
     between = f"\n    {parameters},\n" if parameters else ""
     return f"{kind} {name}({between}){returned}"
+
+
+def _parameters(signature: inspect.Signature) -> Iterator[str]:
+    """Each parameter, with ``/`` after the positional-only ones and ``*`` before the keyword-only ones."""
+    before = None
+    for one in signature.parameters.values():
+        if before is inspect.Parameter.POSITIONAL_ONLY and one.kind is not before:
+            yield "/"
+        named = one.kind is inspect.Parameter.KEYWORD_ONLY
+        if named and before not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL):
+            yield "*"
+        yield _parameter(one)
+        before = one.kind
+    if before is inspect.Parameter.POSITIONAL_ONLY:
+        yield "/"
 
 
 def _parameter(parameter: inspect.Parameter) -> str:

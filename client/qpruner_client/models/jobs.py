@@ -203,7 +203,7 @@ class QueueView(Model):
     """Place of a waiting job in the queue."""
 
     ahead: int
-    """Number of jobs of all users that will be taken before it, as things stand."""
+    """Number of jobs of all users that are currently ahead of it."""
 
 
 class JobView(Model):

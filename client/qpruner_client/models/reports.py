@@ -23,7 +23,7 @@ class Snippet(Model):
 
 
 class BytesByPart(Model):
-    """Bytes of the loaded model, by part; their sum is the prediction that the budget is held against."""
+    """Bytes of the loaded model, by part; their sum is compared with the budget."""
 
     embeddings: int
     """Bytes of embeddings and head."""

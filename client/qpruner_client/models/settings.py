@@ -64,7 +64,9 @@ class EstimateRequest(TypedDict, total=False):
     """
 
     model: str
-    """A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct"."""
+    """A local directory or .gguf file, a hub id ("org/name@revision" or "org/name:file.gguf"), the id of an upload
+    ("md_…"), or "demo:smollm2-135m-instruct".
+    """
 
     dataset: str
     """As for `POST /jobs`. Without it, it is not checked, and times assume enough text."""
@@ -174,7 +176,9 @@ class JobRequest(TypedDict, total=False):
     """
 
     model: str
-    """A local directory, a hub id ("org/name@revision"), or "demo:smollm2-135m-instruct"."""
+    """A local directory or .gguf file, a hub id ("org/name@revision" or "org/name:file.gguf"), the id of an upload
+    ("md_…"), or "demo:smollm2-135m-instruct".
+    """
 
     dataset: str
     """A .jsonl, .json, .csv, .tsv, .txt or .parquet file (text also as .gz or .zst), a hub dataset id
