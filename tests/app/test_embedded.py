@@ -89,11 +89,16 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield Service(tmp_path, processes, free_port())
 
 
-def test_it_starts_all_parts_and_ctrl_c_ends_all_of_them(service: Service) -> None:
+def test_it_starts_all_parts_replaces_those_that_die_and_ctrl_c_ends_all_of_them(service: Service) -> None:
     process = service.start()
     assert wait_until(service.ready, 60)
+    before = service.parts()
+    assert before.keys() == {"valkey", "worker"}
+    for part in before.values():
+        part.kill()
+    assert wait_until(lambda: service.parts().keys() == {"valkey", "worker"} and service.ready(), 60)
     parts = service.parts()
-    assert parts.keys() == {"valkey", "worker"}
+    assert all(parts[name].pid != part.pid for name, part in before.items())
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert not any(part.is_running() for part in parts.values())
@@ -103,20 +108,14 @@ def test_it_starts_all_parts_and_ctrl_c_ends_all_of_them(service: Service) -> No
     assert not (service.settings.data_dir / "run" / "valkey.sock").exists()
 
 
-def test_its_page_and_documentation_answer(service: Service) -> None:
+def test_without_a_worker_its_documentation_answers_and_a_second_one_on_its_data_is_refused(service: Service) -> None:
     service.start("--no-worker")
     assert httpx.get(f"{service.url}/docs").status_code == 200
     assert service.parts().keys() == {"valkey"}
-
-
-def test_valkey_and_worker_are_started_again_when_they_die(service: Service) -> None:
-    service.start()
-    assert wait_until(service.ready, 60)
-    before = service.parts()
-    for part in before.values():
-        part.kill()
-    assert wait_until(lambda: service.parts().keys() == {"valkey", "worker"} and service.ready(), 60)
-    assert all(service.parts()[name].pid != part.pid for name, part in before.items())
+    result = _serve(service, "--port", "0")
+    assert result.returncode == 2
+    assert "already_running" in result.stderr
+    assert "QPRUNER_DATA_DIR" in result.stderr
 
 
 def test_killed_it_takes_everything_with_it_and_starts_again(service: Service, tiny_sources: dict[str, Any]) -> None:
@@ -152,14 +151,6 @@ def test_stopped_in_the_middle_of_a_job_it_gives_the_job_back(service: Service, 
     assert not any(part.is_running() for part in parts.values())
     job = service.job(job_id)
     assert (job.status, job.attempt, job.lease_token) == ("queued", 0, None)
-
-
-def test_a_second_one_on_the_same_data_is_refused(service: Service) -> None:
-    service.start("--no-worker")
-    result = _serve(service, "--port", "0")
-    assert result.returncode == 2
-    assert "already_running" in result.stderr
-    assert "QPRUNER_DATA_DIR" in result.stderr
 
 
 def test_a_port_in_use_is_told_before_anything_starts(service: Service) -> None:

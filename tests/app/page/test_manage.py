@@ -45,7 +45,7 @@ def test_what_is_stored_is_shown_and_a_dataset_can_be_deleted(page: Page, servic
     expect(card(page, "Datasets")).to_contain_text("prose.txt")
     card(page, "Datasets").get_by_role("button", name="Delete prose.txt").click()
     confirm(page, "Delete it")
-    expect(card(page, "Datasets")).to_contain_text("None are uploaded")
+    expect(card(page, "Datasets")).to_contain_text("No datasets yet")
     expect(page.locator("#notice")).to_contain_text("Deleted. That frees")
     expect(card(page, "Storage")).to_contain_text("Datasets0 B")
 

@@ -31,8 +31,8 @@ QUICK: dict[str, Any] = {
         "calibration_sequences": 2,
         "granularity": "block",
     },
-    "finetune": {"steps": 12, "batch_size": 4, "learning_rate": 0.002},
-    "evaluate": {"max_tokens": 1024, "generated_tokens": 2},
+    "finetune": {"steps": 12, "batch_size": 4, "learning_rate": 0.002, "validation_sequences": 4},
+    "evaluate": {"max_tokens": 512, "generated_tokens": 2},
 }
 
 
