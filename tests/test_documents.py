@@ -88,7 +88,7 @@ def test_every_link_leads_to_a_file(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in HISTORY], ids=lambda path: path.name)
 def test_every_body_of_a_job_is_valid(path: Path) -> None:
-    for body in re.findall(r"/jobs -H [^{]*-d '(\{.*?\})'", path.read_text(), re.S):
+    for body in re.findall(r"/jobs -H [^{`]*-d '(\{.*?\})'", path.read_text(), re.S):
         parse_config(json.loads(body))
 
 
