@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.ids import new_id
+from app.store import StoreUnavailableError
 from app.store.local import LocalStore
 from tests.worker.bench import CONFIG, Bench
 from worker.scratch import scratch_root
@@ -23,6 +24,17 @@ class FaultyStore(LocalStore):
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         raise RuntimeError("a fault")
+
+
+class RefusingStore(LocalStore):
+    """The local store, which refuses to delete below ``refused``."""
+
+    refused = "none"
+
+    def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        if prefix.startswith(self.refused):
+            raise StoreUnavailableError("Access denied: a lock on this object")
+        super().delete_prefix(prefix, keep=keep)
 
 
 def test_workers_that_delete_the_same_folders_at_once_all_end_well(bench: Bench) -> None:
@@ -61,6 +73,29 @@ def test_a_fault_while_sweeping_keeps_no_worker_from_starting_or_from_its_next_j
         supervisor.run(job_id)
         assert installation.job(job_id).status == "succeeded", installation.describe(job_id)
         supervisor.sweep()
+
+
+def test_a_job_whose_files_cannot_be_deleted_keeps_no_others_in_the_store(bench: Bench) -> None:
+    installation = bench.installation
+    assert isinstance(installation.store, LocalStore)
+    refusing = RefusingStore(installation.store.root, installation.store.signer, installation.store.identity)
+    jobs = [installation.submit(CONFIG, tenant=new_id("t")) for _ in range(3)]
+    refusing.refused = "jobs/"
+    for job_id in jobs:
+        bench.start(job_id, parts=bench.parts(store=refusing))
+        bench.join()
+        assert installation.job(job_id).status == "succeeded", installation.describe(job_id)
+    everything = [installation.stored_stages(job_id) for job_id in jobs]
+    refusing.refused = f"jobs/{jobs[0]}/"
+    supervisor = Supervisor(bench.parts(store=refusing))
+    for _ in range(2):
+        supervisor.sweep()
+        assert installation.stored_stages(jobs[0]) == everything[0]
+        for job_id in jobs[1:]:
+            assert installation.stored_stages(job_id) < everything[0]
+    refusing.refused = "none"
+    supervisor.sweep()
+    assert installation.stored_stages(jobs[0]) < everything[0]
 
 
 def test_a_scratch_folder_that_cannot_be_used_is_swept_past_and_costs_its_job_an_attempt(bench: Bench) -> None:
