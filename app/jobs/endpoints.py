@@ -15,6 +15,7 @@ from app.database import as_utc, utc_now
 from app.dependencies import (
     BaseUrlDep,
     ClientLeftDep,
+    DeletingSessionDep,
     InspectorDep,
     ReadSessionDep,
     SessionDep,
@@ -383,12 +384,12 @@ def retry_job(
     summary="Delete a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
-def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
+def delete_job(job_id: JobId, principal: Submitter, session: DeletingSessionDep, response: Response) -> None:
     """Deletes the job, its history and its files permanently. An unfinished job must be cancelled first.
 
     The header `X-Freed-Bytes` has the freed bytes of the store.
     """
-    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
+    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, principal.tenant, job_id))
     audit.record(session, principal, "job.delete", job_id)
 
 
