@@ -27,12 +27,12 @@ class FaultyStore(LocalStore):
 
 
 class RefusingStore(LocalStore):
-    """The local store, which refuses to delete below ``refused``."""
+    """The local store, which refuses to delete from whole jobs whose prefix begins with ``refused``."""
 
     refused = "none"
 
     def delete_prefix(self, prefix: str, *, keep: Collection[str] = ()) -> None:
-        if prefix.startswith(self.refused):
+        if prefix.count("/") == 2 and prefix.startswith(self.refused):
             raise StoreUnavailableError("Access denied: a lock on this object")
         super().delete_prefix(prefix, keep=keep)
 
@@ -79,23 +79,24 @@ def test_a_job_whose_files_cannot_be_deleted_keeps_no_others_in_the_store(bench:
     installation = bench.installation
     assert isinstance(installation.store, LocalStore)
     refusing = RefusingStore(installation.store.root, installation.store.signer, installation.store.identity)
-    jobs = [installation.submit(CONFIG, tenant=new_id("t")) for _ in range(3)]
     refusing.refused = "jobs/"
-    for job_id in jobs:
-        bench.start(job_id, parts=bench.parts(store=refusing))
-        bench.join()
-        assert installation.job(job_id).status == "succeeded", installation.describe(job_id)
-    everything = [installation.stored_stages(job_id) for job_id in jobs]
-    refusing.refused = f"jobs/{jobs[0]}/"
     supervisor = Supervisor(bench.parts(store=refusing))
+    jobs = []
+    for _ in range(3):
+        jobs.append(installation.submit(CONFIG, tenant=new_id("t")))
+        supervisor.run(jobs[-1])
+        assert installation.job(jobs[-1]).status == "succeeded", installation.describe(jobs[-1])
+    everything = [installation.stored_files(job_id) for job_id in jobs]
+    refusing.refused = f"jobs/{jobs[0]}/"
     for _ in range(2):
         supervisor.sweep()
-        assert installation.stored_stages(jobs[0]) == everything[0]
-        for job_id in jobs[1:]:
-            assert installation.stored_stages(job_id) < everything[0]
+        assert installation.stored_files(jobs[0]) == everything[0]
+        for job_id, before in zip(jobs[1:], everything[1:], strict=True):
+            assert installation.stored_files(job_id) < before
+            assert installation.stored_files(job_id) == installation.recorded_files(job_id)
     refusing.refused = "none"
     supervisor.sweep()
-    assert installation.stored_stages(jobs[0]) < everything[0]
+    assert installation.stored_files(jobs[0]) < everything[0]
 
 
 def test_a_scratch_folder_that_cannot_be_used_is_swept_past_and_costs_its_job_an_attempt(bench: Bench) -> None:
