@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from threading import Event
 from typing import Annotated, cast
 
@@ -15,6 +15,7 @@ from app.jobs.inspection import Inspector
 from app.jobs.stream import Streams
 from app.keys.binding import is_own_name
 from app.settings import Settings
+from app.storage.obsolete import deleting
 from app.store.base import ArtifactStore
 
 _PRESENCE_SECONDS = 0.5
@@ -41,6 +42,13 @@ async def _session(request: Request) -> AsyncIterator[Session]:
         await run_in_threadpool(session.commit)  # not reached when the endpoint raised: closing rolls back
     finally:
         await run_in_threadpool(session.close)
+
+
+def _deleting_session(request: Request) -> Iterator[Session]:
+    state = request.app.state
+    state.store.check()
+    with deleting(state.session_factory, state.store) as session:
+        yield session
 
 
 async def _read_session(request: Request) -> AsyncIterator[Session]:
@@ -99,6 +107,8 @@ BaseUrlDep = Annotated[str, Depends(_base_url)]
 SessionDep = Annotated[Session, Depends(_session, scope="function")]
 """A session that is committed when the endpoint returns, before its response is sent, and rolled back when it raises.
 """
+DeletingSessionDep = Annotated[Session, Depends(_deleting_session, scope="function")]
+"""As :data:`SessionDep`, for deletions: refused if the store is unavailable; files are deleted after the commit."""
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 """A read-only session, which blocks no writer."""
 TraceparentDep = Annotated[str | None, Depends(_traceparent)]

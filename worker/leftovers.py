@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from app.database import read_only
 from app.jobs.models import Artifact, Job, StageResult
+from app.storage.one_by_one import one_by_one
 from app.store import ArtifactStore
 
 KEPT_STAGES = ("score", "allocate")  # small, and needed by later queries of the search
@@ -35,12 +36,17 @@ def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *,
     """Delete files that succeeded jobs no longer need: stages, and leftovers of killed workers.
 
     Of the pruned models with one key the newest job's is kept, if ``keep_pruned``: another budget starts from it.
+    A job whose files cannot be deleted is left to the next sweep.
+
+    Raises:
+        StoreUnavailableError, SQLAlchemyError: store or database are unavailable.
     """
-    reading = read_only(sessions)
-    with reading() as session:
+    with read_only(sessions)() as session:
         superfluous = _superfluous_stages(session, keep_pruned)
-    for job_id, stages in superfluous.items():
-        with reading() as session:  # rows of a succeeded job only change on deletion
+
+    def delete_stages(job_id: str) -> bool:
+        stages = superfluous[job_id]
+        with read_only(sessions)() as session:  # rows of a succeeded job only change on deletion
             results = session.scalars(select(StageResult).where(StageResult.job_id == job_id)).all()
             keep = [result.store_prefix for result in results if result.stage not in stages and result.store_prefix]
             keep += session.scalars(select(Artifact.key).where(Artifact.job_id == job_id))
@@ -48,6 +54,9 @@ def delete_superfluous(sessions: sessionmaker[Session], store: ArtifactStore, *,
         done = (StageResult.job_id == job_id, StageResult.stage.in_(stages))
         with sessions.begin() as session:
             session.execute(update(StageResult).where(*done).values(store_prefix="", files=[], bytes=0))
+        return True
+
+    one_by_one(superfluous, delete_stages, sessions, store)
 
 
 def _superfluous_stages(session: Session, keep_pruned: bool) -> dict[str, set[str]]:

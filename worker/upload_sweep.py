@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.database import read_only, utc_now
 from app.jobs.models import TERMINAL, Job
 from app.settings import Settings
+from app.storage.obsolete import deleting, record_obsolete
+from app.storage.one_by_one import one_by_one
 from app.storage.retention import days_of
 from app.store import ArtifactStore
 from app.uploads.models import Upload
@@ -33,25 +35,28 @@ class UploadSweep:
         self._files = ModelFiles(settings, store)
 
     def sweep(self) -> int:
-        """Delete everything that is due; returns the number of uploads.
+        """Delete everything that is due; returns the number of uploads. One that fails is left to the next sweep.
 
         Raises:
-            StoreUnavailableError: the store is unavailable; rows of files that still exist are kept.
+            StoreUnavailableError, SQLAlchemyError: store or database are unavailable.
         """
-        done = 0
-        for upload_id in self._due():
-            with self._sessions.begin() as session:
-                due = select(Upload).where(Upload.id == upload_id, self._is_due(), ~_IN_USE)
-                upload = session.scalar(due.with_for_update(skip_locked=True))
-                if upload is not None:
-                    session.delete(upload)
-                    session.flush()
-                    self._store.delete_prefix(prefix_of(upload_id))
-                    done += 1
+        due = self._due()
+        if due:
+            self._store.check()  # before any row is deleted
+        done = one_by_one(due, self._delete, self._sessions, self._store)
         if done:
             _LOG.info("%d uploads were not finished or not used in time, and were deleted", done)
         self._sweep_host()
         return done
+
+    def _delete(self, upload_id: str) -> bool:
+        with deleting(self._sessions, self._store) as session:
+            due = select(Upload).where(Upload.id == upload_id, self._is_due(), ~_IN_USE)
+            upload = session.scalar(due.with_for_update(skip_locked=True))
+            if upload is not None:
+                session.delete(upload)
+                record_obsolete(session, prefix_of(upload_id))
+            return upload is not None
 
     def drop_files(self, upload_id: str) -> None:
         """Delete the files of a failed upload; its row keeps the error for a while."""

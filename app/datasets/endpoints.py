@@ -14,7 +14,15 @@ from app.audit import entries as audit
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
 from app.datasets.upload import receive_upload, safe_filename, too_large, upload_directory
-from app.dependencies import BaseUrlDep, ReadSessionDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
+from app.dependencies import (
+    BaseUrlDep,
+    DeletingSessionDep,
+    ReadSessionDep,
+    SessionDep,
+    SessionFactoryDep,
+    SettingsDep,
+    StoreDep,
+)
 from app.ids import is_id
 from app.keys.auth import Principal, Reader, Submitter
 from app.problems import Problem, problem_responses
@@ -172,13 +180,13 @@ def complete_dataset(
     responses=problem_responses(NOT_FOUND, "409 dataset_in_use", "503 store_unavailable"),
 )
 def delete_dataset(
-    dataset_id: DatasetId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
+    dataset_id: DatasetId, principal: Submitter, session: DeletingSessionDep, response: Response
 ) -> None:
     """Deletes the file permanently, or abandons an unfinished upload; refused while an unfinished job uses it. The
     header `X-Freed-Bytes` has its bytes."""
     unfinished = uploads.find(session, principal.tenant, dataset_id) is not None
     delete = uploads.delete if unfinished else service.delete_dataset
-    freed = delete(session, store, principal.tenant, dataset_id)
+    freed = delete(session, principal.tenant, dataset_id)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "dataset.delete", dataset_id)
 

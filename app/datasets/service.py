@@ -18,6 +18,7 @@ from app.jobs.models import TERMINAL, Job
 from app.jobs.warm_up import load_core
 from app.keys.auth import Principal
 from app.problems import Problem
+from app.storage.obsolete import record_obsolete
 from app.store import ArtifactStore, StoreUnavailableError
 from qpruner_core.errors import UserError
 from qpruner_core.source_policy import SourcePolicy
@@ -80,10 +81,10 @@ def list_datasets(session: Session, tenant: str, *, before: str | None, limit: i
     return session.scalars(query if before is None else query.where(Dataset.id < before)).all()
 
 
-def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_id: str) -> int:
-    """Delete row and file; returns its bytes.
+def delete_dataset(session: Session, tenant: str, dataset_id: str) -> int:
+    """Delete the row and, after the commit, the file; returns its bytes.
 
-    The caller commits: if the store fails, the row stays and deletion can be repeated.
+    ``session``: one of :func:`app.storage.obsolete.deleting`.
 
     Raises:
         Problem: 404 ``dataset_not_found``; 409 ``dataset_in_use`` while an unfinished job of the tenant names it.
@@ -104,8 +105,7 @@ def delete_dataset(session: Session, store: ArtifactStore, tenant: str, dataset_
             extra={"job_id": job_id},
         )
     session.delete(row)
-    session.flush()
-    store.delete_prefix(_prefix(dataset_id))
+    record_obsolete(session, _prefix(dataset_id))
     return row.bytes
 
 

@@ -15,6 +15,7 @@ from app.database import as_utc, utc_now
 from app.dependencies import (
     BaseUrlDep,
     ClientLeftDep,
+    DeletingSessionDep,
     InspectorDep,
     ReadSessionDep,
     SessionDep,
@@ -28,7 +29,7 @@ from app.jobs import repository, service
 from app.jobs.artifacts import described, in_order
 from app.jobs.cursor import decode_cursor, encode_cursor
 from app.jobs.deadline import deadline_of
-from app.jobs.event_views import EventPage, EventView
+from app.jobs.event_views import EventPage, readable
 from app.jobs.given_settings import request_of
 from app.jobs.inspection import Asker
 from app.jobs.models import TERMINAL, Artifact, Job, JobStatus
@@ -274,12 +275,12 @@ def list_events(
     job = service.require_job(session, principal.tenant, job_id)
     after = after if last_event_id is None else last_event_id
     if "text/event-stream" not in accept:
-        events = [
-            EventView.of(event) for event in repository.list_events(session, job_id, after=after, limit=limit + 1)
-        ]
-        return EventPage(events=events[:limit], next_after=events[limit - 1].id if len(events) > limit else None)
+        events = repository.list_events(session, job_id, after=after, limit=limit + 1)
+        return EventPage(
+            events=readable(events[:limit]), next_after=events[limit - 1].id if len(events) > limit else None
+        )
     resumed_after_end = last_event_id is not None and job.status in TERMINAL
-    if resumed_after_end and not repository.list_events(session, job_id, after=after, limit=1):
+    if resumed_after_end and not readable(repository.list_events(session, job_id, after=after, limit=limit)):
         return Response(status_code=204)
     return streams.open(job_id, after, principal.key_id or principal.tenant)
 
@@ -384,12 +385,12 @@ def retry_job(
     summary="Delete a job",
     responses=problem_responses(NOT_FOUND, "409 job_not_finished", "503 store_unavailable"),
 )
-def delete_job(job_id: JobId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response) -> None:
+def delete_job(job_id: JobId, principal: Submitter, session: DeletingSessionDep, response: Response) -> None:
     """Deletes the job, its history and its files permanently. An unfinished job must be cancelled first.
 
     The header `X-Freed-Bytes` has the freed bytes of the store.
     """
-    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, store, principal.tenant, job_id))
+    response.headers["X-Freed-Bytes"] = str(service.delete_job(session, principal.tenant, job_id))
     audit.record(session, principal, "job.delete", job_id)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.jobs.event_views import EventView
+from app.jobs.event_views import EventView, readable
 from app.jobs.history import NOTIFIED
 from app.jobs.models import Job, JobEvent
 
@@ -141,25 +141,26 @@ class EventFeed:
 
     def _read(
         self, jobs: set[str], last: dict[str, int], asked: set[str]
-    ) -> tuple[dict[str, list[EventView]], set[str]]:
-        found: dict[str, list[EventView]] = {}
+    ) -> tuple[dict[str, list[JobEvent]], set[str]]:
+        found: dict[str, list[JobEvent]] = {}
         there: set[str] = set()
         with self._sessions() as session:
             for chunk in _chunks(sorted(jobs)):
                 newer = or_(*(and_(JobEvent.job_id == one, JobEvent.id > last[one]) for one in chunk))
                 for event in session.scalars(select(JobEvent).where(newer).order_by(JobEvent.id)):
-                    found.setdefault(event.job_id, []).append(EventView.of(event))
+                    found.setdefault(event.job_id, []).append(event)
             for chunk in _chunks(sorted(asked)):
                 there.update(session.scalars(select(Job.id).where(Job.id.in_(chunk))))
         return found, asked - there
 
-    def _hand_out(self, found: dict[str, list[EventView]], gone: set[str]) -> None:
+    def _hand_out(self, found: dict[str, list[JobEvent]], gone: set[str]) -> None:
+        views = {job_id: readable(events) for job_id, events in found.items()}
         parcels: dict[asyncio.AbstractEventLoop, list[tuple[Subscription, list[EventView] | None]]] = {}
         with self._changed:
             for job_id in found.keys() | gone:
-                events = found.get(job_id)
-                if events and job_id in self._last:
-                    self._last[job_id] = max(self._last[job_id], events[-1].id)
+                if job_id in found and job_id in self._last:  # unreadable events are passed, too
+                    self._last[job_id] = max(self._last[job_id], found[job_id][-1].id)
+                events = views.get(job_id)
                 for one in self._followed.get(job_id, ()):
                     parcel = parcels.setdefault(one.loop, [])
                     parcel += [(one, events)] if events else []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from app.jobs.models import JobEvent
 from qpruner_core.events import StageName
 
+_LOG = logging.getLogger(__name__)
+_skipped: set[str] = set()
+"""Types of events that were logged as unreadable."""
 _Stage = Annotated[StageName, Field(description="The stage that the event is about.")]
 
 
@@ -209,6 +214,25 @@ class EventView(RootModel[Annotated[_AnyEvent, Field(discriminator="type")]]):
     def data(self) -> dict[str, Any]:
         """The recorded data."""
         return self.root.data.model_dump(exclude_unset=True)
+
+
+def readable(events: Iterable[JobEvent]) -> list[EventView]:
+    """The views of ``events`` without unreadable ones: during a rolling upgrade, a newer release writes other types.
+
+    The first of each type is logged.
+    """
+    views = []
+    for event in events:
+        try:
+            views.append(EventView.of(event))
+        except ValidationError as error:
+            if event.type not in _skipped:
+                _skipped.add(event.type)
+                _LOG.warning(
+                    "Events of type %r that this release cannot read are skipped; the first is %d of %s: %s",
+                    event.type, event.id, event.job_id, error.errors(include_url=False, include_input=False)[0]["msg"],
+                )  # fmt: skip
+    return views
 
 
 class EventPage(BaseModel):

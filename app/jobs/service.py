@@ -21,8 +21,8 @@ from app.jobs.warm_up import load_core
 from app.keys.auth import Principal
 from app.problems import Problem
 from app.settings import Settings
+from app.storage.obsolete import record_obsolete
 from app.storage.usage import require_storage, usage_of_job
-from app.store.base import ArtifactStore
 from app.uploads import service as uploads
 from app.uploads.models import Upload
 from app.webhooks.outbox import owe_first_deliveries
@@ -215,18 +215,19 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str, tr
     return job
 
 
-def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str) -> int:
-    """Delete a finished job, its rows and its files; returns the freed bytes of the store.
+def delete_job(session: Session, tenant: str, job_id: str) -> int:
+    """Delete a finished job, its rows and, after the commit, its files; returns the freed bytes of the store.
+
+    ``session``: one of :func:`app.storage.obsolete.deleting`.
 
     Raises:
         Problem: 404; 409 ``job_not_finished``.
-        StoreUnavailableError: nothing was deleted from the database; repeat the deletion.
     """
     job = require_job(session, tenant, job_id, lock=True)
     if job.status not in TERMINAL:
         raise Problem(409, "job_not_finished", f"The job is {job.status}.", remedy="Cancel it first.")
-    store.delete_prefix(f"jobs/{job.id}/")  # files first: rows without files can be deleted again, the reverse leaks
     freed = usage_of_job(session, job_id)
+    record_obsolete(session, f"jobs/{job.id}/")
     repository.delete_job(session, job)
     return freed
 

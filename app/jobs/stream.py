@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.jobs import repository
 from app.jobs.event_feed import EventFeed
-from app.jobs.event_views import EventView
+from app.jobs.event_views import EventView, readable
 from app.jobs.models import TERMINAL, Job
 from app.problems import Problem, problem_response
 
@@ -33,9 +33,14 @@ _RETRY_SECONDS = 5
 
 @dataclass(frozen=True)
 class _Look:
-    """Result of one query; ``ended`` if no more events follow."""
+    """Result of one query: the readable events up to ``last``.
+
+    ``is_full``: there may be more; ``ended``: no more will follow.
+    """
 
     events: Sequence[EventView]
+    last: int
+    is_full: bool
     ended: bool
 
 
@@ -89,10 +94,10 @@ class Streams:
                 continue
             for event in look.events:
                 yield _message(event)
-                after = event.id
+            after = look.last
             if look.ended:
                 return
-            if len(look.events) < _BATCH:
+            if not look.is_full:
                 break
         with self.feed.follow(job_id, after) as subscription:  # new events
             while (events := await subscription.queue.get()) is not None:
@@ -134,5 +139,6 @@ def _look(factory: sessionmaker[Session], job_id: str, after: int) -> _Look:
         # The state is read before the events: a job that has ended by then has had its last event.
         job = session.get(Job, job_id)
         ended = job is None or job.status in TERMINAL
-        events = [EventView.of(event) for event in repository.list_events(session, job_id, after=after, limit=_BATCH)]
-    return _Look(events, ended and len(events) < _BATCH)
+        events = repository.list_events(session, job_id, after=after, limit=_BATCH)
+    is_full = len(events) == _BATCH
+    return _Look(readable(events), events[-1].id if events else after, is_full, ended and not is_full)

@@ -1,4 +1,4 @@
-"""Deletes artifacts, stages and events of ended jobs after the operator's retention times."""
+"""Deletes artifacts, stages and events of ended jobs after the operator's retention times, and obsolete files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from sqlalchemy import Select, delete, exists, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.database import utc_now
+from app.database import read_only, utc_now
 from app.jobs.models import TERMINAL, Artifact, Job, JobEvent, StageResult
 from app.settings import Settings
+from app.storage.obsolete import delete_obsolete, deleting, record_obsolete
+from app.storage.one_by_one import one_by_one
 from app.store import ArtifactStore, StoreUnavailableError
 
 _LOG = logging.getLogger(__name__)
@@ -33,16 +35,15 @@ class Retention:
 
     def __init__(self, sessions: sessionmaker[Session], store: ArtifactStore, settings: Settings) -> None:
         self._sessions = sessions
+        self._reading = read_only(sessions)
         self._store = store
         self._settings = settings
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def start(self) -> None:
-        """Begin, if anything is ever deleted."""
-        settings = self._settings
-        if settings.keep_artifacts_days or settings.keep_stages_days or settings.keep_events_days:
-            self._thread.start()
+        """Begin."""
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop, and return when nothing is in progress any more."""
@@ -51,13 +52,12 @@ class Retention:
             self._thread.join()
 
     def expire(self) -> int:
-        """Delete everything that is due; returns the number of jobs.
+        """Delete everything that is due; returns the number of jobs. A job that fails is left to the next pass.
 
         Raises:
-            StoreUnavailableError: the store is unavailable; rows of files that still exist were not deleted.
+            StoreUnavailableError, SQLAlchemyError: store or database are unavailable.
         """
         settings = self._settings
-        self._store.check()  # before any row is locked
         done = 0
         for days, has, drop in (
             (settings.keep_artifacts_days, _HAS_ARTIFACTS, self._drop_artifacts),
@@ -68,23 +68,24 @@ class Retention:
         return done
 
     def _expire(self, days: Mapping[str, int], has: object, drop: Callable[[Session, str], None]) -> int:
-        if not days:
-            return 0
-        done = 0
-        for job_id in self._due(days, has):
-            if self._stopping.is_set():
-                break
-            with self._sessions.begin() as session:
-                # One job at a time, locked: a retry either finds its stages, or computes them again.
-                job = session.scalar(_ended().where(Job.id == job_id).with_for_update())
-                if job is not None:
-                    drop(session, job_id)
-                    done += 1
-        return done
+        due = self._due(days, has) if days else []
+        if due:
+            self._store.check()  # before any row is deleted
+        return one_by_one(due, lambda job_id: self._expire_job(job_id, drop), self._sessions, self._store)
+
+    def _expire_job(self, job_id: str, drop: Callable[[Session, str], None]) -> bool:
+        if self._stopping.is_set():
+            return False
+        with deleting(self._sessions, self._store) as session:
+            # One job at a time, locked: a retry either finds its stages, or computes them again.
+            job = session.scalar(_ended().where(Job.id == job_id).with_for_update())
+            if job is not None:
+                drop(session, job_id)
+            return job is not None
 
     def _due(self, days: Mapping[str, int], has: object) -> list[str]:
         now = utc_now()
-        with self._sessions() as session:
+        with self._reading() as session:
             tenants = session.scalars(select(Job.tenant).distinct()).all()
             found: list[str] = []
             for tenant in tenants:
@@ -95,13 +96,13 @@ class Retention:
 
     def _drop_artifacts(self, session: Session, job_id: str) -> None:
         for key in session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)):
-            self._store.delete_prefix(key)
+            record_obsolete(session, key)
         session.execute(delete(Artifact).where(Artifact.job_id == job_id))
 
     def _drop_stages(self, session: Session, job_id: str) -> None:
         kept = (StageResult.job_id == job_id, StageResult.store_prefix != "")
         for prefix in session.scalars(select(StageResult.store_prefix).where(*kept)):
-            self._store.delete_prefix(prefix)
+            record_obsolete(session, prefix)
         session.execute(update(StageResult).where(*kept).values(store_prefix="", files=[], bytes=0))
 
     def _drop_events(self, session: Session, job_id: str) -> None:
@@ -110,6 +111,7 @@ class Retention:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
+                delete_obsolete(self._sessions, self._store, self._stopping.is_set)
                 jobs = self.expire()
                 if jobs:
                     _LOG.info("Data of %d jobs was deleted after its retention time", jobs)

@@ -1,4 +1,4 @@
-"""Table of the one store that this database belongs to."""
+"""Tables of the one store that this database belongs to, and of files to be deleted from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, UtcDateTime
+from app.jobs.models import BigId
 
 
 class KnownStore(Base):
@@ -22,3 +23,15 @@ class KnownStore(Base):
     location: Mapped[str] = mapped_column(String(1024))
     marked: Mapped[bool]
     adopted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ObsoleteFiles(Base):
+    """Objects below ``prefix``, to be deleted by any process from ``due_at`` on (:mod:`app.storage.obsolete`)."""
+
+    __tablename__ = "obsolete_files"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    prefix: Mapped[str] = mapped_column(String(1024))
+    due_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+    def __str__(self) -> str:
+        return self.prefix

@@ -8,7 +8,14 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BeforeValidator
 
 from app.audit import entries as audit
-from app.dependencies import BaseUrlDep, ReadSessionDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
+from app.dependencies import (
+    BaseUrlDep,
+    DeletingSessionDep,
+    ReadSessionDep,
+    SessionFactoryDep,
+    SettingsDep,
+    StoreDep,
+)
 from app.ids import is_id
 from app.keys.auth import Reader, Submitter
 from app.problems import Problem, problem_responses
@@ -141,13 +148,11 @@ def complete_model(
     summary="Delete a model",
     responses=problem_responses(NOT_FOUND, "409 model_in_use", "503 store_unavailable"),
 )
-def delete_model(
-    model_id: ModelId, principal: Submitter, session: SessionDep, store: StoreDep, response: Response
-) -> None:
+def delete_model(model_id: ModelId, principal: Submitter, session: DeletingSessionDep, response: Response) -> None:
     """Deletes the files permanently, or abandons an unfinished upload. Refused while an unfinished job uses it. The
     header `X-Freed-Bytes` has its bytes."""
     _refuse_other_ids(model_id)
-    freed = service.delete(session, store, principal.tenant, model_id)
+    freed = service.delete(session, principal.tenant, model_id)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "model.delete", model_id)
 

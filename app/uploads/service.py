@@ -17,6 +17,7 @@ from app.jobs.models import TERMINAL, Job
 from app.keys.auth import Principal
 from app.problems import Fault, Problem
 from app.settings import Settings
+from app.storage.obsolete import record_obsolete
 from app.storage.usage import require_storage
 from app.store import ArtifactStore
 from app.uploads.models import Upload, UploadFile
@@ -197,8 +198,10 @@ def list_models(session: Session, tenant: str, *, before: str | None, limit: int
     return session.scalars(query.order_by(Upload.id.desc()).limit(limit)).all()
 
 
-def delete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) -> int:
-    """Delete rows and files; returns the freed bytes. If the store fails, the caller rolls back.
+def delete(session: Session, tenant: str, upload_id: str) -> int:
+    """Delete rows and, after the commit, files; returns the freed bytes.
+
+    ``session``: one of :func:`app.storage.obsolete.deleting`.
 
     Raises:
         Problem: 404; 409 ``model_in_use`` while an unfinished job of the tenant names it.
@@ -213,8 +216,7 @@ def delete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) 
         )  # fmt: skip
     freed = 0 if upload.status == "failed" else upload.bytes
     session.delete(upload)
-    session.flush()
-    store.delete_prefix(prefix_of(upload_id))
+    record_obsolete(session, prefix_of(upload_id))
     return freed
 
 

@@ -11,6 +11,7 @@ import pytest
 from app.jobs import lease as leases
 from app.jobs import service
 from app.jobs.models import Job
+from app.storage.obsolete import deleting
 from app.store import StoreUnavailableError
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
@@ -138,8 +139,8 @@ def test_a_put_that_ends_after_its_job_was_deleted_leaves_nothing(bench: Bench) 
     job_id, store, _ = start_slowly(bench, "artifacts/mixed.tar")
     installation.ask_to_cancel(job_id)
     installation.wait_for(job_id, "cancelled")
-    with installation.sessions.begin() as session:
-        service.delete_job(session, installation.store, "default", job_id)
+    with deleting(installation.sessions, installation.store) as session:
+        service.delete_job(session, "default", job_id)
     assert installation.stored_files(job_id) == set()
     store.go_on.set()
     bench.join()

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from app.jobs import service
 from app.jobs.models import JobMetric, JobTrial
+from app.storage.obsolete import deleting
 from app.store.local import LocalStore
 from qpruner_core.events import STAGES
 from tests.worker.bench import CONFIG, Bench
@@ -30,8 +31,8 @@ def run(bench: Bench, config: dict[str, Any], *, tenant: str = "default", **part
 
 
 def delete(bench: Bench, job_id: str) -> None:
-    with bench.installation.sessions.begin() as session:
-        service.delete_job(session, bench.installation.store, "default", job_id)
+    with deleting(bench.installation.sessions, bench.installation.store) as session:
+        service.delete_job(session, "default", job_id)
 
 
 def test_a_job_with_another_budget_computes_only_what_the_budget_changes(bench: Bench) -> None:

@@ -20,6 +20,7 @@ from app.jobs.schemas import JobRequest
 from app.keys.auth import Principal
 from app.keys.scopes import SCOPES
 from app.settings import Settings
+from app.storage.obsolete import deleting
 from qpruner_core.report import Estimate
 
 
@@ -75,11 +76,11 @@ def test_no_job_is_queued_with_a_dataset_that_is_being_deleted(
     client: TestClient, body: dict[str, Any], sessions: sessionmaker[Session], application: FastAPI
 ) -> None:
     client.post("/jobs/estimate", json=body)  # so that torch is there, and the request gets as far as it can
-    with sessions() as session:
-        delete_dataset(session, application.state.store, "default", body["dataset"])
+    with deleting(sessions, application.state.store) as session:
+        delete_dataset(session, "default", body["dataset"])
+        session.flush()
         submitting = Later(client, "POST", "/jobs", json=body)
         assert submitting.waits(1.0)
-        session.commit()
     answer = submitting.answer()
     assert (answer.status_code, answer.json()["code"]) == (422, "dataset_not_found")
     assert count_jobs(sessions) == 0

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import utc_now
-from app.jobs import lease, stream
+from app.jobs import event_views, lease, stream
 from app.jobs.history import append_event
 from app.jobs.models import Job, JobEvent
 from tests.app.jobs.conftest import MakeJob
@@ -232,6 +232,45 @@ def test_many_streams_are_fed_by_one_look_and_each_is_told_once(
     assert all(len(ids) == len(set(ids)) == 3 for ids in told)
     assert max(looks) <= 3  # jobs, not streams
     assert wait_until(lambda: not feed._followed)
+
+
+def test_an_event_that_this_release_cannot_read_is_passed_by_all_streams_and_logged_once(
+    server: httpx.Client, make_job: MakeJob, sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(event_views, "_skipped", set())
+    ours, others = make_job("queued"), make_job("queued")
+    unreadable = [("of_tomorrow", {"stage": "x"}), ("stage_progress", {"fraction": 2})]
+
+    def record(job_id: str, *events: tuple[str, dict[str, object]]) -> None:
+        with sessions.begin() as session:
+            session.add_all(JobEvent(job_id=job_id, type=one, data=data, created_at=utc_now()) for one, data in events)
+
+    record(ours, *unreadable)
+    with contextlib.ExitStack() as streams:
+        opened = [
+            streams.enter_context(server.stream("GET", f"/jobs/{job_id}/events", headers=ACCEPT))
+            for job_id in (ours, ours)
+        ]
+        messages = [events_of(response) for response in opened]
+        assert [next(one).event for one in messages] == ["queued"] * 2
+        neighbour = events_of(streams.enter_context(server.stream("GET", f"/jobs/{others}/events", headers=ACCEPT)))
+        assert next(neighbour).event == "queued"
+        record(ours, *unreadable)
+        record(others, ("warning", {"message": "heard"}))
+        assert next(neighbour).event == "warning"
+        record(ours, ("warning", {"message": "heard"}))
+        assert [next(one).event for one in messages] == ["warning"] * 2
+        server.post(f"/jobs/{ours}/cancel")
+        assert [[rest.event for rest in one] for one in messages] == [["cancelled"]] * 2
+    page = server.get(f"/jobs/{ours}/events", params={"limit": 3}).json()
+    assert [event["type"] for event in page["events"]] == ["queued"]
+    page = server.get(f"/jobs/{ours}/events", params={"after": page["next_after"]}).json()
+    assert [event["type"] for event in page["events"]] == ["warning", "cancelled"]
+    seen = {"Last-Event-ID": str(page["events"][-1]["id"])}
+    record(ours, unreadable[0])
+    assert server.get(f"/jobs/{ours}/events", headers=ACCEPT | seen).status_code == 204
+    assert len([one for one in caplog.records if "'of_tomorrow'" in one.getMessage()]) == 1
 
 
 def test_whoever_reads_keeps_no_writer_waiting_and_cannot_write(
