@@ -27,6 +27,18 @@ def test_perplexity_is_the_exponential_of_the_mean_loss_of_every_predicted_token
     assert perplexity(model, WINDOWS, nobody) == pytest.approx(math.exp(sum(losses) / 3), rel=1e-4)
 
 
+@pytest.mark.parametrize("length", [16, 200, 600])
+def test_windows_measured_together_give_what_each_gives_alone(length: int) -> None:
+    model = small_model("llama", dtype=torch.float32, max_position_embeddings=1024)
+    windows = torch.randint(0, 97, (5, length), generator=torch.Generator().manual_seed(1))
+    together, alone, done = [], [], []
+    found = perplexity(model, windows, lambda *progress: done.append(progress), together.append)
+    each = [perplexity(model, window[None], nobody, alone.append) for window in windows]
+    assert math.log(found) == pytest.approx(sum(math.log(one) for one in each) / 5, rel=1e-5)
+    assert done == [(number, 5) for number in range(1, 6)]
+    torch.testing.assert_close(torch.stack(together), torch.stack(alone), rtol=1e-4, atol=1e-4)
+
+
 def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary() -> None:
     model = small_model("llama", dtype=torch.float32)
     model.get_output_embeddings().weight.data.zero_()
