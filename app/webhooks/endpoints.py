@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.dependencies import SessionDep, SettingsDep
+from app.dependencies import ReadSessionDep, SessionDep, SettingsDep
 from app.jobs.service import require_job
 from app.keys.auth import Reader, Submitter
 from app.problems import problem_responses
@@ -61,7 +61,7 @@ def create_webhook(
 @router.get("", summary="List webhooks", responses=problem_responses("422 invalid_request"))
 def list_webhooks(
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     job_id: Annotated[str | None, Query(max_length=40, description="Only those of this job.")] = None,
     cursor: Cursor = None,
     limit: Limit = 20,
@@ -75,7 +75,7 @@ def list_webhooks(
 
 
 @router.get("/{webhook_id}", summary="See a webhook", responses=problem_responses(NOT_FOUND))
-def get_webhook(webhook_id: WebhookId, principal: Reader, session: SessionDep) -> WebhookView:
+def get_webhook(webhook_id: WebhookId, principal: Reader, session: ReadSessionDep) -> WebhookView:
     """Its address and its events."""
     return WebhookView.model_validate(service.require_webhook(session, principal.tenant, webhook_id))
 
@@ -101,7 +101,7 @@ def delete_webhook(webhook_id: WebhookId, principal: Submitter, session: Session
 
 
 @router.get("/{webhook_id}/secret", summary="See the secret", responses=problem_responses(NOT_FOUND))
-def get_webhook_secret(webhook_id: WebhookId, principal: Submitter, session: SessionDep) -> WebhookSecret:
+def get_webhook_secret(webhook_id: WebhookId, principal: Submitter, session: ReadSessionDep) -> WebhookSecret:
     """The secret for verifying messages."""
     row = service.require_webhook(session, principal.tenant, webhook_id)
     return WebhookSecret(secret=row.secrets[0]["secret"])
@@ -130,7 +130,7 @@ def send_test_message(webhook_id: WebhookId, principal: Submitter, session: Sess
 def list_deliveries(
     webhook_id: WebhookId,
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
     status: Annotated[DeliveryStatus | None, Query(description="Only those in this state.")] = None,
     cursor: Cursor = None,
     limit: Limit = 20,

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.database import utc_now
+from app.database import read_only, utc_now
 from app.settings import Settings
 from app.webhooks.addresses import AddressRefusedError, GuardedBackend, check_url
 from app.webhooks.models import Webhook, WebhookDelivery
@@ -58,6 +58,7 @@ class WebhookSender:
 
     def __init__(self, session_factory: sessionmaker[Session], settings: Settings) -> None:
         self._sessions = session_factory
+        self._reading = read_only(session_factory)
         self._settings = settings
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -92,7 +93,7 @@ class WebhookSender:
         """Mark due messages as taken before they are sent: no row is locked while a receiver is contacted."""
         now = utc_now()
         due = (WebhookDelivery.status == "pending", WebhookDelivery.due_at <= now)
-        with self._sessions() as session:
+        with self._reading() as session:
             if session.scalar(select(WebhookDelivery.id).where(*due).limit(1)) is None:
                 return []
         query = select(WebhookDelivery).where(*due).order_by(WebhookDelivery.due_at).limit(_BATCH)
