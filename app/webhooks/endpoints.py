@@ -52,7 +52,7 @@ def create_webhook(
     are skipped, unless the operator allows them.
     """
     if body.job_id is not None:
-        require_job(session, principal.tenant, body.job_id)
+        require_job(session, principal.tenant, body.job_id, lock=True)  # webhooks of a job are counted one at a time
     row = service.add_webhook(session, settings, principal.tenant, body.url, body.events, body.job_id)
     response.headers["Location"] = f"/webhooks/{row.id}"
     return WebhookView.model_validate(row)
@@ -117,7 +117,10 @@ def rotate_webhook_secret(
 
 
 @router.post(
-    "/{webhook_id}/test", status_code=202, summary="Send a test message", responses=problem_responses(NOT_FOUND)
+    "/{webhook_id}/test",
+    status_code=202,
+    summary="Send a test message",
+    responses=problem_responses(NOT_FOUND, "429 too_many_test_messages"),
 )
 def send_test_message(webhook_id: WebhookId, principal: Submitter, session: SessionDep) -> DeliveryView:
     """Sends a message of the type `webhook.test`; the list of deliveries shows the result."""
