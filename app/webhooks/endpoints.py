@@ -6,11 +6,14 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import BeforeValidator
 
 from app.dependencies import ReadSessionDep, SessionDep, SettingsDep
+from app.ids import is_id
 from app.jobs.service import require_job
 from app.keys.auth import Reader, Submitter
-from app.problems import problem_responses
+from app.problems import Problem, problem_responses
+from app.query_values import require_digits
 from app.webhooks import service
 from app.webhooks.models import DeliveryStatus, WebhookDelivery
 from app.webhooks.schemas import (
@@ -33,7 +36,7 @@ router = APIRouter(
 WebhookId = Annotated[str, Path(examples=["wh_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the webhook.")]
 DeliveryId = Annotated[str, Path(examples=["msg_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the message.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")]
-Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number.")]
+Limit = Annotated[int, BeforeValidator(require_digits), Query(ge=1, le=100, description="Maximum number.")]
 
 
 @router.post(
@@ -58,7 +61,7 @@ def create_webhook(
     return WebhookView.model_validate(row)
 
 
-@router.get("", summary="List webhooks", responses=problem_responses("422 invalid_request"))
+@router.get("", summary="List webhooks", responses=problem_responses("422 invalid_cursor", "422 invalid_request"))
 def list_webhooks(
     principal: Reader,
     session: ReadSessionDep,
@@ -67,6 +70,7 @@ def list_webhooks(
     limit: Limit = 20,
 ) -> WebhookPage:
     """Newest first, including those given with a job."""
+    _require_cursor(cursor, "wh", "webhooks")
     rows = service.list_webhooks(session, principal.tenant, job_id, before=cursor, limit=limit + 1)
     return WebhookPage(
         webhooks=[WebhookView.model_validate(row) for row in rows[:limit]],
@@ -128,7 +132,9 @@ def send_test_message(webhook_id: WebhookId, principal: Submitter, session: Sess
 
 
 @router.get(
-    "/{webhook_id}/deliveries", summary="List deliveries", responses=problem_responses(NOT_FOUND, "422 invalid_request")
+    "/{webhook_id}/deliveries",
+    summary="List deliveries",
+    responses=problem_responses(NOT_FOUND, "422 invalid_cursor", "422 invalid_request"),
 )
 def list_deliveries(
     webhook_id: WebhookId,
@@ -139,6 +145,7 @@ def list_deliveries(
     limit: Limit = 20,
 ) -> DeliveryPage:
     """Every message of the last 30 days, newest first, with its attempts and the last response."""
+    _require_cursor(cursor, "msg", "deliveries")
     service.require_webhook(session, principal.tenant, webhook_id)
     rows = service.list_deliveries(session, webhook_id, status, before=cursor, limit=limit + 1)
     return DeliveryPage(
@@ -157,6 +164,14 @@ def resend_delivery(
 ) -> DeliveryView:
     """Uses the same `webhook-id`, so that the receiver can recognise the message."""
     return _view(service.send_again(session, principal.tenant, webhook_id, delivery_id))
+
+
+def _require_cursor(cursor: str | None, prefix: str, listed: str) -> None:
+    if cursor is not None and not is_id(cursor, prefix):
+        raise Problem(
+            422, "invalid_cursor", f"The cursor does not come from a page of {listed}.", field="cursor",
+            remedy="Use next_cursor of the previous page, or none for the first page.",
+        )  # fmt: skip
 
 
 def _view(row: WebhookDelivery) -> DeliveryView:

@@ -255,3 +255,18 @@ def test_test_messages_that_wait_are_limited(
     assert client.post(f"/webhooks/{other}/test").status_code == 202
     sender.send_due()
     assert client.post(f"/webhooks/{webhook_id}/test").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("limit=1_0", "invalid_request"), ("limit=5.0", "invalid_request"), ("limit=101", "invalid_request"),
+     ("cursor=garbage", "invalid_cursor"), ("cursor=job_01k9t4ae5xfz3v2s6q0m8y1d7c", "invalid_cursor")],
+)  # fmt: skip
+def test_lists_refuse_what_is_no_number_and_no_cursor_of_theirs(
+    client: TestClient, receiver: Receiver, query: str, code: str
+) -> None:
+    webhook_id, _ = add(client, receiver.url)
+    for path in ("/webhooks", f"/webhooks/{webhook_id}/deliveries"):
+        refused = client.get(f"{path}?{query}")
+        assert (refused.status_code, refused.json()["code"]) == (422, code), path
+        assert client.get(f"{path}?limit=10").status_code == 200
