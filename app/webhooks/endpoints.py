@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Response
 from pydantic import BeforeValidator
 
-from app.dependencies import ReadSessionDep, SessionDep, SettingsDep
+from app.audit import entries as audit
+from app.dependencies import ReadSessionDep, SessionDep, SessionFactoryDep, SettingsDep
 from app.ids import is_id
 from app.jobs.service import require_job
 from app.keys.auth import Reader, Submitter
@@ -57,6 +58,7 @@ def create_webhook(
     if body.job_id is not None:
         require_job(session, principal.tenant, body.job_id, lock=True)  # webhooks of a job are counted one at a time
     row = service.add_webhook(session, settings, principal.tenant, body.url, body.events, body.job_id)
+    audit.record(session, principal, "webhook.create", row.id)
     response.headers["Location"] = f"/webhooks/{row.id}"
     return WebhookView.model_validate(row)
 
@@ -94,6 +96,7 @@ def change_webhook(
 ) -> WebhookView:
     """Omitted fields are unchanged."""
     row = service.change_webhook(session, settings, principal.tenant, webhook_id, body)
+    audit.record(session, principal, "webhook.change", row.id)
     session.flush()
     return WebhookView.model_validate(row)
 
@@ -102,12 +105,17 @@ def change_webhook(
 def delete_webhook(webhook_id: WebhookId, principal: Submitter, session: SessionDep) -> None:
     """Also deletes its deliveries."""
     session.delete(service.require_webhook(session, principal.tenant, webhook_id, lock=True))
+    audit.record(session, principal, "webhook.delete", webhook_id)
 
 
 @router.get("/{webhook_id}/secret", summary="See the secret", responses=problem_responses(NOT_FOUND))
-def get_webhook_secret(webhook_id: WebhookId, principal: Submitter, session: ReadSessionDep) -> WebhookSecret:
+def get_webhook_secret(
+    webhook_id: WebhookId, principal: Submitter, session: ReadSessionDep, sessions: SessionFactoryDep,
+    afterwards: BackgroundTasks,
+) -> WebhookSecret:  # fmt: skip
     """The secret for verifying messages."""
     row = service.require_webhook(session, principal.tenant, webhook_id)
+    afterwards.add_task(audit.record_read, sessions, principal, "webhook.secret", row.id)
     return WebhookSecret(secret=row.secrets[0]["secret"])
 
 
@@ -117,7 +125,9 @@ def rotate_webhook_secret(
 ) -> WebhookSecret:
     """Messages are signed with both secrets until the old one expires, so that a receiver can switch."""
     keep_seconds = (body or RotationRequest()).keep_seconds
-    return WebhookSecret(secret=service.rotate_secret(session, principal.tenant, webhook_id, keep_seconds))
+    secret = service.rotate_secret(session, principal.tenant, webhook_id, keep_seconds)
+    audit.record(session, principal, "webhook.rotate", webhook_id)
+    return WebhookSecret(secret=secret)
 
 
 @router.post(

@@ -77,6 +77,15 @@ def test_no_get_waits_for_a_writer(service: Service, client: httpx.Client) -> No
         "/page/{name}": 404,  # it is a job's file
     }
     assert readiness["parts"]["database"]["ready"]
+    wait_for_audit_of_secret(client)
+
+
+def wait_for_audit_of_secret(client: httpx.Client) -> None:
+    """That a secret was read is written once the other writer has ended."""
+    ends = time.monotonic() + 30
+    while "webhook.secret" not in [one["action"] for one in client.get("/audit").json()["entries"]]:
+        assert time.monotonic() < ends, "not in the audit"
+        time.sleep(0.1)
 
 
 def get_paths(routes: Sequence[BaseRoute]) -> Iterator[str]:
