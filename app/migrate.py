@@ -91,7 +91,7 @@ def require_current_schema(engine: Engine) -> str:
         SchemaMismatchError: it is older or newer, or there is none.
         SQLAlchemyError: the database is unreachable.
     """
-    with engine.connect() as connection:
+    with engine.execution_options(read_only=True).connect() as connection:  # a writer must not keep readiness waiting
         revision = require_known_revision(connection)
     if revision != head():
         raise SchemaMismatchError(

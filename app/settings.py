@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     )
 
     max_webhooks: int = Field(default=20, ge=0, le=10_000, description="Webhooks per tenant, without those of jobs.")
+    webhook_seconds: float = Field(
+        default=30,
+        ge=1,
+        le=120,
+        description="Longest attempt to deliver a message to a webhook, redirects included, in seconds.",
+    )
     webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(), description="Private networks that webhooks may reach, as 10.0.0.0/8,192.168.1.0/24."
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.audit.models import AuditEntry
 from app.database import utc_now
@@ -20,8 +22,10 @@ Action = Literal[
     "job.submit", "job.cancel", "job.retry", "job.delete", "dataset.upload", "dataset.delete",
     "model.upload", "model.delete",
     "key.create", "key.revoke", "store.adopt",
+    "webhook.create", "webhook.change", "webhook.delete", "webhook.rotate", "webhook.secret",
 ]  # fmt: skip
 _BATCH = 500
+_LOG = logging.getLogger(__name__)
 
 
 def record(session: Session, principal: Principal, action: Action, target: str) -> None:
@@ -30,6 +34,17 @@ def record(session: Session, principal: Principal, action: Action, target: str) 
         session, tenant=principal.tenant, actor=principal.key_id or "local", action=action, target=target,
         request_id=principal.request_id, address=principal.address,
     )  # fmt: skip
+
+
+def record_read(sessions: sessionmaker[Session], principal: Principal, action: Action, target: str) -> None:
+    """:func:`record` in a transaction of its own, for a request that changes nothing: called once it has been answered,
+    because reads wait for no writer. If the database cannot be written to, the entry goes to the log."""
+    try:
+        with sessions.begin() as session:
+            record(session, principal, action, target)
+    except SQLAlchemyError as error:
+        actor, request = principal.key_id or "local", principal.request_id
+        _LOG.error("Not in the audit: %s of %s by %s (%s): %s", action, target, actor, request, error)
 
 
 def record_operator(session: Session, action: Action, target: str, tenant: str = "") -> None:

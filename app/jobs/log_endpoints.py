@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dependencies import SessionDep
+from app.dependencies import ReadSessionDep
 from app.jobs import service
 from app.jobs.logs import list_logs
 from app.keys.auth import Reader
@@ -37,7 +37,7 @@ class LogList(BaseModel):
 def get_logs(
     job_id: Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the job.")],
     principal: Reader,
-    session: SessionDep,
+    session: ReadSessionDep,
 ) -> LogList:
     """Output of the job's processes: warnings of libraries, and the traceback of a failure."""
     service.require_job(session, principal.tenant, job_id)

@@ -13,7 +13,7 @@ from app.durations import Duration
 from app.jobs.models import Artifact, Job, JobStatus
 from app.jobs.outlook import Outlook
 from app.jobs.repository import FinishedStage
-from app.webhooks.schemas import JobWebhook
+from app.webhooks.schemas import WEBHOOKS_PER_JOB, JobWebhook
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.events import STAGES
@@ -84,7 +84,7 @@ class JobRequest(CompressionConfig):
 
     webhooks: tuple[JobWebhook, ...] = Field(
         default=(),
-        max_length=4,
+        max_length=WEBHOOKS_PER_JOB,
         description=("Addresses that receive events of this job, as if added by `POST /webhooks`."),
     )
 

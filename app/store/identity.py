@@ -100,7 +100,7 @@ class StoreIdentity:
 
     def recorded_keys(self) -> list[str]:
         """Some of the newest keys that are in the store according to the database."""
-        with Session(self._engine) as session:
+        with Session(self._engine.execution_options(read_only=True)) as session:
             return list(_recorded(session))
 
     def adopt(self, place: MarkedPlace, note: Callable[[Session, str], None]) -> str:

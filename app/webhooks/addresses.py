@@ -7,13 +7,14 @@ name that resolves to another address a moment later gains nothing. Each redirec
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
+
+from app.webhooks.deadline import Deadline, LimitedStream
 
 Network = IPv4Network | IPv6Network
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -73,10 +74,11 @@ def _require(address: IPv4Address | IPv6Address, allowed: Sequence[Network]) -> 
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Connects to public addresses and to those in ``allowed`` networks."""
+    """Connects to public addresses and to those in ``allowed`` networks, until ``deadline``."""
 
-    def __init__(self, allowed: Sequence[Network]) -> None:
+    def __init__(self, allowed: Sequence[Network], deadline: Deadline) -> None:
         self._allowed = allowed
+        self._deadline = deadline
         self._backend = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -89,7 +91,7 @@ class GuardedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to a checked address of ``host``. Raises :class:`AddressRefusedError`."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = self._deadline.resolve(host, port)
         except OSError as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved: {error.strerror}") from error
         addresses = [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
@@ -99,7 +101,9 @@ class GuardedBackend(httpcore.NetworkBackend):
         failed: Exception = httpcore.ConnectError(host)
         for address in dict.fromkeys(public):
             try:
-                return self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                step = self._deadline.left(timeout)
+                stream = self._backend.connect_tcp(str(address), port, step, local_address, socket_options)
+                return LimitedStream(stream, self._deadline)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.webhooks.outbox import ENDINGS, EVENT_NAMES, EventName
 from qpruner_core.strict import StrictModel
 
+WEBHOOKS_PER_JOB = 4
+"""Webhooks that a job may have of its own."""
 Url = Annotated[str, Field(min_length=1, max_length=2048, description="URL that events are sent to, by POST.")]
 Events = Annotated[
     list[EventName],

@@ -15,8 +15,11 @@ from app.settings import Settings
 from app.webhooks.addresses import AddressRefusedError, check_url
 from app.webhooks.models import DeliveryStatus, Webhook, WebhookDelivery
 from app.webhooks.outbox import TEST, new_delivery
-from app.webhooks.schemas import WebhookChange
+from app.webhooks.schemas import WEBHOOKS_PER_JOB, WebhookChange
 from app.webhooks.signing import new_secret
+
+_MOST_TESTS = 5
+"""Test messages per webhook that are not delivered yet."""
 
 
 def add_webhook(
@@ -26,16 +29,10 @@ def add_webhook(
     """A new webhook, with a fresh secret.
 
     Raises:
-        Problem: 422 ``webhook_url_refused`` for ``field``; 429 ``too_many_webhooks`` of the whole tenant.
+        Problem: 422 ``webhook_url_refused`` for ``field``; 429 ``too_many_webhooks`` of the job or tenant.
     """
     refuse_url(settings, url, field)
-    if job_id is None:
-        own = select(func.count()).where(Webhook.tenant == tenant, Webhook.job_id.is_(None))
-        if (session.scalar(own) or 0) >= settings.max_webhooks:
-            raise Problem(
-                429, "too_many_webhooks", f"You have {settings.max_webhooks} webhooks, which is the limit.",
-                remedy="Delete one; list them with GET /webhooks.",
-            )  # fmt: skip
+    _require_room(session, settings, tenant, job_id)
     row = Webhook(
         id=new_id("wh"), tenant=tenant, job_id=job_id, url=url, events=list(events), enabled=True,
         secrets=[{"secret": new_secret(), "expires_at": None}], created_at=utc_now(),
@@ -43,6 +40,19 @@ def add_webhook(
     session.add(row)
     session.flush()
     return row
+
+
+def _require_room(session: Session, settings: Settings, tenant: str, job_id: str | None) -> None:
+    """Raise 429 ``too_many_webhooks`` if the job, or without one the tenant, has as many as it may have."""
+    own = select(func.count()).select_from(Webhook).where(Webhook.tenant == tenant, Webhook.job_id == job_id)
+    limit = settings.max_webhooks if job_id is None else WEBHOOKS_PER_JOB
+    if (session.scalar(own) or 0) >= limit:
+        raise Problem(
+            429, "too_many_webhooks",
+            f"You have {limit} webhooks, which is the limit." if job_id is None
+            else f"The job has {limit} webhooks of its own, which is the limit.",
+            remedy="Delete one; list them with GET /webhooks.",
+        )  # fmt: skip
 
 
 def refuse_url(settings: Settings, url: str, field: str = "url") -> None:
@@ -137,8 +147,15 @@ def send_again(session: Session, tenant: str, webhook_id: str, delivery_id: str)
 
 
 def send_test(session: Session, tenant: str, webhook_id: str) -> WebhookDelivery:
-    """Owe an empty message of the type ``webhook.test``. Raises 404."""
-    webhook = require_webhook(session, tenant, webhook_id)
+    """Owe an empty message of the type ``webhook.test``. Raises 404, and 429 ``too_many_test_messages``."""
+    webhook = require_webhook(session, tenant, webhook_id, lock=True)
+    tests = select(func.count()).select_from(WebhookDelivery)
+    tests = tests.where(WebhookDelivery.webhook_id == webhook.id, WebhookDelivery.type == TEST)
+    if (session.scalar(tests.where(WebhookDelivery.status == "pending")) or 0) >= _MOST_TESTS:
+        raise Problem(
+            429, "too_many_test_messages", f"{_MOST_TESTS} test messages are not delivered yet, which is the limit.",
+            remedy="See GET /webhooks/{id}/deliveries for the reason.",
+        )  # fmt: skip
     row = new_delivery(webhook.id, TEST, utc_now(), {"webhook_id": webhook.id})
     session.add(row)
     session.flush()

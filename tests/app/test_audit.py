@@ -70,6 +70,23 @@ def test_every_change_is_written_with_its_key_and_stays(
     assert entry.address == "testclient"
 
 
+def test_changes_of_webhooks_and_reading_a_secret_are_written(
+    client: TestClient, authorize: Callable[..., dict[str, str]], written: Callable[[], list[Any]]
+) -> None:
+    key, other = authorize("acme", "submit"), authorize("other", "submit")
+    made = client.post("/webhooks", json={"url": "https://tool.example/"}, headers=key).json()["id"]
+    path = f"/webhooks/{made}"
+    assert client.post("/webhooks", json={"url": "http://10.0.0.1/"}, headers=key).status_code == 422
+    for headers, status in ((other, 404), (key, 200)):
+        assert client.get(f"{path}/secret", headers=headers).status_code == status
+        assert client.post(f"{path}/secret/rotate", headers=headers).status_code == status
+        assert client.patch(path, json={"enabled": False}, headers=headers).status_code == status
+        assert client.delete(path, headers=headers).status_code == (204 if status == 200 else status)
+    client.get("/webhooks", headers=key)
+    actions = ("create", "secret", "rotate", "change", "delete")
+    assert [(entry[0], *entry[2:]) for entry in written()] == [("acme", f"webhook.{one}", made) for one in actions]
+
+
 def test_without_keys_the_actor_is_local_and_a_change_that_fails_leaves_no_entry(
     client: TestClient, make_job: MakeJob, written: Callable[[], list[Any]], tmp_path: Path
 ) -> None:

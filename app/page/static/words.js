@@ -8,6 +8,7 @@ const REMEDIES = {
   job_not_finished: "Cancel it first.",
   storage_full: "Delete jobs or datasets; “Manage” shows what uses the space.",
   too_many_webhooks: "Delete one of them first.",
+  too_many_test_messages: "See the reason under “Deliveries”.",
   unauthenticated: "",
   webhook_not_found: "It may have been deleted.",
   delivery_not_found: "It may have been deleted.",

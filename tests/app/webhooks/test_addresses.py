@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.settings import Settings
 from app.webhooks.addresses import AddressRefusedError, GuardedBackend, check_url, is_allowed
+from app.webhooks.deadline import Deadline
 
 PRIVATE = [
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
@@ -58,11 +59,11 @@ def test_what_is_no_url_of_a_public_host_is_refused(url: str) -> None:
 def test_a_name_is_judged_by_what_it_resolves_to_when_it_is_connected_to() -> None:
     check_url("https://tool.example:8443/hook?x=1", ())
     with pytest.raises(AddressRefusedError, match="localhost"):
-        GuardedBackend(()).connect_tcp("localhost", 80)
+        GuardedBackend((), Deadline(60)).connect_tcp("localhost", 80)
     with pytest.raises(httpcore.ConnectError):  # allowed, but nobody listens
-        GuardedBackend([ip_network("127.0.0.0/8"), ip_network("::1/128")]).connect_tcp("localhost", 1)
+        GuardedBackend([ip_network("127.0.0.0/8"), ip_network("::1/128")], Deadline(60)).connect_tcp("localhost", 1)
     with pytest.raises(httpcore.ConnectError, match="resolved"):
-        GuardedBackend(()).connect_tcp("no-such-host.invalid", 80)
+        GuardedBackend((), Deadline(60)).connect_tcp("no-such-host.invalid", 80)
 
 
 def test_networks_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from app.database import utc_now
 from app.jobs.models import Job
 from app.settings import Settings
 from app.webhooks.models import WebhookDelivery
+from app.webhooks.schemas import WEBHOOKS_PER_JOB
 from app.webhooks.sender import DELAYS, WebhookSender
 from tests.app.jobs.conftest import MakeJob
 from tests.app.webhooks.receiver import Receiver, run_receiver
@@ -226,3 +227,46 @@ def test_webhooks_are_paged_and_limited(client: TestClient, receiver: Receiver) 
     assert [one["id"] for one in page["webhooks"] + rest] == made[::-1]
     assert client.delete(f"/webhooks/{made[0]}").status_code == 204
     assert client.get(f"/webhooks/{made[0]}").status_code == 404
+
+
+def test_a_job_has_as_many_webhooks_as_a_submission_may_name(
+    client: TestClient, make_job: MakeJob, receiver: Receiver
+) -> None:
+    body = {"url": receiver.url, "job_id": make_job("queued")}
+    codes = [client.post("/webhooks", json=body).status_code for _ in range(WEBHOOKS_PER_JOB)]
+    assert codes == [201] * WEBHOOKS_PER_JOB
+    full = client.post("/webhooks", json=body)
+    assert (full.status_code, full.json()["code"]) == (429, "too_many_webhooks")
+    assert client.post("/webhooks", json=body | {"job_id": make_job("queued")}).status_code == 201
+    first = client.get("/webhooks", params={"job_id": body["job_id"]}).json()["webhooks"][0]["id"]
+    client.delete(f"/webhooks/{first}")
+    assert client.post("/webhooks", json=body).status_code == 201
+
+
+def test_test_messages_that_wait_are_limited(
+    client: TestClient, sender: WebhookSender, receiver: Receiver, sessions: sessionmaker[Session]
+) -> None:
+    webhook_id, _ = add(client, receiver.url)
+    answers = [client.post(f"/webhooks/{webhook_id}/test") for _ in range(20)]
+    accepted = [answer for answer in answers if answer.status_code == 202]
+    assert len(accepted) == 5
+    assert {answer.json()["code"] for answer in answers[5:]} == {"too_many_test_messages"}
+    other, _ = add(client, receiver.url)
+    assert client.post(f"/webhooks/{other}/test").status_code == 202
+    sender.send_due()
+    assert client.post(f"/webhooks/{webhook_id}/test").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("limit=1_0", "invalid_request"), ("limit=5.0", "invalid_request"), ("limit=101", "invalid_request"),
+     ("cursor=garbage", "invalid_cursor"), ("cursor=job_01k9t4ae5xfz3v2s6q0m8y1d7c", "invalid_cursor")],
+)  # fmt: skip
+def test_lists_refuse_what_is_no_number_and_no_cursor_of_theirs(
+    client: TestClient, receiver: Receiver, query: str, code: str
+) -> None:
+    webhook_id, _ = add(client, receiver.url)
+    for path in ("/webhooks", f"/webhooks/{webhook_id}/deliveries"):
+        refused = client.get(f"{path}?{query}")
+        assert (refused.status_code, refused.json()["code"]) == (422, code), path
+        assert client.get(f"{path}?limit=10").status_code == 200
