@@ -118,7 +118,7 @@ def list_datasets(
 @router.get("/{dataset_id}", summary="See a dataset", responses=problem_responses(NOT_FOUND))
 def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDep) -> DatasetView:
     """Its kind, records, size and SHA-256; the state of one that is not ready yet."""
-    upload = uploads.find(session, principal.tenant, dataset_id)
+    upload = uploads.find(session, principal.tenant, dataset_id, uploads.DATASET)
     if upload is not None:
         return DatasetView.of_upload(upload, uploads.files_of(session, dataset_id)[0])
     return DatasetView.model_validate(service.require_dataset(session, principal.tenant, dataset_id))
@@ -139,8 +139,7 @@ def list_dataset_parts(
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
     """The missing parts of an interrupted upload, each with a fresh signed URL."""
-    _refuse_other_ids(dataset_id)
-    upload = uploads.require(session, principal.tenant, dataset_id)
+    upload = uploads.require(session, principal.tenant, dataset_id, uploads.DATASET)
     files = uploads.files_of(session, dataset_id)
     session.commit()  # nothing; the store may be slow
     return uploads.parts_of(upload, files, Access(store, base_url, settings.signed_url_seconds), limit)
@@ -157,11 +156,10 @@ def complete_dataset(
 ) -> DatasetView:  # fmt: skip
     """Call it after sending all parts. The dataset is `checking` until a worker has verified and read it; then `ready`
     or `failed`. Repeating the call changes nothing."""
-    _refuse_other_ids(dataset_id)
     with sessions() as session:
         if row := service.find_dataset(session, principal.tenant, dataset_id):
             return DatasetView.model_validate(row)
-        upload = uploads.complete(session, store, principal.tenant, dataset_id)
+        upload = uploads.complete(session, store, principal.tenant, dataset_id, uploads.DATASET)
         return DatasetView.of_upload(upload, uploads.files_of(session, dataset_id)[0])
 
 
@@ -176,9 +174,10 @@ def delete_dataset(
 ) -> None:
     """Deletes the file permanently, or abandons an unfinished upload; refused while an unfinished job uses it. The
     header `X-Freed-Bytes` has its bytes."""
-    unfinished = uploads.find(session, principal.tenant, dataset_id) is not None
-    delete = uploads.delete if unfinished else service.delete_dataset
-    freed = delete(session, store, principal.tenant, dataset_id)
+    if uploads.find(session, principal.tenant, dataset_id, uploads.DATASET) is not None:
+        freed = uploads.delete(session, store, principal.tenant, dataset_id, uploads.DATASET)
+    else:
+        freed = service.delete_dataset(session, store, principal.tenant, dataset_id)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "dataset.delete", dataset_id)
 
@@ -205,8 +204,3 @@ def _begin(
     upload, files = uploads.begin(sessions, settings, access.store, principal, uploads.DATASET, file.name, [file])
     parts = uploads.parts_of(upload, files, access, FIRST_PARTS, new=True)
     return DatasetView.of_upload(upload, files[0], parts)
-
-
-def _refuse_other_ids(dataset_id: str) -> None:
-    if not is_id(dataset_id, uploads.DATASET):
-        raise uploads.not_found(dataset_id, uploads.DATASET)

@@ -278,7 +278,7 @@ def is_upload(dataset: str) -> bool:
 def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
     upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
-        if unfinished := uploads.find(session, tenant, dataset_id):
+        if unfinished := uploads.find(session, tenant, dataset_id, uploads.DATASET):
             raise uploads.not_ready(unfinished, "dataset")
         raise DatasetNotFoundError(
             f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
@@ -288,7 +288,7 @@ def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: boo
 
 def _require_model(session: Session, tenant: str, model_id: str, *, hold: bool = False) -> Upload:
     """The tenant's model, once it is ready; with ``hold`` it cannot be deleted in the transaction."""
-    upload = uploads.find(session, tenant, model_id, hold=hold)
+    upload = uploads.find(session, tenant, model_id, uploads.MODEL, hold=hold)
     if upload is None:
         raise ModelNotFoundError(
             f"There is no model {model_id!r}.", field="model", remedy="Upload one with POST /models."
