@@ -161,7 +161,8 @@ def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str
         return upload
     _refuse_incomplete(upload, files, store)
     mine = (Upload.id == upload_id, Upload.status == "uploading")
-    session.execute(update(Upload).where(*mine).values(status="checking", attempts=0, lease_expires_at=None))
+    checking = {"status": "checking", "attempts": 0, "lease_expires_at": None, "used_at": utc_now()}
+    session.execute(update(Upload).where(*mine).values(**checking))
     session.commit()
     return require(session, tenant, upload_id, kind)
 
