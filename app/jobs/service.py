@@ -103,14 +103,11 @@ def submit_job(
         The job, and whether an earlier request with the same key and body had created it.
 
     Raises:
-        DatasetNotFoundError: the upload was deleted meanwhile.
-        Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
+        ModelNotFoundError, DatasetNotFoundError: the upload was deleted meanwhile.
+        Problem: 403 ``storage_full``; 409 ``idempotency_conflict``; 429 ``queue_full``.
     """
     tenant = principal.tenant
-    if is_uploaded_model(request.model):
-        _require_model(session, tenant, request.model, hold=True).used_at = utc_now()
-    if is_upload(request.dataset):  # from here on, its deletion waits until the job has recorded its use
-        _require_upload(session, tenant, request.dataset, hold=True)
+    _hold_uploads(session, tenant, request.model, request.dataset)
     near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
     if near_limit:
         repository.lock_queue(session, tenant)
@@ -195,15 +192,17 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str, tr
     """Queue a failed or cancelled job again; it resumes after its last finished stage with all its attempts.
 
     Raises:
-        Problem: 404; 409 ``job_not_retryable``; 429 ``queue_full``.
+        ModelNotFoundError, DatasetNotFoundError: the upload was deleted meanwhile.
+        Problem: 403 ``storage_full``; 404; 409 ``job_not_retryable``, ``upload_not_ready``; 429 ``queue_full``.
     """
+    job = require_job(session, tenant, job_id)
+    _require_retryable(job)
+    _hold_uploads(session, tenant, job.model, job.dataset)  # before the queue's lock, as a submit does
     repository.lock_queue(session, tenant)
     job = require_job(session, tenant, job_id, lock=True)
-    if job.status not in ("failed", "cancelled"):
-        raise Problem(
-            409, "job_not_retryable", f"The job is {job.status}.", remedy="Only failed and cancelled jobs are retried."
-        )
+    _require_retryable(job)
     _require_room(session, settings, tenant)
+    require_storage(session, settings, tenant)
     job.status = "queued"
     job.attempt = 0
     job.max_attempts = settings.max_attempts
@@ -275,6 +274,15 @@ def is_upload(dataset: str) -> bool:
     return dataset.startswith("ds_") and "/" not in dataset
 
 
+def _hold_uploads(session: Session, tenant: str, model: str, dataset: str) -> None:
+    """From here on, deletion of the uploads among these waits until the job has recorded their use. Raises if one is
+    gone."""
+    if is_uploaded_model(model):
+        _require_model(session, tenant, model, hold=True).used_at = utc_now()
+    if is_upload(dataset):
+        _require_upload(session, tenant, dataset, hold=True)
+
+
 def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
     upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
@@ -310,6 +318,13 @@ def earlier_job(session: Session, tenant: str, request: JobRequest, key: str | N
             remedy="Use a new key for a new request.",
         )
     return job
+
+
+def _require_retryable(job: Job) -> None:
+    if job.status not in ("failed", "cancelled"):
+        raise Problem(
+            409, "job_not_retryable", f"The job is {job.status}.", remedy="Only failed and cancelled jobs are retried."
+        )
 
 
 def _require_room(session: Session, settings: Settings, tenant: str) -> None:
