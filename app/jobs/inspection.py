@@ -104,7 +104,7 @@ class Inspector:
         from qpruner_core.patience import patient_hub_client
 
         patient_hub_client()
-        return KnownModels(StoredFacts(self._sessions), self._slowly)
+        return KnownModels(StoredFacts(self._sessions, lambda: _asked.get().asker.tenant), self._slowly)
 
     @contextmanager
     def _for(self, asker: Asker) -> Iterator[None]:

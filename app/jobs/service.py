@@ -233,10 +233,16 @@ def delete_job(session: Session, store: ArtifactStore, tenant: str, job_id: str)
 def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
     """Result of ``look``, called with whether to inspect the dataset as well. Ends the transaction of ``session``.
 
-    The model is looked at also where the upload cannot be used, so that both faults are named at once.
+    The model is looked at also where the dataset cannot be used, so that both faults are named at once; never one that
+    the tenant may not use.
+
+    Inspecting a model takes a second, and SQLite would block every writer meanwhile: the transaction ends before.
     """
+    if is_uploaded_model(config.model):
+        _require_model(session, tenant, config.model)
     try:
-        needs_look = not _release_after_dataset_check(session, tenant, config) and bool(config.dataset)
+        needs_look = bool(config.dataset) and not _check_uploaded_dataset(session, tenant, config)
+        session.rollback()
     except UserError as fault:
         session.rollback()
         try:
@@ -248,25 +254,18 @@ def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: C
     return look(needs_look)
 
 
-def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:
-    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked on arrival.
+def _check_uploaded_dataset(session: Session, tenant: str, config: CompressionConfig) -> bool:
+    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked on arrival."""
+    if not is_upload(config.dataset):
+        return False
+    filename, size, sha256 = _require_upload(session, tenant, config.dataset)
+    refuse_another_dataset(config, sha256)
+    load_core()
+    from qpruner_core.data import refuse_too_few_bytes
 
-    Ends the transaction: inspecting a model takes a second, and SQLite would block every writer meanwhile.
-    """
-    if is_uploaded_model(config.model):
-        _require_model(session, tenant, config.model)
-    dataset = config.dataset
-    uploaded = is_upload(dataset)
-    if uploaded:
-        filename, size, sha256 = _require_upload(session, tenant, dataset)
-        refuse_another_dataset(config, sha256)
-        load_core()
-        from qpruner_core.data import refuse_too_few_bytes
-
-        if not is_smaller_than_its_text(filename):
-            refuse_too_few_bytes(size, config.sequence_length)
-    session.rollback()
-    return uploaded
+    if not is_smaller_than_its_text(filename):
+        refuse_too_few_bytes(size, config.sequence_length)
+    return True
 
 
 def is_upload(dataset: str) -> bool:
