@@ -13,9 +13,19 @@ from starlette.concurrency import run_in_threadpool
 from app.audit import entries as audit
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
-from app.datasets.upload import receive_upload, safe_filename, too_large, upload_directory
-from app.dependencies import BaseUrlDep, ReadSessionDep, SessionDep, SessionFactoryDep, SettingsDep, StoreDep
+from app.datasets.upload import declared_bytes, receive_upload, safe_filename, too_large, upload_directory
+from app.dependencies import (
+    BaseUrlDep,
+    InspectorDep,
+    ReadSessionDep,
+    SessionDep,
+    SessionFactoryDep,
+    SettingsDep,
+    StoreDep,
+    client_left,
+)
 from app.ids import is_id
+from app.jobs.inspection import Asker
 from app.keys.auth import Principal, Reader, Submitter
 from app.problems import Problem, problem_responses
 from app.query_values import require_digits
@@ -68,8 +78,10 @@ async def upload_dataset(
     response: Response,
     principal: Submitter,
     session: SessionDep,
+    reading: ReadSessionDep,
     sessions: SessionFactoryDep,
     settings: SettingsDep,
+    inspector: InspectorDep,
     store: StoreDep,
     base_url: BaseUrlDep,
     filename: Annotated[
@@ -83,11 +95,18 @@ async def upload_dataset(
         ))  # fmt: skip
         response.headers["Location"] = f"/datasets/{view.id}"
         return view
+    await run_in_threadpool(_require_storage, reading, settings, principal, declared_bytes(request))
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
-        await run_in_threadpool(require_storage, session, settings, principal.tenant, path.stat().st_size)
-        await run_in_threadpool(session.rollback)
-        row = await run_in_threadpool(service.create_dataset, session, store, settings.source_policy, principal, path)
+        await run_in_threadpool(_require_storage, reading, settings, principal, path.stat().st_size)
+        async with client_left(request) as left:
+            asker = Asker(principal.tenant, left.is_set)
+            description = await run_in_threadpool(
+                inspector.received_dataset, path, settings.source_policy, asker
+            )  # fmt: skip
+        row = await run_in_threadpool(
+            service.create_dataset, session, store, settings, principal, path, description
+        )  # fmt: skip
     response.headers["Location"] = f"/datasets/{row.id}"
     return DatasetView.model_validate(row)
 
@@ -180,6 +199,11 @@ def delete_dataset(
         freed = service.delete_dataset(session, store, principal.tenant, dataset_id)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "dataset.delete", dataset_id)
+
+
+def _require_storage(session: Session, settings: Settings, principal: Principal, size: int) -> None:
+    require_storage(session, settings, principal.tenant, size)
+    session.rollback()  # the body, or its check, takes its time
 
 
 async def _dataset_request(request: Request) -> DatasetRequest:
