@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from threading import Event
 from typing import Annotated, cast
 
@@ -71,8 +72,9 @@ async def _traceparent(request: Request) -> str | None:
     return cast("str | None", request.app.state.traces.current())
 
 
-async def _client_left(request: Request) -> AsyncIterator[Event]:
-    """An event that is set once the client has closed its connection."""
+@asynccontextmanager
+async def client_left(request: Request) -> AsyncIterator[Event]:
+    """An event that is set once the client has closed its connection. The body must have been read."""
     left = Event()
 
     async def watch() -> None:
@@ -86,6 +88,11 @@ async def _client_left(request: Request) -> AsyncIterator[Event]:
         yield left
     finally:
         watching.cancel()
+
+
+async def _client_left(request: Request) -> AsyncIterator[Event]:
+    async with client_left(request) as left:
+        yield left
 
 
 async def _base_url(request: Request) -> str:

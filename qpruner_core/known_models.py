@@ -46,7 +46,8 @@ class FactsStore(Protocol):
         """Store the facts of a model."""
 
     def of_upload(self, model_id: str) -> ModelFacts | None:
-        """The facts of an uploaded model, which were taken when it was checked."""
+        """The facts of an uploaded model, which were taken when it was checked; ``None`` if there is none that the
+        caller may use."""
 
 
 class KnownModel(NamedTuple):
@@ -132,15 +133,14 @@ class KnownModels:
         return known[0] if known is not None and time.monotonic() < known[1] else None
 
     def _uploaded(self, model_id: str, store: FactsStore) -> KnownModel:
-        """An upload by its stored facts: its files are elsewhere. An id always refers to the same files."""
-        config = self._configs.peek(model_id)
-        if config is None:
-            facts = store.of_upload(model_id)
-            if facts is None:
-                raise ModelNotFoundError(
-                    f"There is no model {model_id!r}.", field="model", remedy="Upload it with POST /models."
-                )
-            config = self._work_out(self._configs, model_id, lambda: config_of_facts(facts))
+        """An upload by its stored facts: its files are elsewhere. An id always refers to the same files, but the upload
+        may be another caller's, or deleted: the store is consulted on each call."""
+        facts = store.of_upload(model_id)
+        if facts is None:
+            raise ModelNotFoundError(
+                f"There is no model {model_id!r}.", field="model", remedy="Upload one with POST /models."
+            )
+        config = self._work_out(self._configs, model_id, lambda: config_of_facts(facts))
         return KnownModel(model_id, config, None)
 
     def _look(

@@ -8,10 +8,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -47,6 +47,7 @@ class UploadChecks:
         self._store = store
         self._files = ModelFiles(settings, store)
         self._sweep = UploadSweep(settings, sessions, store)
+        self._turns: dict[str, int] = {}  # the number of this worker's last check by tenant
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upload-checks", daemon=True)
 
@@ -59,7 +60,10 @@ class UploadChecks:
         self._stopping.set()
 
     def check_next(self) -> str | None:
-        """Check the upload that has waited longest; returns its id, or ``None`` if there is none.
+        """Check the upload whose turn it is; returns its id, or ``None`` if there is none.
+
+        The turn goes to the tenant with the fewest checks in progress; of several, to the one whose last check by this
+        worker is longest ago. Uploads of a tenant are checked in the order of their completion.
 
         Raises the errors of an unreachable database.
         """
@@ -89,18 +93,30 @@ class UploadChecks:
                 self._stopping.wait(_LOOK_SECONDS)
 
     def _claim(self) -> tuple[Upload, list[UploadFile], str] | None:
-        waiting = _waiting()
-        with self._reading() as session:  # usually there is none, and the write lock is not needed
-            if session.scalar(waiting.with_only_columns(Upload.id).limit(1)) is None:
-                return None
+        tenants = self._tenants_in_turn()
+        if not tenants:  # usually there is none, and the write lock is not needed
+            return None
         with self._sessions.begin() as session:
-            upload = session.scalar(waiting.order_by(Upload.id).limit(1).with_for_update(skip_locked=True))
+            firsts = (session.scalar(_first_of(tenant).with_for_update(skip_locked=True)) for tenant in tenants)
+            upload = next((first for first in firsts if first is not None), None)
             if upload is None:
                 return None
+            self._turns[upload.tenant] = max(self._turns.values(), default=0) + 1
             upload.attempts += 1
             upload.lease_token = token = uuid.uuid4().hex
             upload.lease_expires_at = utc_now() + timedelta(seconds=self._settings.lease_seconds)
             return upload, files_of(session, upload.id), token
+
+    def _tenants_in_turn(self) -> list[str]:
+        """Tenants with uploads to check, in the order of their turns."""
+        now = utc_now()
+        running = func.sum(case((and_(Upload.lease_token.is_not(None), Upload.lease_expires_at >= now), 1), else_=0))
+        waiting = func.sum(case((_is_free(now), 1), else_=0))
+        counts = select(Upload.tenant, running, waiting).where(Upload.status == "checking").group_by(Upload.tenant)
+        with self._reading() as session:
+            found = session.execute(counts).all()
+        turns = sorted((busy, self._turns.get(tenant, 0), tenant) for tenant, busy, free in found if free)
+        return [tenant for *_, tenant in turns]
 
     def _verdict(self, upload: Upload, files: list[UploadFile], check_stop: Callable[[], None]) -> _Verdict:
         """Change of the upload's row after its inspection."""
@@ -193,7 +209,11 @@ class _RefusedError(Exception):
         self.said = said
 
 
-def _waiting() -> Select[Upload]:
-    """Uploads that no worker is checking."""
-    free = or_(Upload.lease_expires_at.is_(None), Upload.lease_expires_at < utc_now())
-    return select(Upload).where(Upload.status == "checking", free)
+def _first_of(tenant: str) -> Select[Upload]:
+    """The upload of ``tenant`` that was completed first, of those that no worker is checking."""
+    mine = select(Upload).where(Upload.tenant == tenant, Upload.status == "checking", _is_free(utc_now()))
+    return mine.order_by(Upload.used_at, Upload.id).limit(1)
+
+
+def _is_free(now: datetime) -> ColumnElement[bool]:
+    return or_(Upload.lease_expires_at.is_(None), Upload.lease_expires_at < now)

@@ -13,17 +13,20 @@ from starlette.concurrency import run_in_threadpool
 from app.audit import entries as audit
 from app.datasets import service
 from app.datasets.schemas import DatasetPage, DatasetView
-from app.datasets.upload import receive_upload, safe_filename, too_large, upload_directory
+from app.datasets.upload import declared_bytes, receive_upload, safe_filename, too_large, upload_directory
 from app.dependencies import (
     BaseUrlDep,
     DeletingSessionDep,
+    InspectorDep,
     ReadSessionDep,
     SessionDep,
     SessionFactoryDep,
     SettingsDep,
     StoreDep,
+    client_left,
 )
 from app.ids import is_id
+from app.jobs.inspection import Asker
 from app.keys.auth import Principal, Reader, Submitter
 from app.problems import Problem, problem_responses
 from app.query_values import require_digits
@@ -76,8 +79,10 @@ async def upload_dataset(
     response: Response,
     principal: Submitter,
     session: SessionDep,
+    reading: ReadSessionDep,
     sessions: SessionFactoryDep,
     settings: SettingsDep,
+    inspector: InspectorDep,
     store: StoreDep,
     base_url: BaseUrlDep,
     filename: Annotated[
@@ -91,11 +96,18 @@ async def upload_dataset(
         ))  # fmt: skip
         response.headers["Location"] = f"/datasets/{view.id}"
         return view
+    await run_in_threadpool(_require_storage, reading, settings, principal, declared_bytes(request))
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
-        await run_in_threadpool(require_storage, session, settings, principal.tenant, path.stat().st_size)
-        await run_in_threadpool(session.rollback)
-        row = await run_in_threadpool(service.create_dataset, session, store, settings.source_policy, principal, path)
+        await run_in_threadpool(_require_storage, reading, settings, principal, path.stat().st_size)
+        async with client_left(request) as left:
+            asker = Asker(principal.tenant, left.is_set)
+            description = await run_in_threadpool(
+                inspector.received_dataset, path, settings.source_policy, asker
+            )  # fmt: skip
+        row = await run_in_threadpool(
+            service.create_dataset, session, store, settings, principal, path, description
+        )  # fmt: skip
     response.headers["Location"] = f"/datasets/{row.id}"
     return DatasetView.model_validate(row)
 
@@ -126,7 +138,7 @@ def list_datasets(
 @router.get("/{dataset_id}", summary="See a dataset", responses=problem_responses(NOT_FOUND))
 def get_dataset(dataset_id: DatasetId, principal: Reader, session: ReadSessionDep) -> DatasetView:
     """Its kind, records, size and SHA-256; the state of one that is not ready yet."""
-    upload = uploads.find(session, principal.tenant, dataset_id)
+    upload = uploads.find(session, principal.tenant, dataset_id, uploads.DATASET)
     if upload is not None:
         return DatasetView.of_upload(upload, uploads.files_of(session, dataset_id)[0])
     return DatasetView.model_validate(service.require_dataset(session, principal.tenant, dataset_id))
@@ -147,8 +159,7 @@ def list_dataset_parts(
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
     """The missing parts of an interrupted upload, each with a fresh signed URL."""
-    _refuse_other_ids(dataset_id)
-    upload = uploads.require(session, principal.tenant, dataset_id)
+    upload = uploads.require(session, principal.tenant, dataset_id, uploads.DATASET)
     files = uploads.files_of(session, dataset_id)
     session.commit()  # nothing; the store may be slow
     return uploads.parts_of(upload, files, Access(store, base_url, settings.signed_url_seconds), limit)
@@ -165,11 +176,10 @@ def complete_dataset(
 ) -> DatasetView:  # fmt: skip
     """Call it after sending all parts. The dataset is `checking` until a worker has verified and read it; then `ready`
     or `failed`. Repeating the call changes nothing."""
-    _refuse_other_ids(dataset_id)
     with sessions() as session:
         if row := service.find_dataset(session, principal.tenant, dataset_id):
             return DatasetView.model_validate(row)
-        upload = uploads.complete(session, store, principal.tenant, dataset_id)
+        upload = uploads.complete(session, store, principal.tenant, dataset_id, uploads.DATASET)
         return DatasetView.of_upload(upload, uploads.files_of(session, dataset_id)[0])
 
 
@@ -184,11 +194,17 @@ def delete_dataset(
 ) -> None:
     """Deletes the file permanently, or abandons an unfinished upload; refused while an unfinished job uses it. The
     header `X-Freed-Bytes` has its bytes."""
-    unfinished = uploads.find(session, principal.tenant, dataset_id) is not None
-    delete = uploads.delete if unfinished else service.delete_dataset
-    freed = delete(session, principal.tenant, dataset_id)
+    if uploads.find(session, principal.tenant, dataset_id, uploads.DATASET) is not None:
+        freed = uploads.delete(session, principal.tenant, dataset_id, uploads.DATASET)
+    else:
+        freed = service.delete_dataset(session, principal.tenant, dataset_id)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "dataset.delete", dataset_id)
+
+
+def _require_storage(session: Session, settings: Settings, principal: Principal, size: int) -> None:
+    require_storage(session, settings, principal.tenant, size)
+    session.rollback()  # the body, or its check, takes its time
 
 
 async def _dataset_request(request: Request) -> DatasetRequest:
@@ -213,8 +229,3 @@ def _begin(
     upload, files = uploads.begin(sessions, settings, access.store, principal, uploads.DATASET, file.name, [file])
     parts = uploads.parts_of(upload, files, access, FIRST_PARTS, new=True)
     return DatasetView.of_upload(upload, files[0], parts)
-
-
-def _refuse_other_ids(dataset_id: str) -> None:
-    if not is_id(dataset_id, uploads.DATASET):
-        raise uploads.not_found(dataset_id, uploads.DATASET)

@@ -14,29 +14,29 @@ from app.audit import entries as audit
 from app.database import utc_now
 from app.datasets.models import Dataset
 from app.ids import is_id, new_id
+from app.jobs import repository
 from app.jobs.models import TERMINAL, Job
-from app.jobs.warm_up import load_core
 from app.keys.auth import Principal
 from app.problems import Problem
+from app.settings import Settings
 from app.storage.obsolete import record_obsolete
+from app.storage.usage import require_storage
 from app.store import ArtifactStore, StoreUnavailableError
-from qpruner_core.errors import UserError
-from qpruner_core.source_policy import SourcePolicy
 
 if TYPE_CHECKING:
     from qpruner_core.data import DatasetDescription
 
 
 def create_dataset(
-    session: Session, store: ArtifactStore, policy: SourcePolicy, principal: Principal, path: Path
-) -> Dataset:
-    """Check the file, put it into the store, and commit its row; after a failure neither exists.
+    session: Session, store: ArtifactStore, settings: Settings, principal: Principal, path: Path,
+    description: DatasetDescription,
+) -> Dataset:  # fmt: skip
+    """Put the checked file into the store, and commit its row; after a failure neither exists.
 
     Raises:
-        DatasetInvalidError, DatasetTooLargeError: with the field ``file``.
         StoreUnavailableError, DiskFullError: the store did not accept it.
+        Problem: 403 ``storage_full``: the tenant's other uploads have used up the space meanwhile.
     """
-    description = _inspect(path, policy)
     dataset_id = new_id("ds")
     row = Dataset(
         id=dataset_id,
@@ -51,6 +51,8 @@ def create_dataset(
     )
     try:
         store.put_file(row.key, path)
+        repository.lock_queue(session, principal.tenant)  # as everything that counts before it adds
+        require_storage(session, settings, principal.tenant, row.bytes)
         session.add(row)
         audit.record(session, principal, "dataset.upload", row.id)
         session.commit()
@@ -119,15 +121,3 @@ def _not_found(dataset_id: str) -> Problem:
 
 def _prefix(dataset_id: str) -> str:
     return f"datasets/{dataset_id}/"
-
-
-def _inspect(path: Path, policy: SourcePolicy) -> DatasetDescription:
-    load_core()
-    from qpruner_core.data import inspect_dataset
-
-    # Named by the user's name, so that errors do not mention a temporary folder.
-    try:
-        return inspect_dataset(path.name, policy.model_copy(update={"uploads": {path.name: path}}))
-    except UserError as error:
-        error.field = "file"
-        raise

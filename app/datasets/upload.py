@@ -45,11 +45,10 @@ async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
         DatasetTooLargeError: it has more than ``limit`` bytes; no more than that is read.
         Problem: 400, if there is no file, or the request is interrupted.
     """
-    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    allowance = limit + (_FORM_BYTES if is_form else 0)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > allowance:
+    if declared_bytes(request) > limit:
         raise too_large(limit)
+    is_form = _is_form(request)
+    allowance = limit + (_FORM_BYTES if is_form else 0)
     try:
         async with aclosing(_limited(request, allowance, limit)) as body:
             return await (
@@ -57,6 +56,13 @@ async def receive_upload(request: Request, directory: Path, limit: int) -> Path:
             )
     except ClientDisconnect as error:
         raise Problem(400, "upload_broken_off", "The upload ended early.") from error
+
+
+def declared_bytes(request: Request) -> int:
+    """Least bytes of the request's file by its Content-Length; 0 if there is none."""
+    declared = request.headers.get("content-length", "")
+    size = int(declared) if declared.isdecimal() else 0
+    return max(0, size - _FORM_BYTES) if _is_form(request) else size
 
 
 def safe_filename(name: str) -> str:
@@ -69,6 +75,10 @@ def safe_filename(name: str) -> str:
     inner = PurePath(stem).suffix if f".{suffix.lower()}" in COMPRESSIONS else ""  # ".jsonl" of "text.jsonl.gz"
     stem, suffix = stem.removesuffix(inner), _shortened(f"{inner}.{suffix}", 17)
     return f"{_shortened(stem or 'dataset', _LONGEST_NAME - 17)}{suffix}"
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith("multipart/form-data")
 
 
 async def _limited(request: Request, allowance: int, limit: int) -> AsyncGenerator[bytes, None]:

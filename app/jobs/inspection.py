@@ -6,10 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -18,11 +19,13 @@ from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
 from qpruner_core.config import CompressionConfig
+from qpruner_core.errors import UserError
 from qpruner_core.report import Estimate
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.record import SpeedRecord
 
 if TYPE_CHECKING:
+    from qpruner_core.data import DatasetDescription
     from qpruner_core.known_models import KnownModels
 
 # Each inspection holds one of the 40 threads that serve requests: these limits leave most of them to other requests.
@@ -91,6 +94,46 @@ class Inspector:
                 known=self._known,
             )  # fmt: skip
 
+    def received_dataset(self, path: Path, policy: SourcePolicy, asker: Asker) -> DatasetDescription:
+        """Description of a file that was received by a request; errors call it by its name, and the field ``file``.
+
+        Raises:
+            DatasetInvalidError, DatasetTooLargeError: it cannot be used.
+            Problem: 503 ``busy``; 422 ``dataset_check_timeout``; 400 ``upload_broken_off``, the client has left.
+        """
+        load_core()
+        from qpruner_core.data import inspect_dataset
+
+        policy = policy.model_copy(update={"uploads": {path.name: path}})
+        with self.place(asker.tenant):
+            try:
+                return inspect_dataset(path.name, policy, self._end_of_scan(asker))
+            except UserError as error:
+                error.field = "file"
+                raise
+
+    def _end_of_scan(self, asker: Asker) -> Callable[[], None]:
+        """A function that raises once the time of a request is over, or its client has left."""
+        deadline = time.monotonic() + self._seconds
+
+        def check_stop() -> None:
+            if asker.left():
+                raise Problem(400, "upload_broken_off", "The client left while its file was checked.")
+            if time.monotonic() > deadline:
+                raise Problem(
+                    422, "dataset_check_timeout",
+                    f"The file could not be checked within {self._seconds:.3g} s, the limit of a request.",
+                    field="file",
+                    remedy="Upload it with POST /datasets with a JSON body and in parts, which a worker checks without "
+                    "that limit; or send a part of it.",
+                )  # fmt: skip
+
+        return check_stop
+
+    def place(self, tenant: str) -> AbstractContextManager[None]:
+        """Context manager: hold one of the tenant's places for an inspection. Raises a 503 problem ``busy``."""
+        return self._places.one_of(tenant)
+
     @property
     def looks(self) -> int:
         """Number of running inspections."""
@@ -104,7 +147,7 @@ class Inspector:
         from qpruner_core.patience import patient_hub_client
 
         patient_hub_client()
-        return KnownModels(StoredFacts(self._sessions), self._slowly)
+        return KnownModels(StoredFacts(self._sessions, lambda: _asked.get().asker.tenant), self._slowly)
 
     @contextmanager
     def _for(self, asker: Asker) -> Iterator[None]:
@@ -121,7 +164,7 @@ class Inspector:
 
         asked = _asked.get()
         left = max(0.0, asked.deadline - time.monotonic())
-        with self._places.one_of(asked.asker.tenant), patience(left, asked.asker.left):
+        with self.place(asked.asker.tenant), patience(left, asked.asker.left):
             yield
 
 
@@ -188,7 +231,7 @@ class Places:
         return Problem(
             503,
             "busy",
-            f"{count} {whose} requests are inspecting models, which is the limit.",
+            f"{count} {whose} requests are inspecting models or datasets, which is the limit.",
             remedy="Retry shortly.",
             headers={"Retry-After": str(_RETRY_SECONDS)},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from pydantic import ValidationError
@@ -18,10 +19,14 @@ _KEPT_DAYS = 30
 
 
 class StoredFacts:
-    """A :class:`qpruner_core.known_models.FactsStore` in the table ``known_models``."""
+    """A :class:`qpruner_core.known_models.FactsStore` in the tables ``known_models`` and ``uploads``.
 
-    def __init__(self, sessions: sessionmaker[Session]) -> None:
+    ``tenant``: returns that of the running request, whose uploads are found.
+    """
+
+    def __init__(self, sessions: sessionmaker[Session], tenant: Callable[[], str]) -> None:
         self._sessions = sessions
+        self._tenant = tenant
         self._reading = read_only(sessions)
 
     def find(self, identity: str) -> ModelFacts | None:
@@ -45,7 +50,8 @@ class StoredFacts:
             return
 
     def of_upload(self, model_id: str) -> ModelFacts | None:
-        """The facts that a worker took of an uploaded model. Whose it is was looked at before."""
+        """The facts that a worker took of an uploaded model of the tenant; ``None`` if it has no such model."""
+        mine = (Upload.id == model_id, Upload.tenant == self._tenant(), Upload.status == "ready")
         with self._reading() as session:
-            facts = session.scalar(select(Upload.facts).where(Upload.id == model_id, Upload.status == "ready"))
+            facts = session.scalar(select(Upload.facts).where(*mine))
         return None if facts is None else ModelFacts.model_validate(facts)

@@ -103,14 +103,11 @@ def submit_job(
         The job, and whether an earlier request with the same key and body had created it.
 
     Raises:
-        DatasetNotFoundError: the upload was deleted meanwhile.
-        Problem: 409 ``idempotency_conflict``, 429 ``queue_full``.
+        ModelNotFoundError, DatasetNotFoundError: the upload was deleted meanwhile.
+        Problem: 403 ``storage_full``; 409 ``idempotency_conflict``; 429 ``queue_full``.
     """
     tenant = principal.tenant
-    if is_uploaded_model(request.model):
-        _require_model(session, tenant, request.model, hold=True).used_at = utc_now()
-    if is_upload(request.dataset):  # from here on, its deletion waits until the job has recorded its use
-        _require_upload(session, tenant, request.dataset, hold=True)
+    _hold_uploads(session, tenant, request.model, request.dataset)
     near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
     if near_limit:
         repository.lock_queue(session, tenant)
@@ -195,15 +192,17 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str, tr
     """Queue a failed or cancelled job again; it resumes after its last finished stage with all its attempts.
 
     Raises:
-        Problem: 404; 409 ``job_not_retryable``; 429 ``queue_full``.
+        ModelNotFoundError, DatasetNotFoundError: the upload was deleted meanwhile.
+        Problem: 403 ``storage_full``; 404; 409 ``job_not_retryable``, ``upload_not_ready``; 429 ``queue_full``.
     """
+    job = require_job(session, tenant, job_id)
+    _require_retryable(job)
+    _hold_uploads(session, tenant, job.model, job.dataset)  # before the queue's lock, as a submit does
     repository.lock_queue(session, tenant)
     job = require_job(session, tenant, job_id, lock=True)
-    if job.status not in ("failed", "cancelled"):
-        raise Problem(
-            409, "job_not_retryable", f"The job is {job.status}.", remedy="Only failed and cancelled jobs are retried."
-        )
+    _require_retryable(job)
     _require_room(session, settings, tenant)
+    require_storage(session, settings, tenant)
     job.status = "queued"
     job.attempt = 0
     job.max_attempts = settings.max_attempts
@@ -235,10 +234,16 @@ def delete_job(session: Session, tenant: str, job_id: str) -> int:
 def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
     """Result of ``look``, called with whether to inspect the dataset as well. Ends the transaction of ``session``.
 
-    The model is looked at also where the upload cannot be used, so that both faults are named at once.
+    The model is looked at also where the dataset cannot be used, so that both faults are named at once; never one that
+    the tenant may not use.
+
+    Inspecting a model takes a second, and SQLite would block every writer meanwhile: the transaction ends before.
     """
+    if is_uploaded_model(config.model):
+        _require_model(session, tenant, config.model)
     try:
-        needs_look = not _release_after_dataset_check(session, tenant, config) and bool(config.dataset)
+        needs_look = bool(config.dataset) and not _check_uploaded_dataset(session, tenant, config)
+        session.rollback()
     except UserError as fault:
         session.rollback()
         try:
@@ -250,25 +255,18 @@ def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: C
     return look(needs_look)
 
 
-def _release_after_dataset_check(session: Session, tenant: str, config: CompressionConfig) -> bool:
-    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked on arrival.
+def _check_uploaded_dataset(session: Session, tenant: str, config: CompressionConfig) -> bool:
+    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked on arrival."""
+    if not is_upload(config.dataset):
+        return False
+    filename, size, sha256 = _require_upload(session, tenant, config.dataset)
+    refuse_another_dataset(config, sha256)
+    load_core()
+    from qpruner_core.data import refuse_too_few_bytes
 
-    Ends the transaction: inspecting a model takes a second, and SQLite would block every writer meanwhile.
-    """
-    if is_uploaded_model(config.model):
-        _require_model(session, tenant, config.model)
-    dataset = config.dataset
-    uploaded = is_upload(dataset)
-    if uploaded:
-        filename, size, sha256 = _require_upload(session, tenant, dataset)
-        refuse_another_dataset(config, sha256)
-        load_core()
-        from qpruner_core.data import refuse_too_few_bytes
-
-        if not is_smaller_than_its_text(filename):
-            refuse_too_few_bytes(size, config.sequence_length)
-    session.rollback()
-    return uploaded
+    if not is_smaller_than_its_text(filename):
+        refuse_too_few_bytes(size, config.sequence_length)
+    return True
 
 
 def is_upload(dataset: str) -> bool:
@@ -276,10 +274,19 @@ def is_upload(dataset: str) -> bool:
     return dataset.startswith("ds_") and "/" not in dataset
 
 
+def _hold_uploads(session: Session, tenant: str, model: str, dataset: str) -> None:
+    """From here on, deletion of the uploads among these waits until the job has recorded their use. Raises if one is
+    gone."""
+    if is_uploaded_model(model):
+        _require_model(session, tenant, model, hold=True).used_at = utc_now()
+    if is_upload(dataset):
+        _require_upload(session, tenant, dataset, hold=True)
+
+
 def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
     upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
     if upload is None:
-        if unfinished := uploads.find(session, tenant, dataset_id):
+        if unfinished := uploads.find(session, tenant, dataset_id, uploads.DATASET):
             raise uploads.not_ready(unfinished, "dataset")
         raise DatasetNotFoundError(
             f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
@@ -289,7 +296,7 @@ def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: boo
 
 def _require_model(session: Session, tenant: str, model_id: str, *, hold: bool = False) -> Upload:
     """The tenant's model, once it is ready; with ``hold`` it cannot be deleted in the transaction."""
-    upload = uploads.find(session, tenant, model_id, hold=hold)
+    upload = uploads.find(session, tenant, model_id, uploads.MODEL, hold=hold)
     if upload is None:
         raise ModelNotFoundError(
             f"There is no model {model_id!r}.", field="model", remedy="Upload one with POST /models."
@@ -311,6 +318,13 @@ def earlier_job(session: Session, tenant: str, request: JobRequest, key: str | N
             remedy="Use a new key for a new request.",
         )
     return job
+
+
+def _require_retryable(job: Job) -> None:
+    if job.status not in ("failed", "cancelled"):
+        raise Problem(
+            409, "job_not_retryable", f"The job is {job.status}.", remedy="Only failed and cancelled jobs are retried."
+        )
 
 
 def _require_room(session: Session, settings: Settings, tenant: str) -> None:

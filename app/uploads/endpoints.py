@@ -22,7 +22,6 @@ from app.problems import Problem, problem_responses
 from app.query_values import require_digits
 from app.settings import Settings
 from app.uploads import service
-from app.uploads.models import Upload
 from app.uploads.names import refuse_bad_names
 from app.uploads.schemas import ModelPage, ModelRequest, ModelSummary, ModelView, PartsView
 from app.uploads.service import Access
@@ -100,7 +99,7 @@ def list_models(
 @router.get("/{model_id}", summary="See a model", responses=problem_responses(NOT_FOUND))
 def get_model(model_id: ModelId, principal: Reader, session: ReadSessionDep) -> ModelView:
     """Its state (`uploading`, `checking`, `ready` or `failed`), its files, and the error of a failed one."""
-    upload = _require(session, principal.tenant, model_id)
+    upload = service.require(session, principal.tenant, model_id, service.MODEL)
     return ModelView.with_files(upload, service.files_of(session, model_id))
 
 
@@ -119,7 +118,8 @@ def list_model_parts(
     limit: PartLimit = FIRST_PARTS,
 ) -> PartsView:
     """The missing parts of an interrupted upload, each with a fresh signed URL."""
-    upload, files = _require(session, principal.tenant, model_id), service.files_of(session, model_id)
+    upload = service.require(session, principal.tenant, model_id, service.MODEL)
+    files = service.files_of(session, model_id)
     session.commit()  # nothing; the store may be slow
     access = Access(store, base_url, settings.signed_url_seconds)
     return service.parts_of(upload, files, access, limit)
@@ -136,9 +136,8 @@ def complete_model(
 ) -> ModelView:  # fmt: skip
     """Call it after sending all parts. The model is `checking` until a worker has verified and inspected it; then
     `ready` or `failed`. Repeating the call changes nothing."""
-    _refuse_other_ids(model_id)
     with sessions() as session:
-        upload = service.complete(session, store, principal.tenant, model_id)
+        upload = service.complete(session, store, principal.tenant, model_id, service.MODEL)
         return ModelView.with_files(upload, service.files_of(session, model_id))
 
 
@@ -151,20 +150,9 @@ def complete_model(
 def delete_model(model_id: ModelId, principal: Submitter, session: DeletingSessionDep, response: Response) -> None:
     """Deletes the files permanently, or abandons an unfinished upload. Refused while an unfinished job uses it. The
     header `X-Freed-Bytes` has its bytes."""
-    _refuse_other_ids(model_id)
-    freed = service.delete(session, principal.tenant, model_id)
+    freed = service.delete(session, principal.tenant, model_id, service.MODEL)
     response.headers["X-Freed-Bytes"] = str(freed)
     audit.record(session, principal, "model.delete", model_id)
-
-
-def _require(session: ReadSessionDep, tenant: str, model_id: str) -> Upload:
-    _refuse_other_ids(model_id)
-    return service.require(session, tenant, model_id)
-
-
-def _refuse_other_ids(model_id: str) -> None:
-    if not is_id(model_id, service.MODEL):
-        raise service.not_found(model_id, service.MODEL)
 
 
 def _refuse_too_large(size: int, settings: Settings) -> None:

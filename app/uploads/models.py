@@ -18,7 +18,9 @@ class Upload(Base):
 
     ``bytes``: of all files together. ``part_bytes``: of each part but the last of a file. ``facts``: facts for planning
     about a model that is ready, a :class:`qpruner_core.models.facts.ModelFacts`. ``expires_at``: deletion time of an
-    upload that is not ready. A worker checks it while ``lease_token`` is its own and ``lease_expires_at`` lies ahead.
+    upload that is not ready. ``used_at``: last use by a job; before any, the time when it became ready, was completed
+    (which is the order of checks) or began. A worker checks it while ``lease_token`` is its own and
+    ``lease_expires_at`` lies ahead.
     """
 
     __tablename__ = "uploads"

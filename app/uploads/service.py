@@ -147,13 +147,13 @@ def parts_of(
     )
 
 
-def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str) -> Upload:
+def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str, kind: str) -> Upload:
     """Hand the upload to a worker for checking; repeating it changes nothing. Commits.
 
     Raises:
         Problem: 404; 409 ``upload_incomplete`` with the files at fault, ``not_uploading`` if it failed.
     """
-    upload = require(session, tenant, upload_id)
+    upload = require(session, tenant, upload_id, kind)
     files = files_of(session, upload_id)
     session.commit()  # nothing yet; the store may be slow, and on SQLite every writer would wait for it
     if upload.status == "failed":
@@ -162,22 +162,24 @@ def complete(session: Session, store: ArtifactStore, tenant: str, upload_id: str
         return upload
     _refuse_incomplete(upload, files, store)
     mine = (Upload.id == upload_id, Upload.status == "uploading")
-    session.execute(update(Upload).where(*mine).values(status="checking", attempts=0, lease_expires_at=None))
+    checking = {"status": "checking", "attempts": 0, "lease_expires_at": None, "used_at": utc_now()}
+    session.execute(update(Upload).where(*mine).values(**checking))
     session.commit()
-    return require(session, tenant, upload_id)
+    return require(session, tenant, upload_id, kind)
 
 
-def require(session: Session, tenant: str, upload_id: str, *, hold: bool = False) -> Upload:
-    """The tenant's upload; with ``hold`` it cannot change in the transaction. Raises a 404 problem."""
-    upload = find(session, tenant, upload_id, hold=hold)
+def require(session: Session, tenant: str, upload_id: str, kind: str, *, hold: bool = False) -> Upload:
+    """The tenant's upload of that ``kind``, :data:`MODEL` or :data:`DATASET`; with ``hold`` it cannot change in the
+    transaction. Raises a 404 problem, also for an id of the other kind."""
+    upload = find(session, tenant, upload_id, kind, hold=hold)
     if upload is None:
-        raise not_found(upload_id)
+        raise not_found(upload_id, kind)
     return upload
 
 
-def find(session: Session, tenant: str, upload_id: str, *, hold: bool = False) -> Upload | None:
+def find(session: Session, tenant: str, upload_id: str, kind: str, *, hold: bool = False) -> Upload | None:
     """:func:`require` that returns ``None`` if there is none."""
-    if not is_id(upload_id, upload_id[:2]):
+    if not is_id(upload_id, kind):
         return None
     query = select(Upload).where(Upload.id == upload_id, Upload.tenant == tenant)
     query = query.execution_options(populate_existing=True)
@@ -198,7 +200,7 @@ def list_models(session: Session, tenant: str, *, before: str | None, limit: int
     return session.scalars(query.order_by(Upload.id.desc()).limit(limit)).all()
 
 
-def delete(session: Session, tenant: str, upload_id: str) -> int:
+def delete(session: Session, tenant: str, upload_id: str, kind: str) -> int:
     """Delete rows and, after the commit, files; returns the freed bytes.
 
     ``session``: one of :func:`app.storage.obsolete.deleting`.
@@ -206,7 +208,7 @@ def delete(session: Session, tenant: str, upload_id: str) -> int:
     Raises:
         Problem: 404; 409 ``model_in_use`` while an unfinished job of the tenant names it.
     """
-    upload = require(session, tenant, upload_id, hold=True)
+    upload = require(session, tenant, upload_id, kind, hold=True)
     users = select(Job.id).where(Job.tenant == tenant, Job.model == upload_id, Job.status.not_in(TERMINAL))
     job_id = session.scalar(users.limit(1))
     if job_id is not None:
@@ -220,10 +222,9 @@ def delete(session: Session, tenant: str, upload_id: str) -> int:
     return freed
 
 
-def not_found(upload_id: str, kind: str | None = None) -> Problem:
-    """The 404 of an upload that does not exist, or belongs to another tenant. ``kind``: :data:`MODEL` or
-    :data:`DATASET`, whatever the id looks like."""
-    if (kind or upload_id.partition("_")[0]) == DATASET:
+def not_found(upload_id: str, kind: str) -> Problem:
+    """The 404 of an upload that does not exist, belongs to another tenant, or is of another kind."""
+    if kind == DATASET:
         return Problem(404, "dataset_not_found", f"There is no dataset {upload_id!r}.", remedy="See GET /datasets.")
     return Problem(404, "model_not_found", f"There is no model {upload_id!r}.", remedy="See GET /models.")
 

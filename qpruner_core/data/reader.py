@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,14 @@ class DatasetDescription:
 
 
 @unreadable_as_error("dataset")
-def inspect_dataset(reference: str, policy: SourcePolicy) -> DatasetDescription:
-    """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`."""
-    return _describe(locate_dataset(reference, policy), policy)
+def inspect_dataset(
+    reference: str, policy: SourcePolicy, check_stop: Callable[[], None] = lambda: None
+) -> DatasetDescription:
+    """Read the whole dataset once, keeping nothing, and describe it. Raises as :func:`read_dataset`.
+
+    ``check_stop`` is called again and again while it is read, and raises an error to end that.
+    """
+    return _describe(locate_dataset(reference, policy), policy, check_stop)
 
 
 @unreadable_as_error("dataset")
@@ -57,8 +62,10 @@ def inspect_dataset_here(reference: str, policy: SourcePolicy) -> DatasetDescrip
     return _describe(found, policy)
 
 
-def _describe(files: tuple[Path, ...], policy: SourcePolicy) -> DatasetDescription:
-    scan = _Scan(files, policy.max_dataset_bytes)
+def _describe(
+    files: tuple[Path, ...], policy: SourcePolicy, check_stop: Callable[[], None] = lambda: None
+) -> DatasetDescription:
+    scan = _Scan(files, policy.max_dataset_bytes, check_stop)
     count = sum(1 for _ in scan)
     kind = scan.checked_kind(count)
     return DatasetDescription(kind, count, scan.bytes, scan.digest.hexdigest(), scan.text_bytes, scan.warnings())
@@ -86,9 +93,12 @@ def read_dataset(reference: str, policy: SourcePolicy) -> TextDataset:
 class _Scan:
     """One pass over the files: yields records, and afterwards has kind, bytes, digest and warnings."""
 
-    def __init__(self, files: tuple[Path, ...], max_bytes: int) -> None:
+    def __init__(
+        self, files: tuple[Path, ...], max_bytes: int, check_stop: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
         self._files = files
         self._max_bytes = max_bytes
+        self._check_stop = check_stop
         self._kind: DatasetKind | None = None
         self._rows = 0
         self._preferences = 0
@@ -106,7 +116,8 @@ class _Scan:
             if file_type == ".parquet":
                 yield from self._parquet_rows(path)
                 continue
-            with TextFile(path, max(0, self._max_bytes - self.text_bytes), self.digest) as file:
+            room = max(0, self._max_bytes - self.text_bytes)
+            with TextFile(path, room, self.digest, self._check_stop) as file:
                 yield from self._paragraphs(file) if file_type == ".txt" else self._records(_rows(file, file_type))
             self.bytes += file.size
             self.text_bytes += file.text_size
@@ -173,6 +184,7 @@ class _Scan:
 
     def _records(self, rows: Rows) -> Iterator[Record]:
         for place, row in rows:
+            self._check_stop()  # a block of text, or one object with a list, may have a million of them
             self._rows += 1
             try:
                 if isinstance(row, BadRecordError):

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -24,13 +25,16 @@ class TextFile:
 
     Compression is recognised by the first bytes. ``most_bytes`` bounds the decompressed size. ``digest`` hashes the
     bytes of the file as they are read; ``size`` and ``text_size`` count those of the file and of its text.
+    ``check_stop`` is called before every block of text, and raises an error to end the reading.
 
     Raises, from every method:
         DatasetInvalidError: binary, not UTF-8, or not decompressible.
         DatasetTooLargeError: too large after decompression.
     """
 
-    def __init__(self, path: Path, most_bytes: int, digest: Any | None = None) -> None:
+    def __init__(
+        self, path: Path, most_bytes: int, digest: Any | None = None, check_stop: Callable[[], None] = lambda: None
+    ) -> None:
         self._raw = _Counted(path.open("rb"), digest or hashlib.sha256())
         head = self._raw.peek()
         content: Any = self._raw
@@ -38,7 +42,7 @@ class TextFile:
             content = gzip.GzipFile(fileobj=io.BufferedReader(content), mode="rb")
         elif head.startswith(_ZSTD):
             content = _zstd().ZstdFile(io.BufferedReader(content), mode="rb")
-        self._content = _Bounded(content, most_bytes)
+        self._content = _Bounded(content, most_bytes, check_stop)
         # Invalid UTF-8 bytes pass as half surrogates, so that an error can name their line
         self._text = io.TextIOWrapper(
             io.BufferedReader(self._content), encoding="utf-8-sig", errors="surrogateescape", newline=None
@@ -128,15 +132,17 @@ class _Counted(io.RawIOBase):
 class _Bounded(io.RawIOBase):
     """A number of bytes, then an error."""
 
-    def __init__(self, stream: Any, most: int) -> None:
+    def __init__(self, stream: Any, most: int, check_stop: Callable[[], None]) -> None:
         self._stream = stream
         self._most = most
+        self._check_stop = check_stop
         self.size = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        self._check_stop()
         block = self._stream.read(min(len(buffer), _BLOCK))
         self.size += len(block)
         if self.size > self._most:

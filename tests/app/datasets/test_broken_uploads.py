@@ -44,6 +44,16 @@ def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.parametrize("kind", ["application/octet-stream", "multipart/form-data; boundary=x"])
+def test_an_upload_that_exceeds_the_storage_is_refused_before_it_is_sent(service: Service, kind: str) -> None:
+    service.app.state.settings.max_storage_bytes = 400_000
+    head = f"Content-Length: 500000\r\nContent-Type: {kind}"
+    with _send(service, head, b"") as connection, connection.makefile("rb") as answer:
+        assert b" 403 " in answer.readline()
+    assert _scratch(service) == []
+
+
+@pytest.mark.service
 def test_an_upload_that_never_ends_is_answered_at_the_limit(service: Service) -> None:
     connection = _send(service, "Transfer-Encoding: chunked", b"")
     for size in (*[50_000] * 20, 1):  # one byte over the limit, and no last chunk

@@ -11,10 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.database import utc_now
+from app.ids import new_id
 from app.jobs import lease
 from app.jobs.models import Artifact, Dispatch, Job, JobEvent, JobStatus, StageResult
 from app.main import create_app
 from app.settings import Settings
+from app.uploads.models import Upload
 from tests.app.conftest import BASE_URL
 from tests.app.jobs.conftest import MakeJob, held_for
 from tests.server_processes import free_port
@@ -118,6 +120,42 @@ def test_a_retry_counts_against_the_queue(client: TestClient, make_job: MakeJob)
     answer = client.post(f"/jobs/{failed}/retry")
     assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
     assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_retry_of_a_tenant_whose_storage_is_full_is_refused_as_a_submit_is(
+    client: TestClient, application: FastAPI, make_job: MakeJob
+) -> None:
+    client.post("/datasets", files={"file": ("a.txt", b"Words of text. " * 20)})
+    application.state.settings.max_storage_bytes = 100
+    failed = make_job("failed")
+    answer = client.post(f"/jobs/{failed}/retry")
+    assert (answer.status_code, answer.json()["code"]) == (403, "storage_full")
+    assert client.get(f"/jobs/{failed}").json()["status"] == "failed"
+
+
+@pytest.mark.parametrize("field", ["model", "dataset"])
+def test_a_retry_without_its_upload_is_refused_and_with_it_holds_it(
+    client: TestClient, make_job: MakeJob, sessions: sessionmaker[Session], field: str
+) -> None:
+    gone = make_job("failed", **{field: new_id("md" if field == "model" else "ds")})
+    answer = client.post(f"/jobs/{gone}/retry")
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, f"{field}_not_found", field)
+    assert client.get(f"/jobs/{gone}").json()["status"] == "failed"
+    assert event_types(client, gone) == ["queued"]
+    with sessions() as session:
+        assert session.get(Dispatch, gone) is None
+    if field == "dataset":
+        upload = client.post("/datasets", files={"file": ("a.txt", b"Words of text. " * 20)}).json()["id"]
+    else:
+        upload, now = new_id("md"), utc_now()
+        row = Upload(
+            id=upload, tenant="default", name="m", status="ready", bytes=1, part_bytes=1, created_at=now, used_at=now
+        )
+        with sessions.begin() as session:
+            session.add(row)
+    there = make_job("failed", **{field: upload})
+    assert client.post(f"/jobs/{there}/retry").status_code == 202
+    assert client.delete(f"/{field}s/{upload}").json()["code"] == f"{field}_in_use"
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])

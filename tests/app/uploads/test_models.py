@@ -192,6 +192,23 @@ def test_another_tenant_sees_none_of_it(
     problem(client.get(f"/models/{model_id}/parts", headers=reader), 403, "forbidden")  # its URLs may write
 
 
+def test_an_id_of_the_other_kind_is_neither_shown_nor_deleted_nor_recorded(
+    client: TestClient, contents: dict[str, bytes]
+) -> None:
+    model_id = begin(client, contents)["id"]
+    sent = client.post("/datasets", files={"file": ("a.txt", b"Words of text. " * 20)}).json()["id"]
+    coming = client.post("/datasets", json=named({"a.txt": b"Words of text."})[0]).json()["id"]
+    calls = (("GET", ""), ("GET", "/parts"), ("POST", "/complete"), ("DELETE", ""))
+    for method, path in calls:
+        problem(client.request(method, f"/datasets/{model_id}{path}"), 404, "dataset_not_found")
+        for dataset_id in (sent, coming):
+            problem(client.request(method, f"/models/{dataset_id}{path}"), 404, "model_not_found")
+    for path in (f"/models/{model_id}", f"/datasets/{sent}", f"/datasets/{coming}"):
+        assert client.get(path).status_code == 200
+    actions = [entry["action"] for entry in client.get("/audit").json()["entries"]]
+    assert sorted(actions) == ["dataset.upload", "dataset.upload", "model.upload"]
+
+
 def test_a_quota_counts_an_upload_from_its_beginning(
     client: TestClient, application: FastAPI, contents: dict[str, bytes]
 ) -> None:

@@ -385,3 +385,32 @@ def test_one_long_document_is_divided_without_loss(tmp_path: Path, name: str, te
     letters = sorted("".join(running_text([*split.train, *split.held_out]).split()))
     assert letters == sorted("".join([*text.split(), *"".join(others).split()]))
     assert "\n\n" not in running_text(split.held_out).strip() or others
+
+
+class _EndedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt", "a.jsonl.gz", "blank.jsonl", "blank.json"])
+def test_a_check_of_any_form_ends_when_it_is_told_to(tmp_path: Path, name: str) -> None:
+    rows = 50_000
+    content = {
+        "a.jsonl": b'{"text":"a b"}\n' * rows,
+        "a.json": b'{"data":[' + b'{"text":"a b"},' * rows + b'{"text":"c"}]}',  # one line, one object
+        "a.csv": b"text\n" + b"a b\n" * rows,
+        "a.txt": b"a b\n\n" * rows,
+        "a.jsonl.gz": gzip.compress(b'{"text":"a b"}\n' * rows),
+        "blank.jsonl": b"\n" * 10 * rows,
+        "blank.json": b"\n" * 10 * rows,
+    }[name]
+    (tmp_path / name).write_bytes(content)
+    calls = 0
+
+    def check_stop() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise _EndedError
+
+    with pytest.raises(_EndedError):
+        inspect_dataset(str(tmp_path / name), SourcePolicy(), check_stop)
