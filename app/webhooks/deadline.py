@@ -14,7 +14,7 @@ Resolved = list[tuple[Any, ...]]
 
 
 class Deadline:
-    """A moment, ``seconds`` from now, after which nothing is waited for."""
+    """A time limit, ``seconds`` from now."""
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
@@ -58,7 +58,7 @@ class LimitedStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write all of ``buffer``; the stream's own ``write`` waits anew for every piece that the receiver takes."""
+        """Write all of ``buffer``. The stream's own ``write`` has a new time limit for every piece that is sent."""
         connection: socket.socket = self._stream.get_extra_info("socket")
         while buffer:
             connection.settimeout(self._deadline.left(timeout))

@@ -190,7 +190,8 @@ def test_tenants_take_turns_and_none_exceeds_its_places(
     turns.begin("second")
     assert of_tenants(sessions, turns, owner) == Counter(flood=1, second=1, third=1)
     assert of_tenants(sessions, Turns(100), owner) == Counter(flood=TENANTS_PLACES, second=3, third=1)
-    one, order = Turns(1), []
+    one = Turns(1)
+    order: list[str] = []
     for _ in range(4):
         (tenant,) = of_tenants(sessions, one, owner)
         order.append(tenant)
