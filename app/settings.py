@@ -143,13 +143,19 @@ class Settings(BaseSettings):
         default=4,
         ge=1,
         le=16,
-        description="Concurrent model inspections by requests of one tenant; more wait briefly.",
+        description="Concurrent inspections of models and datasets by requests of one tenant; more wait briefly.",
     )
     look_seconds: float = Field(
         default=20.0,
         gt=0,
         le=600,
         description=("Time limit of a request's inspection of a model or dataset, mainly on a hub, in seconds."),
+    )
+    dataset_check_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=3600,
+        description="Time limit of checking a dataset that was sent as one body, in seconds.",
     )
 
     lease_seconds: float = Field(

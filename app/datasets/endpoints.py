@@ -59,9 +59,9 @@ _FORM = {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
     "Or name the file with its bytes and SHA-256 as JSON: the response has signed URLs to PUT its parts to, straight "
     "to the store. Then `POST /datasets/{id}/complete`.",
     responses=problem_responses(
-        "400 file_missing", "400 invalid_form", "400 invalid_json", "403 forbidden", "403 storage_full",
-        "413 dataset_too_large", "422 dataset_invalid", "422 invalid_config", "429 too_many_uploads",
-        "503 store_unavailable", "507 disk_full",
+        "400 file_missing", "400 invalid_form", "400 invalid_json", "400 upload_broken_off", "403 forbidden",
+        "403 storage_full", "413 dataset_too_large", "422 dataset_check_timeout", "422 dataset_invalid",
+        "422 invalid_config", "429 too_many_uploads", "503 busy", "503 store_unavailable", "507 disk_full",
     ),
     openapi_extra={
         "requestBody": {

@@ -63,6 +63,7 @@ class Inspector:
     def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
         self._sessions = sessions
         self._seconds = settings.look_seconds
+        self._scan_seconds = settings.dataset_check_seconds
         self._places = Places(MOST_LOOKS, settings.max_looks)
         self._computing = threading.Lock()
 
@@ -122,7 +123,7 @@ class Inspector:
     def _end_of_scan(self, asker: Asker) -> Callable[[], None]:
         """A function that raises once the time of a request is over, or its client has left; and that lets other scans
         and the event loop go on after every slice of time."""
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._scan_seconds
         slice_end = 0.0
 
         def check_stop() -> None:
@@ -139,7 +140,7 @@ class Inspector:
             if time.monotonic() > deadline:
                 raise Problem(
                     422, "dataset_check_timeout",
-                    f"The file could not be checked within {self._seconds:.3g} s, the limit of a request.",
+                    f"The file could not be checked within {self._scan_seconds:.3g} s, the limit of a request.",
                     field="file",
                     remedy="Upload it with POST /datasets with a JSON body and in parts, which a worker checks without "
                     "that limit; or send a part of it.",

@@ -57,7 +57,7 @@ def test_a_tenant_whose_checks_take_its_share_waits_and_no_other_does(
 def test_a_check_ends_at_the_time_limit_of_a_request_and_gives_its_place_back(
     client: TestClient, application: FastAPI, settings: Settings
 ) -> None:
-    brief = settings.model_copy(update={"look_seconds": 0.05})
+    brief = settings.model_copy(update={"dataset_check_seconds": 0.05})
     inspector = application.state.inspector = Inspector(application.state.session_factory, brief)
     answer = client.post("/datasets", params={"filename": "a.jsonl.gz"}, content=MANY)
     document = answer.json()
