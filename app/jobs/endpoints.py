@@ -369,8 +369,14 @@ def cancel_job(
     status_code=202,
     summary="Retry a job",
     responses=problem_responses(
-        "403 forbidden", "403 storage_full", NOT_FOUND, "409 job_not_retryable", "409 upload_not_ready",
-        "422 dataset_not_found", "422 model_not_found", "429 queue_full",
+        "403 forbidden",
+        "403 storage_full",
+        NOT_FOUND,
+        "409 job_not_retryable",
+        "409 upload_not_ready",
+        "422 dataset_not_found",
+        "422 model_not_found",
+        "429 queue_full",
     ),
 )
 def retry_job(
