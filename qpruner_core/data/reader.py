@@ -17,6 +17,7 @@ from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextReco
 from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
 from qpruner_core.data.source import HubDataset, find_dataset, locate_dataset
 from qpruner_core.data.text_file import TextFile
+from qpruner_core.data.values import may_matter
 from qpruner_core.dataset_forms import file_format
 from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.source_policy import SourcePolicy
@@ -24,7 +25,6 @@ from qpruner_core.source_policy import SourcePolicy
 _PARQUET_EXPANSION = 8  # largest decoded size of a Parquet file in multiples of its size; text reaches three or four
 _LONGEST_PIECE = 2**16  # characters of a line of prose that are read at once
 _MOST_UNUSED = 20
-_WITHOUT_SPACES = 10  # bytes beyond one per character, for five Chinese characters: words need no space between
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class _Scan:
         self._rows = 0
         self._preferences = 0
         self._undesired = 0
+        self._other_labels = 0
         self._empty = 0
         self._unused: dict[str, None] = {}
         self._left_out = LeftOut()
@@ -116,8 +117,13 @@ class _Scan:
         if self.bytes == 0:
             raise invalid("it is empty", "Give a file with some text.")
         self._left_out.check(count, self._rows, COLUMNS_REMEDY)
+        if self._undesired and self._other_labels:
+            raise invalid(
+                '"label" is 0 or false for some answers and another number for others, so it may be no rating',
+                'Rename or remove the column "label", or give true and false.',
+            )
         if count == 0 and self._undesired:
-            raise invalid('"label" is false for all its answers', "Give answers to learn from.")
+            raise invalid('"label" is false (or 0) for all its answers', "Give answers to learn from.")
         if self._rows == 0 and self._kind is None:
             raise invalid("it has no records", "Give records with some text in them.")
         if count == 0 or self._kind is None:
@@ -134,7 +140,7 @@ class _Scan:
             )
         if self._undesired:
             warnings.append(
-                f'{self._undesired} records are not used: their "label" is false, which marks an undesired answer.'
+                f'{self._undesired} records are not used: their "label" is false or 0, which marks an undesired answer.'
             )
         if self._empty:
             are = "record is" if self._empty == 1 else "records are"
@@ -193,7 +199,7 @@ class _Scan:
                 f"it is of the kind {layout.kind!r}, while earlier ones are of the kind {self._kind!r}",
                 "Put records of one kind into one file.",
             )
-        record = layout.parse(row)
+        record = layout.parse(row, self._note_unused)
         self._kind = layout.kind
         self._note_columns(row, layout)
         self._empty += record is None and layout.kind != "text" and not layout.is_undesired
@@ -202,10 +208,13 @@ class _Scan:
     def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:
         self._preferences += layout.is_preference
         self._undesired += layout.is_undesired
-        if layout.kind == "messages" and any(map(_weighs_nothing, row.get("messages") or ())):
-            self._note_unused("weight of a message")
-        for name in row.keys() - layout.columns:
-            if not (layout.is_preference and name == REJECTED) and _may_matter(row[name]):
+        self._other_labels += layout.other_label
+        if layout.other_label:
+            self._note_unused("label")
+        for name in row:
+            if name in layout.columns:
+                continue
+            if not (layout.is_preference and name == REJECTED) and may_matter(row[name]):
                 self._note_unused(name)
 
     def _note_unused(self, name: str) -> None:
@@ -227,18 +236,6 @@ def _rows(file: TextFile, file_type: str | None) -> Rows:
 
 def _is_known(row: Mapping[str, Any]) -> bool:
     return layout_of(row) is not None
-
-
-def _weighs_nothing(message: Any) -> bool:
-    """Whether OpenAI's form marks the answer as not to be learned."""
-    return isinstance(message, Mapping) and message.get("weight") in (0, False)
-
-
-def _may_matter(value: Any) -> bool:
-    """Whether the value has words or structure; losing an id, a number or a source does no harm."""
-    if isinstance(value, str):
-        return len(value.split()) > 1 or len(value.encode(errors="replace")) - len(value) >= _WITHOUT_SPACES
-    return isinstance(value, list | dict) and bool(value)
 
 
 def _whole_paragraph(text: str) -> Iterator[TextRecord]:
