@@ -12,7 +12,7 @@ from qpruner_core.data.bad_record import BadRecordError, invalid
 from qpruner_core.data.formats import COLUMNS_REMEDY, REJECTED, Layout, layout_of, no_layout
 from qpruner_core.data.left_out import LeftOut
 from qpruner_core.data.parquet import parquet_rows
-from qpruner_core.data.passages import LONGEST_PASSAGE, passages
+from qpruner_core.data.passages import LONGEST_PASSAGE, passages, with_words
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
 from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
 from qpruner_core.data.source import HubDataset, find_dataset, locate_dataset
@@ -108,7 +108,7 @@ class _Scan:
                 yield from self._parquet_rows(path)
                 continue
             with TextFile(path, max(0, self._max_bytes - self.text_bytes), self.digest) as file:
-                yield from self._paragraphs(file) if file_type == ".txt" else self._records(_rows(file, file_type))
+                yield from self._prose(file) if file_type == ".txt" else self._records(_rows(file, file_type))
             self.bytes += file.size
             self.text_bytes += file.text_size
 
@@ -150,23 +150,9 @@ class _Scan:
             warnings.append(f"These columns of the dataset are not used: {names}.")
         return tuple(warnings)
 
-    def _paragraphs(self, file: TextFile) -> Iterator[Record]:
+    def _prose(self, file: TextFile) -> Iterator[Record]:
         self._kind = "text"
-        paragraph = ""
-        at_line_start = True
-        while piece := file.readline(_LONGEST_PIECE):
-            is_blank = at_line_start and not piece.strip() and piece.endswith("\n")
-            at_line_start = piece.endswith("\n")
-            if is_blank:
-                yield from _whole_paragraph(paragraph)
-                paragraph = ""
-                continue
-            if len(paragraph) + len(piece) > LONGEST_PASSAGE and paragraph:
-                *whole, rest = passages(paragraph)
-                yield from whole
-                paragraph = rest.text + rest.end
-            paragraph += piece if paragraph else piece.lstrip()
-        yield from _whole_paragraph(paragraph)
+        return with_words(_paragraphs(file))
 
     def _parquet_rows(self, path: Path) -> Iterator[Record]:
         with path.open("rb") as stream:
@@ -238,7 +224,21 @@ def _is_known(row: Mapping[str, Any]) -> bool:
     return layout_of(row) is not None
 
 
-def _whole_paragraph(text: str) -> Iterator[TextRecord]:
-    parts = list(passages(text.rstrip()))
-    yield from parts[:-1]
-    yield from (TextRecord(part.text) for part in parts[-1:])
+def _paragraphs(file: TextFile) -> Iterator[TextRecord]:
+    """The text of ``file`` in paragraphs and blank lines; together they are the whole text."""
+    paragraph = ""
+    at_line_start = True
+    while piece := file.readline(_LONGEST_PIECE):
+        is_blank = at_line_start and not piece.strip() and piece.endswith("\n")
+        at_line_start = piece.endswith("\n")
+        if is_blank:
+            yield from passages(paragraph)
+            yield TextRecord("", piece)
+            paragraph = ""
+            continue
+        if len(paragraph) + len(piece) > LONGEST_PASSAGE and paragraph:
+            *whole, rest = passages(paragraph)
+            yield from whole
+            paragraph = rest.text + rest.end
+        paragraph += piece
+    yield from passages(paragraph)

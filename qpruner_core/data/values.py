@@ -21,7 +21,7 @@ def string(value: Any, column: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise BadRecordError(f'"{column}" is not valid Unicode', "Remove the broken characters.") from error
-    return value.replace("\r\n", "\n").replace("\r", "\n")
+    return value.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def optional_string(value: Any, column: str) -> str:

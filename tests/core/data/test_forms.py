@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_bomb_is_refused_at_the_limit_and_broken_gzip_is_told(tmp_path: Path) 
             read(tmp_path / "broken.txt.gz", broken)
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
 @pytest.mark.parametrize("name", ["data.txt", "data.jsonl", "data.json", "data.csv"])
 def test_line_ends_do_not_matter(tmp_path: Path, name: str, end: str) -> None:
     content = {
@@ -445,6 +446,7 @@ def test_a_row_with_other_cells_than_the_header_is_left_out_and_lists_are_read_i
     )
 
 
+_LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _LETTERS = st.text("ab .\n!?。д", max_size=400)
 
 
@@ -462,9 +464,22 @@ def test_a_text_file_is_read_as_its_paragraphs_whatever_is_in_it(tmp_path: Path,
     if not text.strip():
         return
     records = read(tmp_path / "data.txt", text).records
-    unified = text.replace("\r\n", "\n").replace("\r", "\n")
-    assert "".join(running_text(records).split()) == "".join(unified.split())
-    assert all(isinstance(record, TextRecord) and record.text.strip() == record.text for record in records)
+    unified = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    assert running_text(records) == _LEADING_BLANK_LINES.sub("", unified).rstrip() + "\n\n"
+    assert all(isinstance(record, TextRecord) and record.text.strip() for record in records)
+
+
+def test_indentation_and_blank_lines_stay_as_they_are_up_to_the_training_text(tmp_path: Path) -> None:
+    functions = [f"    def f{index}(self):\n\n\n        x = {index}\n\n\treturn {index}\n" for index in range(60)]
+    text = "\n\n" + "\n".join(functions) + "end"
+    records = read(tmp_path / "code.txt", text).records
+    assert running_text(records) == text[2:] + "\n\n"
+    wide = "text" + " " * 9000 + "\n" + " " * 9000 + "end"
+    assert running_text(read(tmp_path / "wide.txt", wide).records) == wide + "\n\n"
+    split = split_records(TextDataset("text", records, True, 0, ""), seed=0, share=0.1)
+    sides = running_text(split.train) + running_text(split.held_out)
+    indented = [line for line in text.split("\n") if line.strip()]
+    assert sorted(line for line in sides.split("\n") if line.strip()) == sorted(indented)
 
 
 def long_documents() -> Iterator[tuple[str, str]]:

@@ -298,6 +298,14 @@ def test_a_binary_file_is_refused(tmp_path: Path, name: str, content: bytes, sai
     assert "line" in error.message
 
 
+def test_utf16_is_named(tmp_path: Path) -> None:
+    for name, encoding in (("a.txt", "utf-16-le"), ("a.csv", "utf-16-be")):
+        (tmp_path / name).write_bytes("\ufefftext\nHello there\n".encode(encoding))
+        error = _refused(str(tmp_path / name), SourcePolicy(), DatasetInvalidError)
+        assert "UTF-16" in error.message
+        assert "UTF-8" in error.remedy
+
+
 def test_a_file_larger_than_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.txt"
     with path.open("wb") as stream:
