@@ -142,6 +142,8 @@ def _choices(row: Row, context_column: str, label_column: str) -> Record | None:
     choices = [string(choice, "choices") for choice in choices]
     if len(choices) < 2:
         raise BadRecordError(f"it has {len(choices)} choices", "Give at least 2 choices per record.")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # pandas writes whole numbers so in a column with gaps
     if isinstance(label, bool) or not isinstance(label, int):
         raise BadRecordError(
             f'"{label_column}" is not a whole number', "The label is the index of the right choice, from 0."

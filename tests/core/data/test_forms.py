@@ -164,6 +164,10 @@ ALIASES: list[tuple[dict[str, Any], Record]] = [
         ChoicesRecord("The sky is", ("blue", "a fish"), 0),
     ),
     (
+        {"context": "The sky is", "choices": ["a fish", "blue"], "label": 1.0},
+        ChoicesRecord("The sky is", ("a fish", "blue"), 1),
+    ),
+    (
         {
             "tools": '[{"name": "add"}]',
             "conversations": [
@@ -441,6 +445,7 @@ def test_a_row_with_other_cells_than_the_header_is_left_out_and_lists_are_read_i
     assert dataset.records == (ChoicesRecord("Sky", ("blue", "red"), 1),)
     assert "line 3" in dataset.warnings[0]
     assert "4 cells" in dataset.warnings[0]
+    assert read(tmp_path / "data.csv", text.replace('",1', '",1.0')).records == dataset.records
     assert read(tmp_path / "data.csv", text.replace("context", "question").replace("label", "answer")).records == (
         ChoicesRecord("Sky", ("blue", "red"), 1),
     )

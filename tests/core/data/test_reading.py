@@ -217,6 +217,7 @@ def test_a_text_of_one_huge_line_is_read_and_its_letters_are_never_split(tmp_pat
         (CHOICES | {"label": 2}, "is 2"),
         (CHOICES | {"label": -1}, "is -1"),
         (CHOICES | {"label": "0"}, "whole number"),
+        (CHOICES | {"label": 0.5}, "whole number"),
         (CHOICES | {"label": True}, "whole number"),
         (CHOICES | {"choices": ["only"]}, "1 choices"),
         (CHOICES | {"choices": []}, "0 choices"),
