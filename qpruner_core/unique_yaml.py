@@ -20,7 +20,7 @@ def unique_yaml(text: str) -> Any:
 
 
 class _UniqueLoader(yaml.SafeLoader):
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Of a mapping as written, before keys of others are merged into it ("<<")."""
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
