@@ -11,6 +11,7 @@ import typer
 
 from qpruner_core.errors import InvalidConfigError
 from qpruner_core.recipe_settings import is_recipe, merged, settings_of_recipe
+from qpruner_core.repeated_keys import RepeatedKeyError, unique_keys
 
 ConfigFile = Annotated[
     Path | None,
@@ -70,7 +71,7 @@ def run_settings(
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise InvalidConfigError(f"{parent!r} has no settings of its own.", field=path, remedy="See --help.")
-        target[name] = value
+        _place(target, name, value)
     values = merged(values, named)
     for name in needed:
         if values.get(name) is None:
@@ -79,20 +80,35 @@ def run_settings(
     return values
 
 
+def _place(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set ``name``, or each setting of its own where both the former value and ``value`` have some."""
+    known = settings.get(name)
+    if not (isinstance(known, dict) and isinstance(value, dict)):
+        settings[name] = value
+        return
+    for inner, one in value.items():
+        _place(known, inner, one)
+
+
 def read_settings(file: Path) -> dict[str, Any]:
     """The settings in a YAML or JSON file, or those of the run whose ``recipe.json`` it is.
 
     Raises:
-        InvalidConfigError: it cannot be read, or holds no settings.
+        InvalidConfigError: it cannot be read, holds no settings, or has a key twice.
     """
     import yaml
+
+    from qpruner_core.unique_yaml import unique_yaml
 
     try:
         text = file.read_text(encoding="utf-8")
         # JSON first, the format of recipes: some of it, such as 1e-4, is text in YAML
-        values = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        is_json = text.lstrip().startswith("{")
+        values = json.loads(text, object_pairs_hook=unique_keys) if is_json else unique_yaml(text)
     except OSError as error:
         raise _bad_file(f"{file} cannot be read: {error.strerror}.") from error
+    except RepeatedKeyError as error:
+        raise _bad_file(f"{file} cannot be used: {error}.", "Keep one of them.") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _bad_file(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -100,8 +116,9 @@ def read_settings(file: Path) -> dict[str, Any]:
     return settings_of_recipe(values) if is_recipe(values) else values
 
 
-def _bad_file(message: str) -> InvalidConfigError:
-    remedy = "Give a file with lines such as `memory_budget: 130MB`, or a recipe.json."
+def _bad_file(
+    message: str, remedy: str = "Give a file with lines such as `memory_budget: 130MB`, or a recipe.json."
+) -> InvalidConfigError:
     return InvalidConfigError(message, field="--config", remedy=remedy)
 
 
@@ -112,6 +129,8 @@ def _setting(text: str) -> tuple[str, Any]:
             f"{text!r} is not path=value.", field="--set", remedy="Write --set allocate.trials=80."
         )
     try:
-        return path, json.loads(value)
+        return path, json.loads(value, object_pairs_hook=unique_keys)
+    except RepeatedKeyError as error:
+        raise InvalidConfigError(f"{text!r}: {error}.", field="--set", remedy="Keep one of them.") from error
     except (ValueError, RecursionError):  # also a number of thousands of digits, which validation rejects by name
         return path, value

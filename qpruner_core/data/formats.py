@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from qpruner_core.data.bad_record import BadRecordError
-from qpruner_core.data.conversations import messages_record, preferred_record, prompted_record
+from qpruner_core.data.conversations import Note, messages_record, preferred_record, prompted_record
 from qpruner_core.data.records import ChoicesRecord, DatasetKind, InstructionRecord, Record, TextRecord
 from qpruner_core.data.values import optional_string, string
 from qpruner_core.dataset_forms import ACCEPTED_COLUMNS
 
 Row = Mapping[str, Any]
+Parse = Callable[[Row, Note], Record | None]
+"""From a row to its record. The second argument is called with the name of each field that is not used."""
 
 COLUMNS_REMEDY = f"Give each record {ACCEPTED_COLUMNS}"
 
@@ -24,29 +27,34 @@ _ANSWERS = ("output", "completion", "response", "answer")
 REJECTED = "rejected"
 """Column of a preference pair that is not learned."""
 _LABEL = "label"
-"""Column that rates single answers true or false, as for TRL's KTO."""
+"""Column that rates single answers true or false (or 1 or 0), as for TRL's KTO."""
+_RATINGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How columns form a record: its kind, the columns that are read, and the reading function."""
+    """How columns form a record: its kind, the columns that are read, and the reading function.
+
+    ``other_label``: a number in the column ``label`` that is no rating.
+    """
 
     kind: DatasetKind
     columns: frozenset[str]
-    parse: Callable[[Row], Record | None]
+    parse: Parse
     is_preference: bool = False
     is_undesired: bool = False
+    other_label: bool = False
 
 
 def layout_of(row: Row) -> Layout | None:
     """The layout of the columns of ``row``, or ``None`` if they match no known one."""
     question, given, answer = (_first(row, names) for names in (_QUESTIONS, _INPUTS, _ANSWERS))
     if "messages" in row:
-        parse: Callable[[Row], Record | None] = functools.partial(messages_record, column="messages")
+        parse: Parse = functools.partial(messages_record, column="messages")
         return _rated(row, _layout("messages", parse, "messages", "system", "tools"))
     if "chosen" in row and answer is None:
         return _layout(
-            "messages", lambda row: preferred_record(row, question, given),
+            "messages", functools.partial(preferred_record, question=question, given=given),
             "chosen", "conversations", "system", "tools", question, given, is_preference=True,
         )  # fmt: skip
     if "conversations" in row:
@@ -55,10 +63,10 @@ def layout_of(row: Row) -> Layout | None:
     if "choices" in row:
         context, label = _first(row, ("context", "question")), _first(row, ("label", "answer"))
         if context is not None and label is not None:
-            return _layout("choices", lambda row: _choices(row, context, label), "choices", context, label)
+            return _layout("choices", lambda row, _: _choices(row, context, label), "choices", context, label)
     if question is not None and answer is not None:
         parse = functools.partial(_instruction, question=question, given=given, answer=answer)
-        return _rated(row, _layout("instruction", parse, question, given, answer, "system", "history"))
+        return _rated(row, _layout("instruction", parse, question, given, answer, "system", "history", "tools"))
     return _layout("text", _text, "text") if "text" in row else None
 
 
@@ -68,25 +76,30 @@ def no_layout(row: Row) -> BadRecordError:
     return BadRecordError(f"it has none of the known sets of columns, but {found}", COLUMNS_REMEDY)
 
 
-def _layout(
-    kind: DatasetKind, parse: Callable[[Row], Record | None], *columns: str | None, is_preference: bool = False
-) -> Layout:
+def _layout(kind: DatasetKind, parse: Parse, *columns: str | None, is_preference: bool = False) -> Layout:
     return Layout(kind, frozenset(name for name in columns if name is not None), parse, is_preference)
 
 
 def _rated(row: Row, layout: Layout) -> Layout:
     """``layout`` with a rating column if ``label`` is one; a bad answer is not learned."""
     label = row.get(_LABEL)
-    rating = label if isinstance(label, bool) else {"true": True, "false": False}.get(str(label).strip().lower())
+    rating = _RATINGS.get(str(label).strip().lower())
     if rating is None and label is not None:
-        return layout
+        return replace(layout, other_label=_is_number(label))
     columns = layout.columns | {_LABEL}
     if rating is False:
         return replace(layout, columns=columns, parse=_nothing, is_undesired=True)
     return replace(layout, columns=columns)
 
 
-def _nothing(_: Row) -> None:
+def _is_number(label: Any) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _nothing(_: Row, _note: Note) -> None:
     return None
 
 
@@ -94,18 +107,20 @@ def _first(row: Row, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name in row), None)
 
 
-def _text(row: Row) -> Record | None:
+def _text(row: Row, _: Note) -> Record | None:
     text = string(row["text"], "text")
     return TextRecord(text) if text.strip() else None
 
 
-def _instruction(row: Row, question: str, given: str | None, answer: str) -> Record | None:
+def _instruction(row: Row, note: Note, question: str, given: str | None, answer: str) -> Record | None:
     if isinstance(row[question], list) or isinstance(row[answer], list):
         if row.get("history"):
             raise BadRecordError('"history" beside a list of messages')
-        return prompted_record(row, question, answer)
+        return prompted_record(row, note, question, given, answer)
     asked, said = string(row[question], question), string(row[answer], answer)
-    context = optional_string(row.get(given or ""), given or "")
+    context = "" if given is None else optional_string(row[given], given)
+    if row.get("tools"):
+        note("tools")
     if not (asked.strip() or context.strip()) or not said.strip():
         return None
     system = optional_string(row.get("system"), "system")
@@ -127,6 +142,8 @@ def _choices(row: Row, context_column: str, label_column: str) -> Record | None:
     choices = [string(choice, "choices") for choice in choices]
     if len(choices) < 2:
         raise BadRecordError(f"it has {len(choices)} choices", "Give at least 2 choices per record.")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # pandas writes whole numbers so in a column with gaps
     if isinstance(label, bool) or not isinstance(label, int):
         raise BadRecordError(
             f'"{label_column}" is not a whole number', "The label is the index of the right choice, from 0."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from qpruner_core.data.records import TextRecord
 
@@ -39,6 +39,22 @@ def paragraphs(text: str, most: int = LONGEST_PASSAGE) -> list[TextRecord]:
         parts += passages(text[start:end], most)
         start = end
     return parts or [TextRecord("", "")]
+
+
+def with_words(parts: Iterable[TextRecord]) -> Iterator[TextRecord]:
+    """``parts`` of one text, those of space alone as the end of the one before. Space around the whole text is dropped,
+    except the indentation of its first line."""
+    held: TextRecord | None = None
+    space: list[str] = []
+    for part in parts:
+        if part.text.strip():
+            if held is not None:
+                yield TextRecord(held.text, held.end + "".join(space))
+            held, space = part, []
+        elif held is not None:
+            space.append(part.text + part.end)
+    if held is not None:
+        yield TextRecord(held.text)
 
 
 def _best_cut(text: str, start: int, end: int) -> int:

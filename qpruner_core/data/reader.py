@@ -12,11 +12,12 @@ from qpruner_core.data.bad_record import BadRecordError, invalid
 from qpruner_core.data.formats import COLUMNS_REMEDY, REJECTED, Layout, layout_of, no_layout
 from qpruner_core.data.left_out import LeftOut
 from qpruner_core.data.parquet import parquet_rows
-from qpruner_core.data.passages import LONGEST_PASSAGE, passages
+from qpruner_core.data.passages import LONGEST_PASSAGE, passages, with_words
 from qpruner_core.data.records import DatasetKind, Record, TextDataset, TextRecord
 from qpruner_core.data.rows import Rows, delimited, json_document, json_lines
 from qpruner_core.data.source import HubDataset, find_dataset, locate_dataset
 from qpruner_core.data.text_file import TextFile
+from qpruner_core.data.values import may_matter
 from qpruner_core.dataset_forms import file_format
 from qpruner_core.local_paths import unreadable_as_error
 from qpruner_core.source_policy import SourcePolicy
@@ -24,7 +25,6 @@ from qpruner_core.source_policy import SourcePolicy
 _PARQUET_EXPANSION = 8  # largest decoded size of a Parquet file in multiples of its size; text reaches three or four
 _LONGEST_PIECE = 2**16  # characters of a line of prose that are read at once
 _MOST_UNUSED = 20
-_WITHOUT_SPACES = 10  # bytes beyond one per character, for five Chinese characters: words need no space between
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class _Scan:
         self._rows = 0
         self._preferences = 0
         self._undesired = 0
+        self._other_labels = 0
         self._empty = 0
         self._unused: dict[str, None] = {}
         self._left_out = LeftOut()
@@ -118,7 +119,7 @@ class _Scan:
                 continue
             room = max(0, self._max_bytes - self.text_bytes)
             with TextFile(path, room, self.digest, self._check_stop) as file:
-                yield from self._paragraphs(file) if file_type == ".txt" else self._records(_rows(file, file_type))
+                yield from self._prose(file) if file_type == ".txt" else self._records(_rows(file, file_type))
             self.bytes += file.size
             self.text_bytes += file.text_size
 
@@ -127,8 +128,13 @@ class _Scan:
         if self.bytes == 0:
             raise invalid("it is empty", "Give a file with some text.")
         self._left_out.check(count, self._rows, COLUMNS_REMEDY)
+        if self._undesired and self._other_labels:
+            raise invalid(
+                '"label" is 0 or false for some answers and another number for others, so it may be no rating',
+                'Rename or remove the column "label", or give true and false.',
+            )
         if count == 0 and self._undesired:
-            raise invalid('"label" is false for all its answers', "Give answers to learn from.")
+            raise invalid('"label" is false (or 0) for all its answers', "Give answers to learn from.")
         if self._rows == 0 and self._kind is None:
             raise invalid("it has no records", "Give records with some text in them.")
         if count == 0 or self._kind is None:
@@ -145,7 +151,7 @@ class _Scan:
             )
         if self._undesired:
             warnings.append(
-                f'{self._undesired} records are not used: their "label" is false, which marks an undesired answer.'
+                f'{self._undesired} records are not used: their "label" is false or 0, which marks an undesired answer.'
             )
         if self._empty:
             are = "record is" if self._empty == 1 else "records are"
@@ -155,23 +161,9 @@ class _Scan:
             warnings.append(f"These columns of the dataset are not used: {names}.")
         return tuple(warnings)
 
-    def _paragraphs(self, file: TextFile) -> Iterator[Record]:
+    def _prose(self, file: TextFile) -> Iterator[Record]:
         self._kind = "text"
-        paragraph = ""
-        at_line_start = True
-        while piece := file.readline(_LONGEST_PIECE):
-            is_blank = at_line_start and not piece.strip() and piece.endswith("\n")
-            at_line_start = piece.endswith("\n")
-            if is_blank:
-                yield from _whole_paragraph(paragraph)
-                paragraph = ""
-                continue
-            if len(paragraph) + len(piece) > LONGEST_PASSAGE and paragraph:
-                *whole, rest = passages(paragraph)
-                yield from whole
-                paragraph = rest.text + rest.end
-            paragraph += piece if paragraph else piece.lstrip()
-        yield from _whole_paragraph(paragraph)
+        return with_words(_paragraphs(file))
 
     def _parquet_rows(self, path: Path) -> Iterator[Record]:
         with path.open("rb") as stream:
@@ -205,7 +197,7 @@ class _Scan:
                 f"it is of the kind {layout.kind!r}, while earlier ones are of the kind {self._kind!r}",
                 "Put records of one kind into one file.",
             )
-        record = layout.parse(row)
+        record = layout.parse(row, self._note_unused)
         self._kind = layout.kind
         self._note_columns(row, layout)
         self._empty += record is None and layout.kind != "text" and not layout.is_undesired
@@ -214,10 +206,13 @@ class _Scan:
     def _note_columns(self, row: Mapping[str, Any], layout: Layout) -> None:
         self._preferences += layout.is_preference
         self._undesired += layout.is_undesired
-        if layout.kind == "messages" and any(map(_weighs_nothing, row.get("messages") or ())):
-            self._note_unused("weight of a message")
-        for name in row.keys() - layout.columns:
-            if not (layout.is_preference and name == REJECTED) and _may_matter(row[name]):
+        self._other_labels += layout.other_label
+        if layout.other_label:
+            self._note_unused("label")
+        for name in row:
+            if name in layout.columns:
+                continue
+            if not (layout.is_preference and name == REJECTED) and may_matter(row[name]):
                 self._note_unused(name)
 
     def _note_unused(self, name: str) -> None:
@@ -241,19 +236,21 @@ def _is_known(row: Mapping[str, Any]) -> bool:
     return layout_of(row) is not None
 
 
-def _weighs_nothing(message: Any) -> bool:
-    """Whether OpenAI's form marks the answer as not to be learned."""
-    return isinstance(message, Mapping) and message.get("weight") in (0, False)
-
-
-def _may_matter(value: Any) -> bool:
-    """Whether the value has words or structure; losing an id, a number or a source does no harm."""
-    if isinstance(value, str):
-        return len(value.split()) > 1 or len(value.encode(errors="replace")) - len(value) >= _WITHOUT_SPACES
-    return isinstance(value, list | dict) and bool(value)
-
-
-def _whole_paragraph(text: str) -> Iterator[TextRecord]:
-    parts = list(passages(text.rstrip()))
-    yield from parts[:-1]
-    yield from (TextRecord(part.text) for part in parts[-1:])
+def _paragraphs(file: TextFile) -> Iterator[TextRecord]:
+    """The text of ``file`` in paragraphs and blank lines; together they are the whole text."""
+    paragraph = ""
+    at_line_start = True
+    while piece := file.readline(_LONGEST_PIECE):
+        is_blank = at_line_start and not piece.strip() and piece.endswith("\n")
+        at_line_start = piece.endswith("\n")
+        if is_blank:
+            yield from passages(paragraph)
+            yield TextRecord("", piece)
+            paragraph = ""
+            continue
+        if len(paragraph) + len(piece) > LONGEST_PASSAGE and paragraph:
+            *whole, rest = passages(paragraph)
+            yield from whole
+            paragraph = rest.text + rest.end
+        paragraph += piece
+    yield from passages(paragraph)

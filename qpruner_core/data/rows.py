@@ -21,6 +21,7 @@ Rows = Iterator[tuple[str, Row | BadRecordError]]
 
 _CHUNK = 2**20
 _BETWEEN = re.compile(r"[\s,]*")
+_INDEX = re.compile(r"\s*[0-9]{1,18}(?:\.0)?\s*")
 _NESTED_CELL = re.compile(r"\s*[\[{]")
 _NESTED_COLUMNS = frozenset({"messages", "conversations", "tools", "history", "choices"})
 _MAY_GO_ON = 16  # characters: a fault closer to the end of the text read so far may be caused by the cut
@@ -61,7 +62,7 @@ def delimited(file: TextFile, delimiters: str, is_known: Callable[[Row], bool]) 
     """A table whose first line names its columns, with the first of ``delimiters`` that yields known columns.
 
     Cells of message and list columns are parsed as JSON; any other cell is text, whatever it looks like. Beside
-    ``choices``, a ``label`` or ``answer`` of digits becomes a number.
+    ``choices``, a ``label`` or ``answer`` such as ``1`` or ``1.0`` becomes a number.
 
     Raises:
         DatasetInvalidError: an unclosed quote, or two columns with one name.
@@ -125,8 +126,8 @@ def _distinct(header: list[str]) -> list[str]:
 
 
 def _cell(name: str, text: str, has_choices: bool) -> Any:
-    if has_choices and name in ("label", "answer") and text.strip().isascii() and text.strip().isdigit():
-        return int(text[:20])
+    if has_choices and name in ("label", "answer") and _INDEX.fullmatch(text):
+        return int(text.partition(".")[0])
     if name != "text" and _NESTED_CELL.match(text):
         try:
             value = json.loads(text)

@@ -59,13 +59,13 @@ def _split_prose(texts: Sequence[TextRecord], seed: int, share: float) -> Split:
     longest = min(LONGEST_PASSAGE, max(size // _FEW_DOCUMENTS, _SHORTEST_PASSAGE))
     blocks = _blocks([part for one in texts for part in _parts(one, longest)], wanted)
     train, held_out = _divide(blocks, running_text, seed, share)
-    seen = {passage.text for block in held_out for passage in block}
-    kept = ([passage for passage in block if passage.text not in seen] for block in train)
+    seen = {passage.text.strip() for block in held_out for passage in block}
+    kept = ([passage for passage in block if passage.text.strip() not in seen] for block in train)
     return Split(_join(kept), _join(held_out), is_prose=True)
 
 
 def _parts(record: TextRecord, longest: int) -> list[TextRecord]:
-    *parts, last = paragraphs(record.text.strip(), longest)
+    *parts, last = paragraphs(record.text.rstrip().lstrip("\n"), longest)
     return [*parts, TextRecord(last.text, record.end)]
 
 

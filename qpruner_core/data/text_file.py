@@ -17,18 +17,19 @@ from qpruner_core.errors import DatasetTooLargeError
 from qpruner_core.sizes import format_bytes
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BLOCK = 2**16
 
 
 class TextFile:
-    r"""Text of one file; line ends are normalised to ``\n``, and a byte order mark is dropped.
+    r"""Text of one file; line ends (also CR CR LF) are normalised to ``\n``, and a byte order mark is dropped.
 
     Compression is recognised by the first bytes. ``most_bytes`` bounds the decompressed size. ``digest`` hashes the
     bytes of the file as they are read; ``size`` and ``text_size`` count those of the file and of its text.
     ``check_stop`` is called before every block of text, and raises an error to end the reading.
 
     Raises, from every method:
-        DatasetInvalidError: binary, not UTF-8, or not decompressible.
+        DatasetInvalidError: binary, UTF-16 or otherwise not UTF-8, or not decompressible.
         DatasetTooLargeError: too large after decompression.
     """
 
@@ -37,6 +38,7 @@ class TextFile:
     ) -> None:
         self._raw = _Counted(path.open("rb"), digest or hashlib.sha256())
         head = self._raw.peek()
+        self._is_utf16 = head.startswith(_UTF16)
         content: Any = self._raw
         if head.startswith(_GZIP):
             content = gzip.GzipFile(fileobj=io.BufferedReader(content), mode="rb")
@@ -45,7 +47,7 @@ class TextFile:
         self._content = _Bounded(content, most_bytes, check_stop)
         # Invalid UTF-8 bytes pass as half surrogates, so that an error can name their line
         self._text = io.TextIOWrapper(
-            io.BufferedReader(self._content), encoding="utf-8-sig", errors="surrogateescape", newline=None
+            io.BufferedReader(_LineEnds(self._content)), encoding="utf-8-sig", errors="surrogateescape", newline=None
         )
         self.line = 1
 
@@ -89,6 +91,8 @@ class TextFile:
             raise invalid(
                 f"it cannot be decompressed ({error})", ("Compress it again, or give it uncompressed.")
             ) from error
+        if self._is_utf16:
+            raise invalid("it is UTF-16 text", "Save the file as UTF-8 text.")
         if "\0" in text:
             line = self.line + text[: text.index("\0")].count("\n")
             raise invalid(f"line {line} contains a zero byte: the file is binary", "Give a UTF-8 text file.")
@@ -154,6 +158,31 @@ class _Bounded(io.RawIOBase):
             )
         buffer[: len(block)] = block
         return len(block)
+
+
+class _LineEnds(io.RawIOBase):
+    """Bytes with CR LF for CR CR LF, which writing CR LF in text mode leaves on Windows."""
+
+    def __init__(self, stream: io.RawIOBase) -> None:
+        self._stream = stream
+        self._held = b""
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = self._stream.read(_BLOCK)
+            data = self._held + (block or b"")
+            whole = data[: max(len(data.rstrip(b"\r")), len(data) - 2)] if block else data
+            self._ready = whole.replace(b"\r\r\n", b"\r\n")
+            self._held = data[len(whole) :]
+            if not block:
+                break
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
 
 
 def _zstd() -> Any:

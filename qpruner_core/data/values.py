@@ -6,6 +6,8 @@ from typing import Any
 
 from qpruner_core.data.bad_record import BadRecordError
 
+_WITHOUT_SPACES = 10  # bytes beyond one per character, for five Chinese characters: words need no space between
+
 
 def string(value: Any, column: str) -> str:
     r"""``value`` with every line end as ``\n``.
@@ -19,7 +21,7 @@ def string(value: Any, column: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise BadRecordError(f'"{column}" is not valid Unicode', "Remove the broken characters.") from error
-    return value.replace("\r\n", "\n").replace("\r", "\n")
+    return value.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def optional_string(value: Any, column: str) -> str:
@@ -57,3 +59,10 @@ def plain_json(value: Any, column: str) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     raise BadRecordError(f'"{column}" holds a value of the type {type(value).__name__}')
+
+
+def may_matter(value: Any) -> bool:
+    """Whether an unused value has words or structure; losing an id, a number or a source does no harm."""
+    if isinstance(value, str):
+        return len(value.split()) > 1 or len(value.encode(errors="replace")) - len(value) >= _WITHOUT_SPACES
+    return isinstance(value, list | dict) and bool(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def evaluate_checkpoint(
     """Measure a checkpoint.
 
     The result has: bytes of the model as its engine holds it; perplexity on windows of ``length`` tokens of ``text``;
-    accuracy and standard error for each file of ``tasks``, and the number of examples left out because a choice exceeds
+    accuracy and standard error for each file of ``tasks``, by its name without suffix, or its path as given where
+    files share that name; and the number of examples left out because a choice exceeds
     ``length``; tokens generated per second, and the engine that generated them. ``compute_dtype``: type of matrix
     products. ``on_warning`` is called with a message about unused parts of the files.
 
@@ -71,7 +73,7 @@ def _evaluate(
         "perplexity": perplexity(model, text_windows, _ignore),
         **_speed(directory, model, text_windows[0, :_PROMPT_TOKENS], on_warning),
     }
-    for task in tasks:
+    for task, name in _names(tasks).items():
         records = _read(task, "tasks", on_warning).records[:max_choices]
         choices = [record for record in records if isinstance(record, ChoicesRecord)]
         encoded = [encode_choices(tokenizer, record, length, start_ids(tokenizer)) for record in choices]
@@ -81,10 +83,17 @@ def _evaluate(
                 f"{task} has no choices.", field="tasks", remedy="Give records with context, choices and label."
             )
         if len(examples) < len(choices):
-            result[f"{task.stem}.left_out"] = len(choices) - len(examples)
+            result[f"{name}.left_out"] = len(choices) - len(examples)
         require_known_tokens(tokens_of_choices(examples), rows, tokenizer)
-        result[f"{task.stem}.acc"], result[f"{task.stem}.acc_stderr"] = choice_accuracy(model, examples, _ignore)
+        result[f"{name}.acc"], result[f"{name}.acc_stderr"] = choice_accuracy(model, examples, _ignore)
     return result
+
+
+def _names(tasks: list[Path]) -> dict[Path, str]:
+    """A name for the results of each file, no two alike."""
+    files = dict.fromkeys(tasks)
+    stems = Counter(task.stem for task in files)
+    return {task: task.stem if stems[task.stem] == 1 else str(task) for task in files}
 
 
 def load_checkpoint(directory: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -26,14 +27,16 @@ TRAVELLING_FILES = (
     "chat_template.json",
     "generation_config.json",
 )
+_DROPOUT = re.compile(rb'"dropout"\s*:\s*[0-9]')
 TEMPLATES = "additional_chat_templates"
 
 
 def copy_tokenizer(source: Path, directory: Path) -> None:
-    """Copy the tokenizer, chat templates and generation config of ``source``, byte for byte.
+    """Copy the tokenizer, chat templates and generation config of ``source``, byte for byte with two exceptions.
 
     An ``auto_map`` in the tokenizer's config is dropped: it names code of the model's author, which a user who trusts
-    our checkpoint must not run.
+    our checkpoint must not run. Dropout of merges is dropped as :func:`~qpruner_core.models.load_tokenizer` does: with
+    it, equal text has other ids at each call.
     """
     for name in TRAVELLING_FILES:
         if (source / name).is_file():
@@ -43,9 +46,20 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
         values = json.loads(tokenizer.read_text(encoding="utf-8"))
         if values.pop("auto_map", None) is not None:
             tokenizer.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _drop_dropout(directory / "tokenizer.json")
     for template in sorted((source / TEMPLATES).glob("*.jinja")):
         (directory / TEMPLATES).mkdir(exist_ok=True)
         shutil.copyfile(template, directory / TEMPLATES / template.name)
+
+
+def _drop_dropout(tokenizer: Path) -> None:
+    if not tokenizer.is_file() or not _DROPOUT.search(tokenizer.read_bytes()):
+        return
+    values = json.loads(tokenizer.read_text(encoding="utf-8"))
+    model = values.get("model")
+    if isinstance(model, dict) and model.get("dropout") is not None:
+        model["dropout"] = None
+        tokenizer.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def write_model(

@@ -25,6 +25,27 @@ _ROTARY = (
 _FACTOR_LISTS = ("long_factor", "short_factor")
 
 
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_PARTLY_ROTATED = ("gpt_neox", "phi3")
+"""Families whose layers can rotate a part of each head with scaled positions."""
+_ROTATES_WHOLE_HEADS = ("default", "proportional")
+"""Types of rotary positions whose tables cover whole heads in the other families, whatever part is named."""
+
+
+def unsupported_feature(config: PretrainedConfig) -> str | None:
+    """Description of a feature that every family's class reads, and only some compute; ``None`` if there is none."""
+    for kind in getattr(config, "layer_types", None) or ():
+        if kind not in (_FULL, _SLIDING):
+            return f"layers of the type {kind!r} (layer_types)"
+    if config.model_type.removeprefix("qpruner_") in _PARTLY_ROTATED:
+        return None
+    for rotary in _rotary_parameters(config):
+        kind, share = rotary.get("rope_type") or "default", rotary.get("partial_rotary_factor")
+        if share not in (None, 1) and kind not in _ROTATES_WHOLE_HEADS:
+            return f"rotary positions of the type {kind!r} on a part of each head (partial_rotary_factor {share!r})"
+    return None
+
+
 def wrong_number(config: PretrainedConfig) -> str | None:
     """Description of the first impossible number in ``config``, or ``None``.
 
@@ -39,6 +60,8 @@ def wrong_number(config: PretrainedConfig) -> str | None:
             return f"{name} is {value!r}, which is not a {'positive' if name in _POSITIVE else 'possible'} number"
         if name in _DROPOUTS and value >= 1:
             return f"{name} is {value!r}, which is not less than 1"
+    if _SLIDING in (getattr(config, "layer_types", None) or ()) and getattr(config, "sliding_window", None) is None:
+        return f"sliding_window is null, but layer_types has layers of the type {_SLIDING!r}"
     for rotary in _rotary_parameters(config):
         wrong = _wrong_rotary(rotary, config)
         if wrong is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qpruner_core.errors import CorruptModelError
+from qpruner_core.repeated_keys import unique_keys
 
 LARGEST_JSON = 32 * 2**20
 """Most bytes of a config or an index of shards; those of the largest models have a few hundred kilobytes."""
@@ -54,7 +55,7 @@ def read_regular_file(path: Path, most_bytes: int) -> bytes:
 def parse_object(data: bytes, *, keys_may_repeat: bool = False) -> dict[str, Any]:
     """The JSON object in ``data``. Raises :class:`ValueError` or :class:`RecursionError`."""
     values = json.loads(
-        data.decode(), parse_constant=_refuse_constant, object_pairs_hook=dict if keys_may_repeat else _unique
+        data.decode(), parse_constant=_refuse_constant, object_pairs_hook=dict if keys_may_repeat else unique_keys
     )
     if not isinstance(values, dict):
         raise ValueError("it is not an object")
@@ -102,12 +103,3 @@ def one_line(error: Exception) -> str:
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"it holds the value {constant}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"it has the key {twice[:80]!r} twice")
-    return values

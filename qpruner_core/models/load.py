@@ -84,7 +84,7 @@ def _read_weights(
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``directory``.
+    """The tokenizer of ``directory``, without the dropout of merges that some have for training.
 
     Raises:
         ModelNotFoundError: it is missing, or only exists as a SentencePiece file.
@@ -98,7 +98,15 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             "input_ids"
         ]  # wrong settings, such as a length that is not a number, only appear here
     require_vocabulary(tokenizer.vocab_size)
+    _without_dropout(tokenizer)
     return tokenizer
+
+
+def _without_dropout(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Always choose the same merges: with dropout, equal text has other ids at each call."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(model, "dropout", None) is not None:
+        model.dropout = None  # type: ignore[union-attr]
 
 
 def _corrupt(what: str) -> CorruptModelError:

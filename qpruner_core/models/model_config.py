@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from qpruner_core.errors import CorruptModelError, UnsafeModelError, UnsupportedArchitectureError
 from qpruner_core.models.causal_lm import refuse_other_models
 from qpruner_core.models.checkpoint import WEIGHT_FILE, TensorShapes
-from qpruner_core.models.config_numbers import wrong_number
+from qpruner_core.models.config_numbers import unsupported_feature, wrong_number
 from qpruner_core.models.families import Family, family_names, find_family
 from qpruner_core.models.json_files import corrupt_file, one_line, read_json_object, require_short_lists
 from qpruner_core.models.reshape import own_auto_map, shapes_only
@@ -106,7 +106,7 @@ def refuse_too_many_layers(values: dict[str, Any], path: Path) -> None:
 
 def _refuse_unsupported(config: PretrainedConfig) -> None:
     unsupported = find_family(config.model_type).unsupported
-    what = None if unsupported is None else unsupported(config)
+    what = unsupported_feature(config) or (None if unsupported is None else unsupported(config))
     if what is not None:
         raise UnsupportedArchitectureError(
             f'The architecture "{config.model_type}" is supported, but not with {what}.',

@@ -39,11 +39,12 @@ def require_fit(config: PretrainedConfig, tensors: TensorShapes) -> bool:
     Returns whether they hold a head although ``config`` ties it to the embeddings: their values then decide.
 
     Raises:
-        CorruptModelError: they do not match, or no model can be built from ``config``.
+        CorruptModelError: they do not match, two of them are one parameter, or no model can be built from ``config``.
         UnsupportedArchitectureError: they belong to a model with another head, or are quantized.
     """
     family = find_family(config.model_type)
     _require_plain_weights(tensors)
+    _require_one_name_each(tensors, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].base_model_prefix)
     if config.num_hidden_layers > len(tensors):
         raise _unfit(f"it has {config.num_hidden_layers} layers, but the weights have {len(tensors)} tensors")
     require_bounded(config, sum(tensor_bytes(*tensor) for tensor in tensors.values()))
@@ -106,6 +107,16 @@ def _require_plain_weights(tensors: TensorShapes) -> None:
                 field="model",
                 remedy="Give the original 16-bit model.",
             )
+
+
+def _require_one_name_each(tensors: TensorShapes, prefix: str) -> None:
+    """Reject weights with one parameter under two names, with the prefix of the base model and without it: transformers
+    would take either."""
+    names: dict[str, str] = {}
+    for name in sorted(tensors):
+        other = names.setdefault(name.removeprefix(f"{prefix}."), name)
+        if other != name and not is_constant(name):
+            raise _unfit(f"{other!r} and {name!r} are the same parameter")
 
 
 def _require_complete(missing: list[str], config: PretrainedConfig) -> None:

@@ -76,6 +76,9 @@ def test_options_win_over_the_file_setting_by_setting(tmp_path: Path) -> None:
         "model": "./m", "dataset": "./e", "memory_budget": "130MB", "prune": {"ratio": 0.3, "layout": "depth"},
         "allocate": {"trials": 7},
     }  # fmt: skip
+    assert run_settings(file, {"prune.ratio": 0.3}, ['prune={"criterion": "wanda"}'])["prune"] == {
+        "ratio": 0.3, "layout": "depth", "criterion": "wanda",
+    }  # fmt: skip
     assert merged({"memory_budget": 1}, {"fit": {"memory": 2}}) == {"memory_budget": None, "fit": {"memory": 2}}
 
 
@@ -95,3 +98,30 @@ def test_a_file_without_settings_is_named(text: str, tmp_path: Path) -> None:
 def test_a_run_needs_a_model_and_a_dataset(given: list[str], field: str) -> None:
     answer = CliRunner().invoke(app, ["compress", *given, "--output", "out", "--memory-budget", "1MB"])
     assert (answer.exit_code, f"{field}: No {field} is given" in answer.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 1\nmodel: ./m\nseed: 2\n",
+        "prune:\n  ratio: 0.3\nprune:\n  criterion: wanda\n",
+        'prune:\n  ratio: 0.3\n  "ratio": 0.4\n',
+        '{"seed": 1, "seed": 2}',
+        '{"prune": {"ratio": 0.3, "ratio": 0.4}}',
+    ],
+)
+def test_a_setting_that_is_given_twice_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidConfigError, match="twice") as refused:
+        read_settings(file)
+    assert refused.value.field == "--config"
+    assert "Keep one" in refused.value.remedy
+    with pytest.raises(InvalidConfigError, match="twice"):
+        run_settings(None, {"model": "./m", "dataset": "./d"}, ['prune={"ratio": 0.3, "ratio": 0.4}'])
+
+
+def test_a_mapping_may_change_what_it_takes_from_another(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("prune: &one\n  ratio: 0.3\n  layout: depth\nallocate:\n  <<: *one\n  ratio: 0.4\n")
+    assert read_settings(file)["allocate"] == {"ratio": 0.4, "layout": "depth"}

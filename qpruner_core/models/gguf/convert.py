@@ -30,7 +30,7 @@ from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.stage_store import disk_full_as_error, file_sha256
 from qpruner_core.writable import cache_errors
 
-_LAYOUT = "2"  # raise it when the conversion changes, so that older results are not reused
+_LAYOUT = "3"  # raise it when the conversion changes, so that older results are not reused
 _ABANDONED_SECONDS = 6 * 3600
 _PARAMETERS_PER_BYTE = 8  # the smallest types have 1.6 bits per weight
 _SHARD_BYTES = 2_000_000_000  # memory of the conversion at once

@@ -24,6 +24,14 @@ _CONTROL, _USER_DEFINED = 3, 4
 _LONGEST_TOKEN = 512
 """Most characters of a token; the longest of known vocabularies, runs of spaces, have 128."""
 _SPACE = "\u2581"
+_ENDS = frozenset({
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
+    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
+    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
+})  # fmt: skip
+"""Texts of tokens that llama.cpp takes for control tokens whatever type the file gives them."""
+_TEMPLATE = "tokenizer.chat_template"
+_TURN_ENDS = ("eot", "eom")
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
@@ -46,8 +54,10 @@ def check_tokenizer(model: GgufModel) -> None:
     for name in ("token_type", "scores") if kind == "llama" else ("token_type",):
         if _count(model, name) != count:
             raise corrupt(model.path, f"its header has {count} tokens, but {_count(model, name)} of {_PREFIX}.{name}")
-    for key in _NAMED.values():
+    for key in (*_NAMED.values(), *_TURN_ENDS):
         _special_id(model, key, count)
+    for name in ("add_bos_token", "add_eos_token", "add_space_prefix"):
+        _flag(model, name, False)
 
 
 def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
@@ -74,9 +84,8 @@ def build_tokenizer(model: GgufModel) -> PreTrainedTokenizerFast:
         model_max_length=model.metadata.get(f"{model.metadata[ARCHITECTURE]}.context_length"),
         **{name: token for name, token in named.items() if token is not None},
     )  # fmt: skip
-    template = _get(model, "tokenizer.chat_template")
-    if isinstance(template, str):
-        tokenizer.chat_template = template
+    templates = _templates(model)
+    tokenizer.chat_template = templates["default"] if list(templates) == ["default"] else templates or None
     return tokenizer
 
 
@@ -89,8 +98,19 @@ def special_ids(model: GgufModel) -> dict[str, int]:
 
 def end_ids(model: GgufModel) -> list[int]:
     """Ids that end an answer: of the end of a text, and of a turn in chats."""
-    found = [_get(model, f"{_PREFIX}.{key}_token_id") for key in ("eos", "eot", "eom")]
-    return sorted({value for value in found if isinstance(value, int)})
+    count = _count(model, "tokens")
+    found = [_special_id(model, key, count) for key in ("eos", *_TURN_ENDS)]
+    return sorted({value for value in found if value is not None})
+
+
+def _templates(model: GgufModel) -> dict[str, str]:
+    """Chat templates by name: the one without a name is "default"."""
+    found = {
+        key.removeprefix(_TEMPLATE).removeprefix(".") or "default": value
+        for key, value in model.metadata.items()
+        if key == _TEMPLATE or key.startswith(f"{_TEMPLATE}.")
+    }
+    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def _byte_level(model: GgufModel, tokens: list[str]) -> Tokenizer:
@@ -116,7 +136,7 @@ def _sentencepiece(model: GgufModel, tokens: list[str]) -> Tokenizer:
         )
     )  # fmt: skip
     spaces = normalizers.Replace(" ", _SPACE)
-    prefixed = _get(model, f"{_PREFIX}.add_space_prefix") is not False
+    prefixed = _flag(model, "add_space_prefix", True)
     backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces]) if prefixed else spaces
     steps: list[Any] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefixed else steps)
@@ -144,7 +164,7 @@ def _added(model: GgufModel, tokens: list[str], kind: int) -> list[AddedToken]:
     return [
         AddedToken(token, normalized=False, special=kind == _CONTROL, rstrip=strips and token not in kept)
         for token, found in zip(tokens, types, strict=True)
-        if found == kind and token
+        if token and (_CONTROL if token in _ENDS else found) == kind
     ]
 
 
@@ -188,7 +208,11 @@ def _special_id(model: GgufModel, key: str, count: int) -> int | None:
 
 def _flag(model: GgufModel, name: str, default: bool) -> bool:
     value = _get(model, f"{_PREFIX}.{name}")
-    return value if isinstance(value, bool) else default
+    if value is None:
+        return default
+    if not isinstance(value, int) or value not in (0, 1):  # some writers store a flag as a number
+        raise corrupt(model.path, f"{_PREFIX}.{name} is {value!r}, which is neither true nor false")
+    return bool(value)
 
 
 def _get(model: GgufModel, key: str) -> object:

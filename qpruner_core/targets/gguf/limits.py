@@ -35,6 +35,16 @@ def gemma3_limit(config: PretrainedConfig) -> str | None:
     return _scale_limit(config, GEMMA3_27B)
 
 
+def gpt2_limit(config: PretrainedConfig) -> str | None:
+    """GPT-2 with attention scores divided by the root of the head's size, in all layers."""
+    if config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx:
+        return None
+    return (
+        "llama.cpp computes GPT-2 only with attention scores divided by the root of the head's size "
+        "(scale_attn_weights true, scale_attn_by_inverse_layer_idx false)."
+    )
+
+
 def gpt_neox_limit(config: PretrainedConfig) -> str | None:
     """GPT-NeoX with all of its biases and a separate head."""
     if not config.attention_bias:

@@ -22,6 +22,7 @@ from qpruner_core.targets.gguf.limits import (
     falcon_limit,
     gemma2_limit,
     gemma3_limit,
+    gpt2_limit,
     gpt_neox_limit,
     moe_limit,
     no_limit,
@@ -172,7 +173,7 @@ LOADERS: dict[str, tuple[Loader, ...]] = {
             "gemma3", ARCHITECTURES["gemma3"], keys.gemma3_keys, activations=_GELU, windows=True, limit=gemma3_limit
         ),
     ),
-    "gpt2": (Loader("gpt2", ARCHITECTURES["gpt2"], keys.no_keys, _FUSED, _GELU, every_head=True),),
+    "gpt2": (Loader("gpt2", ARCHITECTURES["gpt2"], keys.no_keys, _FUSED, _GELU, every_head=True, limit=gpt2_limit),),
     "gpt_neox": (
         Loader(
             "gptneox", ARCHITECTURES["gptneox"], keys.gpt_neox_keys, _FUSED, _GELU, every_head=True,

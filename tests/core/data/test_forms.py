@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_bomb_is_refused_at_the_limit_and_broken_gzip_is_told(tmp_path: Path) 
             read(tmp_path / "broken.txt.gz", broken)
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
 @pytest.mark.parametrize("name", ["data.txt", "data.jsonl", "data.json", "data.csv"])
 def test_line_ends_do_not_matter(tmp_path: Path, name: str, end: str) -> None:
     content = {
@@ -163,6 +164,10 @@ ALIASES: list[tuple[dict[str, Any], Record]] = [
         ChoicesRecord("The sky is", ("blue", "a fish"), 0),
     ),
     (
+        {"context": "The sky is", "choices": ["a fish", "blue"], "label": 1.0},
+        ChoicesRecord("The sky is", ("a fish", "blue"), 1),
+    ),
+    (
         {
             "tools": '[{"name": "add"}]',
             "conversations": [
@@ -225,7 +230,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]}, '"name"'),
     ({"instruction": "Hi", "output": "Hello", "history": "before"}, "pairs"),
     ({"instruction": "Hi", "output": "Hello", "system": 7}, "not a string"),
-    ({"chosen": "Hello", "rejected": "No"}, "answers no question"),
+    ({"chosen": "Hello", "rejected": "No"}, "has no question"),
     ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": "add"}]}, "not JSON"),
 ]
 
@@ -267,18 +272,121 @@ def test_an_answer_that_is_rated_false_is_not_learned(tmp_path: Path, row: dict[
     assert read_dataset(str(tmp_path / "data.parquet"), SourcePolicy()).records == dataset.records
 
 
+@pytest.mark.parametrize("good", [True, 1, 1.0, "true", "1", "1.0"])
+@pytest.mark.parametrize("bad", [False, 0, 0.0, "False", "0", "0.0"])
+@pytest.mark.parametrize("row", [{"prompt": "Hi", "completion": "Hello"}, {"messages": [USER, HELLO]}])
+def test_a_rating_is_one_in_every_type(tmp_path: Path, row: dict[str, Any], good: Any, bad: Any) -> None:
+    undesired = json.loads(json.dumps(row).replace("Hello", "Go away")) | {"label": bad}
+    dataset = read(tmp_path / "data.jsonl", lines(row | {"label": good}, undesired))
+    assert dataset.records == read(tmp_path / "one.jsonl", lines(row)).records
+    assert [warning for warning in dataset.warnings if "1 records are not used" in warning] == list(dataset.warnings)
+    if "prompt" in row:
+        table = f"prompt,completion,label\nHi,Hello,{good}\nHi,Go away,{bad}\n"
+        assert read(tmp_path / "data.csv", table).records == dataset.records
+
+
 def test_another_label_than_a_rating_changes_nothing(tmp_path: Path) -> None:
-    content = "prompt,completion,label\nHi,Hello,0\nHi,Hello,false alarm\nHi,Hello,\nHi,No,FALSE\n"
+    content = "prompt,completion,label\nHi,Hello,1\nHi,Hello,false alarm\nHi,Hello,\nHi,No,FALSE\n"
     dataset = read(tmp_path / "data.csv", content)
     assert dataset.records == (InstructionRecord("Hi", "", "Hello"),) * 3
     assert "1 records are not used" in dataset.warnings[0]
     assert "'label'" in dataset.warnings[1]
 
 
-def test_a_weight_of_a_message_is_not_passed_over_in_silence(tmp_path: Path) -> None:
-    rows = [{"messages": [USER, HELLO | {"weight": weight}]} for weight in (1, 0)]
-    assert read(tmp_path / "data.jsonl", lines(rows[0])).warnings == ()
-    assert "'weight of a message'" in read(tmp_path / "data.jsonl", lines(*rows)).warnings[0]
+def test_numbers_of_classes_are_not_taken_for_ratings(tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "completion": "Hello", "label": number} for number in (1, 2, 3)]
+    dataset = read(tmp_path / "data.jsonl", lines(*rows))
+    assert len(dataset.records) == 3
+    assert dataset.warnings == ("These columns of the dataset are not used: 'label'.",)
+    with pytest.raises(DatasetInvalidError, match="may be no rating") as caught:
+        read(tmp_path / "data.jsonl", lines(*rows, rows[0] | {"label": 0}))
+    assert "Rename" in caught.value.remedy
+
+
+_INDEXED = [
+    ({"prompt": "Hi", "completion": "Hello"}, InstructionRecord("Hi", "", "Hello")),
+    ({"instruction": "Hi", "input": "", "output": "Hello"}, InstructionRecord("Hi", "", "Hello")),
+    ({"prompt": "Hi", "chosen": "Hello", "rejected": "No"}, HI),
+    ({"question": "Sky", "choices": '["blue", "red"]', "answer": "1"}, ChoicesRecord("Sky", ("blue", "red"), 1)),
+    ({"text": "Hi"}, TextRecord("Hi")),
+]
+
+
+@pytest.mark.parametrize(("row", "record"), _INDEXED)
+def test_a_column_without_a_name_is_in_no_record(tmp_path: Path, row: dict[str, Any], record: Record) -> None:
+    """pandas writes its index as one."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([["", *row], ["0", *row.values()], ["1", *row.values()]])
+    assert read(tmp_path / "data.csv", text.getvalue()).records == (record, record)
+    if "choices" not in row:
+        dataset = read(tmp_path / "data.jsonl", lines({"": "Some words."} | row))
+        assert dataset.records == (record,)
+        assert "''" in dataset.warnings[-1]
+
+
+_TURNS = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+
+@pytest.mark.parametrize("field", ["weight", "train", "training", "trainable", "loss", "mask", "images", "thought"])
+def test_a_field_of_a_message_that_is_not_used_is_named(tmp_path: Path, field: str) -> None:
+    said = {"images": ["a.png"], "thought": "let me see"}
+    rows: list[dict[str, list[dict[str, Any]]]] = [
+        {"messages": [USER, HELLO]}, {"conversations": _TURNS}, {"prompt": [USER], "completion": [HELLO]},
+        {"prompt": [USER], "chosen": [HELLO]}, {"chosen": [USER, HELLO]},
+    ]  # fmt: skip
+    for row in rows:
+        *rest, (column, messages) = row.items()
+        for value in [said[field]] if field in said else [0, False] if field != "mask" else [1]:
+            changed = {column: [*messages[:-1], messages[-1] | {field: value}]}
+            dataset = read(tmp_path / "data.jsonl", lines(dict(rest) | changed))
+            assert dataset.records == (HI,)
+            assert dataset.warnings[-1] == f"These columns of the dataset are not used: '{field} of a message'."
+        if field not in said and field != "mask":
+            usual = {column: [*messages[:-1], messages[-1] | {field: 1, "id": "x1"}]}
+            warnings = read(tmp_path / "data.jsonl", lines(dict(rest) | usual)).warnings
+            assert not any("columns" in warning for warning in warnings)
+
+
+_FIELDS = {"input": "Some input.", "prompt": "Some prompt.", "tools": [{"name": "add"}], "system": "Be kind."}
+_BODIES: list[dict[str, Any]] = [
+    {"prompt": [USER], "completion": "Hello"},
+    {"prompt": "Hi", "completion": [HELLO]},
+    {"prompt": "Hi", "completion": "Hello"},
+    {"prompt": [USER], "chosen": "Hello"},
+    {"prompt": "Hi", "chosen": "Hello"},
+    {"chosen": [USER, HELLO]},
+    {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello"},
+    {"conversations": _TURNS[:1], "chosen": "Hello"},
+    {"messages": [USER, HELLO]},
+    {"conversations": _TURNS},
+]
+
+
+@pytest.mark.parametrize("field", _FIELDS)
+@pytest.mark.parametrize("body", _BODIES)
+def test_every_text_of_a_row_is_in_its_record_or_named_in_a_warning(
+    tmp_path: Path, body: dict[str, Any], field: str
+) -> None:
+    if field in body or (field == "prompt" and isinstance(body.get("chosen"), str) and "conversations" not in body):
+        return  # the prompt is the question itself
+    dataset = read(tmp_path / "data.jsonl", lines(body | {field: _FIELDS[field]}))
+    (record,) = dataset.records
+    used = "add" in str(record) if field == "tools" else str(_FIELDS[field]) in str(record)
+    assert used != any(f"'{field}'" in warning for warning in dataset.warnings)
+
+
+def test_what_the_conversation_has_already_is_not_added_and_not_named(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Read this: some words. Hi"}
+    rows: list[dict[str, Any]] = [
+        {"prompt": [asked], "context": "some words.", "completion": "Hello"},
+        {"prompt": asked["content"], "input": "some words.", "chosen": [asked, HELLO]},
+        {"prompt": [asked], "chosen": [asked, HELLO]},
+    ]
+    for row in rows:
+        dataset = read(tmp_path / "data.jsonl", lines(row))
+        assert dataset.records == (chat(("user", asked["content"]), ("assistant", "Hello")),)
+        assert not any("columns" in warning for warning in dataset.warnings)
 
 
 def test_words_without_spaces_are_words(tmp_path: Path) -> None:
@@ -337,11 +445,13 @@ def test_a_row_with_other_cells_than_the_header_is_left_out_and_lists_are_read_i
     assert dataset.records == (ChoicesRecord("Sky", ("blue", "red"), 1),)
     assert "line 3" in dataset.warnings[0]
     assert "4 cells" in dataset.warnings[0]
+    assert read(tmp_path / "data.csv", text.replace('",1', '",1.0')).records == dataset.records
     assert read(tmp_path / "data.csv", text.replace("context", "question").replace("label", "answer")).records == (
         ChoicesRecord("Sky", ("blue", "red"), 1),
     )
 
 
+_LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _LETTERS = st.text("ab .\n!?。д", max_size=400)
 
 
@@ -359,9 +469,22 @@ def test_a_text_file_is_read_as_its_paragraphs_whatever_is_in_it(tmp_path: Path,
     if not text.strip():
         return
     records = read(tmp_path / "data.txt", text).records
-    unified = text.replace("\r\n", "\n").replace("\r", "\n")
-    assert "".join(running_text(records).split()) == "".join(unified.split())
-    assert all(isinstance(record, TextRecord) and record.text.strip() == record.text for record in records)
+    unified = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    assert running_text(records) == _LEADING_BLANK_LINES.sub("", unified).rstrip() + "\n\n"
+    assert all(isinstance(record, TextRecord) and record.text.strip() for record in records)
+
+
+def test_indentation_and_blank_lines_stay_as_they_are_up_to_the_training_text(tmp_path: Path) -> None:
+    functions = [f"    def f{index}(self):\n\n\n        x = {index}\n\n\treturn {index}\n" for index in range(60)]
+    text = "\n\n" + "\n".join(functions) + "end"
+    records = read(tmp_path / "code.txt", text).records
+    assert running_text(records) == text[2:] + "\n\n"
+    wide = "text" + " " * 9000 + "\n" + " " * 9000 + "end"
+    assert running_text(read(tmp_path / "wide.txt", wide).records) == wide + "\n\n"
+    split = split_records(TextDataset("text", records, True, 0, ""), seed=0, share=0.1)
+    sides = running_text(split.train) + running_text(split.held_out)
+    indented = [line for line in text.split("\n") if line.strip()]
+    assert sorted(line for line in sides.split("\n") if line.strip()) == sorted(indented)
 
 
 def long_documents() -> Iterator[tuple[str, str]]:

@@ -217,6 +217,7 @@ def test_a_text_of_one_huge_line_is_read_and_its_letters_are_never_split(tmp_pat
         (CHOICES | {"label": 2}, "is 2"),
         (CHOICES | {"label": -1}, "is -1"),
         (CHOICES | {"label": "0"}, "whole number"),
+        (CHOICES | {"label": 0.5}, "whole number"),
         (CHOICES | {"label": True}, "whole number"),
         (CHOICES | {"choices": ["only"]}, "1 choices"),
         (CHOICES | {"choices": []}, "0 choices"),
@@ -296,6 +297,14 @@ def test_a_binary_file_is_refused(tmp_path: Path, name: str, content: bytes, sai
     error = _refused(str(tmp_path / name), SourcePolicy(), DatasetInvalidError)
     assert said in error.message
     assert "line" in error.message
+
+
+def test_utf16_is_named(tmp_path: Path) -> None:
+    for name, encoding in (("a.txt", "utf-16-le"), ("a.csv", "utf-16-be")):
+        (tmp_path / name).write_bytes("\ufefftext\nHello there\n".encode(encoding))
+        error = _refused(str(tmp_path / name), SourcePolicy(), DatasetInvalidError)
+        assert "UTF-16" in error.message
+        assert "UTF-8" in error.remedy
 
 
 def test_a_file_larger_than_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tokenizers import pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from qpruner_core.errors import CorruptModelError, UnsupportedArchitectureError
 from qpruner_core.models.gguf.split import GgufModel
@@ -108,6 +109,8 @@ def test_a_tokenizer_that_does_not_fit_together_is_refused(model: GgufModel) -> 
     [
         _byte_level("gpt-2", token_type=[1]), _byte_level("gpt-2", merges=None), _byte_level("gpt-2", bos_token_id=999),
         _sentencepiece(scores=[0.0]), _sentencepiece(scores=None), _sentencepiece(padding_token_id=10**9),
+        _sentencepiece(eot_token_id=99999), _sentencepiece(eom_token_id=-1), _sentencepiece(add_bos_token=2),
+        _sentencepiece(add_eos_token="no"), _sentencepiece(add_space_prefix=1.0),
     ],
 )  # fmt: skip
 def test_lists_of_wrong_lengths_and_ids_beyond_the_tokens_show_before_the_vocabulary_is_read(model: GgufModel) -> None:
@@ -125,3 +128,39 @@ def test_a_token_whose_parts_would_take_without_end_to_try_is_refused() -> None:
 def test_scores_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(CorruptModelError, match="scores"):
         build_tokenizer(_sentencepiece(scores=[float("nan")] * len(_SENTENCEPIECE)))
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 5])
+@pytest.mark.parametrize("end", ["<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<EOT>", "[EOT]"])
+def test_the_end_of_a_turn_is_one_token_whatever_its_type(end: str, kind: int) -> None:
+    """As in llama.cpp's llama-vocab.cpp."""
+    types = [2, 3, 3, *[6] * 256, *[1] * 7, kind]
+    piecewise = build_tokenizer(_model(
+        "llama", [*_SENTENCEPIECE[:-1], end], scores=[0.0] * len(_SENTENCEPIECE), token_type=types,
+        unknown_token_id=0, add_bos_token=False,
+    ))  # fmt: skip
+    tokens = [*_ALPHABET, "12", end]
+    bytewise = build_tokenizer(
+        _model("gpt2", tokens, pre="gpt-2", merges=["1 2"], token_type=[*[1] * (len(tokens) - 1), kind])
+    )
+    for tokenizer in (piecewise, bytewise):
+        ids = tokenizer(f"a{end}b")["input_ids"]
+        assert tokenizer.convert_ids_to_tokens(ids).count(end) == 1
+        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "ab"
+
+
+@pytest.mark.parametrize(("value", "begins"), [(True, True), (1, True), (False, False), (0, False)])
+def test_a_flag_may_be_a_number(value: int, begins: bool) -> None:
+    ids = build_tokenizer(_sentencepiece(add_bos_token=value))("a")["input_ids"]
+    assert (ids[0] == 1) == begins
+
+
+@pytest.mark.parametrize("names", [[], [""], ["", ".tool_use"], [".tool_use", ".rag"]])
+def test_every_chat_template_is_read_under_its_name(names: list[str], tmp_path: Path) -> None:
+    model = _sentencepiece()
+    model.metadata.update({f"tokenizer.chat_template{name}": f"template{name}" for name in names})
+    model.metadata["tokenizer.chat_templates"] = ["tool_use"]
+    wanted = {name.removeprefix(".") or "default": f"template{name}" for name in names}
+    build_tokenizer(model).save_pretrained(tmp_path)
+    found = PreTrainedTokenizerFast.from_pretrained(tmp_path).chat_template
+    assert (found if isinstance(found, dict) or found is None else {"default": found}) == (wanted or None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from qpruner_core.errors import (
@@ -21,6 +22,7 @@ from qpruner_core.errors import (
     UserError,
 )
 from qpruner_core.models import inspect_model, load_model, load_tokenizer, resolve_model
+from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.source_policy import SourcePolicy
 
 EditConfig = Callable[..., None]
@@ -285,6 +287,28 @@ def test_layers_that_the_config_does_not_have_are_refused_before_work_and_when_l
     assert "layers.5" in _refused(str(model_copy), policy, CorruptModelError).message
     with pytest.raises(CorruptModelError, match="does not describe"):
         load_model(model_copy)
+
+
+@pytest.mark.parametrize("name", ["layers.0.mlp.up_proj.weight", "embed_tokens.weight"])
+def test_one_parameter_under_two_names_is_refused(model_copy: Path, policy: SourcePolicy, name: str) -> None:
+    _rewrite(model_copy, lambda tensors: tensors.update({name: torch.zeros_like(tensors[f"model.{name}"])}))
+    message = _refused(str(model_copy), policy, CorruptModelError).message
+    assert f"{name!r} and 'model.{name}'" in message
+    assert "same parameter" in message
+
+
+def test_dropout_of_merges_makes_no_difference(model_copy: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    text = "Once upon a time, there was a little girl named Lily."
+    path = model_copy / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["model"]["dropout"] = 0.5
+    path.write_text(json.dumps(values))
+    copy_tokenizer(model_copy, tmp_path)
+    expected = load_tokenizer(tiny_llama)(text)["input_ids"]
+    exported = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for _ in range(5):
+        assert load_tokenizer(model_copy)(text)["input_ids"] == expected
+        assert exported.encode(text).ids == expected
 
 
 def _rewrite(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_windows_longer_than_the_models_positions_are_refused_by_name(tiny_llama
             evaluate_checkpoint(tiny_llama, text_dataset, [], length=length, max_tokens=tokens, max_choices=1)
         assert caught.value.field == "sequence_length"
         assert "512" in caught.value.remedy
+
+
+def test_tasks_of_one_name_have_results_of_their_own(tiny_llama: Path, text_dataset: Path, tmp_path: Path) -> None:
+    tasks = [tmp_path / "a" / "test.jsonl", tmp_path / "b" / "test.jsonl", tmp_path / "other.jsonl"]
+    for label, task in enumerate(tasks):
+        task.parent.mkdir(exist_ok=True)
+        task.write_text(json.dumps({"context": "Once", "choices": [" upon", " xq"], "label": label % 2}) + "\n")
+    measured = evaluate_checkpoint(tiny_llama, text_dataset, tasks, length=32, max_tokens=64, max_choices=1)
+    names = [str(tasks[0]), str(tasks[1]), "other"]
+    assert [key for key in measured if key.endswith(".acc")] == [f"{name}.acc" for name in names]
+    assert sum(float(measured[f"{name}.acc"]) for name in names[:2]) == 1
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ def test_a_bias_without_a_place_is_refused_with_other_compensations(family: str)
         ("qwen3_moe", {"norm_topk_prob": False}, "normalised"),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 1, 0]}, "fourth"),
         ("falcon", {"alibi": True}, "rotary"),
+        ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     ],
 )
 def test_what_the_engine_computes_otherwise_is_refused(family: str, overrides: dict[str, Any], why: str) -> None:
