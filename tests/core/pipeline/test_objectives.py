@@ -41,8 +41,8 @@ def context(finished_run: FinishedRun) -> StageContext:
     source = resolve_model(config.model, SourcePolicy())
     dataset = read_dataset(config.dataset, SourcePolicy())
     data = prepare_data(
-        dataset, load_tokenizer(source.directory), sequence_length=64, calibration_sequences=4, held_out_tokens=1024,
-        max_choices=1, seed=0,
+        dataset, load_tokenizer(source.directory), sequence_length=64, calibration_sequences=4,
+        held_out_tokens=config.evaluate.max_tokens, max_choices=1, seed=0,
     )  # fmt: skip
     return StageContext(
         "allocate", config, source, dataset.sha256, make_plan(config, read_config(source.directory / CONFIG_FILE)),

@@ -122,7 +122,13 @@ def test_no_text_that_is_evaluated_on_was_trained_on(finished_run: FinishedRun, 
     tokenizer = load_tokenizer(tiny_llama)
     dataset = read_dataset(finished_run.config.dataset, SourcePolicy())
     data = prepare_data(
-        dataset, tokenizer, sequence_length=64, calibration_sequences=4, held_out_tokens=1024, max_choices=1, seed=0
+        dataset,
+        tokenizer,
+        sequence_length=64,
+        calibration_sequences=4,
+        held_out_tokens=finished_run.config.evaluate.max_tokens,
+        max_choices=1,
+        seed=0,
     )
     seen = "\n".join(tokenizer.decode(example.input_ids) for example in data.train)
     for window in data.held_out:

@@ -32,7 +32,7 @@ SETTINGS: dict[StageName, dict[str, Any]] = {
     },
     "finetune": {"steps": 13, "batch_size": 3, "learning_rate": 0.003, "validation_sequences": 3, "packing": False},
     "export": {"formats": ["merged"], "max_shard_size": 100_000},
-    "evaluate": {"max_tokens": 512, "max_choices": 3, "generated_tokens": 3},
+    "evaluate": {"max_tokens": 256, "max_choices": 3, "generated_tokens": 3},
 }  # fmt: skip
 """Another value of settings of each stage. Those of quantize are read by the score stage already, which fits modules,
 and the precisions, granularity and embeddings of allocate too."""
@@ -118,7 +118,7 @@ def test_recovery_is_in_the_key_of_a_search_that_recovers() -> None:
 @pytest.mark.parametrize(
     ("overrides", "again"),
     [
-        ({"evaluate": {"max_tokens": 512}}, ["evaluate"]),
+        ({"evaluate": {"max_tokens": 256}}, ["evaluate"]),
         ({"export": {"formats": ["merged"]}}, ["export", "evaluate"]),
     ],
 )
