@@ -121,8 +121,8 @@ class Inspector:
                 raise
 
     def _end_of_scan(self, asker: Asker) -> Callable[[], None]:
-        """A function that raises once the time of a request is over, or its client has left; and that lets other scans
-        and the event loop go on after every slice of time."""
+        """A function that raises once the time of a request is over or its client has left, and that yields to other
+        scans and the event loop after every slice of time."""
         deadline = time.monotonic() + self._scan_seconds
         slice_end = 0.0
 

@@ -35,7 +35,7 @@ _RATINGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0
 class Layout:
     """How columns form a record: its kind, the columns that are read, and the reading function.
 
-    ``other_label``: a number in the column ``label`` that is no rating.
+    ``other_label``: whether the column ``label`` has a number other than a rating.
     """
 
     kind: DatasetKind

@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -237,8 +238,10 @@ def test_recovery_learning_from_predictions_has_a_scale_for_each_of_its_losses(p
 
 
 def test_a_failed_job_says_what_is_wrong_and_what_to_do_and_can_be_tried_again(page: Page, service: Service) -> None:
+    uploaded = httpx.post(f"{service.url}/datasets", files={"file": ("prose.txt", b"Once upon a time.")}).json()
     with service.app.state.session_factory.begin() as session:
-        job_id = seed.add_failed_job(session).id
+        job = seed.add_failed_job(session)
+        job_id, job.dataset = job.id, uploaded["id"]
     open_job(page, service, job_id)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("The loss became NaN at step 31.")
