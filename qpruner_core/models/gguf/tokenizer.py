@@ -27,9 +27,9 @@ _SPACE = "\u2581"
 _ENDS = frozenset({
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
     "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
+    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
 })  # fmt: skip
-"""Texts of tokens that llama.cpp takes for control tokens whatever type the file gives them."""
+"""Texts of tokens that llama.cpp (b11434) takes for control tokens whatever type the file gives them."""
 _TEMPLATE = "tokenizer.chat_template"
 _TURN_ENDS = ("eot", "eom")
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}

@@ -131,7 +131,9 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 3, 4, 5])
-@pytest.mark.parametrize("end", ["<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<EOT>", "[EOT]"])
+@pytest.mark.parametrize(
+    "end", ["<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<EOT>", "[EOT]", "<｜end▁of▁sentence｜>"]
+)
 def test_the_end_of_a_turn_is_one_token_whatever_its_type(end: str, kind: int) -> None:
     """As in llama.cpp's llama-vocab.cpp."""
     types = [2, 3, 3, *[6] * 256, *[1] * 7, kind]
