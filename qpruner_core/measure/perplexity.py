@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
 
 _ROWS = 128
 """Tokens whose logits are in float32 at once."""
-_TOKENS = 512
-"""Tokens in one forward pass, if a window is shorter: passes over short windows cost more than their products."""
+_LOGITS = 512 * 49_152
+"""Logits of one forward pass, if those of a window are fewer: passes over short windows cost more than their products,
+and large vocabularies take much memory."""
 
 
 @torch.no_grad()
@@ -37,7 +40,8 @@ def perplexity(
     """
     total, done = 0.0, 0
     device = next(model.parameters()).device
-    for group in windows.to(device).split(max(_TOKENS // windows.shape[1], 1)):
+    together = max(_LOGITS // (windows.shape[1] * cast(PreTrainedModel, model).config.vocab_size), 1)
+    for group in windows.to(device).split(together):
         for ids, logits in zip(group, model(input_ids=group, use_cache=False).logits[:, :-1], strict=True):
             for rows, wanted in zip(logits.split(_ROWS), ids[1:].split(_ROWS), strict=True):
                 total += cross_entropy(rows.float(), wanted, reduction="sum").item()
