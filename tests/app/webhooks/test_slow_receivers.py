@@ -27,6 +27,7 @@ from app.webhooks.outbox import new_delivery
 from app.webhooks.sender import DELAYS, PLACES, WebhookSender
 from app.webhooks.turns import TENANTS_PLACES, Turns
 from tests.app.webhooks.receiver import Receiver, run_receiver
+from tests.server_processes import wait_until
 
 Authorize = Callable[..., dict[str, str]]
 LIMIT_SECONDS = 4.0
@@ -126,13 +127,6 @@ def deliveries(client: TestClient, webhook_id: str, headers: dict[str, str]) -> 
         f"/webhooks/{webhook_id}/deliveries", params={"limit": 100}, headers=headers
     ).json()["deliveries"]
     return found
-
-
-def wait_until(reached: Callable[[], bool], seconds: float) -> bool:
-    ends = time.monotonic() + seconds
-    while not reached() and time.monotonic() < ends:
-        time.sleep(0.02)
-    return reached()
 
 
 def test_an_attempt_ends_at_its_limit_however_the_receiver_spreads_its_response(
