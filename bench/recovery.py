@@ -45,7 +45,7 @@ from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.stage_store import STAGE_FILE
 
 TITLE = "# Recovery that ships in the format"
-CASES = ("gguf:70MB:0", "gguf:60MB:0.2", "compressed-tensors:115MB:0")
+CASES = ("gguf:70MB:0", "gguf:60MB:0.2", "compressed-tensors:115MB:0", "compressed-tensors:125MB:0")
 WAYS: tuple[Recovery, ...] = ("scales", "merge", "merge+scales", "adapter")
 _BEFORE: tuple[StageName, ...] = ("prune", "score", "allocate", "quantize")
 
