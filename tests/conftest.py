@@ -12,25 +12,36 @@ from sqlalchemy import make_url
 
 from app.migrate import upgrade
 from qpruner_core.program import settle_program
-from tests.postgres import NoPostgresError, find_postgres, fresh_database, run_postgres
+from tests.postgres import EmptiedDatabase, NoPostgresError, find_postgres, fresh_database, run_postgres
 from tests.s3 import NoS3Error, S3Server, find_s3, run_s3
 from tests.small_disk import NoSmallDiskError, mount_small_disk
 
 settle_program()  # as the programs do, before any test imports torch
 
 LONGEST = (
-    "tests/worker/test_killed.py", "tests/worker/test_another_budget.py", "tests/worker/test_uploaded_models.py",
-    "tests/app/page/test_accessibility.py", "tests/app/uploads/test_models.py", "tests/core/pipeline/",
-    "tests/app/test_embedded.py", "tests/core/test_cli.py", "tests/worker/",
+    "tests/worker/test_killed.py", "tests/worker/test_uploaded_models.py", "tests/app/page/test_accessibility.py",
+    "tests/app/uploads/test_models.py", "tests/core/pipeline/", "tests/app/test_embedded.py", "tests/core/test_cli.py",
+    "tests/worker/", "tests/test_signed_checkpoint.py", "tests/app/page/", "tests/app/test_demo.py",
 )  # fmt: skip
 """Files and folders whose tests take longest, in order. They are run first, so that the processes of pytest-xdist end
 together: it gives each a file at a time (with --no-loadscope-reorder in the order given)."""
+OFTEN_WAITING = ("tests/app/", "tests/client/", "tests/worker/")
+"""Folders whose tests wait for servers, browsers and leases about half of their time. They alternate with those that
+compute, so that one process computes while the other waits."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(
-        key=lambda item: next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
-    )
+    files = list(dict.fromkeys(_file(item) for item in items))
+    files.sort(key=lambda file: next((n for n, start in enumerate(LONGEST) if file.startswith(start)), len(LONGEST)))
+    places: dict[str, float] = {}
+    for waiting in (True, False):
+        alike = [file for file in files if file.startswith(OFTEN_WAITING) is waiting]
+        places |= {file: (place + 0.5) / len(alike) for place, file in enumerate(alike)}
+    items.sort(key=lambda item: places[_file(item)])
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 def pytest_report_header() -> str:
@@ -82,11 +93,13 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres_server: str) -> Iterator[str]:
-    """The name of a migrated PostgreSQL database, to be copied."""
-    with fresh_database(postgres_server) as url:
-        upgrade(url)
-        yield str(make_url(url).database)
+def emptied_postgres(postgres_server: str) -> Iterator[EmptiedDatabase]:
+    """A migrated PostgreSQL database that tests use one after another."""
+    with fresh_database(postgres_server) as template:
+        upgrade(template)
+        database = EmptiedDatabase(postgres_server, str(make_url(template).database))
+        yield database
+        database.close()
 
 
 @pytest.fixture(params=BOTH)
@@ -96,9 +109,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.db")
         yield f"sqlite:///{tmp_path / 'test.db'}"
     else:
-        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated_postgres")
-        with fresh_database(server, template) as url:
-            yield url
+        yield request.getfixturevalue("emptied_postgres").emptied()
 
 
 @pytest.fixture(scope="session")

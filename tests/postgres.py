@@ -58,6 +58,74 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+class EmptiedDatabase:
+    """One migrated database for many tests, a hundred times faster than a new one for each.
+
+    ``template``: name of the migrated database that it is a copy of.
+    """
+
+    def __init__(self, server_url: str, template: str) -> None:
+        self._server_url = server_url
+        self._template = template
+        self._copies = ExitStack()
+        self._url = ""
+        self._schema = ""
+
+    def emptied(self) -> str:
+        """Its URL, without rows and connections of the test before; a new copy if that test changed the schema."""
+        if self._url:
+            with psycopg.connect(self._url, autocommit=True) as connection:
+                connection.execute(_END_OTHERS)
+                if _schema_of(connection) == self._schema:
+                    connection.execute(_EMPTY)
+                    return self._url
+        self.close()
+        self._url = self._copies.enter_context(fresh_database(self._server_url, self._template))
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            self._schema = _schema_of(connection)
+        return self._url
+
+    def close(self) -> None:
+        """Drop it."""
+        self._copies.close()
+
+
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_EMPTY = """
+    DO $$ DECLARE one record; BEGIN
+        SET LOCAL session_replication_role = replica;  -- in any order, whatever refers to it
+        FOR one IN SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' LOOP
+            IF one.name <> 'alembic_version' THEN EXECUTE format('DELETE FROM %I', one.name); END IF;
+        END LOOP;
+        FOR one IN SELECT sequencename AS name FROM pg_sequences WHERE schemaname = 'public' LOOP
+            EXECUTE format('ALTER SEQUENCE %I RESTART', one.name);
+        END LOOP;
+    END $$
+"""
+_SCHEMA = """
+    SELECT coalesce(md5(string_agg(line, ' ' ORDER BY line)), '') FROM (
+        SELECT format('%s %s %s %s', attrelid::regclass, attname, atttypid, attnotnull) AS line FROM pg_attribute
+            JOIN pg_class ON attrelid = pg_class.oid WHERE relnamespace = 'public'::regnamespace AND attnum > 0
+        UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT version_num FROM alembic_version
+    ) AS lines
+"""
+
+
+def _schema_of(connection: psycopg.Connection) -> str:
+    """A digest of tables, columns, constraints, indexes and triggers; empty if there is no version table."""
+    try:
+        [(digest,)] = connection.execute(_SCHEMA).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return ""
+    return str(digest)
+
+
 def _system_directory() -> Path | None:
     """Where the newest ``initdb`` of this system lies, if we may run it."""
     if os.geteuid() == 0 and not _user_exists("postgres"):  # PostgreSQL refuses to run as root
