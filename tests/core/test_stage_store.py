@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,12 +48,26 @@ def _killed_after(lines: int, work: Callable[[], None]) -> bool:
 
 
 def test_a_run_killed_at_any_line_leaves_nothing_that_stops_the_next(tmp_path: Path) -> None:
-    finished = tmp_path / "finished"
+    _in_a_small_process(_kill_at_any_line, tmp_path)
+
+
+def test_a_second_kill_while_the_next_run_cleans_up_changes_nothing(tmp_path: Path) -> None:
+    _in_a_small_process(_kill_twice, tmp_path)
+
+
+def _in_a_small_process(check: Callable[[Path], None], folder: Path) -> None:
+    """Forks of a process that has loaded torch and hundreds of tests take fifty times as long."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        processes.submit(check, folder).result()
+
+
+def _kill_at_any_line(folder: Path) -> None:
+    finished = folder / "finished"
     _finish_a_stage(finished)
     for begins_with in ("nothing", "a finished stage"):
         lines, killed = 0, True
         while killed:
-            root = tmp_path / begins_with / str(lines)
+            root = folder / begins_with / str(lines)
             root.mkdir(parents=True)
             if begins_with == "a finished stage":
                 _finish_a_stage(root)
@@ -62,10 +78,10 @@ def test_a_run_killed_at_any_line_leaves_nothing_that_stops_the_next(tmp_path: P
         assert lines > 150
 
 
-def test_a_second_kill_while_the_next_run_cleans_up_changes_nothing(tmp_path: Path) -> None:
+def _kill_twice(folder: Path) -> None:
     for first in range(10, 200, 40):
         for second in range(10, 200, 25):
-            root = tmp_path / f"{first}-{second}"
+            root = folder / f"{first}-{second}"
             root.mkdir()
             _killed_after(first, lambda root=root: _finish_a_stage(root))  # type: ignore[misc]
             _killed_after(second, lambda root=root: _finish_a_stage(root))  # type: ignore[misc]
