@@ -67,7 +67,7 @@ class JobCollector(Collector):
 
 
 def _jobs(session: Session) -> Metric:
-    rows = session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples()
+    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
     counts = dict(rows.all())
     family = GaugeMetricFamily("qpruner_jobs", "Jobs by status.", labels=("status",))
     for status in get_args(JobStatus):

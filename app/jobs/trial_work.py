@@ -98,7 +98,7 @@ def measured_by_others(session: Session, lease: Lease, indices: Sequence[int]) -
         TrialWork.job_id == lease.job_id, TrialWork.job_token == lease.token, TrialWork.index.in_(indices),
         TrialWork.loss.is_not(None), TrialWork.lease_token != lease.token,
     )  # fmt: skip
-    return {index: loss for index, loss in session.execute(query).tuples() if loss is not None}
+    return {index: loss for index, loss in session.execute(query) if loss is not None}
 
 
 def _free(lease: Lease) -> Any:
