@@ -14,8 +14,8 @@ from sqlalchemy.types import TypeDecorator
 
 _BUSY_SECONDS = 30
 _TURN = "qpruner_turn_to_write"
-# Connections to PostgreSQL that are kept, and the most beside them: together as many as threads that serve
-# requests, so that none of them waits for another's.
+# Connections that are kept, and the most beside them: together as many as threads that serve requests, so that none of
+# them waits for another's. A new one costs a millisecond: SQLite reads the whole schema first.
 _POOL, _OVERFLOW = 10, 30
 
 
@@ -73,7 +73,8 @@ def create_database_engine(url: str) -> Engine:
         if parsed.database and parsed.database != ":memory:":
             with suppress(OSError):  # connecting gives a better error
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+        connect_args = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+        engine = create_engine(parsed, pool_size=_POOL, max_overflow=_OVERFLOW, connect_args=connect_args)
         event.listen(engine, "connect", _configure_sqlite)
         writers = _WritersInTurn()
         event.listen(engine, "begin", writers.begin)

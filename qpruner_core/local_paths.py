@@ -38,20 +38,29 @@ def resolve_local_path(reference: str, policy: SourcePolicy, field: str) -> Path
     try:
         named = Path(reference).expanduser()
         path = named.resolve()
-        link = named.parent.resolve() / named.name
     except (OSError, RuntimeError, ValueError) as error:
         raise PathNotAllowedError(
             f"{reference!r} is not a usable path.", field=field, remedy="Give a path that exists."
         ) from error
-    check_within_roots(path, policy, field)
-    return link if path.is_file() else path
+    _check_resolved(path, path, policy, field)
+    return named.parent.resolve() / named.name if path.is_file() else path
 
 
 def check_within_roots(path: Path, policy: SourcePolicy, field: str) -> None:
     """Raise :class:`PathNotAllowedError` unless ``path``, symlinks resolved, lies below an allowed root."""
+    if policy.allowed_roots is not None:
+        _check_resolved(path.resolve(), path, policy, field)
+
+
+def check_entry_within_roots(entry: Path, policy: SourcePolicy, field: str) -> None:
+    """:func:`check_within_roots` of an entry of a directory that was checked: only a symlink can lead out of it."""
+    if entry.is_symlink():
+        check_within_roots(entry, policy, field)
+
+
+def _check_resolved(resolved: Path, path: Path, policy: SourcePolicy, field: str) -> None:
     if policy.allowed_roots is None:
         return
-    resolved = path.resolve()
     if any(resolved.is_relative_to(root.expanduser().resolve()) for root in policy.allowed_roots):
         return
     raise PathNotAllowedError(

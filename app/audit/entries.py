@@ -6,9 +6,9 @@ import getpass
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -24,6 +24,7 @@ Action = Literal[
     "key.create", "key.revoke", "store.adopt",
     "webhook.create", "webhook.change", "webhook.delete", "webhook.rotate", "webhook.secret",
 ]  # fmt: skip
+_ADD = insert(cast(Table, AuditEntry.__table__))
 _BATCH = 500
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def newest(session: Session, tenant: str, *, before: int | None, limit: int) -> 
 
 
 def _write(session: Session, **columns: str | None) -> None:
-    session.execute(insert(AuditEntry), {"at": utc_now(), "request_id": None, "address": None, **columns})
+    session.execute(_ADD, {"at": utc_now(), "request_id": None, "address": None, **columns})
 
 
 def _system_user() -> str:

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
@@ -22,6 +22,11 @@ EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 ENDINGS: tuple[EventName, ...] = ("job.succeeded", "job.failed", "job.cancelled")
 TEST = "webhook.test"
 _NOT_SENT = frozenset({"summary"})  # figures that a receiver can request
+_ENABLED = select(Webhook.id, Webhook.events).where(
+    Webhook.tenant == bindparam("tenant"), Webhook.enabled,
+    or_(Webhook.job_id.is_(None), Webhook.job_id == bindparam("job_id")),
+)  # fmt: skip
+"""Of a tenant's webhooks, those for all jobs and for one; built once, because every event asks."""
 
 
 def owe_deliveries(session: Session, event: JobEvent) -> None:
@@ -32,20 +37,21 @@ def owe_deliveries(session: Session, event: JobEvent) -> None:
 
 def owe_first_deliveries(session: Session, job: Job) -> None:
     """:func:`owe_deliveries` for the first event of a new job; ``job`` may be transient."""
-    if _webhooks_for(session, job, "job.queued"):
+    if _subscribed(session, job, "job.queued"):
         (event,) = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id))
         _owe(session, job, event)
 
 
 def _owe(session: Session, job: Job, event: JobEvent) -> None:
     name = f"job.{event.type}"
-    for webhook in _webhooks_for(session, job, name):
-        session.add(new_delivery(webhook.id, name, event.created_at, _data(job, event)))
+    for webhook_id in _subscribed(session, job, name):
+        session.add(new_delivery(webhook_id, name, event.created_at, _data(job, event)))
 
 
-def _webhooks_for(session: Session, job: Job, name: str) -> list[Webhook]:
-    wanted = (Webhook.tenant == job.tenant, Webhook.enabled, or_(Webhook.job_id.is_(None), Webhook.job_id == job.id))
-    return [webhook for webhook in session.scalars(select(Webhook).where(*wanted)) if name in webhook.events]
+def _subscribed(session: Session, job: Job, name: str) -> list[str]:
+    """Ids of the webhooks that get ``job``'s events of this name."""
+    rows = session.execute(_ENABLED, {"tenant": job.tenant, "job_id": job.id})
+    return [row.id for row in rows if name in row.events]
 
 
 def new_delivery(webhook_id: str, name: str, moment: datetime, data: dict[str, Any]) -> WebhookDelivery:

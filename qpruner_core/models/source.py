@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import InvalidConfigError, ModelNotFoundError, ModelTooLargeError, UnsafeModelError
 from qpruner_core.hub import HubRepository, parse_hub_id
 from qpruner_core.local_paths import (
+    check_entry_within_roots,
     check_within_roots,
     is_local_reference,
     resolve_local_path,
@@ -205,11 +206,12 @@ def _download(repository: HubRepository, policy: SourcePolicy) -> Path:
 def _local_model(named: str, policy: SourcePolicy, reference: str) -> Path:
     """The model at the path ``named``; errors name ``reference``."""
     path = resolve_local_path(named, policy, "model")
-    target = path.resolve()
-    if target.suffix == ".gguf" and len(shard_names(path.name)) == 1:
-        path = target  # a link of any name to a model, which may be the first of several files
-    if path.is_file() and path.suffix == ".gguf":
-        return _local_gguf(path.parent, path.name, policy)
+    if path.is_file():
+        target = path.resolve()
+        if target.suffix == ".gguf" and len(shard_names(path.name)) == 1:
+            path = target  # a link of any name to a model, which may be the first of several files
+        if path.suffix == ".gguf":
+            return _local_gguf(path.parent, path.name, policy)
     if not path.is_dir():
         raise ModelNotFoundError(
             f"There is no model directory at {reference!r}.",
@@ -218,12 +220,12 @@ def _local_model(named: str, policy: SourcePolicy, reference: str) -> Path:
         )
     names = []
     for file in path.iterdir():
-        check_within_roots(file, policy, "model")
+        check_entry_within_roots(file, policy, "model")
         names.append(file.name)
         if file.name in (*_SMALL_FILES, INDEX_FILE, WEIGHT_FILE) or file.suffix == ".gguf":
             require_regular(file)
     for template in _templates(path):
-        check_within_roots(template, policy, "model")
+        check_entry_within_roots(template, policy, "model")
         require_regular(template)
     _refuse_adapter(names, reference)
     if INDEX_FILE in names or WEIGHT_FILE in names:
