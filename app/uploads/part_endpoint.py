@@ -31,7 +31,7 @@ _FRESH_URLS = "Request the missing parts again: every response has fresh URLs."
     status_code=204,
     summary="Upload a part by a signed URL",
     responses=problem_responses(
-        "400 upload_broken_off", "403 signature_invalid", "403 signature_expired", "409 not_uploading",
+        "400 upload_broken_off", "403 signature_invalid", "403 signature_expired", "404 not_found", "409 not_uploading",
         "422 part_size_wrong", "503 store_unavailable", "507 disk_full",
     ),
     openapi_extra={

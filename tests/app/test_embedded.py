@@ -130,27 +130,22 @@ def test_killed_it_takes_everything_with_it_and_starts_again(service: Service, t
     assert wait_until(lambda: service.job(job_id).status == "running", 60)
 
 
-def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_without_waiting_for_its_lease(
+def test_a_worker_killed_in_a_job_is_replaced_without_waiting_for_its_lease_and_a_stop_gives_the_job_back(
     service: Service, tiny_sources: dict[str, Any]
 ) -> None:
     service.settings = service.settings.model_copy(update={"lease_seconds": 600.0})
-    service.start()
+    process = service.start()
     job_id = service.submit(tiny_sources)
     assert wait_until(lambda: "worker.child" in service.parts(), 60)
     service.parts()["worker"].kill()
     assert wait_until(lambda: service.job(job_id).attempt == 2, 60)
-
-
-def test_stopped_in_the_middle_of_a_job_it_gives_the_job_back(service: Service, tiny_sources: dict[str, Any]) -> None:
-    process = service.start()
-    job_id = service.submit(tiny_sources)
     assert wait_until(lambda: "worker.child" in service.parts(), 60)
     parts = service.parts()
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 0
     assert not any(part.is_running() for part in parts.values())
     job = service.job(job_id)
-    assert (job.status, job.attempt, job.lease_token) == ("queued", 0, None)
+    assert (job.status, job.attempt, job.lease_token) == ("queued", 1, None)
 
 
 def test_a_port_in_use_is_told_before_anything_starts(service: Service) -> None:
