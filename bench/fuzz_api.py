@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -20,17 +21,31 @@ from app.keys.scopes import SCOPES
 from app.keys.service import create_key
 from app.secrets import load_signing_key
 from bench.load.parts import Served, served
+from qpruner_client import Client
 
 _CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance",
 )  # fmt: skip
-# Without a worker it is not ready, and its description says so.
 _CONFIG = """
+[checks]
+enabled = false
+{checks}
+
 [[operations]]
-include-path = "/readyz"
+include-path = "/readyz"  # without a worker it is not ready, and its description says so
 checks.not_a_server_error.enabled = false
+
+[parameters]
+{parameters}
+
+[dictionaries]
+{dictionaries}
+
+[generation.dictionaries]
+string = {{ dictionary = "all", probability = 0.1 }}
 """
+"""Half of the ids in paths are those of something that exists, and some texts in bodies, too."""
 
 
 def main() -> int:
@@ -51,14 +66,45 @@ def main() -> int:
 def _command(service: Served, given: argparse.Namespace, report: Path) -> list[str]:
     paths = httpx.get(f"{service.url}/openapi.json", timeout=60).json()["paths"]
     operations = sum(len(methods) for methods in paths.values())
+    key = _key(service)
     config = service.folder / "schemathesis.toml"
-    config.write_text(_CONFIG)
+    config.write_text(_config(_existing(service, key)))
     return [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{service.url}/openapi.json",
-        "--header", f"Authorization: Bearer {_key(service)}", "--checks", ",".join(_CHECKS), "--seed", str(given.seed),
+        "--header", f"Authorization: Bearer {key}", "--seed", str(given.seed),
         "--max-examples", str(-(-given.cases // operations)), "--continue-on-failure", "--request-timeout", "60",
         "--report", "ndjson", "--report-ndjson-path", str(report), *given.more,
     ]  # fmt: skip
+
+
+def _config(existing: Mapping[str, Sequence[str]]) -> str:
+    dictionaries = {**existing, "all": [value for values in existing.values() for value in values]}
+    return _CONFIG.format(
+        checks="\n".join(f"{name}.enabled = true" for name in _CHECKS),
+        parameters="\n".join(
+            f'"path.{name}" = {{ dictionary = "{name}", probability = 0.5 }}' for name in existing if name != "texts"
+        ),
+        dictionaries="\n".join(
+            f"{name} = {{ values = {json.dumps(values)} }}" for name, values in dictionaries.items()
+        ),
+    )
+
+
+def _existing(service: Served, key: str) -> dict[str, list[str]]:
+    """Values by parameter of paths, and texts for bodies, of what is made here: jobs, datasets, a model, a webhook."""
+    with Client(service.url, key) as client:
+        datasets = [client.datasets.upload(service.sources / "text.txt").id for _ in range(2)]
+        model = str(service.sources / "model")
+        return {
+            "job_id": [
+                client.jobs.create(model=model, dataset=datasets[0], memory_budget=300_000, seed=seed).id
+                for seed in range(3)
+            ],
+            "dataset_id": datasets,
+            "model_id": [client.models.upload(service.sources / "model", wait=False).id],
+            "webhook_id": [client.webhooks.create(url="https://example.com/hook").id],
+            "texts": [model, "gguf", "bitsandbytes", "300kB"],
+        }
 
 
 def _key(service: Served) -> str:
