@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 # The first Python that is new enough; `make PYTHON=/path/to/python` names another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
-# Test processes beside each other; each computes on one thread, so that two cores are used once, not twice.
-TEST_WORKERS ?= 2
+# Test processes beside each other, for two cores: each computes on one thread, and a fifth of the time a test waits.
+TEST_WORKERS ?= 3
 ARGS ?=
 # Threads that wait sleep, as in the programs themselves: spinning, they take the time of what runs beside them.
 export OMP_WAIT_POLICY ?= PASSIVE

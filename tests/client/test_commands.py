@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from app.cli import app
 from app.commands import jobs as jobs_commands
 from app.jobs.logs import keep_log
-from qpruner_client import profiles
+from qpruner_client import Retries, profiles
 from qpruner_core import cli as core
 from tests.app import seeded_jobs
 from tests.app.live_service import Service
@@ -182,6 +182,7 @@ def test_a_finished_job_is_shown_and_its_files_downloaded(
 
 def test_servers_have_names_and_one_is_the_default(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QPRUNER_SERVER")
+    monkeypatch.setattr(Retries, "delay", lambda *given: 0.01)  # one of the servers is away
     away = f"http://127.0.0.1:{free_port()}"
     assert qpruner("servers", "add", "lab", service.url).exit_code == 0
     assert qpruner("servers", "add", "away", away, "--key", input="qp_secret\n").exit_code == 0
