@@ -13,13 +13,7 @@ REASONS: Mapping[tuple[str, str], str] = {
     ("llama", "SmolLM2-135M"): (
         "Rows of 576 weights have no type between q5_1 (6 bits) and q8_0 (8.5), and the embeddings, from a Q8_0 file, "
         "lose nothing in q8_0. At Q5_K_M's bytes both tools give them q8_0 and most layers 6 bits, so that little "
-        "is left to allocate and the rounding makes the difference. Computing KL in bfloat16 adds about 0.002 to every "
-        "figure; less that, the ratios would by estimate be 0.71 on PTB and 0.80 on WikiText-2."
-    ),
-    ("seconds", "SmolLM2-135M"): (
-        "In these rows the second moments of all modules' inputs are computed twice, for the scores and for the fits, "
-        "at about 23 CPU-seconds each with 64 sequences. Since then they are computed once; the rows were not made "
-        "again."
+        "is left to allocate and the rounding makes the difference."
     ),
 }
 """By kind of claim (``llama``, ``rival``, ``seconds``) and model."""
