@@ -25,6 +25,7 @@ class Valkey:
 
     def start(self) -> None:
         command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
+        command += ["--set-proc-title", "no"]  # a process shows what started it: it is started again so
         start_server(self._processes, command, self._folder / "valkey.log")
         broker = Broker(self.url)
         assert wait_until(lambda: answers(broker))
