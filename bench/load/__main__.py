@@ -36,9 +36,9 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with databases(given.database) as found:
-        for name, url in found.items():
+        for name, database in found.items():
             for kind in given.only.split(","):
-                with served(url) as service:
+                with database() as url, served(url) as service:
                     print(f"\n{kind}, {name}", flush=True)
                     _MEASURE[kind](service, given, name)
 

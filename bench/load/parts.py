@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,15 +40,19 @@ class Served:
         return start_server(self.processes, command, self.folder / f"{name}.log", environment=environment).pid
 
 
+Database = Callable[[], AbstractContextManager[str | None]]
+"""Makes a database for one service, as its URL; ``None``: the embedded default. A store belongs to one database."""
+
+
 @contextmanager
-def databases(wanted: str) -> Iterator[dict[str, str | None]]:
-    """URLs by name: ``sqlite`` (``None``: the embedded default) and ``postgresql``, or one of them."""
+def databases(wanted: str) -> Iterator[dict[str, Database]]:
+    """``sqlite`` and ``postgresql``, or one of them."""
     with ExitStack() as stack:
-        found: dict[str, str | None] = {} if wanted == "postgresql" else {"sqlite": None}
+        found: dict[str, Database] = {} if wanted == "postgresql" else {"sqlite": nullcontext}
         if wanted != "sqlite":
             try:
                 server = stack.enter_context(run_postgres())
-                found["postgresql"] = stack.enter_context(fresh_database(server))
+                found["postgresql"] = lambda: fresh_database(server)
             except NoPostgresError as error:
                 print(f"PostgreSQL is left out: {error}")
         yield found
