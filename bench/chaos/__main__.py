@@ -57,10 +57,17 @@ def _run(column: Column, given: argparse.Namespace) -> Verdict:
     submitter.start()
     interruptions = _strike(column, plan_blows(given.seed, list(column.targets), given.kills, seconds, _LONGEST_DOWN))
     until = time.monotonic() + given.patience
-    wait_until(lambda: is_warm(column.service.url), given.patience)
-    submitter.join(max(1.0, until - time.monotonic()))
-    wait_until(lambda: _unfinished(column) == 0, max(1.0, until - time.monotonic()))
+    for is_over in (
+        lambda: is_warm(column.service.url), lambda: not submitter.is_alive(), lambda: _unfinished(column) == 0,
+    ):  # fmt: skip
+        wait_until(lambda: _revived(column) and is_over(), max(1.0, until - time.monotonic()), every=0.5)  # noqa: B023
     return _judge(column, submitter, interruptions)
+
+
+def _revived(column: Column) -> bool:
+    for target in column.targets.values():
+        target.revive()
+    return True
 
 
 def _strike(column: Column, blows: list[Blow]) -> list[Interruption]:
@@ -69,6 +76,7 @@ def _strike(column: Column, blows: list[Blow]) -> list[Interruption]:
     begin, found = time.monotonic(), list[Interruption]()
     for at, is_up, kind in sorted(steps):
         time.sleep(max(0.0, begin + at - time.monotonic()))
+        _revived(column)
         target = column.targets[kind]
         if is_up:
             target.up()

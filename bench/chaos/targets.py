@@ -25,6 +25,9 @@ class Target(Protocol):
 
     def up(self) -> None: ...
 
+    def revive(self) -> None:
+        """Do what the supervisor of a part does: start what is up and has ended by itself."""
+
 
 class Server:
     """A process that is killed, and started again as it was."""
@@ -36,6 +39,7 @@ class Server:
         self._processes = processes
         self._log = log
         self._number = 0
+        self._is_up = True
         self.process = process
 
     @property
@@ -45,6 +49,7 @@ class Server:
 
     def down(self) -> list[str]:
         """Kill it, with none of its children; those that survive it are no fault of ours."""
+        self._is_up = False
         with suppress(psutil.NoSuchProcess):
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(30)
@@ -52,6 +57,7 @@ class Server:
 
     def up(self) -> None:
         """Start it, and again if it ends at once: what the killed one held may be released a moment later."""
+        self._is_up = True
         for _ in range(_TRIES):
             self._number += 1
             log = self._log.with_name(f"{self._log.stem}-{self._number}.log")
@@ -60,6 +66,11 @@ class Server:
                 self.process = psutil.Process(started.pid)
                 return
         raise RuntimeError(f"{self._command[0]} does not start again: {log.read_text()[-2000:]}")
+
+    def revive(self) -> None:
+        """Start it again if it has ended: without its database, the API does not start."""
+        if self._is_up and (not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE):
+            self.up()
 
 
 class Workers:
@@ -80,6 +91,10 @@ class Workers:
     def up(self) -> None:
         if self._killed is not None:
             self._killed.up()
+
+    def revive(self) -> None:
+        for server in self._servers:
+            server.revive()
 
 
 class Children:
@@ -103,6 +118,9 @@ class Children:
     def up(self) -> None:
         """Its supervisor does that."""
 
+    def revive(self) -> None:
+        """Its supervisor does that."""
+
 
 class KeptServer:
     """A process that ``parent`` starts again by itself. ``name``: a part of its program's."""
@@ -121,6 +139,9 @@ class KeptServer:
     def up(self) -> None:
         """Its parent does that."""
 
+    def revive(self) -> None:
+        """Its parent does that."""
+
 
 class Folder:
     """A folder that is moved away, as a disk that is not mounted."""
@@ -136,3 +157,6 @@ class Folder:
     def up(self) -> None:
         """Put it back; whatever was made in its place is a fault, and this fails."""
         self._away.rename(self._folder)
+
+    def revive(self) -> None:
+        """A folder does not end."""
