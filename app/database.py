@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 _BUSY_SECONDS = 30
 _TURN = "qpruner_turn_to_write"
 # Connections that are kept, and the most beside them: together as many as threads that serve requests, so that none of
-# them waits for another's. A new one costs a millisecond: SQLite reads the whole schema first.
+# them waits for another's. A new one of SQLite takes half a millisecond, because it reads the whole schema first.
 _POOL, _OVERFLOW = 10, 30
 
 

@@ -59,7 +59,7 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
 
 
 class EmptiedDatabase:
-    """One migrated database for many tests, a hundred times faster than a new one for each.
+    """One migrated database for many tests: a new one for each would take ten times as long.
 
     ``template``: name of the migrated database that it is a copy of.
     """

@@ -156,7 +156,7 @@ def submit_job(
             session.commit()
     headers = {"Location": f"/jobs/{job.id}"} | ({"Idempotent-Replayed": "true"} if replayed else {})
     view = JobView.of(job, _finished(reading, job) if replayed else {})
-    # Made here, it takes no second thread: the rate of submits counts
+    # Serialized here: FastAPI would take a second thread for it
     return Response(view.model_dump_json(), 200 if replayed else 202, headers, media_type="application/json")
 
 

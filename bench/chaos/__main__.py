@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from statistics import median
 
 from sqlalchemy import func, select
@@ -57,17 +58,25 @@ def _run(column: Column, given: argparse.Namespace) -> Verdict:
     submitter.start()
     interruptions = _strike(column, plan_blows(given.seed, list(column.targets), given.kills, seconds, _LONGEST_DOWN))
     until = time.monotonic() + given.patience
-    for is_over in (
-        lambda: is_warm(column.service.url), lambda: not submitter.is_alive(), lambda: _unfinished(column) == 0,
-    ):  # fmt: skip
-        wait_until(lambda: _revived(column) and is_over(), max(1.0, until - time.monotonic()), every=0.5)  # noqa: B023
+    _wait(column, lambda: is_warm(column.service.url), until)
+    _wait(column, lambda: not submitter.is_alive(), until)
+    _wait(column, lambda: _unfinished(column) == 0, until)
     return _judge(column, submitter, interruptions)
 
 
-def _revived(column: Column) -> bool:
+def _wait(column: Column, is_over: Callable[[], bool], until: float) -> None:
+    """Wait until ``is_over``, at most until then, and restart meanwhile what ends by itself."""
+
+    def look() -> bool:
+        _revive(column)
+        return is_over()
+
+    wait_until(look, max(1.0, until - time.monotonic()), every=0.5)
+
+
+def _revive(column: Column) -> None:
     for target in column.targets.values():
         target.revive()
-    return True
 
 
 def _strike(column: Column, blows: list[Blow]) -> list[Interruption]:
@@ -76,7 +85,7 @@ def _strike(column: Column, blows: list[Blow]) -> list[Interruption]:
     begin, found = time.monotonic(), list[Interruption]()
     for at, is_up, kind in sorted(steps):
         time.sleep(max(0.0, begin + at - time.monotonic()))
-        _revived(column)
+        _revive(column)
         target = column.targets[kind]
         if is_up:
             target.up()

@@ -56,7 +56,7 @@ def test_a_second_kill_while_the_next_run_cleans_up_changes_nothing(tmp_path: Pa
 
 
 def _in_a_small_process(check: Callable[[Path], None], folder: Path) -> None:
-    """Forks of a process that has loaded torch and hundreds of tests take fifty times as long."""
+    """Forks of a process that has loaded torch and hundreds of tests take several times as long."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         processes.submit(check, folder).result()
 

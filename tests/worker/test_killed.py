@@ -31,7 +31,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict[str,
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("killed_in", [("finetune",), EVERY])
-def test_a_job_whose_worker_is_killed_in_many_stages_ends_with_the_same_bytes(
+def test_a_job_whose_worker_is_killed_ends_with_the_same_bytes(
     installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str], killed_in: tuple[str, ...]
 ) -> None:
     job_id = installation.submit(tiny_config, max_attempts=len(killed_in) + 1)
@@ -53,7 +53,7 @@ def test_a_job_whose_worker_is_killed_in_many_stages_ends_with_the_same_bytes(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("cancelled_in", [("allocate",), EVERY])
-def test_a_job_is_cancelled_within_five_seconds_in_many_stages(
+def test_a_job_is_cancelled_within_five_seconds(
     installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str], cancelled_in: tuple[str, ...]
 ) -> None:
     installation.start_worker()
