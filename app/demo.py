@@ -25,7 +25,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from app import die_with_parent
 from app.demo_engine import PROMPT, DemoError, say_in_llama_cpp
 from qpruner_client import Client, ClientError, Job, JobEvent, Retries
 from qpruner_client.models import (
@@ -35,6 +34,7 @@ from qpruner_client.models import (
     StageStartedEvent,
     WarningEvent,
 )
+from qpruner_core.die_with_parent import dying_with_parent
 from qpruner_core.events import EVENT_ADAPTER
 from qpruner_core.formats.declarations import declared
 from qpruner_core.measure.llama_cpp_programs import DIRECTORY as LLAMA_CPP
@@ -203,8 +203,7 @@ def _running_service(data_dir: Path, port: int, keep: bool) -> Iterator[tuple[st
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--data-dir", str(data_dir)]
     if not keep:  # in any case, it ends
-        wrapper = [die_with_parent.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
-        command = [sys.executable, "-S", "-E", *wrapper, *command]
+        command = dying_with_parent(command, signal.SIGTERM)
     environment = {name: value for name, value in os.environ.items() if not _is_setting(name)}
     console.print("Starting the service on embedded parts.")
     log = data_dir / "serve.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from qpruner_core.die_with_parent import dying_with_parent
 from qpruner_core.measure.llama_cpp_programs import llama_cpp_program
 
 NEW_TOKENS = 48
@@ -33,7 +35,7 @@ def say_in_llama_cpp(path: Path) -> str | None:
         port = free.getsockname()[1]
     command = [str(program), "-m", str(path), "--host", "127.0.0.1", "--port", str(port), "-c", "512", "-np", "1"]
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **quiet)  # noqa: S603 - a program that the operator installed
+    process = subprocess.Popen(dying_with_parent(command, signal.SIGKILL), **quiet)  # noqa: S603 - a program that the operator installed
     try:
         return _complete(f"http://127.0.0.1:{port}", PROMPT, NEW_TOKENS, lambda: process.poll() is None)
     finally:

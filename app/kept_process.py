@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from app import die_with_parent
+from qpruner_core.die_with_parent import dying_with_parent
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE = 10.0
@@ -95,14 +93,13 @@ class KeptProcess:
         return f"ended with {code}"
 
     def _start(self) -> subprocess.Popen[bytes] | None:
-        wrapper = [sys.executable, "-S", "-E", die_with_parent.__file__, str(int(self._death_signal)), str(os.getpid())]
         with self._lock:
             if self._stopping.is_set():
                 return None
             log = self._log.open("ab") if self._log is not None else None
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own command
-                    [*wrapper, *self._command], env=self._environment, start_new_session=True,
+                    dying_with_parent(self._command, self._death_signal), env=self._environment, start_new_session=True,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 )  # fmt: skip
             finally:

@@ -14,7 +14,6 @@ from qpruner_core.errors import QPrunerError
 from qpruner_core.garbage import collector_paused
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.strict import StrictModel
-from worker.child import die_with_parent
 from worker.protocol import RunError
 
 
@@ -36,7 +35,6 @@ class CheckResult(StrictModel):
 
 def main() -> int:
     """Inspect the upload named on standard input; 0 if a result was reported."""
-    die_with_parent()
     request = CheckRequest.model_validate_json(sys.stdin.buffer.read())
     policy = request.policy.model_copy(update={"uploads": {request.name: request.path}})
     try:

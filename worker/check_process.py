@@ -16,6 +16,7 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from app.settings import Settings
+from qpruner_core.die_with_parent import dying_with_parent
 from worker.check_child import CheckRequest, CheckResult
 from worker.child_process import child_environment
 from worker.watch import Watch
@@ -41,7 +42,8 @@ def look_at(request: CheckRequest, upload_id: str, settings: Settings, check_sto
     temporary = settings.data_dir.resolve() / "checks" / upload_id
     temporary.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(  # noqa: S603 - the command is our own
-        _COMMAND, env=child_environment(os.environ, 1, temporary), start_new_session=True,
+        dying_with_parent(_COMMAND, signal.SIGKILL),
+        env=child_environment(os.environ, 1, temporary), start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     said: list[tuple[bytes, bytes]] = []

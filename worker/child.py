@@ -5,7 +5,6 @@ Run as ``python -m worker.child``; see :mod:`worker.protocol`.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
 import signal
@@ -23,8 +22,6 @@ from qpruner_core.stage_store import disk_full_as_error
 from worker.protocol import ANSWER_ADAPTER, ChildRequest, RunError, RunResult, StageAnswer, StageWanted, TrialTurn
 from worker.trial_lines import HelperLines, SharingLines
 
-_PR_SET_PDEATHSIG = 1
-
 _PATIENCE = 10.0
 """Seconds in which the supervisor must begin to look for a stage."""
 _LITTLE_PATIENCE = 0.5
@@ -34,7 +31,6 @@ _LITTLE_PATIENCE = 0.5
 def main() -> int:
     """Run the request in the first line of standard input; 0 if a result or a named error was reported."""
     lines = _take_standard_output()
-    die_with_parent()
     with open(0, "rb", buffering=0, closefd=False) as unbuffered:
         request = ChildRequest.model_validate_json(unbuffered.readline())
     answers: queue.SimpleQueue[StageAnswer] = queue.SimpleQueue()
@@ -47,12 +43,6 @@ def main() -> int:
         final = RunError.of(error)
     _tell(lines, final)
     return 0
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies; outside Linux only the lifeline does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _run(

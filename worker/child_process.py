@@ -18,6 +18,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from app.jobs.logs import KEPT_BYTES
+from qpruner_core.die_with_parent import dying_with_parent
 from qpruner_core.program import program_settings
 from worker.protocol import LINE_ADAPTER, Answer, ChildRequest, Line
 
@@ -58,7 +59,8 @@ class ChildProcess:
         self._printed = 0
         self._tail_lock = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 - the command is our own
-            list(command), env=dict(environment), start_new_session=True, pass_fds=tuple(keep_open),
+            dying_with_parent(command, signal.SIGKILL),
+            env=dict(environment), start_new_session=True, pass_fds=tuple(keep_open),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert self._process.stdin is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from qpruner_core.die_with_parent import dying_with_parent
 from qpruner_core.measure.speed import EngineFailedError
 
 LONGEST_SECONDS = 900.0
@@ -34,8 +36,8 @@ def engine_output(
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - a program that the operator installed
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", env=environment, cwd=folder,
+            dying_with_parent(command, signal.SIGTERM), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=environment, cwd=folder,
         )  # fmt: skip
     except OSError as error:
         raise EngineFailedError(f"{name} does not start: {error}.") from error
