@@ -12,6 +12,8 @@ from qpruner_core.garbage import collector_paused
 logger = logging.getLogger(__name__)
 
 _CORE = "qpruner_core.planning"
+_STEPS = ("torch", "transformers.modeling_utils", _CORE)
+"""Imports that take about as long as each other; the last one includes the others."""
 _WARM_UP = "qpruner_core.warm_up"
 # transformers replaces its own module while it is imported: a second thread that imports from it meanwhile keeps the
 # old one, which has no names.
@@ -23,8 +25,12 @@ def load_core() -> None:
 
     Call it before any import of them within a request.
     """
+    _load(_CORE)
+
+
+def _load(module: str) -> None:
     with _IMPORTING, collector_paused():
-        importlib.import_module(_CORE)
+        importlib.import_module(module)
 
 
 class WarmUp:
@@ -35,6 +41,7 @@ class WarmUp:
 
     def __init__(self) -> None:
         self._thread = threading.Thread(target=self._run, name="warm-up")
+        self._stopping = threading.Event()
         self._state: Literal["cold", "warm", "broken"] = "cold"
 
     @property
@@ -46,17 +53,25 @@ class WarmUp:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Return when nothing is in progress any more."""
+    def finish(self) -> None:
+        """Return when everything is loaded, or cannot be."""
         if self._thread.is_alive():
             self._thread.join()
 
+    def stop(self) -> None:
+        """Leave the rest undone, and return when no import is in progress any more."""
+        self._stopping.set()
+        self.finish()
+
     def _run(self) -> None:
         try:
-            load_core()
+            for module in _STEPS:
+                _load(module)
+                if self._stopping.is_set():
+                    return
             warm_up = importlib.import_module(_WARM_UP).warm_up
             warm_up()
             self._state = "warm"
         except Exception:  # requests that need it will fail; all others work
             self._state = "broken"
-            logger.exception("%s cannot be used", _CORE)
+            logger.exception("%s cannot be used", module)

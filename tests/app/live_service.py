@@ -37,7 +37,7 @@ def run_service(settings: Settings, around: Callable[[FastAPI], ASGIApp] = lambd
         thread.join(0.02)
     # The test has the process to itself from here on: what loads models beside another that does so gets torch's
     # defaults of the other, and a store that finds rows before it is known is taken for another one.
-    app.state.warm_up.stop()
+    app.state.warm_up.finish()
     app.state.store.check()
     port = server.servers[0].sockets[0].getsockname()[1]
     try:

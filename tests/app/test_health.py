@@ -120,14 +120,29 @@ print("transformers" in sys.modules)
         assert loaded in (None, ended.stdout.strip())
 
 
+def test_a_stop_leaves_what_is_not_loaded_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, loaded = threading.Event(), []
+
+    def load(module: str) -> None:
+        loaded.append(module)
+        loading.set()
+        assert warm_up._stopping.wait(10)
+
+    monkeypatch.setattr("app.jobs.warm_up._load", load)
+    warm_up = WarmUp()
+    warm_up.start()
+    assert loading.wait(10)
+    warm_up.stop()
+    assert (loaded, warm_up.state) == (["torch"], "cold")
+
+
 def test_what_cannot_be_loaded_is_logged_and_the_service_lives(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.jobs.warm_up._CORE", "qpruner_core.no_such_module")
+    monkeypatch.setattr("app.jobs.warm_up._STEPS", ("qpruner_core.no_such_module",))
     warm_up = WarmUp()
     warm_up.start()
-    warm_up._thread.join()
-    warm_up.stop()
+    warm_up.finish()
     assert warm_up.state == "broken"
     assert "no_such_module cannot be used" in caplog.text
 
@@ -139,7 +154,7 @@ def test_a_process_is_ready_once_it_has_loaded_what_it_looks_at_models_with(
     assert (cold.status_code, cold.json()["parts"]["models"]) == (503, {"ready": False, "detail": "is loading"})
     application.state.readiness = ReadinessProbe(lambda: health.check_service(application.state))
     application.state.warm_up.start()
-    application.state.warm_up.stop()
+    application.state.warm_up.finish()
     assert client.get("/readyz").json()["parts"]["models"] == {"ready": True, "detail": "ready"}
 
 
@@ -157,7 +172,7 @@ def test_requests_and_the_warm_up_may_load_the_core_at_the_same_time() -> None:
         "warm_up.start()\n"
         "with ThreadPoolExecutor(6) as pool:\n"
         "    [future.result() for future in [pool.submit(request) for _ in range(6)]]\n"
-        "warm_up.stop()\n"
+        "warm_up.finish()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
