@@ -47,17 +47,15 @@ def free_garbage() -> None:
 def survivors_exempt_from_collection() -> Iterator[None]:
     """Context manager: free unreachable objects now, and exempt survivors from collections until the end of the block.
 
-    If the process has frozen objects already, only new survivors are exempt, and they stay exempt.
+    If the process has frozen objects already, new survivors stay exempt after the block, as those do.
     """
     global _survivors_exempt
-    if gc.get_freeze_count():
-        free_garbage()
-        yield
-        return
+    frozen_before = gc.get_freeze_count() > 0
     _survivors_exempt = True
     try:
         free_garbage()
         yield
     finally:
         _survivors_exempt = False
-        gc.unfreeze()
+        if not frozen_before:
+            gc.unfreeze()
