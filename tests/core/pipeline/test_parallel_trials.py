@@ -42,28 +42,19 @@ def test_the_number_of_processes_changes_no_trial(
     assert not workers_of(os.getpid())
 
 
-def test_a_run_that_ends_between_trials_leaves_no_process(finished_run: FinishedRun, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_ends_the_run_with_what_to_do(finished_run: FinishedRun, tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def stop_at_the_first_trial(event: Event) -> None:
-        if isinstance(event, TrialRecorded):
-            seen.append(len(workers_of(os.getpid())))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        search_again(finished_run, tmp_path / "out", on_event=stop_at_the_first_trial, **TWO)
-    assert seen == [2]
-    assert not workers_of(os.getpid())
-
-
-def test_a_process_that_is_killed_ends_the_run_with_what_to_do(finished_run: FinishedRun, tmp_path: Path) -> None:
     def kill_the_workers(event: Event) -> None:
         if isinstance(event, TrialRecorded):
-            for process in workers_of(os.getpid()):
+            processes = workers_of(os.getpid())
+            seen.append(len(processes))
+            for process in processes:
                 process.kill()
 
     with pytest.raises(QPrunerError) as caught:
         search_again(finished_run, tmp_path / "out", on_event=kill_the_workers, **TWO)
+    assert seen == [2]
     assert caught.value.field == "allocate.workers"
     assert "-9" in caught.value.message
 

@@ -198,7 +198,9 @@ def test_a_stage_whose_files_were_damaged_is_run_again(finished_run: FinishedRun
     assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(finished_run.output)
 
 
-def test_another_budget_uses_the_pruned_model_and_the_scores_again(finished_run: FinishedRun, tmp_path: Path) -> None:
+def test_another_budget_uses_the_pruned_model_and_the_scores_again_and_gives_the_bytes_of_a_fresh_run(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     shutil.copytree(finished_run.output.with_name("out.work"), work)
     events: list[Event] = []
@@ -207,6 +209,8 @@ def test_another_budget_uses_the_pruned_model_and_the_scores_again(finished_run:
     resumed = [event.stage for event in events if isinstance(event, StageFinished) and event.resumed]
     assert resumed == ["prune", "score"]
     assert report.measurement("final").bytes <= 270_000
+    compress(config, tmp_path / "fresh")
+    assert checkpoint_hashes(tmp_path / "out") == checkpoint_hashes(tmp_path / "fresh")
 
 
 def test_a_budget_that_cannot_be_met_fails_before_any_work_and_says_the_smallest_that_can(
