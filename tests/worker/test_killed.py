@@ -95,6 +95,7 @@ def test_a_job_survives_a_broker_that_goes_and_comes_back_and_the_death_of_its_p
     assert worker.poll() is None
 
 
+@pytest.mark.slow  # tests/app/test_embedded.py stops one within a job in every run
 def test_a_worker_told_to_stop_gives_its_job_to_another(
     installation: Installation, tiny_config: dict[str, Any]
 ) -> None:
