@@ -21,6 +21,7 @@ from app.jobs.endpoints import router as jobs_router
 from app.jobs.event_feed import EventFeed
 from app.jobs.inspection import Inspector
 from app.jobs.log_endpoints import router as logs_router
+from app.jobs.result_endpoints import router as results_router
 from app.jobs.stream import Streams
 from app.jobs.warm_up import WarmUp
 from app.keys.binding import trusted_hosts
@@ -72,8 +73,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.traces = traces
     _open_parts(app, settings)
     routers = (
-        jobs_router, logs_router, datasets_router, models_router, storage_router, webhooks_router, keys_router,
-        audit_router, health.router, metrics_router(settings), page_router, documentation_router,
+        jobs_router, results_router, logs_router, datasets_router, models_router, storage_router, webhooks_router,
+        keys_router, audit_router, health.router, metrics_router(settings), page_router, documentation_router,
     )  # fmt: skip
     for router in routers:
         app.include_router(router)
