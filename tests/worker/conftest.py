@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.made_once import made_once
 from tests.tiny_model import build_tiny_llama, write_text_dataset
 from tests.worker.bench import Bench, run_bench
 from tests.worker.installation import TINY, Installation, run_installation
@@ -30,10 +31,13 @@ def offline_installation(tmp_path: Path) -> Iterator[Installation]:
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A job that takes seconds once torch is imported."""
-    root = tmp_path_factory.mktemp("tiny-job")
-    build_tiny_llama(root / "model", train_steps=20)
-    write_text_dataset(root / "prose.txt", max_bytes=60_000)
-    return {"model": str(root / "model"), "dataset": str(root / "prose.txt"), **TINY}
+
+    def make(folder: Path) -> dict[str, Any]:
+        build_tiny_llama(folder / "model", train_steps=20)
+        write_text_dataset(folder / "prose.txt", max_bytes=60_000)
+        return {"model": str(folder / "model"), "dataset": str(folder / "prose.txt"), **TINY}
+
+    return made_once(tmp_path_factory, "tiny-job", make)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from qpruner_core.events import Event, EventCallback, MetricRecorded, StageFinis
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.search.trial import Trial
 from qpruner_core.stage_store import list_files
+from tests.made_once import made_once
 
 QUICK: dict[str, Any] = {
     "target": "bitsandbytes",
@@ -115,8 +116,11 @@ class FinishedRun:
 
 @pytest.fixture(scope="session")  # not the package: files of others may come between those of this one
 def finished_run(tiny_llama: Path, text_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    config = quick_config(tiny_llama, text_dataset)
-    output = tmp_path_factory.mktemp("run") / "out"
-    events: list[Event] = []
-    report = compress(config, output, on_event=events.append)
-    return FinishedRun(config, output, report, events)
+
+    def make(folder: Path) -> FinishedRun:
+        config = quick_config(tiny_llama, text_dataset)
+        events: list[Event] = []
+        report = compress(config, folder / "out", on_event=events.append)
+        return FinishedRun(config, folder / "out", report, events)
+
+    return made_once(tmp_path_factory, "finished-run", make)
