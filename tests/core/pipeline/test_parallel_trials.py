@@ -54,7 +54,7 @@ def test_a_process_that_is_killed_ends_the_run_with_what_to_do(finished_run: Fin
 
     with pytest.raises(QPrunerError) as caught:
         search_again(finished_run, tmp_path / "out", on_event=kill_the_workers, **TWO)
-    assert seen == [2]
+    assert seen[0] == 2  # a trial that was measured already may be recorded after it
     assert caught.value.field == "allocate.workers"
     assert "-9" in caught.value.message
 
