@@ -39,6 +39,14 @@ def free_garbage() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_garbage_between_models() -> None:
+    """:func:`free_garbage`, and exempt the survivors within :func:`survivors_exempt_from_collection`.
+
+    Call it only while no model is in memory: one that is exempt is not freed before the end of the block.
+    """
+    free_garbage()
     if _survivors_exempt:
         gc.freeze()
 
@@ -46,6 +54,7 @@ def free_garbage() -> None:
 @contextmanager
 def survivors_exempt_from_collection() -> Iterator[None]:
     """Context manager: free unreachable objects now, and exempt survivors from collections until the end of the block.
+    Those of :func:`free_garbage_between_models` within the block follow them.
 
     If the process has frozen objects already, new survivors stay exempt after the block, as those do.
     """
@@ -53,7 +62,7 @@ def survivors_exempt_from_collection() -> Iterator[None]:
     frozen_before = gc.get_freeze_count() > 0
     _survivors_exempt = True
     try:
-        free_garbage()
+        free_garbage_between_models()
         yield
     finally:
         _survivors_exempt = False

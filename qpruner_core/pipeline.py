@@ -29,7 +29,7 @@ from qpruner_core.events import (
     ignore_event,
 )
 from qpruner_core.expected_inputs import refuse_another_dataset, refuse_another_model
-from qpruner_core.garbage import collector_paused, free_garbage, survivors_exempt_from_collection
+from qpruner_core.garbage import collector_paused, free_garbage_between_models, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
 from qpruner_core.one_run import alone
 from qpruner_core.output_directory import REPORT, OutputDirectory
@@ -217,7 +217,7 @@ def _run_stage(context: StageContext, key: str, expected: Mapping[StageName, flo
     if record is None and context.helper is not None and context.stage != "allocate":
         raise NoHelpError(f"The stage {context.stage} is not there as this machine would make it.")
     if record is None:
-        free_garbage()  # models of the previous stage
+        free_garbage_between_models()  # those of the previous stage
         run = load_stage(context.stage)
         context.emit(_started(context.stage, expected))
         seed_everything(context.config.seed, context.stage)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qpruner_core.garbage import free_garbage, survivors_exempt_from_collection
+from qpruner_core.garbage import free_garbage, free_garbage_between_models, survivors_exempt_from_collection
 
 
 class Cycle:
@@ -58,16 +58,41 @@ def test_what_was_there_before_is_looked_at_again_only_after_the_block_however_i
     assert reference() is None
 
 
-def test_what_survives_is_looked_at_again_only_after_the_block() -> None:
+def test_what_survives_between_models_is_looked_at_again_only_after_the_block() -> None:
+    with survivors_exempt_from_collection():
+        kept = [Cycle()]
+        reference = weakref.ref(kept[0])
+        free_garbage_between_models()
+        kept.clear()
+        free_garbage()
+        assert reference() is not None
+    free_garbage()
+    assert reference() is None
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_model_that_was_in_memory_at_a_collection_is_freed_by_a_later_one(frozen: bool) -> None:
+    if frozen:
+        gc.freeze()
     with survivors_exempt_from_collection():
         kept = [Cycle()]
         reference = weakref.ref(kept[0])
         free_garbage()
         kept.clear()
         free_garbage()
+        assert reference() is None
+
+
+def test_in_a_process_that_has_frozen_objects_survivors_stay_exempt() -> None:
+    gc.freeze()
+    kept = [Cycle()]
+    reference = weakref.ref(kept[0])
+    with survivors_exempt_from_collection():
+        kept.clear()
+        free_garbage()
         assert reference() is not None
     free_garbage()
-    assert reference() is None
+    assert reference() is not None
 
 
 def test_what_the_process_has_frozen_itself_stays_frozen() -> None:
