@@ -25,7 +25,8 @@ def dying_with_parent(command: Sequence[str], signal: int) -> list[str]:
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(f"No such program: {command[0]!r}")
-    return [sys.executable, "-S", "-E", __file__, str(int(signal)), str(os.getpid()), program, *command[1:]]
+    # Isolated: neither the environment nor modules beside this file stand for those of the standard library
+    return [sys.executable, "-I", "-S", __file__, str(int(signal)), str(os.getpid()), program, *command[1:]]
 
 
 def main(signal: str, parent: str, *command: str) -> None:

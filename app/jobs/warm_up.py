@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 _CORE = "qpruner_core.planning"
 _STEPS = ("torch", "transformers.modeling_utils", _CORE)
-"""Imports that take about as long as each other; the last one includes the others."""
+"""In this order, so that a stop waits for one of them instead of all; the last one imports the others."""
 _WARM_UP = "qpruner_core.warm_up"
 # transformers replaces its own module while it is imported: a second thread that imports from it meanwhile keeps the
 # old one, which has no names.

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qpruner_core import die_with_parent as module
 from qpruner_core.die_with_parent import dying_with_parent
 from tests.server_processes import wait_until
 
@@ -47,6 +48,13 @@ def test_its_command_is_what_runs() -> None:
     command = dying_with_parent([sys.executable, "-c", code, "one", "t w o"], signal.SIGTERM)
     told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     assert told == f"['one', 't w o'] {psutil.Process().pid} 0\n"
+
+
+def test_the_request_takes_no_module_from_the_folder_of_its_script() -> None:
+    """Other modules of the package may have names of the standard library's."""
+    options = dying_with_parent([sys.executable], signal.SIGKILL)
+    show = [options[0], *options[1 : options.index(module.__file__)], "-c", "import sys; print(sys.flags.safe_path)"]
+    assert subprocess.run(show, stdout=subprocess.PIPE, check=True, text=True).stdout == "True\n"
 
 
 def test_a_program_that_is_not_there_is_told_before_anything_starts() -> None:
