@@ -30,7 +30,7 @@ def doctor(
     """Check every configured part, and print a table. Exit code 1 if a part has failed."""
     with errors_as_exit_codes():
         settings = load_settings()
-        logging.basicConfig(level=logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
+        logging.basicConfig(level=logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL, force=True)
         from app.doctor.examination import examine
 
         findings = examine(settings)
