@@ -13,6 +13,8 @@ TEST_WORKERS ?= 3
 ARGS ?=
 # Threads that wait sleep, as in the programs themselves: spinning, they take the time of what runs beside them.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Compiled modules are kept: the tests start hundreds of processes, each of which would compile all of them again.
+unexport PYTHONDONTWRITEBYTECODE
 # In a recipe: the CPUs that it may use.
 CPUS = $$($(BIN)/python -c 'from qpruner_core.threads import usable_cpus; print(usable_cpus())')
 # What `make test-fast` runs: the inner loop, under two minutes on two cores.
