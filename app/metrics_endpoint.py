@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.keys.auth import Principal, require_scope, unauthenticated
+from app.keys.auth import require_scope, unauthenticated
 from app.keys.binding import key_required
+from app.keys.principal import Principal
 from app.problems import problem_responses
 from app.settings import Settings
 

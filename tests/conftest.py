@@ -59,7 +59,7 @@ def only_new_objects_collected() -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Undo what a command that ran within the test did to logging: its handler writes to a stream that is closed now."""
+    """Undo what a command within the test did to logging: its handler writes to a stream that is closed now."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

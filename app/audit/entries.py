@@ -16,7 +16,7 @@ from app.audit.models import AuditEntry
 from app.database import utc_now
 
 if TYPE_CHECKING:
-    from app.keys.auth import Principal
+    from app.keys.principal import Principal
 
 Action = Literal[
     "job.submit", "job.cancel", "job.retry", "job.delete", "dataset.upload", "dataset.delete",

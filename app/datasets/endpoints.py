@@ -27,7 +27,8 @@ from app.dependencies import (
 )
 from app.ids import is_id
 from app.jobs.inspection import Asker
-from app.keys.auth import Principal, Reader, Submitter
+from app.keys.auth import Reader, Submitter
+from app.keys.principal import Principal
 from app.problems import Problem, problem_responses
 from app.query_values import require_digits
 from app.request_context import is_json

@@ -16,7 +16,7 @@ from app.datasets.models import Dataset
 from app.ids import is_id, new_id
 from app.jobs import repository
 from app.jobs.models import TERMINAL, Job
-from app.keys.auth import Principal
+from app.keys.principal import Principal
 from app.problems import Problem
 from app.settings import Settings
 from app.storage.obsolete import record_obsolete

@@ -18,7 +18,7 @@ from app.jobs.models import TERMINAL, Artifact, Job
 from app.jobs.schemas import JobRequest
 from app.jobs.speeds import latest_speed
 from app.jobs.warm_up import load_core
-from app.keys.auth import Principal
+from app.keys.principal import Principal
 from app.problems import Problem
 from app.settings import Settings
 from app.storage.obsolete import record_obsolete

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends
@@ -16,6 +15,7 @@ from app.database import utc_now
 from app.dependencies import SettingsDep
 from app.keys.binding import key_required
 from app.keys.models import ApiKey
+from app.keys.principal import Principal
 from app.keys.scopes import SCOPES, Scope, implied_scopes
 from app.keys.service import DEFAULT_TENANT, find_key
 from app.problems import Problem
@@ -27,17 +27,6 @@ _bearer = HTTPBearer(
     description="`Authorization: Bearer qp_…`; create a key with `qpruner keys create`. Not needed on 127.0.0.1.",
     auto_error=False,
 )
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Originator of a request: the tenant whose jobs and datasets it sees, and its permissions."""
-
-    tenant: str
-    scopes: frozenset[Scope]
-    key_id: str | None = None
-    request_id: str | None = field(default=None, compare=False)
-    address: str | None = field(default=None, compare=False)
 
 
 async def current_principal(

@@ -17,7 +17,7 @@ from app.datasets.service import delete_dataset
 from app.jobs import service
 from app.jobs.models import Job
 from app.jobs.schemas import JobRequest
-from app.keys.auth import Principal
+from app.keys.principal import Principal
 from app.keys.scopes import SCOPES
 from app.settings import Settings
 from app.storage.obsolete import deleting
