@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from typing import Any
 
 import pytest
 
-from qpruner_core.events import STAGES
+from qpruner_core.events import STAGES, StageName
 from tests.worker.installation import Installation, children_of, eventually, kill, run_installation
 
 pytestmark = pytest.mark.service
@@ -29,24 +30,58 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict[str,
         return installation.artifacts(job_id)
 
 
+@pytest.mark.slow  # the next test kills a worker in one stage
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("killed_in", [("finetune",), EVERY])
-def test_a_job_whose_worker_is_killed_ends_with_the_same_bytes(
-    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str], killed_in: tuple[str, ...]
+def test_a_job_whose_worker_is_killed_in_every_stage_ends_with_the_same_bytes(
+    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
 ) -> None:
-    job_id = installation.submit(tiny_config, max_attempts=len(killed_in) + 1)
-    for stage in killed_in:
-        worker = installation.start_worker()
-        installation.wait_for_stage(job_id, stage, again=True)
-        kill(worker)
-        eventually(lambda: children_of(installation.settings) == [])
-        installation.wait_for(job_id, "queued")
+    job_id = installation.submit(tiny_config, max_attempts=len(STAGES) + 1)
+    for stage in STAGES:
+        kill_the_worker_in(stage, job_id, installation.start_worker(), installation)
     installation.start_worker()
-    job = installation.wait_for(job_id, "succeeded", "failed")
-    assert job.status == "succeeded", installation.describe(job_id)
-    assert job.attempt == len(killed_in) + 1
+    ends_as(undisturbed, job_id, installation, attempt=len(STAGES) + 1)
     stages = installation.stages_started(job_id)
     assert all(stages.count(stage) <= 2 for stage in STAGES), f"a finished stage was done again: {stages}"
+
+
+@pytest.mark.timeout(600)
+def test_a_job_survives_a_broker_that_goes_and_comes_back_the_death_of_its_process_alone_and_that_of_its_worker(
+    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
+) -> None:
+    installation.valkey.stop()
+    job_id = installation.submit(tiny_config)
+    worker = installation.start_worker()
+    installation.wait_for_log("Cannot connect to")
+    assert installation.job(job_id).status == "queued"
+    installation.valkey.start()
+    installation.wait_for_stage(job_id, "score")
+    installation.valkey.stop()
+    (child,) = children_of(installation.settings)
+    os.kill(child, signal.SIGKILL)
+    installation.wait_for(job_id, "queued")
+    assert worker.poll() is None
+    installation.valkey.start()
+    kill_the_worker_in("finetune", job_id, worker, installation)
+    installation.start_worker()
+    ends_as(undisturbed, job_id, installation, attempt=3)
+    begun_again = ["score", "finetune"]
+    assert installation.stages_started(job_id) == sorted([*STAGES, *begun_again], key=STAGES.index)
+
+
+def kill_the_worker_in(
+    stage: StageName, job_id: str, worker: subprocess.Popen[bytes], installation: Installation
+) -> None:
+    """Kill it as soon as the job has begun ``stage``, and wait until the job is queued again."""
+    installation.wait_for_stage(job_id, stage, again=True)
+    kill(worker)
+    eventually(lambda: children_of(installation.settings) == [])
+    installation.wait_for(job_id, "queued")
+
+
+def ends_as(undisturbed: dict[str, str], job_id: str, installation: Installation, *, attempt: int) -> None:
+    """Wait for the job, and compare its checkpoints with those of a run that nothing disturbed."""
+    job = installation.wait_for(job_id, "succeeded", "failed")
+    assert (job.status, job.attempt) == ("succeeded", attempt), installation.describe(job_id)
     found = installation.artifacts(job_id)
     assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
 
@@ -67,32 +102,7 @@ def test_a_job_is_cancelled_within_five_seconds(
         assert installation.job(job_id).status == "cancelled"
         assert children_of(installation.settings) == []
         installation.requeue(job_id)
-    assert installation.wait_for(job_id, "succeeded", "failed").status == "succeeded", installation.describe(job_id)
-    found = installation.artifacts(job_id)
-    assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
-
-
-def test_a_job_survives_a_broker_that_goes_and_comes_back_and_the_death_of_its_process_alone(
-    installation: Installation, tiny_config: dict[str, Any], undisturbed: dict[str, str]
-) -> None:
-    installation.valkey.stop()
-    job_id = installation.submit(tiny_config)
-    worker = installation.start_worker()
-    installation.wait_for_log("Cannot connect to")
-    assert installation.job(job_id).status == "queued"
-    installation.valkey.start()
-    installation.wait_for_stage(job_id, "score")
-    installation.valkey.stop()
-    (child,) = children_of(installation.settings)
-    os.kill(child, signal.SIGKILL)
-    installation.wait_for(job_id, "queued")
-    installation.valkey.start()
-    job = installation.wait_for(job_id, "succeeded", "failed")
-    assert job.status == "succeeded", installation.describe(job_id)
-    assert job.attempt == 2
-    found = installation.artifacts(job_id)
-    assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
-    assert worker.poll() is None
+    ends_as(undisturbed, job_id, installation, attempt=1)
 
 
 @pytest.mark.slow  # tests/app/test_embedded.py stops one within a job in every run

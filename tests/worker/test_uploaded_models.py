@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import func, select
 
+from app.jobs.models import JobTrial
 from app.main import create_app
 from qpruner_core.events import STAGES
 from tests.app.conftest import BASE_URL
@@ -40,31 +42,47 @@ def ready(client: TestClient, model_id: str) -> None:
     assert view["status"] == "ready", view["error"]
 
 
+def measured_in_full(installation: Installation, job_id: str) -> int:
+    whole = select(func.count()).where(JobTrial.job_id == job_id, ~JobTrial.stopped_early)
+    with installation.sessions() as session:
+        return session.scalar(whole) or 0
+
+
 def succeeds(installation: Installation, job_id: str) -> None:
     job = installation.wait_for(job_id, "succeeded", "failed")
     assert job.status == "succeeded", installation.describe(job_id)
 
 
 @pytest.mark.timeout(600)
-def test_a_job_runs_on_an_uploaded_model_and_stages_are_those_of_its_content(
+def test_jobs_run_on_uploaded_models_and_one_of_the_same_content_in_another_budget_reuses_what_it_can(
     installation: Installation, client: TestClient, tiny_config: dict[str, Any]
 ) -> None:
-    installation.start_worker()
+    worker = installation.start_worker()
     contents = contents_of(Path(tiny_config["model"]))
-    first, second = upload(client, contents), upload(client, contents)
-    ready(client, first)
-    ready(client, second)
-    job_id = installation.submit(tiny_config | {"model": first})
-    succeeds(installation, job_id)
-    again = installation.submit(tiny_config | {"model": second})
-    succeeds(installation, again)
-    assert {stage for stage in STAGES[:3] if stage in installation.reused(again)} == set(STAGES[:3])
-    report = client.get(f"/jobs/{job_id}").json()["result"]
-    assert report["model"] == first
+    first_model, second_model = upload(client, contents), upload(client, contents)
+    ready(client, first_model)
+    ready(client, second_model)
+    prune = {**tiny_config["prune"], "ratio": 0.2, "width_multiple": 8, "protect_first": 1, "protect_last": 1}
+    config = tiny_config | {"prune": prune}
+    first = installation.submit(config | {"model": first_model})
+    succeeds(installation, first)
+    second = installation.submit(config | {"model": second_model, "memory_budget": "285kB"})
+    succeeds(installation, second)
+    kill(worker, signal.SIGTERM)
+    assert installation.reused(first) == {}
+    assert installation.reused(second) == {"prune": first, "score": first}
+    assert installation.stages_started(second) == list(STAGES[2:])
+    log = (installation.settings.data_dir.parent / "worker-1.log").read_text()
+    assert f"{second}: {measured_in_full(installation, first)} allocations were measured before" in log
+    answer = client.get(f"/jobs/{first}/allocation", params={"memory_budget": "285kB"}).json()
+    assert answer["bytes"] <= 285_000
+    assert len(answer["precisions"]) == len(answer["groups"]) > 0
+    report = client.get(f"/jobs/{first}").json()["result"]
+    assert report["model"] == first_model
     # One copy on this disk: the store's, with a name for this host
     here = installation.settings.data_dir
     name = "model.safetensors"
-    assert (here / "models" / first / name).samefile(here / "store" / "models" / first / name)
+    assert (here / "models" / first_model / name).samefile(here / "store" / "models" / first_model / name)
 
 
 @pytest.mark.timeout(600)
