@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.dependencies import ReadSessionDep
 from app.jobs import service
+from app.jobs.endpoints import NOT_FOUND, JobId
 from app.jobs.logs import list_logs
 from app.keys.auth import Reader
 from app.problems import problem_responses
@@ -33,12 +33,8 @@ class LogList(BaseModel):
     logs: list[LogView] = Field(description="One entry per attempt with output.")
 
 
-@router.get("/{job_id}/logs", summary="Read a job's output", responses=problem_responses("404 job_not_found"))
-def get_logs(
-    job_id: Annotated[str, Path(examples=["job_01k9t4ae5xfz3v2s6q0m8y1d7c"], description="Id of the job.")],
-    principal: Reader,
-    session: ReadSessionDep,
-) -> LogList:
+@router.get("/{job_id}/logs", summary="Read a job's output", responses=problem_responses(NOT_FOUND))
+def get_logs(job_id: JobId, principal: Reader, session: ReadSessionDep) -> LogList:
     """Output of the job's processes: warnings of libraries, and the traceback of a failure."""
     service.require_job(session, principal.tenant, job_id)
     return LogList(logs=[LogView.model_validate(row) for row in list_logs(session, job_id)])

@@ -8,6 +8,7 @@ texts and on the vocabulary's own tokens.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from gguf.constants import TokenType
 from transformers import PreTrainedTokenizerFast
 
 from qpruner_core.errors import QPrunerError, UnsupportedByTargetError
-from qpruner_core.models.checkpoint_writer import TRAVELLING_FILES
+from qpruner_core.models.checkpoint_writer import TEMPLATES, TRAVELLING_FILES
 from qpruner_core.models.gguf.keys import ARCHITECTURE
 from qpruner_core.models.gguf.split import GgufModel
 from qpruner_core.models.gguf.splitting import FALCON, HARD_TEXT, name_of_rule
@@ -28,6 +29,8 @@ from qpruner_core.models.tokenizer_files import GENERATION_CONFIG
 from qpruner_core.targets.gguf.refusal import Refusal
 
 _PREFIX = "tokenizer.ggml"
+_TEMPLATE = "tokenizer.chat_template"
+_NOT_IN_A_NAME = re.compile("[^a-zA-Z0-9]")
 _SPACE = "\u2581"
 _MERGED_LAST = -1e6
 _SAMPLING = {
@@ -58,7 +61,7 @@ def tokenizer_keys(directory: Path, vocabulary: int | None = None) -> dict[str, 
         ModelNotFoundError, CorruptModelError: there is no readable tokenizer.
     """
     # Checked once for each state of the file: it takes a second for a large vocabulary
-    files = [directory / name for name in TRAVELLING_FILES]
+    files = [*(directory / name for name in TRAVELLING_FILES), *sorted((directory / TEMPLATES).glob("*.jinja"))]
     state = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
     return dict(_checked_keys(directory, vocabulary, state))
 
@@ -96,7 +99,7 @@ def _checked_keys(directory: Path, vocabulary: int | None, state: object) -> dic
         keys |= _sentencepiece_keys(parts, keys)
     else:
         keys |= _byte_level_keys(tokenizer, parts)
-    keys |= _special_keys(tokenizer)
+    keys |= _special_keys(tokenizer) | _chat_template_keys(tokenizer.chat_template)
     _require_same(tokenizer, keys)
     return keys
 
@@ -178,12 +181,20 @@ def _special_keys(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     plain, around = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
     keys[f"{_PREFIX}.add_bos_token"] = around[:1] != plain[:1] and around[:1] == [tokenizer.bos_token_id]
     keys[f"{_PREFIX}.add_eos_token"] = around[-1:] != plain[-1:] and around[-1:] == [tokenizer.eos_token_id]
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if isinstance(template, str):
-        keys["tokenizer.chat_template"] = template
     return keys
+
+
+def _chat_template_keys(templates: str | dict[str, str] | None) -> dict[str, Any]:
+    """A chat template, or several by name as gguf-py writes them: the default one has no name in its key."""
+    named = {"default": templates} if isinstance(templates, str) else templates or {}
+    keys: dict[str, Any] = {}
+    for name, template in sorted(named.items()):
+        if name == "default":
+            keys[_TEMPLATE] = template
+        else:
+            keys[f"{_TEMPLATE}.{_NOT_IN_A_NAME.sub('_', name)}"] = template
+    others = [key.removeprefix(f"{_TEMPLATE}.") for key in keys if key != _TEMPLATE]
+    return keys | ({f"{_TEMPLATE}s": others} if others else {})
 
 
 def _require_same(tokenizer: PreTrainedTokenizerFast, keys: dict[str, Any]) -> None:

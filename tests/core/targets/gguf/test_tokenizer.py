@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase
@@ -84,6 +85,29 @@ def test_what_belongs_to_chats_is_in_the_file(tmp_path: Path) -> None:
     built = tokenizer_of_file(model)
     assert built.chat_template == CHAT_TEMPLATE
     assert (built.bos_token, built.eos_token, built.pad_token) == ("<s>", "</s>", "<pad>")
+
+
+@pytest.mark.parametrize("names", [["default", "tool_use", "rag-2"], ["tool_use"]])
+def test_every_chat_template_is_in_the_file_under_its_name(names: list[str], tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    tokenizer.chat_template = {name: f"{name}: {CHAT_TEMPLATE}" for name in names}
+    tokenizer.save_pretrained(tmp_path)
+    model = read_model(_write(tokenizer, tmp_path))
+    # Letters and digits alone, as gguf-py has it
+    wanted = {name.replace("-", "_"): template for name, template in tokenizer.chat_template.items()}
+    assert model.metadata["tokenizer.chat_templates"] == sorted(set(wanted) - {"default"})
+    assert tokenizer_of_file(model).chat_template == wanted
+
+
+def test_llama_server_finds_the_template_for_tools(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    tokenizer.chat_template = {"default": CHAT_TEMPLATE, "tool_use": f"Tools.{CHAT_TEMPLATE}"}
+    tokenizer.save_pretrained(tmp_path)
+    with llama_cpp.server(_write(tokenizer, tmp_path)) as address:
+        found = httpx.get(f"{address}/props").json()
+    assert found["chat_template"].strip() == CHAT_TEMPLATE.strip()
+    assert found["chat_template_tool_use"].strip() == f"Tools.{CHAT_TEMPLATE}".strip()
 
 
 def test_rows_of_the_embedding_without_a_token_are_named_and_unused(tmp_path: Path) -> None:
