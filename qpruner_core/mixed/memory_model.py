@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.mixed.groups import PrecisionGroup, embedding_names, linear_names, module_shape, precision_groups
 from qpruner_core.models.families import Family, linear_shape
-from qpruner_core.models.reshape import empty_model
+from qpruner_core.models.reshape import shapes_only
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED
 from qpruner_core.precisions import Precision
 from qpruner_core.report import BytesByPart
@@ -25,23 +26,24 @@ class MemoryModel:
     """
 
     def __init__(self, config: PretrainedConfig, family: Family, target: Target) -> None:
-        skeleton = empty_model(config)
+        skeleton = shapes_only(config)
         self.groups = precision_groups(skeleton, family, target)
 
-        def sizes(group: PrecisionGroup, size: Callable[[Precision, int, int], int]) -> dict[str, int]:
-            shapes = [module_shape(skeleton.get_submodule(name)) for name in group.modules]
-            options = {**group.options, UNQUANTIZED: (UNQUANTIZED,) * len(shapes)}
-            return {
-                option: sum(size(target.precisions[name], *shape) for name, shape in zip(names, shapes, strict=True))
-                for option, names in options.items()
-            }
+        modules = dict(skeleton.named_modules())
+        shapes = [[module_shape(modules[name]) for name in group.modules] for group in self.groups]
 
-        self._weight = [sizes(group, lambda kind, *shape: kind.weight_bytes(*shape)) for group in self.groups]
-        self._constants = [sizes(group, lambda kind, *shape: kind.constant_bytes(*shape)) for group in self.groups]
-        self._bits = [
-            sizes(group, lambda kind, rows, columns: round(BITS_PER_WEIGHT[kind.name] * rows * columns))
-            for group in self.groups
-        ]
+        def sizes(size: Callable[[Precision, int, int], int]) -> list[dict[str, int]]:
+            """Of each group, at each of its options."""
+            of_module = cache(lambda precision, shape: size(target.precisions[precision], *shape))
+            options = [{**group.options, UNQUANTIZED: (UNQUANTIZED,) * len(group.modules)} for group in self.groups]
+            return [
+                {option: sum(map(of_module, names, of_group)) for option, names in choices.items()}
+                for choices, of_group in zip(options, shapes, strict=True)
+            ]
+
+        self._weight = sizes(lambda kind, rows, columns: kind.weight_bytes(rows, columns))
+        self._constants = sizes(lambda kind, rows, columns: kind.constant_bytes(rows, columns))
+        self._bits = sizes(lambda kind, rows, columns: round(BITS_PER_WEIGHT[kind.name] * rows * columns))
         layers = family.decoder_layers(skeleton)
         linears = [linear for layer in layers for linear in family.linears_of(layer)]
         self._adapters = _adapter_bytes(config, skeleton, family, target) if target.adapter_rank else 0

@@ -6,6 +6,8 @@ import copy
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +109,31 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
 
 
 def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
-    """A model of ``config`` without any memory: its buffers are also on the meta device, without content."""
+    """A bfloat16 model of ``config`` without any memory: its buffers are also on the meta device, without content.
+
+    Equal configs share one, so do not change it: a plan asks for a dozen, and each of 80 layers takes half a second.
+    """
+    implementations = (config._attn_implementation, config._experts_implementation)  # not serialised
+    described = f"{type(config).__name__} {implementations} {config.to_json_string(use_diff=False)}"
+    return _shared(_Described(described, config))
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A config with what tells it from others; configs themselves cannot be hashed."""
+
+    text: str
+    config: PretrainedConfig = field(compare=False)
+
+
+@lru_cache(maxsize=4)
+def _shared(described: _Described) -> PreTrainedModel:
+    config = copy.deepcopy(described.config)  # some models change theirs
     with PATCHING:
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model.tie_weights()
-    return model
+    return model.eval()
 
 
 def own_auto_map(family: Family) -> dict[str, str]:

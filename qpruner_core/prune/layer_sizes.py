@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from qpruner_core.models.families import Family, LayerWidths, Unit
-from qpruner_core.models.reshape import empty_model
+from qpruner_core.models.reshape import shapes_only
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LayerSizes:
     @classmethod
     def of(cls, config: PretrainedConfig, family: Family) -> LayerSizes:
         """The layers of a model with ``config``, dense or pruned; takes no memory for weights."""
-        layers = family.decoder_layers(empty_model(config))
+        layers = family.decoder_layers(shapes_only(config))
         widths = family.widths(config)
         head_dim = family.head_dim(config)
         parameters = [sum(tensor.numel() for tensor in layer.parameters()) for layer in layers]

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 
 from qpruner_core.fitting.sampled_bank import sampled
 from qpruner_core.models.families import Family, linear_shape
-from qpruner_core.models.reshape import empty_model
+from qpruner_core.models.reshape import shapes_only
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass, fit_products
 
@@ -44,7 +44,7 @@ class ModelCost:
     @classmethod
     def of(cls, dense: PretrainedConfig, family: Family, speed: MachineSpeed) -> Self:
         """The model of ``dense``; of experts, those used per token."""
-        model = empty_model(dense)
+        model = shapes_only(dense)
         layers = family.decoder_layers(model)
         paths = family.linear_paths(layers[-1])
         shapes = [(family.linears[path][1], linear_shape(layers[-1].get_submodule(path))) for path in paths]

@@ -33,12 +33,14 @@ class LayerWidths(StrictModel):
 
     def count(self, unit: Unit) -> int:
         """Number of units of this kind in the layer."""
-        return {
-            Unit.CHANNEL: self.intermediate_size,
-            Unit.QUERY_HEAD: self.num_attention_heads,
-            Unit.KEY_VALUE_HEAD: self.num_key_value_heads,
-            Unit.EXPERT: self.num_experts,
-        }[unit]
+        count: int = getattr(self, _FIELDS[unit])
+        return count
+
+
+_FIELDS = {
+    Unit.CHANNEL: "intermediate_size", Unit.QUERY_HEAD: "num_attention_heads",
+    Unit.KEY_VALUE_HEAD: "num_key_value_heads", Unit.EXPERT: "num_experts",
+}  # fmt: skip
 
 
 Axis = Literal["hidden", "query", "key_value", "query|key|value", "grouped_qkv", "channel", "channel|channel", "expert"]

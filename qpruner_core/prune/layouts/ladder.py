@@ -41,28 +41,25 @@ def attention_ladder(layer_sizes: LayerSizes, layer: int, settings: PruneConfig)
         elif settings.attention_unit == "query_head":
             kinds = [(groups, kept) for kept in range(per_group, 0, -1)]
     widths = [{"num_attention_heads": kept * each, "num_key_value_heads": kept} for kept, each in kinds]
-    return _ladder(layer_sizes, layer, widths, list(range(len(widths))))
+    left = [layer_sizes.parameters_of(layer, with_rungs(now, rung)) for rung in widths]
+    removed = [layer_sizes.layer_parameters[layer] - parameters for parameters in left]
+    return Ladder(widths, removed, list(range(len(widths))))
 
 
 def mlp_ladder(layer_sizes: LayerSizes, layer: int, settings: PruneConfig) -> Ladder:
     """Ladder of the MLP of ``layer``: fewer experts, or channels in multiples of ``width_multiple``."""
     now, sizes = layer_sizes.widths[layer], layer_sizes.unit_parameters[layer]
-    field, counts = "intermediate_size", [now.intermediate_size]
+    field, counts, of_each = "intermediate_size", [now.intermediate_size], sizes.get(Unit.CHANNEL, 0)
     if Unit.EXPERT in sizes:
         fewest = min(layer_sizes.fewest_experts, now.num_experts)
-        field, counts = "num_experts", list(range(now.num_experts, fewest - 1, -1))
+        field, counts, of_each = "num_experts", list(range(now.num_experts, fewest - 1, -1)), sizes[Unit.EXPERT]
     elif Unit.CHANNEL in sizes:
         multiple = settings.width_multiple
         counts += range((now.intermediate_size - 1) // multiple * multiple, 0, -multiple)
-    return _ladder(layer_sizes, layer, [{field: count} for count in counts], [counts[0] - count for count in counts])
+    units = [counts[0] - count for count in counts]
+    return Ladder([{field: count} for count in counts], [count * of_each for count in units], units)
 
 
 def with_rungs(now: LayerWidths, *rungs: dict[str, int]) -> LayerWidths:
     """The widths of a layer on these rungs of its ladders."""
     return now.model_copy(update={name: size for rung in rungs for name, size in rung.items()})
-
-
-def _ladder(layer_sizes: LayerSizes, layer: int, widths: list[dict[str, int]], units: list[int]) -> Ladder:
-    now = layer_sizes.widths[layer]
-    left = [layer_sizes.parameters_of(layer, with_rungs(now, rung)) for rung in widths]
-    return Ladder(widths, [layer_sizes.layer_parameters[layer] - parameters for parameters in left], units)
