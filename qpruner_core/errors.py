@@ -173,6 +173,13 @@ class DiskFullError(QPrunerError):
     exit_code = 4
 
 
+class MemoryTooSmallError(QPrunerError):
+    """The machine, or its GPU, cannot hold the model; raised before any stage begins."""
+
+    code = "memory_too_small"
+    exit_code = 4
+
+
 class CacheUnusableError(QPrunerError):
     """The cache directory of downloaded and converted models cannot be read or written."""
 

@@ -17,7 +17,7 @@ from qpruner_core.compute.choice import choose_compute
 from qpruner_core.compute.products import products_in
 from qpruner_core.config import CompressionConfig
 from qpruner_core.data import PreparedData, prepare_data, read_dataset, require_known_tokens, tokens_of
-from qpruner_core.errors import NoHelpError
+from qpruner_core.errors import MemoryTooSmallError, NoHelpError
 from qpruner_core.events import (
     STAGES,
     CancelToken,
@@ -31,14 +31,16 @@ from qpruner_core.events import (
 from qpruner_core.expected_inputs import refuse_another_dataset, refuse_another_model
 from qpruner_core.garbage import collector_paused, free_garbage_between_models, survivors_exempt_from_collection
 from qpruner_core.models import ModelSource, inspect_model, load_tokenizer, resolve_model
+from qpruner_core.models.reshape import bytes_in_16_bits
 from qpruner_core.one_run import alone
 from qpruner_core.output_directory import REPORT, OutputDirectory
 from qpruner_core.planning import make_plan
 from qpruner_core.randomness import seed_everything
 from qpruner_core.report import CompressionReport
-from qpruner_core.resources import best_device
+from qpruner_core.resources import best_device, total_memory
 from qpruner_core.run_paths import check_run_paths
 from qpruner_core.search.exchange import TrialExchange, TrialHelper
+from qpruner_core.sizes import format_bytes
 from qpruner_core.source_policy import SourcePolicy
 from qpruner_core.speed.data_amounts import DataAmounts
 from qpruner_core.speed.run_times import RunTimes
@@ -91,6 +93,7 @@ def compress(
 
     Raises:
         UserError: the model, dataset or budget is unusable; raised before any stage begins.
+        MemoryTooSmallError: the model cannot be in memory whole; raised before any stage begins.
         CancelledError, DiskFullError, TrainingDivergedError, HubUnavailableError.
 
     A process computes one run at a time; calls from other threads wait.
@@ -155,6 +158,9 @@ def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) ->
     paths = check_run_paths(output, options.work_dir, config, policy)
     inspected = inspect_model(config.model, policy).config
     plan = options.plan(config, inspected)  # before any large download
+    store = StageStore(paths.work, options.find_stage)
+    if not (options.helper or options.origin or store.directory("prune").exists()):  # it has been pruned elsewhere
+        _require_memory(inspected)
     dataset = read_dataset(config.dataset, policy)
     refuse_another_dataset(config, dataset.sha256)
     source = resolve_model(config.model, policy)
@@ -163,7 +169,6 @@ def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) ->
         plan = options.plan(config, source.dense_config)
     data = functools.cache(lambda: _prepare(config, source, dataset))
     data()  # a dataset that is too short fails here, before any stage
-    store = StageStore(paths.work, options.find_stage)
     times = RunTimes(config, plan, DataAmounts.of(data()), policy, store, on_event)
     refusal = plan.target.tokenizer_refusal(source.directory, source.dense_config.vocab_size)
     if refusal is not None:
@@ -188,6 +193,19 @@ def _run_stages(config: CompressionConfig, output: Path, options: RunOptions) ->
                 keys = keys_with(loss=loss_of_run(context, lambda loss: keys_with(loss=loss)["finetune"]))
             records[stage] = _run_stage(context, keys[stage], times.expected)
     return _finish(paths.output, context, records)
+
+
+def _require_memory(dense: PretrainedConfig) -> None:
+    """Reject a model that cannot be in memory whole, as pruning has it."""
+    device = best_device()
+    needed, total = bytes_in_16_bits(dense), total_memory(device)
+    if needed > total:
+        where = "the GPU" if device.type == "cuda" else "this machine"
+        raise MemoryTooSmallError(
+            f"The model takes {format_bytes(needed)} in 16 bits, but {where} has {format_bytes(total)} of memory.",
+            field="model",
+            remedy=f"Run it where at least {format_bytes(needed)} are free, or choose a smaller model.",
+        )
 
 
 def _prepare(config: CompressionConfig, source: ModelSource, dataset: Any) -> PreparedData:

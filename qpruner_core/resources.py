@@ -8,7 +8,7 @@ import sys
 import psutil
 import torch
 
-from qpruner_core.control_group import memory_left
+from qpruner_core.control_group import memory_left, memory_limit
 
 
 def free_memory(device: torch.device | None = None) -> int:
@@ -21,6 +21,15 @@ def free_memory(device: torch.device | None = None) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     available, left = int(psutil.virtual_memory().available), memory_left()
     return available if left is None else min(available, left)  # psutil does not know a container's own limit
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of the GPU, or of the machine with its swap, or of its container if that has fewer."""
+    if device.type == "cuda":
+        size: int = torch.cuda.get_device_properties(device).total_memory
+        return size
+    memory, limit = int(psutil.virtual_memory().total), memory_limit()
+    return (memory if limit is None else min(memory, limit)) + int(psutil.swap_memory().total)
 
 
 def best_device() -> torch.device:

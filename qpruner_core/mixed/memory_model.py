@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from qpruner_core.mixed.groups import PrecisionGroup, embedding_names, linear_names, module_shape, precision_groups
+from qpruner_core.mixed.groups import embedding_names, linear_names, module_shape, precision_groups
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import shapes_only
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED

@@ -118,6 +118,12 @@ def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
     return _shared(_Described(described, config))
 
 
+def bytes_in_16_bits(config: PretrainedConfig) -> int:
+    """Bytes of the parameters of a model of ``config`` in bfloat16, tied ones once."""
+    parameters: int = sum(parameter.numel() for parameter in shapes_only(config).parameters())
+    return parameters * torch.bfloat16.itemsize
+
+
 @dataclass(frozen=True)
 class _Described:
     """A config with what tells it from others; configs themselves cannot be hashed."""

@@ -10,7 +10,7 @@ import torch
 from transformers import PretrainedConfig
 
 from qpruner_core.finetune.config import FinetuneConfig
-from qpruner_core.models.reshape import shapes_only
+from qpruner_core.models.reshape import bytes_in_16_bits
 from qpruner_core.resources import best_device, free_memory
 from qpruner_core.sizes import format_bytes
 from qpruner_core.stage import StageContext
@@ -37,7 +37,7 @@ def choose_loss(
         return LossChoice(loss=settings.loss, reason="as configured")
     if known is not None:
         return LossChoice(loss=known, reason="it did so when the recipe was made")
-    needed = sum(parameter.numel() for parameter in shapes_only(dense).parameters()) * torch.bfloat16.itemsize
+    needed = bytes_in_16_bits(dense)
     free = free_memory(device)
     teacher = f"the dense model's {format_bytes(needed)}"
     if needed <= free * _SHARE_OF_FREE_MEMORY:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from qpruner_core import CancelToken, CompressionConfig, check, compress
+from qpruner_core import CancelToken, CompressionConfig, check, compress, pipeline
 from qpruner_core.errors import (
     BudgetInfeasibleError,
     BudgetInvalidError,
@@ -17,11 +18,16 @@ from qpruner_core.errors import (
     DatasetTooShortError,
     DiskFullError,
     InvalidConfigError,
+    MemoryTooSmallError,
     OutputInvalidError,
     TrainingDivergedError,
 )
 from qpruner_core.events import STAGES, Event, StageFinished, StageName, StageProgress, TimesExpected, TrialRecorded
 from qpruner_core.export.config import ExportConfig
+from qpruner_core.models.model_config import read_config
+from qpruner_core.models.reshape import bytes_in_16_bits
+from qpruner_core.resources import total_memory
+from qpruner_core.sizes import format_bytes
 from qpruner_core.stage_store import file_sha256
 from tests.core.pipeline.conftest import (
     BEFORE_RECOVERY,
@@ -227,6 +233,25 @@ def test_a_budget_that_cannot_be_met_fails_before_any_work_and_says_the_smallest
     assert report.measurement("final").bytes == smallest
     with pytest.raises(BudgetInfeasibleError):
         compress(quick_config(tiny_llama, text_dataset, memory_budget=smallest - 1), tmp_path / "less")
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_before_text_or_weights_are_read(
+    tiny_llama: Path, text_dataset: Path, finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = bytes_in_16_bits(read_config(tiny_llama / "config.json"))
+    assert total_memory(torch.device("cpu")) > dense
+    monkeypatch.setattr(pipeline, "total_memory", lambda device: dense - 1)
+    monkeypatch.setattr(pipeline, "read_dataset", None)
+    with pytest.raises(MemoryTooSmallError) as caught:
+        compress(quick_config(tiny_llama, text_dataset), tmp_path / "out")
+    assert caught.value.field == "model"
+    assert format_bytes(dense) in caught.value.message
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline, "total_memory", lambda device: dense - 1)
+    elsewhere = continued(finished_run, tmp_path / "elsewhere", "fits", *STAGES)
+    again = compress(finished_run.config, elsewhere)  # it was pruned on a larger machine
+    assert again.precisions == finished_run.report.precisions
 
 
 @pytest.mark.parametrize(
