@@ -37,6 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-rivals", action="store_true", help="only llama-quantize and ours")
     parser.add_argument("--claims-only", action="store_true", help="only the rows that claims rest on")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="only rows with one of these in the name")
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="begin with the rows of the .json, of the same code and data",
+    )
     parser.add_argument("--workers", type=int, default=2, help="checkpoints made at once (default %(default)s)")
     parser.add_argument("--gemma", type=Path, help="Gemma's GGUF file, if it is here already")
     parser.add_argument("--rivals", type=Path, default=_WORK / "rivals", help="environments of rivals, made if missing")

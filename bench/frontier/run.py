@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 
 from bench.frontier.amounts import QUICK, Amounts
 from bench.frontier.cells import Cell, Setting
@@ -19,9 +20,13 @@ from bench.frontier.predictions import COMPUTED
 from bench.frontier.rivals.environments import pythons
 from bench.frontier.rows import FrontierReport, FrontierRow, SourceRow
 from bench.frontier.workplace import DENSE, prepare
+from bench.study.command import read_figures
 from bench.study.machine import this_machine
 from bench.study.texts import read_texts
 from qpruner_core.errors import InvalidConfigError
+
+_SHARED = {"tokens", "sequences", "length"}
+"""Amounts that all rows share; the others decide which rows there are."""
 
 
 class ModelRun:
@@ -69,6 +74,7 @@ def run_frontier(options: argparse.Namespace) -> FrontierReport:
         )
     torch.set_num_threads(1)
     amounts, texts = _amounts(options), read_texts(options.data)
+    known = rows_to_take_over(options.output.with_suffix(".json"), amounts) if options.take_over else {}
     report = FrontierReport(
         amounts=amounts, machine=this_machine(), calibration=next(iter(texts.calibration)), sources=[], rows=[],
         computed=COMPUTED, note=options.note,
@@ -78,6 +84,8 @@ def run_frontier(options: argparse.Namespace) -> FrontierReport:
     for model in amounts.models:
         folder = _folder(options, amounts) / model.replace(" ", "-")
         place, source = prepare(model, folder, texts, amounts, options.gemma and options.gemma.resolve())
+        for name, row in known.get(model, []):
+            place.rows.take_over(name, row)
         dense = place.rows.find(FrontierRow, DENSE)
         assert dense is not None
         setting = Setting(place, amounts, options.llama_cpp.resolve(), environments, {DENSE: dense})
@@ -90,6 +98,26 @@ def run_frontier(options: argparse.Namespace) -> FrontierReport:
     return report
 
 
+def rows_to_take_over(file: Path, amounts: Amounts) -> dict[str, list[tuple[str, BaseModel]]]:
+    """Rows of the report ``file`` by model, with the names that they are kept under.
+
+    Raises:
+        InvalidConfigError: there is no report, or it is of other texts or another calibration.
+    """
+    report = read_figures(file, FrontierReport)
+    kept = report.amounts.model_dump(include=_SHARED)
+    if kept != amounts.model_dump(include=_SHARED):
+        raise InvalidConfigError(
+            f"{file} was measured with other amounts.", field="take-over", remedy=f"Its amounts are {kept}."
+        )
+    found: dict[str, list[tuple[str, BaseModel]]] = {}
+    for row in report.rows:
+        found.setdefault(row.model, []).append((row.name, row))
+    for check_row in report.checks:
+        found.setdefault(check_row.model, []).append((check_row.file, check_row))
+    return found
+
+
 def _amounts(options: argparse.Namespace) -> Amounts:
     amounts = QUICK if options.quick else Amounts()
     named: dict[str, object] = {"models": tuple(options.models)} if options.models else {}
@@ -98,7 +126,7 @@ def _amounts(options: argparse.Namespace) -> Amounts:
 
 def _folder(options: argparse.Namespace, amounts: Amounts) -> Path:
     """Where rows of these texts and this calibration are."""
-    shared = amounts.model_dump(include={"tokens", "sequences", "length"})
+    shared = amounts.model_dump(include=_SHARED)
     data = None if options.data is None else str(options.data.resolve())
     digest = hashlib.sha256(json.dumps([shared, data, COMPUTED]).encode()).hexdigest()[:12]
     folder: Path = options.work_dir.resolve() / digest
