@@ -111,7 +111,7 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
 def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
     """A bfloat16 model of ``config`` without any memory: its buffers are also on the meta device, without content.
 
-    Equal configs share one, so do not change it: a plan asks for a dozen, and each of 80 layers takes half a second.
+    Equal configs share one, so do not change it. A plan asks for a dozen, and one of 80 layers takes half a second.
     """
     implementations = (config._attn_implementation, config._experts_implementation)  # not serialised
     described = f"{type(config).__name__} {implementations} {config.to_json_string(use_diff=False)}"
