@@ -6,15 +6,17 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from transformers import AutoModelForCausalLM
 
 from app.jobs.inspection import Asker, Inspector, Places
 from app.problems import Problem
+from qpruner_core import known_models
 from qpruner_core.config import CompressionConfig
 from qpruner_core.errors import CorruptModelError, HubUnavailableError
 from qpruner_core.models import reshape
@@ -119,36 +121,25 @@ def test_whoever_waits_for_a_place_gets_it_and_no_more_wait_than_may_look() -> N
         second.result()
 
 
-def _builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What models without weights are built from now on, by the function that builds them."""
-    built: list[str] = []
-    for name in ("empty_model", "shapes_only"):
-        original = getattr(reshape, name)
-
-        def count(*arguments: Any, name: str = name, original: Any = original, **options: Any) -> Any:
-            built.append(name)
-            return original(*arguments, **options)
-
-        for module in ("reshape", "tensor_checks", "model_config"):
-            if hasattr(__import__(f"qpruner_core.models.{module}", fromlist=[name]), name):
-                monkeypatch.setattr(f"qpruner_core.models.{module}.{name}", count)
-    monkeypatch.setattr("qpruner_core.mixed.memory_model.empty_model", reshape.empty_model)
-    return built
-
-
 def test_a_second_submit_of_a_model_builds_none_and_another_process_does_not_look_at_it_again(
     client: TestClient, application: FastAPI, config: CompressionConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = _builds(monkeypatch)
+    built, looked_at = Mock(wraps=AutoModelForCausalLM.from_config), Mock(wraps=known_models.inspect_found)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", built)
+    monkeypatch.setattr(known_models, "inspect_found", looked_at)
     body = config.model_dump(mode="json", include={"model", "dataset", "memory_budget", "sequence_length"})
+    reshape._shared.cache_clear()
     assert client.post("/jobs", json=body).status_code == 202
-    assert "shapes_only" in built
-    built.clear()
+    assert built.called
+    assert looked_at.called
+    built.reset_mock()
+    looked_at.reset_mock()
+    reshape._shared.cache_clear()
     assert client.post("/jobs", json=body | {"seed": 1, "labels": {"a": "b"}}).status_code == 202
-    assert built == []
+    assert not built.called
     application.state.inspector = Inspector(application.state.session_factory, application.state.settings)
     assert client.post("/jobs", json=body).status_code == 202
-    assert "shapes_only" not in built
+    assert not looked_at.called
 
 
 def test_a_model_whose_files_changed_is_looked_at_again(inspector: Inspector, tmp_path: Path) -> None:
