@@ -11,6 +11,7 @@ from bench.frontier.rows import Figures, FrontierReport, FrontierRow
 from bench.study.plots import label, legend_above, panels
 
 _KNOWN = {OURS: "tab:red", f"{OURS}, compressed-tensors": "tab:orange", LLAMA: "black"}
+_OTHERS = [f"C{number}" for number in (0, 2, 4, 5, 6, 7, 8, 9)]
 _PRUNED = f"{OURS}, "
 _DIVERGENCE = "KL to the dense model, nats per token"
 KL, PERPLEXITY, PRUNING = "kl", "perplexity", "pruning"
@@ -27,7 +28,7 @@ def draw(report: FrontierReport, document: Path) -> dict[str, Path]:
         del files[PRUNING]
         return files
     reference = [row for row in unpruned if row.group in (OURS, LLAMA)]
-    most = 1.1 * max((row.bytes for row in pruning), default=0)
+    most = 1.3 * max((row.bytes for row in pruning), default=0)
     near = [row for row in reference if row.bytes <= most and row.model in {one.model for one in pruning}]
     _panels(report, pruning + near, files[PRUNING], _DIVERGENCE, lambda one: one.divergence)
     return files
@@ -56,14 +57,23 @@ def _panels(
                     if points:
                         handles[group] = _line(panel, points, group, number)
                 panel.set_yscale("log")
+                _widen(panel)
                 label(panel, "tensors, MB", named, f"{model}, {text}", title_size=10)
         if handles:
             legend_above(axes[0][0], handles)
 
 
+def _widen(panel: Any) -> None:
+    """Show a tenth of the bytes at least, where all are nearly the same."""
+    low, high = panel.get_xlim()
+    middle = (low + high) / 2
+    if high - low < 0.1 * middle:
+        panel.set_xlim(0.95 * middle, 1.05 * middle)
+
+
 def _line(panel: Any, points: Sequence[tuple[float, float]], group: str, number: int) -> Any:
     """Draw ``points``; ours and ``llama-quantize`` stand out."""
     style = {"linewidth": 2.2, "zorder": 3} if group in _KNOWN else {"linewidth": 1.0}
-    colour = _KNOWN.get(group, f"C{number % 10}")
+    colour = _KNOWN.get(group, _OTHERS[number % len(_OTHERS)])
     (found,) = panel.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, **style)
     return found
