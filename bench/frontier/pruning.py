@@ -43,5 +43,6 @@ def _lines(report: FrontierReport, model: str, variants: list[str]) -> Iterator[
 
 def _cells(rows: list[FrontierRow | None], text: str) -> list[str]:
     values = [None if row is None else row.texts[text].divergence for row in rows]
-    least = min((value for value in values if value is not None), default=None)
+    known = [value for value in values if value is not None]
+    least = min(known) if len(known) > 1 else None  # one alone is no lowest
     return ["–" if value is None else f"**{value:.4f}**" if value == least else f"{value:.4f}" for value in values]

@@ -102,7 +102,7 @@ def rows_to_take_over(file: Path, amounts: Amounts) -> dict[str, list[tuple[str,
     """Rows of the report ``file`` by model, with the names that they are kept under.
 
     Raises:
-        InvalidConfigError: there is no report, or it is of other texts or another calibration.
+        InvalidConfigError: there is no report, or it has other amounts of text or calibration.
     """
     report = read_figures(file, FrontierReport)
     kept = report.amounts.model_dump(include=_SHARED)

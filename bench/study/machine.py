@@ -25,11 +25,13 @@ class Machine(BaseModel):
 
 def this_machine() -> Machine:
     """The machine that this runs on, today."""
+    count = usable_cpus()
+    cores = "1 core" if count == 1 else f"{count} cores"
     memory = psutil.virtual_memory().total / 2**30
     processor = processor_name(torch.device("cpu"))
     packages = ("torch", "transformers", "safetensors", "qpruner")
     return Machine(
-        machine=f"{processor}, {usable_cpus()} cores, {memory:.0f} GiB of memory, {platform.system()}",
+        machine=f"{processor}, {cores}, {memory:.0f} GiB of memory, {platform.system()}",
         threads=torch.get_num_threads(),
         versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]),
         date=datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -12,7 +12,7 @@ from qpruner_core.errors import InvalidConfigError
 from tests.bench.frontier.reports import MODEL, report
 
 
-def test_the_rows_of_a_report_are_taken_over_if_texts_and_calibration_are_the_same(tmp_path: Path) -> None:
+def test_the_rows_of_a_report_are_taken_over_if_it_has_the_same_amounts_of_text_and_calibration(tmp_path: Path) -> None:
     file = tmp_path / "frontier.json"
     with pytest.raises(InvalidConfigError, match="does not exist"):
         rows_to_take_over(file, Amounts())

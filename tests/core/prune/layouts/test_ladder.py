@@ -27,3 +27,7 @@ def test_every_rung_removes_what_a_model_of_its_widths_lacks(model_type: str, un
                 assert ladder.removed == [sizes.layer_parameters[layer] - one for one in left]
                 assert ladder.removed[0] == 0
                 assert ladder.removed == sorted(ladder.removed)
+                narrowest = [*sizes.widths]
+                narrowest[layer] = with_rungs(widths, ladder.widths[-1])
+                built = LayerSizes.of(config_with_shape(shaped, family, narrowest), family)
+                assert sizes.total - built.total == ladder.removed[-1]
