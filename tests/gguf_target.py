@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import LayerWidths, find_family
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.targets.gguf import write_gguf
@@ -85,6 +87,7 @@ def write(model: PreTrainedModel, path: Path, dtype: torch.dtype = torch.float16
     directory = path.parent / "tokenizer"
     if not directory.is_dir():
         build_tokenizer(directory)
-    weights = {name: parameter.data.to(dtype) for name, parameter in model.named_parameters()}
+    apart = separate_experts(copy.deepcopy(model))
+    weights = {name: parameter.data.to(dtype) for name, parameter in apart.named_parameters()}
     write_gguf(path, config=model.config, weights=weights, tokenizer_directory=directory)
     return path

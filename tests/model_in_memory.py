@@ -48,7 +48,7 @@ def compress_in_memory(source: Path, directory: Path) -> PeftModel:
         model, {name for name, _ in model.named_parameters() if ".proj" in name or "_proj." in name}
     )
     model.is_loaded_in_4bit = model.is_loaded_in_8bit = True
-    targets = [path.rpartition(".")[2] for path in family.linears]
+    targets = family.adapted
     torch.manual_seed(0)
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM"))
     batch = make_batch([[Example(IDS[0], IDS[0])]], IDS.device)

@@ -91,6 +91,6 @@ def write_rounded(
     precision = MixedPrecision.of(stored, config.quantize)
     tensors = encode(model, precision)
     write_mixed_model(folder / "model", model.config, precision, tensors, family)
-    targets = [path.rpartition(".")[2] for path in family.linears]
+    targets = family.adapted
     write_adapter(folder / "adapter", factors, QuantizeConfig(lora_rank=config.quantize.lora_rank), targets)
     return folder / "model", folder / "adapter"

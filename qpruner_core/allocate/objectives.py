@@ -16,9 +16,9 @@ from qpruner_core.errors import NotFiniteError, TrainingDivergedError
 from qpruner_core.fitting.fit_files import FitFiles
 from qpruner_core.fitting.precision_bank import PrecisionBank, fitted_bank, fitted_pairs
 from qpruner_core.measure.divergence import Divergence
-from qpruner_core.mixed.groups import PrecisionGroup, precision_by_module, precision_groups
-from qpruner_core.models import load_model
-from qpruner_core.resources import best_device, free_memory
+from qpruner_core.mixed.groups import PrecisionGroup, adapted_names, precision_by_module, precision_groups
+from qpruner_core.mixed.pruned import load_pruned_model
+from qpruner_core.resources import free_memory
 from qpruner_core.search.known_trials import KnownTrial, KnownTrials
 from qpruner_core.search.space import Allocation
 from qpruner_core.search.trial import Proposal, TrialMeasurement
@@ -38,7 +38,7 @@ OnProgress = Callable[[float], None]
 
 def make_objective(context: StageContext, on_progress: OnProgress) -> Objective:
     """The objective that the settings of the run name, with its own copy of the model."""
-    model = load_model(context.finished("prune") / "model").to(best_device())
+    model = load_pruned_model(context)
     groups = precision_groups(model, context.plan.family, context.plan.target)
     if context.config.allocate.objective == "recovered":
         return surviving(recovered_objective(RecoveredLoss(context, groups, on_progress)))
@@ -77,7 +77,7 @@ class FitsOfTrials:
         missing = [pair for pair in wanted if pair not in self._made]
         if missing:
             # its own model, because the model of an objective has the weights of some trial
-            model = load_model(self._context.finished("prune") / "model").to(best_device())
+            model = load_pruned_model(self._context)
             FitFiles(self._context, model).make(missing, lambda done, total: self._on_progress(done / total))
             self._made.update(missing)
 
@@ -124,9 +124,10 @@ class RecoveredLoss:
         self._context = context
         self._groups = groups
         self._settings = context.config.finetune.model_copy(update={"steps": context.config.allocate.recovery_steps})
-        base = load_model(context.finished("prune") / "model").to(best_device())
+        base = load_pruned_model(context)
         self._fits = FitFiles(context, base)
-        self._linears = [name for group in groups if group.layer is not None for name in group.modules]
+        layers = range(len(context.plan.family.decoder_layers(base)))
+        self._adapted = [name for layer in layers for name in adapted_names(base, context.plan.family, layer)]
         everything = fitted_pairs(groups, [group.options for group in groups], unquantized=True)
         self._fits.make(everything, lambda done, total: on_progress(done / total))
         self._bank = PrecisionBank(
@@ -142,7 +143,7 @@ class RecoveredLoss:
                 Path(directory),
                 self._factors(lowest),
                 context.config.quantize,
-                [path.rpartition(".")[2] for path in context.plan.family.linears],
+                context.plan.family.adapted,
             )
             self._model = attach_adapter(
                 base, Path(directory), trainable=True, dropout=self._settings.dropout, dtype=torch.float32
@@ -171,7 +172,7 @@ class RecoveredLoss:
 
     def _factors(self, precisions: dict[str, str]) -> dict[str, torch.Tensor]:
         found = {}
-        for name in self._linears:
+        for name in self._adapted:
             fitted = self._fits.read(name, precisions[name])
             found[adapter_name(name, "A")], found[adapter_name(name, "B")] = fitted.a, fitted.b
         return found

@@ -29,6 +29,7 @@ from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.mixed.recovered import MixedCheckpoint, quantized_model, recovered_model
 from qpruner_core.models import load_model
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.report import Measurement
 from qpruner_core.resources import best_device
 from qpruner_core.stage import StageContext
@@ -143,7 +144,7 @@ def _final(context: StageContext) -> nn.Module:
 
 
 def _uniform_nf4(context: StageContext, pruned: Path, scratch: Path) -> PreTrainedModel:
-    model = load_model(pruned)
+    model = separate_experts(load_model(pruned))
     family = context.plan.family
     layers = range(len(family.decoder_layers(model)))
     kinds = {name: "nf4" for layer in layers for name in linear_names(model, family, layer)}

@@ -31,6 +31,6 @@ def recover_by_adapter(context: StageContext, output: Path) -> dict[str, Any]:
         output / ADAPTER,
         adapter_tensors(model, torch.bfloat16),
         context.config.quantize,
-        [path.rpartition(".")[2] for path in context.plan.family.linears],
+        context.plan.family.adapted,
     )
     return summary

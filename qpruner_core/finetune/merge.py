@@ -16,7 +16,7 @@ from qpruner_core.finetune.phase import Phase, train_phase, validation_batches
 from qpruner_core.fitting.fitted_linear import module_seed, untrained_factors
 from qpruner_core.fitting.rounding_again import rounded_again
 from qpruner_core.garbage import free_garbage
-from qpruner_core.mixed.groups import linear_names
+from qpruner_core.mixed.groups import adapted_names
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config, write_mixed_model
 from qpruner_core.models.families import linear_weight
 from qpruner_core.models.shards import link_tree
@@ -74,12 +74,11 @@ def _with_new_adapter(context: StageContext, model: PreTrainedModel) -> PeftMode
     family, settings = context.plan.family, context.config.quantize
     layers = range(len(family.decoder_layers(model)))
     factors: Tensors = {}
-    for name in [name for layer in layers for name in linear_names(model, family, layer)]:
+    for name in [name for layer in layers for name in adapted_names(model, family, layer)]:
         weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
         a, b = untrained_factors(weight, settings.lora_rank, seed)
         factors |= {adapter_name(name, "A"): a, adapter_name(name, "B"): b}
     with tempfile.TemporaryDirectory() as directory:
-        targets = [path.rpartition(".")[2] for path in family.linears]
-        write_adapter(Path(directory), factors, settings, targets)
+        write_adapter(Path(directory), factors, settings, family.adapted)
         dropout = context.config.finetune.dropout
         return attach_adapter(model, Path(directory), trainable=True, dropout=dropout, dtype=torch.float32)

@@ -23,7 +23,7 @@ from qpruner_core.fitting.tables import encode_table
 from qpruner_core.forward.input_moments import InputMoments, input_moments
 from qpruner_core.forward.input_scales import InputScales, input_scales
 from qpruner_core.forward.second_moments import holds_head
-from qpruner_core.mixed.groups import embedding_names
+from qpruner_core.mixed.groups import embedding_names, is_of_expert
 from qpruner_core.models.families import linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.precisions import Precision, Tensors
@@ -131,9 +131,10 @@ def fit(
     """Fit modules of ``model`` that share their inputs, ``each`` (name, precision), with the settings of the run.
 
     ``scales``: used without ``moments``, which include them. ``weight_of``: weight ``[out, in]`` of a module by name,
-    to fit only part of it. Without ``adapters``, adapters start at zero.
+    to fit only part of it. Without ``adapters``, adapters start at zero, as do those of experts.
     """
     target = context.plan.target
+    adapters = adapters and not is_of_expert(each[0][0], context.plan.family)
     settings = target.quantize if adapters else target.quantize.model_copy(update=WITHOUT_ADAPTERS)
     if each[0][0] in embedding_names(model).values():
         found = [linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name) for name, _ in each]

@@ -13,6 +13,7 @@ from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
 from qpruner_core.mixed.recovered import recovered_model
 from qpruner_core.models import load_model
 from qpruner_core.models.checkpoint_writer import write_model
+from qpruner_core.models.experts import stack_experts
 from qpruner_core.report import Snippet
 from qpruner_core.sizes import format_bytes
 from qpruner_core.stage import StageContext
@@ -34,7 +35,9 @@ class Merged(ExportFormat):
         merged = load_mixed_model(directory, dequantize=True)
         if adapter is not None:
             merged = attach_adapter(merged, adapter).merge_and_unload()
-        write_model(merged, family, self.place(output), tokenizer_from=directory, max_shard_size=max_shard_size)
+        write_model(
+            stack_experts(merged), family, self.place(output), tokenizer_from=directory, max_shard_size=max_shard_size
+        )
 
     def load(self, output: Path, device: str | torch.device) -> nn.Module:
         model: nn.Module = load_model(self.place(output)).to(device)

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from qpruner_core.errors import NotFiniteError
+from qpruner_core.models.experts import every_expert_running
 from qpruner_core.models.families import Family
 from qpruner_core.models.layer_skipping import LayerSkipping, Output, hidden_state
 
@@ -79,7 +80,7 @@ def forward_passes(
     """Run the decoder layers of ``model`` on every sequence of ``calibration [sequences, length]``, one at a time.
 
     ``needed``: modules whose inputs the caller's hooks use; once all of them have begun, the remaining layers are
-    skipped. ``resuming``: state of successive passes.
+    skipped. ``resuming``: state of successive passes. Separate experts without routed tokens run on none.
 
     Raises:
         NotFiniteError: a final hidden state is NaN or infinite.
@@ -92,7 +93,8 @@ def forward_passes(
         if not unseen:
             raise _EnoughSeen
 
-    with torch.no_grad(), hooked([module.register_forward_pre_hook(see) for module in needed]):
+    hooks = [module.register_forward_pre_hook(see) for module in needed]
+    with torch.no_grad(), hooked(hooks), every_expert_running(model):
         for index, sequence in enumerate(calibration):
             unseen.update(needed)
             with nullcontext() if resuming is None else resuming.passing(index), suppress(_EnoughSeen):

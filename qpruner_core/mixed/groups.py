@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from qpruner_core.models.families import Family, linear_shape
+from qpruner_core.models.families import EVERY, Family, linear_shape
 from qpruner_core.precision_names import size_order
 from qpruner_core.targets.base import Shape, Target
 
@@ -62,6 +62,17 @@ def linear_names(model: nn.Module, family: Family, layer: int) -> list[str]:
     return [f"{name}.{path}" for path in family.linear_paths(model.get_submodule(name))]
 
 
+def adapted_names(model: nn.Module, family: Family, layer: int) -> list[str]:
+    """Those of :func:`linear_names` that adapters apply to: all but the experts'."""
+    return [name for name in linear_names(model, family, layer) if not is_of_expert(name, family)]
+
+
+def is_of_expert(name: str, family: Family) -> bool:
+    """Whether the linear module ``name`` (full name) of a layer belongs to one of its experts."""
+    _, _, path = name.removeprefix(f"{family.layers}.").partition(".")
+    return EVERY in family.declared_path(path)
+
+
 def embedding_names(model: PreTrainedModel) -> dict[str, str]:
     """Full names of the input embeddings and, unless it is tied to them, of the head."""
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -98,8 +109,9 @@ def _parts(modules: list[str], family: Family, layer: int, target: Target) -> di
     }
     parts: dict[str, tuple[str, ...]] = {}
     for module in modules:
-        path = module.removeprefix(f"{family.layers}.{layer}.")
-        block = "mlp" if any("channel" in axis for axis in family.linears[path]) else "attention"
+        path = family.declared_path(module.removeprefix(f"{family.layers}.{layer}."))
+        mlp = EVERY in path or any("channel" in axis for axis in family.linears[path])
+        block, path = "mlp" if mlp else "attention", path.replace(f".{EVERY}", "")
         part = {"layer": "", "block": f".{block}", "module": f".{fused.get(path, path)}"}[target.granularity]
         name = f"layers.{layer}{part}"
         parts[name] = (*parts.get(name, ()), module)

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from qpruner_core.mixed.groups import embedding_names, linear_names, module_shape, precision_groups
+from qpruner_core.mixed.groups import adapted_names, embedding_names, module_shape, precision_groups
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import shapes_only
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED
@@ -21,12 +21,12 @@ class MemoryModel:
     """Predicts the bytes of a model of ``config`` (dense or pruned) under any allocation, as stored by ``target``.
 
     Counts embeddings and head once if tied; norms, position embeddings, and buffers if the target keeps them; for each
-    linear module its weight, bias and quantization constants; experts, which stay in 16 bits; and bfloat16 adapters on
-    every linear module of a layer if they ship. An allocation has one option for each of ``groups``.
+    linear module its weight, bias and quantization constants; routers of experts in 16 bits; and bfloat16 adapters, if
+    they ship, on the modules that have one. An allocation has one option for each of ``groups``.
     """
 
     def __init__(self, config: PretrainedConfig, family: Family, target: Target) -> None:
-        skeleton = shapes_only(config)
+        skeleton = shapes_only(config, experts_apart=True)
         self.groups = precision_groups(skeleton, family, target)
 
         modules = dict(skeleton.named_modules())
@@ -49,10 +49,9 @@ class MemoryModel:
         self._adapters = _adapter_bytes(config, skeleton, family, target) if target.adapter_rank else 0
         held = target.unquantized_bytes(config, skeleton)
         names = {id(tensor): name for name, tensor in skeleton.named_parameters()}
-        # Experts and their routers stay in 16 bits
-        experts = [cut.tensor for layer in layers for cut in family.cuts(layer) if cut.axis == "expert"]
+        routers = [cut.tensor for layer in layers for cut in family.cuts(layer) if cut.axis == "expert"]
         biases = [linear.bias for linear in linears if isinstance(linear.bias, torch.Tensor)]
-        self._in_layers = sum(held.pop(name) for name in {names[id(tensor)] for tensor in (*experts, *biases)})
+        self._in_layers = sum(held.pop(name) for name in {names[id(tensor)] for tensor in (*routers, *biases)})
         tables = {f"{name}.weight" for name in embedding_names(skeleton).values()}
         for name in {f"{module}.weight" for group in self.groups for module in group.modules}:
             del held[name]
@@ -115,6 +114,6 @@ class MemoryModel:
 def _adapter_bytes(config: PretrainedConfig, skeleton: PreTrainedModel, family: Family, target: Target) -> int:
     """Two bytes per entry of the factors."""
     layers = range(len(family.decoder_layers(skeleton)))
-    names = [name for layer in layers for name in linear_names(skeleton, family, layer)]
+    names = [name for layer in layers for name in adapted_names(skeleton, family, layer)]
     shapes = {name: linear_shape(skeleton.get_submodule(name)) for name in names}
     return sum(2 * target.adapter_rank * sum(shape) for shape in target.adapter_shapes(config, shapes).values())

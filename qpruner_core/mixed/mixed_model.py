@@ -21,7 +21,7 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from qpruner_core.errors import CorruptModelError
-from qpruner_core.mixed.groups import embedding_names, linear_names
+from qpruner_core.mixed.groups import embedding_names, is_of_expert, linear_names
 from qpruner_core.models.checkpoint import (
     INDEX_FILE,
     OWN_INDEX_FILE,
@@ -29,6 +29,7 @@ from qpruner_core.models.checkpoint import (
     WEIGHT_FILE,
     read_checkpoint,
 )
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import Family, linear_shape, linear_weight
 from qpruner_core.models.json_files import one_line, read_json_object, require_short_lists
 from qpruner_core.models.model_config import (
@@ -155,6 +156,8 @@ def load_mixed_model(
         raise damaged(directory, f"it has no {OWN_WEIGHT_FILE}")
     require_bounded(config, read_checkpoint(directory).weight_bytes)
     model = empty_model(config)
+    if any(is_of_expert(name, family) for name in precision.precisions):  # before 0.3 they were in 16 bits and stacked
+        separate_experts(model)
     _require_precisions(model, family, precision, directory)
     kinds = precisions(precision)
     with StoredTensors(directory, device=device) as stored:

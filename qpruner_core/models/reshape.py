@@ -17,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import DECI, Family, LayerWidths, modeling_file
 
 # accelerate and transformers patch torch for the whole process while they build a model without its memory; two
@@ -108,14 +109,15 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
     return model.eval()
 
 
-def shapes_only(config: PretrainedConfig) -> PreTrainedModel:
+def shapes_only(config: PretrainedConfig, *, experts_apart: bool = False) -> PreTrainedModel:
     """A bfloat16 model of ``config`` without any memory: its buffers are also on the meta device, without content.
+    ``experts_apart``: with separate experts.
 
     Equal configs share one, so do not change it. A plan asks for a dozen, and one of 80 layers takes half a second.
     """
     implementations = (config._attn_implementation, config._experts_implementation)  # not serialised
     described = f"{type(config).__name__} {implementations} {config.to_json_string(use_diff=False)}"
-    return _shared(_Described(described, config))
+    return _shared(_Described(described, config), experts_apart)
 
 
 def bytes_in_16_bits(config: PretrainedConfig) -> int:
@@ -133,13 +135,13 @@ class _Described:
 
 
 @lru_cache(maxsize=4)
-def _shared(described: _Described) -> PreTrainedModel:
+def _shared(described: _Described, experts_apart: bool) -> PreTrainedModel:
     config = copy.deepcopy(described.config)  # some models change theirs
     with PATCHING:
         with torch.device("meta"), no_init_weights():
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model.tie_weights()
-    return model.eval()
+    return (separate_experts(model) if experts_apart else model).eval()
 
 
 def own_auto_map(family: Family) -> dict[str, str]:

@@ -15,15 +15,14 @@ from qpruner_core.fitting.fit_files import FitFiles, fit, scales_of, with_moment
 from qpruner_core.fitting.fitted_linear import FittedLinear, module_seed
 from qpruner_core.fitting.rank_allocation import allocate_ranks, rank_gains
 from qpruner_core.forward.input_scales import InputScales
-from qpruner_core.mixed.groups import embedding_names, precision_by_module, precision_groups
+from qpruner_core.mixed.groups import embedding_names, is_of_expert, precision_by_module, precision_groups
 from qpruner_core.mixed.mixed_model import MixedPrecision, other_tensors, write_mixed_model
-from qpruner_core.models import load_model
+from qpruner_core.mixed.pruned import load_pruned_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
 from qpruner_core.models.families import linear_shape, linear_weight
 from qpruner_core.precision_names import UNQUANTIZED
 from qpruner_core.precisions import Tensors
 from qpruner_core.quantize.output_error import OutputError, output_errors
-from qpruner_core.resources import best_device
 from qpruner_core.search.allocation import ALLOCATION, AllocationResult
 from qpruner_core.stage import StageContext
 
@@ -42,8 +41,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     settings = target.quantize
     family = context.plan.family
     result = AllocationResult.model_validate_json((context.finished("allocate") / ALLOCATION).read_bytes())
-    source = context.finished("prune") / "model"
-    model = load_model(source).to(best_device())
+    model = load_pruned_model(context)
     kinds = precision_by_module(precision_groups(model, family, target), result.best.precisions)
     outside = {name: kinds.pop(name) for name in embedding_names(model).values() if name in kinds}
     outside = {name: kind for name, kind in outside.items() if kind != UNQUANTIZED}
@@ -51,19 +49,21 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     fitted = _fit(context, model, fits, kinds, outside)
     errors = _measure(context, model, kinds, fitted)
     tensors, adapter = _tensors(fitted | {name: fits.read(name, kind) for name, kind in outside.items()}), Tensors()
-    for name, linear in fitted.items():
+    adapted = [name for name in fitted if not is_of_expert(name, family)]
+    for name in adapted:
+        linear = fitted[name]
         adapter |= {adapter_name(name, "A"): linear.a, adapter_name(name, "B"): linear.b}
     kinds |= outside
     tensors |= other_tensors(model, {f"{name}.weight" for name in kinds})
     precision = MixedPrecision.of(kinds, settings, adapters=target.adapter_rank > 0)
     write_mixed_model(output / MODEL, model.config, precision, tensors, family)
-    copy_tokenizer(source, output / MODEL)
+    copy_tokenizer(context.finished("prune") / "model", output / MODEL)
     if target.adapter_rank:
-        write_adapter(output / ADAPTER, adapter, settings, [path.rpartition(".")[2] for path in family.linears])
+        write_adapter(output / ADAPTER, adapter, settings, family.adapted)
     rows = {
         name: {
             "precision": kinds[name],
-            "rank": len(fitted[name].a) if target.adapter_rank else 0,
+            "rank": len(fitted[name].a) if target.adapter_rank and name in adapted else 0,
             "before": error.before,
             "after": error.after,
         }
@@ -103,14 +103,15 @@ def _ranks(
     settings = context.plan.target.quantize
     if settings.rank_allocation == "uniform":
         return {}
-    gains = {}
-    for position, (name, kind) in enumerate(kinds.items()):
+    gains: dict[str, list[float]] = {}
+    adapted = {name: kind for name, kind in kinds.items() if not is_of_expert(name, context.plan.family)}
+    for position, (name, kind) in enumerate(adapted.items()):
         weight, seed = linear_weight(model.get_submodule(name)), module_seed(context.config.seed, name)
         gains[name] = rank_gains(
             weight, context.plan.target.precisions[kind], scales[name], rank=settings.lora_rank, seed=seed
         )
-        context.progress(0.2 + 0.1 * (position + 1) / len(kinds), "ranks")
-    shapes = {name: linear_shape(model.get_submodule(name)) for name in kinds}
+        context.progress(0.2 + 0.1 * (position + 1) / len(adapted), "ranks")
+    shapes = {name: linear_shape(model.get_submodule(name)) for name in gains}
     return allocate_ranks(gains, context.plan.target.adapter_shapes(model.config, shapes), settings.lora_rank)
 
 

@@ -18,8 +18,8 @@ from qpruner_core.measure.divergence import Divergence
 from qpruner_core.measure.fisher import RoundedGroups, fisher_sensitivity
 from qpruner_core.measure.sensitivity import SensitivityTable, divergence_sensitivity
 from qpruner_core.mixed.groups import PrecisionGroup, precision_groups
-from qpruner_core.models import load_model
-from qpruner_core.resources import best_device, free_memory
+from qpruner_core.mixed.pruned import load_pruned_model
+from qpruner_core.resources import free_memory
 from qpruner_core.score.information.layer_outputs import layer_mutual_information
 from qpruner_core.search.scores import SCORES, Scores
 from qpruner_core.stage import StageContext
@@ -29,7 +29,7 @@ def run(context: StageContext, output: Path) -> dict[str, Any]:
     """Write ``output/scores.json``."""
     settings = context.config.score
     family = context.plan.family
-    model = load_model(context.finished("prune") / "model").to(best_device())
+    model = load_pruned_model(context)
     calibration = context.data().calibration[: settings.calibration_sequences]
     information = layer_mutual_information(
         model,

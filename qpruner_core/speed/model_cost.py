@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Self
+from typing import NamedTuple, Self
 
 from transformers import PretrainedConfig
 
 from qpruner_core.fitting.sampled_bank import sampled
-from qpruner_core.models.families import Family, linear_shape
+from qpruner_core.models.families import EVERY, Family, linear_shape
 from qpruner_core.models.reshape import shapes_only
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.speed.machine_speed import Kernel, MachineSpeed, Pass, fit_products
@@ -24,18 +24,28 @@ _PASSES_OF_DECODING = 10
 """Passes over a weight's values that decode it, each as long as one over logits."""
 
 
+class SharedInput(NamedTuple):
+    """Linear modules of a layer that read the same ``width`` inputs: ``outputs`` of each, and the ``share`` of
+    the tokens that reaches them."""
+
+    width: int
+    outputs: tuple[int, ...]
+    share: float
+
+
 @dataclass(frozen=True)
 class ModelCost:
-    """A model of ``layers`` layers, each with ``weights`` per token, on a machine.
+    """A model of ``layers`` layers, each with ``weights`` per token and ``held`` in all, on a machine.
 
-    ``linears``: (inputs, outputs of each module) of the modules of one layer that share inputs. ``outside``: weights of
+    ``linears``: the modules of one layer, those that share inputs together. ``outside``: weights of
     embeddings and a separate head. ``stored``: bytes in 16 bits.
     """
 
     speed: MachineSpeed
     layers: int
     weights: float
-    linears: tuple[tuple[int, tuple[int, ...]], ...]
+    held: float
+    linears: tuple[SharedInput, ...]
     hidden: int
     vocabulary: int
     outside: float
@@ -44,23 +54,23 @@ class ModelCost:
     @classmethod
     def of(cls, dense: PretrainedConfig, family: Family, speed: MachineSpeed) -> Self:
         """The model of ``dense``; of experts, those used per token."""
-        model = shapes_only(dense)
+        model = shapes_only(dense, experts_apart=True)
         layers = family.decoder_layers(model)
         paths = family.linear_paths(layers[-1])
-        shapes = [(family.linears[path][1], linear_shape(layers[-1].get_submodule(path))) for path in paths]
-        linears = [
-            (key[1], tuple(shape[0] for _, shape in same))
-            for key, same in groupby(shapes, key=lambda each: (each[0], each[1][1]))
-        ]
-        in_linears = sum(inputs * sum(outputs) for inputs, outputs in linears)
-        others = sum(parameter.numel() for parameter in layers[-1].parameters()) - in_linears
+        shapes = {path: linear_shape(layers[-1].get_submodule(path)) for path in paths}
         experts = getattr(dense, "num_experts", None) or getattr(dense, "num_local_experts", None) or 1
         embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
-        used = (getattr(dense, "num_experts_per_tok", None) or 1) / experts
+        used = min((getattr(dense, "num_experts_per_tok", None) or 1) / experts, 1.0)
+        linears = [
+            SharedInput(width, tuple(shapes[path][0] for path in same), used if of_expert else 1.0)
+            for (_, of_expert, width), same in groupby(paths, lambda path: (*_read_by(path, family), shapes[path][1]))
+        ]
+        held = sum(parameter.numel() for parameter in layers[-1].parameters())
         return cls(
             speed=speed,
             layers=len(layers),
-            weights=in_linears + others * min(used, 1.0),
+            weights=held - sum(each.width * sum(each.outputs) * (1 - each.share) for each in linears),
+            held=held,
             linears=tuple(linears),
             hidden=dense.hidden_size,
             vocabulary=dense.vocab_size,
@@ -70,8 +80,9 @@ class ModelCost:
 
     def pruned(self, ratio: float) -> ModelCost:
         """The model with ``ratio`` of its layers' weights removed."""
-        gone = 2.0 * self.layers * self.weights * ratio
-        return replace(self, weights=self.weights * (1 - ratio), stored=self.stored - gone)
+        gone = 2.0 * self.layers * self.held * ratio
+        left = 1 - ratio
+        return replace(self, weights=self.weights * left, held=self.held * left, stored=self.stored - gone)
 
     # -- passes
 
@@ -98,13 +109,13 @@ class ModelCost:
     @property
     def sampled(self) -> float:
         """Share of the weights of linear modules that belong to sampled outputs."""
-        weights = sum(inputs * sum(outputs) for inputs, outputs in self.linears)
-        return sum(inputs * sum(map(sampled, outputs)) for inputs, outputs in self.linears) / weights
+        weights = sum(each.width * sum(each.outputs) for each in self.linears)
+        return sum(each.width * sum(map(sampled, each.outputs)) for each in self.linears) / weights
 
     @property
     def modules(self) -> int:
         """Linear modules of a layer."""
-        return sum(len(outputs) for _, outputs in self.linears)
+        return sum(len(each.outputs) for each in self.linears)
 
     # -- files
 
@@ -128,7 +139,7 @@ class ModelCost:
 
     def moments(self, sequences: float, tokens: float) -> float:
         """A forward pass that sums the moments of the inputs of all linear modules."""
-        products = sum(inputs**2 for inputs, _ in self.linears) * _MEASURED_ROOT * tokens
+        products = sum(each.width**2 * each.share for each in self.linears) * _MEASURED_ROOT * tokens
         return self.passes("forward", sequences, tokens) + sequences * self.layers * products * self.speed.product
 
     def fit(
@@ -141,10 +152,10 @@ class ModelCost:
         files = self.layers * self.modules * precisions * self.speed.files.file
         rounds = settings.loftq_iterations / 2
         if settings.rounding == "nearest":
-            weights = self.layers * self.weights * precisions
+            weights = self.layers * self.held * precisions
             scales = self.passes("forward", sequences, tokens) if settings.needs_input_scales else 0.0
             return scales + weights * self.speed.fit.nearest * rounds + encoding + files
-        each = sum(self._fit_of(inputs, outputs, precisions, max(rounds, 0.5)) for inputs, outputs in self.linears)
+        each = sum(self._fit_of(one.width, one.outputs, precisions, max(rounds, 0.5)) for one in self.linears)
         constants = max(encoding - precisions * self.encode(_MEASURED_FITS) / len(_MEASURED_FITS), 0.0)
         moments = 0.0 if moments_kept else self.moments(sequences, tokens)
         return moments + self.layers * each + constants + files
@@ -161,18 +172,18 @@ class ModelCost:
     def refit(self, sequences: float, tokens: float) -> float:
         """Refitting the weights at the end of the MLPs: a forward pass with the moments of their inputs, and a
         system."""
-        inputs, outputs = self.linears[-1]
+        inputs, outputs, _ = self.linears[-1]
         products = inputs**2 * _MEASURED_ROOT * tokens * sequences + inputs**3 / 3 + inputs**2 * sum(outputs)
         return self.passes("forward", sequences, tokens) + self.layers * products * self.speed.product
 
     def values(self, precisions: float) -> float:
         """The values of every linear module at so many precisions, read from files of fits."""
-        decoding = self.weights * _PASSES_OF_DECODING * self.speed.logits.loss
+        decoding = self.held * _PASSES_OF_DECODING * self.speed.logits.loss
         return self.layers * precisions * (self.modules * self.speed.files.file + decoding)
 
     def encode(self, names: Sequence[str]) -> float:
         """Every weight of the layers rounded to the nearest once at each of the precisions ``names``."""
-        return self.layers * self.weights * self._rounding(names)
+        return self.layers * self.held * self._rounding(names)
 
     def encode_outside(self, names: Sequence[str]) -> float:
         """Embeddings and head rounded to the nearest once at each of the precisions ``names``."""
@@ -180,3 +191,12 @@ class ModelCost:
 
     def _rounding(self, names: Sequence[str]) -> float:
         return sum(self.speed.rounding.get(name, 0.0) for name in names)
+
+
+def _read_by(path: str, family: Family) -> tuple[str, bool]:
+    """Name of the inputs of the linear module ``path`` of a layer, and whether it belongs to an expert."""
+    declared = family.declared_path(path)
+    if EVERY not in declared:
+        return family.linears[declared][1], False
+    expert, _, name = path.rpartition(".")
+    return f"{expert}.{'channels' if name == 'down_proj' else 'states'}", True

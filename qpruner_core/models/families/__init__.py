@@ -14,11 +14,11 @@ from pathlib import Path
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 
 from qpruner_core.errors import UnsupportedArchitectureError
-from qpruner_core.models.families.family import DECI, Cut, Family, linear_shape, linear_weight, set_linear_weight
+from qpruner_core.models.families.family import DECI, EVERY, Cut, Family, linear_shape, linear_weight, set_linear_weight
 from qpruner_core.models.families.units import Axis, LayerWidths, Unit, positions
 
 __all__ = [
-    "DECI", "Axis", "Cut", "Family", "LayerWidths", "Unit", "family_names", "family_of", "find_family",
+    "DECI", "EVERY", "Axis", "Cut", "Family", "LayerWidths", "Unit", "family_names", "family_of", "find_family",
     "linear_shape", "linear_weight", "modeling_file", "positions", "register_families",
     "set_linear_weight",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,6 +27,10 @@ class Cut:
     axis: Axis
 
 
+EVERY = "*"
+"""In the path of a linear module, in place of the number of its expert."""
+_NUMBER = re.compile(r"\.\d+\.")
+
 DECI = "DeciLMForCausalLM"
 """vLLM's own class of Llamas with MLPs of different widths. A config of ours with ``block_configs`` belongs to it."""
 
@@ -35,11 +40,12 @@ class Family(StrictModel):
 
     ``config_class``, ``model_class``, ``base_class``: class names in the family's file of the config, of the model, and
     of the model without its head, whose layers may differ. ``linears``: path -> (axis of the outputs, axis of the
-    inputs), in the order of computation; precisions and adapters apply to these modules. ``attention_output`` and
-    ``down``: those of them at the end of the attention and the MLP. ``parameters``: path -> axis of dimension 0, for
-    parameters of other modules. ``fields``: field of :class:`LayerWidths` -> field of the config; unnamed ones follow
-    from the others. ``layer_lists``: config fields with one entry per layer. ``explicit_head_dim``: the stock code
-    reads ``config.head_dim``, so that a stock config can have fewer heads.
+    inputs), in the order of computation; precisions and adapters apply to these modules. ``*`` in a path stands for
+    the number of each expert, see :mod:`qpruner_core.models.experts`; experts have no adapters.
+    ``attention_output`` and ``down``: those of them at the end of the attention and the MLP. ``parameters``: path ->
+    axis of dimension 0, for parameters of other modules. ``fields``: field of :class:`LayerWidths` -> field of the
+    config; unnamed ones follow from the others. ``layer_lists``: config fields with one entry per layer.
+    ``explicit_head_dim``: the stock code reads ``config.head_dim``, so that a stock config can have fewer heads.
 
     Functions for values that a config does not state directly: ``key_value_heads``: their number. ``sparse``: whether
     the layer of a config and an index has experts instead of a dense MLP. ``kept_layers``: config values if only the
@@ -78,8 +84,26 @@ class Family(StrictModel):
         return list(model.get_submodule(self.layers).children())
 
     def linear_paths(self, layer: nn.Module) -> list[str]:
-        """Paths of those of :attr:`linears` that ``layer`` has (a sparse layer lacks the dense MLP)."""
-        return [path for path in self.linears if _has(layer, path)]
+        """Paths of those of :attr:`linears` that ``layer`` has: a sparse layer lacks the dense MLP, and has the linear
+        modules of its experts if they are separate, expert by expert."""
+        dense = [path for path in self.linears if EVERY not in path and _has(layer, path)]
+        return [*dense, *self._paths_of_experts(layer)]
+
+    def _paths_of_experts(self, layer: nn.Module) -> Iterator[str]:
+        declared = [path.split(EVERY) for path in self.linears if EVERY in path]
+        if declared and _has(layer, f"{declared[0][0]}0{declared[0][1]}"):
+            for number in range(len(cast(nn.ModuleList, layer.get_submodule(declared[0][0].removesuffix("."))))):
+                yield from (f"{before}{number}{after}" for before, after in declared)
+
+    def declared_path(self, path: str) -> str:
+        """The key of :attr:`linears` of the linear module ``path`` of a layer."""
+        return path if path in self.linears else _NUMBER.sub(f".{EVERY}.", path, count=1)
+
+    @property
+    def adapted(self) -> list[str]:
+        """PEFT's ``target_modules``: all :attr:`linears` but those of experts, by their last name if that suffices."""
+        paths = [path for path in self.linears if EVERY not in path]
+        return paths if len(paths) < len(self.linears) else [path.rpartition(".")[2] for path in paths]
 
     def linears_of(self, layer: nn.Module) -> list[nn.Module]:
         """The linear modules of a decoder layer, in the order of :attr:`linears`."""
@@ -92,7 +116,7 @@ class Family(StrictModel):
     def _cuts(self, layer: nn.Module) -> Iterator[Cut]:
         for path in self.linear_paths(layer):
             linear = layer.get_submodule(path)
-            outputs, inputs = self.linears[path]
+            outputs, inputs = self.linears[self.declared_path(path)]
             weight = cast(torch.Tensor, linear.weight)
             out_dim = 1 if isinstance(linear, Conv1D) else 0
             for dim, axis in ((out_dim, outputs), (1 - out_dim, inputs)):

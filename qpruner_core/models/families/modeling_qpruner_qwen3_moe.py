@@ -33,6 +33,9 @@ FAMILY = {
         "mlp.gate_proj": ("channel", "hidden"),
         "mlp.up_proj": ("channel", "hidden"),
         "mlp.down_proj": ("hidden", "channel"),
+        "mlp.experts.*.gate_proj": ("hidden", "hidden"),  # pruning removes whole experts
+        "mlp.experts.*.up_proj": ("hidden", "hidden"),
+        "mlp.experts.*.down_proj": ("hidden", "hidden"),
     },
     "parameters": {
         "mlp.gate.weight": "expert",

@@ -35,7 +35,8 @@ class Architecture:
 
     ``values``: the config's values from the metadata. ``outer``: module of the model -> name in the file; ``inner``:
     module of a decoder layer (below ``layers``) -> name within ``blk.N``, where several names are stacked along the
-    outputs. ``layouts``: inverse layouts of modules whose tensors are not stored as in transformers.
+    outputs. ``layouts``: inverse layouts of modules whose tensors are not stored as in transformers. ``experts``: name
+    of the stacked weights of all experts in the file -> linear module of each expert.
     """
 
     model_type: str
@@ -44,6 +45,7 @@ class Architecture:
     outer: Mapping[str, str]
     layers: str = "model.layers"
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    experts: Mapping[str, str] = field(default_factory=dict)
 
     def stored_names(self, parameter: str) -> tuple[str, ...]:
         """Names in the file of the tensors that form the model's ``parameter``; none if it has none."""
@@ -168,7 +170,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen2": Architecture("qwen2", values.qwen2, _LLAMA, _OUTER),
     "qwen3": Architecture("qwen3", values.qwen3, _LLAMA | _QUERY_KEY_NORMS, _OUTER),
     "qwen3moe": Architecture(
-        "qwen3_moe", values.qwen3_moe, _ATTENTION | _EXPERTS | _NORMS | _QUERY_KEY_NORMS, _OUTER
+        "qwen3_moe", values.qwen3_moe, _ATTENTION | _EXPERTS | _NORMS | _QUERY_KEY_NORMS, _OUTER,
+        experts={"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"},
     ),
     "smollm3": Architecture("smollm3", values.smollm3, _LLAMA, _OUTER, layouts=_ROTARY_PAIRS),
 }  # fmt: skip

@@ -6,13 +6,14 @@ The writer writes exactly this list, so that predicted bytes equal those of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from transformers import PretrainedConfig
 
+from qpruner_core.models.families import EVERY
 from qpruner_core.models.gguf.architectures import Architecture
 from qpruner_core.models.gguf.layouts import transposed
 from qpruner_core.models.model_config import expected_tensors
@@ -21,7 +22,8 @@ from qpruner_core.targets.gguf.refusal import Refusal
 from qpruner_core.targets.gguf.rope import factor_tensors
 
 TypeOf = Callable[[str], GGMLQuantizationType]
-"""The type of a parameter of the model, by name; not called for those that are always in 32 bits."""
+"""The type of a parameter of the model, by name; not called for those that are always in 32 bits. The weights of all
+experts of a layer have one type, that of the first."""
 
 ALIGNMENT = 32
 """Alignment of tensors in the file, in bytes."""
@@ -34,7 +36,8 @@ class PlannedTensor:
     """A tensor of the file: ``shape`` in torch's order, consisting of the rows ``first`` to ``last`` of ``parameter``.
 
     Rows are counted along the second to last dimension (of a vector: its entries), after reordering to the file's
-    order. ``parameter`` is ``None`` for tensors that are part of the config.
+    order. ``parameter`` is ``None`` for tensors that are part of the config. The weights of all experts are one tensor,
+    of which ``parameter`` is one, with ``*`` in place of the expert's number; see :meth:`parameters`.
     """
 
     name: str
@@ -48,6 +51,20 @@ class PlannedTensor:
     def bytes(self) -> int:
         """The bytes of its values, without alignment."""
         return stored_bytes(self.shape, self.type)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the parameters that it consists of: one per expert, in order, or one."""
+        if self.parameter is None:
+            return []
+        if not self.of_experts:
+            return [self.parameter]
+        return [self.parameter.replace(EVERY, str(number)) for number in range(self.shape[0])]
+
+    @property
+    def of_experts(self) -> bool:
+        """Whether it holds a weight of every expert of a layer."""
+        return self.parameter is not None and EVERY in self.parameter
 
 
 def stored_bytes(shape: tuple[int, ...], form: GGMLQuantizationType) -> int:
@@ -92,7 +109,8 @@ def other_tensor_bytes(
     ``others``: the type of other matrices. Raises as the plan.
     """
     planned = planned_tensors(config, lambda name: others)
-    return sum(tensor.bytes for tensor in planned if tensor.parameter not in counted_elsewhere)
+    elsewhere = set(counted_elsewhere)
+    return sum(tensor.bytes for tensor in planned if elsewhere.isdisjoint(tensor.parameters))
 
 
 def always_float(name: str, shape: tuple[int, ...]) -> bool:
@@ -107,6 +125,8 @@ def _parts(
     stored = shape[::-1] if declared.layout(parameter) is transposed else shape
     names = declared.stored_names(parameter)
     axis = max(len(stored) - 2, 0)
+    if len(stored) == 3:
+        return list(_of_experts(parameter, shape, declared, names, type_of))
     parts, first = [], 0
     for name, rows in zip(names, _rows(parameter, stored[axis], len(names), declared, config), strict=True):
         piece = (*stored[:axis], rows, *stored[axis + 1 :])
@@ -115,6 +135,19 @@ def _parts(
         parts.append(PlannedTensor(name, piece, form, parameter, first, first + rows))
         first += rows
     return parts
+
+
+def _of_experts(
+    parameter: str, shape: tuple[int, ...], declared: Architecture, names: tuple[str, ...], type_of: TypeOf
+) -> Iterator[PlannedTensor]:
+    """The tensors of the stacked experts ``parameter``: gates, ups or downs of all experts."""
+    experts, rows, columns = shape
+    piece = experts, rows // len(names), columns
+    for name in names:
+        one = f"{parameter.rpartition('.')[0]}.{EVERY}.{declared.experts[name.rpartition('.')[0].rpartition('.')[2]]}"
+        form = type_of(f"{one}.weight".replace(EVERY, "0"))
+        _require_blocks(parameter, piece, form)
+        yield PlannedTensor(name, piece, form, f"{one}.weight", 0, piece[1])
 
 
 def _rows(parameter: str, rows: int, parts: int, declared: Architecture, config: PretrainedConfig) -> list[int]:

@@ -55,8 +55,9 @@ class Gguf(Target):
         """Bytes in the file: norms, biases and other vectors in 32 bits; factors of rotary positions too."""
         sizes: dict[str, int] = {}
         for tensor in planned_tensors(config, lambda name: GGML["bf16"].type):
-            name = tensor.parameter or tensor.name
-            sizes[name] = sizes.get(name, 0) + tensor.bytes
+            names = tensor.parameters or [tensor.name]
+            for name in names:
+                sizes[name] = sizes.get(name, 0) + tensor.bytes // len(names)
         return sizes
 
     def adapter_shapes(self, config: PretrainedConfig, shapes: Mapping[str, Shape]) -> Mapping[str, Shape]:

@@ -36,7 +36,8 @@ class PackedTensor:
 
 
 Weights = Mapping[str, torch.Tensor | PackedTensor]
-"""By the names of the transformers model. Each is read twice, first for its type and then for its values."""
+"""By the names of the transformers model, with separate experts. Each is read twice: for its type, then for its
+values."""
 
 
 def write_gguf(
@@ -104,9 +105,21 @@ def _write_tensors(
         else:
             if tensor.parameter != parameter:
                 parameter = tensor.parameter
-                rows = _laid_out(parameter, weights[parameter], declared, config)
+                rows = (
+                    _stacked(tensor, weights)
+                    if tensor.of_experts
+                    else _laid_out(parameter, weights[parameter], declared, config)
+                )
             part = rows[..., tensor.first : tensor.last, :] if rows.dim() > 1 else rows[tensor.first : tensor.last]
         writer.write_tensor_data(_as_bytes(part, tensor))
+
+
+def _stacked(tensor: PlannedTensor, weights: Weights) -> torch.Tensor:
+    """The weights of all experts, packed or as numbers."""
+    each = [weights[name] for name in tensor.parameters]
+    if len({_type_of(weight) for weight in each}) > 1:
+        raise ValueError(f"{tensor.name!r} has one type, but its experts differ")
+    return torch.stack([weight.data if isinstance(weight, PackedTensor) else weight.detach() for weight in each])
 
 
 def _laid_out(

@@ -41,7 +41,7 @@ def _adapted(dense: Path, precision: str, folder: Path) -> tuple[Path, Path]:
         outputs, inputs = linear_shape(model.get_submodule(name))
         factors[adapter_name(name, "A")] = torch.zeros(8, inputs, dtype=torch.bfloat16)
         factors[adapter_name(name, "B")] = torch.zeros(outputs, 8, dtype=torch.bfloat16)
-    write_adapter(folder / "adapter", factors, QuantizeConfig(), [path.rpartition(".")[2] for path in family.linears])
+    write_adapter(folder / "adapter", factors, QuantizeConfig(), family.adapted)
     return folder / "model", folder / "adapter"
 
 

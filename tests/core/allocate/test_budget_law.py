@@ -182,7 +182,7 @@ def loaded(case: Case, found: Found) -> int:
         place = Path(directory)
         precision = MixedPrecision.of(stored, quantize)
         write_mixed_model(place, found.config, precision, encode(model, precision), family)
-        write_adapter(place / "adapter", adapter, quantize, [path.rpartition(".")[2] for path in family.linears])
+        write_adapter(place / "adapter", adapter, quantize, family.adapted)
         return loaded_bytes(load_mixed_checkpoint(place, place / "adapter"))
 
 

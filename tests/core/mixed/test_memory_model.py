@@ -13,7 +13,7 @@ from qpruner_core.adapters import adapter_name, attach_adapter, write_adapter
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.fitting.fitted_linear import UnfittedLinear, fit_linears
 from qpruner_core.measure.memory import loaded_bytes
-from qpruner_core.mixed.groups import embedding_names, linear_names, precision_by_module
+from qpruner_core.mixed.groups import adapted_names, embedding_names, precision_by_module
 from qpruner_core.mixed.memory_model import MemoryModel
 from qpruner_core.mixed.mixed_model import (
     MixedPrecision,
@@ -21,6 +21,7 @@ from qpruner_core.mixed.mixed_model import (
     load_mixed_model,
     write_mixed_model,
 )
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import LayerWidths, family_names, find_family, linear_weight
 from qpruner_core.models.reshape import config_with_shape
 from qpruner_core.precisions import Tensors, precisions
@@ -89,14 +90,14 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
     settings_ = drawn["quantize"]
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = separate_experts(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16))
     memory = MemoryModel(config, family, bind_target("bitsandbytes", settings_, drawn["allocate"]))
     generator = random.Random(drawn["seed"])
     allocation = [generator.choice(list(group.options)) for group in memory.groups]
     by_module = precision_by_module(memory.groups, allocation)
     adapter: Tensors = {}
     for layer in range(LAYERS):
-        for name in linear_names(model, family, layer):
+        for name in adapted_names(model, family, layer):
             kind = precisions(settings_)[by_module[name]]
             unfitted = UnfittedLinear(linear_weight(model.get_submodule(name)), kind, 0)
             [fitted] = fit_linears([unfitted], settings_)
@@ -107,7 +108,7 @@ def test_predicted_bytes_are_those_of_the_model_that_was_written_and_loaded(draw
         precision = MixedPrecision.of(stored, settings_)
         tensors = encode(model, precision)
         write_mixed_model(Path(directory), config, precision, tensors, family)
-        targets = [path.rpartition(".")[2] for path in family.linears]
+        targets = family.adapted
         write_adapter(Path(directory) / "adapter", adapter, settings_, targets)
         loaded = load_mixed_model(Path(directory))
         parts = memory.by_part(allocation)

@@ -37,7 +37,7 @@ def write_small_adapter(directory: Path) -> Path:
             rows, columns = model.get_submodule(name).weight.shape
             tensors[adapter_name(name, "A")] = torch.randn(4, columns, generator=generator) * 0.1
             tensors[adapter_name(name, "B")] = torch.zeros(rows, 4)
-    targets = [path.rpartition(".")[2] for path in family.linears]
+    targets = family.adapted
     write_adapter(directory, tensors, QuantizeConfig(lora_rank=4), targets)
     return directory
 

@@ -101,8 +101,10 @@ def test_adapters_join_the_reloaded_model_and_it_can_be_saved_again(model_type: 
     reloaded.save_pretrained(tmp_path / "second")
     ids = some_ids(2, 3 * WINDOW)
     with torch.no_grad():
-        assert torch.equal(load_model(tmp_path / "second", dtype=torch.float32)(ids).logits, small(ids).logits)
-    adapted = get_peft_model(reloaded, LoraConfig(target_modules=[path.split(".")[-1] for path in family.linears]))
+        again = load_model(tmp_path / "second", dtype=torch.float32)(ids).logits
+        # The products of stacked experts depend on where their weights lie in memory
+        torch.testing.assert_close(again, small(ids).logits, rtol=0, atol=1e-6 if model_type == "qwen3_moe" else 0)
+    adapted = get_peft_model(reloaded, LoraConfig(target_modules=family.adapted))
     adapted(input_ids=ids, labels=ids).loss.backward()
     ends = {name: tensor for name, tensor in adapted.named_parameters() if ".lora_B." in name}
     layers = family.decoder_layers(small)

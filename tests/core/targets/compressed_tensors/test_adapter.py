@@ -63,7 +63,7 @@ def _write(output: Path, name: str, *, names: tuple[str, ...] = ("int4_g64", "bf
     tensors = encode_model(model, precision)
     write_compressed_tensors(place, config=model.config, family=family, tensors=tensors, precision=precision)
     factors = _factors(model, family, 6, other_ranks=other_ranks)
-    targets = [path.rpartition(".")[2] for path in family.linears]
+    targets = family.adapted
     write_adapter(place / ADAPTER, factors, QuantizeConfig(lora_rank=6, lora_alpha=12.0), targets)
     return place
 
@@ -119,7 +119,7 @@ def test_predicted_bytes_with_adapters_are_those_held(
     tensors = encode_model(model, kinds)
     place = FORMAT.place(output)
     write_compressed_tensors(place, config=model.config, family=family, tensors=tensors, precision=kinds)
-    targets = [path.rpartition(".")[2] for path in family.linears]
+    targets = family.adapted
     write_adapter(place / ADAPTER, _factors(model, family, rank), settings_, targets)
     assert FORMAT.held_bytes(output, model) == memory.total(allocation)
 

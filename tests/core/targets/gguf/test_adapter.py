@@ -54,7 +54,7 @@ def _adapter(
             own = rank + (index % 3 - 1 if other_ranks else 0)
             for factor, shape in (("A", (own, columns)), ("B", (rows, own))):
                 tensors[adapter_name(name, factor)] = (torch.randn(shape, generator=random) * 0.3).bfloat16()
-    targets = [path.rpartition(".")[2] for path in family.linears]
+    targets = family.adapted
     write_adapter(directory, tensors, QuantizeConfig(lora_rank=rank, lora_alpha=alpha), targets)
     return directory
 

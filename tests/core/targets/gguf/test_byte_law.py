@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from transformers import PretrainedConfig
 
 from qpruner_core.errors import UnsupportedByTargetError
+from qpruner_core.mixed.groups import linear_names
+from qpruner_core.models.checkpoint import TensorShapes
 from qpruner_core.models.families import LayerWidths, find_family
-from qpruner_core.models.model_config import expected_tensors
+from qpruner_core.models.reshape import shapes_only
 from qpruner_core.targets.gguf import (
     PackedTensor,
     other_tensor_bytes,
@@ -55,6 +58,12 @@ def _configs(draw: st.DrawFn) -> PretrainedConfig:
     return config_of(family, **sizes, **tied)
 
 
+def _tensors(config: PretrainedConfig) -> TensorShapes:
+    """The parameters that a file is written from: those of separate experts one by one."""
+    parameters = shapes_only(config, experts_apart=True).named_parameters()
+    return {name: (tuple(tensor.shape), "BF16") for name, tensor in parameters}
+
+
 def _fits(shape: tuple[int, ...], form: GGMLQuantizationType) -> bool:
     return shape[-1] % GGML_QUANT_SIZES[form][0] == 0
 
@@ -66,16 +75,19 @@ def test_predicted_bytes_are_the_bytes_of_the_file(
 ) -> None:
     assert supports(config) is None
     family = find_family(config.model_type)
-    linears = tuple(f".{path}.weight" for path in family.linears)
+    skeleton = shapes_only(config, experts_apart=True)
+    layers = range(len(family.decoder_layers(skeleton)))
+    matrices = {f"{name}.weight" for layer in layers for name in linear_names(skeleton, family, layer)}
     types: dict[str, GGMLQuantizationType] = {}
     weights: dict[str, torch.Tensor | PackedTensor] = {}
-    for name, (shape, _) in expected_tensors(config).items():
-        stored = shape[::-1] if family.model_type == "gpt2" and name.endswith(linears) else shape
-        linear = name.endswith(
-            (*linears, "embed_tokens.weight", "lm_head.weight", "experts.gate_up_proj", "experts.down_proj")
-        )
-        wanted = data.draw(st.sampled_from(_TYPES)) if linear and len(shape) > 1 else GGMLQuantizationType.F16
-        types[name] = wanted if _fits(stored, wanted) else GGMLQuantizationType.BF16
+    for name, (shape, _) in _tensors(config).items():
+        stored = shape[::-1] if family.model_type == "gpt2" and name in matrices else shape
+        linear = name in matrices or name.endswith(("embed_tokens.weight", "lm_head.weight"))
+        first = re.sub(r"experts\.\d+", "experts.0", name)  # all experts of a layer have its type
+        if first not in types:
+            wanted = data.draw(st.sampled_from(_TYPES)) if linear else GGMLQuantizationType.F16
+            types[first] = wanted if _fits(stored, wanted) else GGMLQuantizationType.BF16
+        types[name] = types[first]
         if types[name] in _FLOATS:
             weights[name] = torch.zeros(shape, dtype=_FLOATS[types[name]])
         else:
@@ -93,7 +105,7 @@ def test_predicted_bytes_are_the_bytes_of_the_file(
         (one.name, one.tensor_type, tuple(int(size) for size in reversed(one.shape))) for one in found
     ]
     chosen = {name for name, form in types.items() if form is not GGMLQuantizationType.BF16}
-    rest = sum(tensor.bytes for tensor in planned if tensor.parameter not in chosen)
+    rest = sum(tensor.bytes for tensor in planned if chosen.isdisjoint(tensor.parameters))
     assert other_tensor_bytes(config, chosen) == rest
 
 
@@ -108,7 +120,7 @@ _F16 = GGMLQuantizationType.F16
 def test_no_part_of_a_file_is_left_where_a_weight_has_the_wrong_shape(tmp_path: Path) -> None:
     config = config_of("llama")
     build_tokenizer(tmp_path)
-    weights = {name: torch.zeros(shape) for name, (shape, _) in expected_tensors(config).items()}
+    weights = {name: torch.zeros(shape) for name, (shape, _) in _tensors(config).items()}
     weights["model.layers.3.mlp.up_proj.weight"] = torch.zeros(39, 48)
     with pytest.raises(ValueError, match=r"model.layers.3.mlp.up_proj.weight.*39"):
         write_gguf(tmp_path / "model.gguf", config=config, weights=weights, tokenizer_directory=tmp_path)
@@ -122,8 +134,8 @@ def test_rows_of_a_packed_weight_move_as_those_of_numbers(family: str, tmp_path:
     build_tokenizer(tmp_path)
     plain: dict[str, torch.Tensor | PackedTensor] = {}
     packed: dict[str, torch.Tensor | PackedTensor] = {}
-    linears = tuple(f".{path}.weight" for path in find_family(family).linears)
-    for index, (name, (shape, _)) in enumerate(expected_tensors(config).items()):
+    linears = tuple(f".{path.rpartition('.')[2]}.weight" for path in find_family(family).linears)
+    for index, (name, (shape, _)) in enumerate(_tensors(config).items()):
         values = torch.randn(shape, generator=torch.Generator().manual_seed(index))
         plain[name] = packed[name] = values.half()
         if name.endswith(linears):

@@ -12,6 +12,8 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import quantize
 from transformers import PretrainedConfig
 
+from qpruner_core.mixed.groups import linear_names
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import find_family
 from qpruner_core.precisions.ggml import GGML
 from qpruner_core.targets.gguf import PackedTensor, loader_of, read_gguf, write_gguf
@@ -102,18 +104,16 @@ def test_a_model_without_some_of_its_layers_is_computed(family: str, tmp_path: P
 
 
 @pytest.mark.parametrize("form", ["Q8_0", "Q4_0", "Q5_1"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "phi3", "gpt_neox"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "phi3", "gpt_neox", "qwen3_moe"])
 def test_packed_rows_are_computed_in_the_order_that_the_engine_has_them(family: str, form: str, tmp_path: Path) -> None:
     """llama.cpp rounds what it multiplies packed weights with to 8 bits, and so differs from torch."""
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
+    sizes |= {"moe_intermediate_size": 32} if family == "qwen3_moe" else {}
     config = config_of(family, **sizes, num_hidden_layers=2)
-    model = random_model(config)
+    model = separate_experts(random_model(config))
     kind = GGMLQuantizationType[form]
-    linears = {
-        f"{find_family(family).layers}.{index}.{path}.weight"
-        for index in range(2)
-        for path in find_family(family).linears
-    }
+    names = [name for layer in range(2) for name in linear_names(model, find_family(family), layer)]
+    linears = {f"{name}.weight" for name in names}
     weights: dict[str, torch.Tensor | PackedTensor] = {}
     for name, parameter in model.named_parameters():
         weights[name] = parameter.data

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from qpruner_core.mixed.groups import precision_by_module
 from qpruner_core.models.families import linear_weight
-from qpruner_core.models.reshape import empty_model
 from qpruner_core.precisions.ggml import GGML
 from qpruner_core.search.seeds import at_random
 from qpruner_core.targets.gguf import PackedTensor, write_gguf
@@ -31,7 +30,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _written(case: TargetCase, kinds: dict[str, str], tokenizer: Path, path: Path, seed: int) -> int:
     """Bytes of the tensors of the file of random weights, encoded as the quantize stage does."""
     values = random_weights(case, seed)
-    model = empty_model(case.config)
+    model = case.skeleton
     weights: dict[str, torch.Tensor | PackedTensor] = dict(values)
     for module, kind in kinds.items():
         if kind != "bf16":
