@@ -18,7 +18,7 @@ HEAD = "head"
 
 @dataclass(frozen=True)
 class PrecisionGroup:
-    """Modules (full names) that share one precision of an allocation.
+    """Modules (full names) that share one precision of an allocation, and the shape of each, in order.
 
     ``layer``: their decoder layer, ``None`` outside the layers. ``options``: the allowed precisions, by ascending size,
     each with the precision of every module, in order: the same, or the one that the target stores this shape in.
@@ -27,6 +27,7 @@ class PrecisionGroup:
     name: str
     layer: int | None
     modules: tuple[str, ...]
+    shapes: tuple[Shape, ...]
     options: Mapping[str, tuple[str, ...]]
 
 
@@ -34,9 +35,11 @@ def precision_groups(model: PreTrainedModel, family: Family, target: Target) -> 
     """The groups of ``model`` (its weights may be on the meta device), first layer to last, then the embeddings and, if
     untied, the head; the last two only if they have a choice."""
 
+    found = dict(model.named_modules(remove_duplicate=False))  # by name, one after another, takes long for many experts
+
     def group(name: str, layer: int | None, modules: tuple[str, ...], options: Sequence[str]) -> PrecisionGroup:
-        shapes = [module_shape(model.get_submodule(module)) for module in modules]
-        return PrecisionGroup(name, layer, modules, target.group_options(shapes, options, modules))
+        shapes = tuple(module_shape(found[module]) for module in modules)
+        return PrecisionGroup(name, layer, modules, shapes, target.group_options(shapes, options, modules))
 
     groups = [
         group(name, layer, modules, target.options)
@@ -64,7 +67,8 @@ def linear_names(model: nn.Module, family: Family, layer: int) -> list[str]:
 
 def adapted_names(model: nn.Module, family: Family, layer: int) -> list[str]:
     """Those of :func:`linear_names` that adapters apply to: all but the experts'."""
-    return [name for name in linear_names(model, family, layer) if not is_of_expert(name, family)]
+    name = f"{family.layers}.{layer}"
+    return [f"{name}.{path}" for path in family.adapted_paths(model.get_submodule(name))]
 
 
 def is_of_expert(name: str, family: Family) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from qpruner_core.mixed.groups import adapted_names, embedding_names, module_shape, precision_groups
+from qpruner_core.mixed.groups import adapted_names, embedding_names, precision_groups
 from qpruner_core.models.families import Family, linear_shape
 from qpruner_core.models.reshape import shapes_only
 from qpruner_core.precision_names import BITS_PER_WEIGHT, UNQUANTIZED
 from qpruner_core.precisions import Precision
 from qpruner_core.report import BytesByPart
-from qpruner_core.targets.base import Target
+from qpruner_core.targets.base import Shape, Target
 
 
 class MemoryModel:
@@ -29,23 +30,20 @@ class MemoryModel:
         skeleton = shapes_only(config, experts_apart=True)
         self.groups = precision_groups(skeleton, family, target)
 
-        modules = dict(skeleton.named_modules())
-        shapes = [[module_shape(modules[name]) for name in group.modules] for group in self.groups]
-
         def sizes(size: Callable[[Precision, int, int], int]) -> list[dict[str, int]]:
             """Of each group, at each of its options."""
             of_module = cache(lambda precision, shape: size(target.precisions[precision], *shape))
             options = [{**group.options, UNQUANTIZED: (UNQUANTIZED,) * len(group.modules)} for group in self.groups]
             return [
-                {option: sum(map(of_module, names, of_group)) for option, names in choices.items()}
-                for choices, of_group in zip(options, shapes, strict=True)
+                {option: _total(of_module, zip(names, group.shapes, strict=True)) for option, names in choices.items()}
+                for choices, group in zip(options, self.groups, strict=True)
             ]
 
         self._weight = sizes(lambda kind, rows, columns: kind.weight_bytes(rows, columns))
         self._constants = sizes(lambda kind, rows, columns: kind.constant_bytes(rows, columns))
         self._bits = sizes(lambda kind, rows, columns: round(BITS_PER_WEIGHT[kind.name] * rows * columns))
         layers = family.decoder_layers(skeleton)
-        linears = [linear for layer in layers for linear in family.linears_of(layer)]
+        linears = [layer.get_submodule(path) for layer in layers for path in family.adapted_paths(layer)]
         self._adapters = _adapter_bytes(config, skeleton, family, target) if target.adapter_rank else 0
         held = target.unquantized_bytes(config, skeleton)
         names = {id(tensor): name for name, tensor in skeleton.named_parameters()}
@@ -54,10 +52,11 @@ class MemoryModel:
         self._in_layers = sum(held.pop(name) for name in {names[id(tensor)] for tensor in (*routers, *biases)})
         tables = {f"{name}.weight" for name in embedding_names(skeleton).values()}
         for name in {f"{module}.weight" for group in self.groups for module in group.modules}:
-            del held[name]
+            held.pop(name, None)  # experts of the skeleton share one
         self._other_embeddings = sum(held.pop(name) for name in tables & set(held))
         self._norms = sum(held.values())
-        everything = {id(tensor): tensor for tensor in (*skeleton.parameters(), *skeleton.buffers())}
+        whole = shapes_only(config)
+        everything = {id(tensor): tensor for tensor in (*whole.parameters(), *whole.buffers())}
         self.dense_bytes = sum(tensor.numel() * tensor.element_size() for tensor in everything.values())
 
     def by_part(self, allocation: Sequence[str]) -> BytesByPart:
@@ -109,6 +108,11 @@ class MemoryModel:
     def group(self, index: int, option: str) -> int:
         """Bytes of the weights and constants of group ``index`` at ``option``."""
         return self._weight[index][option] + self._constants[index][option]
+
+
+def _total(size: Callable[[str, Shape], int], modules: Iterable[tuple[str, Shape]]) -> int:
+    """The sum of ``size`` over ``modules`` (precision and shape), most of which are alike if they are experts."""
+    return sum(count * size(precision, shape) for (precision, shape), count in Counter(modules).items())
 
 
 def _adapter_bytes(config: PretrainedConfig, skeleton: PreTrainedModel, family: Family, target: Target) -> int:

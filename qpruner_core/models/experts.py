@@ -26,11 +26,17 @@ class Expert(nn.Module):
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
         for name, weight in weights.items():
-            rows, columns = weight.shape
-            with torch.device("meta"):
-                linear = nn.Linear(columns, rows, bias=False, dtype=weight.dtype)
-            linear.weight = nn.Parameter(weight, requires_grad=weight.requires_grad)
-            self.add_module(name, linear)
+            self.add_module(name, _linear(weight))
+
+
+def _linear(weight: torch.Tensor) -> nn.Linear:
+    """A linear module with that weight, without first making a random one, which takes long for many."""
+    linear = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(linear)
+    linear.out_features, linear.in_features = weight.shape
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.register_parameter("bias", None)
+    return linear
 
 
 class SeparateExperts(nn.ModuleList):
@@ -40,12 +46,14 @@ class SeparateExperts(nn.ModuleList):
     :func:`every_expert_running`.
     """
 
-    def __init__(self, stacked: nn.Module) -> None:
+    def __init__(self, stacked: nn.Module, *, alike: bool = False) -> None:
         gates_ups, downs = (cast(torch.Tensor, getattr(stacked, name)).detach() for name in (_GATE_UP, _DOWN))
-        super().__init__(
+        count = 1 if alike else len(downs)
+        experts = [
             Expert(dict(zip(_PARTS, (*gate_up.chunk(2), down), strict=True)))
-            for gate_up, down in zip(gates_ups, downs, strict=True)
-        )
+            for gate_up, down in zip(gates_ups[:count], downs[:count], strict=True)
+        ]
+        super().__init__(experts * (len(downs) // count))
         stock = copy.copy(stacked)  # without its weights, so that the module can be stacked again
         stock._parameters = dict.fromkeys(stacked._parameters)
         self._stock = [stock]  # a list hides it from torch
@@ -80,11 +88,15 @@ class SeparateExperts(nn.ModuleList):
         return stock
 
 
-def separate_experts(model: PreTrainedModel) -> PreTrainedModel:
-    """``model`` with separate experts, changed in place. Models without experts stay as they are."""
+def separate_experts(model: PreTrainedModel, *, alike: bool = False) -> PreTrainedModel:
+    """``model`` with separate experts, changed in place. Models without experts stay as they are.
+
+    ``alike``: all experts of a layer are one and the same module, if only their names and shapes are of interest: a
+    large model has tens of thousands of linear modules.
+    """
     for name, module in list(model.named_modules()):
         if {_GATE_UP, _DOWN} <= module._parameters.keys():
-            model.set_submodule(name, SeparateExperts(module))
+            model.set_submodule(name, SeparateExperts(module, alike=alike))
     return model
 
 

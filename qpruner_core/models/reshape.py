@@ -111,7 +111,7 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -
 
 def shapes_only(config: PretrainedConfig, *, experts_apart: bool = False) -> PreTrainedModel:
     """A bfloat16 model of ``config`` without any memory: its buffers are also on the meta device, without content.
-    ``experts_apart``: with separate experts.
+    ``experts_apart``: with separate experts, all of a layer being one module.
 
     Equal configs share one, so do not change it. A plan asks for a dozen, and one of 80 layers takes half a second.
     """
@@ -141,7 +141,7 @@ def _shared(described: _Described, experts_apart: bool) -> PreTrainedModel:
         with torch.device("meta"), no_init_weights():
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model.tie_weights()
-    return (separate_experts(model) if experts_apart else model).eval()
+    return (separate_experts(model, alike=True) if experts_apart else model).eval()
 
 
 def own_auto_map(family: Family) -> dict[str, str]:

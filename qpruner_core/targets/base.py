@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -79,12 +80,13 @@ class Target(ABC):
         modules has its name.
         """
         fused = self.fused(modules) if modules else list(range(len(shapes)))
+        together: dict[int, tuple[Shape, ...]] = {}
+        for shape, key in zip(shapes, fused, strict=True):
+            together[key] = (*together.get(key, ()), shape)
+        stored_as = cache(self.stored_as)  # most modules of a large group have the same shape
         found: dict[str, tuple[str, ...]] = {}
         for name in names:
-            each = tuple(
-                self.stored_as(name, [shape for shape, key in zip(shapes, fused, strict=True) if key == own])
-                for own in fused
-            )
+            each = tuple(stored_as(name, together[key]) for key in fused)
             if each not in found.values():
                 found[each[0] if len(set(each)) == 1 else name] = each
         return dict(sorted(found.items(), key=lambda item: size_order(item[0])))

@@ -86,8 +86,11 @@ class Family(StrictModel):
     def linear_paths(self, layer: nn.Module) -> list[str]:
         """Paths of those of :attr:`linears` that ``layer`` has: a sparse layer lacks the dense MLP, and has the linear
         modules of its experts if they are separate, expert by expert."""
-        dense = [path for path in self.linears if EVERY not in path and _has(layer, path)]
-        return [*dense, *self._paths_of_experts(layer)]
+        return [*self.adapted_paths(layer), *self._paths_of_experts(layer)]
+
+    def adapted_paths(self, layer: nn.Module) -> list[str]:
+        """Those of :meth:`linear_paths` that adapters apply to: all but the experts'."""
+        return [path for path in self.linears if EVERY not in path and _has(layer, path)]
 
     def _paths_of_experts(self, layer: nn.Module) -> Iterator[str]:
         declared = [path.split(EVERY) for path in self.linears if EVERY in path]
@@ -114,9 +117,9 @@ class Family(StrictModel):
         return list(self._cuts(layer))
 
     def _cuts(self, layer: nn.Module) -> Iterator[Cut]:
-        for path in self.linear_paths(layer):
+        for path in self.adapted_paths(layer):  # experts stay whole
             linear = layer.get_submodule(path)
-            outputs, inputs = self.linears[self.declared_path(path)]
+            outputs, inputs = self.linears[path]
             weight = cast(torch.Tensor, linear.weight)
             out_dim = 1 if isinstance(linear, Conv1D) else 0
             for dim, axis in ((out_dim, outputs), (1 - out_dim, inputs)):

@@ -12,8 +12,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from qpruner_core.allocate.config import AllocateConfig
 from qpruner_core.mixed.memory_model import MemoryModel
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import Family, LayerWidths, find_family
-from qpruner_core.models.reshape import config_with_shape, shapes_only
+from qpruner_core.models.reshape import config_with_shape, empty_model
 from qpruner_core.quantize.config import QuantizeConfig
 from qpruner_core.search.space import SearchSpace
 from qpruner_core.targets.base import Target
@@ -46,7 +47,7 @@ class TargetCase:
     @property
     def skeleton(self) -> PreTrainedModel:
         """Its modules, on the meta device."""
-        return shapes_only(self.config, experts_apart=True)
+        return separate_experts(empty_model(self.config))
 
     def space(self, share: float) -> SearchSpace:
         """What a search chooses from, ``share`` of the way up to most bytes."""

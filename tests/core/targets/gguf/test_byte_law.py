@@ -17,8 +17,9 @@ from transformers import PretrainedConfig
 from qpruner_core.errors import UnsupportedByTargetError
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.models.checkpoint import TensorShapes
+from qpruner_core.models.experts import separate_experts
 from qpruner_core.models.families import LayerWidths, find_family
-from qpruner_core.models.reshape import shapes_only
+from qpruner_core.models.reshape import empty_model
 from qpruner_core.targets.gguf import (
     PackedTensor,
     other_tensor_bytes,
@@ -60,7 +61,7 @@ def _configs(draw: st.DrawFn) -> PretrainedConfig:
 
 def _tensors(config: PretrainedConfig) -> TensorShapes:
     """The parameters that a file is written from: those of separate experts one by one."""
-    parameters = shapes_only(config, experts_apart=True).named_parameters()
+    parameters = separate_experts(empty_model(config)).named_parameters()
     return {name: (tuple(tensor.shape), "BF16") for name, tensor in parameters}
 
 
@@ -75,7 +76,7 @@ def test_predicted_bytes_are_the_bytes_of_the_file(
 ) -> None:
     assert supports(config) is None
     family = find_family(config.model_type)
-    skeleton = shapes_only(config, experts_apart=True)
+    skeleton = separate_experts(empty_model(config))
     layers = range(len(family.decoder_layers(skeleton)))
     matrices = {f"{name}.weight" for layer in layers for name in linear_names(skeleton, family, layer)}
     types: dict[str, GGMLQuantizationType] = {}
