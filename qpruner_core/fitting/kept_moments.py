@@ -49,7 +49,8 @@ class KeptMoments:
         for path in sorted(self._directory.glob("*.safetensors")):
             own = [name for name in _modules(path) if name in left]
             if own:
-                left = dict.fromkeys(name for name in left if name not in own)
+                for name in own:
+                    del left[name]
                 yield own, self._read(path)
         for names, moments in missing(list(left)) if left else ():
             if keep and moments is not None and moments.any:

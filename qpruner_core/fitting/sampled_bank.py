@@ -105,6 +105,7 @@ def sampled_bank(
         for number, name in enumerate(group.modules)
     }
     values: dict[tuple[str, str], torch.Tensor] = {}
+    total = sum(map(len, wanted.values()))
     kinds = context.plan.target.precisions
 
     def rows_of(name: str) -> torch.Tensor:
@@ -118,7 +119,7 @@ def sampled_bank(
         fitted = fit(context, model, each, scales, moments, weight_of=rows_of, adapters=False)
         for (name, kind), linear in zip(each, fitted, strict=True):
             values[name, kind] = kinds[kind].decode(linear.tensors)
-        on_progress(len(values) / sum(map(len, wanted.values())))
+        on_progress(len(values) / total)
     return SampledBank(groups, kinds=kinds, samples=samples, values=values)
 
 

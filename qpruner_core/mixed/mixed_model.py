@@ -39,7 +39,7 @@ from qpruner_core.models.model_config import (
     stored_config,
 )
 from qpruner_core.models.reshape import copy_modeling_file, empty_model, without_strange_code
-from qpruner_core.models.shards import StoredTensors
+from qpruner_core.models.shards import StoredTensors, names_by_module
 from qpruner_core.models.stored_parameters import damaged, set_parameter
 from qpruner_core.models.tensor_checks import require_bounded
 from qpruner_core.precision_names import BITS_PER_WEIGHT, precision_name, size_order
@@ -161,18 +161,16 @@ def load_mixed_model(
     _require_precisions(model, family, precision, directory)
     kinds = precisions(precision)
     with StoredTensors(directory, device=device) as stored:
-        remaining = stored.names()
+        of_module = names_by_module(stored.names(), precision.precisions)
         for name, kind in precision.precisions.items():
-            own = {key for key in remaining if key.startswith(name + ".")}
-            tensors = {key.removeprefix(name + "."): stored.get(key) for key in own}
-            remaining -= own
+            tensors = {key.removeprefix(name + "."): stored.get(key) for key in of_module.get(name, ())}
             where = f"{directory}: {name}"
             for place in _places(model, name):
                 module = _build(kinds[kind], tensors, model.get_submodule(place), dequantize, where)
                 if _shape(module) != _shape(model.get_submodule(place)):
                     raise damaged(directory, f"{name} does not have the shape of config.json")
                 model.set_submodule(place, module)
-        for key in remaining:
+        for key in stored.names().difference(*of_module.values()):
             set_parameter(model, key, stored.get(key), directory)
     _tie(model)
     if (directory / GENERATION_CONFIG).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Container, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +60,18 @@ class StoredTensors:
         """The tensor ``name``, read now."""
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
+
+
+def names_by_module(names: Iterable[str], modules: Container[str]) -> dict[str, list[str]]:
+    """``names`` of tensors by the one of ``modules`` that each belongs to, in alphabetical order, without others."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        module = name.rpartition(".")[0]
+        while module and module not in modules:
+            module = module.rpartition(".")[0]
+        if module:
+            found.setdefault(module, []).append(name)
+    return found
 
 
 def copy_weights(source: Path, target: Path, max_shard_size: int, *, own_names: bool = False) -> None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from qpruner_core.mixed.groups import linear_names
 from qpruner_core.mixed.mixed_model import load_mixed_model, read_mixed_config
-from qpruner_core.models.shards import StoredTensors
+from qpruner_core.models.shards import StoredTensors, names_by_module
 from qpruner_core.precisions import Tensors, precisions
 from qpruner_core.precisions.scaled import ScaledPrecision
 from qpruner_core.training.scaled_linear import ScaledLinear
@@ -28,11 +28,12 @@ def load_scaled_model(directory: Path, *, device: str | torch.device = "cpu") ->
     kinds = precisions(precision)
     layers = range(len(family.decoder_layers(model)))
     with StoredTensors(directory, device=device) as stored:
+        of_module = names_by_module(stored.names(), precision.precisions)
         for name in [name for layer in layers for name in linear_names(model, family, layer)]:
             kind = kinds[precision.precisions[name]]
             if kind.lossless or not isinstance(kind, ScaledPrecision):
                 continue
-            own = {key.removeprefix(f"{name}."): key for key in stored.names() if key.startswith(f"{name}.")}
+            own = {key.removeprefix(f"{name}."): key for key in of_module[name]}
             tensors = {short: stored.get(key) for short, key in own.items() if short != "bias"}
             bias = model.get_submodule(name).bias
             model.set_submodule(name, ScaledLinear(kind, tensors, bias if isinstance(bias, nn.Parameter) else None))
