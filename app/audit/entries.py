@@ -76,7 +76,7 @@ def newest(session: Session, tenant: str, *, before: int | None, limit: int) -> 
 
 
 def _write(session: Session, **columns: str | None) -> None:
-    session.execute(_ADD, {"at": utc_now(), "request_id": None, "address": None, **columns})
+    session.connection().execute(_ADD, {"at": utc_now(), "request_id": None, "address": None, **columns})
 
 
 def _system_user() -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, Select, Table, Text, and_, bindparam, delete, func, insert, or_, select, text
 from sqlalchemy.orm import Session, defer
@@ -25,6 +25,7 @@ from app.jobs.models import (
     JobTrial,
     StageResult,
 )
+from app.webhooks.outbox import FOR_ALL_JOBS
 
 LABEL_KEY = r"[A-Za-z0-9._-]{1,63}"
 OWES_WAKE_UP = "owes_wake_up"
@@ -61,20 +62,40 @@ def lock_queue(session: Session, tenant: str) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:tenant))"), {"tenant": f"queue:{tenant}"})
 
 
-# Statements of every submit are built once: SQLAlchemy takes longer to build one than a database to execute it.
+# Statements of every submit are built once, and executed by the connection: SQLAlchemy takes longer to build one, and
+# its session to pass it on, than a database to execute it. None depends on what the session has not flushed.
 _UPLOAD = select(Dataset.filename, Dataset.bytes, Dataset.sha256).where(
     Dataset.id == bindparam("dataset_id"), Dataset.tenant == bindparam("tenant")
 )
-_UPLOAD_HELD = _UPLOAD.with_for_update(read=True)
 _UNFINISHED = select(func.count()).where(
     Job.tenant == bindparam("tenant"), Job.status.in_(("queued", "running"))
 )  # fmt: skip
+_BEFORE_SUBMIT = select(
+    _UPLOAD.with_only_columns(Dataset.id).with_for_update(read=True).scalar_subquery().label("dataset_id"),
+    _UNFINISHED.scalar_subquery().label("unfinished"),
+    FOR_ALL_JOBS.label("has_webhooks"),
+)
 _ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (insert(cast(Table, one.__table__)) for one in (Job, Dispatch, JobEvent))
 
 
-def find_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str] | None:
-    """File name, bytes and SHA-256 of the tenant's upload; with ``hold`` it cannot be deleted in the transaction."""
-    row = session.execute(_UPLOAD_HELD if hold else _UPLOAD, {"dataset_id": dataset_id, "tenant": tenant}).one_or_none()
+class BeforeSubmit(NamedTuple):
+    """What a submit depends on: its dataset, if that is an upload, the tenant's unfinished jobs, and whether the tenant
+    has webhooks for all jobs."""
+
+    dataset_id: str | None
+    unfinished: int
+    has_webhooks: bool
+
+
+def before_submit(session: Session, tenant: str, dataset: str) -> BeforeSubmit:
+    """The state before a submit of ``tenant`` with ``dataset``; an upload cannot be deleted in the transaction."""
+    row = session.connection().execute(_BEFORE_SUBMIT, {"dataset_id": dataset, "tenant": tenant}).one()
+    return BeforeSubmit(*row)
+
+
+def find_upload(session: Session, tenant: str, dataset_id: str) -> tuple[str, int, str] | None:
+    """File name, bytes and SHA-256 of the tenant's upload."""
+    row = session.connection().execute(_UPLOAD, {"dataset_id": dataset_id, "tenant": tenant}).one_or_none()
     return None if row is None else (row.filename, row.bytes, row.sha256)
 
 
@@ -83,15 +104,15 @@ def count_unfinished(session: Session, tenant: str) -> int:
     return session.scalar(_UNFINISHED, {"tenant": tenant}) or 0
 
 
-def add_job(session: Session, job: Job) -> None:
-    """Write a new job with its first event and its wake-up at once; ``job`` stays transient."""
-    now = job.created_at
-    columns = {column.name: getattr(job, column.name) for column in Job.__table__.columns}
-    session.execute(_ADD_JOB, columns)
-    session.execute(_ADD_WAKE_UP, {"job_id": job.id, "due_at": now, "sent_at": None, "sends": 0})
+def add_job(session: Session, columns: dict[str, Any]) -> Job:
+    """Write a new job with its first event and its wake-up at once; returns the job, which stays transient."""
+    job_id, now, connection = columns["id"], columns["created_at"], session.connection()
+    connection.execute(_ADD_JOB, columns)
+    connection.execute(_ADD_WAKE_UP, {"job_id": job_id, "due_at": now, "sent_at": None, "sends": 0})
     session.info[OWES_WAKE_UP] = True
     # Nobody else knows the job yet, so its row need not be locked for the event
-    session.execute(_ADD_EVENT, {"job_id": job.id, "type": "queued", "data": {}, "created_at": now})
+    connection.execute(_ADD_EVENT, {"job_id": job_id, "type": "queued", "data": {}, "created_at": now})
+    return Job(**columns)
 
 
 def owe_wake_up(session: Session, job_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
@@ -107,8 +108,8 @@ def submit_job(
         Problem: 403 ``storage_full``; 409 ``idempotency_conflict``; 429 ``queue_full``.
     """
     tenant = principal.tenant
-    _hold_uploads(session, tenant, request.model, request.dataset)
-    near_limit = repository.count_unfinished(session, tenant) + _AT_ONCE >= settings.max_queued_jobs
+    before = _hold_uploads(session, tenant, request.model, request.dataset)
+    near_limit = before.unfinished + _AT_ONCE >= settings.max_queued_jobs
     if near_limit:
         repository.lock_queue(session, tenant)
     if earlier := earlier_job(session, tenant, request, idempotency_key):
@@ -116,10 +117,9 @@ def submit_job(
     if near_limit:
         _require_room(session, settings, tenant)
     require_storage(session, settings, tenant)
-    job = _new_job(principal, request, memory_budget, idempotency_key, settings)
-    job.traceparent = traceparent
+    columns = _columns(principal, request, memory_budget, idempotency_key, settings, traceparent)
     try:
-        repository.add_job(session, job)
+        job = repository.add_job(session, columns)
     except IntegrityError:  # the same request arrived twice at once, and the other was first
         session.rollback()
         if earlier := earlier_job(session, tenant, request, idempotency_key):
@@ -128,7 +128,8 @@ def submit_job(
     for index, webhook in enumerate(request.webhooks):
         field = f"webhooks.{index}.url"
         add_webhook(session, settings, tenant, webhook.url, webhook.events, job.id, field=field)
-    owe_first_deliveries(session, job)
+    if before.has_webhooks or request.webhooks:
+        owe_first_deliveries(session, job)
     return job, False
 
 
@@ -274,24 +275,30 @@ def is_upload(dataset: str) -> bool:
     return dataset.startswith("ds_") and "/" not in dataset
 
 
-def _hold_uploads(session: Session, tenant: str, model: str, dataset: str) -> None:
+def _hold_uploads(session: Session, tenant: str, model: str, dataset: str) -> repository.BeforeSubmit:
     """From here on, deletion of the uploads among these waits until the job has recorded their use. Raises if one is
     gone."""
     if is_uploaded_model(model):
         _require_model(session, tenant, model, hold=True).used_at = utc_now()
-    if is_upload(dataset):
-        _require_upload(session, tenant, dataset, hold=True)
+    found = repository.before_submit(session, tenant, dataset)
+    if is_upload(dataset) and found.dataset_id is None:
+        raise _no_upload(session, tenant, dataset)
+    return found
 
 
-def _require_upload(session: Session, tenant: str, dataset_id: str, *, hold: bool = False) -> tuple[str, int, str]:
-    upload = repository.find_upload(session, tenant, dataset_id, hold=hold)
+def _require_upload(session: Session, tenant: str, dataset_id: str) -> tuple[str, int, str]:
+    upload = repository.find_upload(session, tenant, dataset_id)
     if upload is None:
-        if unfinished := uploads.find(session, tenant, dataset_id, uploads.DATASET):
-            raise uploads.not_ready(unfinished, "dataset")
-        raise DatasetNotFoundError(
-            f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
-        )
+        raise _no_upload(session, tenant, dataset_id)
     return upload
+
+
+def _no_upload(session: Session, tenant: str, dataset_id: str) -> UserError | Problem:
+    if unfinished := uploads.find(session, tenant, dataset_id, uploads.DATASET):
+        return uploads.not_ready(unfinished, "dataset")
+    return DatasetNotFoundError(
+        f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
+    )
 
 
 def _require_model(session: Session, tenant: str, model_id: str, *, hold: bool = False) -> Upload:
@@ -338,29 +345,32 @@ def _require_room(session: Session, settings: Settings, tenant: str) -> None:
         )
 
 
-def _new_job(
-    principal: Principal, request: JobRequest, memory_budget: int, idempotency_key: str | None, settings: Settings
-) -> Job:
+def _columns(
+    principal: Principal, request: JobRequest, memory_budget: int, idempotency_key: str | None, settings: Settings,
+    traceparent: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Columns of a new job; the others are null."""
     config = request.config()
     now = utc_now()
-    return Job(
-        id=new_id("job"),
-        tenant=principal.tenant,
-        key_id=principal.key_id,
-        status="queued",
-        queued_at=now,
-        priority=request.priority,
-        was_lost=False,
-        progress=0.0,
-        attempt=0,
-        max_attempts=settings.max_attempts,
-        deadline=deadline_of(request.deadline, settings),
-        model=config.model,
-        dataset=config.dataset,
-        memory_budget=memory_budget,
-        labels=request.labels,
-        config=config.model_dump(mode="json"),
-        idempotency_key=idempotency_key,
-        request_sha256=request.digest(),
-        created_at=now,
-    )
+    return {
+        "id": new_id("job"),
+        "tenant": principal.tenant,
+        "key_id": principal.key_id,
+        "status": "queued",
+        "queued_at": now,
+        "priority": request.priority,
+        "was_lost": False,
+        "progress": 0.0,
+        "attempt": 0,
+        "max_attempts": settings.max_attempts,
+        "deadline": deadline_of(request.deadline, settings),
+        "model": config.model,
+        "dataset": config.dataset,
+        "memory_budget": memory_budget,
+        "labels": request.labels,
+        "config": config.model_dump(mode="json"),
+        "idempotency_key": idempotency_key,
+        "request_sha256": request.digest(),
+        "created_at": now,
+        "traceparent": traceparent,
+    }

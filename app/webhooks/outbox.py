@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, exists, or_, select
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
@@ -27,6 +27,8 @@ _ENABLED = select(Webhook.id, Webhook.events).where(
     or_(Webhook.job_id.is_(None), Webhook.job_id == bindparam("job_id")),
 )  # fmt: skip
 """Of a tenant's webhooks, those for all jobs and for one; built once, because every event asks."""
+FOR_ALL_JOBS = exists().where(Webhook.tenant == bindparam("tenant"), Webhook.enabled, Webhook.job_id.is_(None))
+"""Whether the tenant ``tenant`` has a webhook for all jobs."""
 
 
 def owe_deliveries(session: Session, event: JobEvent) -> None:
