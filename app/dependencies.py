@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from threading import Event
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -21,6 +20,22 @@ from app.store.base import ArtifactStore
 
 _PRESENCE_SECONDS = 0.5
 """Seconds between checks whether a waiting client is still connected."""
+
+
+@dataclass(frozen=True)
+class SubmitParts:
+    """What submits and estimates need of the service and their request. It is one dependency, because FastAPI takes as
+    long to resolve one as a database to insert a row.
+
+    ``client_left``: whether the client has gone; to be called in a thread.
+    """
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    reading: sessionmaker[Session]
+    inspector: Inspector
+    client_left: Callable[[], bool]
+    traceparent: str | None
 
 
 # These are coroutines, because plain functions would each run in a thread.
@@ -75,27 +90,40 @@ async def _traceparent(request: Request) -> str | None:
     return cast("str | None", request.app.state.traces.current())
 
 
-@asynccontextmanager
-async def client_left(request: Request) -> AsyncIterator[Event]:
-    """An event that is set once the client has closed its connection. The body must have been read."""
-    left = Event()
+class ClientWatch:
+    """Watches the connection of a client that waits, from the first call of :meth:`left` on: most requests end before.
 
-    async def watch() -> None:
-        while not left.is_set():
+    The body must have been read.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._watching: asyncio.Task[None] | None = None
+        self._asked = self._left = False
+
+    def left(self) -> bool:
+        """Whether the client has closed its connection; to be called by another thread than the event loop's."""
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon_threadsafe(self._start)
+        return self._left
+
+    def _start(self) -> None:
+        self._watching = self._loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while not self._left:
             await asyncio.sleep(_PRESENCE_SECONDS)
-            if await request.is_disconnected():
-                left.set()
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield left
-    finally:
-        watching.cancel()
+            self._left = await self._request.is_disconnected()  # also once the response was sent
 
 
-async def _client_left(request: Request) -> AsyncIterator[Event]:
-    async with client_left(request) as left:
-        yield left
+async def _submit_parts(request: Request) -> SubmitParts:
+    state = request.app.state
+    return SubmitParts(
+        settings=state.settings, sessions=state.session_factory, reading=state.read_sessions,
+        inspector=state.inspector, client_left=ClientWatch(request).left, traceparent=state.traces.current(),
+    )  # fmt: skip
 
 
 async def _base_url(request: Request) -> str:
@@ -125,5 +153,4 @@ TraceparentDep = Annotated[str | None, Depends(_traceparent)]
 """Trace context of the request, if traces are enabled."""
 StreamsDep = Annotated[Streams, Depends(_streams)]
 InspectorDep = Annotated[Inspector, Depends(_inspector)]
-ClientLeftDep = Annotated[Event, Depends(_client_left, scope="function")]
-"""An event that is set once the client has gone."""
+SubmitPartsDep = Annotated[SubmitParts, Depends(_submit_parts)]

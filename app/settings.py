@@ -267,7 +267,7 @@ class Settings(BaseSettings):
     def source_policy(self) -> SourcePolicy:
         """Allowed sources of jobs."""
         return SourcePolicy(
-            allowed_roots=tuple(root.resolve() for root in self.allowed_roots),
+            allowed_roots=tuple(root.absolute() for root in self.allowed_roots),
             hub_endpoint=self.hub_endpoint,
             hub_token=self.hub_token.get_secret_value() if self.hub_token else None,
             implicit_login=False,

@@ -16,6 +16,7 @@ from app.datasets.schemas import DatasetPage, DatasetView
 from app.datasets.upload import declared_bytes, receive_upload, safe_filename, too_large, upload_directory
 from app.dependencies import (
     BaseUrlDep,
+    ClientWatch,
     DeletingSessionDep,
     InspectorDep,
     ReadSessionDep,
@@ -23,7 +24,6 @@ from app.dependencies import (
     SessionFactoryDep,
     SettingsDep,
     StoreDep,
-    client_left,
 )
 from app.ids import is_id
 from app.jobs.inspection import Asker
@@ -101,11 +101,10 @@ async def upload_dataset(
     with upload_directory(settings.data_dir) as directory:
         path = await receive_upload(request, directory, settings.max_dataset_bytes)
         await run_in_threadpool(_require_storage, reading, settings, principal, path.stat().st_size)
-        async with client_left(request) as left:
-            asker = Asker(principal.tenant, left.is_set)
-            description = await run_in_threadpool(
-                inspector.received_dataset, path, settings.source_policy, asker
-            )  # fmt: skip
+        asker = Asker(principal.tenant, ClientWatch(request).left)
+        description = await run_in_threadpool(
+            inspector.received_dataset, path, settings.source_policy, asker
+        )  # fmt: skip
         row = await run_in_threadpool(
             service.create_dataset, session, store, settings, principal, path, description
         )  # fmt: skip

@@ -11,14 +11,12 @@ from sqlalchemy.orm import Session
 from app.audit import entries as audit
 from app.database import as_utc
 from app.dependencies import (
-    ClientLeftDep,
     DeletingSessionDep,
-    InspectorDep,
     ReadSessionDep,
     SessionDep,
-    SessionFactoryDep,
     SettingsDep,
     StreamsDep,
+    SubmitPartsDep,
     TraceparentDep,
 )
 from app.jobs import repository, service
@@ -108,12 +106,7 @@ EstimateBody = Annotated[
 def submit_job(
     body: RunBody,
     principal: Submitter,
-    sessions: SessionFactoryDep,
-    reading: ReadSessionDep,
-    settings: SettingsDep,
-    inspector: InspectorDep,
-    left: ClientLeftDep,
-    traceparent: TraceparentDep,
+    parts: SubmitPartsDep,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -129,36 +122,37 @@ def submit_job(
     `dataset` is an id from `POST /datasets`, a file below one of the service's roots, or a hub dataset. `model` is a
     hub id, an id from `POST /models`, or a folder below one of the roots.
     """
-    job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
-    replayed = job is not None
-    if job is None:
-        checked = service.check_job(reading, settings, inspector, Asker(principal.tenant, left.is_set), body)
-        with sessions() as session:  # its locks block other submits: it ends here, not with the request
-            job, replayed = service.submit_job(
-                session, settings, principal, body, checked.memory_budget, idempotency_key, traceparent
-            )  # fmt: skip
-            if not replayed:
-                audit.record(session, principal, "job.submit", job.id)
-            session.commit()
+    with parts.reading() as reading:
+        job = service.earlier_job(reading, principal.tenant, body, idempotency_key) if idempotency_key else None
+        replayed = job is not None
+        if job is None:
+            asker = Asker(principal.tenant, parts.client_left)
+            checked = service.check_job(reading, parts.settings, parts.inspector, asker, body)
+            with parts.sessions() as session:  # its locks block other submits: it ends here, not with the request
+                job, replayed = service.submit_job(
+                    session, parts.settings, principal, body, checked.memory_budget, idempotency_key, parts.traceparent
+                )  # fmt: skip
+                if not replayed:
+                    audit.record(session, principal, "job.submit", job.id)
+                session.commit()
+        view = JobView.of(job, _finished(reading, job) if replayed else {})
     headers = {"Location": f"/jobs/{job.id}"} | ({"Idempotent-Replayed": "true"} if replayed else {})
-    view = JobView.of(job, _finished(reading, job) if replayed else {})
     # Serialized here: FastAPI would take a second thread for it
     return Response(view.model_dump_json(), 200 if replayed else 202, headers, media_type="application/json")
 
 
 @router.post("/estimate", summary="Estimate a run", responses=problem_responses(*BAD_RUN, "422 budget_infeasible"))
 def estimate_job(
-    body: EstimateBody, principal: Submitter, session: ReadSessionDep, settings: SettingsDep, inspector: InspectorDep,
-    left: ClientLeftDep,
+    body: EstimateBody, principal: Submitter, session: ReadSessionDep, parts: SubmitPartsDep
 ) -> Estimate:  # fmt: skip
     """Predict a run, without running or queueing anything. `dataset` may be left out.
 
     Rejects everything that `POST /jobs` rejects, except an infeasible budget, which is `feasible: false`. A device of
     `fit` without room for any weights is rejected with `budget_infeasible`.
     """
-    deadline_of(body.deadline, settings)
-    asker = Asker(principal.tenant, left.is_set)
-    return service.estimate_job(session, settings, inspector, asker, body.config())
+    deadline_of(body.deadline, parts.settings)
+    asker = Asker(principal.tenant, parts.client_left)
+    return service.estimate_job(session, parts.settings, parts.inspector, asker, body.config)
 
 
 async def _filter(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.jobs.known_uploads import KnownUploads
 from app.jobs.warm_up import load_core
 from app.problems import Problem
 from app.settings import Settings
@@ -58,7 +59,7 @@ _asked: ContextVar[_Asked] = ContextVar("asked")
 
 
 class Inspector:
-    """Checks and estimates runs for many threads at once."""
+    """Checks and estimates runs for many threads at once. ``uploads``: datasets that were found for them."""
 
     def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
         self._sessions = sessions
@@ -66,6 +67,7 @@ class Inspector:
         self._scan_seconds = settings.dataset_check_seconds
         self._places = Places(MOST_LOOKS, settings.max_looks)
         self._computing = threading.Lock()
+        self.uploads = KnownUploads()
 
     def check(
         self, config: CompressionConfig, policy: SourcePolicy, asker: Asker, *, check_dataset: bool

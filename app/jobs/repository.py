@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, defer
 from app.database import utc_now
 from app.datasets.models import Dataset
 from app.jobs.history import notify
+from app.jobs.known_uploads import UploadedDataset
 from app.jobs.models import (
     Artifact,
     Dispatch,
@@ -68,7 +69,7 @@ _UPLOAD = select(Dataset.filename, Dataset.bytes, Dataset.sha256).where(
     Dataset.id == bindparam("dataset_id"), Dataset.tenant == bindparam("tenant")
 )
 _UNFINISHED = select(func.count()).where(
-    Job.tenant == bindparam("tenant"), Job.status.in_(("queued", "running"))
+    Job.tenant == bindparam("tenant"), or_(Job.status == "queued", Job.status == "running")
 )  # fmt: skip
 _BEFORE_SUBMIT = select(
     _UPLOAD.with_only_columns(Dataset.id).with_for_update(read=True).scalar_subquery().label("dataset_id"),
@@ -93,10 +94,10 @@ def before_submit(session: Session, tenant: str, dataset: str) -> BeforeSubmit:
     return BeforeSubmit(*row)
 
 
-def find_upload(session: Session, tenant: str, dataset_id: str) -> tuple[str, int, str] | None:
-    """File name, bytes and SHA-256 of the tenant's upload."""
+def find_upload(session: Session, tenant: str, dataset_id: str) -> UploadedDataset | None:
+    """The tenant's upload."""
     row = session.connection().execute(_UPLOAD, {"dataset_id": dataset_id, "tenant": tenant}).one_or_none()
-    return None if row is None else (row.filename, row.bytes, row.sha256)
+    return None if row is None else UploadedDataset(*row)
 
 
 def count_unfinished(session: Session, tenant: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -106,6 +107,7 @@ class JobRequest(CompressionConfig):
             raise ValueError("control characters are not allowed in names and paths")
         return value
 
+    @cached_property
     def config(self) -> CompressionConfig:
         """The settings of the run alone, which were validated with the request."""
         names = CompressionConfig.model_fields
@@ -279,7 +281,12 @@ def _stage_view(job: Job, name: str, finished: Mapping[str, FinishedStage]) -> S
         )  # fmt: skip
     if name == job.stage and job.status in ("running", "failed", "cancelled"):
         return StageView(name=name, status=job.status, expected_seconds=expected)
-    return StageView(name=name, status="pending", expected_seconds=expected)
+    return _pending(name) if expected is None else StageView(name=name, status="pending", expected_seconds=expected)
+
+
+@cache
+def _pending(name: str) -> StageView:
+    return StageView(name=name, status="pending")
 
 
 class JobPage(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from app.jobs import repository
 from app.jobs.deadline import deadline_of
 from app.jobs.history import append_event
 from app.jobs.inspection import Asker, Inspector
+from app.jobs.known_uploads import KnownUploads, UploadedDataset
 from app.jobs.models import TERMINAL, Artifact, Job
 from app.jobs.schemas import JobRequest
 from app.jobs.speeds import latest_speed
@@ -81,16 +83,18 @@ def check_job(
 ) -> Estimate:
     """Reject a run that is certain to fail; returns its estimate. Ends the transaction of ``session``.
 
+    An upload that was found before may have been deleted since, which :func:`submit_job` notices.
+
     Raises:
         UserError: the model, dataset or budget would make the run fail; if two of them would, ``others`` has one.
         DeadlineTooLongError: see :func:`app.jobs.deadline.deadline_of`.
         Problem: 503 ``busy``.
     """
     deadline_of(request.deadline, settings)
-    config = request.config()
+    config = request.config
     return _looked_at(
         session, asker.tenant, config,
-        lambda look: inspector.check(config, settings.source_policy, asker, check_dataset=look),
+        lambda look: inspector.check(config, settings.source_policy, asker, check_dataset=look), inspector.uploads,
     )  # fmt: skip
 
 
@@ -232,7 +236,10 @@ def delete_job(session: Session, tenant: str, job_id: str) -> int:
     return freed
 
 
-def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate]) -> Estimate:
+def _looked_at(
+    session: Session, tenant: str, config: CompressionConfig, look: Callable[[bool], Estimate],
+    known: KnownUploads | None = None,
+) -> Estimate:  # fmt: skip
     """Result of ``look``, called with whether to inspect the dataset as well. Ends the transaction of ``session``.
 
     The model is looked at also where the dataset cannot be used, so that both faults are named at once; never one that
@@ -242,32 +249,52 @@ def _looked_at(session: Session, tenant: str, config: CompressionConfig, look: C
     """
     if is_uploaded_model(config.model):
         _require_model(session, tenant, config.model)
+    needs_look, fault = _dataset_fault(session, tenant, config, known)
+    session.rollback()
     try:
-        needs_look = bool(config.dataset) and not _check_uploaded_dataset(session, tenant, config)
+        found = look(needs_look)
+    except UserError as other:
+        _, fault = _dataset_fault(session, tenant, config)
         session.rollback()
-    except UserError as fault:
-        session.rollback()
-        try:
-            look(False)
-        except UserError as other:
+        if fault is not None:
             other.others = (fault,)
-            raise other from None
         raise
-    return look(needs_look)
+    if fault is not None:
+        raise fault
+    return found
 
 
-def _check_uploaded_dataset(session: Session, tenant: str, config: CompressionConfig) -> bool:
-    """Whether the dataset of ``config`` is one of the tenant's uploads, whose content was checked on arrival."""
+def _dataset_fault(
+    session: Session, tenant: str, config: CompressionConfig, known: KnownUploads | None = None
+) -> tuple[bool, UserError | None]:
+    """Whether the dataset of ``config`` has to be inspected, and why it cannot be used, as far as its row tells.
+
+    The content of an upload was checked on arrival. The row of a ``known`` one is read only if it cannot be used.
+    """
     if not is_upload(config.dataset):
-        return False
-    filename, size, sha256 = _require_upload(session, tenant, config.dataset)
-    refuse_another_dataset(config, sha256)
+        return bool(config.dataset), None
+    if known is not None and (upload := known.get(tenant, config.dataset)):
+        with suppress(UserError):
+            _refuse_upload(config, upload)
+            return False, None
+    try:
+        upload = _require_upload(session, tenant, config.dataset)
+        _refuse_upload(config, upload)
+    except UserError as fault:
+        return False, fault
+    if known is not None:
+        known.keep(tenant, config.dataset, upload)
+    return False, None
+
+
+def _refuse_upload(config: CompressionConfig, upload: UploadedDataset) -> None:
+    """Raise if a run of ``config`` cannot use ``upload``."""
+    refuse_another_dataset(config, upload.sha256)
     load_core()
     from qpruner_core.data import refuse_too_few_bytes
 
-    if not is_smaller_than_its_text(filename):
-        refuse_too_few_bytes(size, config.sequence_length)
-    return True
+    if not is_smaller_than_its_text(upload.filename):
+        refuse_too_few_bytes(upload.bytes, config.sequence_length)
 
 
 def is_upload(dataset: str) -> bool:
@@ -286,7 +313,7 @@ def _hold_uploads(session: Session, tenant: str, model: str, dataset: str) -> re
     return found
 
 
-def _require_upload(session: Session, tenant: str, dataset_id: str) -> tuple[str, int, str]:
+def _require_upload(session: Session, tenant: str, dataset_id: str) -> UploadedDataset:
     upload = repository.find_upload(session, tenant, dataset_id)
     if upload is None:
         raise _no_upload(session, tenant, dataset_id)
@@ -350,7 +377,7 @@ def _columns(
     traceparent: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Columns of a new job; the others are null."""
-    config = request.config()
+    config = request.config
     now = utc_now()
     return {
         "id": new_id("job"),

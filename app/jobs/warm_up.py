@@ -18,6 +18,7 @@ _WARM_UP = "qpruner_core.warm_up"
 # transformers replaces its own module while it is imported: a second thread that imports from it meanwhile keeps the
 # old one, which has no names.
 _IMPORTING = threading.Lock()
+_LOADED: set[str] = set()
 
 
 def load_core() -> None:
@@ -25,12 +26,14 @@ def load_core() -> None:
 
     Call it before any import of them within a request.
     """
-    _load(_CORE)
+    if _CORE not in _LOADED:
+        _load(_CORE)
 
 
 def _load(module: str) -> None:
     with _IMPORTING, collector_paused():
         importlib.import_module(module)
+    _LOADED.add(module)
 
 
 class WarmUp:

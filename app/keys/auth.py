@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.database import utc_now
-from app.dependencies import SettingsDep
 from app.keys.binding import key_required
 from app.keys.models import ApiKey
 from app.keys.principal import Principal
@@ -31,7 +30,6 @@ _bearer = HTTPBearer(
 
 async def current_principal(
     request: Request,
-    settings: SettingsDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     """The owner of the request's key; the default tenant if no key is required and none is given.
@@ -39,6 +37,7 @@ async def current_principal(
     Raises:
         Problem: 401, if the key is missing, mistyped, unknown, expired or revoked.
     """
+    settings: Settings = request.app.state.settings
     if credentials is None:
         if key_required(settings) or "authorization" in request.headers:
             raise unauthenticated("This service needs an API key.")

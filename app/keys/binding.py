@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from functools import cache
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
@@ -21,6 +22,7 @@ class UnsafeBindingError(QPrunerError):
     exit_code = 2
 
 
+@cache
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches ``host``; any name but ``localhost`` counts as reachable."""
     if host == "localhost":

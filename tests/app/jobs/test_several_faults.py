@@ -35,6 +35,27 @@ def test_model_and_dataset_are_both_named_if_neither_is_there(
     assert faults(client, body | {"model": str(sources / "model")}, path).keys() == {"dataset"}
 
 
+def test_a_dataset_that_jobs_have_used_and_that_was_deleted_is_named_beside_the_model(
+    client: TestClient, sources: Path
+) -> None:
+    with (sources / "text.txt").open("rb") as file:
+        dataset = client.post("/datasets", files={"file": ("text.txt", file)}).json()["id"]
+    body = {
+        "model": str(sources / "model"), "dataset": dataset, "memory_budget": "400kB", "target": "bitsandbytes",
+        "sequence_length": 64,
+    }  # fmt: skip
+    missing = {"model": str(sources / "nothing")}
+    job = client.post("/jobs", json=body)
+    assert job.status_code == 202, job.text
+    assert faults(client, body | missing).keys() == {"model"}
+    assert faults(client, body | {"expected": {"dataset_sha256": "0" * 64}}).keys() == {"dataset"}
+    assert client.post(f"/jobs/{job.json()['id']}/cancel").status_code == 200
+    assert client.delete(f"/datasets/{dataset}").status_code == 204
+    for path in ("/jobs", "/jobs/estimate"):
+        assert faults(client, body | missing, path).keys() == {"model", "dataset"}
+        assert client.post(path, json=body).json()["code"] == "dataset_not_found"
+
+
 def test_an_estimate_needs_no_dataset_and_a_job_does(client: TestClient, sources: Path) -> None:
     body = {"model": str(sources / "model"), "memory_budget": "400kB", "target": "bitsandbytes", "sequence_length": 64}
     estimate = client.post("/jobs/estimate", json=body)

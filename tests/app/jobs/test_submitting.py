@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.ids import is_id
@@ -142,6 +143,24 @@ def test_a_full_queue_refuses_also_those_who_come_at_once(
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["code"] == "queue_full"
     assert int(refused.headers["retry-after"]) > 0
+
+
+def test_a_submit_far_from_the_limit_executes_few_statements(
+    client: TestClient, body: dict[str, Any], sources: Path, application: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application.state.settings, "max_queued_jobs", 1000)
+    with (sources / "text.txt").open("rb") as file:
+        body["dataset"] = client.post("/datasets", files={"file": ("text.txt", file)}).json()["id"]
+    assert client.post("/jobs", json=body).status_code == 202  # reads model and dataset
+    executed: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        executed.append(statement.split()[0])
+
+    event.listen(application.state.engine, "before_cursor_execute", note)
+    assert client.post("/jobs", json=body | {"memory_budget": "390kB"}).status_code == 202
+    event.remove(application.state.engine, "before_cursor_execute", note)
+    assert [one for one in executed if one in ("SELECT", "INSERT")] == ["SELECT"] + ["INSERT"] * 4
 
 
 @pytest.mark.parametrize(
