@@ -24,7 +24,7 @@ Action = Literal[
     "key.create", "key.revoke", "store.adopt",
     "webhook.create", "webhook.change", "webhook.delete", "webhook.rotate", "webhook.secret",
 ]  # fmt: skip
-_ADD = insert(cast(Table, AuditEntry.__table__))
+_ADD = insert(cast(Table, AuditEntry.__table__)).inline()  # does not fetch its id
 _BATCH = 500
 _LOG = logging.getLogger(__name__)
 

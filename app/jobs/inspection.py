@@ -80,7 +80,7 @@ class Inspector:
             Problem: 503 ``busy``, the limit of concurrent inspections is reached.
         """
         load_core()
-        from qpruner_core import check
+        from qpruner_core.planning import check
 
         with self._for(asker):
             return check(config, policy=policy, check_dataset=check_dataset, known=self._known)
@@ -94,7 +94,7 @@ class Inspector:
         Raises the errors of :meth:`check`, except an infeasible budget.
         """
         load_core()
-        from qpruner_core import estimate
+        from qpruner_core.planning import estimate
 
         with self._for(asker):
             return estimate(

@@ -76,7 +76,10 @@ _BEFORE_SUBMIT = select(
     _UNFINISHED.scalar_subquery().label("unfinished"),
     FOR_ALL_JOBS.label("has_webhooks"),
 )
-_ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (insert(cast(Table, one.__table__)) for one in (Job, Dispatch, JobEvent))
+_ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (
+    insert(cast(Table, one.__table__)).inline()
+    for one in (Job, Dispatch, JobEvent)  # fetches no ids
+)
 
 
 class BeforeSubmit(NamedTuple):

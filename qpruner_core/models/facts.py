@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -81,19 +81,18 @@ def _hub_parts(repository: HubRepository) -> Iterable[str]:
 def _local_parts(model: LocalModel) -> Iterable[str]:
     if model.is_gguf:
         paths = [model.path.with_name(name) for name in shard_names(model.path.name)]
+        files = [(str(path), path.stat()) for path in paths]
     else:
-        paths = sorted(_files(model.path))
-    for path in paths:
-        state = path.stat()
+        files = sorted(_files(model.path))
+    for path, state in files:
         yield f"{path}\0{state.st_dev}\0{state.st_ino}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
 
 
-def _files(directory: Path) -> Iterable[Path]:
-    """Files of a model's directory, and of its direct subfolders, one of which holds chat templates."""
+def _files(directory: str | Path, *, below: bool = True) -> Iterator[tuple[str, os.stat_result]]:
+    """Files of a model's directory and, with ``below``, of its direct subfolders, one of which holds chat templates."""
     with os.scandir(directory) as entries:
         for entry in entries:
-            path = Path(entry.path)
-            if entry.is_dir():
-                yield from (inner for inner in path.iterdir() if inner.is_file())
-            else:
-                yield path
+            if not entry.is_dir():
+                yield entry.path, entry.stat()
+            elif below:
+                yield from _files(entry.path, below=False)

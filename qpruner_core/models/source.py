@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ TOKENIZER_FILES = (
 _CHOOSE = "Choose a smaller model, or ask the operator for a higher limit."
 _TELL = "Choose another revision, or report it to its authors."
 _SMALL_FILES = (CONFIG_FILE, "generation_config.json", *TOKENIZER_FILES)
+_REGULAR = frozenset((*_SMALL_FILES, INDEX_FILE, WEIGHT_FILE))
 
 
 class ModelSource(StrictModel):
@@ -219,12 +221,15 @@ def _local_model(named: str, policy: SourcePolicy, reference: str) -> Path:
             remedy="Give a directory with config.json and safetensors weights, or a .gguf file.",
         )
     names = []
-    for file in path.iterdir():
-        check_entry_within_roots(file, policy, "model")
-        names.append(file.name)
-        if file.name in (*_SMALL_FILES, INDEX_FILE, WEIGHT_FILE) or file.suffix == ".gguf":
-            require_regular(file)
-    for template in _templates(path):
+    with os.scandir(path) as entries:  # which tells links and regular files apart without a look at each
+        for entry in entries:
+            if entry.is_symlink():  # otherwise it is where its checked directory is
+                check_within_roots(path / entry.name, policy, "model")
+            names.append(entry.name)
+            is_read = entry.name in _REGULAR or entry.name.endswith(".gguf")
+            if is_read and not entry.is_file(follow_symlinks=False):
+                require_regular(path / entry.name)
+    for template in _templates(path) if TEMPLATES in names else ():
         check_entry_within_roots(template, policy, "model")
         require_regular(template)
     _refuse_adapter(names, reference)
