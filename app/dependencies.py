@@ -24,8 +24,8 @@ _PRESENCE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class SubmitParts:
-    """What submits and estimates need of the service and their request. It is one dependency, because FastAPI takes as
-    long to resolve one as a database to insert a row.
+    """Parts of the service and of the request that submits and estimates use. They are one dependency, because FastAPI
+    takes as long to resolve one as a database to insert a row.
 
     ``client_left``: whether the client has gone; to be called in a thread.
     """

@@ -8,7 +8,7 @@ _MOST = 10_000
 
 
 class UploadedDataset(NamedTuple):
-    """What a run depends on. It never changes, because an id always refers to the same content."""
+    """Facts about the content, which never change, because an id always refers to the same content."""
 
     filename: str
     bytes: int

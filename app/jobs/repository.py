@@ -83,8 +83,8 @@ _ADD_JOB, _ADD_WAKE_UP, _ADD_EVENT = (
 
 
 class BeforeSubmit(NamedTuple):
-    """What a submit depends on: its dataset, if that is an upload, the tenant's unfinished jobs, and whether the tenant
-    has webhooks for all jobs."""
+    """State that a submit depends on: its dataset, if that is an upload, the tenant's unfinished jobs, and whether the
+    tenant has webhooks for all jobs."""
 
     dataset_id: str | None
     unfinished: int
