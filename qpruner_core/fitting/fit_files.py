@@ -136,7 +136,7 @@ def fit(
     target = context.plan.target
     adapters = adapters and not is_of_expert(each[0][0], context.plan.family)
     settings = target.quantize if adapters else target.quantize.model_copy(update=WITHOUT_ADAPTERS)
-    if each[0][0] in embedding_names(model).values():
+    if model.get_submodule(each[0][0]) in (model.get_input_embeddings(), model.get_output_embeddings()):
         found = [linear_weight(model.get_submodule(name)) if weight_of is None else weight_of(name) for name, _ in each]
         kinds = [target.precisions[precision] for _, precision in each]
         return [_fitted_table(weight, kind, moments) for weight, kind in zip(found, kinds, strict=True)]
