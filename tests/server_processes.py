@@ -58,14 +58,19 @@ def start_server(
     return process
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30, *, every: float = 0.05) -> bool:
-    """Whether ``condition`` became true within ``seconds``; asked anew after ``every`` so many. The one place where
-    tests wait for what tells them of no event."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], seconds: float = 30, *, every: float | None = None) -> bool:
+    """Whether ``condition`` became true within ``seconds``. The one place where tests wait for what tells them of no
+    event.
+
+    It is checked again after ``every`` seconds; by default after a twentieth of the time waited, but at least 0.05 and
+    at most 0.5 seconds, because checking costs time that what is waited for could use.
+    """
+    begun = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > seconds:
             return False
-        time.sleep(every)
+        time.sleep(min(max(0.05, waited / 20), 0.5) if every is None else every)
     return True
 
 

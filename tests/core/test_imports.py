@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (name.name for name in node.names if name.name.startswith(_PACKAGE))
 
 
+@cache
 def _edges() -> dict[str, set[str]]:
     edges: dict[str, set[str]] = {}
     for path in _ROOT.rglob("*.py"):

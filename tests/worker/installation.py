@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.broker import Broker
@@ -112,14 +112,17 @@ class Installation:
 
     def wait_for_stage(self, job_id: str, stage: str, *, again: bool = False, seconds: float = 120) -> None:
         """Wait until ``stage`` has begun; ``again``: once more, from now on."""
-        seen = max([event.id for event in self.events(job_id)], default=0) if again else 0
+        started = select(func.max(JobEvent.id)).where(
+            JobEvent.job_id == job_id, JobEvent.type == "stage_started", JobEvent.data["stage"].as_string() == stage
+        )
 
-        def begun() -> bool:
-            started = self.events(job_id, "stage_started")
-            return any(event.data["stage"] == stage and event.id > seen for event in started)
+        def last_start() -> int:
+            with self.engine.execution_options(read_only=True).connect() as connection:
+                return connection.scalar(started) or 0
 
+        seen = last_start() if again else 0
         # Stages of a tiny model are short, and this one must be hit
-        assert wait_until(begun, seconds, every=0.005), self.describe(job_id)
+        assert wait_until(lambda: last_start() > seen, seconds, every=0.02), self.describe(job_id)
 
     def wait_for_log(self, text: str) -> None:
         """Wait until a worker has written ``text``."""
