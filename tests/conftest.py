@@ -18,6 +18,7 @@ from tests.s3 import NoS3Error, S3Server, find_s3, run_s3
 from tests.small_disk import NoSmallDiskError, mount_small_disk
 
 settle_program()  # as the programs do, before any test imports torch
+gc.disable()  # until all tests are imported: nothing of what that creates is garbage
 
 LONGEST = (
     "tests/worker/test_killed.py", "tests/worker/test_uploaded_models.py", "tests/app/page/test_accessibility.py",
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _file(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Collect garbage from now on, less often than by default: little of what tests make is in a cycle."""
+    gc.set_threshold(5_000, 20, 10)
+    gc.enable()
 
 
 def pytest_report_header() -> str:

@@ -31,9 +31,12 @@ def trees() -> dict[str, ast.Module]:
     return found
 
 
-def expressions(tree: ast.Module) -> Iterator[tuple[ast.AST, Names]]:
-    """Every node of ``tree``, with the names that are known there."""
-    return _below(tree, {**_imported(tree), **_own_names(tree)})
+@cache
+def expressions(tree: ast.Module) -> list[tuple[ast.AST, Names]]:
+    """Every call, dictionary, class and function of ``tree``, with the names that are known there."""
+    kinds = ast.Call | ast.Dict | ast.ClassDef | ast.FunctionDef
+    below = _below(tree, {**_imported(tree), **_own_names(tree)})
+    return [(node, names) for node, names in below if isinstance(node, kinds)]
 
 
 def text(node: ast.expr, names: Names) -> str:
