@@ -56,8 +56,8 @@ def test_compress_prints_one_json_document_and_a_second_call_goes_on(
     assert recipe["machine"]["compute_dtype"] == report["compute"]["products"]
     started = [line.split("] ")[1].partition(":")[0] for line in done.stderr.splitlines() if ": started" in line]
     assert started == list(STAGES)  # beside the document, whose stream stays its own
-    again = qpruner(*arguments)
-    assert again.returncode == 0
+    again = here(*arguments)
+    assert again.exit_code == 0
     assert "Before and after" in again.stdout
     assert again.stdout.count("done before") == 7  # as `> log` has it
     assert again.stderr == ""
@@ -79,8 +79,8 @@ def test_the_version_names_processor_and_type_of_products() -> None:
 
 
 def test_estimate_says_whether_it_is_feasible_by_its_exit_code(tiny_llama: Path) -> None:
-    good = qpruner("estimate", str(tiny_llama), "--memory-budget", "300kB", "--json", *TINY)
-    assert good.returncode == 0, good.stderr
+    good = here("estimate", str(tiny_llama), "--memory-budget", "300kB", "--json", *TINY)
+    assert good.exit_code == 0, good.stderr
     assert json.loads(good.stdout)["feasible"] is True
     bad = here("estimate", str(tiny_llama), "--memory-budget", "10kB", *TINY)
     assert bad.exit_code == 2
