@@ -9,9 +9,13 @@ import time
 from typing import Any
 
 import pytest
+import torch
 
+from qpruner_core import compress, parse_config
 from qpruner_core.events import STAGES, StageName
-from tests.worker.installation import Installation, children_of, eventually, kill, run_installation
+from qpruner_core.stage_store import file_sha256
+from tests.worker.installation import Installation, children_of, eventually, kill
+from worker.artifacts import pack_directory
 
 pytestmark = pytest.mark.service
 EVERY = pytest.param(STAGES, marks=pytest.mark.slow, id="every stage")
@@ -21,13 +25,19 @@ CHECKPOINTS = ("mixed.tar", "merged.tar")
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_config: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of what an undisturbed run of the tiny job leaves."""
-    with run_installation(tmp_path_factory.mktemp("undisturbed"), {}) as installation:
-        worker = installation.start_worker()
-        job_id = installation.submit(tiny_config)
-        assert installation.wait_for(job_id, "succeeded", "failed").status == "succeeded", installation.describe(job_id)
-        kill(worker, signal.SIGTERM)
-        return installation.artifacts(job_id)
+    """SHA-256 of the checkpoints of the tiny job, made in this process, where nothing disturbs it."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a job has here
+    try:
+        compress(parse_config(tiny_config), root / "out")
+    finally:
+        torch.set_num_threads(threads)
+    hashes = {}
+    for name in CHECKPOINTS:
+        pack_directory(root / "out" / name.removesuffix(".tar"), root / name)
+        hashes[name] = file_sha256(root / name)
+    return hashes
 
 
 @pytest.mark.slow  # the next test kills a worker in one stage
@@ -83,7 +93,7 @@ def ends_as(undisturbed: dict[str, str], job_id: str, installation: Installation
     job = installation.wait_for(job_id, "succeeded", "failed")
     assert (job.status, job.attempt) == ("succeeded", attempt), installation.describe(job_id)
     found = installation.artifacts(job_id)
-    assert {name: found[name] for name in CHECKPOINTS} == {name: undisturbed[name] for name in CHECKPOINTS}
+    assert {name: found[name] for name in CHECKPOINTS} == undisturbed
 
 
 @pytest.mark.timeout(600)

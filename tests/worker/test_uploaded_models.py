@@ -57,10 +57,12 @@ def succeeds(installation: Installation, job_id: str) -> None:
 def test_jobs_run_on_uploaded_models_and_one_of_the_same_content_in_another_budget_reuses_what_it_can(
     installation: Installation, client: TestClient, tiny_config: dict[str, Any]
 ) -> None:
-    worker = installation.start_worker()
     contents = contents_of(Path(tiny_config["model"]))
-    first_model, second_model = upload(client, contents), upload(client, contents)
-    ready(client, first_model)
+    first_model = upload(client, contents)
+    kill_a_worker_at_the_check_of(first_model, installation, client)
+    worker = installation.start_worker()
+    second_model = upload(client, contents)
+    ready(client, first_model)  # the second worker has checked it instead
     ready(client, second_model)
     prune = {**tiny_config["prune"], "ratio": 0.2, "width_multiple": 8, "protect_first": 1, "protect_last": 1}
     config = tiny_config | {"prune": prune}
@@ -68,11 +70,13 @@ def test_jobs_run_on_uploaded_models_and_one_of_the_same_content_in_another_budg
     succeeds(installation, first)
     second = installation.submit(config | {"model": second_model, "memory_budget": "285kB"})
     succeeds(installation, second)
+    third = installation.submit(tiny_config | {"model": "md_01k9t4ae5xfz3v2s6q0m8y1d7c"})
+    fails_for_want_of_its_model(installation, third)
     kill(worker, signal.SIGTERM)
     assert installation.reused(first) == {}
     assert installation.reused(second) == {"prune": first, "score": first}
     assert installation.stages_started(second) == list(STAGES[2:])
-    log = (installation.settings.data_dir.parent / "worker-1.log").read_text()
+    log = (installation.settings.data_dir.parent / "worker-2.log").read_text()
     assert f"{second}: {measured_in_full(installation, first)} allocations were measured before" in log
     answer = client.get(f"/jobs/{first}/allocation", params={"memory_budget": "285kB"}).json()
     assert answer["bytes"] <= 285_000
@@ -85,25 +89,17 @@ def test_jobs_run_on_uploaded_models_and_one_of_the_same_content_in_another_budg
     assert (here / "models" / first_model / name).samefile(here / "store" / "models" / first_model / name)
 
 
-@pytest.mark.timeout(600)
-def test_a_worker_killed_at_its_check_is_followed_by_another(
-    installation: Installation, client: TestClient, tiny_config: dict[str, Any]
-) -> None:
+def kill_a_worker_at_the_check_of(model_id: str, installation: Installation, client: TestClient) -> None:
+    """Start a worker, and kill it as soon as the process that checks the model runs: that process ends too."""
     worker = installation.start_worker()
-    model_id = upload(client, contents_of(Path(tiny_config["model"])))
     checks = installation.settings.data_dir / "checks"
-    eventually(lambda: checks.is_dir() and any(checks.iterdir()), 60)  # the process that looks at it runs
+    eventually(lambda: checks.is_dir() and any(checks.iterdir()), 60)
     kill(worker)
     eventually(lambda: children_of(installation.settings) == [])
     assert client.get(f"/models/{model_id}").json()["status"] == "checking"
-    installation.start_worker()
-    ready(client, model_id)
 
 
-@pytest.mark.timeout(600)
-def test_a_job_whose_model_is_gone_fails_with_that(installation: Installation, tiny_config: dict[str, Any]) -> None:
-    installation.start_worker()
-    job_id = installation.submit(tiny_config | {"model": "md_01k9t4ae5xfz3v2s6q0m8y1d7c"})
+def fails_for_want_of_its_model(installation: Installation, job_id: str) -> None:
     job = installation.wait_for(job_id, "failed")
     assert job.error is not None
     assert (job.error["code"], job.error["field"], job.error["user"]) == ("model_not_found", "model", True)
