@@ -93,6 +93,8 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""Mark of a test whose requests end before any statement depends on them: one database is enough."""
 
 
 @pytest.fixture(params=BOTH)

@@ -15,6 +15,7 @@ from app.jobs.models import Artifact
 from app.main import create_app
 from app.settings import Settings
 from tests.app.jobs.conftest import MakeJob, make_job
+from tests.conftest import ON_SQLITE
 
 __all__ = ["make_job"]
 
@@ -137,6 +138,7 @@ def test_figures_with_a_port_of_their_own_are_not_at_the_services(settings: Sett
         httpx.get(f"http://127.0.0.1:{chosen.metrics_port}/metrics")
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "value",
     ["0.5", "0", "1764331200", "-1", "1e9", "2026-11-28", "20261128T120000Z", "2026-11-28T12:00:00",
@@ -153,6 +155,7 @@ def test_a_time_of_rfc_3339_is_taken(client: TestClient, value: str) -> None:
     assert client.get("/jobs", params={"created_before": value}).status_code == 200
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("value", ["1_0", "5.0", "+5", " 5", "0x5", "٥", ""])
 def test_a_number_is_written_in_digits(client: TestClient, make_job: MakeJob, value: str) -> None:
     job_id = make_job()

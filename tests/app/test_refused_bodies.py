@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.problems import MOST_FAULTS
 from app.settings import Settings
+from tests.conftest import ON_SQLITE
 
 LONGEST_ANSWER = 64_000
 BASE = {"model": "m", "dataset": "d", "memory_budget": 1000}
@@ -35,6 +36,7 @@ WRONG = {
 }
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("name", WRONG)
 def test_a_body_of_many_wrong_entries_is_refused_before_any_is_looked_at(client: TestClient, name: str) -> None:
     body = json.dumps(WRONG[name], separators=(",", ":")).encode()
@@ -54,6 +56,7 @@ def test_of_the_faults_some_are_shown_and_the_others_are_counted(client: TestCli
     assert (len(few["errors"]), few["more_errors"]) == (2, 0)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     "body",
     [
@@ -94,6 +97,7 @@ JSON = st.recursive(
 )
 
 
+@ON_SQLITE
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.sampled_from(["prune", "allocate", "finetune", "labels", "fit", "deadline", "priority"]), value=JSON)
 def test_no_refused_body_is_answered_at_length(client: TestClient, part: str, value: object) -> None:

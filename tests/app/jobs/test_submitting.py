@@ -21,6 +21,7 @@ from qpruner_core.config import CompressionConfig
 from qpruner_core.events import STAGES
 from qpruner_core.speed.record import SpeedRecord
 from tests.app.jobs.conftest import MakeJob
+from tests.conftest import ON_SQLITE
 from tests.made_up_speed import made_up_speed
 
 
@@ -163,6 +164,7 @@ def test_a_submit_far_from_the_limit_executes_few_statements(
     assert [one for one in executed if one in ("SELECT", "INSERT")] == ["SELECT"] + ["INSERT"] * 4
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("change", "code", "field"),
     [

@@ -10,9 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.jobs.models import Job
+from tests.conftest import ON_SQLITE
 from tests.unservable import UNSERVABLE, Unservable, write_model
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("case", UNSERVABLE.values(), ids=UNSERVABLE)
 def test_what_a_target_cannot_serve_is_answered_with_field_and_remedy_and_queues_nothing(
     case: Unservable, client: TestClient, sources: Path, sessions: sessionmaker[Session], tmp_path: Path

@@ -135,9 +135,10 @@ def test_a_loss_that_explodes_is_told_with_its_step_and_the_remedy(adapter: Path
     assert "after 1 steps" in caught.value.message
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("stop", [1, 4, 5, 9])
-def test_a_training_that_goes_on_gives_the_same_bytes(stop: int, dropout: float, adapter: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dropout", "stops"), [(0.0, (5,)), (0.3, (1, 4, 5, 9))])
+def test_a_training_that_goes_on_gives_the_same_bytes(
+    dropout: float, stops: tuple[int, ...], adapter: Path, tmp_path: Path
+) -> None:
     settings = FinetuneConfig(
         steps=10, learning_rate=0.02, warmup_steps=3, dropout=dropout, evaluate_every=4, gradient_accumulation=2
     )
@@ -159,11 +160,13 @@ def test_a_training_that_goes_on_gives_the_same_bytes(stop: int, dropout: float,
         return [*state.factors, *state.masters, torch.tensor(state.curves.losses)]
 
     expected = run(tmp_path / "undisturbed", 0)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", stop)
-    found = run(tmp_path / "stopped", 0)
-    assert len(found) == len(expected)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    for stop in stops:
+        place = tmp_path / f"stopped-at-{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            run(place, stop)
+        found = run(place, 0)
+        assert len(found) == len(expected)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True)), stop
 
 
 def test_a_saved_state_of_other_settings_or_a_damaged_one_is_not_used(adapter: Path, tmp_path: Path) -> None:
