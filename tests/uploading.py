@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.settings import Settings
+from tests.made_once import made_once
 from worker import upload_checks
 from worker.check_child import CheckRequest, CheckResult
 from worker.check_process import look_at
 from worker.upload_checks import UploadChecks
 
 PART_BYTES = 5 * 2**20
-_RESULTS: dict[tuple[str, str, str], CheckResult] = {}
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -64,17 +64,16 @@ def checks_of(application: FastAPI, settings: Settings) -> UploadChecks:
     return UploadChecks(settings, application.state.session_factory, application.state.store)
 
 
-def inspect_each_content_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def inspect_each_content_once(monkeypatch: pytest.MonkeyPatch, factory: pytest.TempPathFactory) -> None:
     """Keep the result of the process that inspects an upload, which imports for seconds, for the next upload of the
-    same content."""
+    same content in any process of this test run."""
 
     def look_once(
         request: CheckRequest, upload_id: str, settings: Settings, check_stop: Callable[[], None]
     ) -> CheckResult:
-        key = (request.kind, request.path.name if request.kind == "dataset" else "", _digest(request.path))
-        if key not in _RESULTS:
-            _RESULTS[key] = look_at(request, upload_id, settings, check_stop)
-        return _RESULTS[key]
+        key = f"{request.kind} {request.path.name if request.kind == 'dataset' else ''} {_digest(request.path)}"
+        name = f"inspected-{hashlib.sha256(key.encode()).hexdigest()}"
+        return made_once(factory, name, lambda folder: look_at(request, upload_id, settings, check_stop))
 
     monkeypatch.setattr(upload_checks, "look_at", look_once)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import update
@@ -50,7 +50,7 @@ def folder(sources: Path, tmp_path: Path) -> Path:
     """A model with a file of several parts, and with files that no service reads."""
     folder = tmp_path / "my model"
     shutil.copytree(sources / "model", folder)
-    (folder / "large.txt").write_bytes(os.urandom(2 * PART_BYTES + 1000))
+    (folder / "large.txt").write_bytes(Random(0).randbytes(2 * PART_BYTES + 1000))
     for name in ("README.md", "pytorch_model.bin", ".gitattributes", "modeling_own.py"):
         (folder / name).write_text("not read")
     return folder

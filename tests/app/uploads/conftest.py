@@ -25,9 +25,9 @@ def contents(sources: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def each_content_inspected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def each_content_inspected_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """See :func:`tests.uploading.inspect_each_content_once`."""
-    inspect_each_content_once(monkeypatch)
+    inspect_each_content_once(monkeypatch, tmp_path_factory)
 
 
 @pytest.fixture
