@@ -5,14 +5,19 @@ of the checkpoint -> tensor, or what went wrong); threads of torch. A checkpoint
 it, a stock one is not. In float32, what was trusted is also saved again and loaded from there, as <place>/again.
 """
 
+import gc
 import sys
 import traceback
 from pathlib import Path
 
 sys.modules["qpruner_core"] = None  # any import of it fails
+gc.disable()  # collections take a fifth of the time of the imports
 
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 
 def load(checkpoint: Path, dtype: str) -> PreTrainedModel:
