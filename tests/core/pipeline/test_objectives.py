@@ -61,6 +61,8 @@ def some_allocations(context: StageContext, count: int) -> list[tuple[str, ...]]
 def test_a_loss_after_recovery_does_not_depend_on_what_was_measured_before(context: StageContext) -> None:
     groups = precision_groups(load_model(context.finished("prune") / "model"), context.plan.family, context.plan.target)
     first, second = some_allocations(context, 2)
+    brief = context.config.allocate.model_copy(update={"recovery_steps": 3})
+    context.config = context.config.model_copy(update={"allocate": brief})
     loss = RecoveredLoss(context, groups, lambda done: None)
     alone = loss(second)
     assert loss(first) != alone

@@ -22,7 +22,8 @@ def test_candidates_rise_from_the_smallest_that_fits_to_half_of_the_layers() -> 
 @pytest.fixture(scope="module")
 def run(tiny_llama: Path, text_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A whole run whose ratio is measured."""
-    config = quick_config(tiny_llama, text_dataset, prune={"ratio_choice": "measured", "width_multiple": 1})
+    prune = {"ratio_choice": "measured", "width_multiple": 1, "calibration_sequences": 4}
+    config = quick_config(tiny_llama, text_dataset, prune=prune)
     output = tmp_path_factory.mktemp("measured") / "out"
     return FinishedRun(config, output, compress(config, output), [])
 
