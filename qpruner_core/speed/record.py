@@ -27,6 +27,8 @@ _COUNTED = 5
 _ALIKE = 8.0
 """Stages whose lengths differ by no more than this factor correct each other."""
 _LARGEST_CORRECTION = 8.0
+_BUSY = 0.5
+"""Share of the processors that other work may take while a speed is measured."""
 
 
 class Observation(StrictModel):
@@ -37,9 +39,11 @@ class Observation(StrictModel):
 
 
 class SpeedRecord(StrictModel):
-    """A machine's speed, and the latest stages that ran on it, the newest last."""
+    """A machine's speed, and the latest stages that ran on it, the newest last. ``busy``: whether other work took so
+    much of the machine that the speed has to be measured again."""
 
     speed: MachineSpeed
+    busy: bool = False
     observations: dict[StageName, tuple[Observation, ...]] = Field(default_factory=dict)
 
     def correction(self, stage: StageName, expected: float) -> float:
@@ -87,8 +91,9 @@ def store_record(cache_dir: Path, record: SpeedRecord) -> None:
 def record_of_this_machine(policy: SourcePolicy, compute_dtype: ComputeDtype = "auto") -> SpeedRecord | None:
     """Known speed of this machine, with the threads of this process and the matrix products of ``compute_dtype``.
 
-    An unknown speed is measured, in a few seconds, and stored in the cache directory. ``None`` if it cannot be
-    measured, which is logged, and while another thread of this process computes.
+    An unknown speed is measured, in a few seconds, and stored in the cache directory. One that was measured on a busy
+    machine holds until the machine is found idle, and is then measured again. ``None`` if it cannot be measured, which
+    is logged, and while another thread of this process computes.
     """
     from qpruner_core.compute.choice import choose_compute
     from qpruner_core.resources import best_device
@@ -96,16 +101,25 @@ def record_of_this_machine(policy: SourcePolicy, compute_dtype: ComputeDtype = "
 
     products = choose_compute(compute_dtype, best_device(), policy.cache_dir).products
     key = identity_key(machine_identity(products))
-    record = stored_record(policy.cache_dir, key)
-    if record is not None:
+    record, busy = stored_record(policy.cache_dir, key), machine_is_busy()
+    if record is not None and (busy or not record.busy):
         return record
     with alone_if_free() as free:
         speed = _measured(products) if free else None
     if speed is None:
-        return None
-    record = SpeedRecord(speed=speed)
+        return record
+    record = SpeedRecord(speed=speed, busy=busy)
     store_record(policy.cache_dir, record)
     return record
+
+
+def machine_is_busy() -> bool:
+    """Whether the load of the last minute is more than half of the machine's processors."""
+    try:
+        load = os.getloadavg()[0]
+    except OSError:
+        return False
+    return load > _BUSY * (os.cpu_count() or 1)
 
 
 def _measured(products: str) -> MachineSpeed | None:

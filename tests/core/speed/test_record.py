@@ -99,12 +99,33 @@ def test_a_machine_is_measured_once_for_each_type_of_products_and_number_of_thre
 ) -> None:
     calls = []
     monkeypatch.setattr(measure, "measure_machine", lambda products: calls.append(products) or measured[0])
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 9.0, 9.0))
     policy = SourcePolicy(cache_dir=tmp_path)
     assert record_of_this_machine(policy) == record_of_this_machine(policy) == SpeedRecord(speed=measured[0])
     assert calls == [PRODUCTS]
     identities = [machine_identity(products) for products in ("bfloat16", "float32")]
     identities.append(identities[0] | {"threads": 99})
     assert len(set(map(identity_key, identities))) == 3
+
+
+def test_a_speed_that_was_measured_on_a_busy_machine_holds_until_it_is_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = iter([made_up_speed(slowness=9.0), made_up_speed()])
+    load = [0.0]
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (load[0], 0.0, 0.0))
+    monkeypatch.setattr(measure, "measure_machine", lambda products: next(speeds))
+    monkeypatch.setattr("qpruner_core.speed.machine.identity_key", lambda identity: made_up_speed().key)
+    policy = SourcePolicy(cache_dir=tmp_path)
+
+    slow, fast = (SpeedRecord(speed=made_up_speed(slowness=9.0), busy=True), SpeedRecord(speed=made_up_speed()))
+    load[0] = 2.1
+    assert [record_of_this_machine(policy), record_of_this_machine(policy)] == [slow, slow]
+    load[0] = 1.9
+    assert [record_of_this_machine(policy), record_of_this_machine(policy)] == [fast, fast]
+    load[0] = 4.0
+    assert record_of_this_machine(policy) == fast
 
 
 def test_a_machine_that_cannot_be_measured_has_no_times(
