@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -9,8 +11,10 @@ from qpruner_core.forward.input_moments import input_moments
 from qpruner_core.forward.input_scales import input_scales
 from qpruner_core.forward.passes import hooked
 from qpruner_core.mixed.groups import is_of_expert, linear_names
+from qpruner_core.mixed.mixed_model import MixedPrecision, encode, load_mixed_model, write_mixed_model
 from qpruner_core.models.experts import SeparateExperts, every_expert_running, separate_experts, stack_experts
 from qpruner_core.models.families import family_of
+from qpruner_core.quantize.config import QuantizeConfig
 from tests.core.small_models import small_model
 
 IDS = torch.randint(3, 90, (3, 20), generator=torch.Generator().manual_seed(0))
@@ -116,3 +120,17 @@ def test_moments_and_scales_of_an_expert_are_those_of_the_tokens_that_it_gets() 
         assert moments[name].any == bool(inputs.any())
         partner = name.replace("up_proj", "gate_proj")
         assert moments[name] is moments[partner]
+
+
+def test_a_mixed_checkpoint_with_stacked_experts_in_16_bits_still_loads(tmp_path: Path) -> None:
+    """As releases up to 0.2 wrote it."""
+    model = small_model("qwen3_moe", dtype=torch.bfloat16)
+    family = family_of(model)
+    names = [name for layer in range(5) for name in linear_names(model, family, layer)]
+    assert not any(is_of_expert(name, family) for name in names)
+    precision = MixedPrecision.of(dict.fromkeys(names, "bf16"), QuantizeConfig())
+    write_mixed_model(tmp_path, model.config, precision, encode(model, precision), family)
+    loaded = load_mixed_model(tmp_path, dequantize=True)
+    assert not any(isinstance(module, SeparateExperts) for module in loaded.modules())
+    found = dict(loaded.named_parameters())
+    assert all(torch.equal(weight, found[name]) for name, weight in model.named_parameters())
