@@ -40,16 +40,19 @@ async function problemOf(response) {
 }
 
 async function request(method, path, { body, more, signal } = {}) {
+  const sent = headers(more);
   let response;
   try {
-    response = await fetch(path, { method, body, headers: headers(more), signal, cache: "no-store" });
+    response = await fetch(path, { method, body, headers: sent, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, { detail: "The service is unreachable.", remedy: "Is it running?", code: "network" });
   }
   if (!response.ok) {
     const error = new ApiError(response.status, await problemOf(response));
-    if (response.status === 401) document.dispatchEvent(new CustomEvent("key-needed", { detail: error.problem.detail }));
+    // A late refusal of the key before is no reason to ask for the one that was given meanwhile
+    const current = headers().Authorization === sent.Authorization;
+    if (response.status === 401 && current) document.dispatchEvent(new CustomEvent("key-needed", { detail: error.problem.detail }));
     throw error;
   }
   return response;
