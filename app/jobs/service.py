@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,24 +15,20 @@ from app.jobs import repository
 from app.jobs.deadline import deadline_of
 from app.jobs.history import append_event
 from app.jobs.inspection import Asker, Inspector
-from app.jobs.known_uploads import KnownUploads, UploadedDataset
+from app.jobs.known_uploads import KnownUploads
 from app.jobs.models import TERMINAL, Artifact, Job
+from app.jobs.run_uploads import dataset_fault, hold_uploads, require_model
 from app.jobs.schemas import JobRequest
 from app.jobs.speeds import latest_speed
-from app.jobs.warm_up import load_core
 from app.keys.principal import Principal
 from app.problems import Problem
 from app.settings import Settings
 from app.storage.obsolete import record_obsolete
 from app.storage.usage import require_storage, usage_of_job
-from app.uploads import service as uploads
-from app.uploads.models import Upload
 from app.webhooks.outbox import owe_first_deliveries
 from app.webhooks.service import add_webhook
 from qpruner_core.config import CompressionConfig
-from qpruner_core.dataset_forms import is_smaller_than_its_text
-from qpruner_core.errors import DatasetNotFoundError, ModelNotFoundError, UserError
-from qpruner_core.expected_inputs import refuse_another_dataset
+from qpruner_core.errors import UserError
 from qpruner_core.report import Estimate
 from qpruner_core.search.stored_search import BudgetAnswer, StoredSearch
 from qpruner_core.search.trial import MeasuredTrial
@@ -112,7 +107,7 @@ def submit_job(
         Problem: 403 ``storage_full``; 409 ``idempotency_conflict``; 429 ``queue_full``.
     """
     tenant = principal.tenant
-    before = _hold_uploads(session, tenant, request.model, request.dataset)
+    before = hold_uploads(session, tenant, request.model, request.dataset)
     near_limit = before.unfinished + _AT_ONCE >= settings.max_queued_jobs
     if near_limit:
         repository.lock_queue(session, tenant)
@@ -202,7 +197,7 @@ def retry_job(session: Session, settings: Settings, tenant: str, job_id: str, tr
     """
     job = require_job(session, tenant, job_id)
     _require_retryable(job)
-    _hold_uploads(session, tenant, job.model, job.dataset)  # before the queue's lock, as a submit does
+    hold_uploads(session, tenant, job.model, job.dataset)  # before the queue's lock, as a submit does
     repository.lock_queue(session, tenant)
     job = require_job(session, tenant, job_id, lock=True)
     _require_retryable(job)
@@ -248,13 +243,13 @@ def _looked_at(
     Inspecting a model takes a second, and SQLite would block every writer meanwhile: the transaction ends before.
     """
     if is_uploaded_model(config.model):
-        _require_model(session, tenant, config.model)
-    needs_look, fault = _dataset_fault(session, tenant, config, known)
+        require_model(session, tenant, config.model)
+    needs_look, fault = dataset_fault(session, tenant, config, known)
     session.rollback()
     try:
         found = look(needs_look)
     except UserError as other:
-        _, fault = _dataset_fault(session, tenant, config)
+        _, fault = dataset_fault(session, tenant, config)
         session.rollback()
         if fault is not None:
             other.others = (fault,)
@@ -262,82 +257,6 @@ def _looked_at(
     if fault is not None:
         raise fault
     return found
-
-
-def _dataset_fault(
-    session: Session, tenant: str, config: CompressionConfig, known: KnownUploads | None = None
-) -> tuple[bool, UserError | None]:
-    """Whether the dataset of ``config`` has to be inspected, and why it cannot be used, as far as its row tells.
-
-    The content of an upload was checked on arrival. The row of a ``known`` one is read only if it cannot be used.
-    """
-    if not is_upload(config.dataset):
-        return bool(config.dataset), None
-    if known is not None and (upload := known.get(tenant, config.dataset)):
-        with suppress(UserError):
-            _refuse_upload(config, upload)
-            return False, None
-    try:
-        upload = _require_upload(session, tenant, config.dataset)
-        _refuse_upload(config, upload)
-    except UserError as fault:
-        return False, fault
-    if known is not None:
-        known.keep(tenant, config.dataset, upload)
-    return False, None
-
-
-def _refuse_upload(config: CompressionConfig, upload: UploadedDataset) -> None:
-    """Raise if a run of ``config`` cannot use ``upload``."""
-    refuse_another_dataset(config, upload.sha256)
-    load_core()
-    from qpruner_core.data import refuse_too_few_bytes
-
-    if not is_smaller_than_its_text(upload.filename):
-        refuse_too_few_bytes(upload.bytes, config.sequence_length)
-
-
-def is_upload(dataset: str) -> bool:
-    """Whether ``dataset`` has the form of an upload's id."""
-    return dataset.startswith("ds_") and "/" not in dataset
-
-
-def _hold_uploads(session: Session, tenant: str, model: str, dataset: str) -> repository.BeforeSubmit:
-    """From here on, deletion of the uploads among these waits until the job has recorded their use. Raises if one is
-    gone."""
-    if is_uploaded_model(model):
-        _require_model(session, tenant, model, hold=True).used_at = utc_now()
-    found = repository.before_submit(session, tenant, dataset)
-    if is_upload(dataset) and found.dataset_id is None:
-        raise _no_upload(session, tenant, dataset)
-    return found
-
-
-def _require_upload(session: Session, tenant: str, dataset_id: str) -> UploadedDataset:
-    upload = repository.find_upload(session, tenant, dataset_id)
-    if upload is None:
-        raise _no_upload(session, tenant, dataset_id)
-    return upload
-
-
-def _no_upload(session: Session, tenant: str, dataset_id: str) -> UserError | Problem:
-    if unfinished := uploads.find(session, tenant, dataset_id, uploads.DATASET):
-        return uploads.not_ready(unfinished, "dataset")
-    return DatasetNotFoundError(
-        f"There is no dataset {dataset_id!r}.", field="dataset", remedy="Upload one with POST /datasets."
-    )
-
-
-def _require_model(session: Session, tenant: str, model_id: str, *, hold: bool = False) -> Upload:
-    """The tenant's model, once it is ready; with ``hold`` it cannot be deleted in the transaction."""
-    upload = uploads.find(session, tenant, model_id, uploads.MODEL, hold=hold)
-    if upload is None:
-        raise ModelNotFoundError(
-            f"There is no model {model_id!r}.", field="model", remedy="Upload one with POST /models."
-        )
-    if upload.status != "ready":
-        raise uploads.not_ready(upload, "model")
-    return upload
 
 
 def earlier_job(session: Session, tenant: str, request: JobRequest, key: str | None) -> Job | None:

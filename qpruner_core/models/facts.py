@@ -93,6 +93,14 @@ def _files(directory: str | Path, *, below: bool = True) -> Iterator[tuple[str, 
     with os.scandir(directory) as entries:
         for entry in entries:
             if not entry.is_dir():
-                yield entry.path, entry.stat()
+                yield entry.path, _state(entry)
             elif below:
                 yield from _files(entry.path, below=False)
+
+
+def _state(entry: os.DirEntry[str]) -> os.stat_result:
+    """That of the file; of a link to nothing, which no run can read, its own."""
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False)

@@ -66,12 +66,10 @@ def test_linear_modules_of_a_sparse_layer_are_those_of_its_experts_and_of_a_dens
 def test_hooks_of_an_expert_without_tokens_are_called_only_where_that_is_asked_for() -> None:
     model = separate_experts(small_model("qwen3_moe"))
     seen: dict[str, int] = {}
-
-    def count(name: str) -> nn.Module:
-        return model.get_submodule(name)
-
     hooks = [
-        count(name).register_forward_pre_hook(lambda _, args, name=name: seen.update({name: len(args[0])}))
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, name=name: seen.update({name: len(args[0])})
+        )
         for name in _expert_names(1)
     ]
     one_token = IDS[:1, :1]
