@@ -149,3 +149,33 @@ def test_who_is_no_administrator_sees_neither_keys_nor_changes(page: Page, keyed
     expect(card(page, "Webhooks")).to_contain_text("None yet")
     expect(card(page, "API keys")).to_be_hidden()
     expect(page.get_by_text("Who changed what")).to_be_hidden()
+
+
+_HOLD_A_REFUSAL = """
+const send = window.fetch;
+window.fetch = async (...request) => {
+  const response = await send(...request);
+  if (response.status === 401 && !window.deliver) {
+    const whole = response.json.bind(response);
+    response.json = () => new Promise((resolve) => (window.deliver = () => resolve(whole())));
+  }
+  return response;
+};
+"""
+"""Holds the body of the first refusal back until ``window.deliver()``."""
+
+
+def test_a_refusal_that_comes_late_does_not_ask_again_for_a_key_that_was_given(
+    page: Page, keyed_service: Service
+) -> None:
+    state = keyed_service.app.state
+    with state.session_factory.begin() as session:
+        _, key = create_key(session, load_signing_key(state.settings), DEFAULT_TENANT, "late", ["admin"])
+    page.add_init_script(_HOLD_A_REFUSAL)
+    page.goto(f"{keyed_service.url}/#/manage")
+    page.get_by_role("dialog").get_by_label("Key").fill(key)
+    page.get_by_role("dialog").get_by_label("Key").press("Enter")
+    expect(card(page, "API keys").get_by_text("Make a key")).to_be_visible()
+    page.evaluate("window.deliver()")
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")  # a second dialog would open meanwhile
+    expect(page.get_by_role("dialog")).to_have_count(0)

@@ -23,6 +23,8 @@ from qpruner_core.errors import (
 )
 from qpruner_core.models import inspect_model, load_model, load_tokenizer, resolve_model
 from qpruner_core.models.checkpoint_writer import copy_tokenizer
+from qpruner_core.models.facts import model_identity
+from qpruner_core.models.source import locate_model
 from qpruner_core.source_policy import SourcePolicy
 
 EditConfig = Callable[..., None]
@@ -123,6 +125,19 @@ def test_a_file_that_links_out_of_the_roots_is_refused(model_copy: Path, tiny_ll
     (model_copy / "model.safetensors").unlink()
     (model_copy / "model.safetensors").symlink_to(tiny_llama / "model.safetensors")
     _refused(str(model_copy), SourcePolicy(allowed_roots=(model_copy.parent,)), PathNotAllowedError)
+
+
+@pytest.mark.parametrize("folder", ["", "onnx"])
+def test_a_link_to_nothing_is_no_reason_to_refuse_a_model_and_what_it_leads_to_later_is_a_change(
+    model_copy: Path, policy: SourcePolicy, folder: str
+) -> None:
+    (model_copy / folder).mkdir(exist_ok=True)
+    target = model_copy / folder / "target.txt"
+    (model_copy / folder / "notes.txt").symlink_to(target)
+    identity = model_identity(locate_model(str(model_copy), policy))
+    assert inspect_model(str(model_copy), policy).config.num_hidden_layers == 6
+    target.write_text("there")
+    assert model_identity(locate_model(str(model_copy), policy)) != identity
 
 
 def test_outside_paths_are_refused_alike_whether_or_not_they_exist(tmp_path: Path) -> None:
